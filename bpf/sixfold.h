@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Types that the kernel datapath shares with Python (src/sixfold/host/layout.py).
+ *
+ * Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d, so that one path serves both
+ * families. Ports are big-endian, as on the wire; all else is in host order.
+ * tests/twin/test_layout.py compares every struct with its Python twin through BTF.
+ */
+#pragma once
+
+#include <linux/types.h>
+
+union address {
+	__be32 word[4];
+	__u64 half[2];
+};
+
+/* Identities: reserved as Cilium numbers them; see model/identity.py. */
+enum identity {
+	IDENTITY_UNKNOWN = 0,
+	IDENTITY_HOST = 1,
+	IDENTITY_WORLD = 2,
+	IDENTITY_RESOLVER = 128,
+	IDENTITY_FIRST_CIDR = 1 << 24,
+};
+
+/* Append-only; model/reason.py and docs/drops.md hold the same list. */
+enum drop_reason {
+	DROP_NONE = 0,
+	DROP_INVALID_SOURCE_MAC = 130,
+	DROP_INVALID_SOURCE_IP = 132,
+	DROP_POLICY_DENIED = 133,
+	DROP_INVALID_PACKET = 134,
+	DROP_CT_FULL = 135,
+	DROP_UNSUPPORTED_L4 = 142,
+	DROP_EXTENSION_HEADERS = 156,
+	DROP_FRAGMENT_UNKNOWN = 157,
+	DROP_NO_BACKEND = 158,
+	DROP_UNSUPPORTED_L2 = 166,
+	DROP_POLICY_DENY = 181,
+	DROP_ARP_STRANGER = 191,
+	DROP_ICMP_UNRELATED = 192,
+	DROP_NO_ENDPOINT = 193,
+	DROP_IP_OPTIONS = 194,
+};
+
+enum direction { INGRESS = 0, EGRESS = 1 };
+
+/* A pod, by host-side ifindex (source check) and by address (delivery). */
+struct endpoint {
+	__u32 ifindex;
+	__u32 id; /* 1..65535, index into policy_of; 0 is the host */
+	__u32 identity;
+	__u32 cidr4; /* local CIDR identity of the address, 0 = none */
+	__u32 cidr6;
+	__u32 pad;
+	union address ipv4; /* all zero = none */
+	union address ipv6;
+};
+
+/* Longest prefix of a remote address; prefixlen counts the 128 mapped bits. */
+struct ipcache_key {
+	__u32 prefixlen;
+	union address address;
+};
+
+struct ipcache_entry {
+	__u32 identity;
+	__u32 cidr; /* local CIDR identity as well, for reserved identities inside an
+		       ipBlock */
+};
+
+/* Longest match on (protocol, port) for one peer; peer 0 is any peer. The table number
+ * is fresh for every content, so that writing policy_of[id] switches all entries at
+ * once. */
+struct policy_key {
+	__u32 prefixlen;
+	__u32 table;
+	__u32 peer;
+	__u8 direction;
+	__u8 protocol; /* 0 = every protocol, and then every port */
+	__be16 port;
+};
+
+struct policy_entry {
+	__u32 rule;
+	__u8 allow;
+	__u8 pad[3];
+};
+
+/* What names the verdict when nothing matches. No entry: no policy loaded, fail closed.
+ */
+struct policy_defaults {
+	__u32 rule[2]; /* by direction */
+};
+
+struct frontend_key {
+	union address address;
+	__be16 port; /* port 0 and protocol 0: the address is a service, whatever the
+			port */
+	__u8 protocol;
+	__u8 pad[5];
+};
+
+struct frontend {
+	__u32 service; /* number, for flows */
+	__u32 base;    /* first of count slots */
+	__u32 count;   /* 0: connects are refused */
+	__u32 algorithm;
+};
+
+struct backend {
+	union address address;
+	__be16 port;
+	__u16 weight;
+	__u32 id;
+};
+
+/* One connection. Sides are ordered by address, then port, so that both directions
+ * share it. */
+struct conntrack_key {
+	union address address[2];
+	__be16 port[2]; /* ICMP echo: the identifier, twice */
+	__u8 protocol;
+	__u8 pad[3];
+};
+
+struct conntrack {
+	__u32 revision;	   /* of policy, when last judged */
+	__u32 ifindex[2];  /* where each side lives; 0 = the host's stack */
+	__u32 last_seen_s; /* monotonic */
+	__u32 identity[2];
+	__u32 rule[2]; /* by direction */
+	__u32 service;
+	__u8 originator; /* index of the side that opened it */
+	__u8 tcp_flags;	 /* all seen, both directions */
+	__u8 pad[2];
+	__u64 packets[2]; /* sent by each side */
+	__u64 bytes[2];
+};
+
+enum event_type { EVENT_VERDICT = 1, EVENT_DROP = 2, EVENT_TRANSLATION = 3 };
+
+struct flow_event {
+	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u8 type;
+	__u8 reason;
+	__u8 protocol;
+	__u8 direction; /* of the side that observed or denied */
+	__u8 tcp_flags;
+	__u8 icmp_type;
+	__u8 icmp_code;
+	__u8 is_reply;
+	union address source;
+	union address destination;
+	__be16 source_port;
+	__be16 destination_port;
+	__u32 source_identity;
+	__u32 destination_identity;
+	__u32 rule[2]; /* by direction; 0 = that side has no policy */
+	__u32 service; /* EVENT_TRANSLATION and translated flows; 0 = none */
+	__u32 ifindex;
+	__u32 length;
+	__be16 service_port;
+	__u8 pad[6];
+};

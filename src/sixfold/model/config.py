@@ -1,0 +1,44 @@
+"""Settings of one Sixfold instance; the defaults are what ``sixfold up`` uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Literal
+
+Posture = Literal["zero-trust", "kubernetes"]
+
+RESOLVER_IPV4 = IPv4Address("169.254.20.10")
+RESOLVER_IPV6 = IPv6Address("fd00:5f::10")
+GATEWAY_IPV4 = IPv4Address("169.254.1.1")
+GATEWAY_IPV6 = IPv6Address("fe80::1")
+HOST_MAC = "02:5f:00:00:00:01"  # host side of every veth
+POD_MAC = "02:5f:00:00:00:02"  # pod side of every veth: redirects need no rewriting
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What an operator may set, by flag or in the state directory."""
+
+    instance: str = "sixfold"  # names the run, state, bpffs and cgroup directories
+    node: str = "localhost"
+    posture: Posture = "zero-trust"
+    cluster_domain: str = "cluster.local"
+    pod_ipv4: IPv4Network = IPv4Network("10.244.0.0/16")
+    pod_ipv6: IPv6Network = IPv6Network("fd00:5f:244::/64")
+    service_ipv4: IPv4Network = IPv4Network("10.96.0.0/16")
+    service_ipv6: IPv6Network = IPv6Network("fd00:5f:96::/112")
+    mtu: int = 1500
+    ip_reuse_grace_s: float = 300.0
+    dns_upstreams: tuple[str, ...] = ()  # empty: the host's /etc/resolv.conf
+    dns_ttl_s: int = 5
+    ipblock_matches_pods: bool = True  # NetworkPolicy ipBlock applies to pod addresses too
+
+    @property
+    def host_ipv4(self) -> IPv4Address:
+        """The node's own address towards its pods: the first of the pool."""
+        return self.pod_ipv4[1]
+
+    @property
+    def host_ipv6(self) -> IPv6Address:
+        return self.pod_ipv6[1]

@@ -1,0 +1,105 @@
+"""What the kernel should hold: the desired state that planners build and ``host`` applies.
+
+Plain values, no kernel types: ``host/datapath.py`` packs them into maps and diffs them against
+what is loaded. Byte order and struct layout live there and in ``bpf/sixfold.h`` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from sixfold.model.endpoint import EndpointId
+from sixfold.model.identity import Identity
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+
+INGRESS, EGRESS = 0, 1
+ANY_PROTOCOL = 0  # in a policy entry: every protocol, and then every port
+PROTOCOL_NUMBERS = {"ICMP": 1, "TCP": 6, "UDP": 17, "ICMPv6": 58, "SCTP": 132}
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointEntry:
+    """What the kernel knows of a pod: by interface (source check) and by address (delivery)."""
+
+    ifindex: int
+    id: EndpointId
+    identity: Identity
+    ipv4: IPv4Address | None
+    ipv6: IPv6Address | None
+    # local CIDR identity of each address when a policy's ipBlock covers it; 0 = none
+    cidr4: Identity = Identity(0)
+    cidr6: Identity = Identity(0)
+    netns_cookie: int = 0
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PolicyEntry:
+    """One key of a policy table: the longest match for (peer, direction) decides.
+
+    peer      identity, local CIDR identity, or 0 for any peer
+    protocol  IP protocol number, or ANY_PROTOCOL
+    port      first port of an aligned block of 2**(16-port_bits) ports
+    port_bits 0 = all ports, 16 = this one (a range is several entries)
+    """
+
+    direction: int
+    peer: Identity
+    protocol: int
+    port: int
+    port_bits: int
+    allow: bool
+    rule: int  # rule number
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTable:
+    """Everything that decides about one kind of workload; immutable, shared, content-addressed.
+
+    No entry matches: dropped, and the default rule of the direction is the reason given.
+    """
+
+    entries: frozenset[PolicyEntry]
+    ingress_default: int  # rule number
+    egress_default: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Backend:
+    """One place that serves a service port."""
+
+    address: IPAddress
+    port: int
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Frontend:
+    """Where clients knock: a service address and port. Protocol is an IP protocol number."""
+
+    address: IPAddress
+    port: int
+    protocol: int
+
+
+@dataclass(frozen=True, slots=True)
+class FrontendEntry:
+    """What answers there; no backends means that connects are refused at once."""
+
+    service: int  # service number, for flows
+    backends: tuple[Backend, ...]
+    algorithm: int = 0  # 0 random
+
+
+@dataclass(frozen=True, slots=True)
+class Datapath:
+    """The whole desired state of the kernel maps, for one instance on one host."""
+
+    endpoints: Mapping[int, EndpointEntry] = field(default_factory=dict)  # by ifindex
+    ipcache: Mapping[IPNetwork, Identity] = field(default_factory=dict)
+    policies: Mapping[EndpointId, PolicyTable] = field(default_factory=dict)
+    frontends: Mapping[Frontend, FrontendEntry] = field(default_factory=dict)
+    host_netns_cookie: int = 0

@@ -1,0 +1,44 @@
+"""An endpoint: one pod's attachment to the network, as planners see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import NewType
+
+from sixfold.model.identity import Identity, NamedPort, Subject
+
+EndpointId = NewType("EndpointId", int)  # 1…65535, stable while the pod lives; 0 is the host
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One pod with its addresses. Offline, addresses may be None and identity 0."""
+
+    namespace: str
+    pod: str
+    workload: str  # "Deployment/web", or "Pod/name" for a bare pod
+    subject: Subject
+    id: EndpointId = EndpointId(0)
+    identity: Identity = Identity(0)
+    ipv4: IPv4Address | None = None
+    ipv6: IPv6Address | None = None
+    ifindex: int = 0  # host side of the veth; 0 until attached
+    netns: str = ""  # path of the network namespace
+    netns_cookie: int = 0
+    node: str = ""
+    ready: bool = False
+    terminating: bool = False
+    hostname: str = ""
+    subdomain: str = ""
+    probe_ports: frozenset[int] = frozenset()  # TCP ports that the node's own probes dial
+    publish_ports: tuple[NamedPort, ...] = ()  # all containerPorts, named or not (name "")
+
+    @property
+    def key(self) -> str:
+        """``namespace/pod``, as users name it."""
+        return f"{self.namespace}/{self.pod}"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return dict(self.subject.labels)

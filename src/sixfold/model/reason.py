@@ -1,0 +1,30 @@
+"""Why the datapath dropped a packet: one append-only list, shared by kernel, flows and docs.
+
+Numbers follow Cilium's where it has the same reason. ``bpf/sixfold.h`` holds the same list;
+``tests/twin/test_layout.py`` compares them, and every number has a line in ``docs/drops.md``.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class DropReason(IntEnum):
+    """A drop reason as the kernel reports it; 0 means not dropped."""
+
+    NONE = 0
+    INVALID_SOURCE_MAC = 130
+    INVALID_SOURCE_IP = 132  # spoofed
+    POLICY_DENIED = 133  # no rule allows it: the default deny, by name of its table
+    INVALID_PACKET = 134  # truncated or lying headers
+    CT_FULL = 135  # conntrack could not take the flow: fail closed
+    UNSUPPORTED_L2 = 166  # VLAN, or neither IP nor ARP
+    UNSUPPORTED_L4 = 142
+    FRAGMENT_UNKNOWN = 157  # fragment whose first was never seen
+    NO_BACKEND = 158  # packet to a service address that no socket hook translated
+    POLICY_DENY = 181  # an explicit deny rule
+    EXTENSION_HEADERS = 156  # IPv6 extension chain longer than the bound, or malformed
+    ARP_STRANGER = 191  # ARP or neighbour discovery in somebody else's name
+    ICMP_UNRELATED = 192  # ICMP error about a connection that is not there
+    NO_ENDPOINT = 193  # interface has no endpoint record: fail closed
+    IP_OPTIONS = 194  # IPv4 source routing and other options

@@ -1,0 +1,93 @@
+"""Services and their endpoints: core/v1 Service, discovery.k8s.io/v1 EndpointSlice."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from sixfold.model.meta import Object, ObjectMeta
+from sixfold.model.workload import Protocol
+
+IPFamily = Literal["IPv4", "IPv6"]
+
+
+class ServicePort(Object):
+    """One port of a service; ``target_port`` absent means the same as ``port``."""
+
+    port: int
+    name: str = ""
+    protocol: Protocol = "TCP"
+    target_port: int | str | None = None
+    app_protocol: str | None = None
+    node_port: int | None = None
+
+
+class ServiceSpec(Object):
+    """core/v1 ServiceSpec. Fields of issue C (NodePort, affinity…) are refused by ``manifest``."""
+
+    selector: dict[str, str] = {}
+    ports: list[ServicePort] = []
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] = "ClusterIP"
+    cluster_ip: str = ""  # "" = allocate, "None" = headless
+    cluster_ips: list[str] = []
+    ip_families: list[IPFamily] = []
+    ip_family_policy: Literal["SingleStack", "PreferDualStack", "RequireDualStack"] | None = None
+    publish_not_ready_addresses: bool = False
+    session_affinity: Literal["None", "ClientIP"] = "None"
+    session_affinity_config: dict[str, Any] | None = None
+    external_name: str = ""
+    external_ips: list[str] = []
+    external_traffic_policy: str | None = None
+    internal_traffic_policy: str | None = None
+    traffic_distribution: str | None = None
+    load_balancer_ip: str = ""
+    load_balancer_class: str | None = None
+    load_balancer_source_ranges: list[str] = []
+    allocate_load_balancer_node_ports: bool | None = None
+    health_check_node_port: int | None = None
+
+    @property
+    def headless(self) -> bool:
+        return self.cluster_ip == "None" or "None" in self.cluster_ips
+
+
+class Service(Object):
+    metadata: ObjectMeta
+    spec: ServiceSpec
+    api_version: str = "v1"
+    kind: str = "Service"
+    status: dict[str, Any] = {}
+
+
+class EndpointConditions(Object, omit_defaults=False):
+    ready: bool = True
+    serving: bool = True
+    terminating: bool = False
+
+
+class SliceEndpoint(Object):
+    """One endpoint of a slice: one pod, one address of the slice's family."""
+
+    addresses: list[str]
+    conditions: EndpointConditions = EndpointConditions()
+    hostname: str | None = None
+    node_name: str | None = None
+    target_ref: dict[str, str] | None = None
+    zone: str | None = None
+
+
+class SlicePort(Object):
+    name: str | None = None
+    port: int | None = None
+    protocol: Protocol = "TCP"
+    app_protocol: str | None = None
+
+
+class EndpointSlice(Object):
+    """Derived from a Service and the pods it selects; never written by users here."""
+
+    metadata: ObjectMeta
+    address_type: IPFamily
+    endpoints: list[SliceEndpoint] = []
+    ports: list[SlicePort] = []
+    api_version: str = "discovery.k8s.io/v1"
+    kind: str = "EndpointSlice"

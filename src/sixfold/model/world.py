@@ -1,0 +1,26 @@
+"""The world: one frozen snapshot of everything that planners may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sixfold.model.config import Config
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.policy import NetworkPolicy
+from sixfold.model.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Keys are ``namespace/name``; namespace labels include the name label.
+
+    ``endpoints`` holds pods that have (or, offline, would have) an address and are not in a
+    terminal phase. Service objects here have their cluster addresses filled in.
+    """
+
+    config: Config = Config()
+    namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+    services: Mapping[str, Service] = field(default_factory=dict)
+    policies: Mapping[str, NetworkPolicy] = field(default_factory=dict)
