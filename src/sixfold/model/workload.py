@@ -89,6 +89,12 @@ class SecurityContext(Object):
     run_as_non_root: bool | None = None
 
 
+class ContainerSecurityContext(SecurityContext):
+    """The container's own; ``allow_privilege_escalation`` False means no_new_privs."""
+
+    allow_privilege_escalation: bool | None = None
+
+
 class PodSecurityContext(SecurityContext):
     supplemental_groups: list[int] = []
 
@@ -106,7 +112,7 @@ class Container(Object):
     readiness_probe: Probe | None = None
     liveness_probe: Probe | None = None
     startup_probe: Probe | None = None
-    security_context: SecurityContext | None = None
+    security_context: ContainerSecurityContext | None = None
     restart_policy: Literal["Always"] | None = None  # on an init container: a sidecar
     image_pull_policy: str = ""
     resources: dict[str, Any] = {}
@@ -123,7 +129,7 @@ class PodSpec(Object):
     init_containers: list[Container] = []
     restart_policy: Literal["Always", "OnFailure", "Never"] = "Always"
     termination_grace_period_seconds: int = 30
-    service_account_name: str = "default"
+    service_account_name: str = ""  # "": the alias below, else "default"
     service_account: str = ""
     hostname: str = ""
     subdomain: str = ""
