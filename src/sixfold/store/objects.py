@@ -1,0 +1,168 @@
+"""Kubernetes objects as applied: typed in memory, JSON on disk, versioned as the API does.
+
+``resourceVersion`` is one counter for the whole store; ``generation`` of an object counts
+changes of its spec. A status that the agent computes is not stored: it is true now or not at all.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from sixfold.model.meta import Key
+from sixfold.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One object: the typed struct that planners read and the raw form that users see."""
+
+    key: Key
+    object: Any  # a struct of sixfold.model
+    raw: Mapping[str, Any]
+
+    @property
+    def uid(self) -> str:
+        return str(self.raw["metadata"]["uid"])
+
+    @property
+    def deleting(self) -> bool:
+        return "deletionTimestamp" in self.raw["metadata"]
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """What one write did; ``action`` in kubectl's words."""
+
+    key: Key
+    action: str  # created, configured, unchanged
+
+
+class Objects:
+    """The current objects, by key; every write goes through ``put`` or ``remove``."""
+
+    def __init__(self, database: Database, decode: Callable[[dict[str, Any]], Any]) -> None:
+        """``decode`` turns raw JSON into a struct; it must accept whatever was put before."""
+        self._database = database
+        self._decode = decode
+        self._by_kind: dict[str, dict[Key, Stored]] = {}
+        self.version = int(database.meta("resource_version", "0"))
+        for kind, namespace, name, raw in database.connection.execute(
+            "SELECT kind, namespace, name, raw FROM objects"
+        ):
+            decoded = msgspec.json.decode(raw)
+            self._remember(Stored(Key(kind, namespace, name), decode(decoded), decoded))
+
+    def _remember(self, stored: Stored) -> None:
+        self._by_kind.setdefault(stored.key.kind, {})[stored.key] = stored
+
+    def get(self, key: Key) -> Stored | None:
+        return self._by_kind.get(key.kind, {}).get(key)
+
+    def of(self, kind: str) -> Mapping[Key, Stored]:
+        """All objects of a kind; do not change the mapping."""
+        return self._by_kind.get(kind, {})
+
+    def __iter__(self) -> Iterator[Stored]:
+        for objects in self._by_kind.values():
+            yield from objects.values()
+
+    def put(
+        self, raws: Iterable[tuple[Key, dict[str, Any]]], uid: Callable[[], str], now: str
+    ) -> list[Put]:
+        """Write all or none. ``now`` is RFC 3339; ``uid`` is asked once per new object.
+
+        What the API server owns (uid, generation, creationTimestamp, resourceVersion) is kept
+        from the stored object and never taken from the caller.
+        """
+        results: list[Put] = []
+        fresh: list[Stored] = []
+        version = self.version
+        for key, raw in raws:
+            old = self.get(key)
+            merged = _admit(raw, old.raw if old else None, uid, now)
+            if old is not None and old.raw == merged:
+                results.append(Put(key, "unchanged"))
+                continue
+            version += 1
+            merged["metadata"]["resourceVersion"] = str(version)
+            fresh.append(Stored(key, self._decode(merged), merged))
+            results.append(Put(key, "configured" if old else "created"))
+        with self._database.transaction() as connection:
+            connection.executemany(
+                "REPLACE INTO objects VALUES (?, ?, ?, ?)",
+                [(*item.key, msgspec.json.encode(item.raw).decode()) for item in fresh],
+            )
+            self._database.set_meta("resource_version", str(version))
+        self.version = version
+        for item in fresh:
+            self._remember(item)
+        return results
+
+    def mark_deleting(self, key: Key, now: str, grace_s: int) -> None:
+        """Set the deletion timestamp, once; the object goes when its finish is seen."""
+        stored = self._by_kind[key.kind][key]
+        if stored.deleting:
+            return
+        raw = copy.deepcopy(dict(stored.raw))
+        raw["metadata"]["deletionTimestamp"] = now
+        raw["metadata"]["deletionGracePeriodSeconds"] = grace_s
+        with self._database.transaction() as connection:
+            connection.execute(
+                "REPLACE INTO objects VALUES (?, ?, ?, ?)",
+                (*key, msgspec.json.encode(raw).decode()),
+            )
+        self._remember(Stored(key, self._decode(raw), raw))
+
+    def remove(self, keys: Iterable[Key]) -> None:
+        """Forget these objects; unknown keys are ignored."""
+        keys = list(keys)
+        with self._database.transaction() as connection:
+            connection.executemany(
+                "DELETE FROM objects WHERE kind=? AND namespace=? AND name=?", keys
+            )
+            self._database.set_meta("resource_version", str(self.version + 1))
+        self.version += 1
+        for key in keys:
+            self._by_kind.get(key.kind, {}).pop(key, None)
+
+
+DELETION = ("deletionTimestamp", "deletionGracePeriodSeconds")
+SERVER_OWNED = (
+    *("uid", "creationTimestamp", "generation", "resourceVersion", "selfLink", "managedFields"),
+    *DELETION,
+)
+
+
+def _admit(
+    raw: dict[str, Any], old: Mapping[str, Any] | None, uid: Callable[[], str], now: str
+) -> dict[str, Any]:
+    merged = copy.deepcopy(raw)
+    merged.pop("status", None)
+    metadata = merged.setdefault("metadata", {})
+    for field in SERVER_OWNED:
+        metadata.pop(field, None)
+    if old is None:
+        return _stamp(merged, {"uid": uid(), "creationTimestamp": now, "generation": 1})
+    previous = old["metadata"]
+    changed = old.get("spec") != merged.get("spec")
+    kept = {field: previous[field] for field in DELETION if field in previous}
+    return _stamp(
+        merged,
+        {
+            "uid": previous["uid"],
+            "creationTimestamp": previous["creationTimestamp"],
+            "generation": previous["generation"] + changed,
+            "resourceVersion": previous["resourceVersion"],
+            **kept,
+        },
+    )
+
+
+def _stamp(raw: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    raw["metadata"].update(fields)
+    return raw

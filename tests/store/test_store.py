@@ -1,0 +1,128 @@
+"""The store keeps what was applied, whole, under stable numbers."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+
+import pytest
+
+from sixfold.errors import HostError
+from sixfold.model.meta import Key
+from sixfold.store import Database, Numbers, Objects
+
+NOW = "2026-11-23T08:00:00Z"
+
+
+@pytest.fixture
+def database(tmp_path):
+    opened = Database(tmp_path / "state.db")
+    yield opened
+    opened.close()
+
+
+def reopen(database: Database) -> Database:
+    database.close()
+    return Database(database.path)
+
+
+def uids():
+    counter = itertools.count(1)
+    return lambda: f"uid-{next(counter)}"
+
+
+def service(name: str, **spec: object) -> tuple[Key, dict[str, object]]:
+    raw = {"kind": "Service", "metadata": {"name": name, "namespace": "shop"}, "spec": spec}
+    return Key("Service", "shop", name), raw
+
+
+def objects_of(database: Database) -> Objects:
+    return Objects(database, lambda raw: raw["spec"])
+
+
+def test_applied_objects_are_there_after_a_reopen(database):
+    objects_of(database).put([service("web", a=1)], uids(), NOW)
+    again = objects_of(reopen(database))
+    assert again.get(Key("Service", "shop", "web")).object == {"a": 1}
+
+
+def test_kubectl_words_say_what_a_put_did(database):
+    objects = objects_of(database)
+    put = lambda **spec: objects.put([service("web", **spec)], uids(), NOW)[0].action  # noqa: E731
+    assert [put(a=1), put(a=1), put(a=2)] == ["created", "unchanged", "configured"]
+
+
+def test_generation_counts_changes_of_the_spec_only(database):
+    objects = objects_of(database)
+    key, raw = service("web", a=1)
+    for labels in ({}, {"x": "y"}):
+        objects.put(
+            [(key, {**raw, "metadata": {**raw["metadata"], "labels": labels}})], uids(), NOW
+        )
+    assert objects.get(key).raw["metadata"]["generation"] == 1
+    objects.put([service("web", a=2)], uids(), NOW)
+    assert objects.get(key).raw["metadata"]["generation"] == 2
+
+
+def test_uid_is_the_servers_and_survives_updates(database):
+    objects = objects_of(database)
+    key, raw = service("web", a=1)
+    raw["metadata"]["uid"] = "forged"
+    objects.put([(key, raw)], uids(), NOW)
+    objects.put([service("web", a=2)], uids(), NOW)
+    assert objects.get(key).uid == "uid-1"
+
+
+def test_one_bad_object_leaves_nothing_of_an_apply(database):
+    objects = objects_of(database)
+    broken = (Key("Service", "shop", "bad"), {"metadata": {"name": "bad"}})
+    with pytest.raises(KeyError):
+        objects.put([service("web", a=1), broken], uids(), NOW)
+    assert list(objects) == []
+    assert list(objects_of(reopen(database))) == []
+
+
+def test_an_object_marked_for_deletion_stays_so_when_applied_again(database):
+    objects = objects_of(database)
+    objects.put([service("web", a=1)], uids(), NOW)
+    objects.mark_deleting(Key("Service", "shop", "web"), NOW, 30)
+    objects.put([service("web", a=2)], uids(), NOW)
+    assert objects.get(Key("Service", "shop", "web")).deleting
+
+
+def test_numbers_are_stable_across_a_reopen(database):
+    first = Numbers(database, "identity", 256, 300)
+    taken = {key: first.number(key) for key in "abc"}
+    again = Numbers(reopen(database), "identity", 256, 300)
+    assert {key: again.number(key) for key in "cab"} == taken
+
+
+def test_a_released_number_is_the_last_to_be_taken_again(database):
+    numbers = Numbers(database, "endpoint", 1, 3)
+    numbers.number("a")
+    numbers.release("a")
+    assert [numbers.number(key) for key in "bcd"] == [2, 3, 1]
+
+
+def test_a_full_space_is_an_error_that_names_it(database):
+    numbers = Numbers(database, "endpoint", 1, 2)
+    numbers.number("a")
+    numbers.number("b")
+    with pytest.raises(HostError, match="endpoint: all 2 numbers are taken"):
+        numbers.number("c")
+
+
+def test_a_file_that_is_not_a_database_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "state.db"
+    path.write_text("not a database, but somebody's file " * 100)
+    with pytest.raises(HostError, match=r"state\.db"):
+        Database(path)
+    assert path.read_text().startswith("not a database")
+
+
+def test_a_schema_from_the_future_is_refused(tmp_path):
+    connection = sqlite3.connect(tmp_path / "state.db")
+    connection.execute("PRAGMA user_version=99")
+    connection.close()
+    with pytest.raises(HostError, match="schema 99 is newer"):
+        Database(tmp_path / "state.db")
