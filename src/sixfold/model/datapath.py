@@ -36,6 +36,17 @@ class EndpointEntry:
     netns_cookie: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class IpcacheEntry:
+    """Who is behind a remote address; the longest prefix decides.
+
+    cidr  local CIDR identity as well, when a policy's ipBlock covers the prefix; 0 = none
+    """
+
+    identity: Identity
+    cidr: Identity = Identity(0)
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class PolicyEntry:
     """One key of a policy table: the longest match for (peer, direction) decides.
@@ -99,7 +110,7 @@ class Datapath:
     """The whole desired state of the kernel maps, for one instance on one host."""
 
     endpoints: Mapping[int, EndpointEntry] = field(default_factory=dict)  # by ifindex
-    ipcache: Mapping[IPNetwork, Identity] = field(default_factory=dict)
+    ipcache: Mapping[IPNetwork, IpcacheEntry] = field(default_factory=dict)
     policies: Mapping[EndpointId, PolicyTable] = field(default_factory=dict)
     frontends: Mapping[Frontend, FrontendEntry] = field(default_factory=dict)
     host_netns_cookie: int = 0
