@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import NamedTuple
 
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import Identity
@@ -47,9 +48,10 @@ class IpcacheEntry:
     cidr: Identity = Identity(0)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class PolicyEntry:
+class PolicyEntry(NamedTuple):
     """One key of a policy table: the longest match for (peer, direction) decides.
+
+    A tuple, because tables hold thousands and are hashed whole.
 
     peer      identity, local CIDR identity, or 0 for any peer
     protocol  IP protocol number, or ANY_PROTOCOL
