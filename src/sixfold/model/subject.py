@@ -26,8 +26,10 @@ def subject_of(namespace: str, metadata: ObjectMeta, spec: PodSpec) -> Subject:
 
 
 def service_account_of(spec: PodSpec) -> str:
-    """``serviceAccountName``, or its deprecated alias ``serviceAccount``, or "default"."""
-    return spec.service_account_name or spec.service_account or "default"
+    """``serviceAccountName``, or its deprecated alias; ``manifest`` refuses two that differ."""
+    if spec.service_account_name not in ("", "default"):
+        return spec.service_account_name
+    return spec.service_account or "default"
 
 
 def container_ports(spec: PodSpec) -> tuple[NamedPort, ...]:

@@ -129,8 +129,8 @@ class PodSpec(Object):
     init_containers: list[Container] = []
     restart_policy: Literal["Always", "OnFailure", "Never"] = "Always"
     termination_grace_period_seconds: int = 30
-    service_account_name: str = ""  # "": the alias below, else "default"
-    service_account: str = ""
+    service_account_name: str = "default"
+    service_account: str = ""  # deprecated alias
     hostname: str = ""
     subdomain: str = ""
     security_context: PodSecurityContext | None = None
