@@ -1,0 +1,1 @@
+"""What others connect to: the agent's API and the cluster resolver."""

@@ -1,0 +1,142 @@
+"""Admission: what may enter the store, and with which defaults.
+
+All problems of one apply are found before anything is written: an apply is taken whole or not
+at all. Cluster addresses are handed out here, as the Kubernetes API server does.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+from sixfold.agent.ledger import Addresses
+from sixfold.errors import ManifestError, Problem, SixfoldError
+from sixfold.manifest import Loaded, requires_runtime
+from sixfold.model.meta import Key
+from sixfold.store import Objects
+
+# Fields that Kubernetes does not let change either; delete and create the object instead.
+IMMUTABLE = {
+    "Pod": (("spec",),),
+    "Deployment": (("spec", "selector"),),
+    "ReplicaSet": (("spec", "selector"),),
+    "DaemonSet": (("spec", "selector"),),
+    "StatefulSet": (("spec", "selector"), ("spec", "serviceName")),
+    "Job": (("spec", "template"), ("spec", "completions")),
+}
+
+
+def admit(
+    loaded: Sequence[Loaded], objects: Objects, addresses: Addresses
+) -> list[tuple[Key, dict[str, Any]]]:
+    """What to put, defaults filled in, namespaces first; raises ManifestError with all problems."""
+    problems = [problem for item in loaded for problem in _problems(item, objects)]
+    admitted = [*_missing_namespaces(loaded, objects)]
+    reserved: list[str] = []
+    for item in loaded:
+        raw = copy.deepcopy(dict(item.raw))
+        raw.setdefault("metadata", {})
+        if item.key.namespace:
+            raw["metadata"]["namespace"] = item.key.namespace
+        if item.key.kind == "Service":
+            try:
+                reserved += _service_addresses(item, raw, objects, addresses)
+            except SixfoldError as error:
+                problems.append(_problem(item, "spec.clusterIP", str(error)))
+        admitted.append((item.key, raw))
+    if problems:
+        for address in reserved:
+            addresses.withdraw(address)
+        raise ManifestError(problems)
+    return admitted
+
+
+def _problems(item: Loaded, objects: Objects) -> Iterable[Problem]:
+    yield from requires_runtime(item)
+    old = objects.get(item.key)
+    if old is None:
+        return
+    if old.deleting:
+        yield _problem(
+            item, "metadata.name", f"{item.key} is being deleted; try again when it is gone"
+        )
+    for path in IMMUTABLE.get(item.key.kind, ()):
+        if _at(old.raw, path) != _at(item.raw, path):
+            yield _problem(
+                item, ".".join(path), f"is immutable; delete {item.key} first, then apply again"
+            )
+
+
+def _missing_namespaces(
+    loaded: Sequence[Loaded], objects: Objects
+) -> Iterable[tuple[Key, dict[str, Any]]]:
+    """Namespaces that objects name but nobody wrote: they are made, with no labels of their own."""
+    written = {item.key.name for item in loaded if item.key.kind == "Namespace"}
+    named = {item.key.namespace for item in loaded if item.key.namespace}
+    for name in sorted(named - written):
+        key = Key("Namespace", "", name)
+        if objects.get(key) is None:
+            yield key, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def _service_addresses(
+    item: Loaded, raw: dict[str, Any], objects: Objects, addresses: Addresses
+) -> list[str]:
+    """Fill clusterIP, clusterIPs and ipFamilies; returns the addresses newly taken."""
+    spec = raw.setdefault("spec", {})
+    owner = str(item.key)
+    if (old := objects.get(item.key)) is not None and not item.object.spec.headless:
+        kept = old.raw["spec"].get("clusterIPs", [])
+        wanted = spec.get("clusterIPs") or ([spec["clusterIP"]] if spec.get("clusterIP") else [])
+        if kept and kept[0] != "None" and wanted and wanted[: len(kept)] != kept[: len(wanted)]:
+            raise SixfoldError(f"is immutable: it is {kept[0]}; delete {item.key} first")
+        if kept and kept[0] != "None":
+            spec["clusterIPs"] = kept
+    families = _families(item.object.spec)
+    taken: list[str] = []
+    if item.object.spec.headless:
+        spec["clusterIP"], spec["clusterIPs"] = "None", ["None"]
+    else:
+        wanted = spec.get("clusterIPs") or ([spec["clusterIP"]] if spec.get("clusterIP") else [])
+        chosen = [ip_address(text) for text in wanted]
+        for address in chosen:
+            if addresses.claim_service(address, owner):
+                taken.append(str(address))
+        families = _order(families, chosen)
+        for family in families[len(chosen) :]:
+            address = addresses.allocate_service(family, owner)
+            chosen.append(address)
+            taken.append(str(address))
+        spec["clusterIPs"] = [str(address) for address in chosen]
+        spec["clusterIP"] = spec["clusterIPs"][0]
+        families = ["IPv4" if address.version == 4 else "IPv6" for address in chosen]
+    spec["ipFamilies"] = families
+    spec.setdefault("ipFamilyPolicy", "SingleStack" if len(families) == 1 else "PreferDualStack")
+    spec.setdefault("type", "ClusterIP")
+    return taken
+
+
+def _families(spec: Any) -> list[str]:
+    """The families a service wants, in order: core/v1 defaulting, on a dual-stack cluster."""
+    wanted = list(spec.ip_families)
+    if spec.ip_family_policy in ("PreferDualStack", "RequireDualStack"):
+        wanted += [family for family in ("IPv4", "IPv6") if family not in wanted]
+    return wanted or (["IPv4", "IPv6"] if spec.headless and not spec.selector else ["IPv4"])
+
+
+def _order(families: list[str], chosen: list[IPv4Address | IPv6Address]) -> list[str]:
+    """Families with those of the chosen addresses first."""
+    first = ["IPv4" if address.version == 4 else "IPv6" for address in chosen]
+    return first + [family for family in families if family not in first] if first else families
+
+
+def _at(raw: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        raw = raw.get(name) if isinstance(raw, dict) else None
+    return raw
+
+
+def _problem(item: Loaded, path: str, message: str) -> Problem:
+    return Problem(item.source, item.line, path, message)
