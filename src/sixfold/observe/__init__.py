@@ -1,0 +1,31 @@
+"""Flow records: decode, join with names and rules, filter, render. Pure: no I/O, no clock.
+
+FlowLog ── bytes of struct flow_event ─▶ join(event, names, offset) ─▶ Flow
+                                                      │
+                 FlowFilter.matches ◀────────────────┤
+                 to_hubble · response · compact ◀────┘
+"""
+
+from sixfold.observe.filter import FilterError, FlowFilter, parse_time_ns
+from sixfold.observe.join import RawEvent, join
+from sixfold.observe.log import Batch, FlowLog
+from sixfold.observe.names import Names, Owner, ServiceName, cidr_labels, identity_labels
+from sixfold.observe.render import compact, response, to_hubble
+
+__all__ = [
+    "Batch",
+    "FilterError",
+    "FlowFilter",
+    "FlowLog",
+    "Names",
+    "Owner",
+    "RawEvent",
+    "ServiceName",
+    "cidr_labels",
+    "compact",
+    "identity_labels",
+    "join",
+    "parse_time_ns",
+    "response",
+    "to_hubble",
+]

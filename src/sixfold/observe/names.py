@@ -1,0 +1,85 @@
+"""Who is behind an address, an identity, a rule number: the tables that events are joined with.
+
+Pure. The agent fills them; entries outlive what they name, because events are joined when
+somebody reads them, and a pod that is gone still has flows in the log. An address keeps its
+last owner: the address pool does not hand it out again for ``Config.ip_reuse_grace_s``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.identity import RESERVED_NAMES, WORLD, Identity, Subject
+from sixfold.model.rule import Rule
+
+IPAddress = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The pod that has, or last had, an address."""
+
+    namespace: str
+    pod: str
+    workload: str  # "Deployment/web"
+    endpoint_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceName:
+    """What a service number stands for; ``port`` is where clients knock."""
+
+    namespace: str
+    name: str
+    port: int
+
+
+@dataclass(slots=True)
+class Names:
+    """Lookup tables; plain dicts, so that the agent may also hand over its own."""
+
+    owners: dict[IPAddress, Owner] = field(default_factory=dict)
+    interfaces: dict[int, Owner] = field(default_factory=dict)  # by host-side ifindex
+    labels: dict[Identity, tuple[str, ...]] = field(default_factory=dict)
+    rules: dict[int, Rule] = field(default_factory=dict)
+    services: dict[int, ServiceName] = field(default_factory=dict)
+    node: str = ""
+
+    def add_endpoint(self, endpoint: Endpoint) -> None:
+        """Name the endpoint's addresses and its identity."""
+        owner = Owner(endpoint.namespace, endpoint.pod, endpoint.workload, endpoint.id)
+        for address in (endpoint.ipv4, endpoint.ipv6):
+            if address is not None:
+                self.owners[address] = owner
+        if endpoint.ifindex:
+            self.interfaces[endpoint.ifindex] = owner
+        self.labels[endpoint.identity] = identity_labels(endpoint.subject)
+
+    def update(self, endpoints: Iterable[Endpoint]) -> None:
+        """Take over what is now; what is gone keeps its name."""
+        for endpoint in endpoints:
+            self.add_endpoint(endpoint)
+
+    def labels_of(self, identity: Identity) -> tuple[str, ...]:
+        """Labels of an identity; reserved ones name themselves."""
+        if (known := self.labels.get(identity)) is not None:
+            return known
+        reserved = RESERVED_NAMES.get(identity)
+        return (reserved,) if reserved else ()
+
+
+def identity_labels(subject: Subject) -> tuple[str, ...]:
+    """A subject's labels as Cilium spells them, so that Hubble's filters work unchanged."""
+    return (
+        *(f"k8s:{key}={value}" if value else f"k8s:{key}" for key, value in subject.labels),
+        f"k8s:io.cilium.k8s.policy.serviceaccount={subject.service_account}",
+        f"k8s:io.kubernetes.pod.namespace={subject.namespace}",
+    )
+
+
+def cidr_labels(network: object) -> tuple[str, ...]:
+    """Labels of a local CIDR identity: the block, and that it lies outside."""
+    return (f"cidr:{network}", RESERVED_NAMES[WORLD])
