@@ -113,7 +113,7 @@ def _retry_s(failed: list[PodState]) -> float:
     last = max((pod.finished_s for pod in failed if pod.finished_s is not None), default=None)
     if last is None:
         return 0.0
-    return last + min(BACKOFF_S * 2 ** min(len(failed) - 1, 10), BACKOFF_MAX_S)
+    return last + min(BACKOFF_S * float(1 << min(len(failed) - 1, 10)), BACKOFF_MAX_S)
 
 
 def _create(
