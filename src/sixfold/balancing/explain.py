@@ -1,0 +1,104 @@
+"""Balancing explained: what a connect to this service and port would meet, and why.
+
+The same questions (``members.py``) as the plan's, asked for one service and port. Works offline
+too, where endpoints have no address and nobody probed them: candidates carry both facts, the
+caller judges.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sixfold.balancing.members import IPAddress, address_of, families, is_ready, selects
+from sixfold.balancing.members import target_port as target_port_of
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.service import Service, ServicePort
+from sixfold.model.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One endpoint that the service selects, and where a connection to it would arrive."""
+
+    endpoint: str  # "namespace/pod"
+    address: IPAddress | None
+    port: int
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BalancingAnswer:
+    """``port`` is the service's; without a ready candidate the connect is refused."""
+
+    service: str  # "namespace/name"
+    port: int
+    algorithm: str
+    why: str
+    candidates: tuple[Candidate, ...]
+
+
+def explain_balancing(
+    world: World, service: Service, port: int | str | None, protocol: str = "TCP"
+) -> BalancingAnswer:
+    """What answers at a service port; ``port`` is a number, a port name, or None for the first."""
+    key = f"{service.metadata.namespace}/{service.metadata.name}"
+    members = [
+        endpoint
+        for _, endpoint in sorted(world.endpoints.items())
+        if selects(service, endpoint.namespace, endpoint.labels)
+    ]
+    if service.spec.headless and isinstance(port, int):
+        found: ServicePort | None = ServicePort(port=port)
+    else:
+        found = _find(service, port, protocol)
+    if found is None:
+        wanted = port if isinstance(port, int) else 0
+        return BalancingAnswer(key, wanted, "none", _unknown_port(service, port, protocol), ())
+    family = families(service)[0]
+    candidates = tuple(
+        Candidate(endpoint.key, address_of(endpoint, family), number, is_ready(service, endpoint))
+        for endpoint in members
+        if (number := target_port_of(found, endpoint)) is not None
+    )
+    algorithm = "client" if service.spec.headless else "random"
+    return BalancingAnswer(
+        key, found.port, algorithm, _why(service, found, members, candidates), candidates
+    )
+
+
+def _find(service: Service, port: int | str | None, protocol: str) -> ServicePort | None:
+    for candidate in service.spec.ports:
+        if port is None or (
+            candidate.protocol == protocol and port in (candidate.port, candidate.name)
+        ):
+            return candidate
+    return None
+
+
+def _unknown_port(service: Service, port: int | str | None, protocol: str) -> str:
+    has = ", ".join(f"{p.port}/{p.protocol}" for p in service.spec.ports) or "no ports"
+    wanted = "any port" if port is None else f"{port}/{protocol}"
+    return f"refused at once: the service has {has}, not {wanted}"
+
+
+def _why(
+    service: Service,
+    port: ServicePort,
+    members: list[Endpoint],
+    candidates: tuple[Candidate, ...],
+) -> str:
+    ready = sum(candidate.ready for candidate in candidates)
+    nothing = "no such name" if service.spec.headless else "refused at once"
+    if not service.spec.selector:
+        return f"{nothing}: the service has no selector, so no endpoints"
+    if not members:
+        selector = ",".join(f"{k}={v}" for k, v in sorted(service.spec.selector.items()))
+        return f"{nothing}: no pod matches selector {selector}"
+    if not candidates:
+        return f'{nothing}: no pod names a {port.protocol} port "{port.target_port}"'
+    if not ready:
+        return f"{nothing}: none of {len(candidates)} endpoints is ready"
+    of = f"{ready} of {len(candidates)} endpoints ready"
+    if service.spec.headless:
+        return f"headless: the client picks among the addresses; {of}"
+    return f"random: {of}"

@@ -1,0 +1,67 @@
+"""Which endpoints serve a service, and at which port: the questions that plan and explain share.
+
+Source: core/v1 Service and discovery.k8s.io/v1 EndpointSlice, as Kubernetes' endpoint slice
+controller reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.service import IPFamily, Service, ServicePort
+
+IPAddress = IPv4Address | IPv6Address
+
+
+def selects(service: Service, namespace: str, labels: Mapping[str, str]) -> bool:
+    """Whether a pod belongs to a service; an empty selector selects nothing."""
+    selector = service.spec.selector
+    return (
+        bool(selector)
+        and service.spec.type != "ExternalName"
+        and service.metadata.namespace == namespace
+        and all(labels.get(key) == value for key, value in selector.items())
+    )
+
+
+def target_port(port: ServicePort, endpoint: Endpoint) -> int | None:
+    """The pod's port behind a service port; None when the pod has no port of that name."""
+    match port.target_port:
+        case None | "" | 0:
+            return port.port
+        case int(number):
+            return number
+        case name:
+            named = (*endpoint.publish_ports, *endpoint.subject.named_ports)
+            found = (p.port for p in named if p.name == name and p.protocol == port.protocol)
+            return next(found, None)
+
+
+def cluster_addresses(service: Service) -> tuple[IPAddress, ...]:
+    """The cluster addresses, primary first; none when headless or not yet allocated."""
+    written = service.spec.cluster_ips or [service.spec.cluster_ip]
+    return tuple(ip_address(text) for text in written if text and text != "None")
+
+
+def families(service: Service) -> tuple[IPFamily, ...]:
+    """Address families of the service, primary first; single-stack IPv4 unless it says more."""
+    if service.spec.ip_families:
+        return tuple(service.spec.ip_families)
+    if addresses := cluster_addresses(service):
+        return tuple("IPv4" if address.version == 4 else "IPv6" for address in addresses)
+    if service.spec.ip_family_policy in ("PreferDualStack", "RequireDualStack"):
+        return ("IPv4", "IPv6")
+    return ("IPv4",)
+
+
+def address_of(endpoint: Endpoint, family: IPFamily) -> IPAddress | None:
+    return endpoint.ipv4 if family == "IPv4" else endpoint.ipv6
+
+
+def is_ready(service: Service, endpoint: Endpoint) -> bool:
+    """Whether new connections may go there; publishNotReadyAddresses overrules all."""
+    if service.spec.publish_not_ready_addresses:
+        return True
+    return endpoint.ready and not endpoint.terminating

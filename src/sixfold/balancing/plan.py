@@ -1,0 +1,229 @@
+"""Balancing: which backends stand behind each service address and port?
+
+Pure: a world in, EndpointSlices and frontends out. What the kernel then does with a frontend
+(``bpf/socket.bpf.c``): a connect to it goes to one of its backends, drawn at random; no backend,
+or a port that the service does not have, and the connect is refused at once.
+
+Theory of operation of ``BalancingPlanner``. Each service has a fragment: its slices and
+frontends, a pure function of the Service object and of the endpoints that it selects. A new
+world is compared with the last one by object identity; a changed endpoint dirties the services
+that select its old or new labels (found through one label of their selector), and only dirty
+fragments are built again. Cluster addresses are unique: whoever fills them into the Services
+sees to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sixfold.balancing.members import (
+    address_of,
+    cluster_addresses,
+    is_ready,
+    selects,
+    target_port,
+)
+from sixfold.balancing.slices import slices_of
+from sixfold.model.datapath import (
+    ANY_PROTOCOL,
+    PROTOCOL_NUMBERS,
+    Backend,
+    Frontend,
+    FrontendEntry,
+    IPAddress,
+)
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.service import EndpointSlice, Service, ServicePort
+from sixfold.model.world import World
+
+RANDOM = 0  # FrontendEntry.algorithm
+ANY_PORT = 0  # with ANY_PROTOCOL: the address is a service's, whatever the port
+
+LabelKey = tuple[str, str, str]  # namespace, label, value
+
+
+@dataclass(frozen=True, slots=True)
+class BalancingPlan:
+    """Keys of ``slices`` are ``namespace/service``; ``changed`` since the planner's last plan."""
+
+    slices: Mapping[str, tuple[EndpointSlice, ...]]
+    frontends: Mapping[Frontend, FrontendEntry]
+    changed: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """What one service contributes."""
+
+    slices: tuple[EndpointSlice, ...]
+    frontends: Mapping[Frontend, FrontendEntry]
+
+
+def plan_balancing(world: World, number: Callable[[str], int]) -> BalancingPlan:
+    """The whole plan from nothing; ``number`` gives a service (``namespace/name``) its number."""
+    return BalancingPlanner(number).plan(world)
+
+
+def plan_service(
+    service: Service, endpoints: Sequence[Endpoint], number: Callable[[str], int]
+) -> Fragment:
+    """One service's part of the plan; ``endpoints`` are those it selects, in order."""
+    frontends: dict[Frontend, FrontendEntry] = {}
+    addresses = cluster_addresses(service)
+    if addresses:
+        key = f"{service.metadata.namespace}/{service.metadata.name}"
+        service_number = number(key)
+        ready = [endpoint for endpoint in endpoints if is_ready(service, endpoint)]
+        for address in addresses:
+            wildcard = Frontend(address, ANY_PORT, ANY_PROTOCOL)
+            frontends[wildcard] = FrontendEntry(service_number, ())
+            for port in service.spec.ports:
+                frontend = Frontend(address, port.port, PROTOCOL_NUMBERS[port.protocol])
+                backends = _backends(port, ready, address)
+                frontends[frontend] = FrontendEntry(service_number, backends, RANDOM)
+    return Fragment(slices_of(service, endpoints), frontends)
+
+
+def _backends(
+    port: ServicePort, ready: Sequence[Endpoint], frontend: IPAddress
+) -> tuple[Backend, ...]:
+    """Backends of the frontend's own family, in the order of the endpoints, each once."""
+    found: dict[Backend, None] = {}
+    for endpoint in ready:
+        address = address_of(endpoint, "IPv4" if frontend.version == 4 else "IPv6")
+        number = target_port(port, endpoint)
+        if address is not None and number is not None:
+            found[Backend(address, number)] = None
+    return tuple(found)
+
+
+@dataclass(slots=True)
+class _LabelIndex:
+    """Endpoints by each of their labels."""
+
+    members: dict[LabelKey, dict[str, Endpoint]] = field(default_factory=dict)
+
+    def add(self, key: str, endpoint: Endpoint) -> None:
+        for label, value in endpoint.subject.labels:
+            self.members.setdefault((endpoint.namespace, label, value), {})[key] = endpoint
+
+    def remove(self, key: str, endpoint: Endpoint) -> None:
+        for label, value in endpoint.subject.labels:
+            index = (endpoint.namespace, label, value)
+            self.members[index].pop(key, None)
+            if not self.members[index]:
+                del self.members[index]
+
+    def selected_by(self, service: Service) -> list[Endpoint]:
+        """In order of their keys."""
+        if not service.spec.selector:
+            return []
+        namespace = service.metadata.namespace
+        candidates = min(
+            (self.members.get((namespace, *pair), {}) for pair in service.spec.selector.items()),
+            key=len,
+        )
+        return [
+            endpoint
+            for _, endpoint in sorted(candidates.items())
+            if selects(service, endpoint.namespace, endpoint.labels)
+        ]
+
+
+class BalancingPlanner:
+    """Plans world after world; the cost follows the change (see the module's head)."""
+
+    def __init__(self, number: Callable[[str], int]) -> None:
+        self._number = number
+        self._endpoints: Mapping[str, Endpoint] = {}
+        self._services: Mapping[str, Service] = {}
+        self._index = _LabelIndex()
+        self._services_of: dict[LabelKey, set[str]] = {}
+        self._fragments: dict[str, Fragment] = {}
+        self._slices: dict[str, tuple[EndpointSlice, ...]] = {}
+        self._frontends: dict[Frontend, FrontendEntry] = {}
+
+    def plan(self, world: World) -> BalancingPlan:
+        """The plan of this world; equal to ``plan_balancing(world, number)``."""
+        dirty = self._take_endpoints(world.endpoints) | self._take_services(world.services)
+        changed = set()
+        # All removals come first: an address may pass from one service to another.
+        fresh: dict[str, Fragment] = {}
+        for key in sorted(dirty):  # numbers are given in this order
+            fragment = self._build(key)
+            if fragment == self._fragments.get(key):
+                continue
+            changed.add(key)
+            self._forget(key)
+            if fragment is not None:
+                fresh[key] = fragment
+        for key in sorted(fresh):
+            self._fragments[key] = fresh[key]
+            self._slices[key] = fresh[key].slices
+            self._frontends.update(fresh[key].frontends)
+        return BalancingPlan(self._slices.copy(), self._frontends.copy(), frozenset(changed))
+
+    def _build(self, key: str) -> Fragment | None:
+        service = self._services.get(key)
+        if service is None:
+            return None
+        return plan_service(service, self._index.selected_by(service), self._number)
+
+    def _forget(self, key: str) -> None:
+        if (old := self._fragments.pop(key, None)) is None:
+            return
+        del self._slices[key]
+        for frontend, entry in old.frontends.items():
+            if self._frontends.get(frontend) is entry:
+                del self._frontends[frontend]
+
+    def _take_endpoints(self, endpoints: Mapping[str, Endpoint]) -> set[str]:
+        """Update the index; return the services whose members changed."""
+        dirty: set[str] = set()
+        before, self._endpoints = self._endpoints, endpoints
+        if before is endpoints:
+            return dirty
+        for key, old in before.items():
+            if endpoints.get(key) is not old:
+                self._index.remove(key, old)
+                dirty |= self._selecting(old)
+        for key, new in endpoints.items():
+            if before.get(key) is not new:
+                self._index.add(key, new)
+                dirty |= self._selecting(new)
+        return dirty
+
+    def _selecting(self, endpoint: Endpoint) -> set[str]:
+        labels = endpoint.labels
+        return {
+            key
+            for pair in labels.items()
+            for key in self._services_of.get((endpoint.namespace, *pair), ())
+            if selects(self._services[key], endpoint.namespace, labels)
+        }
+
+    def _take_services(self, services: Mapping[str, Service]) -> set[str]:
+        dirty: set[str] = set()
+        before, self._services = self._services, services
+        if before is services:
+            return dirty
+        for key, old in before.items():
+            if services.get(key) is not old:
+                dirty.add(key)
+                if anchor := _anchor(old):
+                    self._services_of[anchor].discard(key)
+        for key, new in services.items():
+            if before.get(key) is not new:
+                dirty.add(key)
+                if anchor := _anchor(new):
+                    self._services_of.setdefault(anchor, set()).add(key)
+        return dirty
+
+
+def _anchor(service: Service) -> LabelKey | None:
+    """The one label under which a service is found from the endpoints that carry it."""
+    if not service.spec.selector:
+        return None
+    label, value = min(service.spec.selector.items())
+    return (service.metadata.namespace, label, value)

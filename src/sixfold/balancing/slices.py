@@ -1,0 +1,102 @@
+"""EndpointSlices of one service: who serves it, derived and never written by users.
+
+One slice per address family, and where a named targetPort means different numbers in different
+pods, one per set of numbers. Kubernetes also splits at 100 endpoints, to spare watchers; nobody
+watches over a network here, so a slice holds all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sixfold.balancing.members import address_of, families, is_ready, target_port
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.meta import ObjectMeta
+from sixfold.model.service import (
+    EndpointConditions,
+    EndpointSlice,
+    IPFamily,
+    Service,
+    SliceEndpoint,
+    SlicePort,
+)
+
+SERVICE_LABEL = "kubernetes.io/service-name"
+MANAGER_LABEL = "endpointslice.kubernetes.io/managed-by"
+HEADLESS_LABEL = "service.kubernetes.io/headless"
+
+PortNumbers = tuple[int | None, ...]  # in the order of the service's ports; None: pod lacks it
+
+
+def slices_of(service: Service, endpoints: Sequence[Endpoint]) -> tuple[EndpointSlice, ...]:
+    """All slices of a service; ``endpoints`` are those it selects, in order."""
+    if not service.spec.selector or service.spec.type == "ExternalName":
+        return ()
+    by_ports: dict[PortNumbers, list[Endpoint]] = {}
+    for endpoint in endpoints:
+        numbers = tuple(target_port(port, endpoint) for port in service.spec.ports)
+        by_ports.setdefault(numbers, []).append(endpoint)
+    return tuple(
+        _slice(service, family, numbers, members)
+        for family in families(service)
+        for numbers, members in sorted(by_ports.items(), key=_port_order)
+        if any(address_of(member, family) for member in members)
+    )
+
+
+def _port_order(item: tuple[PortNumbers, list[Endpoint]]) -> tuple[int, ...]:
+    return tuple(number or 0 for number in item[0])
+
+
+def _slice(
+    service: Service, family: IPFamily, numbers: PortNumbers, members: Sequence[Endpoint]
+) -> EndpointSlice:
+    labels = {SERVICE_LABEL: service.metadata.name, MANAGER_LABEL: "sixfold"}
+    if service.spec.headless:
+        labels[HEADLESS_LABEL] = ""
+    owner = {"apiVersion": "v1", "kind": "Service", "name": service.metadata.name}
+    return EndpointSlice(
+        metadata=ObjectMeta(
+            name=_slice_name(service, family, numbers),
+            namespace=service.metadata.namespace,
+            labels=labels,
+            owner_references=[{**owner, "uid": service.metadata.uid, "controller": True}],
+        ),
+        address_type=family,
+        endpoints=[
+            _slice_endpoint(service, member, str(address))
+            for member in members
+            if (address := address_of(member, family))
+        ],
+        ports=[
+            SlicePort(
+                name=port.name, port=number, protocol=port.protocol, app_protocol=port.app_protocol
+            )
+            for port, number in zip(service.spec.ports, numbers, strict=True)
+            if number is not None
+        ],
+    )
+
+
+def _slice_name(service: Service, family: IPFamily, numbers: PortNumbers) -> str:
+    """Stable while the service stands: numbers are in it as soon as they may differ by pod."""
+    name = f"{service.metadata.name}-{family.lower()}"
+    if any(isinstance(port.target_port, str) for port in service.spec.ports):
+        name += "".join(f"-{number or 0}" for number in numbers)
+    return name
+
+
+def _slice_endpoint(service: Service, endpoint: Endpoint, address: str) -> SliceEndpoint:
+    # Kubernetes publishes a pod's hostname only under the service that its subdomain names.
+    named = endpoint.hostname and endpoint.subdomain == service.metadata.name
+    return SliceEndpoint(
+        addresses=[address],
+        conditions=EndpointConditions(
+            ready=is_ready(service, endpoint),
+            serving=endpoint.ready,
+            terminating=endpoint.terminating,
+        ),
+        hostname=endpoint.hostname if named else None,
+        node_name=endpoint.node or None,
+        target_ref={"kind": "Pod", "namespace": endpoint.namespace, "name": endpoint.pod},
+    )
