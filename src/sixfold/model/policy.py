@@ -49,7 +49,7 @@ class EgressRule(Object):
 
 
 class NetworkPolicySpec(Object):
-    pod_selector: LabelSelector = LabelSelector()
+    pod_selector: LabelSelector = msgspec.field(default_factory=LabelSelector)
     policy_types: list[PolicyType] | None = None
     ingress: list[IngressRule] | None = None
     egress: list[EgressRule] | None = None
@@ -64,7 +64,7 @@ class NetworkPolicySpec(Object):
 
 class NetworkPolicy(Object):
     metadata: ObjectMeta
-    spec: NetworkPolicySpec = NetworkPolicySpec()
+    spec: NetworkPolicySpec = msgspec.field(default_factory=NetworkPolicySpec)
     api_version: str = "networking.k8s.io/v1"
     kind: str = "NetworkPolicy"
     status: dict[str, Any] = {}

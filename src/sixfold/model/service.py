@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import msgspec
+
 from sixfold.model.meta import Object, ObjectMeta
 from sixfold.model.workload import Protocol
 
@@ -68,7 +70,7 @@ class SliceEndpoint(Object):
     """One endpoint of a slice: one pod, one address of the slice's family."""
 
     addresses: list[str]
-    conditions: EndpointConditions = EndpointConditions()
+    conditions: EndpointConditions = msgspec.field(default_factory=EndpointConditions)
     hostname: str | None = None
     node_name: str | None = None
     target_ref: dict[str, str] | None = None

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import msgspec
+
 from sixfold.model.meta import LabelSelector, Object, ObjectMeta
 
 Protocol = Literal["TCP", "UDP", "SCTP"]
@@ -154,7 +156,7 @@ class Pod(Object):
 
 class PodTemplateSpec(Object):
     spec: PodSpec
-    metadata: ObjectMeta = ObjectMeta()
+    metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
 
 
 class RollingUpdate(Object):
