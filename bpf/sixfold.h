@@ -41,7 +41,20 @@ enum drop_reason {
 	DROP_ICMP_UNRELATED = 192,
 	DROP_NO_ENDPOINT = 193,
 	DROP_IP_OPTIONS = 194,
+	DROP_MULTICAST = 206, /* Cilium's list ends at 205 */
 };
+
+/* Indices of the statistics map below the drop reasons. */
+enum statistic {
+	STATISTIC_LOST = 0,	 /* events that found the ring full */
+	STATISTIC_FORWARDED = 1, /* new connections */
+	STATISTIC_IGNORED = 2,	 /* noise of every stack: MLD, RS, DAD, IGMP */
+	STATISTIC_ANSWERED = 3,	 /* ARP requests and neighbour solicitations */
+	STATISTIC_TRANSLATED = 4, /* connects and sends to a service */
+	STATISTIC_REFUSED = 5,	  /* those without a backend */
+};
+
+enum runtime_index { RUNTIME_REVISION = 0 };
 
 enum direction { INGRESS = 0, EGRESS = 1 };
 
@@ -127,15 +140,65 @@ struct conntrack_key {
 struct conntrack {
 	__u32 revision;	   /* of policy, when last judged */
 	__u32 ifindex[2];  /* where each side lives; 0 = the host's stack */
-	__u32 last_seen_s; /* monotonic */
+	__u32 last_seen;   /* monotonic, in units of 2^30 ns: a shift, no division */
 	__u32 identity[2];
 	__u32 rule[2]; /* by direction */
 	__u32 service;
 	__u8 originator; /* index of the side that opened it */
 	__u8 tcp_flags;	 /* all seen, both directions */
-	__u8 pad[2];
+	__be16 service_port;
 	__u64 packets[2]; /* sent by each side */
 	__u64 bytes[2];
+};
+
+/* The service that this CPU's last connect or send was translated from: its first
+ * packet, in the same system call, takes it along to conntrack and the flow log. */
+struct translation {
+	union address address; /* of the backend */
+	__be16 port;
+	__be16 service_port;
+	__u32 service; /* 0: taken */
+	__u32 endpoint;
+	__u32 time; /* monotonic, in units of 2^24 ns */
+	__u8 protocol;
+	__u8 pad[7];
+};
+
+/* What a later fragment needs of its first. */
+struct fragment_key {
+	union address source;
+	union address destination;
+	__u32 id;
+	__u8 protocol;
+	__u8 pad[3];
+};
+
+struct fragment {
+	__be16 source_port;
+	__be16 destination_port;
+};
+
+/* Socket hooks: what a socket dialled, and what it got. */
+struct dialled {
+	union address service_address;
+	union address backend_address;
+	__be16 service_port;
+	__be16 backend_port;
+	__u32 pad;
+};
+
+/* Unconnected UDP: whose answer is this? */
+struct reply_key {
+	__u64 cookie;
+	union address address;
+	__be16 port;
+	__u8 pad[6];
+};
+
+struct reply {
+	union address address;
+	__be16 port;
+	__u8 pad[6];
 };
 
 enum event_type { EVENT_VERDICT = 1, EVENT_DROP = 2, EVENT_TRANSLATION = 3 };

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* What bpf_helpers.h would give: map declarations and the helpers in use, by number. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#define SEC(name)	  __attribute__((section(name), used))
+#define __uint(name, val) int(*name)[val]
+#define __type(name, val) typeof(val) *name
+#define __always_inline	  inline __attribute__((always_inline))
+#define __noinline	  __attribute__((noinline))
+#define likely(x)	  __builtin_expect(!!(x), 1)
+#define unlikely(x)	  __builtin_expect(!!(x), 0)
+#define htons(x)	  __builtin_bswap16(x)
+#define ntohs(x)	  __builtin_bswap16(x)
+#define htonl(x)	  __builtin_bswap32(x)
+
+/* Verdicts of a TCX program; pkt_cls.h pulls in too much. */
+#define TC_ACT_OK   0
+#define TC_ACT_SHOT 2
+
+static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
+static long (*const bpf_map_update_elem)(void *map, const void *key, const void *value,
+					 __u64 flags) = (void *)2;
+static long (*const bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
+static __u64 (*const bpf_ktime_get_ns)(void) = (void *)5;
+static __u32 (*const bpf_get_prandom_u32)(void) = (void *)7;
+static long (*const bpf_skb_store_bytes)(void *skb, __u32 offset, const void *from,
+					 __u32 length, __u64 flags) = (void *)9;
+static long (*const bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)23;
+static long (*const bpf_skb_load_bytes)(const void *skb, __u32 offset, void *to,
+					__u32 length) = (void *)26;
+static __s64 (*const bpf_csum_diff)(const void *from, __u32 from_size, const void *to,
+				    __u32 to_size, __u32 seed) = (void *)28;
+static long (*const bpf_skb_change_tail)(void *skb, __u32 length,
+					 __u64 flags) = (void *)38;
+static long (*const bpf_skb_pull_data)(void *skb, __u32 length) = (void *)39;
+static __u64 (*const bpf_get_socket_cookie)(void *ctx) = (void *)46;
+static void *(*const bpf_sk_storage_get)(void *map, void *sk, void *value,
+					 __u64 flags) = (void *)107;
+static __u64 (*const bpf_get_netns_cookie)(void *ctx) = (void *)122;
+static void *(*const bpf_ringbuf_reserve)(void *ring, __u64 size,
+					  __u64 flags) = (void *)131;
+static void (*const bpf_ringbuf_submit)(void *record, __u64 flags) = (void *)132;
+static long (*const bpf_redirect_peer)(__u32 ifindex, __u64 flags) = (void *)155;
+static __u64 (*const bpf_ktime_get_coarse_ns)(void) = (void *)160;
+static int (*const bpf_set_retval)(int retval) = (void *)187;
