@@ -1,0 +1,367 @@
+"""The agent's loop: the store and the pods on one side, the kernel and the resolver on the other.
+
+Two loops, each woken by an event and never by a timer alone:
+
+- ``_converge_pods``: controllers make pods, new pods get an address and are started, pods on
+  their way out are stopped and forgotten.
+- ``_converge_network``: snapshot → plan → kernel and resolver. One pass is one *round*;
+  ``in_force`` waits for a round that began after the call.
+
+Nothing is kept in memory that the next agent could not find again: objects, numbers and
+addresses are in the store, pods are on the host, tables are in the kernel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from random import Random
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from sixfold.agent.addresses import Addresses
+from sixfold.agent.admission import admit
+from sixfold.agent.ledger import Ledger
+from sixfold.agent.planning import Planning, Plans
+from sixfold.agent.pods import PodRunner
+from sixfold.agent.snapshot import Snapshots
+from sixfold.errors import SixfoldError, UnavailableError
+from sixfold.host.datapath import KernelDatapath
+from sixfold.host.network import Attachment, HostNetwork
+from sixfold.manifest import Loaded
+from sixfold.model.config import Config
+from sixfold.model.meta import Key
+from sixfold.model.workload import Pod
+from sixfold.observe.names import Names
+from sixfold.serve.dns_client import ResolverClient
+from sixfold.store import Database, Objects, Stored
+from sixfold.store.objects import Put
+from sixfold.workloads.controllers import reconcile
+from sixfold.workloads.pod_state import PodState, by_owner, format_time, pending
+
+log = logging.getLogger(__name__)
+
+CONTROLLERS = ("Deployment", "StatefulSet", "ReplicaSet", "DaemonSet", "Job")
+REPAIR_PERIOD_S = 5.0
+RETRY_S = 1.0
+
+
+class Agent:
+    """State and loops of one running instance; ``handlers`` answers the API from it."""
+
+    def __init__(
+        self,
+        config: Config,
+        database: Database,
+        objects: Objects,
+        network: HostNetwork,
+        datapath: KernelDatapath,
+        resolver: ResolverClient,
+        runner: PodRunner,
+    ) -> None:
+        self.config = config
+        self.database = database
+        self.objects = objects
+        self.ledger = Ledger(database)
+        self.addresses = Addresses(database, config)
+        self.network = network
+        self.datapath = datapath
+        self.resolver = resolver
+        self.runner = runner
+        self.names = Names(node=config.node)
+        self.statuses: dict[Key, dict[str, Any]] = {}
+        self.plans: Plans | None = None
+        self.generation = int(database.meta("generation", "0"))
+        self.applied = 0
+        self.problem = ""  # why the last round failed; "" when it did not
+        self.repairs: list[str] = []
+        self._planning = Planning(self.ledger)
+        self._snapshots = Snapshots(config, objects, self.ledger)
+        self._chance = Random()
+        self._pods_changed = asyncio.Event()
+        self._network_changed = asyncio.Event()
+        self._round = asyncio.Condition()
+        self._rounds_begun = 0
+        self._rounds_done = 0
+        self._tasks: dict[str, asyncio.Task[None]] = {}  # starts and stops under way, by pod
+        self._wake_s: float | None = None
+
+    # --- what may be asked of the agent -------------------------------------------------
+
+    async def apply(self, loaded: Sequence[Loaded], *, dry_run: bool = False) -> list[Put]:
+        """Take objects, whole or not at all, and return when the kernel has what they say."""
+        admitted = admit(loaded, self.objects, self.addresses)
+        if dry_run:
+            return self.objects.preview(admitted)
+        with self.database.transaction():
+            results = self.objects.put(admitted, lambda: str(uuid4()), format_time(time.time()))
+            self._next_generation()
+        self.changed()
+        await self.in_force()
+        return results
+
+    async def delete(self, keys: Iterable[Key], grace_s: int | None) -> None:
+        """Delete objects and what they own; pods go when their processes have ended."""
+        now = format_time(time.time())
+        with self.database.transaction():
+            for key in keys:
+                self._delete(key, now, grace_s)
+            self._next_generation()
+        self.changed()
+        await self.in_force()
+
+    def changed(self) -> None:
+        """Something in the store or on the host is new: look again."""
+        self._pods_changed.set()
+        self._network_changed.set()
+
+    def pod_changed(self, key: str) -> None:
+        """A pod's status changed (the runner calls this)."""
+        self.changed()
+
+    async def in_force(self) -> None:
+        """Return once the kernel holds all that was true when this was called.
+
+        Raises UnavailableError when the kernel would not take it: the message says why.
+        """
+        async with self._round:
+            wanted = self._rounds_begun + 1
+            self._network_changed.set()
+            await self._round.wait_for(lambda: self._rounds_done >= wanted)
+        if self.problem:
+            raise UnavailableError(f"not in force: {self.problem}")
+
+    async def settled(self, timeout_s: float) -> None:
+        """Return once every pod that should run is ready and none is on its way in or out."""
+        deadline = time.monotonic() + timeout_s
+        while pending_pods := self.unsettled():
+            if time.monotonic() > deadline:
+                raise UnavailableError(
+                    f"not ready after {timeout_s:g} s: {'; '.join(pending_pods[:10])}"
+                )
+            async with self._round:
+                try:
+                    await asyncio.wait_for(self._round.wait(), 0.5)
+                except TimeoutError:
+                    continue
+        await self.in_force()
+
+    def unsettled(self) -> list[str]:
+        """What is not as wanted yet: a line per pod or controller."""
+        lines = [
+            f"pod {pod.key}: {'terminating' if pod.terminating else pod.reason or pod.phase}"
+            for pod in self.pods().values()
+            if pod.terminating or (not pod.ready and pod.phase != "Succeeded")
+        ]
+        if self._pods_changed.is_set():
+            lines.append("controllers: not looked at yet")
+        return lines
+
+    def pods(self) -> dict[str, PodState]:
+        """Every pod by key: as the runner sees it, or as the store has it."""
+        running = {state.key: state for state in self.runner.states()}
+        states = {}
+        for stored in self.objects.of("Pod").values():
+            key = pod_key(stored.key)
+            state = running.get(key)
+            states[key] = state if state and state.uid == stored.uid else pending(stored.object)
+        return states
+
+    # --- the loops ------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Adopt what is there, then converge until ``stop`` is set."""
+        await self._adopt()
+        async with asyncio.TaskGroup() as group:
+            loops = [
+                group.create_task(self._converge_network()),
+                group.create_task(self._converge_pods()),
+                group.create_task(self._repair()),
+            ]
+            await stop.wait()
+            for task in (*loops, *self._tasks.values()):
+                task.cancel()
+
+    async def _adopt(self) -> None:
+        wanted = {pod_key(stored.key): stored.object for stored in self.objects.of("Pod").values()}
+        await self.runner.adopt(wanted)
+        uids = {stored.uid for stored in self.objects.of("Pod").values()}
+        for uid in set(self.ledger.endpoint_owners()) - uids:
+            self.ledger.release_endpoint(uid)
+        self.addresses.release_all_but(uids, time.time())
+        self.changed()
+
+    async def _converge_network(self) -> None:
+        while True:
+            await self._network_changed.wait()
+            self._network_changed.clear()
+            async with self._round:
+                self._rounds_begun += 1
+            generation = self.generation
+            try:
+                await self._network_round()
+                self.applied = generation
+                self.problem = ""
+            except SixfoldError as error:
+                if self.problem != str(error):
+                    log.error("round %d: %s", self._rounds_begun, error)
+                self.problem = str(error)
+                asyncio.get_running_loop().call_later(RETRY_S, self._network_changed.set)
+            async with self._round:
+                self._rounds_done = self._rounds_begun
+                self._round.notify_all()
+
+    async def _network_round(self) -> None:
+        world = self._snapshots.take(self.pods())
+        plans = self._planning.plan(
+            world, self.network.host_addresses(), self.network.host_netns_cookie()
+        )
+        self.names.update(world.endpoints.values())
+        self.datapath.apply(plans.datapath)
+        self.plans = plans
+        await self.resolver.push(plans.zone)
+
+    async def _converge_pods(self) -> None:
+        while True:
+            timeout = None if self._wake_s is None else max(0.0, self._wake_s - time.time())
+            try:
+                await asyncio.wait_for(self._pods_changed.wait(), timeout)
+            except TimeoutError:
+                pass
+            self._pods_changed.clear()
+            try:
+                self._run_controllers()
+                self._run_pods()
+            except SixfoldError as error:
+                log.error("pods: %s", error)
+                self._wake_s = time.time() + RETRY_S
+
+    async def _repair(self) -> None:
+        while True:
+            await asyncio.sleep(REPAIR_PERIOD_S)
+            try:
+                found = [*self.network.repair()]
+                if self.plans is not None:
+                    found += self.datapath.repair(self.plans.datapath)
+                await self.resolver.start_or_adopt()
+            except SixfoldError as error:
+                found = [f"not repaired: {error}"]
+            for line in found:
+                log.warning("repair: %s", line)
+            self.repairs = (self.repairs + found)[-100:]
+            self._network_changed.set()
+
+    # --- pods -------------------------------------------------------------------------------
+
+    def _run_controllers(self) -> None:
+        """One pass over all controllers; what they create and delete goes to the store."""
+        owned = by_owner(self.pods().values())
+        now_s = time.time()
+        wakes: list[float] = []
+        for kind in CONTROLLERS:
+            for stored in list(self.objects.of(kind).values()):
+                pods = owned.get(stored.key, [])
+                changes = reconcile(stored.object, pods, now_s, self._chance)
+                self.statuses[stored.key] = changes.status
+                self._create(stored, changes.create)
+                for key in changes.delete:
+                    self._delete(key_of_pod(key), format_time(now_s), None)
+                if changes.expired:
+                    self._delete(stored.key, format_time(now_s), None)
+                if changes.wake_s is not None:
+                    wakes.append(changes.wake_s)
+        self._wake_s = min(wakes, default=None)
+
+    def _create(self, owner: Stored, pods: Sequence[Pod]) -> None:
+        if pods:
+            raws = [
+                (Key("Pod", owner.key.namespace, pod.metadata.name), raw_of(pod)) for pod in pods
+            ]
+            self.objects.put(raws, lambda: str(uuid4()), format_time(time.time()))
+            self._pods_changed.set()
+
+    def _run_pods(self) -> None:
+        """Start what is not running, stop what is on its way out, forget what is gone."""
+        known = {state.key: state for state in self.runner.states()}
+        for stored in list(self.objects.of("Pod").values()):
+            key = pod_key(stored.key)
+            if key in self._tasks:
+                continue
+            state = known.get(key)
+            if stored.deleting:
+                self._spawn(key, self._stop(stored))
+            elif state is None:
+                self._spawn(key, self._start(stored))
+
+    def _spawn(self, key: str, work: Any) -> None:
+        async def tracked() -> None:
+            try:
+                await work
+            except SixfoldError as error:
+                log.error("pod %s: %s", key, error)
+                await asyncio.sleep(RETRY_S)
+            finally:
+                self._tasks.pop(key, None)
+                self.changed()
+
+        self._tasks[key] = asyncio.get_running_loop().create_task(tracked())
+
+    async def _start(self, stored: Stored) -> None:
+        addresses = self.addresses.allocate_pod(stored.uid, time.time())
+        await self.runner.start(stored.object, addresses, self._admit)
+
+    async def _admit(self, key: str, attachment: Attachment) -> None:
+        """Between the veth and its first packet: programs, endpoint, policy."""
+        self.datapath.attach(attachment.ifindex)
+        await self.in_force()
+
+    async def _stop(self, stored: Stored) -> None:
+        grace_s = stored.raw["metadata"].get("deletionGracePeriodSeconds", 30)
+        await self.runner.stop(pod_key(stored.key), grace_s)
+        self.objects.remove([stored.key])
+        self.ledger.release_endpoint(stored.uid)
+        self.addresses.release_pod(stored.uid, time.time())
+
+    def _delete(self, key: Key, now: str, grace_s: int | None) -> None:
+        stored = self.objects.get(key)
+        if stored is None:
+            return
+        match key.kind:
+            case "Pod":
+                wanted = stored.object.spec.termination_grace_period_seconds
+                self.objects.mark_deleting(key, now, wanted if grace_s is None else grace_s)
+                return
+            case "Namespace":
+                for other in [item.key for item in self.objects if item.key.namespace == key.name]:
+                    self._delete(other, now, grace_s)
+            case "Service":
+                self.addresses.release_service(str(key), time.time())
+            case _:
+                for pod in by_owner(self.pods().values()).get(key, []):
+                    self._delete(key_of_pod(pod.key), now, grace_s)
+        self.statuses.pop(key, None)
+        self.objects.remove([key])
+
+    def _next_generation(self) -> None:
+        self.generation += 1
+        self.database.set_meta("generation", str(self.generation))
+
+
+def pod_key(key: Key) -> str:
+    """``namespace/name``, as the runner and the planners name a pod."""
+    return f"{key.namespace}/{key.name}"
+
+
+def key_of_pod(name: str) -> Key:
+    namespace, _, pod = name.partition("/")
+    return Key("Pod", namespace, pod)
+
+
+def raw_of(pod: Pod) -> dict[str, Any]:
+    """A pod that a controller made, as JSON."""
+    raw: Mapping[str, Any] = msgspec.to_builtins(pod)
+    return dict(raw)

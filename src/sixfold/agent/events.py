@@ -1,0 +1,43 @@
+"""Flow events out of the kernel's ring into the flow log, every 20 ms."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from sixfold.host.datapath import KernelDatapath
+from sixfold.host.layout import unpack_event
+from sixfold.model.flow import Flow
+from sixfold.observe import FlowLog, Names, join
+
+PERIOD_S = 0.02
+
+
+class FlowReader:
+    """Moves events; they are joined with names only when somebody reads them."""
+
+    def __init__(self, datapath: KernelDatapath, names: Names) -> None:
+        self._datapath = datapath
+        self._names = names
+        # CLOCK_REALTIME may be stepped: taken anew at every drain, used for what is read after it
+        self._offset_ns = time.time_ns() - time.monotonic_ns()
+        self.log = FlowLog(self._decode)
+
+    def _decode(self, raw: bytes) -> Flow:
+        return join(unpack_event(raw), self._names, self._offset_ns)
+
+    def drain(self) -> int:
+        """Take what is there now; returns the number of events."""
+        self._offset_ns = time.time_ns() - time.monotonic_ns()
+        events, lost = self._datapath.events.drain()
+        return self.log.extend(events, lost)
+
+    async def run(self) -> None:
+        """Drain until cancelled."""
+        while True:
+            self.drain()
+            await asyncio.sleep(PERIOD_S)
+
+    def statistics(self) -> dict[str, int]:
+        """Packets dropped since the datapath was loaded, by reason; events lost."""
+        return self._datapath.statistics()

@@ -1,0 +1,277 @@
+"""What the API is told: answers made of the agent's state, nothing decided here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from sixfold import __version__
+from sixfold.agent.agent import CONTROLLERS, Agent, pod_key
+from sixfold.agent.events import FlowReader
+from sixfold.errors import ManifestError, Problem, SixfoldError
+from sixfold.manifest import Loaded, decode
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.meta import Key
+from sixfold.observe import FlowFilter, compact, response
+from sixfold.serve.api import ApplyRequest, DeleteRequest, ExplainRequest, NotFoundError, Source
+from sixfold.store import Stored
+from sixfold.trust.explain import explain
+
+FOLLOW_PERIOD_S = 0.05
+
+
+class AgentHandlers:
+    """Implements ``serve.api.Handlers``."""
+
+    def __init__(self, agent: Agent, flows: FlowReader, stop: asyncio.Event) -> None:
+        self._agent = agent
+        self._flows = flows
+        self._stop = stop
+        self._started_s = time.monotonic()
+
+    def status(self) -> dict[str, Any]:
+        agent = self._agent
+        pods = agent.pods().values()
+        return {
+            "agent": {
+                "pid": os.getpid(),
+                "version": __version__,
+                "generation": agent.generation,
+                "applied": agent.applied,
+                "node": agent.config.node,
+                "instance": agent.config.instance,
+                "posture": agent.config.posture,
+                "uptime_s": round(time.monotonic() - self._started_s, 1),
+                "problem": agent.problem,
+                "repairs": agent.repairs[-10:],
+            },
+            "pods": {
+                "total": len(pods),
+                "ready": sum(pod.ready for pod in pods),
+                "finished": sum(pod.finished for pod in pods),
+                "unsettled": agent.unsettled(),
+            },
+            "services": len(agent.objects.of("Service")),
+            "policies": len(agent.objects.of("NetworkPolicy")),
+            "flows": {"seen": self._flows.log.seen, "lost": self._flows.log.lost},
+            "drops": self._flows.statistics(),
+            "patterns": self._patterns(),
+        }
+
+    def _patterns(self) -> list[dict[str, str]]:
+        """One line per pattern, bottom up: what is in force, or what is not there yet."""
+        agent, plans = self._agent, self._agent.plans
+        if plans is None:
+            return []
+        deny = "default deny" if agent.config.posture == "zero-trust" else "upstream default-allow"
+        tables = len(set(plans.policy.tables.values()))
+        lines = {
+            "routing": ("ok", f"{len(plans.datapath.endpoints)} endpoints, dual stack"),
+            "balancing": ("ok", f"{len(plans.datapath.frontends)} frontends, socket level"),
+            "discovery": (agent.resolver.state, f"{len(plans.zone)} names at 169.254.20.10"),
+            "policy": ("ok", f"{deny}, {tables} tables of {len(plans.world.policies)} policies"),
+            "mesh": ("absent", "no mTLS yet: flows between workloads are plaintext"),
+            "trust": ("partial", f"posture {agent.config.posture}; no attestation yet"),
+        }
+        if agent.problem:
+            lines["policy"] = ("stale", agent.problem)
+        return [
+            {"name": name, "state": state, "detail": detail}
+            for name, (state, detail) in lines.items()
+        ]
+
+    async def apply(self, request: ApplyRequest) -> dict[str, Any]:
+        loaded = _decode(request)
+        results = await self._agent.apply(loaded, dry_run=request.dry_run)
+        if request.wait and not request.dry_run:
+            await self._agent.settled(request.timeout_s)
+        return {
+            "results": [{**put.key._asdict(), "action": put.action} for put in results],
+            "generation": self._agent.generation,
+        }
+
+    async def delete(self, request: DeleteRequest) -> dict[str, Any]:
+        keys = [Key(item.kind, item.namespace, item.name) for item in request.keys]
+        missing = [key for key in keys if self._agent.objects.get(key) is None]
+        if missing and not request.ignore_missing:
+            raise NotFoundError("\n".join(f"{key}: not found" for key in missing))
+        found = [key for key in keys if key not in missing]
+        pods = set(self._agent.pods())
+        await self._agent.delete(found, request.grace_s)
+        if request.wait:
+            await self._agent.gone(found, pods, request.timeout_s)
+        return {"results": [{**key._asdict(), "action": "deleted"} for key in found]}
+
+    def objects(self, kind: str, namespace: str, name: str) -> list[Mapping[str, Any]]:
+        match kind:
+            case "Endpoints":
+                items = [endpoint_view(item) for item in self._endpoints()]
+            case "EndpointSlice":
+                plans = self._agent.plans
+                slices = plans.balancing.slices.values() if plans else ()
+                items = [msgspec.to_builtins(item) for group in slices for item in group]
+            case _:
+                items = [self._with_status(item) for item in self._agent.objects.of(kind).values()]
+        found = [
+            item
+            for item in items
+            if namespace in ("", item["metadata"].get("namespace", ""))
+            and name in ("", item["metadata"]["name"])
+        ]
+        if name and not found:
+            raise NotFoundError(f"{Key(kind, namespace, name)}: not found")
+        return sorted(found, key=_sort_key)
+
+    def _endpoints(self) -> Sequence[Endpoint]:
+        return list(self._agent.plans.world.endpoints.values()) if self._agent.plans else []
+
+    def _with_status(self, stored: Stored) -> Mapping[str, Any]:
+        if stored.key.kind == "Pod":
+            status = self._agent.runner.status(pod_key(stored.key)) or {"phase": "Pending"}
+        elif stored.key.kind in CONTROLLERS:
+            status = self._agent.statuses.get(stored.key, {})
+        elif stored.key.kind == "Namespace":
+            status = {"phase": "Active"}
+        elif stored.key.kind == "Service":
+            status = {"loadBalancer": {}}
+        else:
+            return stored.raw
+        return {**stored.raw, "status": status}
+
+    async def flows(self, parameters: Mapping[str, Sequence[str]]) -> AsyncIterator[bytes]:
+        wanted = FlowFilter.parse(parameters, time.time_ns())
+        follow = parameters.get("follow", ["false"])[0] == "true"
+        last = parameters.get("last")
+        everything = "since" in parameters and last is None
+        count = int(last[0]) if last else None if everything else 0 if follow else 20
+        self._flows.drain()
+        log = self._flows.log
+        cursor = log.seen
+        for flow in log.last(wanted, count):
+            yield _line({**response(flow), "text": compact(flow)})
+        while follow and not self._stop.is_set():
+            await asyncio.sleep(FOLLOW_PERIOD_S)
+            batch = log.read(cursor)
+            cursor = batch.cursor
+            if batch.missed:
+                yield _line({"lost_events": {"num_events_lost": batch.missed}})
+            for flow in filter(wanted.matches, batch.flows):
+                yield _line({**response(flow), "text": compact(flow)})
+
+    def flows_lost(self) -> int:
+        return self._flows.log.lost
+
+    def explain(self, request: ExplainRequest) -> Any:
+        plans = self._agent.plans
+        if plans is None:
+            raise SixfoldError("explain: nothing is planned yet; try again in a moment")
+        return explain(
+            plans.world,
+            plans,
+            request.source,
+            request.destination,
+            request.port,
+            request.protocol,
+            request.namespace,
+        )
+
+    def names(self) -> dict[str, Any]:
+        names = self._agent.names
+        return {
+            "identities": {str(n): list(labels) for n, labels in names.labels.items()},
+            "rules": {str(number): str(rule) for number, rule in names.rules.items()},
+            "services": {str(n): f"{s.namespace}/{s.name}" for n, s in names.services.items()},
+            "endpoints": {str(item.id): item.key for item in self._endpoints()},
+        }
+
+    def routes(self) -> list[Any]:
+        return list(self._agent.network.routes())
+
+    def log(self, key: Key, parameters: Mapping[str, str]) -> AsyncIterator[str]:
+        self._require_pod(key)
+        return self._agent.runner.log(
+            pod_key(key),
+            container=parameters.get("container", ""),
+            tail=int(parameters["tail"]) if "tail" in parameters else None,
+            since_s=float(parameters["since"]) if "since" in parameters else None,
+            timestamps=parameters.get("timestamps") == "true",
+            previous=parameters.get("previous") == "true",
+            follow=parameters.get("follow") == "true",
+        )
+
+    def exec_target(self, key: Key, container: str) -> dict[str, Any]:
+        self._require_pod(key)
+        return self._agent.runner.exec_target(pod_key(key), container)
+
+    def _require_pod(self, key: Key) -> None:
+        if self._agent.objects.get(key) is None:
+            raise NotFoundError(f"{key}: not found")
+
+    def shutdown(self) -> None:
+        self._stop.set()
+
+
+def endpoint_view(endpoint: Endpoint) -> dict[str, Any]:
+    """An endpoint as ``get endpoints`` shows it: the contract for scripts."""
+    return {
+        "apiVersion": "sixfold.dev/v1",
+        "kind": "Endpoint",
+        "metadata": {
+            "name": endpoint.pod,
+            "namespace": endpoint.namespace,
+            "labels": endpoint.labels,
+        },
+        "status": {
+            "id": endpoint.id,
+            "netns": endpoint.netns,
+            "ips": [str(ip) for ip in (endpoint.ipv4, endpoint.ipv6) if ip is not None],
+            "identity": endpoint.identity,
+            "node": endpoint.node,
+            "ready": endpoint.ready,
+            "terminating": endpoint.terminating,
+            "ifindex": endpoint.ifindex,
+            "netnsCookie": endpoint.netns_cookie,
+            "workload": endpoint.workload,
+            "serviceAccount": endpoint.subject.service_account,
+            "ports": [
+                {"name": port.name, "protocol": port.protocol, "port": port.port}
+                for port in endpoint.publish_ports
+            ],
+        },
+    }
+
+
+def _decode(request: ApplyRequest) -> list[Loaded]:
+    """All objects of a request, or all their problems."""
+    loaded: list[Loaded] = []
+    problems: list[Problem] = []
+    seen: dict[Key, Source] = {}
+    blank = [Source()] * (len(request.objects) - len(request.sources))
+    for raw, source in zip(request.objects, [*request.sources, *blank], strict=True):
+        try:
+            item = decode(raw, source.source or "api", line=source.line)
+        except ManifestError as error:
+            problems += error.problems
+            continue
+        if item.key in seen:
+            first = seen[item.key]
+            message = f"{item.key} is written twice, also at {first.source}:{first.line}; keep one"
+            problems.append(Problem(source.source, source.line, "metadata.name", message))
+        seen[item.key] = source
+        loaded.append(item)
+    if problems:
+        raise ManifestError(problems)
+    return loaded
+
+
+def _sort_key(item: Mapping[str, Any]) -> tuple[str, str]:
+    return item["metadata"].get("namespace", ""), item["metadata"]["name"]
+
+
+def _line(value: Any) -> bytes:
+    return msgspec.json.encode(value, enc_hook=str) + b"\n"

@@ -1,0 +1,212 @@
+"""Start and end of the agent: wiring, signals, the API's socket.
+
+A stop (SIGTERM, Ctrl-C, ``POST /v1/shutdown``) ends this process and nothing else: workloads,
+datapath and names go on, and the next start adopts them. ``teardown`` ends them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvicorn
+
+from sixfold.agent.agent import Agent
+from sixfold.agent.events import FlowReader
+from sixfold.agent.handlers import AgentHandlers
+from sixfold.agent.pods import PodRunner
+from sixfold.errors import HostError, SixfoldError
+from sixfold.host import probes
+from sixfold.host.containers import Containers
+from sixfold.host.datapath import KernelDatapath
+from sixfold.host.network import HostNetwork
+from sixfold.host.paths import Paths
+from sixfold.manifest import Loaded, decode
+from sixfold.model.config import Config
+from sixfold.serve.api import application
+from sixfold.serve.dns_client import ResolverClient
+from sixfold.store import Database, Objects
+
+log = logging.getLogger(__name__)
+
+READY_TIMEOUT_S = 120.0
+
+
+def run(
+    config: Config,
+    paths: Paths,
+    objects: Sequence[Loaded],
+    on_ready: Callable[[], None],
+    *,
+    ready_timeout_s: float = READY_TIMEOUT_S,
+) -> int:
+    """Run until told to stop; returns the exit code. ``on_ready`` when everything is in force."""
+    paths.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _lock(paths.run / "agent.lock"):
+        return asyncio.run(_run(config, paths, objects, on_ready, ready_timeout_s))
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """One agent per instance: held by this process, released by the kernel when it dies."""
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise HostError(
+                f"{path}: an agent runs already (pid {file.read().strip()}); "
+                "use sixfold apply, or sixfold down first"
+            ) from None
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+async def _run(
+    config: Config,
+    paths: Paths,
+    loaded: Sequence[Loaded],
+    on_ready: Callable[[], None],
+    ready_timeout_s: float,
+) -> int:
+    database = Database(paths.state / "state.db")
+    _remember_config(config, database)
+    network = HostNetwork(config, paths)
+    network.setup()
+    datapath = KernelDatapath.open(paths.instance)
+    resolver = ResolverClient(paths, config)
+    await resolver.start_or_adopt()
+    runner = PodRunner(network, Containers(paths), probes, config, paths, lambda _: agent.changed())
+    objects = Objects(database, lambda raw: decode(raw).object)
+    agent = Agent(config, database, objects, network, datapath, resolver, runner)
+    flows = FlowReader(datapath, agent.names)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = _server(AgentHandlers(agent, flows, stop))
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(agent.run(stop))
+        draining = group.create_task(flows.run())
+        with _listen(paths.api_socket) as listener:
+            serving = group.create_task(server.serve(sockets=[listener]))
+            starting = group.create_task(_start(agent, loaded, on_ready, ready_timeout_s))
+            await stop.wait()
+            starting.cancel()
+            server.should_exit = True
+            await serving
+        await running
+        draining.cancel()
+    await runner.close()
+    datapath.close()
+    database.close()
+    return 0
+
+
+async def _start(
+    agent: Agent, loaded: Sequence[Loaded], on_ready: Callable[[], None], timeout_s: float
+) -> None:
+    """Apply what came with ``up`` and say when all is in force; trouble is logged, not fatal."""
+    try:
+        if loaded:
+            await agent.apply(loaded)
+        await agent.settled(timeout_s)
+    except SixfoldError as error:
+        log.error("%s", error)
+    on_ready()
+
+
+class _Server(uvicorn.Server):
+    """Signals are the agent's, not uvicorn's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _server(handlers: AgentHandlers) -> uvicorn.Server:
+    return _Server(
+        uvicorn.Config(
+            application(handlers),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            http="h11",
+            ws="none",
+            timeout_graceful_shutdown=1,
+        )
+    )
+
+
+@contextlib.contextmanager
+def _listen(path: Path) -> Iterator[socket.socket]:
+    """The API's socket, mode 0600 from its first moment; gone afterwards."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(mask)
+    listener.listen(128)
+    try:
+        yield listener
+    finally:
+        listener.close()
+        path.unlink(missing_ok=True)
+
+
+def _remember_config(config: Config, database: Database) -> None:
+    """Keep the settings for the next start; refuse pools that addresses in use are not of."""
+    used = database.connection.execute(
+        "SELECT count(*) FROM addresses WHERE freed_at IS NULL"
+    ).fetchone()[0]
+    before = _read_config(database)
+    if used and before is not None:
+        for name in ("pod_ipv4", "pod_ipv6", "service_ipv4", "service_ipv6"):
+            old, new = getattr(before, name), getattr(config, name)
+            if old != new:
+                raise HostError(
+                    f"{name}: is {old}, {used} addresses are in use; "
+                    f"sixfold down first, then start with {new}"
+                )
+    values = {item.name: getattr(config, item.name) for item in fields(config)}
+    database.set_meta("config", msgspec.json.encode(values, enc_hook=str).decode())
+
+
+def _read_config(database: Database) -> Config | None:
+    text = database.meta("config")
+    if not text:
+        return None
+    values: dict[str, Any] = msgspec.json.decode(text)
+    for name in ("pod_ipv4", "pod_ipv6", "service_ipv4", "service_ipv6"):
+        values[name] = ip_network(values[name])
+    values["dns_upstreams"] = tuple(values["dns_upstreams"])
+    return Config(**values)
+
+
+def stored_config(paths: Paths) -> Config | None:
+    """The settings of the last start; None when there was none."""
+    path = paths.state / "state.db"
+    if not path.exists():
+        return None
+    database = Database(path)
+    try:
+        return _read_config(database)
+    finally:
+        database.close()

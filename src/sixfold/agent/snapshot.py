@@ -1,0 +1,108 @@
+"""The snapshot: one frozen World out of the store and what runs.
+
+Objects that did not change are the same Python objects as in the last snapshot, so planners
+can tell by ``is`` what to plan again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sixfold.agent.ledger import Ledger
+from sixfold.model.config import Config
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.meta import namespace_labels
+from sixfold.model.subject import container_ports, probe_ports, subject_of
+from sixfold.model.world import World
+from sixfold.store import Objects, Stored
+from sixfold.workloads.pod_state import PodState
+
+
+class Snapshots:
+    """Takes Worlds; keeps what it built for the next one."""
+
+    def __init__(self, config: Config, objects: Objects, ledger: Ledger) -> None:
+        self._config = config
+        self._objects = objects
+        self._ledger = ledger
+        self._endpoints: dict[str, tuple[Stored, PodState, Endpoint]] = {}
+        self._version = -1
+        self._namespaces: dict[str, Mapping[str, str]] = {}
+        self._services: dict[str, Any] = {}
+        self._policies: dict[str, Any] = {}
+
+    def take(self, states: Mapping[str, PodState]) -> World:
+        """The world now; ``states`` by pod key."""
+        if self._version != self._objects.version:
+            self._version = self._objects.version
+            self._refresh()
+        return World(
+            config=self._config,
+            namespaces=self._namespaces,
+            endpoints=self._take_endpoints(states),
+            services=self._services,
+            policies=self._policies,
+        )
+
+    def _refresh(self) -> None:
+        self._namespaces = {
+            key.name: self._labels_of(key.name, stored)
+            for key, stored in self._objects.of("Namespace").items()
+        }
+        self._services = _by_name(self._objects, "Service")
+        self._policies = _by_name(self._objects, "NetworkPolicy")
+
+    def _labels_of(self, name: str, stored: Stored) -> Mapping[str, str]:
+        labels = namespace_labels(name, stored.object.metadata.labels)
+        known = self._namespaces.get(name)
+        return known if known == labels else labels
+
+    def _take_endpoints(self, states: Mapping[str, PodState]) -> dict[str, Endpoint]:
+        taken: dict[str, Endpoint] = {}
+        kept: dict[str, tuple[Stored, PodState, Endpoint]] = {}
+        for stored in self._objects.of("Pod").values():
+            key = f"{stored.key.namespace}/{stored.key.name}"
+            state = states.get(key)
+            if state is None or state.finished or not state.ifindex or state.uid != stored.uid:
+                continue
+            known = self._endpoints.get(key)
+            if known is None or known[0] is not stored or known[1] != state:
+                known = (stored, state, self._endpoint(stored, state))
+            kept[key] = known
+            taken[key] = known[2]
+        self._endpoints = kept
+        return taken
+
+    def _endpoint(self, stored: Stored, state: PodState) -> Endpoint:
+        pod = stored.object
+        subject = subject_of(stored.key.namespace, pod.metadata, pod.spec)
+        owner = state.owner
+        return Endpoint(
+            namespace=stored.key.namespace,
+            pod=stored.key.name,
+            workload=f"{owner.kind}/{owner.name}" if owner else f"Pod/{stored.key.name}",
+            subject=subject,
+            id=self._ledger.endpoint_id(stored.uid),
+            identity=self._ledger.identity(subject),
+            ipv4=state.ipv4,
+            ipv6=state.ipv6,
+            ifindex=state.ifindex,
+            netns=state.netns,
+            netns_cookie=state.cookie,
+            node=self._config.node,
+            ready=state.ready and not state.terminating,
+            terminating=state.terminating,
+            hostname=pod.spec.hostname or stored.key.name,
+            subdomain=pod.spec.subdomain,
+            probe_ports=probe_ports(pod.spec),
+            publish_ports=container_ports(pod.spec),
+        )
+
+
+def _by_name(objects: Objects, kind: str) -> dict[str, Any]:
+    return {
+        f"{key.namespace}/{key.name}": stored.object
+        for key, stored in objects.of(kind).items()
+        if not stored.deleting
+    }
