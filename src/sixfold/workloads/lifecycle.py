@@ -12,7 +12,7 @@ ready only while all its containers run. Source: kubelet 1.31, pod life cycle in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import assert_never
 
 from sixfold.model.workload import Pod
@@ -175,12 +175,15 @@ class PodLifecycle:
         restart = run.probing.take(event.kind, event.ok, event.message, now_s)
         if not restart or run.stop_by_s is not None or self.terminating or self.final:
             return []
-        container = run.container
-        probe = container.startup_probe if event.kind == "startup" else container.liveness_probe
-        grace = probe and probe.termination_grace_period_seconds
         run.must_restart = True
-        default = self.pod.spec.termination_grace_period_seconds
-        return [_stop(run, now_s + (default if grace is None else grace), now_s)]
+        return [_stop(run, now_s + self._probe_grace_s(run, event.kind), now_s)]
+
+    def _probe_grace_s(self, run: ContainerRun, kind: events.ProbeKind) -> float:
+        container = run.container
+        probe = container.startup_probe if kind == "startup" else container.liveness_probe
+        if probe is not None and probe.termination_grace_period_seconds is not None:
+            return probe.termination_grace_period_seconds
+        return self.pod.spec.termination_grace_period_seconds
 
     def _stop_requested(self, grace_s: float, now_s: float) -> list[Action]:
         stop_by_s = now_s + grace_s
@@ -253,15 +256,12 @@ class PodLifecycle:
         if self.initialized:
             return True
         for before in self.runs:
-            if before is run:
-                return True
-            if before.role is Role.INIT and not before.succeeded:
-                return False
-            if before.role is Role.SIDECAR and not before.started:
-                return False
-            if before.role is Role.MAIN:
+            if before is run or before.role is Role.MAIN:
                 break
-        self.initialized = True
+            done = before.succeeded if before.role is Role.INIT else before.started
+            if not done:
+                return False
+        self.initialized = run.role is Role.MAIN
         return True
 
     def _wind_down(self, now_s: float) -> list[Action]:
@@ -297,7 +297,9 @@ def _runs(pod: Pod, chance: Chance) -> Sequence[ContainerRun]:
 
 
 def _was_started(run: ContainerRun) -> bool:
-    return run.role is Role.MAIN and (run.phase is Phase.RUNNING or run.end is not None)
+    if run.role is not Role.MAIN:
+        return False
+    return run.phase is Phase.RUNNING or run.end is not None or run.attempt > 0
 
 
 def _stop(run: ContainerRun, stop_by_s: float, now_s: float) -> events.StopContainer:
