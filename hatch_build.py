@@ -54,7 +54,7 @@ def build() -> None:
             )
     for source in sorted(ROOT.glob("shim/*.c")):
         target = OBJECTS / source.stem
-        if stale(target, [source]):
+        if stale(target, [source, *ROOT.glob("shim/*.h")]):
             zig_cc(
                 *["-target", "x86_64-linux-musl", "-static", "-Os", "-s", *WARNINGS],
                 *[str(source.relative_to(ROOT)), "-o", str(target)],

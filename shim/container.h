@@ -1,0 +1,160 @@
+/* Container: how a process gets the surroundings of a container, then becomes it.
+ *
+ * The order matters. The cgroup comes first, because it carries the socket programs and
+ * /sys is about to change; the user comes late, because all before needs root; the
+ * death signal comes after the user, because a change of user clears it.
+ */
+#pragma once
+
+#include "report.h"
+
+#include <grp.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#define BINDS_MAX  8
+#define GROUPS_MAX 64
+
+struct container {
+	const char *state, *log, *cgroup, *shims; /* directories; log is a file */
+	const char *netns;
+	const char *hostname, *workdir;
+	const char *binds[BINDS_MAX]; /* "SOURCE:TARGET" */
+	int bind_count;
+	pid_t pid; /* enter: whose namespaces to join */
+	unsigned long long start;
+	uid_t uid;
+	gid_t gid;
+	gid_t groups[GROUPS_MAX];
+	int group_count;
+	int no_new_privs;
+	char **argv;
+};
+
+/* What root may do in a container: containerd's default set without CAP_MKNOD (there is
+ * no device cgroup here). Without CAP_SYS_ADMIN no way leads to another namespace, and
+ * without CAP_NET_ADMIN none around the pod's own interface.
+ */
+static const int CAPABILITIES[] = {
+    CAP_CHOWN,	    CAP_DAC_OVERRIDE, CAP_FOWNER,  CAP_FSETID,		 CAP_KILL,
+    CAP_SETGID,	    CAP_SETUID,	      CAP_SETPCAP, CAP_NET_BIND_SERVICE, CAP_NET_RAW,
+    CAP_SYS_CHROOT, CAP_AUDIT_WRITE,  CAP_SETFCAP,
+};
+
+static int kept(int capability)
+{
+	for (size_t i = 0; i < sizeof(CAPABILITIES) / sizeof(CAPABILITIES[0]); i++)
+		if (CAPABILITIES[i] == capability)
+			return 1;
+	return 0;
+}
+
+static void drop_capabilities(void)
+{
+	struct __user_cap_header_struct header = {.version =
+						      _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct sets[2];
+
+	for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
+		if (!kept(cap))
+			need(prctl(PR_CAPBSET_DROP, cap, 0, 0, 0), "drop",
+			     "capabilities");
+	need(syscall(SYS_capget, &header, sets), "read", "capabilities");
+	sets[0].inheritable = sets[1].inheritable = 0;
+	need(syscall(SYS_capset, &header, sets), "drop", "capabilities");
+}
+
+static void become_user(const struct container *c)
+{
+	drop_capabilities();
+	need(setgroups(c->group_count, c->groups), "set", "groups");
+	need(setresgid(c->gid, c->gid, c->gid), "set", "gid");
+	need(setresuid(c->uid, c->uid, c->uid), "set", "uid");
+	if (c->no_new_privs)
+		need(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "set", "no_new_privs");
+}
+
+static void bind_file(const char *pair)
+{
+	const char *colon = strchr(pair, ':');
+	char source[4096];
+
+	if (!colon || colon - pair >= (long)sizeof(source)) {
+		errno = EINVAL;
+		die(EXIT_SETUP, "bind", pair);
+	}
+	memcpy(source, pair, colon - pair);
+	source[colon - pair] = '\0';
+	need(mount(source, colon + 1, NULL, MS_BIND, NULL), "bind", pair);
+}
+
+static void join_network(const char *netns)
+{
+	int fd = open(netns, O_RDONLY | O_CLOEXEC);
+	unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+
+	need(fd, "open", netns);
+	need(setns(fd, CLONE_NEWNET), "setns", netns);
+	close(fd);
+	need(unshare(CLONE_NEWNS), "unshare", "mounts");
+	/* Slave: an unmount on the host reaches us, so that we pin nobody's namespace.
+	 */
+	need(mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL), "make slave", "/");
+	/* Shows the pod's own interfaces, and hides cgroups and pinned programs. */
+	need(mount("sysfs", "/sys", "sysfs", flags, NULL), "mount", "/sys");
+}
+
+static void make_namespaces(const struct container *c)
+{
+	join_network(c->netns);
+	for (int i = 0; i < c->bind_count; i++)
+		bind_file(c->binds[i]);
+	need(unshare(CLONE_NEWUTS), "unshare", "host name");
+	if (c->hostname)
+		need(sethostname(c->hostname, strlen(c->hostname)), "set host name",
+		     c->hostname);
+}
+
+/* All of the target's namespaces at once, and of no other process that got its pid. */
+static void join_namespaces(const struct container *c)
+{
+	char name[16];
+	int fd;
+
+	snprintf(name, sizeof(name), "%d", c->pid);
+	fd = syscall(SYS_pidfd_open, c->pid, 0);
+	need(fd, "enter process", name);
+	if (c->start && start_time(c->pid) != c->start) {
+		errno = ESRCH;
+		die(EXIT_SETUP, "enter process", name);
+	}
+	need(setns(fd, CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWUTS), "enter process",
+	     name);
+	close(fd);
+}
+
+static void default_signals(void)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	for (int number = 1; number < NSIG; number++)
+		signal(number, SIG_DFL); /* the two that cannot be changed say so */
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static _Noreturn void run_command(const struct container *c)
+{
+	umask(022);
+	need(chdir(c->workdir), "change directory to", c->workdir);
+	need(syscall(SYS_close_range, 3, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */), "close",
+	     "descriptors");
+	execvp(c->argv[0], c->argv);
+	die(errno == ENOENT || errno == ENOTDIR ? EXIT_NO_COMMAND : EXIT_NO_EXEC,
+	    "exec", c->argv[0]);
+}

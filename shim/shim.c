@@ -1,0 +1,382 @@
+/* Shim: the parent of one container, and its way in.
+ *
+ *	shim run --state DIR --log FILE --cgroup DIR --shims DIR [options] -- COMMAND...
+ *	shim enter --pid PID --start TICKS --cgroup DIR [options] -- COMMAND...
+ *
+ * "run" returns when the command runs (or could not), and leaves the shim behind: it
+ * outlives whoever started it, writes what the container prints to a CRI log, reaps,
+ * and when the command ends kills what is left in its cgroup. Below the state directory
+ * it writes, each file whole or not at all:
+ *
+ *	shim	"PID TICKS": this process and its start time
+ *	pid	"PID TICKS": the container's first process
+ *	started	seconds since the epoch; once the command was executed
+ *	status	"CODE SIGNAL ERRNO SECONDS MESSAGE": last of all. ERRNO and MESSAGE tell
+ *		the step that kept the command from starting; 0 when it did start.
+ *
+ * "enter" becomes the command inside a running container: same terminal, same exit.
+ * The environment, in both, is the one given: nothing is added.
+ */
+#define _GNU_SOURCE
+
+#include "container.h"
+#include "log.h"
+
+#include <getopt.h>
+#include <poll.h>
+#include <stddef.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+
+#define DRAIN_MS 2000 /* for what a dying tree still has in its pipes */
+
+struct supervisor {
+	struct log log;
+	struct stream streams[2];
+	int signals; /* signalfd: SIGCHLD */
+	pid_t main;
+	int ended, wait_status;
+};
+
+static struct supervisor supervisor; /* static: untouched buffers cost no memory */
+
+/* Options that are one string say where it goes; the others have a number. */
+#define TEXT 1024
+#define TEXT_OPTION(name, field)                                                       \
+	{name, required_argument, NULL, TEXT + offsetof(struct container, field)}
+
+enum { BIND = 1, PID, START, USER, GROUP, GROUPS, NO_NEW_PRIVS };
+
+static const struct option OPTIONS[] = {
+    TEXT_OPTION("state", state),
+    TEXT_OPTION("log", log),
+    TEXT_OPTION("cgroup", cgroup),
+    TEXT_OPTION("shims", shims),
+    TEXT_OPTION("netns", netns),
+    TEXT_OPTION("hostname", hostname),
+    TEXT_OPTION("workdir", workdir),
+    {"bind", required_argument, NULL, BIND},
+    {"pid", required_argument, NULL, PID},
+    {"start", required_argument, NULL, START},
+    {"uid", required_argument, NULL, USER},
+    {"gid", required_argument, NULL, GROUP},
+    {"groups", required_argument, NULL, GROUPS},
+    {"no-new-privs", no_argument, NULL, NO_NEW_PRIVS},
+    {0},
+};
+
+static _Noreturn void usage(const char *what)
+{
+	errno = EINVAL;
+	die(EXIT_SETUP, "usage:", what);
+}
+
+static unsigned long long number(const char *text)
+{
+	char *end;
+	unsigned long long value = strtoull(text, &end, 10);
+
+	if (end == text || *end)
+		usage(text);
+	return value;
+}
+
+static void parse_groups(struct container *c, char *list)
+{
+	char *rest = NULL;
+
+	for (char *item = strtok_r(list, ",", &rest); item;
+	     item = strtok_r(NULL, ",", &rest)) {
+		if (c->group_count == GROUPS_MAX)
+			usage("too many groups");
+		c->groups[c->group_count++] = number(item);
+	}
+}
+
+static void parse_bind(struct container *c, const char *pair)
+{
+	if (c->bind_count == BINDS_MAX)
+		usage("too many binds");
+	c->binds[c->bind_count++] = pair;
+}
+
+static void parse_option(struct container *c, int option, char *value)
+{
+	switch (option) {
+	case BIND:
+		return parse_bind(c, value);
+	case PID:
+		c->pid = number(value);
+		return;
+	case START:
+		c->start = number(value);
+		return;
+	case USER:
+		c->uid = number(value);
+		return;
+	case GROUP:
+		c->gid = number(value);
+		return;
+	case GROUPS:
+		return parse_groups(c, value);
+	case NO_NEW_PRIVS:
+		c->no_new_privs = 1;
+		return;
+	default:
+		usage("unknown option, see shim/shim.c");
+	}
+}
+
+static void parse(struct container *c, int argc, char **argv)
+{
+	int option;
+
+	while ((option = getopt_long(argc, argv, "+", OPTIONS, NULL)) != -1) {
+		if (option >= TEXT)
+			*(const char **)((char *)c + option - TEXT) = optarg;
+		else
+			parse_option(c, option, optarg);
+	}
+	c->argv = argv + optind;
+	if (!c->argv[0] || !c->cgroup)
+		usage("a command and --cgroup are needed");
+}
+
+/* Becomes the container. `out`: the write ends of its streams. */
+static _Noreturn void container(const struct container *c, pid_t shim, const int out[2])
+{
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	need(null, "open", "/dev/null");
+	default_signals();
+	need(control(c->cgroup, "cgroup.procs", "0"), "join cgroup", c->cgroup);
+	need(setsid(), "start", "session");
+	make_namespaces(c);
+	need(dup2(null, STDIN_FILENO), "open", "stdin");
+	need(dup2(out[0], STDOUT_FILENO), "open", "stdout");
+	need(dup2(out[1], STDERR_FILENO), "open", "stderr");
+	become_user(c);
+	need(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), "set", "death signal");
+	if (getppid() != shim)
+		_exit(EXIT_SETUP); /* the shim died before we asked to hear of it */
+	run_command(c);
+}
+
+static void open_streams(struct supervisor *s, int out[2])
+{
+	static const char *const names[] = {"stdout", "stderr"};
+	int ends[2];
+
+	for (int i = 0; i < 2; i++) {
+		need(pipe2(ends, O_CLOEXEC), "open", "pipe");
+		need(fcntl(ends[0], F_SETFL, O_NONBLOCK), "open", "pipe");
+		s->streams[i].fd = ends[0];
+		s->streams[i].name = names[i];
+		out[i] = ends[1];
+	}
+}
+
+/* Start the command; the answer is why it could not start, or "" when it did. */
+static void start(struct supervisor *s, const struct container *c, char *why,
+		  size_t size)
+{
+	int out[2], errors[2];
+	pid_t self = getpid();
+	ssize_t got;
+
+	open_streams(s, out);
+	need(pipe2(errors, O_CLOEXEC), "open", "pipe");
+	s->main = fork();
+	need(s->main, "fork", "container");
+	if (s->main == 0) {
+		report_fd = errors[1];
+		container(c, self, out);
+	}
+	close(out[0]);
+	close(out[1]);
+	close(errors[1]);
+	publish("pid", "%d %llu\n", s->main, start_time(s->main));
+	do {
+		got = read(errors[0], why, size - 1);
+	} while (got < 0 && errno == EINTR);
+	why[got > 0 ? got : 0] = '\0';
+	close(errors[0]);
+}
+
+static double now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_REALTIME, &time);
+	return time.tv_sec + time.tv_nsec / 1e9;
+}
+
+/* Orphans of the container are our children too: reap them all, remember the first. */
+static void reap(struct supervisor *s)
+{
+	struct signalfd_siginfo signal;
+	int status;
+	pid_t pid;
+
+	while (read(s->signals, &signal, sizeof(signal)) > 0)
+		;
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid == s->main) {
+			s->ended = 1;
+			s->wait_status = status;
+		}
+	}
+}
+
+/* One turn; how many descriptors were ready. */
+static int turn(struct supervisor *s, int timeout_ms)
+{
+	struct pollfd ready[] = {
+	    {.fd = s->streams[0].fd, .events = POLLIN},
+	    {.fd = s->streams[1].fd, .events = POLLIN},
+	    {.fd = s->signals, .events = POLLIN},
+	};
+	int count = poll(ready, 3, timeout_ms);
+
+	if (count <= 0)
+		return count < 0 && errno == EINTR ? 1 : count;
+	for (int i = 0; i < 2; i++)
+		if (ready[i].revents)
+			stream_read(&s->streams[i], &s->log);
+	if (ready[2].revents)
+		reap(s);
+	return count;
+}
+
+static void supervise(struct supervisor *s, const struct container *c)
+{
+	double deadline;
+
+	while (!s->ended)
+		if (turn(s, -1) < 0)
+			break;
+	/* The container ends with its first process: nothing it left behind stays. */
+	control(c->cgroup, "cgroup.kill", "1");
+	deadline = now() + DRAIN_MS / 1e3;
+	while ((s->streams[0].fd >= 0 || s->streams[1].fd >= 0) && now() < deadline)
+		turn(s, 50);
+}
+
+static void publish_status(const struct supervisor *s, const char *why)
+{
+	int code = WIFEXITED(s->wait_status) ? WEXITSTATUS(s->wait_status) : 0;
+	int signal = WIFSIGNALED(s->wait_status) ? WTERMSIG(s->wait_status) : 0;
+	int error = 0, skip = 0;
+
+	if (*why && sscanf(why, "%d %d %n", &code, &error, &skip) < 2)
+		code = EXIT_SETUP;
+	publish("status", "%d %d %d %.9f %s\n", code, signal, error, now(), why + skip);
+}
+
+static void detach(int ready)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	need(null, "open", "/dev/null");
+	for (int fd = 0; fd < 3; fd++)
+		need(dup2(null, fd), "close", "terminal");
+	close(null);
+	/* Nobody listens when the starter was killed: the container goes on all the
+	 * same. */
+	if (write(ready, ".", 1) < 0)
+		errno = 0;
+	close(ready);
+}
+
+/* An agent that saw us start and not yet arrive may have given us up and taken the
+ * name: then another attempt is under way, and we must not be the second.
+ */
+static void claim(void)
+{
+	publish(".claim", "%d %llu\n", getpid(), start_time(getpid()));
+	need(link(".claim", "shim"), "claim", "shim");
+	need(unlink(".claim"), "claim", "shim");
+}
+
+static void prepare(struct supervisor *s, const struct container *c)
+{
+	sigset_t blocked;
+
+	need(setsid(), "start", "session");
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGCHLD);
+	need(sigprocmask(SIG_SETMASK, &blocked, NULL), "block", "signals");
+	s->signals = signalfd(-1, &blocked, SFD_NONBLOCK | SFD_CLOEXEC);
+	need(s->signals, "open", "signalfd");
+	/* Only SIGKILL ends a shim, and with it its container. */
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGINT, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN);
+	need(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "become", "subreaper");
+	need(control(c->shims, "cgroup.procs", "0"), "join cgroup", c->shims);
+	need(chdir(c->state), "change directory to", c->state);
+	s->log.path = c->log;
+	need(log_open(&s->log), "open", c->log);
+	claim();
+}
+
+static _Noreturn void shim(const struct container *c, int ready)
+{
+	struct supervisor *s = &supervisor;
+	char why[512];
+
+	prepare(s, c);
+	start(s, c, why, sizeof(why));
+	if (!*why)
+		publish("started", "%.9f\n", now());
+	detach(ready);
+	supervise(s, c);
+	publish_status(s, why);
+	_exit(0);
+}
+
+/* Fork the shim and stay until it says that the command runs, or could not. */
+static int run(const struct container *c)
+{
+	int ready[2];
+	char byte;
+	pid_t pid;
+
+	if (!c->state || !c->log || !c->shims || !c->netns || !c->workdir)
+		usage("run needs --state, --log, --shims, --netns and --workdir");
+	need(pipe2(ready, O_CLOEXEC), "open", "pipe");
+	pid = fork();
+	need(pid, "fork", "shim");
+	if (pid == 0) {
+		close(ready[0]);
+		shim(c, ready[1]);
+	}
+	close(ready[1]);
+	return read(ready[0], &byte, 1) == 1 ? 0 : EXIT_SETUP;
+}
+
+static _Noreturn void enter(const struct container *c)
+{
+	if (!c->pid || !c->workdir)
+		usage("enter needs --pid and --workdir");
+	need(control(c->cgroup, "cgroup.procs", "0"), "join cgroup", c->cgroup);
+	join_namespaces(c);
+	default_signals();
+	become_user(c);
+	run_command(c);
+}
+
+int main(int argc, char **argv)
+{
+	struct container c = {0};
+
+	if (argc < 2)
+		usage("shim run|enter; see shim/shim.c");
+	parse(&c, argc - 1, argv + 1);
+	if (strcmp(argv[1], "run") == 0)
+		return run(&c);
+	if (strcmp(argv[1], "enter") == 0)
+		enter(&c);
+	usage(argv[1]);
+}
