@@ -1,0 +1,289 @@
+"""rtnetlink: the requests of ``ip link|address|route|neigh`` that pods need, and their dumps.
+
+Builders return ``Request``s for a batch; nothing is sent here except by the ``dump_*``
+functions. Source: include/uapi/linux/{rtnetlink,if_link,if_addr,neighbour}.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from sixfold.host.netlink import (
+    ACK,
+    CREATE,
+    DUMP,
+    EXCLUSIVE,
+    REPLACE,
+    U32,
+    Netlink,
+    Request,
+    attribute,
+    attribute_address,
+    attribute_text,
+    attribute_u32,
+    attributes,
+    nested,
+)
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+
+PROTOCOL = 95  # "proto" of every route of ours; not taken in rt_protos
+GROUP = 0x5F  # "group" of every link of ours: one request deletes all
+
+NEWLINK, DELLINK, GETLINK = 16, 17, 18
+NEWADDR, DELADDR, GETADDR = 20, 21, 22
+NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
+NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
+
+IFF_UP, IFF_NOARP = 0x1, 0x80
+TABLE_MAIN, TABLE_LOCAL = 254, 255
+SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_HOST = 0, 253, 254
+UNICAST, UNREACHABLE = 1, 7
+ONLINK = 4
+OPER_UP = 6
+NUD_PERMANENT = 0x80
+NODAD = 0x02
+ADDR_GEN_NONE = 1
+
+_LINK = struct.Struct("=BxHiII")
+_ADDRESS = struct.Struct("=BBBBI")
+_ROUTE = struct.Struct("=BBBBBBBBI")
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")
+
+ROUTE_TYPES = {1: "unicast", 2: "local", 3: "broadcast", 5: "multicast", 6: "blackhole",
+               7: "unreachable", 8: "prohibit", 9: "throw"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    index: int
+    name: str
+    alias: str
+    kind: str  # "veth"; "" for physical ones
+    mac: str
+    mtu: int
+    up: bool
+    running: bool  # up, and the other side too
+    group: int
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route of the main table."""
+
+    destination: IPNetwork
+    kind: str  # "unicast", "unreachable"
+    ifindex: int
+    gateway: IPAddress | None
+    source: IPAddress | None
+    scope: int
+    protocol: int
+
+
+def _family(address: IPAddress | IPNetwork) -> int:
+    return socket.AF_INET if address.version == 4 else socket.AF_INET6
+
+
+def _mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def veth_add(
+    device: str, mac: str, peer: str, peer_mac: str, *, mtu: int, peer_netns: int | None = None
+) -> Request:
+    """A veth pair, both sides down; the peer in the namespace of an open descriptor."""
+    peer_attributes = [
+        attribute_text(3, peer),  # IFLA_IFNAME
+        attribute(1, _mac(peer_mac)),  # IFLA_ADDRESS
+        attribute_u32(4, mtu),
+    ]
+    if peer_netns is not None:
+        peer_attributes.append(attribute_u32(28, peer_netns))  # IFLA_NET_NS_FD
+    body = b"".join(
+        (
+            _LINK.pack(0, 0, 0, 0, 0),
+            attribute_text(3, device),
+            attribute(1, _mac(mac)),
+            attribute_u32(4, mtu),
+            attribute_u32(27, GROUP),  # IFLA_GROUP
+            nested(
+                18,  # IFLA_LINKINFO
+                attribute_text(1, "veth"),
+                nested(2, nested(1, _LINK.pack(0, 0, 0, 0, 0), *peer_attributes)),
+            ),
+        )
+    )
+    return Request(NEWLINK, ACK | CREATE | EXCLUSIVE, body, f"link add {device} type veth")
+
+
+def link_up(ifindex: int, *, alias: str = "", noarp: bool = False) -> Request:
+    """Up, without addresses of its own making; an alias names the owner in ``ip link``."""
+    flags = IFF_UP | (IFF_NOARP if noarp else 0)
+    body = _LINK.pack(0, 0, ifindex, flags, flags)
+    body += nested(26, nested(socket.AF_INET6, attribute(8, bytes([ADDR_GEN_NONE]))))
+    if alias:
+        body += attribute_text(20, alias)
+    return Request(NEWLINK, ACK, body, f"link set dev {ifindex} up")
+
+
+def link_delete(ifindex: int, *, name: str = "") -> Request:
+    body = _LINK.pack(0, 0, ifindex, 0, 0)
+    return Request(DELLINK, ACK, body, f"link delete {name or ifindex}", (errno.ENODEV,))
+
+
+def link_delete_group() -> Request:
+    """Delete every link of ours in this namespace at once."""
+    body = _LINK.pack(0, 0, 0, 0, 0) + attribute_u32(27, GROUP)
+    return Request(DELLINK, ACK, body, f"link delete group {GROUP}", (errno.ENODEV,))
+
+
+def address_add(ifindex: int, address: IPAddress) -> Request:
+    """A host address (/32 or /128), usable at once: no duplicate address detection."""
+    v6 = address.version == 6
+    body = (
+        _ADDRESS.pack(_family(address), address.max_prefixlen, NODAD if v6 else 0, 0, ifindex)
+        + attribute_address(1, address)
+        + attribute_address(2, address)
+    )
+    what = f"address add {address} dev {ifindex}"
+    return Request(NEWADDR, ACK | CREATE | REPLACE, body, what, (errno.EEXIST,))
+
+
+def route_replace(
+    destination: IPNetwork,
+    *,
+    ifindex: int = 0,
+    gateway: IPAddress | None = None,
+    source: IPAddress | None = None,
+) -> Request:
+    """A route of ours in the main table; without interface it is ``unreachable``."""
+    body = _route_body(destination, ifindex, gateway, source)
+    via = f" via {gateway}" if gateway else ""
+    what = f"route replace {destination}{via} dev {ifindex}"
+    return Request(NEWROUTE, ACK | CREATE | REPLACE, body, what)
+
+
+def route_delete(route: Route) -> Request:
+    """Delete exactly this one."""
+    ifindex = 0 if route.kind == "unreachable" else route.ifindex
+    body = _route_body(route.destination, ifindex, route.gateway, None)
+    gone = (errno.ESRCH, errno.ENODEV)
+    return Request(DELROUTE, ACK, body, f"route delete {route.destination}", gone)
+
+
+def _route_body(
+    destination: IPNetwork, ifindex: int, gateway: IPAddress | None, source: IPAddress | None
+) -> bytes:
+    v4 = destination.version == 4
+    scope = SCOPE_LINK if v4 and ifindex and not gateway else SCOPE_UNIVERSE
+    kind = UNICAST if ifindex else UNREACHABLE
+    flags = ONLINK if gateway else 0
+    family, length = _family(destination), destination.prefixlen
+    parts = [_ROUTE.pack(family, length, 0, 0, TABLE_MAIN, PROTOCOL, scope, kind, flags)]
+    if length:
+        parts.append(attribute_address(1, destination.network_address))
+    if ifindex:
+        parts.append(attribute_u32(4, ifindex))
+    if gateway:
+        parts.append(attribute_address(5, gateway))
+    if source:
+        parts.append(attribute_address(7, source))
+    return b"".join(parts)
+
+
+def neighbour_replace(ifindex: int, address: IPAddress, mac: str) -> Request:
+    """A permanent neighbour: nobody has to ask, nobody can answer falsely."""
+    body = (
+        _NEIGHBOUR.pack(_family(address), ifindex, NUD_PERMANENT, 0, 0)
+        + attribute_address(1, address)
+        + attribute(2, _mac(mac))
+    )
+    what = f"neigh replace {address} lladdr {mac} dev {ifindex}"
+    return Request(NEWNEIGH, ACK | CREATE | REPLACE, body, what)
+
+
+def get_link(netlink: Netlink, *, name: str = "", ifindex: int = 0) -> Link | None:
+    """One link, or None. Also makes a carrier that just came take effect (linkwatch)."""
+    body = _LINK.pack(0, 0, ifindex, 0, 0) + (attribute_text(3, name) if name else b"")
+    what = f"link show {name or ifindex}"
+    answers = netlink.dump(Request(GETLINK, 0, body, what, (errno.ENODEV,)))
+    return _link(answers[0][1]) if answers else None
+
+
+def dump_links(netlink: Netlink) -> list[Link]:
+    answers = netlink.dump(Request(GETLINK, DUMP, _LINK.pack(0, 0, 0, 0, 0), "link show"))
+    return [_link(body) for _, body in answers]
+
+
+def dump_routes(netlink: Netlink, *, protocol: int = 0) -> list[Route]:
+    """Routes of the main table, both families; of one protocol when given."""
+    routes = []
+    for family in (socket.AF_INET, socket.AF_INET6):
+        head = _ROUTE.pack(family, 0, 0, 0, TABLE_MAIN, protocol, 0, 0, 0)
+        request = Request(GETROUTE, DUMP, head, "route show", (errno.ENOENT,))
+        routes += [_route(body) for _, body in netlink.dump(request)]
+    return [route for route in routes if protocol in (0, route.protocol)]
+
+
+def dump_addresses(netlink: Netlink) -> list[tuple[int, IPAddress, int]]:
+    """(ifindex, address, prefix length) of every address in this namespace."""
+    request = Request(GETADDR, DUMP, _ADDRESS.pack(0, 0, 0, 0, 0), "address show")
+    found = []
+    for _, body in netlink.dump(request):
+        _, length, _, _, ifindex = _ADDRESS.unpack_from(body)
+        given = attributes(body[_ADDRESS.size :])
+        found.append((ifindex, ip_address(given.get(2) or given[1]), length))
+    return found
+
+
+def dump_neighbours(netlink: Netlink) -> list[tuple[int, IPAddress, str, int]]:
+    """(ifindex, address, MAC, state) of every neighbour, both families."""
+    found = []
+    request = Request(GETNEIGH, DUMP, _NEIGHBOUR.pack(0, 0, 0, 0, 0), "neigh show")
+    for _, body in netlink.dump(request):
+        family, ifindex, state, _, _ = _NEIGHBOUR.unpack_from(body)
+        given = attributes(body[_NEIGHBOUR.size :])
+        if family in (socket.AF_INET, socket.AF_INET6) and 2 in given:
+            found.append((ifindex, ip_address(given[1]), given[2].hex(":"), state))
+    return found
+
+
+def _link(body: bytes) -> Link:
+    _, _, index, flags, _ = _LINK.unpack_from(body)
+    given = attributes(body[_LINK.size :])
+    detail = attributes(given.get(18, b""))
+    return Link(
+        index=index,
+        name=_text(given.get(3, b"")),
+        alias=_text(given.get(20, b"")),
+        kind=_text(detail.get(1, b"")),
+        mac=given.get(1, b"").hex(":"),
+        mtu=U32.unpack(given[4])[0] if 4 in given else 0,
+        up=bool(flags & IFF_UP),
+        running=given.get(16) == bytes([OPER_UP]),
+        group=U32.unpack(given[27])[0] if 27 in given else 0,
+    )
+
+
+def _route(body: bytes) -> Route:
+    family, length, _, _, _, protocol, scope, kind, _ = _ROUTE.unpack_from(body)
+    given = attributes(body[_ROUTE.size :])
+    zero = bytes(4 if family == socket.AF_INET else 16)
+    return Route(
+        destination=ip_network((given.get(1, zero), length)),
+        kind=ROUTE_TYPES.get(kind, str(kind)),
+        ifindex=U32.unpack(given[4])[0] if 4 in given else 0,
+        gateway=ip_address(given[5]) if 5 in given else None,
+        source=ip_address(given[7]) if 7 in given else None,
+        scope=scope,
+        protocol=protocol,
+    )
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode(errors="replace")
