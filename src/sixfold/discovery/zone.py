@@ -1,0 +1,240 @@
+"""A zone: records, and what a DNS question about them is answered.
+
+Pure: no wire format, no sockets, no clock. Source: RFC 1034 §4.3.2, RFC 2308 (negative answers),
+RFC 8020 (a name above another name exists), RFC 8482 (ANY), and CoreDNS's ``kubernetes`` plugin.
+
+Names are lower case and without the final dot; the root is "". Rdata is text in presentation
+format, so that a zone can be read, compared and kept in a file. The type "" marks a name that
+exists and has no records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import NamedTuple
+
+EXISTS = ""  # record type of a name without records
+SOA_REFRESH_S, SOA_RETRY_S, SOA_EXPIRE_S = 7200, 1800, 86400
+
+IPAddress = IPv4Address | IPv6Address
+Rdata = tuple[str, ...]
+
+
+class RecordKey(NamedTuple):
+    """Owner name and type of one record set."""
+
+    name: str
+    type: str
+
+
+class Rcode(IntEnum):
+    """Response codes of RFC 1035 and RFC 6891, as far as we send them."""
+
+    NOERROR = 0
+    FORMERR = 1
+    SERVFAIL = 2
+    NXDOMAIN = 3
+    NOTIMP = 4
+    REFUSED = 5
+    BADVERS = 16
+
+
+class RRset(NamedTuple):
+    """One record set of an answer."""
+
+    name: str
+    type: str
+    ttl_s: int
+    rdata: Rdata
+
+
+class Answer(NamedTuple):
+    """What a question is answered; ``authority`` holds the SOA of a negative answer."""
+
+    rcode: Rcode
+    answers: tuple[RRset, ...] = ()
+    authority: tuple[RRset, ...] = ()
+    additional: tuple[RRset, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneDelta:
+    """What turns one set of records into the next."""
+
+    set: Mapping[RecordKey, Rdata] = field(default_factory=dict)
+    delete: frozenset[RecordKey] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.set or self.delete)
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneSettings:
+    """What a zone is, apart from its records."""
+
+    origins: tuple[str, ...]  # names we are the authority for; the first is the cluster domain
+    ttl_s: int = 5
+    pods_insecure: bool = False  # 192-0-2-1.ns.pod answers itself, whether it exists or not
+
+
+class Zone:
+    """Records with the tree of names above them; changes cost what they change."""
+
+    def __init__(
+        self, settings: ZoneSettings, records: Mapping[RecordKey, Rdata] | None = None
+    ) -> None:
+        self.settings = settings
+        self.serial = 1
+        self._records: dict[RecordKey, Rdata] = {}
+        self._names: dict[str, int] = {}  # records at or below each name
+        self._origins = frozenset(settings.origins)
+        self.update(ZoneDelta(records or {}))
+
+    @property
+    def records(self) -> Mapping[RecordKey, Rdata]:
+        return self._records
+
+    def update(self, delta: ZoneDelta) -> None:
+        """Take a change; deleting what is not there is no error."""
+        for key in delta.delete:
+            if self._records.pop(key, None) is not None:
+                self._count(key.name, -1)
+        for key, rdata in delta.set.items():
+            if key not in self._records:
+                self._count(key.name, 1)
+            self._records[key] = rdata
+        self.serial += 1
+
+    def origin_of(self, name: str) -> str | None:
+        """The zone of ours that a name lies in; None when it is not ours to answer."""
+        for ancestor in ancestors(name):
+            if ancestor in self._origins:
+                return ancestor
+        return None
+
+    def exists(self, name: str) -> bool:
+        return name in self._names or name in self._origins
+
+    def get(self, name: str, type_: str) -> Rdata:
+        return self._records.get(RecordKey(name, type_), ())
+
+    def types_at(self, name: str) -> list[str]:
+        return [
+            type_ for type_ in ("A", "AAAA", "SRV", "PTR", "TXT", "NS") if self.get(name, type_)
+        ]
+
+    def soa(self, origin: str) -> RRset:
+        domain = self.settings.origins[0]
+        ttl_s = self.settings.ttl_s
+        timers = f"{SOA_REFRESH_S} {SOA_RETRY_S} {SOA_EXPIRE_S} {ttl_s}"
+        rdata = f"ns.dns.{domain}. hostmaster.{domain}. {self.serial} {timers}"
+        return RRset(origin, "SOA", ttl_s, (rdata,))
+
+    def _count(self, name: str, by: int) -> None:
+        for ancestor in ancestors(name):
+            if ancestor in self._origins:
+                break
+            count = self._names.get(ancestor, 0) + by
+            if count:
+                self._names[ancestor] = count
+            else:
+                del self._names[ancestor]
+
+
+def ancestors(name: str) -> Iterable[str]:
+    """The name itself, then each name above it, the root left out."""
+    while name:
+        yield name
+        name = name.partition(".")[2]
+
+
+def lookup(zone: Zone, qname: str, qtype: str) -> Answer | None:
+    """Answer one question; None when the name lies in no zone of ours.
+
+    ``qname`` is lower case, without final dot.
+    """
+    origin = zone.origin_of(qname)
+    if origin is None:
+        return None
+    rdata = _records_at(zone, origin, qname, qtype)
+    if rdata:
+        ttl_s = zone.settings.ttl_s
+        if qtype == "ANY":
+            qtype = rdata[0]
+            rdata = zone.get(qname, qtype)
+        found = RRset(qname, qtype, ttl_s, rdata)
+        return Answer(Rcode.NOERROR, (found,), (), _additional(zone, found))
+    if qtype in ("SOA", "ANY") and qname == origin:
+        return Answer(Rcode.NOERROR, (zone.soa(origin),))
+    exists = zone.exists(qname) or bool(_echo(zone, qname))
+    return Answer(Rcode.NOERROR if exists else Rcode.NXDOMAIN, (), (zone.soa(origin),))
+
+
+def _records_at(zone: Zone, origin: str, qname: str, qtype: str) -> Rdata:
+    """Records of the type; for ANY, the types that there are (RFC 8482: one of them will do)."""
+    if qtype == "ANY":
+        return tuple(zone.types_at(qname))
+    if qtype in ("A", "AAAA") and (address := _echo(zone, qname)):
+        return (str(address),) if qtype == ("A" if address.version == 4 else "AAAA") else ()
+    return zone.get(qname, qtype)
+
+
+def _echo(zone: Zone, qname: str) -> IPAddress | None:
+    """The address that an ``insecure`` pod name spells, in a namespace that exists."""
+    if not zone.settings.pods_insecure:
+        return None
+    label, _, rest = qname.partition(".")
+    domain = zone.settings.origins[0]
+    if not rest.endswith(f".pod.{domain}"):
+        return None
+    namespace = rest.removesuffix(f".pod.{domain}")
+    if not zone.exists(f"{namespace}.svc.{domain}"):
+        return None
+    return undashed(label)
+
+
+def _additional(zone: Zone, found: RRset) -> tuple[RRset, ...]:
+    """Addresses of the targets, so that an SRV answer needs no second question."""
+    if found.type not in ("SRV", "NS"):
+        return ()
+    targets = dict.fromkeys(text.split()[-1].rstrip(".") for text in found.rdata)
+    return tuple(
+        RRset(target, type_, found.ttl_s, rdata)
+        for target in targets
+        for type_ in ("A", "AAAA")
+        if (rdata := zone.get(target, type_))
+    )
+
+
+def dashed(address: IPAddress) -> str:
+    """An address as one label: ``192-0-2-1``, ``2001-db8--1``."""
+    return str(address).replace(".", "-").replace(":", "-")
+
+
+def undashed(label: str) -> IPAddress | None:
+    """The address that a label spells, if any."""
+    for separator in (".", ":"):
+        try:
+            return ip_address(label.replace("-", separator))
+        except ValueError:
+            continue
+    return None
+
+
+def reverse_name(address: IPAddress) -> str:
+    """``1.2.0.192.in-addr.arpa``, or the nibbles of ``ip6.arpa``."""
+    return address.reverse_pointer
+
+
+def reverse_origins(network: IPv4Network | IPv6Network) -> tuple[str, ...]:
+    """The reverse zones that make up a network: several when it ends within a label."""
+    step, suffix = (8, "in-addr.arpa") if network.version == 4 else (4, "ip6.arpa")
+    labels = max(1, -(-network.prefixlen // step))
+    origins = []
+    for subnet in network.subnets(new_prefix=labels * step):
+        pointer = subnet.network_address.reverse_pointer.removesuffix(f".{suffix}").split(".")
+        origins.append(".".join([*pointer[-labels:], suffix]))
+    return tuple(origins)
