@@ -1,0 +1,119 @@
+"""One rule of a NetworkPolicy as policy entries: ports become prefixes, peers identities.
+
+Pure. Source: NetworkPolicy v1. ``Clause`` is a rule whose selectors are resolved; ``grants``
+spells it out for one kind of workload.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from sixfold.model.datapath import ANY_PROTOCOL, INGRESS, PROTOCOL_NUMBERS, PolicyEntry
+from sixfold.model.identity import Identity, NamedPort, Subject
+from sixfold.model.policy import IPBlock, NetworkPolicyPort
+from sixfold.policy.selector import Selection
+
+ANY_PEER = Identity(0)
+EntryKey = tuple[int, Identity, int, int, int]
+Entries = dict[EntryKey, PolicyEntry]
+Match = tuple[int, int, int]  # protocol, port, port_bits
+ANYTHING: Match = (ANY_PROTOCOL, 0, 0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clause:
+    """One rule, its selectors resolved to selections; None means any."""
+
+    direction: int
+    number: int  # of the rule
+    matches: tuple[Match, ...]  # numeric ports
+    names: tuple[tuple[str, str], ...]  # named ports: name, protocol
+    any_peer: bool
+    selections: tuple[Selection, ...]
+    blocks: tuple[IPBlock, ...]
+    everyone: Selection | None = None  # all identities: whom a name may mean when any peer may
+
+
+@lru_cache(maxsize=4096)
+def port_prefixes(first: int, last: int) -> tuple[tuple[int, int], ...]:
+    """The fewest aligned blocks (port, port_bits) that make up first…last, both included."""
+    found = []
+    while first <= last:
+        size = first & -first or 1 << 16
+        while first + size - 1 > last:
+            size >>= 1
+        found.append((first, 17 - size.bit_length()))
+        first += size
+    return tuple(found)
+
+
+def port_matches(
+    ports: Iterable[NetworkPolicyPort] | None,
+) -> tuple[tuple[Match, ...], tuple[tuple[str, str], ...]]:
+    """Numeric ports as prefixes, and named ones by name; no ports at all is anything."""
+    if not ports:
+        return (ANYTHING,), ()
+    matches: list[Match] = []
+    names = []
+    for port in ports:
+        protocol = PROTOCOL_NUMBERS[port.protocol]
+        match port.port:
+            case None:
+                matches.append((protocol, 0, 0))
+            case str(name):
+                names.append((name, port.protocol))
+            case first:
+                last = port.end_port or first
+                matches += ((protocol, *block) for block in port_prefixes(first, last))
+    return tuple(matches), tuple(names)
+
+
+def named_matches(named: Iterable[NamedPort], names: Iterable[tuple[str, str]]) -> Iterator[Match]:
+    """What names mean on a pod with these ports: name and protocol must both agree."""
+    wanted = set(names)
+    for port in named:
+        if (port.name, port.protocol) in wanted:
+            yield PROTOCOL_NUMBERS[port.protocol], port.port, 16
+
+
+def grants(
+    clause: Clause,
+    subject: Subject,
+    subjects: Mapping[Identity, Subject],
+    cidrs: Iterable[Identity],
+    named_addresses: Iterable[tuple[Identity, NamedPort]],
+) -> Entries:
+    """Everything that a clause allows to one kind of workload.
+
+    cidrs            CIDR identities inside the clause's blocks
+    named_addresses  CIDR identities of single pods inside the blocks, with a port of each:
+                     what a name means when the peer is a block (egress)
+    """
+    peers = {identity for selection in clause.selections for identity in selection.members}
+    everyone = set(peers)
+    if clause.any_peer:
+        peers = {ANY_PEER}
+        everyone = clause.everyone.members if clause.everyone is not None else set()
+    peers.update(cidrs)
+    matches = clause.matches
+    if clause.direction == INGRESS:  # the subject is the destination: its own names
+        matches += tuple(named_matches(subject.named_ports, clause.names))
+    found: Entries = {}
+    for peer in peers:
+        for match in matches:
+            _add(found, clause, peer, match)
+    if clause.direction != INGRESS and clause.names:
+        for peer in everyone:
+            for match in named_matches(subjects[peer].named_ports, clause.names):
+                _add(found, clause, peer, match)
+        for peer, port in named_addresses:
+            for match in named_matches((port,), clause.names):
+                _add(found, clause, peer, match)
+    return found
+
+
+def _add(found: Entries, clause: Clause, peer: Identity, match: Match) -> None:
+    key = (clause.direction, peer, *match)
+    found[key] = PolicyEntry(*key, True, clause.number)
