@@ -14,6 +14,7 @@ addresses are in the store, pods are on the host, tables are in the kernel.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -228,10 +229,8 @@ class Agent:
     async def _converge_pods(self) -> None:
         while True:
             timeout = None if self._wake_s is None else max(0.0, self._wake_s - time.time())
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._pods_changed.wait(), timeout)
-            except TimeoutError:
-                pass
             self._pods_changed.clear()
             try:
                 self._run_controllers()

@@ -1,0 +1,94 @@
+"""The end of everything: no process, namespace, link, map, rule, cgroup or run file is left.
+
+Works by looking at the host, not at what an agent remembers: it cleans up after a crash too.
+The state directory stays; its objects are forgotten unless they are to be kept for a next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import select
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from sixfold.errors import HostError
+from sixfold.host.containers import Containers
+from sixfold.host.datapath import KernelDatapath
+from sixfold.host.network import HostNetwork
+from sixfold.host.paths import Paths
+from sixfold.model.config import Config
+from sixfold.serve.dns_client import ResolverClient
+from sixfold.store import Database
+
+AGENT_STOP_S = 10
+
+
+async def teardown(paths: Paths, config: Config, *, grace_s: float, keep: bool) -> list[str]:
+    """End the instance; returns what was ended, a line each. Fine when nothing is there."""
+    done = stop_agent(paths)
+    containers = Containers(paths)
+    running = [container for container in containers.observe() if container.running]
+    await asyncio.gather(*(containers.stop(container, grace_s) for container in running))
+    await containers.teardown()
+    if running:
+        done.append(f"{len(running)} containers stopped")
+    await ResolverClient(paths, config).stop()
+    network = HostNetwork(config, paths)
+    attached = len(network.observe())
+    network.teardown()
+    network.close()
+    if attached:
+        done.append(f"{attached} pod networks removed")
+    KernelDatapath.remove(paths.instance)
+    shutil.rmtree(paths.run, ignore_errors=True)
+    if not keep and (paths.state / "state.db").exists():
+        _forget(paths.state / "state.db")
+    return done
+
+
+def stop_agent(paths: Paths) -> list[str]:
+    """Ask the agent to stop, and see that it did; it is killed after ``AGENT_STOP_S``."""
+    lock = paths.run / "agent.lock"
+    with contextlib.suppress(FileNotFoundError), lock.open("r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = int(file.read() or 0)
+            _end(pid)
+            return [f"agent stopped (pid {pid})"]
+    return []
+
+
+def _end(pid: int) -> None:
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            signal.pidfd_send_signal(handle, number)
+            if select.select([handle], [], [], AGENT_STOP_S)[0]:
+                return
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(handle)
+    raise HostError(f"agent (pid {pid}): does not end; look at /proc/{pid}/stack")
+
+
+def _forget(path: Path) -> None:
+    """Drop all objects; addresses are free after their grace, numbers stay as they were."""
+    database = Database(path)
+    with database.transaction() as connection:
+        connection.execute("DELETE FROM objects")
+        connection.execute("DELETE FROM numbers WHERE space = 'endpoint'")
+        connection.execute(
+            "UPDATE addresses SET freed_at = ? WHERE freed_at IS NULL", (time.time(),)
+        )
+        database.set_meta("config", "")
+    database.close()
