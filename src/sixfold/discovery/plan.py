@@ -22,7 +22,7 @@ from sixfold.discovery.zone import (
     IPAddress,
     Rdata,
     RecordKey,
-    ZoneDelta,
+    Zone,
     ZoneSettings,
     dashed,
     reverse_name,
@@ -49,16 +49,12 @@ def zone_settings(config: Config, pods: PodRecords = "disabled") -> ZoneSettings
     return ZoneSettings(origins, config.dns_ttl_s, pods_insecure=pods == "insecure")
 
 
-def plan_zone(
-    world: World, slices: Slices, pods: PodRecords = "disabled"
-) -> Mapping[RecordKey, Rdata]:
+def plan_zone(world: World, slices: Slices, pods: PodRecords = "disabled") -> Zone:
     """All records of a world, from nothing."""
     return ZonePlanner(pods).plan(world, slices)
 
 
-def service_records(
-    service: Service, slices: Sequence[EndpointSlice], domain: str
-) -> Mapping[RecordKey, Rdata]:
+def service_records(service: Service, slices: Sequence[EndpointSlice], domain: str) -> Zone:
     """Records of one service (Kubernetes DNS 2.3 and 2.4)."""
     name = f"{service.metadata.name}.{service.metadata.namespace}.svc.{domain}".lower()
     if service.spec.headless:
@@ -142,14 +138,14 @@ class ZonePlanner:
         self._namespaces: frozenset[str] = frozenset()
         self._sources: dict[str, tuple[Service, tuple[EndpointSlice, ...]]] = {}
         self._pod_sources: dict[str, Endpoint] = {}
-        self._fragments: dict[str, Mapping[RecordKey, Rdata]] = {}
+        self._fragments: dict[str, Zone] = {}
         self._pointers: dict[RecordKey, dict[str, Rdata]] = {}  # PTR, by fragment
         self._records: Records = {}
-        # What touched records were when the delta was last taken; None: not there.
-        self._before: dict[RecordKey, Rdata | None] = {}
+        self._changed = False
+        self._published: Zone = {}
 
-    def plan(self, world: World, slices: Slices) -> Mapping[RecordKey, Rdata]:
-        """All records of this world; ``take_delta`` says what changed."""
+    def plan(self, world: World, slices: Slices) -> Zone:
+        """All records of this world; the same object as long as nothing changes."""
         self._take_domain(world.config.cluster_domain.lower())
         self._take_namespaces(frozenset(world.namespaces))
         gone = [key for key in self._sources if key not in world.services]
@@ -164,18 +160,10 @@ class ZonePlanner:
                 self._replace(key, service_records(service, mine, self._domain))
         if self._pods == "verified":
             self._take_pods(world.endpoints)
-        return self._records.copy()
-
-    def take_delta(self) -> ZoneDelta:
-        """What changed since the last call."""
-        before, self._before = self._before, {}
-        changed = {
-            key: self._records[key]
-            for key, old in before.items()
-            if key in self._records and self._records[key] != old
-        }
-        deleted = frozenset(key for key in before if key not in self._records)
-        return ZoneDelta(changed, deleted)
+        if self._changed:
+            self._published = self._records.copy()
+            self._changed = False
+        return self._published
 
     def _take_domain(self, domain: str) -> None:
         if domain != self._domain:
@@ -211,7 +199,7 @@ class ZonePlanner:
                 },
             )
 
-    def _replace(self, fragment: str, new: Mapping[RecordKey, Rdata]) -> None:
+    def _replace(self, fragment: str, new: Zone) -> None:
         """Put one fragment in the place of its predecessor."""
         old = self._fragments.pop(fragment, {})
         if new:
@@ -235,7 +223,7 @@ class ZonePlanner:
         return _union(shares.values())
 
     def _put(self, key: RecordKey, rdata: Rdata | None) -> None:
-        self._before.setdefault(key, self._records.get(key))
+        self._changed = True
         if rdata is None:
             self._records.pop(key, None)
         else:

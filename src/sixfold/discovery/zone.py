@@ -30,6 +30,9 @@ class RecordKey(NamedTuple):
     type: str
 
 
+Zone = Mapping[RecordKey, Rdata]
+
+
 class Rcode(IntEnum):
     """Response codes of RFC 1035 and RFC 6891, as far as we send them."""
 
@@ -64,7 +67,7 @@ class Answer(NamedTuple):
 class ZoneDelta:
     """What turns one set of records into the next."""
 
-    set: Mapping[RecordKey, Rdata] = field(default_factory=dict)
+    set: Zone = field(default_factory=dict)
     delete: frozenset[RecordKey] = frozenset()
 
     def __bool__(self) -> bool:
@@ -80,12 +83,18 @@ class ZoneSettings:
     pods_insecure: bool = False  # 192-0-2-1.ns.pod answers itself, whether it exists or not
 
 
-class Zone:
+def difference(old: Zone, new: Zone) -> ZoneDelta:
+    """What turns one zone into another."""
+    return ZoneDelta(
+        {key: rdata for key, rdata in new.items() if old.get(key) != rdata},
+        frozenset(old.keys() - new.keys()),
+    )
+
+
+class ZoneTree:
     """Records with the tree of names above them; changes cost what they change."""
 
-    def __init__(
-        self, settings: ZoneSettings, records: Mapping[RecordKey, Rdata] | None = None
-    ) -> None:
+    def __init__(self, settings: ZoneSettings, records: Zone | None = None) -> None:
         self.settings = settings
         self.serial = 1
         self._records: dict[RecordKey, Rdata] = {}
@@ -94,7 +103,7 @@ class Zone:
         self.update(ZoneDelta(records or {}))
 
     @property
-    def records(self) -> Mapping[RecordKey, Rdata]:
+    def records(self) -> Zone:
         return self._records
 
     def update(self, delta: ZoneDelta) -> None:
@@ -151,7 +160,7 @@ def ancestors(name: str) -> Iterable[str]:
         name = name.partition(".")[2]
 
 
-def lookup(zone: Zone, qname: str, qtype: str) -> Answer | None:
+def lookup(zone: ZoneTree, qname: str, qtype: str) -> Answer | None:
     """Answer one question; None when the name lies in no zone of ours.
 
     ``qname`` is lower case, without final dot.
@@ -173,7 +182,7 @@ def lookup(zone: Zone, qname: str, qtype: str) -> Answer | None:
     return Answer(Rcode.NOERROR if exists else Rcode.NXDOMAIN, (), (zone.soa(origin),))
 
 
-def _records_at(zone: Zone, origin: str, qname: str, qtype: str) -> Rdata:
+def _records_at(zone: ZoneTree, origin: str, qname: str, qtype: str) -> Rdata:
     """Records of the type; for ANY, the types that there are (RFC 8482: one of them will do)."""
     if qtype == "ANY":
         return tuple(zone.types_at(qname))
@@ -182,7 +191,7 @@ def _records_at(zone: Zone, origin: str, qname: str, qtype: str) -> Rdata:
     return zone.get(qname, qtype)
 
 
-def _echo(zone: Zone, qname: str) -> IPAddress | None:
+def _echo(zone: ZoneTree, qname: str) -> IPAddress | None:
     """The address that an ``insecure`` pod name spells, in a namespace that exists."""
     if not zone.settings.pods_insecure:
         return None
@@ -196,7 +205,7 @@ def _echo(zone: Zone, qname: str) -> IPAddress | None:
     return undashed(label)
 
 
-def _additional(zone: Zone, found: RRset) -> tuple[RRset, ...]:
+def _additional(zone: ZoneTree, found: RRset) -> tuple[RRset, ...]:
     """Addresses of the targets, so that an SRV answer needs no second question."""
     if found.type not in ("SRV", "NS"):
         return ()

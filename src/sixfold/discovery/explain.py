@@ -1,0 +1,149 @@
+"""Discovery explained: what a name means to a pod of some namespace.
+
+Walks the pod's search path as its libc does (ndots:5) and reads the world by the rules of
+``plan.py``. Offline nobody has an address or was probed: a service is then found by name, and
+its addresses are empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Literal
+
+from sixfold.balancing.members import (
+    address_of,
+    cluster_addresses,
+    families,
+    is_ready,
+    selects,
+)
+from sixfold.discovery.pod_files import NDOTS, search_path
+from sixfold.discovery.zone import IPAddress, dashed
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.service import Service
+from sixfold.model.world import World
+
+NameKind = Literal["service", "headless", "pod", "address", "external", "nxdomain"]
+
+
+@dataclass(frozen=True, slots=True)
+class NameAnswer:
+    """``fqdn`` is the name that was found, or the last one tried; no final dot."""
+
+    asked: str
+    fqdn: str
+    kind: NameKind
+    addresses: tuple[IPAddress, ...]
+    service: str | None  # "namespace/name"
+    text: str
+    endpoint: str | None = None  # "namespace/pod", when the name is one pod's
+
+
+def explain_name(world: World, name: str, namespace: str) -> NameAnswer:
+    """What a pod in ``namespace`` gets when it looks ``name`` up."""
+    try:
+        address = ip_address(name)
+    except ValueError:
+        pass
+    else:
+        return NameAnswer(name, name, "address", (address,), None, f"{name} is an address")
+    tried = list(_candidates(world, name.lower(), namespace))
+    for fqdn in tried:
+        if answer := _in_zone(world, name, fqdn):
+            return answer
+    bare = name.lower().rstrip(".")
+    domain = world.config.cluster_domain
+    if bare != domain and not bare.endswith(f".{domain}") and "." in bare:
+        text = f"{name} is not a cluster name; asked upstream"
+        return NameAnswer(name, bare, "external", (), None, text)
+    text = f"{name}: no such name; tried {', '.join(tried)}"
+    return NameAnswer(name, tried[-1], "nxdomain", (), None, text)
+
+
+def _candidates(world: World, name: str, namespace: str) -> Iterator[str]:
+    """Absolute names in the order in which libc asks for them."""
+    absolute = name.endswith(".")
+    name = name.rstrip(".")
+    searched = [f"{name}.{domain}" for domain in search_path(world.config, namespace)]
+    if absolute:
+        yield name
+    elif name.count(".") >= NDOTS:
+        yield from (name, *searched)
+    else:
+        yield from (*searched, name)
+
+
+def _in_zone(world: World, asked: str, fqdn: str) -> NameAnswer | None:
+    """The service or pod of an absolute name; None when it has no addresses to give."""
+    suffix = f".svc.{world.config.cluster_domain}"
+    if not fqdn.endswith(suffix):
+        return None
+    match fqdn.removesuffix(suffix).split("."):
+        case [service_name, namespace]:
+            host = ""
+        case [host, service_name, namespace]:
+            pass
+        case _:
+            return None
+    service = world.services.get(f"{namespace}/{service_name}")
+    if service is None:
+        return None
+    key = f"{namespace}/{service_name}"
+    if service.spec.headless:
+        return _headless(world, service, host, NameAnswer(asked, fqdn, "headless", (), key, ""))
+    if host:
+        return None
+    addresses = cluster_addresses(service)
+    text = f"{asked} is service {key}: {_join(addresses) or 'address not yet allocated'}"
+    return NameAnswer(asked, fqdn, "service", addresses, key, text)
+
+
+def _headless(world: World, service: Service, host: str, answer: NameAnswer) -> NameAnswer | None:
+    """The pods of a headless service, or the one of them that ``host`` names."""
+    members = [
+        endpoint
+        for _, endpoint in sorted(world.endpoints.items())
+        if selects(service, endpoint.namespace, endpoint.labels)
+        and (is_ready(service, endpoint) or not _addressed(endpoint))
+    ]
+    found: list[tuple[Endpoint, IPAddress]] = []
+    for family in families(service):
+        for endpoint in members:
+            address = address_of(endpoint, family)
+            if address is not None and host in ("", _host(service, endpoint, address)):
+                found.append((endpoint, address))
+    addresses = tuple(dict.fromkeys(address for _, address in found))
+    pods = {endpoint.key for endpoint, _ in found}
+    offline = {
+        endpoint.key
+        for endpoint in members
+        if not _addressed(endpoint) and host in ("", _host(service, endpoint, None))
+    }
+    if not pods and not offline:
+        return None
+    if host:
+        pod = min(pods or offline)
+        text = f"{answer.asked} is pod {pod} of {answer.service}: {_join(addresses) or 'offline'}"
+        return NameAnswer(
+            answer.asked, answer.fqdn, "pod", addresses, answer.service, text, endpoint=pod
+        )
+    what = _join(addresses) or f"{len(offline)} pods, addresses unknown offline"
+    text = f"{answer.asked} is headless service {answer.service}: {what}"
+    return NameAnswer(answer.asked, answer.fqdn, "headless", addresses, answer.service, text)
+
+
+def _addressed(endpoint: Endpoint) -> bool:
+    return endpoint.ipv4 is not None or endpoint.ipv6 is not None
+
+
+def _host(service: Service, endpoint: Endpoint, address: IPAddress | None) -> str:
+    """The endpoint's own label below the service; "?" when it depends on an unknown address."""
+    if endpoint.hostname and endpoint.subdomain == service.metadata.name:
+        return endpoint.hostname
+    return dashed(address) if address is not None else "?"
+
+
+def _join(addresses: tuple[IPAddress, ...]) -> str:
+    return ", ".join(map(str, addresses))
