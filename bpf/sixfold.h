@@ -46,10 +46,10 @@ enum drop_reason {
 
 /* Indices of the statistics map below the drop reasons. */
 enum statistic {
-	STATISTIC_LOST = 0,	 /* events that found the ring full */
-	STATISTIC_FORWARDED = 1, /* new connections */
-	STATISTIC_IGNORED = 2,	 /* noise of every stack: MLD, RS, DAD, IGMP */
-	STATISTIC_ANSWERED = 3,	 /* ARP requests and neighbour solicitations */
+	STATISTIC_LOST = 0,	  /* events that found the ring full */
+	STATISTIC_FORWARDED = 1,  /* new connections */
+	STATISTIC_IGNORED = 2,	  /* noise of every stack: MLD, RS, DAD, IGMP */
+	STATISTIC_ANSWERED = 3,	  /* ARP requests and neighbour solicitations */
 	STATISTIC_TRANSLATED = 4, /* connects and sends to a service */
 	STATISTIC_REFUSED = 5,	  /* those without a backend */
 };
@@ -138,9 +138,9 @@ struct conntrack_key {
 };
 
 struct conntrack {
-	__u32 revision;	   /* of policy, when last judged */
-	__u32 ifindex[2];  /* where each side lives; 0 = the host's stack */
-	__u32 last_seen;   /* monotonic, in units of 2^30 ns: a shift, no division */
+	__u32 revision;	  /* of policy, when last judged */
+	__u32 ifindex[2]; /* where each side lives; 0 = the host's stack */
+	__u32 last_seen;  /* monotonic, in units of 2^30 ns: a shift, no division */
 	__u32 identity[2];
 	__u32 rule[2]; /* by direction */
 	__u32 service;

@@ -6,17 +6,20 @@
 #include <linux/types.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <linux/stddef.h>
 
 #define SEC(name)	  __attribute__((section(name), used))
-#define __uint(name, val) int(*name)[val]
+#define __uint(name, val) int (*name)[val]
 #define __type(name, val) typeof(val) *name
-#define __always_inline	  inline __attribute__((always_inline))
-#define __noinline	  __attribute__((noinline))
-#define likely(x)	  __builtin_expect(!!(x), 1)
-#define unlikely(x)	  __builtin_expect(!!(x), 0)
-#define htons(x)	  __builtin_bswap16(x)
-#define ntohs(x)	  __builtin_bswap16(x)
-#define htonl(x)	  __builtin_bswap32(x)
+/* linux/stddef.h has a weaker one. */
+#undef __always_inline
+#define __always_inline inline __attribute__((always_inline))
+#define __noinline	__attribute__((noinline))
+#define likely(x)	__builtin_expect(!!(x), 1)
+#define unlikely(x)	__builtin_expect(!!(x), 0)
+#define htons(x)	__builtin_bswap16(x)
+#define ntohs(x)	__builtin_bswap16(x)
+#define htonl(x)	__builtin_bswap32(x)
 
 /* Verdicts of a TCX program; pkt_cls.h pulls in too much. */
 #define TC_ACT_OK   0

@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* The host side of every pod's veth: what leaves a pod, and what the host's stack sends
+ * it.
+ *
+ * Established connections take the fast path: one conntrack lookup. The entry names the
+ * interface of each side, so that a spoofed source misses it. Everything else takes the
+ * slow path: check the source, judge both sides' policy at once, remember, tell.
+ *
+ * Pod to pod never touches the host's stack: from_endpoint redirects into the other
+ * pod, and to_endpoint sees only what comes from the host, the world and the resolver.
+ */
+#include "lib/conntrack.h"
+#include "lib/event.h"
+#include "lib/neighbour.h"
+
+#define TRANSLATION_MAX_AGE 4 /* in units of 2^24 ns: 67 ms */
+
+static __noinline int drop(struct __sk_buff *skb, const struct packet *packet,
+			   struct observation *seen, int reason)
+{
+	__u32 ifindex = skb->ifindex;
+	const struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &ifindex);
+
+	/* Dropped before anybody asked who: this side at least is known. */
+	if (endpoint && !seen->identity[seen->direction == INGRESS])
+		seen->identity[seen->direction == INGRESS] = endpoint->identity;
+	statistic(reason);
+	seen->type = EVENT_DROP;
+	seen->reason = reason;
+	emit(skb, packet, seen);
+	return TC_ACT_SHOT;
+}
+
+static __always_inline int ignore(void)
+{
+	statistic(STATISTIC_IGNORED);
+	return TC_ACT_SHOT;
+}
+
+static __always_inline bool is_multicast(const union address *address)
+{
+	if (is_ipv4(address)) /* class D and E, the broadcast included */
+		return (address->word[3] & htonl(0xe0000000)) == htonl(0xe0000000);
+	return (address->word[0] & htonl(0xff000000)) == htonl(0xff000000);
+}
+
+static __always_inline bool is_service(const union address *address)
+{
+	struct frontend_key key = {};
+
+	key.address = *address;
+	return bpf_map_lookup_elem(&frontends, &key);
+}
+
+/* The service that the sender dialled, if its socket was translated just now, here. */
+static __always_inline void take_translation(const struct packet *packet,
+					     __u32 endpoint, struct conntrack *entry)
+{
+	struct translation *last = translation_slot();
+
+	if (!last || !last->service || last->endpoint != endpoint ||
+	    last->port != packet->destination_port ||
+	    last->protocol != packet->protocol ||
+	    !equal(&last->address, &packet->destination))
+		return;
+	if ((__u32)(bpf_ktime_get_coarse_ns() >> 24) - last->time <=
+	    TRANSLATION_MAX_AGE) {
+		entry->service = last->service;
+		entry->service_port = last->service_port;
+	}
+	last->service = 0;
+}
+
+/* An ICMP error passes iff it is about a connection that is there, and is addressed to
+ * the side that sent the packet it quotes. A pod may only complain about what it got.
+ */
+static __noinline int related(struct __sk_buff *skb, const struct packet *error,
+			      __u32 direction, __u32 *ifindex)
+{
+	struct packet quoted = {};
+	struct conntrack_key key;
+	struct conntrack *entry;
+	__u32 side;
+
+	if (error->icmp_type == 5 && error->protocol == IPPROTO_ICMP)
+		return DROP_ICMP_UNRELATED;
+	if (parse_quoted(skb, error, &quoted))
+		return DROP_ICMP_UNRELATED;
+	if (!equal(&quoted.source, &error->destination) ||
+	    (direction == EGRESS && !equal(&quoted.destination, &error->source)))
+		return DROP_ICMP_UNRELATED;
+	side = conntrack_key(&quoted, &key);
+	entry = bpf_map_lookup_elem(&conntrack, &key);
+	if (!entry || expired(entry, quoted.protocol, now()))
+		return DROP_ICMP_UNRELATED;
+	*ifindex = entry->ifindex[side & 1];
+	return DROP_NONE;
+}
+
+static __always_inline int deliver(__u32 ifindex)
+{
+	return ifindex ? bpf_redirect_peer(ifindex, 0) : TC_ACT_OK;
+}
+
+/* May this packet be on this interface at all? */
+static __always_inline int check_source(const struct packet *packet,
+					const struct endpoint *endpoint,
+					__u32 direction)
+{
+	const union address *own =
+	    packet->family == 4 ? &endpoint->ipv4 : &endpoint->ipv6;
+
+	if (direction == EGRESS)
+		return equal(&packet->source, own) ? DROP_NONE : DROP_INVALID_SOURCE_IP;
+	if (!equal(&packet->destination, own))
+		return DROP_NO_ENDPOINT;
+	/* A pod's address from outside: pods never come this way. */
+	return bpf_map_lookup_elem(&addresses, &packet->source) ? DROP_INVALID_SOURCE_IP
+								: DROP_NONE;
+}
+
+/* Does the entry cover the packet, or is this a new connection in its clothes? */
+static __always_inline bool continues(const struct conntrack *entry,
+				      const struct packet *packet, __u32 side)
+{
+	if (expired(entry, packet->protocol, now()))
+		return false;
+	return !opens(packet) ||
+	       (entry->originator == side && !(entry->tcp_flags & (TCP_FIN | TCP_RST)));
+}
+
+static __always_inline void remember(struct conntrack *entry,
+				     const struct judgement *judgement, __u32 source)
+{
+	entry->ifindex[source & 1] = judgement->peer[EGRESS].ifindex;
+	entry->ifindex[!(source & 1)] = judgement->peer[INGRESS].ifindex;
+	entry->identity[source & 1] = judgement->peer[EGRESS].identity;
+	entry->identity[!(source & 1)] = judgement->peer[INGRESS].identity;
+	entry->rule[0] = judgement->rule[0];
+	entry->rule[1] = judgement->rule[1];
+}
+
+/* A connection that conntrack does not know, or whose verdict is of yesterday. */
+static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
+				 const struct endpoint *endpoint, __u32 direction)
+{
+	struct judgement judgement = {};
+	struct observation seen = {.type = EVENT_VERDICT, .direction = direction};
+	struct conntrack fresh = {};
+	struct conntrack_key key;
+	struct conntrack *entry;
+	__u32 current =
+	    revision(); /* before any lookup: a change meanwhile judges again */
+	__u32 side = conntrack_key(packet, &key), local, other;
+	int reason;
+
+	entry = bpf_map_lookup_elem(&conntrack, &key);
+	if (entry && !continues(entry, packet, side))
+		entry = NULL;
+	seen.is_reply = entry && entry->originator != side;
+	/* Our own side, as index of judgement.peer: the originator's is [EGRESS]. */
+	local = direction ^ seen.is_reply;
+	other = !local;
+	peer_of(&judgement.peer[local & 1], endpoint, packet->family == 4);
+	resolve(direction == EGRESS ? &packet->destination : &packet->source,
+		&judgement.peer[other & 1]);
+	judgement.protocol = packet->protocol;
+	if (packet->protocol != IPPROTO_ICMP && packet->protocol != PROTOCOL_ICMPV6)
+		judgement.port =
+		    seen.is_reply ? packet->source_port : packet->destination_port;
+	if (!entry && direction == EGRESS && !judgement.peer[INGRESS].ifindex &&
+	    is_service(&packet->destination))
+		reason = DROP_NO_BACKEND;
+	else
+		reason = judge(&judgement);
+	seen.identity[0] = judgement.peer[!seen.is_reply].identity;
+	seen.identity[1] = judgement.peer[seen.is_reply].identity;
+	seen.rule[0] = judgement.rule[0];
+	seen.rule[1] = judgement.rule[1];
+	if (direction == EGRESS && !entry)
+		take_translation(packet, endpoint->id, &fresh);
+	seen.service = entry ? entry->service : fresh.service;
+	seen.service_port = entry ? entry->service_port : fresh.service_port;
+	if (reason) {
+		bpf_map_delete_elem(&conntrack, &key);
+		if (reason != DROP_NO_BACKEND)
+			seen.direction = judgement.direction;
+		return drop(skb, packet, &seen, reason);
+	}
+	if (entry) {
+		remember(entry, &judgement, entry->originator);
+		entry->revision = current;
+		conntrack_touch(entry, packet, side, skb->len);
+		return direction == EGRESS ? deliver(judgement.peer[other & 1].ifindex)
+					   : TC_ACT_OK;
+	}
+	remember(&fresh, &judgement, side);
+	fresh.revision = current;
+	fresh.originator = side;
+	fresh.last_seen = now();
+	conntrack_touch(&fresh, packet, side, skb->len);
+	if (bpf_map_update_elem(&conntrack, &key, &fresh, BPF_ANY))
+		return drop(skb, packet, &seen, DROP_CT_FULL);
+	statistic(STATISTIC_FORWARDED);
+	emit(skb, packet, &seen);
+	return direction == EGRESS ? deliver(judgement.peer[INGRESS].ifindex)
+				   : TC_ACT_OK;
+}
+
+static __noinline int slow_path(struct __sk_buff *skb, struct packet *packet,
+				__u32 direction)
+{
+	struct observation seen = {.direction = direction};
+	__u32 ifindex = skb->ifindex;
+	const struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &ifindex);
+	int reason;
+
+	if (!endpoint)
+		return drop(skb, packet, &seen, DROP_NO_ENDPOINT);
+	if (is_neighbour_discovery(packet)) {
+		if (direction == INGRESS)
+			return TC_ACT_OK;
+		reason = judge_neighbour(skb, packet, endpoint);
+		if (reason == -NEIGHBOUR_ANSWER)
+			return answer_neighbour(skb, packet);
+		if (reason == -NEIGHBOUR_PASS)
+			return TC_ACT_OK;
+		return reason < 0 ? ignore() : drop(skb, packet, &seen, reason);
+	}
+	if (is_multicast(&packet->destination))
+		return packet->protocol == PROTOCOL_ICMPV6 ||
+			       packet->protocol == IPPROTO_IGMP
+			   ? ignore()
+			   : drop(skb, packet, &seen, DROP_MULTICAST);
+	reason = check_source(packet, endpoint, direction);
+	if (reason)
+		return drop(skb, packet, &seen, reason);
+	if (!is_icmp_error(packet))
+		return connection(skb, packet, endpoint, direction);
+	reason = related(skb, packet, direction, &ifindex);
+	if (reason)
+		return drop(skb, packet, &seen, reason);
+	return direction == EGRESS ? deliver(ifindex) : TC_ACT_OK;
+}
+
+/* Parse whatever is IP; a reason, or DROP_NONE. */
+static __always_inline int parse(struct __sk_buff *skb, struct packet *packet,
+				 __be16 protocol)
+{
+	if (likely(protocol == htons(ETH_P_IP)))
+		return parse_ipv4(skb, packet);
+	if (protocol == htons(ETH_P_IPV6))
+		return parse_ipv6(skb, packet);
+	return DROP_UNSUPPORTED_L2;
+}
+
+/* IPv4 needs 34 bytes only: too short for the common pull, and yet whole. */
+static __always_inline int classify(struct __sk_buff *skb, struct packet *packet,
+				    __u32 direction)
+{
+	struct observation seen = {.direction = direction};
+	struct conntrack_key key;
+	struct conntrack *entry;
+	struct ethhdr *ethernet;
+	__u32 side;
+	int reason;
+
+	pull_headers(skb);
+	ethernet = packet_at(skb, 0);
+	if ((void *)(ethernet + 1) > packet_end(skb))
+		return drop(skb, packet, &seen, DROP_INVALID_PACKET);
+	if (unlikely(skb->vlan_present))
+		return drop(skb, packet, &seen, DROP_UNSUPPORTED_L2);
+	if (direction == EGRESS && unlikely(!is_pod_mac(ethernet->h_source)))
+		return drop(skb, packet, &seen, DROP_INVALID_SOURCE_MAC);
+	if (unlikely(ethernet->h_proto == htons(ETH_P_ARP))) {
+		struct arp arp;
+
+		if (direction == INGRESS)
+			return TC_ACT_OK;
+		reason = judge_arp(skb, &arp);
+		if (reason == -NEIGHBOUR_ANSWER)
+			return answer_arp(skb, &arp);
+		if (reason == -NEIGHBOUR_PASS)
+			return TC_ACT_OK;
+		return reason < 0 ? ignore() : drop(skb, packet, &seen, reason);
+	}
+	reason = parse(skb, packet, ethernet->h_proto);
+	if (unlikely(reason))
+		return drop(skb, packet, &seen, reason);
+	side = conntrack_key(packet, &key);
+	entry = bpf_map_lookup_elem(&conntrack, &key);
+	if (likely(entry) && likely(!opens(packet)) && entry->revision == revision()) {
+		__u32 source = entry->ifindex[side & 1];
+		__u32 destination = entry->ifindex[!(side & 1)];
+		bool ours = direction == EGRESS
+				? source == skb->ifindex
+				: !source && destination == skb->ifindex;
+
+		if (likely(ours) && conntrack_touch(entry, packet, side, skb->len))
+			return direction == EGRESS ? deliver(destination) : TC_ACT_OK;
+	}
+	return slow_path(skb, packet, direction);
+}
+
+SEC("tc") int from_endpoint(struct __sk_buff *skb)
+{
+	struct packet packet = {};
+
+	return classify(skb, &packet, EGRESS);
+}
+
+SEC("tc") int to_endpoint(struct __sk_buff *skb)
+{
+	struct packet packet = {};
+
+	return classify(skb, &packet, INGRESS);
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Conntrack: is this packet part of a connection that policy has let in, and is that
+ * verdict still of today?
+ *
+ * One entry serves both directions: the sides are ordered, the sender's index tells who
+ * is who. An entry that is stale, expired, or about to be reopened is no answer; the
+ * packet then takes the slow path, which judges and renews it.
+ */
+#pragma once
+
+#include "packet.h"
+
+#define TIMEOUT_TCP	20117 /* 6 h, in units of 2^30 ns */
+#define TIMEOUT_OTHER	56    /* 60 s */
+#define TIMEOUT_CLOSING 9     /* 10 s */
+
+/* Least recently used entries give way when full; their flows are judged anew. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 262144);
+	__type(key, struct conntrack_key);
+	__type(value, struct conntrack);
+} conntrack SEC(".maps");
+
+/* Returns the index of the sender's side. */
+static __always_inline __u32 conntrack_key(const struct packet *packet,
+					   struct conntrack_key *key)
+{
+	const union address *source = &packet->source,
+			    *destination = &packet->destination;
+	bool swap;
+
+	if (source->half[0] != destination->half[0])
+		swap = source->half[0] > destination->half[0];
+	else if (source->half[1] != destination->half[1])
+		swap = source->half[1] > destination->half[1];
+	else
+		swap = packet->source_port > packet->destination_port;
+	key->protocol = packet->protocol;
+	key->pad[0] = key->pad[1] = key->pad[2] = 0;
+	if (swap) {
+		key->address[0] = *destination;
+		key->address[1] = *source;
+		key->port[0] = packet->destination_port;
+		key->port[1] = packet->source_port;
+		return 1;
+	}
+	key->address[0] = *source;
+	key->address[1] = *destination;
+	key->port[0] = packet->source_port;
+	key->port[1] = packet->destination_port;
+	return 0;
+}
+
+static __always_inline __u32 now(void)
+{
+	return bpf_ktime_get_coarse_ns() >> 30;
+}
+
+static __always_inline __u32 revision(void)
+{
+	__u32 index = RUNTIME_REVISION;
+	__u32 *value = bpf_map_lookup_elem(&runtime, &index);
+
+	return value ? *value : 0;
+}
+
+static __always_inline bool expired(const struct conntrack *entry, __u8 protocol,
+				    __u32 time)
+{
+	__u32 timeout = protocol != IPPROTO_TCP			 ? TIMEOUT_OTHER
+			: entry->tcp_flags & (TCP_FIN | TCP_RST) ? TIMEOUT_CLOSING
+								 : TIMEOUT_TCP;
+
+	return time - entry->last_seen > timeout;
+}
+
+static __always_inline bool opens(const struct packet *packet)
+{
+	return packet->protocol == IPPROTO_TCP &&
+	       (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+/* Count the packet, unless the entry has expired. Writes as little as it can: both CPUs
+ * of a connection share the cache line. */
+static __always_inline bool conntrack_touch(struct conntrack *entry,
+					    const struct packet *packet, __u32 side,
+					    __u32 length)
+{
+	__u32 time = now();
+
+	if (unlikely(time != entry->last_seen)) {
+		if (expired(entry, packet->protocol, time))
+			return false;
+		entry->last_seen = time;
+	}
+	if (unlikely(packet->tcp_flags & ~entry->tcp_flags))
+		entry->tcp_flags |= packet->tcp_flags;
+	entry->packets[side & 1] += 1;
+	entry->bytes[side & 1] += length;
+	return true;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Events: one record per new connection and per drop, for the flow log.
+ *
+ * Nobody is woken: the agent polls. What finds the ring full is counted, never waited
+ * for.
+ */
+#pragma once
+
+#include "policy.h"
+
+#define BPF_RB_NO_WAKEUP 1
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4 << 20);
+} events SEC(".maps");
+
+/* What an event says beyond its packet. */
+struct observation {
+	__u8 type;
+	__u8 reason;
+	__u8 direction;
+	__u8 is_reply;
+	__u32 identity[2]; /* of the packet's source and destination */
+	__u32 rule[2];
+	__u32 service;
+	__be16 service_port;
+	__u16 pad;
+};
+
+static __noinline int emit(struct __sk_buff *skb, const struct packet *packet,
+			   const struct observation *seen)
+{
+	struct flow_event *event;
+
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event) {
+		statistic(STATISTIC_LOST);
+		return 0;
+	}
+	event->time_ns = bpf_ktime_get_ns();
+	event->type = seen->type;
+	event->reason = seen->reason;
+	event->protocol = packet->protocol;
+	event->direction = seen->direction;
+	event->tcp_flags = packet->tcp_flags;
+	event->icmp_type = packet->icmp_type;
+	event->icmp_code = packet->icmp_code;
+	event->is_reply = seen->is_reply;
+	event->source = packet->source;
+	event->destination = packet->destination;
+	event->source_port = packet->source_port;
+	event->destination_port = packet->destination_port;
+	event->source_identity = seen->identity[0];
+	event->destination_identity = seen->identity[1];
+	event->rule[0] = seen->rule[0];
+	event->rule[1] = seen->rule[1];
+	event->service = seen->service;
+	event->ifindex = skb->ifindex;
+	event->length = skb->len;
+	event->service_port = seen->service_port;
+	__builtin_memset(event->pad, 0, sizeof(event->pad));
+	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	return 0;
+}

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Neighbours: a pod has one, the gateway, and it answers here, without the host's
+ * stack.
+ *
+ * A pod may ask, in its own name only; whatever it asks for, the gateway is the answer.
+ */
+#pragma once
+
+#include "event.h"
+
+#define ARP_REQUEST	       1
+#define ARP_REPLY	       2
+#define ICMPV6_ROUTER_SOLICIT  133
+#define ICMPV6_SOLICIT	       135
+#define ICMPV6_ADVERT	       136
+#define ADVERT_FLAGS	       0xe0 /* router, solicited, override */
+#define OPTION_TARGET_LINK     2
+#define NEIGHBOUR_MESSAGE_SIZE 32
+
+/* model/config.py holds the same two; every veth has them, so redirects rewrite
+ * nothing. */
+#define HOST_MAC {0x02, 0x5f, 0, 0, 0, 0x01}
+#define POD_MAC	 {0x02, 0x5f, 0, 0, 0, 0x02}
+
+/* What to do with a packet that is no connection's. */
+enum neighbour_verdict { NEIGHBOUR_IGNORE = 1, NEIGHBOUR_ANSWER, NEIGHBOUR_PASS };
+
+struct arp {
+	__be16 hardware;
+	__be16 protocol;
+	__u8 hardware_length;
+	__u8 protocol_length;
+	__be16 operation;
+	__u8 sender_mac[6];
+	__be32 sender __attribute__((packed));
+	__u8 target_mac[6];
+	__be32 target __attribute__((packed));
+} __attribute__((packed));
+
+struct neighbour_message {
+	__u8 type;
+	__u8 code;
+	__u16 checksum;
+	__u8 flags;
+	__u8 reserved[3];
+	union address target;
+	__u8 option;
+	__u8 option_length; /* in units of 8 bytes */
+	__u8 mac[6];
+};
+
+struct advert_frame {
+	struct ethhdr ethernet;
+	__u8 version;
+	__u8 traffic[3];
+	__be16 length;
+	__u8 next;
+	__u8 hops;
+	union address source;
+	union address destination;
+	struct neighbour_message message;
+} __attribute__((packed));
+
+static __always_inline bool is_pod_mac(const __u8 *mac)
+{
+	return mac[0] == 0x02 && mac[1] == 0x5f && !mac[2] && !mac[3] && !mac[4] &&
+	       mac[5] == 0x02;
+}
+
+/* Drop reason, or -enum neighbour_verdict. */
+static __noinline int judge_arp(struct __sk_buff *skb, struct arp *arp)
+{
+	__u32 ifindex = skb->ifindex;
+	const struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &ifindex);
+
+	if (!endpoint)
+		return DROP_NO_ENDPOINT;
+	if (bpf_skb_load_bytes(skb, ETH_LENGTH, arp, sizeof(*arp)))
+		return DROP_INVALID_PACKET;
+	if (arp->hardware != htons(1) || arp->protocol != htons(ETH_P_IP) ||
+	    arp->hardware_length != 6 || arp->protocol_length != 4)
+		return DROP_INVALID_PACKET;
+	if (!is_pod_mac(arp->sender_mac))
+		return DROP_ARP_STRANGER;
+	if (arp->operation == htons(ARP_REQUEST) && !arp->sender)
+		return -NEIGHBOUR_IGNORE; /* a probe: is my address taken? No. */
+	if (!is_ipv4(&endpoint->ipv4) || arp->sender != endpoint->ipv4.word[3])
+		return DROP_ARP_STRANGER;
+	if (arp->operation == htons(ARP_REPLY))
+		return -NEIGHBOUR_PASS;
+	if (arp->operation != htons(ARP_REQUEST))
+		return DROP_ARP_STRANGER;
+	return arp->target == arp->sender ? -NEIGHBOUR_IGNORE : -NEIGHBOUR_ANSWER;
+}
+
+static __noinline int answer_arp(struct __sk_buff *skb, const struct arp *request)
+{
+	struct {
+		struct ethhdr ethernet;
+		struct arp arp;
+	} __attribute__((packed)) frame = {
+	    .ethernet = {POD_MAC, HOST_MAC, htons(ETH_P_ARP)},
+	    .arp = {htons(1), htons(ETH_P_IP), 6, 4, htons(ARP_REPLY), HOST_MAC, 0,
+		    POD_MAC, 0},
+	};
+
+	frame.arp.sender = request->target;
+	frame.arp.target = request->sender;
+	if (bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), 0))
+		return TC_ACT_SHOT;
+	statistic(STATISTIC_ANSWERED);
+	return bpf_redirect(skb->ifindex, 0);
+}
+
+static __always_inline bool is_link_local(const union address *address)
+{
+	return (address->word[0] & htonl(0xffc00000)) == htonl(0xfe800000);
+}
+
+static __always_inline bool is_unspecified(const union address *address)
+{
+	return !address->half[0] && !address->half[1];
+}
+
+/* Drop reason, or -enum neighbour_verdict; for ICMPv6 types 133 to 137. */
+static __noinline int judge_neighbour(struct __sk_buff *skb,
+				      const struct packet *packet,
+				      const struct endpoint *endpoint)
+{
+	union address target;
+
+	if (packet->icmp_type == ICMPV6_ROUTER_SOLICIT)
+		return -NEIGHBOUR_IGNORE;
+	if (packet->icmp_type != ICMPV6_SOLICIT && packet->icmp_type != ICMPV6_ADVERT)
+		return DROP_ARP_STRANGER; /* a pod is no router */
+	if (packet->transport != ETH_LENGTH + IPV6_LENGTH ||
+	    packet->end < packet->transport + 24 ||
+	    bpf_skb_load_bytes(skb, packet->transport + 8, &target, sizeof(target)))
+		return DROP_INVALID_PACKET;
+	if (is_unspecified(&packet->source))
+		return -NEIGHBOUR_IGNORE; /* duplicate address detection */
+	if (!equal(&packet->source, &endpoint->ipv6) && !is_link_local(&packet->source))
+		return DROP_ARP_STRANGER;
+	if (packet->icmp_type == ICMPV6_SOLICIT)
+		return equal(&target, &packet->source) ||
+			       equal(&target, &endpoint->ipv6)
+			   ? -NEIGHBOUR_IGNORE
+			   : -NEIGHBOUR_ANSWER;
+	if (!equal(&target, &endpoint->ipv6) && !equal(&target, &packet->source))
+		return DROP_ARP_STRANGER;
+	return packet->destination.word[0] == htonl(0xff020000) ? -NEIGHBOUR_IGNORE
+								: -NEIGHBOUR_PASS;
+}
+
+static __noinline int answer_neighbour(struct __sk_buff *skb,
+				       const struct packet *packet)
+{
+	struct advert_frame frame = {
+	    .ethernet = {POD_MAC, HOST_MAC, htons(ETH_P_IPV6)},
+	    .version = 0x60,
+	    .length = htons(NEIGHBOUR_MESSAGE_SIZE),
+	    .next = PROTOCOL_ICMPV6,
+	    .hops = 255,
+	    .message = {ICMPV6_ADVERT, .flags = ADVERT_FLAGS,
+			.option = OPTION_TARGET_LINK, .option_length = 1,
+			.mac = HOST_MAC},
+	};
+	/* The pseudo header: addresses and message lie in one piece, the rest is here.
+	 */
+	__u32 seed = htonl(NEIGHBOUR_MESSAGE_SIZE) + htonl(PROTOCOL_ICMPV6);
+	struct {
+		union address source;
+		union address destination;
+		struct neighbour_message message;
+	} sum;
+	__u64 checksum;
+
+	if (bpf_skb_load_bytes(skb, packet->transport + 8, &frame.message.target, 16) ||
+	    bpf_skb_change_tail(skb, sizeof(frame), 0))
+		return TC_ACT_SHOT;
+	sum.source = frame.source = frame.message.target;
+	sum.destination = frame.destination = packet->source;
+	sum.message = frame.message;
+	checksum = bpf_csum_diff(NULL, 0, &sum, sizeof(sum), seed);
+	checksum = (checksum & 0xffff) + (checksum >> 16 & 0xffff);
+	checksum += checksum >> 16;
+	frame.message.checksum = ~checksum;
+	if (bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), 0))
+		return TC_ACT_SHOT;
+	statistic(STATISTIC_ANSWERED);
+	return bpf_redirect(skb->ifindex, 0);
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Policy: may the originator open this connection?
+ *
+ * The maps are already resolved: policy/compile.py leaves no allow under a broader
+ * deny, so per peer the longest match is the answer. Both sides are judged together,
+ * because a redirected packet never meets the destination's own program.
+ */
+#pragma once
+
+#include "packet.h"
+
+#define POLICY_KEY_BITS 96
+
+/* Bounds: apply() refuses to exceed any of them before it writes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32); /* ifindex */
+	__type(value, struct endpoint);
+} endpoints SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, union address);
+	__type(value, struct endpoint);
+} addresses SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 524288);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct ipcache_key);
+	__type(value, struct ipcache_entry);
+} ipcache SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 1048576);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct policy_key);
+	__type(value, struct policy_entry);
+} policy SEC(".maps");
+
+/* Endpoint id to table number; 0 = none, fail closed. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, __u32);
+} policy_of SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32); /* table */
+	__type(value, struct policy_defaults);
+} policy_tables SEC(".maps");
+
+/* Who an address is. */
+struct peer {
+	__u32 ifindex; /* 0: behind the host's stack */
+	__u32 id;      /* 0: no policy on this side */
+	__u32 identity;
+	__u32 cidr;
+};
+
+/* A connection in the direction in which it was opened, and what policy says of it. */
+struct judgement {
+	struct peer peer[2]; /* [INGRESS] the destination's, [EGRESS] the source's */
+	__u32 rule[2];	     /* by direction */
+	__u8 reason;
+	__u8 direction; /* that denied */
+	__u8 protocol;
+	__u8 pad;
+	__be16 port; /* of the destination */
+	__be16 pad2;
+};
+
+static __always_inline void peer_of(struct peer *peer, const struct endpoint *endpoint,
+				    bool ipv4)
+{
+	peer->ifindex = endpoint->ifindex;
+	peer->id = endpoint->id;
+	peer->identity = endpoint->identity;
+	peer->cidr = ipv4 ? endpoint->cidr4 : endpoint->cidr6;
+}
+
+static __noinline int resolve(const union address *address, struct peer *peer)
+{
+	const struct endpoint *endpoint;
+	const struct ipcache_entry *entry;
+	struct ipcache_key key;
+
+	endpoint = bpf_map_lookup_elem(&addresses, address);
+	if (endpoint) {
+		peer_of(peer, endpoint, is_ipv4(address));
+		return 0;
+	}
+	key.prefixlen = 128;
+	key.address = *address;
+	entry = bpf_map_lookup_elem(&ipcache, &key);
+	peer->ifindex = 0;
+	peer->id = 0;
+	peer->identity = entry ? entry->identity : IDENTITY_WORLD;
+	peer->cidr = entry ? entry->cidr : 0;
+	return 0;
+}
+
+static __always_inline const struct policy_entry *
+policy_lookup(struct policy_key *key, __u32 peer, const struct policy_entry *best)
+{
+	const struct policy_entry *entry;
+
+	key->peer = peer;
+	entry = bpf_map_lookup_elem(&policy, key);
+	/* The more specific peer names the rule, but a deny beats every allow. */
+	if (!entry || (best && (!best->allow || entry->allow)))
+		return best;
+	return entry;
+}
+
+/* One direction of one endpoint; writes the rule that decided. */
+static __noinline int policy_verdict(struct judgement *judgement, __u32 direction)
+{
+	const struct peer *self = &judgement->peer[direction & 1];
+	const struct peer *other = &judgement->peer[!(direction & 1)];
+	const struct policy_defaults *defaults;
+	const struct policy_entry *entry;
+	struct policy_key key = {};
+	__u32 id = self->id, *table;
+
+	table = bpf_map_lookup_elem(&policy_of, &id);
+	if (!table || !*table)
+		return DROP_POLICY_DENIED;
+	key.prefixlen = POLICY_KEY_BITS;
+	key.table = *table;
+	key.direction = direction;
+	key.protocol = judgement->protocol;
+	key.port = judgement->port;
+	entry = policy_lookup(&key, other->identity, NULL);
+	if (other->cidr)
+		entry = policy_lookup(&key, other->cidr, entry);
+	entry = policy_lookup(&key, 0, entry);
+	if (entry) {
+		judgement->rule[direction & 1] = entry->rule;
+		return entry->allow ? DROP_NONE : DROP_POLICY_DENY;
+	}
+	defaults = bpf_map_lookup_elem(&policy_tables, &key.table);
+	if (defaults)
+		judgement->rule[direction & 1] = defaults->rule[direction & 1];
+	return DROP_POLICY_DENIED;
+}
+
+/* Both sides must allow; a side without endpoint (world, host) has no policy. */
+static __always_inline int judge(struct judgement *judgement)
+{
+	int reason = DROP_NONE;
+
+	judgement->rule[INGRESS] = judgement->rule[EGRESS] = 0;
+	judgement->direction = EGRESS;
+	if (judgement->peer[EGRESS].id)
+		reason = policy_verdict(judgement, EGRESS);
+	if (!reason && judgement->peer[INGRESS].id) {
+		judgement->direction = INGRESS;
+		reason = policy_verdict(judgement, INGRESS);
+	}
+	judgement->reason = reason;
+	return reason;
+}

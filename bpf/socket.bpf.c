@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Services, where sockets are made: connect and send to a service become connect and
+ * send to one of its backends, and the socket is told that it talks to the service.
+ *
+ * No packet is ever rewritten. The programs sit at the root of the cgroup tree and mind
+ * only sockets of the network namespaces they know, so that instances live side by
+ * side.
+ */
+#include <linux/in.h>
+#include "lib/shared.h"
+
+#define ECONNREFUSED   111
+#define SOCK_STREAM    1
+#define IPPROTO_MPTCP_ 262
+#define ALLOW	       1
+#define REFUSE	       0
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);   /* netns cookie */
+	__type(value, __u32); /* endpoint id; 0 = the host */
+} namespaces SEC(".maps");
+
+/* Frontends own runs of slots; a slot names a backend. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1048576);
+	__type(key, __u32);
+	__type(value, __u32);
+} slots SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 262144);
+	__type(key, __u32);
+	__type(value, struct backend);
+} backends SEC(".maps");
+
+/* Goes away with the socket. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct dialled);
+} sockets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct reply_key);
+	__type(value, struct reply);
+} replies SEC(".maps");
+
+/* Address and port of a bpf_sock_addr, whatever its family. */
+static __always_inline void get_address(struct bpf_sock_addr *ctx, bool ipv6,
+					union address *address)
+{
+	if (!ipv6) {
+		set_ipv4(address, ctx->user_ip4);
+		return;
+	}
+	address->word[0] = ctx->user_ip6[0];
+	address->word[1] = ctx->user_ip6[1];
+	address->word[2] = ctx->user_ip6[2];
+	address->word[3] = ctx->user_ip6[3];
+}
+
+static __always_inline void set_address(struct bpf_sock_addr *ctx, bool ipv6,
+					const union address *address, __be16 port)
+{
+	if (!ipv6) {
+		ctx->user_ip4 = address->word[3];
+	} else {
+		ctx->user_ip6[0] = address->word[0];
+		ctx->user_ip6[1] = address->word[1];
+		ctx->user_ip6[2] = address->word[2];
+		ctx->user_ip6[3] = address->word[3];
+	}
+	ctx->user_port = port;
+}
+
+static __always_inline int refuse(void)
+{
+	statistic(STATISTIC_REFUSED);
+	bpf_set_retval(-ECONNREFUSED);
+	return REFUSE;
+}
+
+static __always_inline const struct frontend *find_frontend(struct frontend_key *key)
+{
+	const struct frontend *found = bpf_map_lookup_elem(&frontends, key);
+
+	if (found)
+		return found;
+	/* An unknown port of a service address: its entry has no backends. */
+	key->port = 0;
+	key->protocol = 0;
+	return bpf_map_lookup_elem(&frontends, key);
+}
+
+static __always_inline const struct backend *pick(const struct frontend *frontend,
+						  __u32 hash)
+{
+	__u32 slot = frontend->base + hash % frontend->count;
+	__u32 *id = bpf_map_lookup_elem(&slots, &slot);
+
+	return id ? bpf_map_lookup_elem(&backends, id) : NULL;
+}
+
+/* Tell the packet program of this CPU what the next packet was dialled as. */
+static __always_inline void tell(const struct backend *backend,
+				 const struct frontend *frontend, __u8 protocol,
+				 __be16 service_port, __u32 endpoint)
+{
+	struct translation *last = translation_slot();
+
+	if (!last)
+		return;
+	last->address = backend->address;
+	last->port = backend->port;
+	last->service_port = service_port;
+	last->service = frontend->service;
+	last->endpoint = endpoint;
+	last->time = bpf_ktime_get_coarse_ns() >> 24;
+	last->protocol = protocol;
+}
+
+/* The same socket sends to the same backend, as long as the set stays. */
+static __always_inline __u32 socket_hash(__u64 cookie, __u32 service)
+{
+	__u64 hash = (cookie ^ ((__u64)service << 32)) * 0x9e3779b97f4a7c15ULL;
+
+	return hash >> 32;
+}
+
+static __always_inline void remember_connected(struct bpf_sock_addr *ctx,
+					       const struct frontend_key *service,
+					       const struct backend *backend,
+					       __be16 port)
+{
+	struct dialled *dialled;
+
+	if (!ctx->sk)
+		return;
+	dialled =
+	    bpf_sk_storage_get(&sockets, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!dialled)
+		return;
+	dialled->service_address = service->address;
+	dialled->backend_address = backend->address;
+	dialled->service_port = port;
+	dialled->backend_port = backend->port;
+}
+
+static __always_inline void remember_sent(__u64 cookie,
+					  const struct frontend_key *service,
+					  const struct backend *backend, __be16 port)
+{
+	struct reply_key key = {.cookie = cookie};
+	struct reply reply = {.port = port};
+
+	key.address = backend->address;
+	key.port = backend->port;
+	reply.address = service->address;
+	bpf_map_update_elem(&replies, &key, &reply, BPF_ANY);
+}
+
+static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
+				     bool connected)
+{
+	__u64 namespace = bpf_get_netns_cookie(ctx), cookie;
+	__u32 *endpoint = bpf_map_lookup_elem(&namespaces, &namespace);
+	__u32 protocol = ctx->protocol;
+	const struct frontend *frontend;
+	const struct backend *backend;
+	struct frontend_key key = {};
+	__be16 port = ctx->user_port;
+
+	if (!endpoint)
+		return ALLOW;
+	if (protocol == IPPROTO_MPTCP_)
+		protocol = IPPROTO_TCP;
+	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP &&
+	    protocol != IPPROTO_SCTP)
+		return ALLOW;
+	get_address(ctx, ipv6, &key.address);
+	key.port = port;
+	key.protocol = protocol;
+	frontend = find_frontend(&key);
+	if (!frontend)
+		return ALLOW;
+	if (!frontend->count)
+		return refuse();
+	cookie = bpf_get_socket_cookie(ctx);
+	backend = pick(frontend, connected ? bpf_get_prandom_u32()
+					   : socket_hash(cookie, frontend->service));
+	if (!backend)
+		return refuse();
+	if (connected)
+		remember_connected(ctx, &key, backend, port);
+	else
+		remember_sent(cookie, &key, backend, port);
+	tell(backend, frontend, protocol, port, *endpoint);
+	statistic(STATISTIC_TRANSLATED);
+	set_address(ctx, ipv6, &backend->address, backend->port);
+	return ALLOW;
+}
+
+/* The backend's answer carries the service's name. */
+static __always_inline int restore(struct bpf_sock_addr *ctx, bool ipv6, bool received)
+{
+	struct dialled *dialled;
+	struct reply_key key = {};
+	struct reply *reply;
+
+	get_address(ctx, ipv6, &key.address);
+	key.port = ctx->user_port;
+	if (ctx->sk) {
+		dialled = bpf_sk_storage_get(&sockets, ctx->sk, NULL, 0);
+		if (dialled && dialled->backend_port == key.port &&
+		    equal(&dialled->backend_address, &key.address)) {
+			set_address(ctx, ipv6, &dialled->service_address,
+				    dialled->service_port);
+			return ALLOW;
+		}
+	}
+	if (!received)
+		return ALLOW;
+	key.cookie = bpf_get_socket_cookie(ctx);
+	reply = bpf_map_lookup_elem(&replies, &key);
+	if (reply)
+		set_address(ctx, ipv6, &reply->address, reply->port);
+	return ALLOW;
+}
+
+SEC("cgroup/connect4") int connect4(struct bpf_sock_addr *ctx)
+{
+	return translate(ctx, false, true);
+}
+
+SEC("cgroup/connect6") int connect6(struct bpf_sock_addr *ctx)
+{
+	return translate(ctx, true, true);
+}
+
+SEC("cgroup/sendmsg4") int sendmsg4(struct bpf_sock_addr *ctx)
+{
+	return translate(ctx, false, false);
+}
+
+SEC("cgroup/sendmsg6") int sendmsg6(struct bpf_sock_addr *ctx)
+{
+	return translate(ctx, true, false);
+}
+
+SEC("cgroup/recvmsg4") int recvmsg4(struct bpf_sock_addr *ctx)
+{
+	return restore(ctx, false, true);
+}
+
+SEC("cgroup/recvmsg6") int recvmsg6(struct bpf_sock_addr *ctx)
+{
+	return restore(ctx, true, true);
+}
+
+SEC("cgroup/getpeername4") int getpeername4(struct bpf_sock_addr *ctx)
+{
+	return restore(ctx, false, false);
+}
+
+SEC("cgroup/getpeername6") int getpeername6(struct bpf_sock_addr *ctx)
+{
+	return restore(ctx, true, false);
+}
+
+char LICENSE[] SEC("license") = "GPL";
