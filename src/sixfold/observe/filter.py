@@ -40,7 +40,10 @@ PROTOCOLS: dict[str, frozenset[int]] = {
 SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-class FilterError(SixfoldError):
+Params = Mapping[str, str | Sequence[str]]  # each string a comma-separated list
+
+
+class FilterError(SixfoldError, ValueError):
     """A filter that cannot be read; the message names the option."""
 
 
@@ -59,17 +62,16 @@ class FlowFilter:
     until_ns: int | None = None
 
     @classmethod
-    def parse(cls, params: Mapping[str, Sequence[str]], now_ns: int) -> FlowFilter:
+    def parse(cls, params: Params, now_ns: int) -> FlowFilter:
         """Read options by their name (``from``, ``drop_reason``…); raises FilterError."""
-        reasons = frozenset(_reason(text) for text in params.get("drop_reason", ()))
         return cls(
-            sources=tuple(peer_match(text) for text in params.get("from", ())),
-            destinations=tuple(peer_match(text) for text in params.get("to", ())),
-            verdicts=frozenset(_verdict(text) for text in params.get("verdict", ())),
-            ports=frozenset(_port(text) for text in params.get("port", ())),
-            protocols=frozenset().union(*map(_protocol, params.get("protocol", ()))),
-            namespaces=frozenset(params.get("namespace", ())),
-            drop_reasons=reasons,
+            sources=tuple(map(peer_match, _values(params, "from"))),
+            destinations=tuple(map(peer_match, _values(params, "to"))),
+            verdicts=frozenset(map(_verdict, _values(params, "verdict"))),
+            ports=frozenset(map(_port, _values(params, "port"))),
+            protocols=frozenset().union(*map(_protocol, _values(params, "protocol"))),
+            namespaces=frozenset(_values(params, "namespace")),
+            drop_reasons=frozenset(map(_reason, _values(params, "drop_reason"))),
             since_ns=_bound("since", params, now_ns),
             until_ns=_bound("until", params, now_ns),
         )
@@ -195,8 +197,14 @@ def duration_s(text: str) -> float | None:
     return total
 
 
-def _bound(name: str, params: Mapping[str, Sequence[str]], now_ns: int) -> int | None:
-    texts = params.get(name, ())
+def _values(params: Params, name: str) -> list[str]:
+    given = params.get(name, ())
+    texts = (given,) if isinstance(given, str) else given
+    return [part for text in texts for part in text.split(",") if part]
+
+
+def _bound(name: str, params: Params, now_ns: int) -> int | None:
+    texts = _values(params, name)
     return parse_time_ns(texts[-1], now_ns) if texts else None
 
 

@@ -27,7 +27,7 @@ SPOOFED = frozenset(
 
 
 class RawEvent(Protocol):
-    """``struct flow_event`` of bpf/sixfold.h: ports in host order (0 for ICMP), IPv4 unmapped.
+    """``struct flow_event`` of bpf/sixfold.h: ports in host order, IPv4 unmapped.
 
     ``host/layout.py`` decodes it; this package only reads these attributes.
     """
@@ -105,14 +105,23 @@ def _source(names: Names, event: RawEvent) -> Peer:
     if event.type == EVENT_DROP and event.reason in SPOOFED:
         # The address is a lie; the interface it came from is not.
         owner = names.interfaces.get(event.ifindex) if event.direction == EGRESS else None
-    return _peer(names, event.source, event.source_port, event.source_identity, owner)
+    return _peer(names, event.source, _port(event, event.source_port), event.source_identity, owner)
 
 
 def _destination(names: Names, event: RawEvent) -> Peer:
     owner = names.owners.get(event.destination)
     return _peer(
-        names, event.destination, event.destination_port, event.destination_identity, owner
+        names,
+        event.destination,
+        _port(event, event.destination_port),
+        event.destination_identity,
+        owner,
     )
+
+
+def _port(event: RawEvent, port: int) -> int:
+    """ICMP has none: the kernel keeps the echo identifier in its place."""
+    return 0 if event.protocol in (1, 58) else port
 
 
 def _peer(names: Names, address: IPAddress, port: int, number: int, owner: Owner | None) -> Peer:

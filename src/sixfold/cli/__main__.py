@@ -1,0 +1,5 @@
+"""``python -m sixfold.cli`` is ``sixfold``."""
+
+from sixfold.cli import main
+
+main()

@@ -1,0 +1,93 @@
+"""``sixfold apply``."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sixfold.cli.output import print_structured, progress
+from sixfold.cli.settings import Settings, examples, pass_settings, shared
+
+if TYPE_CHECKING:
+    from sixfold.manifest import Manifests
+
+
+@click.command(
+    short_help="Create or change objects from manifests.",
+    epilog=examples(
+        """
+sixfold apply -f examples/basecamp --wait
+sixfold apply -f policy.yaml --dry-run
+kubectl get netpol -o yaml | sixfold apply -f -
+"""
+    ),
+)
+@click.option(
+    "-f",
+    "--filename",
+    "filenames",
+    multiple=True,
+    required=True,
+    metavar="FILE|DIR|-",
+    help="Manifests; directories are read whole, - is standard input.",
+)
+@click.option("--wait", is_flag=True, help="Return when all of it is in force.")
+@click.option("--dry-run", is_flag=True, help="Check and compare, change nothing.")
+@click.option("--timeout", "timeout_s", type=float, default=120.0, help="Seconds for --wait.")
+@shared(outputs=("table", "json", "yaml", "name"))
+@pass_settings
+def command(
+    settings: Settings, filenames: tuple[str, ...], wait: bool, dry_run: bool, timeout_s: float
+) -> None:
+    """Create or change objects from manifests.
+
+    All or nothing: one problem in one file, and nothing is applied. Kinds that are not ours are
+    counted and left alone.
+    """
+    manifests = read(filenames, settings.namespace_or_default)
+    report_ignored(manifests)
+    with progress("applying" + (" and waiting until all is in force" if wait else "")):
+        answer = settings.client.post(
+            "/v1/apply",
+            {
+                "objects": [item.raw for item in manifests.objects],
+                "sources": [{"source": i.source, "line": i.line} for i in manifests.objects],
+                "wait": wait,
+                "dry_run": dry_run,
+                "timeout_s": timeout_s,
+            },
+        )
+    if settings.output in ("json", "yaml"):
+        print_structured(answer, settings.output)
+        return
+    show_results(answer["results"], settings.output, dry_run=dry_run)
+
+
+def read(filenames: Sequence[str], namespace: str) -> Manifests:
+    """Manifests from files, directories and standard input; ManifestError names all problems."""
+    from sixfold.manifest import load
+
+    return load(filenames, sys.stdin if "-" in filenames else None, namespace=namespace)
+
+
+def report_ignored(manifests: Manifests) -> None:
+    """Name the kinds that are not ours: never an error, never in silence."""
+    if not manifests.ignored:
+        return
+    counted = Counter(item.kind for item in manifests.ignored)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(counted.items()))
+    click.echo(f"ignored, not a kind of Sixfold's: {kinds}", err=True)
+
+
+def show_results(
+    results: Iterable[Mapping[str, Any]], output: str = "table", *, dry_run: bool = False
+) -> None:
+    """kubectl's words: ``pod/web created``."""
+    suffix = " (dry run)" if dry_run else ""
+    for result in results:
+        name = f"{result['kind'].lower()}/{result['name']}"
+        click.echo(name if output == "name" else f"{name} {result['action']}{suffix}")

@@ -1,0 +1,280 @@
+"""What ``get`` prints of each kind: kubectl's columns, from the objects as the agent gives them.
+
+Pure: an object in, cells out. ``wide`` columns come after the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sixfold.cli.output import age, duration
+
+Item = Mapping[str, Any]
+Cell = Callable[[Item], str]
+NONE = "<none>"
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Columns of one kind, after NAME and before AGE; ``wide`` ones come last."""
+
+    cells: Mapping[str, Cell]
+    wide: Mapping[str, Cell] = field(default_factory=dict)
+    aged: bool = True
+
+    def header(self, *, wide: bool) -> list[str]:
+        return ["NAME", *self.cells, *(["AGE"] if self.aged else []), *(self.wide if wide else ())]
+
+    def row(self, item: Item, *, wide: bool) -> list[str]:
+        cells = [item["metadata"]["name"], *(cell(item) for cell in self.cells.values())]
+        if self.aged:
+            cells.append(age(item["metadata"].get("creationTimestamp")))
+        return cells + [cell(item) for cell in self.wide.values()] if wide else cells
+
+
+def _at(item: Item, *path: str, default: Any = None) -> Any:
+    for step in path:
+        if not isinstance(item, Mapping) or (item := item.get(step, {})) is None:
+            return default
+    return item if item != {} else default
+
+
+def _text(*path: str, default: str = NONE) -> Cell:
+    return lambda item: str(_at(item, *path, default=default))
+
+
+def _number(*path: str) -> Cell:
+    return _text(*path, default="0")
+
+
+def _joined(*path: str, default: str = NONE) -> Cell:
+    def cell(item: Item) -> str:
+        return ",".join(map(str, _at(item, *path, default=()))) or default
+
+    return cell
+
+
+def _labels(labels: Mapping[str, str] | None) -> str:
+    return ",".join(f"{key}={value}" for key, value in (labels or {}).items()) or NONE
+
+
+def label_selector(selector: Mapping[str, Any] | None) -> str:
+    """A selector as kubectl prints it: ``app=web,tier in (a,b)``."""
+    if selector is None:
+        return NONE
+    parts = [f"{key}={value}" for key, value in selector.get("matchLabels", {}).items()]
+    for line in selector.get("matchExpressions", ()):
+        key, values = line["key"], ",".join(line.get("values", ()))
+        match line["operator"]:
+            case "In":
+                parts.append(f"{key} in ({values})")
+            case "NotIn":
+                parts.append(f"{key} notin ({values})")
+            case "Exists":
+                parts.append(key)
+            case _:
+                parts.append(f"!{key}")
+    return ",".join(parts) or NONE
+
+
+def _pod_ready(pod: Item) -> str:
+    statuses = _at(pod, "status", "containerStatuses", default=())
+    total = len(_at(pod, "spec", "containers", default=()))
+    return f"{sum(bool(status.get('ready')) for status in statuses)}/{total}"
+
+
+def pod_status(pod: Item) -> str:
+    """kubectl's STATUS: the reason that matters most, else the phase."""
+    status = pod.get("status", {})
+    if pod["metadata"].get("deletionTimestamp"):
+        return "Terminating"
+    if not all(_finished(c) for c in status.get("initContainerStatuses", ())):
+        for container in status.get("initContainerStatuses", ()):
+            if reason := _reason(container):
+                return f"Init:{reason}"
+    for container in reversed(status.get("containerStatuses", ())):
+        if reason := _reason(container):
+            return reason
+    return str(status.get("reason") or status.get("phase") or "Pending")
+
+
+def _finished(container: Item) -> bool:
+    terminated = _at(container, "state", "terminated")
+    return bool(container.get("ready")) or bool(terminated and not terminated.get("exitCode"))
+
+
+def _reason(container: Item) -> str:
+    waiting = _at(container, "state", "waiting", "reason", default="")
+    terminated = _at(container, "state", "terminated", default={})
+    if waiting or not terminated:
+        return str(waiting)
+    return str(terminated.get("reason") or f"ExitCode:{terminated.get('exitCode', 0)}")
+
+
+def _restarts(pod: Item) -> str:
+    statuses = _at(pod, "status", "containerStatuses", default=())
+    count = sum(status.get("restartCount", 0) for status in statuses)
+    ends = [_at(status, "lastState", "terminated", "finishedAt") for status in statuses]
+    last = max(filter(None, ends), default=None)
+    return f"{count} ({age(last)} ago)" if count and last else str(count)
+
+
+def _pod_ips(pod: Item) -> str:
+    ips = [entry.get("ip", "") for entry in _at(pod, "status", "podIPs", default=())]
+    return ",".join(filter(None, ips)) or str(_at(pod, "status", "podIP", default=NONE))
+
+
+def _desired(item: Item) -> str:
+    return str(_at(item, "spec", "replicas", default=1))
+
+
+def _ready_of_desired(item: Item) -> str:
+    return f"{_number('status', 'readyReplicas')(item)}/{_desired(item)}"
+
+
+def _containers(item: Item) -> str:
+    containers = _at(item, "spec", "template", "spec", "containers", default=())
+    return ",".join(container["name"] for container in containers) or NONE
+
+
+def _job_status(job: Item) -> str:
+    for condition in _at(job, "status", "conditions", default=()):
+        if condition.get("status") == "True":
+            return str(condition["type"])
+    return "Running"
+
+
+def _completions(job: Item) -> str:
+    wanted = _at(job, "spec", "completions", default=1)
+    return f"{_number('status', 'succeeded')(job)}/{wanted}"
+
+
+def _job_duration(job: Item) -> str:
+    start = _at(job, "status", "startTime")
+    end = _at(job, "status", "completionTime")
+    if not start:
+        return ""
+    if not end:
+        return age(start)
+    return duration((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())
+
+
+def _service_ip(service: Item) -> str:
+    addresses = _at(service, "spec", "clusterIPs", default=()) or ()
+    return str(addresses[0] if addresses else _at(service, "spec", "clusterIP", default=NONE))
+
+
+def _service_ports(service: Item) -> str:
+    ports = _at(service, "spec", "ports", default=()) or ()
+    return ",".join(f"{p['port']}/{p.get('protocol', 'TCP')}" for p in ports) or NONE
+
+
+def _slice_ports(item: Item) -> str:
+    ports = item.get("ports") or ()
+    return ",".join(str(port.get("port", "*")) for port in ports) or "<unset>"
+
+
+def _slice_endpoints(item: Item) -> str:
+    addresses = [a for endpoint in item.get("endpoints") or () for a in endpoint["addresses"]]
+    more = f" + {len(addresses) - 3} more..." if len(addresses) > 3 else ""
+    return ",".join(addresses[:3]) + more if addresses else "<unset>"
+
+
+def _ip(version: str) -> Cell:
+    def cell(item: Item) -> str:
+        separator = ":" if version == "IPv6" else "."
+        ips = _at(item, "status", "ips", default=())
+        return next((ip for ip in ips if separator in ip), NONE)
+
+    return cell
+
+
+def _yes(*path: str) -> Cell:
+    return lambda item: "true" if _at(item, *path) else "false"
+
+
+REPLICAS_WIDE: dict[str, Cell] = {
+    "CONTAINERS": _containers,
+    "SELECTOR": lambda item: label_selector(_at(item, "spec", "selector", default={})),
+}
+
+COLUMNS: Mapping[str, Columns] = {
+    "Namespace": Columns({"STATUS": _text("status", "phase", default="Active")}),
+    "Pod": Columns(
+        {"READY": _pod_ready, "STATUS": pod_status, "RESTARTS": _restarts},
+        {"IP": _pod_ips, "NODE": _text("spec", "nodeName")},
+    ),
+    "Deployment": Columns(
+        {
+            "READY": _ready_of_desired,
+            "UP-TO-DATE": _number("status", "updatedReplicas"),
+            "AVAILABLE": _number("status", "availableReplicas"),
+        },
+        REPLICAS_WIDE,
+    ),
+    "ReplicaSet": Columns(
+        {
+            "DESIRED": _desired,
+            "CURRENT": _number("status", "replicas"),
+            "READY": _number("status", "readyReplicas"),
+        },
+        REPLICAS_WIDE,
+    ),
+    "StatefulSet": Columns({"READY": _ready_of_desired}, {"CONTAINERS": _containers}),
+    "DaemonSet": Columns(
+        {
+            "DESIRED": _number("status", "desiredNumberScheduled"),
+            "CURRENT": _number("status", "currentNumberScheduled"),
+            "READY": _number("status", "numberReady"),
+            "UP-TO-DATE": _number("status", "updatedNumberScheduled"),
+            "AVAILABLE": _number("status", "numberAvailable"),
+        },
+        REPLICAS_WIDE,
+    ),
+    "Job": Columns(
+        {"STATUS": _job_status, "COMPLETIONS": _completions, "DURATION": _job_duration},
+        {"CONTAINERS": _containers},
+    ),
+    "Service": Columns(
+        {
+            "TYPE": _text("spec", "type", default="ClusterIP"),
+            "CLUSTER-IP": _service_ip,
+            "EXTERNAL-IP": lambda _: NONE,
+            "PORT(S)": _service_ports,
+        },
+        {
+            "CLUSTER-IPS": _joined("spec", "clusterIPs"),
+            "SELECTOR": lambda item: _labels(_at(item, "spec", "selector")),
+        },
+    ),
+    "NetworkPolicy": Columns(
+        {"POD-SELECTOR": lambda item: label_selector(_at(item, "spec", "podSelector"))}
+    ),
+    "EndpointSlice": Columns(
+        {
+            "ADDRESSTYPE": _text("addressType"),
+            "PORTS": _slice_ports,
+            "ENDPOINTS": _slice_endpoints,
+        },
+    ),
+    "Endpoints": Columns(
+        {
+            "ID": _text("status", "id"),
+            "IDENTITY": _text("status", "identity"),
+            "IPV4": _ip("IPv4"),
+            "IPV6": _ip("IPv6"),
+            "READY": _yes("status", "ready"),
+        },
+        {
+            "WORKLOAD": _text("status", "workload"),
+            "IFINDEX": _text("status", "ifindex"),
+            "NETNS": _text("status", "netns"),
+            "NODE": _text("status", "node"),
+            "LABELS": lambda item: _labels(_at(item, "metadata", "labels")),
+        },
+        aged=False,
+    ),
+}

@@ -1,0 +1,144 @@
+"""``sixfold explain``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from sixfold.cli.client import ApiError
+from sixfold.cli.output import coloured, print_structured
+from sixfold.cli.settings import Settings, examples, pass_settings, shared
+
+PROTOCOLS = ("TCP", "UDP", "SCTP", "ICMP")
+UNKNOWN = (400, 404, 422)  # answers of the agent that mean: no such name
+
+
+@click.command(
+    short_help="Would this connection be allowed, and which rule says so?",
+    epilog=examples(
+        """
+sixfold explain shop/web shop/db:6379
+sixfold explain -n shop web db:6379
+sixfold explain shop/web db.shop.svc.cluster.local:6379
+sixfold explain shop/web 192.0.2.7:443
+sixfold explain -f manifests/ shop/web shop/db:6379        offline, no root, no agent
+"""
+    ),
+)
+@click.argument("source", metavar="FROM")
+@click.argument("destination", metavar="TO[:PORT]")
+@click.argument("port", metavar="[PORT]", type=click.IntRange(1, 65535), required=False)
+@click.option(
+    "-f",
+    "--filename",
+    "filenames",
+    multiple=True,
+    metavar="FILE|DIR|-",
+    help="Answer from manifests, without an agent.",
+)
+@click.option("--protocol", type=click.Choice(PROTOCOLS, case_sensitive=False), default="TCP")
+@click.option(
+    "--posture", type=click.Choice(["zero-trust", "kubernetes"]), help="Offline: which posture."
+)
+@shared(outputs=("table", "json", "yaml"))
+@pass_settings
+@click.pass_context
+def command(
+    ctx: click.Context,
+    settings: Settings,
+    source: str,
+    destination: str,
+    port: int | None,
+    filenames: tuple[str, ...],
+    protocol: str,
+    posture: str | None,
+) -> None:
+    """Would this connection be allowed, and which rule says so?
+
+    FROM and TO are pods, workloads, "host", "world" or addresses; TO may be a service or a DNS
+    name as well. One line per pattern, bottom up. Exit code 0: allowed; 1: denied; 2: no such
+    name.
+    """
+    destination, own_port = split_port(destination)
+    port = port or own_port
+    try:
+        if filenames:
+            answer = offline(settings, filenames, posture, source, destination, port, protocol)
+        elif posture:
+            raise click.UsageError("--posture is for offline answers; give -f as well")
+        else:
+            answer = live(settings, source, destination, port, protocol)
+    except Unknown as error:
+        click.echo(f"error: {error}", err=True)
+        ctx.exit(2)
+    if settings.output == "table":
+        show(answer)
+    else:
+        print_structured(answer, settings.output)
+    ctx.exit(0 if answer["allowed"] else 1)
+
+
+class Unknown(Exception):
+    """A name in the question that means nothing here."""
+
+
+def split_port(text: str) -> tuple[str, int | None]:
+    """``name:80``, ``192.0.2.1:80``, ``[2001:db8::1]:80``; a bare IPv6 address has no port."""
+    if text.startswith("["):
+        host, closed, rest = text[1:].partition("]")
+        if not closed or (rest and not rest.startswith(":")):
+            raise click.UsageError(f"{text!r}: give [ADDRESS]:PORT")
+        return host, _port(text, rest[1:]) if rest else None
+    if text.count(":") != 1:
+        return text, None
+    host, _, port = text.partition(":")
+    return host, _port(text, port)
+
+
+def _port(text: str, port: str) -> int:
+    if not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise click.UsageError(f"{text!r}: port {port!r} is not 1 to 65535")
+    return int(port)
+
+
+def live(
+    settings: Settings, source: str, destination: str, port: int | None, protocol: str
+) -> dict[str, Any]:
+    """Ask the agent: the very plan that is in the kernel."""
+    question = {
+        "from": source,
+        "to": destination,
+        "port": port,
+        "protocol": protocol.upper(),
+        "namespace": settings.namespace_or_default,
+    }
+    try:
+        answer: dict[str, Any] = settings.client.post("/v1/explain", question)
+    except ApiError as error:
+        if error.status in UNKNOWN:
+            raise Unknown(str(error)) from None
+        raise
+    return answer
+
+
+def offline(
+    settings: Settings,
+    filenames: tuple[str, ...],
+    posture: str | None,
+    source: str,
+    destination: str,
+    port: int | None,
+    protocol: str,
+) -> dict[str, Any]:
+    """Compile the manifests as the agent would, and ask that plan."""
+    raise NotImplementedError
+
+
+def show(answer: dict[str, Any]) -> None:
+    """The verdict on top, then one line per pattern."""
+    width = max((len(line["pattern"]) for line in answer["lines"]), default=0)
+    outcomes = max((len(line["outcome"]) for line in answer["lines"]), default=0)
+    for line in answer["lines"]:
+        outcome = coloured(line["outcome"].ljust(outcomes))
+        click.echo(f"{line['pattern']:<{width}}  {outcome}  {line['detail']}".rstrip())

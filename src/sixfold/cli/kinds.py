@@ -1,0 +1,43 @@
+"""Kinds as users type them: ``po``, ``deploy,svc``, ``pod/web``, ``all``."""
+
+from __future__ import annotations
+
+import difflib
+
+import click
+
+from sixfold.manifest.kinds import ALIASES, Kind, find
+
+ALL = ("Pod", "Service", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job")
+
+
+def parse_kinds(text: str) -> list[Kind]:
+    """``po,svc`` or ``all``; raises UsageError for what is no kind."""
+    if text.lower() == "all":
+        return [kind for name in ALL if (kind := find(name))]
+    return [parse_kind(word) for word in text.split(",") if word]
+
+
+def parse_kind(word: str) -> Kind:
+    if kind := find(word):
+        return kind
+    close = difflib.get_close_matches(word.lower(), ALIASES, 1)
+    hint = f"did you mean {close[0]!r}?" if close else "see sixfold get --help"
+    raise click.UsageError(f"{word!r}: no kind of ours; {hint}")
+
+
+def parse_targets(kind: str, names: tuple[str, ...]) -> tuple[list[Kind], list[tuple[Kind, str]]]:
+    """Kinds to list, or objects to name: ``KIND NAME…`` and ``KIND/NAME…`` as kubectl takes them."""
+    if "/" in kind:
+        return [], [_slashed(word) for word in (kind, *names)]
+    kinds = parse_kinds(kind)
+    if names and len(kinds) > 1:
+        raise click.UsageError("names need one kind; give KIND/NAME for several")
+    return kinds, [(kinds[0], name) for name in names]
+
+
+def _slashed(word: str) -> tuple[Kind, str]:
+    kind, slash, name = word.partition("/")
+    if not slash or not name:
+        raise click.UsageError(f"{word!r}: give KIND/NAME, as in pod/web")
+    return parse_kind(kind), name

@@ -1,0 +1,108 @@
+"""Options that every command shares; they may stand before or after the command's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from sixfold.cli.client import Client
+    from sixfold.host.paths import Paths
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+OUTPUTS = ("table", "wide", "json", "yaml", "name")
+
+
+@dataclass(slots=True)
+class Settings:
+    """What the shared options said; the later one wins."""
+
+    namespace: str | None = None  # None: not given
+    all_namespaces: bool = False
+    instance: str = "sixfold"
+    output: str = "table"
+
+    @property
+    def namespace_or_default(self) -> str:
+        return self.namespace or "default"
+
+    @property
+    def paths(self) -> Paths:
+        from sixfold.host.paths import Paths
+
+        return Paths(self.instance)
+
+    @property
+    def client(self) -> Client:
+        """A client of this instance's agent."""
+        from sixfold.cli.client import Client
+
+        return Client(self.paths.api_socket)
+
+
+def _store(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value is None or ctx.resilient_parsing:
+        return
+    settings = ctx.find_root().ensure_object(Settings)
+    assert parameter.name
+    setattr(settings, parameter.name, value)
+
+
+def _option(*names: str, **attributes: Any) -> Callable[[Command], Command]:
+    return click.option(*names, expose_value=False, callback=_store, default=None, **attributes)
+
+
+namespace_option = _option("-n", "--namespace", metavar="NAME", help="Namespace to work in.")
+all_namespaces_option = _option("-A", "--all-namespaces", is_flag=True, help="Every namespace.")
+instance_option = _option(
+    "--instance",
+    metavar="NAME",
+    envvar="SIXFOLD_INSTANCE",
+    help="Which Sixfold of this host, where there are several.",
+)
+
+
+def output_option(choices: Sequence[str] = OUTPUTS) -> Callable[[Command], Command]:
+    """``-o``; commands that print something else than objects offer other formats."""
+    return _option("-o", "--output", type=click.Choice(list(choices)), help="Format of the output.")
+
+
+def global_options(command: Command) -> Command:
+    """All shared options, for the root."""
+    everything = (*OUTPUTS, "compact")
+    for option in (
+        output_option(everything),
+        instance_option,
+        all_namespaces_option,
+        namespace_option,
+    ):
+        command = option(command)
+    return command
+
+
+def shared(
+    *, outputs: Sequence[str] = (), everywhere: bool = False
+) -> Callable[[Command], Command]:
+    """The shared options of one verb: instance and namespace always, the others where they mean something."""
+
+    def decorate(command: Command) -> Command:
+        command = instance_option(command)
+        if outputs:
+            command = output_option(outputs)(command)
+        if everywhere:
+            command = all_namespaces_option(command)
+        return namespace_option(command)
+
+    return decorate
+
+
+pass_settings = click.make_pass_decorator(Settings, ensure=True)
+
+
+def examples(text: str) -> str:
+    """Lines for the end of a command's help, kept as written."""
+    lines = "\n".join(f"  {line}" for line in text.strip().splitlines())
+    return f"\b\nExamples:\n{lines}"

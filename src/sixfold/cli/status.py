@@ -1,0 +1,59 @@
+"""``sixfold status``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from sixfold.cli.output import coloured, duration, print_structured, print_table
+from sixfold.cli.settings import Settings, examples, pass_settings, shared
+
+
+@click.command(
+    short_help="Show what the agent does and how it is.",
+    epilog=examples("sixfold status\nsixfold status -o json | jq .agent.applied"),
+)
+@shared(outputs=("table", "json", "yaml"))
+@pass_settings
+def command(settings: Settings) -> None:
+    """Show what the agent does and how it is.
+
+    "applied" is the generation of your objects that the kernel holds; when it equals
+    "generation", everything you asked for is in force.
+    """
+    status = settings.client.get("/v1/status")
+    if settings.output != "table":
+        print_structured(status, settings.output)
+        return
+    for line in overview(status):
+        click.echo(line)
+    print_table(
+        ("PATTERN", "STATE", "DETAIL"),
+        [(p["name"], p["state"], p.get("detail", "")) for p in status.get("patterns", ())],
+    )
+    if drops := {name: n for name, n in status.get("drops", {}).items() if n}:
+        click.echo("")
+        print_table(("DROP REASON", "PACKETS"), [(name, str(n)) for name, n in drops.items()])
+
+
+def overview(status: dict[str, Any]) -> list[str]:
+    """The first lines: who runs, and whether what was asked for is in force."""
+    agent, pods, flows = status["agent"], status.get("pods", {}), status.get("flows", {})
+    in_force = agent["applied"] == agent["generation"]
+    state = coloured("in force") if in_force else coloured("Pending")
+    lost = flows.get("lost", 0)
+    lines = [
+        f"agent      pid {agent['pid']}, version {agent['version']}, "
+        f"up {duration(agent.get('uptime_s', 0))}, node {agent['node']}, "
+        f"posture {agent['posture']}",
+        f"objects    generation {agent['generation']}, applied {agent['applied']}: {state}",
+        f"pods       {', '.join(f'{count} {state}' for state, count in pods.items()) or 'none'}",
+        f"services   {status.get('services', 0)}",
+        f"policies   {status.get('policies', 0)}",
+        f"flows      {flows.get('seen', 0)} seen, {lost} lost",
+    ]
+    if problem := agent.get("problem"):
+        lines.append(f"problem    {problem}")
+    lines += [f"repaired   {repair}" for repair in agent.get("repairs", ())]
+    return [*lines, ""]
