@@ -39,6 +39,7 @@ class PodLifecycle:
         self.created_s = parse_time(pod.metadata.creation_timestamp) or now_s
         self.runs = tuple(_runs(pod, chance))
         self.network: Network | None = None
+        self.ips: tuple[str, ...] = ()  # remembered when the network is gone
         self.in_force = False  # containers may run
         self.attach_failure: events.AttachFailed | None = None
         self.initialized = False
@@ -121,6 +122,7 @@ class PodLifecycle:
         match event:
             case events.Attached():
                 self.network = event.network
+                self.ips = event.network.ips
             case events.Activated():
                 self._attaching = False
                 self.in_force = True
@@ -135,7 +137,7 @@ class PodLifecycle:
                     run.start_failed(event.reason, event.message, now_s)
             case events.Exited():
                 if (run := self._run(event, Phase.RUNNING)) is not None:
-                    self._exited(run, event.end)
+                    self.exited(run, event.end)
             case events.Probed():
                 return self._probed(event, now_s)
             case events.StopRequested():
@@ -199,7 +201,8 @@ class PodLifecycle:
             and run.stop_by_s > stop_by_s
         ]
 
-    def _exited(self, run: ContainerRun, end: events.Termination) -> None:
+    def exited(self, run: ContainerRun, end: events.Termination) -> None:
+        """Book the end of a run, and decide whether another follows or the pod is over."""
         run.exited(end)
         if self.terminating or self.final is not None:
             return
