@@ -1,0 +1,127 @@
+"""The reference: NetworkPolicy v1 by the letter, on raw YAML, one flow at a time.
+
+No sets, no caches, no code of the engine: slow by design, so that bugs do not correlate.
+A side is a pod of the case, or ``{"ip": …}`` (outside), or ``{"ip": …, "host": True}``.
+"""
+
+from ipaddress import ip_address, ip_network
+
+RESOLVERS = ("169.254.20.10", "fd00:5f::10")
+
+
+def allowed(case, source, destination, protocol, port):
+    """Whether a new connection may be made: both sides must agree."""
+    if source is destination:
+        return True
+    return side_allows(case, source, destination, "Egress", protocol, port) and side_allows(
+        case, destination, source, "Ingress", protocol, port
+    )
+
+
+def side_allows(case, subject, other, direction, protocol, port):
+    if "pod" not in subject:
+        return True
+    if direction == "Egress" and other.get("ip") in RESOLVERS:
+        if protocol in ("TCP", "UDP") and port == 53:
+            return True
+    zero_trust = case.get("posture") == "zero-trust"
+    if direction == "Ingress" and other.get("host"):
+        if not zero_trust or (protocol == "TCP" and port in subject.get("probes", ())):
+            return True
+    isolated = False
+    for policy in case["policies"]:
+        namespace = policy["metadata"]["namespace"]
+        spec = policy.get("spec", {})
+        if namespace != namespace_of(subject):
+            continue
+        if direction not in types_of(spec):
+            continue
+        if not selected(spec.get("podSelector") or {}, subject["labels"]):
+            continue
+        isolated = True
+        for rule in spec.get(direction.lower()) or []:
+            peers = rule.get("from" if direction == "Ingress" else "to")
+            target = subject if direction == "Ingress" else other
+            if peers_match(case, peers, namespace, other) and ports_match(
+                rule.get("ports"), target, protocol, port
+            ):
+                return True
+    return not isolated and not zero_trust
+
+
+def types_of(spec):
+    if spec.get("policyTypes"):
+        return spec["policyTypes"]
+    if spec.get("egress"):
+        return ["Ingress", "Egress"]
+    return ["Ingress"]
+
+
+def peers_match(case, peers, namespace, other):
+    if not peers:
+        return True
+    return any(peer_matches(case, peer, namespace, other) for peer in peers)
+
+
+def peer_matches(case, peer, namespace, other):
+    if peer.get("ipBlock") is not None:
+        if "pod" in other and not case.get("ipblock_matches_pods", True):
+            return False
+        address = ip_address(other["ip"])
+        block = peer["ipBlock"]
+        if address not in ip_network(block["cidr"]):
+            return False
+        return all(address not in ip_network(one) for one in block.get("except") or [])
+    if "pod" not in other:
+        return False
+    if peer.get("namespaceSelector") is not None:
+        name = namespace_of(other)
+        labels = dict(case["namespaces"].get(name, {}))
+        labels["kubernetes.io/metadata.name"] = name
+        if not selected(peer["namespaceSelector"], labels):
+            return False
+    elif namespace_of(other) != namespace:
+        return False
+    if peer.get("podSelector") is None:
+        return True
+    return selected(peer["podSelector"], other["labels"])
+
+
+def ports_match(ports, target, protocol, port):
+    if not ports:
+        return True
+    for one in ports:
+        if one.get("protocol", "TCP") != protocol:
+            continue
+        wanted = one.get("port")
+        if wanted is None:
+            return True
+        if isinstance(wanted, str):
+            for named in target.get("ports", ()) if "pod" in target else ():
+                same = named["name"] == wanted and named["protocol"] == protocol
+                if same and named["port"] == port:
+                    return True
+        elif wanted <= port <= one.get("endPort", wanted):
+            return True
+    return False
+
+
+def selected(selector, labels):
+    for key, value in (selector.get("matchLabels") or {}).items():
+        if key not in labels or labels[key] != value:
+            return False
+    for line in selector.get("matchExpressions") or []:
+        key, operator, values = line["key"], line["operator"], line.get("values", [])
+        if operator == "In" and not (key in labels and labels[key] in values):
+            return False
+        if operator == "NotIn" and key in labels and labels[key] in values:
+            return False
+        if operator == "Exists" and key not in labels:
+            return False
+        if operator == "DoesNotExist" and key in labels:
+            return False
+    return True
+
+
+def namespace_of(pod):
+    return pod["pod"].split("/")[0]
