@@ -21,13 +21,11 @@ def allowed(case, source, destination, protocol, port):
 def side_allows(case, subject, other, direction, protocol, port):
     if "pod" not in subject:
         return True
-    if direction == "Egress" and other.get("ip") in RESOLVERS:
-        if protocol in ("TCP", "UDP") and port == 53:
-            return True
     zero_trust = case.get("posture") == "zero-trust"
-    if direction == "Ingress" and other.get("host"):
-        if not zero_trust or (protocol == "TCP" and port in subject.get("probes", ())):
-            return True
+    if direction == "Egress" and is_dns(other, protocol, port):
+        return True
+    if direction == "Ingress" and is_probe(subject, other, zero_trust, protocol, port):
+        return True
     isolated = False
     for policy in case["policies"]:
         namespace = policy["metadata"]["namespace"]
@@ -47,6 +45,16 @@ def side_allows(case, subject, other, direction, protocol, port):
             ):
                 return True
     return not isolated and not zero_trust
+
+
+def is_dns(other, protocol, port):
+    return other.get("ip") in RESOLVERS and protocol in ("TCP", "UDP") and port == 53
+
+
+def is_probe(subject, other, zero_trust, protocol, port):
+    if not other.get("host"):
+        return False
+    return not zero_trust or (protocol == "TCP" and port in subject.get("probes", ()))
 
 
 def types_of(spec):

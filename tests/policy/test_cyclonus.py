@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.policy.worlds import passes, world
 
 from sixfold.policy.plan import PolicyCompiler
-from tests.policy.worlds import passes, world
 
 CASES = Path(__file__).parents[3] / "shared/corpora/cyclonus/cases.jsonl"
 
@@ -30,6 +30,8 @@ def test_all_cyclonus_cases_agree():
                         flows += 1
                         flow = (source, destination, protocol, int(port))
                         if passes(plan, here, flow) != (mark == "1"):
-                            wrong.append((case["id"], at, source["pod"], destination["pod"], column))
+                            wrong.append(
+                                (case["id"], at, source["pod"], destination["pod"], column)
+                            )
     assert len(cases) == 230
     assert not wrong, f"{len(wrong)} of {flows} flows differ: {wrong[:10]}"

@@ -14,11 +14,12 @@ policies select them); only their tables are built anew. Cost follows the change
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress, IPNetwork, PolicyTable
+from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import FIRST_CIDR, UNKNOWN, Identity
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.rule import Rule
@@ -168,11 +169,10 @@ class PolicyCompiler:
             stale_policies |= {key for key, one in self._resolved.items() if one.by_address}
         before = Counter(cidr for resolved in outdated for cidr in resolved.cidrs)
         after: Counter[IPNetwork] = Counter()
-        endpoints = self._population.endpoints.values() if self._matches_pods else ()
         for key in stale_policies & self._resolved.keys():
             resolved = self._resolved[key]
             before.update(resolved.cidrs)
-            resolved.cidrs = resolved.named_cidrs(endpoints)
+            resolved.cidrs = resolved.named_cidrs(self._addressed)
             after.update(resolved.cidrs)
         if before == after:
             return []
@@ -195,8 +195,9 @@ class PolicyCompiler:
         }
 
     @property
-    def _matches_pods(self) -> bool:
-        return self._config.ipblock_matches_pods
+    def _addressed(self) -> Collection[Endpoint]:
+        """Endpoints whose addresses an ipBlock may mean."""
+        return self._population.endpoints.values() if self._config.ipblock_matches_pods else ()
 
     def _place(self, moved: set[str], changed: list[Span]) -> None:
         """Find the CIDR identities of addresses that moved, or whose CIDRs changed."""
@@ -217,7 +218,7 @@ class PolicyCompiler:
                 )
 
     def _cidr_of(self, address: IPAddress | None) -> Identity:
-        if address is None or not self._matches_pods:
+        if address is None or not self._config.ipblock_matches_pods:
             return UNKNOWN
         network = self._blocks.covering(address)
         return UNKNOWN if network is None else self._cidrs[network]
@@ -227,14 +228,14 @@ class PolicyCompiler:
         groups = self._population.groups(identity)
         if not groups:
             return
-        index, endpoints = self._index, self._population.endpoints
+        index, endpoints = self._index, self._addressed
         subject = index.subjects[identity]
         keys = sorted({key for one in index.selecting(identity) for key in one.subject_of})
         policies = []
         for key in keys:
             resolved = self._resolved[key]
             granted = resolved.entries(
-                subject, index.subjects, self._blocks, self._cidrs, endpoints.values()
+                subject, index.subjects, self._blocks, self._cidrs, endpoints
             )
             policies.append((resolved, granted))
         for profile, members in groups.items():

@@ -10,7 +10,7 @@ Pure. Semantics: ``LabelSelector.matches`` (NetworkPolicy v1, meta/v1).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping
 from typing import Generic, TypeVar
 
 import msgspec
@@ -82,12 +82,12 @@ class LabelIndex(Generic[Thing]):
 
     def select(self, selector: LabelSelector) -> list[Thing]:
         """All things that the selector matches."""
-        nobody: set[Thing] = set()
-        candidates: Iterable[Thing] = self._labels
-        if selector.match_labels:
-            having = [self._having.get(pair, nobody) for pair in selector.match_labels.items()]
-            candidates = min(having, key=len)
-        return [thing for thing in candidates if selector.matches(self._labels[thing])]
+        wanted = selector.match_labels.items()
+        if wanted:
+            nobody: set[Thing] = set()
+            fewest = min((self._having.get(pair, nobody) for pair in wanted), key=len)
+            return [thing for thing in fewest if selector.matches(self._labels[thing])]
+        return [thing for thing, labels in self._labels.items() if selector.matches(labels)]
 
 
 class SelectorIndex:
