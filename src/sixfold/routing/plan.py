@@ -1,0 +1,76 @@
+"""Where does a packet go, and who is at that address?
+
+Pure: the world in, the kernel's endpoint and ipcache tables out; no I/O, no clock. Delivery
+itself is a lookup: an address of an endpoint is redirected to its interface, everything else
+is left to the host's routes. The ipcache answers for addresses that are no endpoint's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_network
+
+from sixfold.model.config import GATEWAY_IPV4, GATEWAY_IPV6, RESOLVER_IPV4, RESOLVER_IPV6
+from sixfold.model.datapath import EndpointEntry, IPAddress, IpcacheEntry, IPNetwork
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.identity import HOST, RESOLVER, UNKNOWN, WORLD, Identity
+from sixfold.model.world import World
+
+EVERYWHERE: tuple[IPNetwork, ...] = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingPlan:
+    """Desired content of two kernel tables.
+
+    ipcache  covers every address: the longest prefix decides, and the last resort is WORLD
+    """
+
+    endpoints: dict[int, EndpointEntry]  # by ifindex of the host side
+    ipcache: dict[IPNetwork, IpcacheEntry]
+
+
+def plan_routing(
+    world: World,
+    cidr_of: Callable[[IPAddress], Identity],
+    host_addresses: Iterable[IPAddress],
+    cidrs: Mapping[IPNetwork, Identity],
+) -> RoutingPlan:
+    """Plan delivery and identity of addresses.
+
+    cidr_of         the local CIDR identity that covers an address, 0 if none
+    host_addresses  every address of the node, loopback or not; ours are added
+    cidrs           every CIDR that a policy names, with its local identity
+    """
+    config = world.config
+    ipcache: dict[IPNetwork, IpcacheEntry] = {
+        network: IpcacheEntry(WORLD) for network in EVERYWHERE
+    }
+    ipcache |= {network: IpcacheEntry(WORLD, identity) for network, identity in cidrs.items()}
+    ours = (config.host_ipv4, config.host_ipv6, GATEWAY_IPV4, GATEWAY_IPV6)
+    for address in (*host_addresses, *ours):
+        ipcache[ip_network(address)] = IpcacheEntry(HOST, cidr_of(address))
+    # The resolver's addresses are on a device of the host too, so they come last.
+    for address in (RESOLVER_IPV4, RESOLVER_IPV6):
+        ipcache[ip_network(address)] = IpcacheEntry(RESOLVER, cidr_of(address))
+    endpoints = {
+        endpoint.ifindex: plan_endpoint(endpoint, cidr_of)
+        for endpoint in world.endpoints.values()
+        if endpoint.ifindex
+    }
+    return RoutingPlan(endpoints, ipcache)
+
+
+def plan_endpoint(endpoint: Endpoint, cidr_of: Callable[[IPAddress], Identity]) -> EndpointEntry:
+    """What the kernel needs to know of one attached pod: a fragment of the plan."""
+    return EndpointEntry(
+        ifindex=endpoint.ifindex,
+        id=endpoint.id,
+        identity=endpoint.identity,
+        ipv4=endpoint.ipv4,
+        ipv6=endpoint.ipv6,
+        cidr4=cidr_of(endpoint.ipv4) if endpoint.ipv4 else UNKNOWN,
+        cidr6=cidr_of(endpoint.ipv6) if endpoint.ipv6 else UNKNOWN,
+        netns_cookie=endpoint.netns_cookie,
+    )
