@@ -31,7 +31,7 @@ import msgspec
 from sixfold.errors import HostError
 from sixfold.host import cgroup
 from sixfold.host.paths import Paths
-from sixfold.host.process import Process, readable
+from sixfold.host.process import Process, child_exited
 
 SHIM = Path(__file__).parent / "objects" / "shim"
 ATTEMPTS_KEPT = 2  # the running one and the one before, for ``logs --previous``
@@ -217,7 +217,7 @@ class Containers:
         try:
             starter = subprocess.Popen(  # noqa: ASYNC220 - returns when the shim is executed
                 arguments,
-                env=_environment(spec),
+                env=environment(spec),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -227,11 +227,7 @@ class Containers:
                 f"{SHIM}: {error.strerror}; build it with python hatch_build.py"
             ) from error
         with starter:
-            pidfd = os.pidfd_open(starter.pid)
-            try:
-                await readable(pidfd)
-            finally:
-                os.close(pidfd)
+            await child_exited(starter.pid)
             assert starter.stderr is not None
             why = starter.stderr.read().decode(errors="replace").strip()
         if starter.returncode != 0:
@@ -283,7 +279,7 @@ def user_arguments(spec: ContainerSpec) -> list[str]:
     return arguments
 
 
-def _environment(spec: ContainerSpec) -> dict[str, str]:
+def environment(spec: ContainerSpec) -> dict[str, str]:
     """The spec's environment; HOME from the password file, as container runtimes do."""
     if "HOME" in spec.env:
         return dict(spec.env)

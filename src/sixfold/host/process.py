@@ -76,6 +76,15 @@ class Process:
             os.close(pidfd)
 
 
+async def child_exited(pid: int) -> None:
+    """Return when a child of ours has ended; reaping it stays the caller's."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        await readable(pidfd)
+    finally:
+        os.close(pidfd)
+
+
 async def readable(fd: int) -> None:
     """Return when a descriptor is readable; a pidfd is from the end of its process on."""
     loop = asyncio.get_running_loop()
