@@ -44,7 +44,7 @@ sixfold flows --from app=intruder --drop-reason policy_denied
 @shared(outputs=OUTPUTS, everywhere=True)
 @pass_settings
 def command(
-    settings: Settings, follow: bool, last: int | None, everything: bool, **options: Any
+    settings: Settings, /, follow: bool, last: int | None, everything: bool, **options: Any
 ) -> None:
     """Show connections and drops, with the rule behind each.
 

@@ -27,7 +27,7 @@ def parse_kind(word: str) -> Kind:
 
 
 def parse_targets(kind: str, names: tuple[str, ...]) -> tuple[list[Kind], list[tuple[Kind, str]]]:
-    """Kinds to list, or objects to name: ``KIND NAME…`` and ``KIND/NAME…`` as kubectl takes them."""
+    """Kinds to list, or objects to name: ``KIND NAME…`` or ``KIND/NAME…``."""
     if "/" in kind:
         return [], [_slashed(word) for word in (kind, *names)]
     kinds = parse_kinds(kind)

@@ -57,11 +57,14 @@ def _option(*names: str, **attributes: Any) -> Callable[[Command], Command]:
 
 namespace_option = _option("-n", "--namespace", metavar="NAME", help="Namespace to work in.")
 all_namespaces_option = _option("-A", "--all-namespaces", is_flag=True, help="Every namespace.")
-instance_option = _option(
+# The environment is read at the root only: there it cannot outdo a flag given before the verb.
+instance_option = _option("--instance", metavar="NAME", help="Which Sixfold of this host.")
+root_instance_option = _option(
     "--instance",
     metavar="NAME",
     envvar="SIXFOLD_INSTANCE",
-    help="Which Sixfold of this host, where there are several.",
+    show_envvar=True,
+    help="Which Sixfold of this host.",
 )
 
 
@@ -72,13 +75,8 @@ def output_option(choices: Sequence[str] = OUTPUTS) -> Callable[[Command], Comma
 
 def global_options(command: Command) -> Command:
     """All shared options, for the root."""
-    everything = (*OUTPUTS, "compact")
-    for option in (
-        output_option(everything),
-        instance_option,
-        all_namespaces_option,
-        namespace_option,
-    ):
+    output = output_option((*OUTPUTS, "compact"))
+    for option in (output, root_instance_option, all_namespaces_option, namespace_option):
         command = option(command)
     return command
 
@@ -86,7 +84,7 @@ def global_options(command: Command) -> Command:
 def shared(
     *, outputs: Sequence[str] = (), everywhere: bool = False
 ) -> Callable[[Command], Command]:
-    """The shared options of one verb: instance and namespace always, the others where they mean something."""
+    """The shared options of one verb: instance and namespace always, others where they fit."""
 
     def decorate(command: Command) -> Command:
         command = instance_option(command)
