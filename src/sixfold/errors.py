@@ -27,9 +27,11 @@ class Problem:
     line: int  # 1-based; 0 when there is no text to point at
     path: str  # field path, "spec.ingress[0].ports[0].endPort"; "" for the whole object
     message: str  # what, why; what next
+    column: int = 0  # 1-based; only where the text is not even YAML
 
     def __str__(self) -> str:
-        where = f"{self.source}:{self.line}" if self.line else self.source
+        places = (self.source, *(str(n) for n in (self.line, self.column) if n))
+        where = ":".join(place for place in places if place)
         return f"{where}: {self.path}: {self.message}" if self.path else f"{where}: {self.message}"
 
 

@@ -121,6 +121,7 @@ class Container(Object):
     termination_message_path: str = ""
     termination_message_policy: str = ""
     stdin: bool = False
+    stdin_once: bool = False
     tty: bool = False
 
 
@@ -144,6 +145,12 @@ class PodSpec(Object):
     scheduler_name: str = ""
     tolerations: list[dict[str, Any]] = []
     priority_class_name: str = ""
+    priority: int | None = None
+    preemption_policy: str = ""
+    node_selector: dict[str, str] = {}
+    affinity: dict[str, Any] = {}
+    topology_spread_constraints: list[dict[str, Any]] = []
+    image_pull_secrets: list[dict[str, Any]] = []
 
 
 class Pod(Object):

@@ -1,0 +1,218 @@
+"""Every field of our kinds that is not simply enforced: refused, or accepted without effect.
+
+Not in either table: enforced. ``docs/support.md`` is made from these tables (``support``), the
+refusals are made from them too, so page and behaviour cannot differ. Source: the Kubernetes API
+as of 1.34; a field that is in neither our structs nor here is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sixfold.model.meta import Namespace, Object, ObjectMeta
+from sixfold.model.policy import NetworkPolicy
+from sixfold.model.service import Service, ServicePort, ServiceSpec
+from sixfold.model.workload import (
+    Container,
+    ContainerPort,
+    ContainerSecurityContext,
+    DaemonSet,
+    DaemonSetSpec,
+    Deployment,
+    DeploymentSpec,
+    EnvVarSource,
+    Job,
+    JobSpec,
+    Pod,
+    PodSecurityContext,
+    PodSpec,
+    ReplicaSet,
+    StatefulSet,
+    StatefulSetSpec,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a field is refused, and when it is not.
+
+    harmless  values that ask for what we do anyway
+    local     matters only to a pod that runs here: offline tools take it
+    """
+
+    why: str
+    harmless: tuple[Any, ...] = ()
+    local: bool = False
+
+    def tolerates(self, value: Any, *, offline: bool) -> bool:
+        """Whether this value may stand: nothing asked, nothing ignored."""
+        if value is None or (offline and self.local):
+            return True
+        if isinstance(value, list | dict | str) and not value:
+            return True
+        return any(type(value) is type(good) and value == good for good in self.harmless)
+
+
+def _local(why: str, *harmless: Any) -> Refusal:
+    return Refusal(why, harmless, local=True)
+
+
+_UNCONFINED = "this confinement is not applied, the pod would run without it"
+_NO_VOLUMES = "containers see the host's files, volumes are not mounted"
+_WINDOWS = "Linux only"
+
+_SECURITY: dict[str, Refusal] = {
+    "seLinuxOptions": _local(_UNCONFINED),
+    "windowsOptions": _local(_WINDOWS),
+    "seccompProfile": _local(_UNCONFINED, {"type": "Unconfined"}),
+    "appArmorProfile": _local(_UNCONFINED, {"type": "Unconfined"}),
+}
+
+REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
+    PodSpec: {
+        "volumes": _local(_NO_VOLUMES),
+        "ephemeralContainers": _local("use sixfold exec"),
+        "activeDeadlineSeconds": _local("the pod would run on; a Job has it"),
+        "hostNetwork": Refusal("every pod has its own network here", (False,)),
+        "hostPID": _local("pods see the host's processes anyway; remove it", False),
+        "hostIPC": _local("pods share the host's IPC anyway; remove it", False),
+        "hostUsers": _local("pods run in the host's user namespace", True),
+        "shareProcessNamespace": _local("pods see the host's processes anyway; remove it", False),
+        "hostAliases": _local("the names would not resolve; make a Service"),
+        "dnsConfig": _local("names are answered by the cluster resolver only"),
+        "readinessGates": _local("nobody sets such conditions here"),
+        "schedulingGates": _local("nothing is scheduled, the pod would start at once"),
+        "runtimeClassName": _local("commands run directly on the host's kernel"),
+        "overhead": _local("there are no runtime classes"),
+        "setHostnameAsFQDN": _local("the hostname is the short name", False),
+        "hostnameOverride": _local("use hostname"),
+        "os": _local(_WINDOWS, {"name": "linux"}),
+        "resourceClaims": _local("devices are not allocated"),
+        "resources": _local("limits per pod are not applied"),
+        "workloadRef": _local("gangs are not scheduled"),
+    },
+    PodSecurityContext: {
+        **_SECURITY,
+        "supplementalGroupsPolicy": _local("groups of the image are never merged", "Strict"),
+        "fsGroup": _local(_NO_VOLUMES),
+        "fsGroupChangePolicy": _local(_NO_VOLUMES),
+        "seLinuxChangePolicy": _local(_UNCONFINED),
+        "sysctls": _local("they would not be set"),
+    },
+    ContainerSecurityContext: {
+        **_SECURITY,
+        "capabilities": _local("capabilities are not changed, root would keep all"),
+        "privileged": _local("the network namespace is all a container is given", False),
+        "readOnlyRootFilesystem": _local("containers see the host's files, writable", False),
+        "procMount": _local(_UNCONFINED),
+    },
+    Container: {
+        "envFrom": _local("ConfigMaps and Secrets are not ours; write env"),
+        "volumeMounts": _local(_NO_VOLUMES),
+        "volumeDevices": _local(_NO_VOLUMES),
+        "lifecycle": _local("hooks would not run"),
+        "resizePolicy": _local("limits are not applied"),
+        "restartPolicyRules": _local("use restartPolicy of the pod"),
+    },
+    ContainerPort: {
+        "hostPort": Refusal("ports of the node are not opened; make a Service", (0,)),
+        "hostIP": Refusal("ports of the node are not opened; make a Service"),
+    },
+    EnvVarSource: {
+        "configMapKeyRef": _local("ConfigMaps are not ours; write value"),
+        "secretKeyRef": _local("Secrets are not ours; write value"),
+        "resourceFieldRef": _local("limits are not applied; write value"),
+        "fileKeyRef": _local("volumes are not mounted; write value"),
+    },
+    DeploymentSpec: {"paused": _local("rollouts are not paused", False)},
+    StatefulSetSpec: {
+        "volumeClaimTemplates": _local(_NO_VOLUMES),
+        "persistentVolumeClaimRetentionPolicy": _local(_NO_VOLUMES),
+        "ordinals": _local("ordinals start at 0", {"start": 0}),
+    },
+    JobSpec: {
+        "podFailurePolicy": _local("every failure counts"),
+        "successPolicy": _local("all completions count"),
+        "backoffLimitPerIndex": _local("jobs are not indexed"),
+        "maxFailedIndexes": _local("jobs are not indexed"),
+        "selector": _local("a job finds its pods by itself"),
+        "manualSelector": _local("a job finds its pods by itself", False),
+        "completionMode": _local("jobs are not indexed", "NonIndexed"),
+        "suspend": _local("the job would run at once", False),
+        "podReplacementPolicy": _local("a pod is replaced when it has ended", "Failed"),
+        "managedBy": _local("the agent runs all jobs", "kubernetes.io/job-controller"),
+    },
+    ServicePort: {"nodePort": Refusal("ports of the node are not opened yet", (0,))},
+    ServiceSpec: {
+        "sessionAffinity": Refusal("clients are not kept on one backend yet", ("None",)),
+        "sessionAffinityConfig": Refusal("clients are not kept on one backend yet"),
+        "externalName": Refusal("aliases are not answered yet"),
+        "externalIPs": Refusal("only cluster addresses are served yet"),
+        "externalTrafficPolicy": Refusal("only cluster addresses are served yet"),
+        "internalTrafficPolicy": Refusal("all ready backends are used", ("Cluster",)),
+        "loadBalancerIP": Refusal("only cluster addresses are served yet"),
+        "loadBalancerClass": Refusal("only cluster addresses are served yet"),
+        "loadBalancerSourceRanges": Refusal("only cluster addresses are served yet"),
+        "allocateLoadBalancerNodePorts": Refusal("only cluster addresses are served yet"),
+        "healthCheckNodePort": Refusal("only cluster addresses are served yet", (0,)),
+    },
+}
+
+_SERVER = "kept as written; the API server's"
+_STATUS = {"status": "kept as written; the agent reports its own"}
+_ONE_NODE = "one node: nothing to choose"
+_NO_HISTORY = "no old revisions are kept"
+
+NO_EFFECT: Mapping[type[Object], Mapping[str, str]] = {
+    ObjectMeta: {
+        "generateName": "a name is required",
+        "uid": _SERVER,
+        "resourceVersion": _SERVER,
+        "generation": _SERVER,
+        "creationTimestamp": _SERVER,
+        "deletionTimestamp": _SERVER,
+        "deletionGracePeriodSeconds": _SERVER,
+        "selfLink": _SERVER,
+        "finalizers": "deletion waits for nobody",
+        "ownerReferences": "as written; the agent sets its own",
+        "managedFields": _SERVER,
+    },
+    Namespace: {"spec": "holds finalizers only", **_STATUS},
+    Pod: {"status": "offline: podIP, podIPs and phase are used; else the agent reports its own"},
+    **dict.fromkeys((Deployment, ReplicaSet, StatefulSet, DaemonSet, Job), _STATUS),
+    Service: _STATUS,
+    NetworkPolicy: _STATUS,
+    PodSpec: {
+        "nodeName": _ONE_NODE,
+        "nodeSelector": _ONE_NODE,
+        "affinity": _ONE_NODE,
+        "topologySpreadConstraints": _ONE_NODE,
+        "tolerations": _ONE_NODE,
+        "schedulerName": _ONE_NODE,
+        "priorityClassName": "nothing is preempted",
+        "priority": "nothing is preempted",
+        "preemptionPolicy": "nothing is preempted",
+        "imagePullSecrets": "no image is pulled",
+        "enableServiceLinks": "no variables are made for services; use names",
+        "automountServiceAccountToken": "no token is mounted, whatever it says",
+    },
+    Container: {
+        "imagePullPolicy": "no image is pulled",
+        "resources": "requests and limits are not applied: not a security boundary here",
+        "terminationMessagePath": "the message is not read",
+        "terminationMessagePolicy": "the message is not read",
+        "stdin": "standard input is empty",
+        "stdinOnce": "standard input is empty",
+        "tty": "no terminal; sixfold exec -t has one",
+    },
+    ServicePort: {"appProtocol": "ports carry opaque TCP and UDP yet"},
+    ServiceSpec: {"trafficDistribution": "one node: all backends are near"},
+    DeploymentSpec: {
+        "revisionHistoryLimit": _NO_HISTORY,
+        "progressDeadlineSeconds": "a rollout waits as long as it takes",
+    },
+    StatefulSetSpec: {"revisionHistoryLimit": _NO_HISTORY},
+    DaemonSetSpec: {"revisionHistoryLimit": _NO_HISTORY},
+}

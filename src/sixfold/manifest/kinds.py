@@ -1,0 +1,125 @@
+"""The kinds that are ours: their API, their struct, and what users call them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from sixfold.model.meta import Key, Namespace, Object
+from sixfold.model.policy import NetworkPolicy
+from sixfold.model.service import EndpointSlice, Service
+from sixfold.model.workload import DaemonSet, Deployment, Job, Pod, ReplicaSet, StatefulSet
+
+Resource = (
+    Namespace
+    | Pod
+    | Deployment
+    | ReplicaSet
+    | StatefulSet
+    | DaemonSet
+    | Job
+    | Service
+    | NetworkPolicy
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind. ``struct`` None and ``derived`` True: shown by ``get``, never written."""
+
+    name: str
+    api_version: str
+    struct: type[Object] | None
+    plural: str
+    short: tuple[str, ...] = ()
+    namespaced: bool = True
+    derived: bool = False
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """What ``get`` takes, lower case: singular, plural, short names."""
+        return (self.name.lower(), self.plural, *self.short)
+
+    @property
+    def group(self) -> str:
+        """API group, "" for core."""
+        return self.api_version.rpartition("/")[0]
+
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        kind.name: kind
+        for kind in (
+            Kind("Namespace", "v1", Namespace, "namespaces", ("ns",), namespaced=False),
+            Kind("Pod", "v1", Pod, "pods", ("po",)),
+            Kind("Deployment", "apps/v1", Deployment, "deployments", ("deploy",)),
+            Kind("ReplicaSet", "apps/v1", ReplicaSet, "replicasets", ("rs",)),
+            Kind("StatefulSet", "apps/v1", StatefulSet, "statefulsets", ("sts",)),
+            Kind("DaemonSet", "apps/v1", DaemonSet, "daemonsets", ("ds",)),
+            Kind("Job", "batch/v1", Job, "jobs"),
+            Kind("Service", "v1", Service, "services", ("svc",)),
+            Kind(
+                "NetworkPolicy",
+                "networking.k8s.io/v1",
+                NetworkPolicy,
+                "networkpolicies",
+                ("netpol",),
+            ),
+            Kind("Endpoints", "v1", None, "endpoints", ("ep",), derived=True),
+            Kind(
+                "EndpointSlice",
+                "discovery.k8s.io/v1",
+                EndpointSlice,
+                "endpointslices",
+                ("eps",),
+                derived=True,
+            ),
+        )
+    }
+)
+
+ALIASES: Mapping[str, Kind] = MappingProxyType(
+    {alias: kind for kind in KINDS.values() for alias in kind.aliases}
+)
+
+# Core kinds that are not ours, so that a typo is told from a kind to ignore.
+_OTHER_KINDS = frozenset(
+    {
+        *("Binding", "ComponentStatus", "ConfigMap", "ControllerRevision", "CronJob", "Event"),
+        *("Ingress", "IngressClass", "IPAddress", "LimitRange", "Node", "PersistentVolume"),
+        *("PersistentVolumeClaim", "PodTemplate", "ReplicationController", "ResourceQuota"),
+        *("Secret", "ServiceAccount", "ServiceCIDR"),
+    }
+)
+_OLD_GROUPS = frozenset({"extensions"})
+_TYPO_CUTOFF = 0.8
+
+
+def find(word: str) -> Kind | None:
+    """The kind that a user means by ``po``, ``deployments``, ``NetworkPolicy``…"""
+    return ALIASES.get(word.lower().partition(".")[0])
+
+
+def key_of(obj: Object) -> Key:
+    """What names this object; its namespace is filled in already."""
+    meta = obj.metadata  # type: ignore[attr-defined]
+    name = type(obj).__name__
+    return Key(name, meta.namespace if KINDS[name].namespaced else "", meta.name)
+
+
+def classify(api_version: str, kind: str) -> Kind | str | None:
+    """The kind; or what is wrong; or None when it is not ours and to be ignored."""
+    group = api_version.rpartition("/")[0]
+    known = KINDS.get(kind)
+    if known and api_version == known.api_version:
+        return known
+    groups = {k.group for k in KINDS.values()}
+    if known and (group in groups or group in _OLD_GROUPS):
+        return f'{kind} is not in "{api_version}"; give apiVersion: {known.api_version}'
+    if kind in _OTHER_KINDS or group not in groups:
+        return None
+    ours = {name.lower(): name for name in KINDS}
+    close = difflib.get_close_matches(kind.lower(), ours, 1, _TYPO_CUTOFF)
+    return f'"{kind}" is no kind; did you mean {ours[close[0]]}?' if close else None

@@ -1,0 +1,253 @@
+"""Manifests to typed objects: files, directories, standard input, or one decoded mapping.
+
+All problems are found in one pass and raised together, in file order; nothing is taken by
+halves. Kinds that are not ours are listed as ignored. Source of the rules: the Kubernetes API;
+what we refuse beyond it says so and points to ``docs/support.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any, TextIO, cast
+
+from sixfold.errors import ManifestError, Problem
+from sixfold.manifest.controllers import controller
+from sixfold.manifest.document import PROBLEMS_MAX, Document, line_of, parse
+from sixfold.manifest.kinds import Kind, Resource, classify, key_of
+from sixfold.manifest.metadata import metadata
+from sixfold.manifest.path import Finding, Path, overlap, show
+from sixfold.manifest.pods import pod_spec
+from sixfold.manifest.policies import policy
+from sixfold.manifest.runtime import unrunnable
+from sixfold.manifest.services import service
+from sixfold.manifest.shape import shaped
+from sixfold.manifest.sources import read
+from sixfold.model.meta import Key, Namespace, Object
+from sixfold.model.policy import NetworkPolicy
+from sixfold.model.service import Service
+from sixfold.model.workload import Pod
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """One object of ours. ``raw`` is as written, aliases shared: do not change it."""
+
+    key: Key
+    object: Resource
+    raw: dict[str, Any]
+    source: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """One object that is not ours."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    source: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifests:
+    """Everything that was given, in the order of reading; keys are unique."""
+
+    objects: list[Loaded] = field(default_factory=list)
+    ignored: list[Ignored] = field(default_factory=list)
+
+
+def load(
+    sources: Iterable[FilePath | str],
+    stdin: TextIO | None = None,
+    *,
+    namespace: str = "default",
+    offline: bool = False,
+    runnable: bool = False,
+) -> Manifests:
+    """Read files, directories (recursively, sorted) and "-".
+
+    namespace  for objects that name none
+    offline    take fields that matter only to a pod that runs here, and ignore them
+    runnable   also refuse what could not run here: foreign images, no command
+    """
+    problems: list[Problem] = []
+    reader = _Reader(problems, namespace, offline, runnable)
+    for source, text in read(sources, stdin, problems):
+        reader.text(text, source)
+    return reader.finish()
+
+
+def loads(
+    text: str,
+    source: str = "-",
+    *,
+    namespace: str = "default",
+    offline: bool = False,
+    runnable: bool = False,
+) -> Manifests:
+    """Read one text; see ``load``."""
+    reader = _Reader([], namespace, offline, runnable)
+    reader.text(text, source)
+    return reader.finish()
+
+
+def decode(
+    raw: Mapping[str, Any],
+    source: str = "",
+    line: int = 0,
+    *,
+    namespace: str = "default",
+    offline: bool = False,
+    runnable: bool = False,
+) -> Loaded:
+    """One object that came as JSON; problems name ``source`` and ``line`` as a whole."""
+    reader = _Reader([], namespace, offline, runnable)
+    document = Document(raw, line, {})
+    reader.one(document, (), raw, source)
+    manifests = reader.finish()
+    if manifests.objects:
+        return manifests.objects[0]
+    what = f"{raw.get('apiVersion', '')} {raw.get('kind', '')}".strip()
+    raise ManifestError([Problem(source, line, "kind", f"{what} is not ours; see docs/support.md")])
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Collects objects and problems over all sources of one call."""
+
+    problems: list[Problem]
+    namespace: str
+    offline: bool
+    runnable: bool
+    manifests: Manifests = field(default_factory=Manifests)
+    first: dict[Key, Loaded] = field(default_factory=dict)
+
+    def text(self, text: str, source: str) -> None:
+        start = len(self.problems)
+        for document in parse(text, source, self.problems):
+            if len(self.problems) > PROBLEMS_MAX:
+                break
+            for path, raw in _items(document.value):
+                self.one(document, path, raw, source)
+        self.problems[start:] = sorted(self.problems[start:], key=lambda p: (p.line, p.column))
+
+    def one(self, document: Document, path: Path, raw: Any, source: str) -> None:
+        line = line_of(document, path)
+        kind = self._kind(raw, source, line)
+        if kind is None:
+            return
+        obj, findings = examine(kind, raw, offline=self.offline, runnable=self.runnable)
+        for finding in findings:
+            where = line_of(document, (*path, *finding.path))
+            self.problems.append(Problem(source, where, show(finding.path), finding.message))
+        if findings:
+            return
+        _fill_in(kind, obj, self.namespace)
+        loaded = Loaded(key_of(obj), cast(Resource, obj), raw, source, line)
+        first = self.first.setdefault(loaded.key, loaded)
+        if first is not loaded:
+            message = f"{loaded.key} is in {first.source}:{first.line} too; keep one"
+            self.problems.append(Problem(source, line, "", message))
+            return
+        self.manifests.objects.append(loaded)
+
+    def _kind(self, raw: Any, source: str, line: int) -> Kind | None:
+        """The kind, when it is ours; else what there is to say has been said."""
+        if not isinstance(raw, dict):
+            message = "is no Kubernetes object; give apiVersion, kind, metadata and spec"
+            self.problems.append(Problem(source, line, "", message))
+            return None
+        api_version, kind = raw.get("apiVersion"), raw.get("kind")
+        for name, value in (("apiVersion", api_version), ("kind", kind)):
+            if not isinstance(value, str) or not value:
+                self.problems.append(Problem(source, line, name, "is required; add it"))
+        if not (isinstance(api_version, str) and isinstance(kind, str) and api_version and kind):
+            return None
+        found = classify(api_version, kind)
+        if isinstance(found, Kind) and not found.derived:
+            return found
+        if isinstance(found, Kind):
+            message = f"{kind} is derived from Services and pods here; remove it"
+            found = f"{message}, see docs/support.md"
+        if found:
+            self.problems.append(Problem(source, line, "", found))
+        else:
+            self._ignore(api_version, kind, raw, source, line)
+        return None
+
+    def _ignore(self, api_version: str, kind: str, raw: Any, source: str, line: int) -> None:
+        meta = raw.get("metadata")
+        name, namespace = (
+            str(meta.get(part) or "") if isinstance(meta, dict) else ""
+            for part in ("name", "namespace")
+        )
+        self.manifests.ignored.append(Ignored(api_version, kind, namespace, name, source, line))
+
+    def finish(self) -> Manifests:
+        if self.problems:
+            raise ManifestError(self.problems)
+        return self.manifests
+
+
+def examine(
+    kind: Kind, raw: Any, *, offline: bool = False, runnable: bool = False
+) -> tuple[Object, list[Finding]]:
+    """The typed object, and everything wrong with it: shape first, then meaning."""
+    assert kind.struct is not None
+    obj, findings = shaped(raw, kind.struct, offline=offline)
+    wrong = [finding.path for finding in findings]
+    for finding in _meaning(kind, obj, offline=offline, runnable=runnable):
+        places = (finding.path, *finding.also)
+        if not any(overlap(place, bad) for place in places for bad in wrong):
+            findings.append(finding)
+        if len(findings) >= PROBLEMS_MAX:
+            break
+    return obj, findings
+
+
+def _meaning(kind: Kind, obj: Object, *, offline: bool, runnable: bool) -> Iterator[Finding]:
+    yield from metadata(kind, obj.metadata)  # type: ignore[attr-defined]
+    match cast(Resource, obj):
+        case Namespace():
+            return
+        case Pod() as pod:
+            yield from pod_spec(("spec",), pod.spec, offline=offline)
+        case Service() as svc:
+            yield from service(svc)
+        case NetworkPolicy() as netpol:
+            yield from policy(netpol)
+        case owner:
+            yield from controller(owner, offline=offline)
+    if runnable:
+        yield from unrunnable(cast(Resource, obj))
+
+
+def _fill_in(kind: Kind, obj: Object, namespace: str) -> None:
+    meta = obj.metadata  # type: ignore[attr-defined]
+    if kind.namespaced and not meta.namespace:
+        meta.namespace = namespace
+
+
+def _items(value: Any) -> Iterator[tuple[Path, Any]]:
+    """The objects of one document: itself, or what a List holds; empty documents hold none."""
+    if value is None:
+        return
+    if not (isinstance(value, dict) and _is_list(value)):
+        yield (), value
+        return
+    kind, items = value["kind"].removesuffix("List"), value["items"] or []
+    for index, item in enumerate(items):
+        if isinstance(item, dict) and kind and "kind" not in item:
+            item = {"apiVersion": value.get("apiVersion"), "kind": kind, **item}
+        yield ("items", index), item
+
+
+def _is_list(value: Mapping[str, Any]) -> bool:
+    kind, items = value.get("kind"), value.get("items")
+    named = isinstance(kind, str) and kind.endswith("List")
+    return named and "items" in value and (items is None or isinstance(items, list))

@@ -1,0 +1,100 @@
+"""What is wrong with names, labels and selectors of any object.
+
+Source: apimachinery validation of ObjectMeta and LabelSelector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import msgspec
+
+from sixfold.manifest import names
+from sixfold.manifest.fields import REFUSED
+from sixfold.manifest.kinds import Kind
+from sixfold.manifest.path import Finding, Path
+from sixfold.model.meta import LabelSelector, Object, ObjectMeta
+
+INT32_MAX = (1 << 31) - 1
+_ANNOTATIONS_BYTES_MAX = 256 * 1024
+_NAME_RULES: Mapping[str, Callable[[str], str | None]] = {
+    "Namespace": names.dns_label,
+    "Service": names.dns_label_1035,
+}
+
+
+def metadata(kind: Kind, meta: ObjectMeta) -> Iterator[Finding]:
+    """Findings about the metadata of a top-level object."""
+    path: Path = ("metadata",)
+    if meta.name:
+        yield from said((*path, "name"), _NAME_RULES.get(kind.name, names.dns_subdomain)(meta.name))
+    elif meta.generate_name:
+        message = "names are not made up here, apply must find the object again; give name"
+        yield Finding((*path, "generateName"), message)
+    else:
+        yield Finding((*path, "name"), "is required; add it")
+    if meta.namespace and not kind.namespaced:
+        yield Finding((*path, "namespace"), f"a {kind.name} is in no namespace; remove it")
+    elif meta.namespace:
+        yield from said((*path, "namespace"), names.dns_label(meta.namespace))
+    yield from labelled(path, meta)
+
+
+def labelled(path: Path, meta: ObjectMeta) -> Iterator[Finding]:
+    """Findings about labels and annotations, of an object or a pod template."""
+    yield from labels((*path, "labels"), meta.labels)
+    size = 0
+    for key, value in meta.annotations.items():
+        yield from said((*path, "annotations", key), names.label_key(key))
+        size += len(key) + len(value)
+    if size > _ANNOTATIONS_BYTES_MAX:
+        message = f"{size} bytes of annotations; give at most {_ANNOTATIONS_BYTES_MAX}"
+        yield Finding((*path, "annotations"), message)
+
+
+def labels(path: Path, pairs: Mapping[str, str]) -> Iterator[Finding]:
+    """Findings about a map of labels."""
+    for key, value in pairs.items():
+        wrong = names.label_key(key) or names.label_value(value)
+        yield from said((*path, key), wrong)
+
+
+def selector(path: Path, wanted: LabelSelector) -> Iterator[Finding]:
+    """Findings about a label selector; an empty one is valid."""
+    yield from labels((*path, "matchLabels"), wanted.match_labels)
+    for index, requirement in enumerate(wanted.match_expressions):
+        here = (*path, "matchExpressions", index)
+        yield from said((*here, "key"), names.label_key(requirement.key))
+        needs_values = requirement.operator in ("In", "NotIn")
+        if needs_values and not requirement.values:
+            message = f"operator {requirement.operator} needs values; add at least one"
+            yield Finding((*here, "values"), message, also=((*here, "operator"),))
+        if requirement.values and not needs_values:
+            message = f"operator {requirement.operator} takes no values; remove them"
+            yield Finding((*here, "values"), message, also=((*here, "operator"),))
+        for number, value in enumerate(requirement.values):
+            yield from said((*here, "values", number), names.label_value(value))
+
+
+def refused_values(path: Path, struct: Object) -> Iterator[Finding]:
+    """Findings about typed fields whose value asks for what we do not do."""
+    refused = REFUSED.get(type(struct), {})
+    for described in msgspec.structs.fields(struct):
+        refusal = refused.get(described.encode_name)
+        value = getattr(struct, described.name)
+        if refusal and value != described.default and not refusal.tolerates(value, offline=False):
+            message = f"not supported: {refusal.why}; see docs/support.md"
+            yield Finding((*path, described.encode_name), message)
+
+
+def between(path: Path, value: int | None, least: int, most: int = INT32_MAX) -> Iterator[Finding]:
+    """A finding when a number is out of its bounds; both ends are in."""
+    if value is not None and not least <= value <= most:
+        shown = names.quoted(value)
+        yield Finding(path, f"{shown} is out of range; give {least} to {most}")
+
+
+def said(path: Path, wrong: str | None) -> Iterator[Finding]:
+    """What a rule of ``names`` said, as a finding."""
+    if wrong:
+        yield Finding(path, wrong)

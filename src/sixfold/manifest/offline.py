@@ -1,0 +1,173 @@
+"""The world that manifests describe, without any agent: for explain, reach and verify offline.
+
+Every controller becomes one endpoint that stands for all its pods, since policy cannot tell
+them apart; bare pods stand for themselves. Identities and service addresses are made up, in
+order; pods have addresses only where ``status`` says so. Every endpoint counts as ready.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
+from itertools import count
+from typing import assert_never
+
+import msgspec
+
+from sixfold.errors import ManifestError, Problem
+from sixfold.manifest import names
+from sixfold.manifest.load import Loaded, Manifests
+from sixfold.model.config import Config
+from sixfold.model.endpoint import Endpoint, EndpointId
+from sixfold.model.identity import FIRST_ALLOCATED, Identity, Subject
+from sixfold.model.meta import Namespace, namespace_labels
+from sixfold.model.policy import NetworkPolicy
+from sixfold.model.service import Service
+from sixfold.model.subject import container_ports, probe_ports, subject_of
+from sixfold.model.workload import Controller, Pod, PodSpec, StatefulSet
+from sixfold.model.world import World
+
+_TERMINAL_PHASES = ("Succeeded", "Failed")
+
+
+def offline(manifests: Manifests, config: Config | None = None) -> World:
+    """Build the world; raises ManifestError for a pod address that is none."""
+    config = config or Config()
+    services = {
+        _name(loaded): loaded.object
+        for loaded in manifests.objects
+        if isinstance(loaded.object, Service)
+    }
+    return World(
+        config=config,
+        namespaces=_namespaces(manifests.objects),
+        endpoints={endpoint.key: endpoint for endpoint in _endpoints(manifests.objects, config)},
+        services=dict(zip(services, _addressed(services.values(), config), strict=True)),
+        policies={
+            _name(loaded): loaded.object
+            for loaded in manifests.objects
+            if isinstance(loaded.object, NetworkPolicy)
+        },
+    )
+
+
+def _name(loaded: Loaded) -> str:
+    return f"{loaded.key.namespace}/{loaded.key.name}"
+
+
+def _namespaces(objects: Iterable[Loaded]) -> dict[str, dict[str, str]]:
+    """Those written and those only mentioned; all have the name label."""
+    labels: dict[str, dict[str, str]] = {}
+    for loaded in objects:
+        if isinstance(loaded.object, Namespace):
+            name = loaded.key.name
+            labels[name] = namespace_labels(name, loaded.object.metadata.labels)
+        else:
+            labels.setdefault(loaded.key.namespace, namespace_labels(loaded.key.namespace, {}))
+    return labels
+
+
+def _endpoints(objects: Iterable[Loaded], config: Config) -> Iterator[Endpoint]:
+    workloads = [loaded for loaded in objects if _would_run(loaded)]
+    present = {loaded.key for loaded in workloads}
+    workloads = [loaded for loaded in workloads if not _owned(loaded, present)]
+    same_name = Counter(_name(loaded) for loaded in workloads)
+    identities: dict[Subject, Identity] = {}
+    for number, loaded in enumerate(workloads, 1):
+        endpoint = _endpoint(loaded, same_name[_name(loaded)] > 1)
+        identity = identities.setdefault(
+            endpoint.subject, Identity(FIRST_ALLOCATED + len(identities))
+        )
+        yield replace(endpoint, id=EndpointId(number), identity=identity, node=config.node)
+
+
+def _would_run(loaded: Loaded) -> bool:
+    obj = loaded.object
+    if isinstance(obj, Pod):
+        return obj.status.get("phase") not in _TERMINAL_PHASES
+    return isinstance(obj, Controller)
+
+
+def _owned(loaded: Loaded, present: set[tuple[str, str, str]]) -> bool:
+    """A controller whose owner is here too, as in a dump of a cluster; its pods are kept."""
+    if isinstance(loaded.object, Pod):
+        return False
+    owners = loaded.object.metadata.owner_references
+    return any(
+        (owner.get("kind"), loaded.key.namespace, owner.get("name")) in present for owner in owners
+    )
+
+
+def _endpoint(loaded: Loaded, ambiguous: bool) -> Endpoint:
+    """One endpoint for one workload; its name carries the kind when others share it."""
+    obj = loaded.object
+    assert isinstance(obj, Pod | Controller)
+    namespace, name = loaded.key.namespace, loaded.key.name
+    template = obj if isinstance(obj, Pod) else obj.spec.template
+    spec: PodSpec = template.spec
+    governing = obj.spec.service_name if isinstance(obj, StatefulSet) else ""
+    ipv4, ipv6 = _addresses(loaded, obj) if isinstance(obj, Pod) else (None, None)
+    return Endpoint(
+        namespace=namespace,
+        pod=f"{loaded.key.kind}/{name}" if ambiguous else name,
+        workload=f"{loaded.key.kind}/{name}",
+        subject=subject_of(namespace, template.metadata, spec),
+        ipv4=ipv4,
+        ipv6=ipv6,
+        ready=True,
+        hostname=spec.hostname,
+        subdomain=spec.subdomain or governing,
+        probe_ports=probe_ports(spec),
+        publish_ports=container_ports(spec),
+    )
+
+
+def _addresses(loaded: Loaded, pod: Pod) -> tuple[IPv4Address | None, IPv6Address | None]:
+    """What ``status.podIPs`` says, or ``status.podIP``; the first of each family."""
+    given = [("status.podIP", pod.status.get("podIP"))]
+    entries = pod.status.get("podIPs")
+    if isinstance(entries, list) and entries:
+        given = [
+            (f"status.podIPs[{index}].ip", entry.get("ip") if isinstance(entry, dict) else entry)
+            for index, entry in enumerate(entries)
+        ]
+    ipv4: IPv4Address | None = None
+    ipv6: IPv6Address | None = None
+    for path, text in given:
+        if not text:
+            continue
+        parsed = names.address(str(text))
+        match parsed:
+            case str():
+                message = f"{parsed}; correct it, or remove status"
+                raise ManifestError([Problem(loaded.source, loaded.line, path, message)])
+            case IPv4Address():
+                ipv4 = ipv4 or parsed
+            case IPv6Address():
+                ipv6 = ipv6 or parsed
+            case _:
+                assert_never(parsed)
+    return ipv4, ipv6
+
+
+def _addressed(services: Iterable[Service], config: Config) -> Iterator[Service]:
+    """Copies with cluster addresses: those written, else the next free ones of the ranges."""
+    services = list(services)
+    taken = {text for svc in services for text in (svc.spec.cluster_ip, *svc.spec.cluster_ips)}
+    pools = {
+        "IPv4": (str(config.service_ipv4[n]) for n in count(1)),
+        "IPv6": (str(config.service_ipv6[n]) for n in count(1)),
+    }
+    for svc in services:
+        spec = svc.spec
+        written = spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else [])
+        if not written:
+            dual = spec.ip_family_policy in ("PreferDualStack", "RequireDualStack")
+            families = [*(spec.ip_families or ["IPv4"])]
+            if dual and len(families) == 1:
+                families.append("IPv6" if families == ["IPv4"] else "IPv4")
+            written = [next(ip for ip in pools[f] if ip not in taken) for f in families]
+        filled = msgspec.structs.replace(spec, cluster_ip=written[0], cluster_ips=written)
+        yield msgspec.structs.replace(svc, spec=filled)

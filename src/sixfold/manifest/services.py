@@ -1,0 +1,107 @@
+"""What is wrong with a Service, beyond its shape. Source: core/v1 validation of Service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sixfold.manifest import names
+from sixfold.manifest.metadata import labels, refused_values, said
+from sixfold.manifest.path import Finding, Path
+from sixfold.model.service import Service, ServicePort, ServiceSpec
+
+_SPEC: Path = ("spec",)
+
+
+def service(obj: Service) -> Iterator[Finding]:
+    """Findings about the spec."""
+    spec = obj.spec
+    if spec.type != "ClusterIP":
+        message = f"{spec.type} is not supported yet; give ClusterIP, see docs/support.md"
+        yield Finding((*_SPEC, "type"), message)
+    yield from refused_values(_SPEC, spec)
+    yield from labels((*_SPEC, "selector"), spec.selector)
+    yield from _ports(spec)
+    yield from _addresses(spec)
+    yield from _families(spec)
+
+
+def _ports(spec: ServiceSpec) -> Iterator[Finding]:
+    path = (*_SPEC, "ports")
+    if not spec.ports and not spec.headless and spec.type != "ExternalName":
+        yield Finding(path, "is required; add a port", also=((*_SPEC, "clusterIP"),))
+    first_by_name: dict[str, int] = {}
+    first_by_number: dict[tuple[int, str], int] = {}
+    for index, port in enumerate(spec.ports):
+        here = (*path, index)
+        yield from _port(here, port)
+        if len(spec.ports) > 1 and not port.name:
+            yield Finding((*here, "name"), "is required when there are several ports; add it")
+        if port.name and (first := first_by_name.setdefault(port.name, index)) != index:
+            message = f"{names.quoted(port.name)} is the name of ports[{first}] too; give another"
+            yield Finding((*here, "name"), message)
+        number = (port.port, port.protocol)
+        if (first := first_by_number.setdefault(number, index)) != index:
+            message = f"{port.port}/{port.protocol} is ports[{first}] too; give another"
+            yield Finding((*here, "port"), message, also=((*here, "protocol"),))
+
+
+def _port(path: Path, port: ServicePort) -> Iterator[Finding]:
+    yield from refused_values(path, port)
+    yield from said((*path, "port"), names.port_number(port.port))
+    if port.name:
+        yield from said((*path, "name"), names.dns_label(port.name))
+    if port.target_port is not None:
+        yield from said((*path, "targetPort"), names.port(port.target_port))
+
+
+def _addresses(spec: ServiceSpec) -> Iterator[Finding]:
+    path = (*_SPEC, "clusterIPs")
+    if spec.cluster_ip and spec.cluster_ip != "None":
+        yield from _address((*_SPEC, "clusterIP"), spec.cluster_ip)
+    if spec.cluster_ip and spec.cluster_ips and spec.cluster_ip != spec.cluster_ips[0]:
+        message = f"is not clusterIP, which is {names.quoted(spec.cluster_ip)}; make them equal"
+        yield Finding((*path, 0), message, also=((*_SPEC, "clusterIP"),))
+    if len(spec.cluster_ips) > 2:
+        yield Finding(path, "more than two addresses; give one per family")
+    if "None" in spec.cluster_ips:
+        if len(spec.cluster_ips) > 1:
+            yield Finding(path, '"None" stands alone; remove the others')
+        return
+    versions = []
+    for index, text in enumerate(spec.cluster_ips):
+        yield from _address((*path, index), text)
+        versions.append(_version(text))
+    if len(versions) == 2 and versions[0] == versions[1] != 0:
+        yield Finding((*path, 1), "is of the same family as the first; give one per family")
+
+
+def _families(spec: ServiceSpec) -> Iterator[Finding]:
+    path = (*_SPEC, "ipFamilies")
+    families = spec.ip_families
+    if len(set(families)) != len(families):
+        yield Finding(path, "the same family twice; keep one")
+    if len(families) > 1 and spec.ip_family_policy in (None, "SingleStack"):
+        message = "two families need ipFamilyPolicy PreferDualStack or RequireDualStack; set it"
+        yield Finding(path, message, also=((*_SPEC, "ipFamilyPolicy"),))
+    given = spec.cluster_ips or [spec.cluster_ip]
+    if len(given) > 1 and spec.ip_family_policy == "SingleStack":
+        message = "SingleStack with two addresses; give PreferDualStack or one address"
+        yield Finding((*_SPEC, "ipFamilyPolicy"), message)
+    for index, (text, family) in enumerate(zip(given, families, strict=False)):
+        version = _version(text)
+        if version and f"IPv{version}" != family:
+            message = f"{family}, but the address there is {text}; make them agree"
+            yield Finding((*path, index), message)
+
+
+def _address(path: Path, text: str) -> Iterator[Finding]:
+    parsed = names.address(text)
+    if isinstance(parsed, str):
+        yield Finding(path, f'{parsed}; give one, or "None" for a headless service')
+    elif parsed.is_unspecified or parsed.is_loopback or parsed.is_multicast or parsed.is_link_local:
+        yield Finding(path, f"{text} cannot be a service address; give one of the service range")
+
+
+def _version(text: str) -> int:
+    parsed = names.address(text) if text else ""
+    return 0 if isinstance(parsed, str) else parsed.version
