@@ -36,11 +36,16 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """One end of a flow as policy sees it. ``key`` is "" when it is not one of our endpoints."""
+    """One end of a flow as policy sees it.
+
+    key      of the endpoint; "" when it is none of ours
+    address  None when it is not known, as offline; no ipBlock matches then
+    """
 
     identity: Identity
     cidr: Identity = UNKNOWN
     key: str = ""
+    address: IPAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +85,16 @@ def decide(
 
 def party_of(plan: PolicyPlan, endpoint: Endpoint, version: int = 4) -> Party:
     """An endpoint as a party, by its address of one IP version."""
-    cidrs = plan.endpoint_cidrs.get(endpoint.key, (UNKNOWN, UNKNOWN))
-    return Party(endpoint.identity, cidrs[0 if version == 4 else 1], endpoint.key)
+    cidr4, cidr6 = plan.endpoint_cidrs.get(endpoint.key, (UNKNOWN, UNKNOWN))
+    if version == 4:
+        return Party(endpoint.identity, cidr4, endpoint.key, endpoint.ipv4)
+    return Party(endpoint.identity, cidr6, endpoint.key, endpoint.ipv6)
 
 
 def party_at(plan: PolicyPlan, identity: Identity, address: IPAddress | None) -> Party:
     """A reserved identity as a party, by its address if one is known."""
-    return Party(identity, UNKNOWN if address is None else plan.covering_cidr(address))
+    cidr = UNKNOWN if address is None else plan.covering_cidr(address)
+    return Party(identity, cidr, address=address)
 
 
 def _side(

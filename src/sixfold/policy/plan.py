@@ -28,7 +28,7 @@ from sixfold.policy.block import Blocks, Span, span
 from sixfold.policy.population import Population
 from sixfold.policy.resolved import Resolved, release, resolve
 from sixfold.policy.selector import Selection, SelectorIndex
-from sixfold.policy.table import build_table
+from sixfold.policy.table import build_table, closed_table
 
 Numbering = Callable[[Rule], int]
 CidrNumbering = Callable[[IPNetwork], Identity]
@@ -212,6 +212,8 @@ class PolicyCompiler:
                 if address is not None
                 for one in changed
             ):
+                if endpoint.identity == UNKNOWN:
+                    self._tables[key] = closed_table(self._number)
                 self._endpoint_cidrs[key] = (
                     self._cidr_of(endpoint.ipv4),
                     self._cidr_of(endpoint.ipv6),

@@ -65,6 +65,15 @@ def build_table(
     return PolicyTable(frozenset(entries.values()), defaults[INGRESS], defaults[EGRESS])
 
 
+def closed_table(number: Numbering) -> PolicyTable:
+    """Nothing in, nothing out: for an endpoint that has no identity yet."""
+    ingress, egress = (
+        number(Rule("posture", "", "default-deny", name, because="no identity"))
+        for _, name in DIRECTIONS
+    )
+    return PolicyTable(frozenset(), ingress, egress)
+
+
 def _builtins(
     profile: Profile, config: Config, number: Numbering
 ) -> Iterator[tuple[EntryKey, PolicyEntry]]:

@@ -1,0 +1,78 @@
+"""Which way does a packet take from here to there?
+
+Pure. The same facts as ``plan.py``: an endpoint's address is delivered to its interface by a
+redirect, everything else is left to the host's own routes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
+from sixfold.model.datapath import IPAddress
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.identity import HOST, RESOLVER, WORLD, Identity
+from sixfold.model.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class RouteAnswer:
+    """``reachable`` is False when nobody has the address."""
+
+    reachable: bool
+    text: str
+
+
+def identity_at(world: World, address: IPAddress) -> Identity:
+    """Whose address it is when it is no endpoint's."""
+    config = world.config
+    if address in (RESOLVER_IPV4, RESOLVER_IPV6):
+        return RESOLVER
+    if address in (config.host_ipv4, config.host_ipv6) or address.is_loopback:
+        return HOST
+    return WORLD
+
+
+def endpoint_at(world: World, address: IPAddress) -> Endpoint | None:
+    """The pod that has this address."""
+    return next(
+        (one for one in world.endpoints.values() if address in (one.ipv4, one.ipv6)),
+        None,
+    )
+
+
+def explain_route(
+    world: World,
+    source: Endpoint | None,
+    destination: Endpoint | None,
+    address: IPAddress | None,
+) -> RouteAnswer:
+    """The way from a pod (None: the host or outside) to a pod, or else to ``address``."""
+    if destination is not None:
+        if source is not None and source.key == destination.key:
+            return RouteAnswer(True, "to itself, inside its own namespace")
+        here = _place(source, address) if source is not None else "the host's stack"
+        how = "redirected to its interface" if source is not None else "by the host's route"
+        return RouteAnswer(True, f"{here} → {_place(destination, address)}, {how}")
+    if address is None:
+        return RouteAnswer(True, "by the host's routes; no address known here")
+    if source is None:
+        return RouteAnswer(True, f"{address} by the host's routes")
+    here = _place(source, address)
+    if identity_at(world, address) != WORLD:
+        return RouteAnswer(True, f"{here} → {address} on the node itself")
+    config = world.config
+    for pool in (config.pod_ipv4, config.pod_ipv6, config.service_ipv4, config.service_ipv6):
+        if address in pool:
+            return RouteAnswer(False, f"{address} is in our pool {pool}, and nobody has it")
+    return RouteAnswer(
+        True, f"{here} → {address} by the host's routes, masqueraded as the node's address"
+    )
+
+
+def _place(endpoint: Endpoint, towards: IPAddress | None) -> str:
+    """An endpoint's address of the right family, and where it is attached."""
+    six = towards is not None and towards.version == 6
+    address = endpoint.ipv6 if six else endpoint.ipv4 or endpoint.ipv6
+    attached = f" (interface {endpoint.ifindex}, {endpoint.netns})" if endpoint.ifindex else ""
+    return f"{address or endpoint.key}{attached}"
