@@ -29,7 +29,8 @@ def reconcile_job(
     succeeded = sum(pod.phase == "Succeeded" for pod in pods)
     failed = [pod for pod in pods if pod.phase == "Failed"]
     active = [pod for pod in pods if pod.active]
-    started_s = parse_time(controller.status.get("startTime")) or now_s
+    created_s = parse_time(controller.metadata.creation_timestamp)
+    started_s = parse_time(controller.status.get("startTime")) or created_s or now_s
     verdict = _verdict(controller, succeeded, failed, active, started_s, now_s)
     if verdict is not None:
         status = _status(controller, [], succeeded, len(failed), started_s)
