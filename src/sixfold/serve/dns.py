@@ -1,0 +1,292 @@
+"""The cluster resolver: a process of its own, so that names outlive the agent.
+
+    python -m sixfold.serve.dns --instance sixfold
+
+Theory of operation. It answers on UDP and TCP at the resolver addresses: names of its zones from
+memory, all others from upstream. The agent sends it the zone over ``<run>/dns.sock`` and then
+every change; the last zone is kept in ``<run>/dns-zone.msgpack``, so that a restarted resolver
+serves before anybody talks to it. Without a zone every question is SERVFAIL: a name that may
+exist is never denied.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from sixfold import __version__
+from sixfold.discovery.zone import Rcode, ZoneTree
+from sixfold.host.paths import Paths
+from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
+from sixfold.serve import dns_control as control
+from sixfold.serve.dns_answer import TCP_MAX, Responder
+from sixfold.serve.dns_forward import (
+    Forwarder,
+    HostResolvers,
+    parse_upstream,
+    without_ourselves,
+)
+from sixfold.serve.dns_wire import Query
+
+log = logging.getLogger("sixfold.dns")
+
+DRAIN_MAX = 64  # packets per wake-up, so that TCP and the agent get their turn
+UDP_QUERY_MAX = 4096
+TCP_CLIENTS_MAX = 256
+TCP_IDLE_S = 10.0
+FORWARDS_MAX = 2000  # clients waiting for an upstream
+SAVE_DELAY_S = 0.2
+SOCKET_BUFFER = 1 << 20
+IP_FREEBIND = 15  # bind before the address is there; both families have it
+IPV6_FREEBIND = 78
+
+
+class ResolverServer:
+    """The sockets, and what stands between them and the zone."""
+
+    def __init__(self, run: Path, resolv_conf: Path) -> None:
+        self._socket = run / "dns.sock"
+        self._file = run / "dns-zone.msgpack"
+        self._responder = Responder()
+        self._host_resolvers = HostResolvers(resolv_conf)
+        self._forwarder = Forwarder(self._host_resolvers)
+        self._upstreams: tuple[str, ...] = ()
+        self._generation = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._tcp_clients = 0
+        self._saving: asyncio.TimerHandle | None = None
+        self._stop = asyncio.Event()
+
+    async def run(self, addresses: Sequence[str], port: int) -> None:
+        """Serve until told to stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        self._load_file()
+        listeners = []
+        for address in addresses:
+            udp = listen(address, port, socket.SOCK_DGRAM)
+            loop.add_reader(udp, self._read_udp, udp)
+            tcp = listen(address, port, socket.SOCK_STREAM)
+            listeners.append(await asyncio.start_server(self._serve_tcp, sock=tcp))
+        self._socket.unlink(missing_ok=True)
+        old_mask = os.umask(0o177)
+        try:
+            listeners.append(await asyncio.start_unix_server(self._serve_control, self._socket))
+        finally:
+            os.umask(old_mask)
+        log.info("serving %s port %d, pid %d", ", ".join(addresses), port, os.getpid())
+        await self._stop.wait()
+        if self._saving is not None:
+            self._saving.cancel()
+            self._save()
+        self._socket.unlink(missing_ok=True)
+
+    # --- questions --------------------------------------------------------------------------
+
+    def _read_udp(self, sock: socket.socket) -> None:
+        for _ in range(DRAIN_MAX):
+            try:
+                packet, client = sock.recvfrom(UDP_QUERY_MAX)
+            except OSError:  # nothing left, or an ICMP error of an earlier answer
+                return
+            answer = self._responder.respond(packet)
+            if isinstance(answer, Query):
+                self._spawn_forward(sock, answer, client)
+            elif answer is not None:
+                self._send(sock, answer, client)
+
+    def _send(self, sock: socket.socket, answer: bytes, client: tuple[str, int]) -> None:
+        try:
+            sock.sendto(answer, client)
+        except OSError:  # full buffer, or the client is gone: it will ask again
+            self._responder.statistics["unsent"] += 1
+
+    def _spawn_forward(self, sock: socket.socket, query: Query, client: tuple[str, int]) -> None:
+        if len(self._tasks) >= FORWARDS_MAX:
+            self._send(sock, self._fail(query, query.udp_limit), client)
+            return
+        task = asyncio.create_task(self._forward_udp(sock, query, client))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _forward_udp(
+        self, sock: socket.socket, query: Query, client: tuple[str, int]
+    ) -> None:
+        self._send(sock, await self._forward(query, query.udp_limit), client)
+
+    async def _forward(self, query: Query, limit: int) -> bytes:
+        answer = await self._forwarder.forward(query, limit)
+        if answer is None:
+            return self._fail(query, limit)
+        rcode = answer[3] & 0xF
+        name = Rcode(rcode).name if rcode in Rcode.__members__.values() else f"RCODE{rcode}"
+        self._responder.statistics[name] += 1
+        return answer
+
+    def _fail(self, query: Query, limit: int) -> bytes:
+        return self._responder.refuse(query, Rcode.SERVFAIL, limit)
+
+    async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._tcp_clients >= TCP_CLIENTS_MAX:
+            writer.close()
+            return
+        self._tcp_clients += 1
+        try:
+            while True:  # until the client leaves or falls silent
+                async with asyncio.timeout(TCP_IDLE_S):
+                    (length,) = struct.unpack("!H", await reader.readexactly(2))
+                    packet = await reader.readexactly(length)
+                answer = self._responder.respond(packet, tcp=True)
+                if isinstance(answer, Query):
+                    answer = await self._forward(answer, TCP_MAX)
+                if answer is None:
+                    return
+                writer.write(struct.pack("!H", len(answer)) + answer)
+                async with asyncio.timeout(TCP_IDLE_S):
+                    await writer.drain()
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            return
+        finally:
+            self._tcp_clients -= 1
+            writer.close()
+
+    # --- the agent --------------------------------------------------------------------------
+
+    async def _serve_control(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            while True:
+                message = control.decode_message(await control.read_frame(reader))
+                self._take(message)
+                control.write_frame(writer, control.encode(self._state()))
+                await writer.drain()
+                if isinstance(message, control.Shutdown):
+                    self._stop.set()
+        except msgspec.MsgspecError as error:
+            log.error("control: not a message: %s; agent of another version?", error)
+        except (OSError, asyncio.IncompleteReadError):
+            return
+        finally:
+            writer.close()
+
+    def _take(self, message: control.Message) -> None:
+        match message:
+            case control.Load():
+                self._load(message)
+                self._save_soon()
+            case control.Change() if self._responder.zone is not None:
+                self._responder.zone.update(control.delta_of(message))
+                self._responder.zone_changed()
+                self._generation = message.generation
+                self._save_soon()
+
+    def _load(self, message: control.Load) -> None:
+        serial = self._responder.zone.serial + 1 if self._responder.zone else 1
+        zone = ZoneTree(control.settings_of(message), control.zone_of(message.records))
+        zone.serial = max(zone.serial, serial)
+        self._responder.zone = zone
+        self._responder.zone_changed()
+        self._generation = message.generation
+        if message.upstreams != self._upstreams:
+            self._upstreams = message.upstreams
+            fixed = without_ourselves([parse_upstream(text) for text in message.upstreams])
+            self._forwarder.upstreams = (lambda: fixed) if fixed else self._host_resolvers
+
+    def _state(self) -> control.State:
+        zone = self._responder.zone
+        statistics = dict(self._responder.statistics)
+        statistics |= {"forwarded": self._forwarder.asked, "cached": self._forwarder.cached}
+        return control.State(
+            pid=os.getpid(),
+            version=__version__,
+            synced=zone is not None,
+            generation=self._generation,
+            records=len(zone.records) if zone else 0,
+            statistics=statistics,
+        )
+
+    # --- the file ---------------------------------------------------------------------------
+
+    def _load_file(self) -> None:
+        try:
+            self._load(control.decode_load(self._file.read_bytes()))
+        except FileNotFoundError:
+            log.info("%s: not there; SERVFAIL until the agent sends a zone", self._file)
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            log.error("%s: %s; SERVFAIL until the agent sends a zone", self._file, error)
+
+    def _save_soon(self) -> None:
+        if self._saving is None:
+            self._saving = asyncio.get_running_loop().call_later(SAVE_DELAY_S, self._save)
+
+    def _save(self) -> None:
+        """Write aside, then rename: a crash leaves the old zone or the new one."""
+        self._saving = None
+        zone = self._responder.zone
+        assert zone is not None, "only a zone is saved"
+        message = control.load_message(
+            zone.settings, self._upstreams, zone.records, self._generation
+        )
+        aside = self._file.with_suffix(".new")
+        try:
+            aside.write_bytes(control.encode(message))
+            aside.replace(self._file)
+        except OSError as error:
+            log.error("%s: not saved: %s; a restarted resolver would lag", self._file, error)
+
+
+def listen(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
+    """A bound socket; the address need not be there yet."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
+    if kind == socket.SOCK_STREAM:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    else:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
+    sock.bind((address, port))
+    return sock
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the resolver of one instance."""
+    parser = argparse.ArgumentParser(prog="sixfold.serve.dns", description="the cluster resolver")
+    parser.add_argument("--instance", default="sixfold")
+    parser.add_argument("--listen", action="append", help="address (default: the resolver's)")
+    parser.add_argument("--port", type=int, default=53)
+    parser.add_argument("--resolv-conf", type=Path, default=Path("/etc/resolv.conf"))
+    options = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    run = Paths(options.instance).run
+    run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    addresses = options.listen or [str(RESOLVER_IPV4), str(RESOLVER_IPV6)]
+    try:
+        asyncio.run(ResolverServer(run, options.resolv_conf).run(addresses, options.port))
+    except OSError as error:
+        print(f"resolver: {error}; is another one running?", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

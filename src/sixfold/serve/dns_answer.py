@@ -1,0 +1,113 @@
+"""The resolver's answers from its own zones.
+
+No sockets here: packet in, packet out, or the query when it has to be forwarded. Two levels of
+cache make it fast. The first knows whole packets (all but the id): most clients ask the same
+bytes again and again. Any change of the zone empties it, so an answer is never older than the
+zone. Answers with several records are kept in several rotations, and one is drawn at random.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+from sixfold.discovery.zone import Answer, Rcode, ZoneTree, lookup
+from sixfold.serve.dns_wire import (
+    AA,
+    IN,
+    OPCODE,
+    QR,
+    TYPE_NAMES,
+    Malformed,
+    Query,
+    compose,
+    encode_all,
+    parse_query,
+    refuse,
+)
+
+CACHED_PACKETS_MAX = 16_384
+ROTATIONS_MAX = 8
+TCP_MAX = 65_535
+
+
+class Responder:
+    """Answers packets; ``zone`` is None until one was loaded or received."""
+
+    def __init__(self) -> None:
+        self.zone: ZoneTree | None = None
+        self.statistics: Counter[str] = Counter()
+        self._cache: dict[bytes, tuple[Rcode, Sequence[bytes]]] = {}
+
+    def zone_changed(self) -> None:
+        """To be called after every change of the zone."""
+        self._cache.clear()
+
+    def respond(self, packet: bytes, *, tcp: bool = False) -> bytes | Query | None:
+        """The answer; the query when it is to be forwarded; None when it deserves no answer."""
+        if not tcp and (known := self._cache.get(packet[2:])) is not None:
+            rcode, tails = known
+            self.statistics[rcode.name] += 1
+            return packet[:2] + (tails[0] if len(tails) == 1 else random.choice(tails))
+        try:
+            query = parse_query(packet)
+        except Malformed:
+            return self._refuse(packet, Rcode.FORMERR)
+        if query.flags & QR:
+            return self._refuse(packet, Rcode.FORMERR)
+        limit = TCP_MAX if tcp else query.udp_limit
+        if (reason := self._unwanted(query)) is not None:
+            return self.refuse(query, reason, limit)
+        assert self.zone is not None, "an unsynced zone is SERVFAIL"
+        answer = lookup(self.zone, query.name, TYPE_NAMES.get(query.type, f"TYPE{query.type}"))
+        if answer is None:
+            # A single label was never meant for the world; libc asks it last.
+            if query.name and "." not in query.name:
+                return self.refuse(query, Rcode.NXDOMAIN, limit)
+            return query
+        self.statistics[answer.rcode.name] += 1
+        variants = _render(query, answer, limit)
+        if not tcp:
+            if len(self._cache) >= CACHED_PACKETS_MAX:
+                self._cache.clear()
+            self._cache[packet[2:]] = (answer.rcode, [variant[2:] for variant in variants])
+        return random.choice(variants)
+
+    def refuse(self, query: Query, rcode: Rcode, limit: int) -> bytes:
+        """An answer without records."""
+        self.statistics[rcode.name] += 1
+        return compose(query, rcode, limit=limit)
+
+    def _refuse(self, packet: bytes, rcode: Rcode) -> bytes | None:
+        answer = refuse(packet, rcode)
+        self.statistics[rcode.name if answer is not None else "dropped"] += 1
+        return answer
+
+    def _unwanted(self, query: Query) -> Rcode | None:
+        """Why a well-formed query is not even looked up."""
+        if query.flags & OPCODE:
+            return Rcode.NOTIMP
+        if query.edns is not None and query.edns.version:
+            return Rcode.BADVERS
+        if query.class_ != IN or TYPE_NAMES.get(query.type) in ("AXFR", "IXFR"):
+            return Rcode.REFUSED
+        return Rcode.SERVFAIL if self.zone is None else None
+
+
+def _render(query: Query, answer: Answer, limit: int) -> list[bytes]:
+    """Whole messages, one for each rotation of the answers that is kept."""
+    answers = encode_all(answer.answers, query.name)
+    rest = (encode_all(answer.authority, query.name), encode_all(answer.additional, query.name))
+    count = len(answers)
+    starts = range(count) if count <= ROTATIONS_MAX else random.sample(range(count), ROTATIONS_MAX)
+    return [
+        compose(
+            query,
+            answer.rcode,
+            (answers[start:] + answers[:start], *rest),
+            limit=limit,
+            flags=AA,
+        )
+        for start in starts or (0,)
+    ]

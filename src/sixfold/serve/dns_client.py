@@ -1,0 +1,248 @@
+"""The agent's side of the cluster resolver: start it, find it again, tell it every change.
+
+Theory of operation. The resolver is a detached process that outlives the agent. ``push`` compares
+the new zone with the last one sent and sends the difference; whenever a connection is new, the
+whole zone is sent. The end of the connection is how the death of the resolver is noticed: it is
+restarted at once and serves from its file before the agent has sent anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sixfold import __version__
+from sixfold.discovery.plan import zone_settings
+from sixfold.discovery.zone import Zone, difference
+from sixfold.errors import UnavailableError
+from sixfold.host.paths import Paths
+from sixfold.model.config import Config
+from sixfold.serve import dns_control as control
+
+log = logging.getLogger(__name__)
+
+PEER = struct.Struct("3i")  # struct ucred: pid, uid, gid
+START_S = 10.0  # a cold Python on a busy machine
+ANSWER_S = 10.0
+EXIT_S = 5.0
+POLL_S = 0.02
+RESTART_PAUSE_S = 1.0  # between restarts of a resolver that dies again and again
+
+
+class ResolverClient:
+    """One per agent. ``arguments`` are added to the resolver's command line."""
+
+    def __init__(self, paths: Paths, config: Config, arguments: Sequence[str] = ()) -> None:
+        self._paths = paths
+        self._config = config
+        self._arguments = tuple(arguments)
+        self._process: subprocess.Popen[bytes] | None = None  # None: adopted
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._answers: asyncio.Queue[control.State | None] = asyncio.Queue()
+        self._watching: set[asyncio.Task[None]] = set()
+        self._lock = asyncio.Lock()
+        self._zone: Zone | None = None  # wanted
+        self._sent: Zone | None = None  # on this connection
+        self._generation = 0
+        self._wanted = False  # revive it when it dies
+        self._started_s = 0.0
+        self.pid = 0
+
+    @property
+    def state(self) -> str:
+        """``ok``, or ``down`` while there is no resolver."""
+        return "ok" if self._writer is not None else "down"
+
+    async def start_or_adopt(self) -> None:
+        """Make sure that a resolver runs and is ours; UnavailableError when none comes up."""
+        async with self._lock:
+            self._wanted = True
+            await self._ensure()
+
+    async def push(self, zone: Zone) -> None:
+        """Make the resolver answer by this zone; returns when it does."""
+        async with self._lock:
+            self._wanted = True
+            self._zone = zone
+            try:
+                await self._ensure()
+                await self._send_zone()
+            except UnavailableError:  # it died under our hands; a second time is an error
+                await self._ensure()
+                await self._send_zone()
+
+    async def stats(self) -> control.State:
+        """What the resolver says of itself: counts by rcode, forwards, cache hits."""
+        async with self._lock:
+            await self._ensure()
+            return await self._call(control.Ask())
+
+    async def stop(self) -> None:
+        """End the resolver, and with it the cluster's names; no error when there is none."""
+        async with self._lock:
+            self._wanted = False
+            try:
+                if self._writer is None:
+                    await self._connect()
+                await self._call(control.Shutdown())
+            except (OSError, UnavailableError):
+                pass
+            await self._exited()
+            self._disconnect()
+
+    async def close(self) -> None:
+        """Leave the resolver running; only the connection to it ends."""
+        async with self._lock:
+            self._wanted = False
+            self._disconnect()
+
+    # --- connection -------------------------------------------------------------------------
+
+    async def _ensure(self) -> None:
+        if self._writer is not None:
+            return
+        try:
+            state = await self._connect()
+        except OSError:
+            state = await self._start()
+        if state.version != __version__:
+            log.info("resolver pid %d is version %s; replacing it", state.pid, state.version)
+            await self._call(control.Shutdown())
+            await self._exited()
+            self._disconnect()
+            await self._start()
+        if self._zone is not None:
+            await self._send_zone()
+
+    async def _start(self) -> control.State:
+        command = [sys.executable, "-m", "sixfold.serve.dns", "--instance", self._paths.instance]
+        self._paths.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log_file = self._paths.state / "dns.log"
+        with log_file.open("ab") as output:
+            self._process = subprocess.Popen(
+                [*command, *self._arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                start_new_session=True,
+            )
+        self._started_s = time.monotonic()
+        while time.monotonic() < self._started_s + START_S:
+            try:
+                return await self._connect()
+            except OSError:
+                pass
+            if (code := self._process.poll()) is not None:
+                said = _last_line(log_file) or f"exit code {code}"
+                raise UnavailableError(f"resolver: ended at once: {said}; see {log_file}")
+            await asyncio.sleep(POLL_S)
+        raise UnavailableError(f"resolver: no answer in {START_S:.0f} s; see {log_file}")
+
+    async def _connect(self) -> control.State:
+        """Open the control connection; OSError when nobody listens."""
+        reader, writer = await asyncio.open_unix_connection(self._paths.run / "dns.sock")
+        self._reader, self._writer, self._sent = reader, writer, None
+        self._answers = asyncio.Queue()
+        peer = writer.get_extra_info("socket")
+        credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size)
+        self.pid, _, _ = PEER.unpack(credentials)
+        task = asyncio.create_task(self._watch(reader, self._answers))
+        self._watching.add(task)
+        task.add_done_callback(self._watching.discard)
+        return await self._call(control.Ask())
+
+    def _disconnect(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._reader = self._writer = self._sent = None
+
+    async def _watch(
+        self, reader: asyncio.StreamReader, answers: asyncio.Queue[control.State | None]
+    ) -> None:
+        """Take answers off the connection; when it ends, have a resolver again."""
+        try:
+            while True:
+                answers.put_nowait(control.decode_state(await control.read_frame(reader)))
+        except (OSError, asyncio.IncompleteReadError):
+            answers.put_nowait(None)
+        if self._reader is reader:
+            self._disconnect()
+        while self._wanted:
+            pause_s = self._started_s + RESTART_PAUSE_S - time.monotonic()
+            await asyncio.sleep(max(0.0, pause_s))
+            async with self._lock:
+                try:
+                    if self._wanted:
+                        await self._ensure()
+                    return
+                except UnavailableError as error:
+                    log.error("%s", error)
+
+    async def _send_zone(self) -> None:
+        assert self._zone is not None
+        if self._sent is self._zone:
+            return
+        self._generation += 1
+        message: control.Message
+        if self._sent is None:
+            settings = zone_settings(self._config)
+            message = control.load_message(
+                settings, self._config.dns_upstreams, self._zone, self._generation
+            )
+        else:
+            delta = difference(self._sent, self._zone)
+            message = control.change_message(delta, self._generation)
+        await self._call(message)
+        self._sent = self._zone
+
+    async def _call(self, message: control.Message) -> control.State:
+        """One message, one answer; UnavailableError and no connection when it fails."""
+        assert self._writer is not None
+        try:
+            control.write_frame(self._writer, control.encode(message))
+            await self._writer.drain()
+            state = await asyncio.wait_for(self._answers.get(), ANSWER_S)
+        except (OSError, TimeoutError) as error:
+            self._disconnect()
+            raise UnavailableError(f"resolver pid {self.pid}: {error or 'no answer'}") from error
+        except asyncio.CancelledError:
+            self._disconnect()  # the answer under way would be taken for the next one's
+            raise
+        if state is None:
+            self._disconnect()
+            raise UnavailableError(f"resolver pid {self.pid}: died")
+        return state
+
+    async def _exited(self) -> None:
+        """Wait until the process is gone and its port is free; kill it when it lingers."""
+        if not self.pid:
+            return
+        deadline_s = time.monotonic() + EXIT_S
+        while self._alive():
+            if time.monotonic() > deadline_s:
+                os.kill(self.pid, signal.SIGKILL)
+                deadline_s += EXIT_S
+            await asyncio.sleep(POLL_S)
+        self.pid = 0
+
+    def _alive(self) -> bool:
+        if self._process is not None and self._process.pid == self.pid:
+            return self._process.poll() is None
+        return Path(f"/proc/{self.pid}").exists()
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").splitlines()
+    return lines[-1] if lines else ""
