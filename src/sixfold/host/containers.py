@@ -34,7 +34,7 @@ from sixfold.host.paths import Paths
 from sixfold.host.process import Process, child_exited
 
 SHIM = Path(__file__).parent / "objects" / "shim"
-ATTEMPTS_KEPT = 2  # the running one and the one before, for ``logs --previous``
+ATTEMPTS_BEFORE = 1  # kept beside the latest, for ``logs --previous``
 
 EXIT_STATUS_UNKNOWN = 137  # kubelet's code for a container whose end nobody saw
 
@@ -199,12 +199,12 @@ class Containers:
         directory = self._pods / spec.pod_uid / spec.name
         logs = self.log_directory(spec.pod_key, spec.pod_uid) / spec.name
         logs.mkdir(parents=True, exist_ok=True)
-        for old in _attempts(directory)[: 1 - ATTEMPTS_KEPT or None]:
+        state = directory / str(spec.attempt)
+        before = [path for path in _attempts(directory) if path != state]
+        for old in (state, *before[: len(before) - ATTEMPTS_BEFORE]):
             shutil.rmtree(old, ignore_errors=True)
             for log in logs.glob(f"{old.name}.log*"):
                 log.unlink(missing_ok=True)
-        state = directory / str(spec.attempt)
-        shutil.rmtree(state, ignore_errors=True)
         state.mkdir(parents=True, mode=0o700)
         aside = state / ".spec.json"
         aside.write_bytes(msgspec.json.encode(spec, enc_hook=str))

@@ -1,0 +1,166 @@
+"""What a container's command finds around it: names, files, user, privileges, namespaces."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sixfold.host import logs, netns
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def output(containers, make_spec):
+    """Run a shell script as a container and give what it printed."""
+
+    def run(script: str, **fields: object) -> str:
+        async def main() -> str:
+            container = await containers.start(make_spec("sh", "-c", script, **fields))
+            await containers.wait(container)
+            lines = logs.stream(container.log.parent, logs.LogOptions())
+            return "".join([line async for line in lines]).strip()
+
+        return asyncio.run(main())
+
+    return run
+
+
+def test_the_environment_is_the_given_one_and_home(output):
+    script = "cat /proc/self/environ | tr '\\0' '\\n' | sort"
+    env = {"PATH": os.environ["PATH"], "GREETING": "grüß dich\nzweite Zeile"}
+    found = output(script, env=env)
+    assert "GREETING=grüß dich" in found
+    assert "HOME=/root" in found
+    assert "PYTHON" not in found
+    assert "SIXFOLD_STATE_DIR" not in found
+
+
+def test_arguments_arrive_as_given(output, containers, make_spec):
+    async def main():
+        container = await containers.start(make_spec("printf", "%s|", "a b", "", "--log=x", "ü"))
+        await containers.wait(container)
+        return container.log.read_text()
+
+    assert asyncio.run(main()).rstrip().endswith("stdout F a b||--log=x|ü|")
+
+
+def test_the_working_directory_is_the_given_one(output):
+    assert output("pwd", workdir="/usr/lib") == "/usr/lib"
+
+
+def test_the_user_and_all_groups_are_the_given_ones(output):
+    assert (
+        output("id -u; id -g; id -G", uid=1234, gid=2345, groups=(3, 4)) == "1234\n2345\n2345 3 4"
+    )
+
+
+def test_root_has_no_supplementary_groups_of_the_agent(output):
+    assert output("id -G") == "0"
+
+
+def test_the_host_name_is_the_pods_and_the_hosts_stays(output):
+    assert output("hostname; cat /proc/sys/kernel/hostname", hostname="web-0") == "web-0\nweb-0"
+    assert socket.gethostname() != "web-0"
+
+
+def test_resolv_conf_and_hosts_are_the_pods_and_the_hosts_stay(output):
+    before = Path("/etc/resolv.conf").read_text()
+    found = output("cat /etc/resolv.conf /etc/hosts")
+    assert found == "nameserver 192.0.2.53\n192.0.2.1 web"
+    assert Path("/etc/resolv.conf").read_text() == before
+
+
+def test_the_network_namespace_is_the_pods(output, make_spec):
+    expected = f"net:[{os.stat(make_spec().netns).st_ino}]"
+    assert output("readlink /proc/self/ns/net") == expected
+    assert output("ls /sys/class/net").split() == ["lo"]
+
+
+def test_the_cgroup_is_in_force_before_the_first_instruction(output, containers, instance_paths):
+    found = output("grep ^0:: /proc/self/cgroup")
+    assert found == f"0::/{instance_paths.instance}/pods/5f9a/app"
+
+
+def test_root_keeps_what_containers_need_and_cannot_leave_its_namespaces(output):
+    found = output(
+        "nsenter --net=/proc/1/ns/net true 2>&1; ip link add dev x type veth 2>&1;"
+        "mount -t tmpfs none /mnt 2>&1; hostname other 2>&1; ls -d /sys/fs/cgroup/* 2>&1;"
+        "touch /tmp/of-root && chown 1:1 /tmp/of-root && rm /tmp/of-root && echo still root"
+    )
+    assert found.endswith("still root")
+    assert found.lower().count("not permitted") + found.lower().count("permission denied") >= 3
+    assert "No such file or directory" in found  # cgroups are out of sight
+    assert "hostname:" in found
+
+
+def test_raw_sockets_work_for_root_as_in_other_containers(output):
+    script = "import socket; socket.socket(socket.AF_INET, socket.SOCK_RAW, 1); print('raw')"
+    assert output(f'python3 -c "{script}"') == "raw"
+
+
+def test_no_new_privs_is_set_when_asked_for(output):
+    assert output("grep NoNewPrivs /proc/self/status", no_new_privs=True).split() == [
+        "NoNewPrivs:",
+        "1",
+    ]
+    assert output("grep NoNewPrivs /proc/self/status").split()[1] == "0"
+
+
+def test_no_descriptor_leaks_in(output):
+    leak = os.open("/etc/passwd", os.O_RDONLY)
+    os.set_inheritable(leak, True)
+    try:
+        found = output("ls /proc/self/fd")
+    finally:
+        os.close(leak)
+    assert found.split() == ["0", "1", "2", "3"]  # 3 is ls reading the directory
+
+
+def test_signals_are_at_their_defaults(output):
+    found = output("grep -E 'SigBlk|SigIgn' /proc/self/status")
+    assert set(found.split()[1::2]) == {"0000000000000000"}
+
+
+def test_stdin_is_empty(output):
+    assert output("cat; echo done") == "done"
+
+
+def test_a_running_container_pins_no_removed_namespace(containers, make_spec, instance_paths):
+    async def main():
+        path = Path(f"/run/netns/{instance_paths.instance}.gone")
+        netns.create(path, lambda: None)
+        try:
+            container = await containers.start(make_spec("sleep", "300"))
+        finally:
+            netns.delete(path)
+        seen = Path(f"/proc/{container.process.pid}/mountinfo").read_text()
+        await containers.kill(container)
+        return path.name in seen
+
+    assert not asyncio.run(main())
+
+
+def test_the_shim_is_small(containers, make_spec):
+    async def main():
+        container = await containers.start(make_spec("sleep", "300"))
+        status = Path(f"/proc/{container.shim.pid}/status").read_text()
+        await containers.kill(container)
+        return int(status.split("VmRSS:")[1].split()[0])
+
+    assert asyncio.run(main()) < 1024
+
+
+def test_the_host_sees_no_mount_of_a_container(containers, make_spec):
+    async def main():
+        container = await containers.start(make_spec("sleep", "300"))
+        found = subprocess.run(["cat", "/proc/self/mountinfo"], capture_output=True, text=True)
+        await containers.kill(container)
+        return found.stdout
+
+    assert "/etc/resolv.conf" not in asyncio.run(main())
