@@ -13,7 +13,7 @@ from sixfold.cli.output import print_structured, progress
 from sixfold.cli.settings import Settings, examples, pass_settings, shared
 
 if TYPE_CHECKING:
-    from sixfold.manifest import Manifests
+    from sixfold.manifest import Loaded, Manifests
 
 
 @click.command(
@@ -48,13 +48,13 @@ def command(
     All or nothing: one problem in one file, and nothing is applied. Kinds that are not ours are
     counted and left alone.
     """
-    manifests = read(filenames, settings.namespace_or_default)
+    manifests = read(filenames, settings.namespace_or_default, runnable=True)
     report_ignored(manifests)
     with progress("applying" + (" and waiting until all is in force" if wait else "")):
         answer = settings.client.post(
             "/v1/apply",
             {
-                "objects": [item.raw for item in manifests.objects],
+                "objects": [wire(item) for item in manifests.objects],
                 "sources": [{"source": i.source, "line": i.line} for i in manifests.objects],
                 "wait": wait,
                 "dry_run": dry_run,
@@ -67,11 +67,22 @@ def command(
     show_results(answer["results"], settings.output, dry_run=dry_run)
 
 
-def read(filenames: Sequence[str], namespace: str) -> Manifests:
-    """Manifests from files, directories and standard input; ManifestError names all problems."""
+def read(filenames: Sequence[str], namespace: str, **how: bool) -> Manifests:
+    """Manifests from files, directories and standard input; ManifestError names all problems.
+
+    ``how`` goes to ``manifest.load``: ``runnable`` for what is to run, ``offline`` for questions.
+    """
     from sixfold.manifest import load
 
-    return load(filenames, sys.stdin if "-" in filenames else None, namespace=namespace)
+    return load(filenames, sys.stdin if "-" in filenames else None, namespace=namespace, **how)
+
+
+def wire(item: Loaded) -> dict[str, Any]:
+    """The object for the agent, with the namespace that it was read into."""
+    if not item.key.namespace:
+        return item.raw
+    metadata = {**item.raw["metadata"], "namespace": item.key.namespace}
+    return {**item.raw, "metadata": metadata}
 
 
 def report_ignored(manifests: Manifests) -> None:

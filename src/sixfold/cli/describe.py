@@ -134,7 +134,7 @@ def _drops(client: Client, pod: str) -> Iterator[str]:
 
     lines: list[str] = []
     for side in ("from", "to"):
-        params = {side: pod, "verdict": "DROPPED", "last": FLOWS}
+        params: dict[str, str | int] = {side: pod, "verdict": "DROPPED", "last": FLOWS}
         with client.stream("/v1/flows", params) as (_, answer):
             lines += [record["text"] for record in map(json.loads, answer) if "text" in record]
     yield f"Drops (newest {FLOWS} of each side):" + ("" if lines else " <none>")

@@ -85,7 +85,7 @@ def command(
     Settings are kept in the state directory: the next start needs no flags. What ran before
     runs on, and is adopted. "up" reports ready when everything applied is in force.
     """
-    manifests = read(filenames, settings.namespace_or_default) if filenames else None
+    manifests = read(filenames, settings.namespace_or_default, runnable=True) if filenames else None
     if manifests:
         report_ignored(manifests)
     objects = list(manifests.objects) if manifests else []
