@@ -2,7 +2,7 @@
 
 Theory of operation: libyaml's events are built into dicts and lists as they come, one document
 at a time, so that a big file costs one document of memory. Lines are kept beside the values:
-for every mapping and sequence (by ``id``) the line of each child, in order. Values are never
+for every mapping and sequence (by ``id``) the line of each key or item, in order. Values are never
 copied or changed afterwards, so the ids stay good as long as the document lives.
 
 Scalars are typed as kubectl types them: YAML 1.1 booleans, no dates, no base-60 numbers; keys
@@ -23,6 +23,7 @@ from sixfold.errors import Problem
 from sixfold.manifest.path import Path, show
 
 DEPTH_MAX = 100  # of nesting; Kubernetes objects stay under 20
+NODES_MAX = 4_000_000  # per text: a 10 MB manifest has under a million
 PROBLEMS_MAX = 1000  # then reading stops: nobody reads more, and each costs a search
 ALIASED_NODES_MAX = 100_000  # per text: what aliases repeat, counted as if written out
 
@@ -128,6 +129,7 @@ class _Frame:
     line: int
     anchor: str | None
     key: str | None = None  # of a mapping: the key that waits for its value
+    key_line: int = 0
     expects_key: bool = True
     nodes: int = 1  # in here, aliases counted as if written out
     merges: list[tuple[Any, list[int]]] = field(default_factory=list)
@@ -143,6 +145,7 @@ class _Builder:
     anchors: dict[str, tuple[Any, int]] = field(default_factory=dict)
     lines: Lines = field(default_factory=dict)
     aliased: int = 0
+    nodes: int = 0
     first_line: int = 1
     root: Any = None
 
@@ -228,9 +231,12 @@ class _Builder:
         if key in frame.value:
             first = frame.lines[list(frame.value).index(key)]
             self._report(line, f"key {key!r} is here twice, first in line {first}; keep one", key)
-        frame.key, frame.expects_key = key, False
+        frame.key, frame.key_line, frame.expects_key = key, line, False
 
     def _attach(self, value: Any, line: int, nodes: int) -> None:
+        self.nodes += 1
+        if self.nodes > NODES_MAX:
+            raise _TooMuch(line, f"more than {NODES_MAX} values in one text; apply it in parts")
         if not self.stack:
             self.root = value
             self.first_line = self.first_line or line
@@ -250,7 +256,7 @@ class _Builder:
             return
         if key not in frame.value:  # the first of two duplicates stays
             frame.value[key] = value
-            frame.lines.append(line)
+            frame.lines.append(frame.key_line)
 
     def _merge_later(self, frame: _Frame, value: Any, line: int) -> None:
         for part in value if isinstance(value, list) else [value]:

@@ -13,6 +13,7 @@ from pathlib import Path as FilePath
 from typing import Any, TextIO, cast
 
 from sixfold.errors import ManifestError, Problem
+from sixfold.manifest import names
 from sixfold.manifest.controllers import controller
 from sixfold.manifest.document import PROBLEMS_MAX, Document, line_of, parse
 from sixfold.manifest.kinds import Kind, Resource, classify, key_of
@@ -126,14 +127,14 @@ class _Reader:
     runnable: bool
     manifests: Manifests = field(default_factory=Manifests)
     first: dict[Key, Loaded] = field(default_factory=dict)
+    claimed: dict[str, Loaded] = field(default_factory=dict)
 
     def text(self, text: str, source: str) -> None:
         start = len(self.problems)
         for document in parse(text, source, self.problems):
-            if len(self.problems) > PROBLEMS_MAX:
-                break
             for path, raw in _items(document.value):
-                self.one(document, path, raw, source)
+                if len(self.problems) < PROBLEMS_MAX:
+                    self.one(document, path, raw, source)
         self.problems[start:] = sorted(self.problems[start:], key=lambda p: (p.line, p.column))
 
     def one(self, document: Document, path: Path, raw: Any, source: str) -> None:
@@ -154,7 +155,20 @@ class _Reader:
             message = f"{loaded.key} is in {first.source}:{first.line} too; keep one"
             self.problems.append(Problem(source, line, "", message))
             return
+        self._claim_addresses(loaded)
         self.manifests.objects.append(loaded)
+
+    def _claim_addresses(self, loaded: Loaded) -> None:
+        """Two services cannot have one address; the agent checks those it has already."""
+        if not isinstance(loaded.object, Service):
+            return
+        spec = loaded.object.spec
+        for text in {spec.cluster_ip, *spec.cluster_ips} - {"", "None"}:
+            owner = self.claimed.setdefault(str(names.address(text)), loaded)
+            if owner is not loaded:
+                message = f"{text} is the address of {owner.key} too; give another or none"
+                problem = Problem(loaded.source, loaded.line, "spec.clusterIP", message)
+                self.problems.append(problem)
 
     def _kind(self, raw: Any, source: str, line: int) -> Kind | None:
         """The kind, when it is ours; else what there is to say has been said."""
@@ -189,6 +203,10 @@ class _Reader:
         self.manifests.ignored.append(Ignored(api_version, kind, namespace, name, source, line))
 
     def finish(self) -> Manifests:
+        if len(self.problems) > PROBLEMS_MAX:
+            more = f"{PROBLEMS_MAX} problems and more; the rest was not looked at"
+            shown = self.problems[:PROBLEMS_MAX]
+            self.problems = [*shown, Problem(shown[-1].source, shown[-1].line, "", more)]
         if self.problems:
             raise ManifestError(self.problems)
         return self.manifests

@@ -8,7 +8,7 @@ order; pods have addresses only where ``status`` says so. Every endpoint counts 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from itertools import count
@@ -71,7 +71,7 @@ def _namespaces(objects: Iterable[Loaded]) -> dict[str, dict[str, str]]:
 
 def _endpoints(objects: Iterable[Loaded], config: Config) -> Iterator[Endpoint]:
     workloads = [loaded for loaded in objects if _would_run(loaded)]
-    present = {loaded.key for loaded in workloads}
+    present: set[tuple[str, str, str]] = {loaded.key for loaded in workloads}
     workloads = [loaded for loaded in workloads if not _owned(loaded, present)]
     same_name = Counter(_name(loaded) for loaded in workloads)
     identities: dict[Subject, Identity] = {}
@@ -90,7 +90,7 @@ def _would_run(loaded: Loaded) -> bool:
     return isinstance(obj, Controller)
 
 
-def _owned(loaded: Loaded, present: set[tuple[str, str, str]]) -> bool:
+def _owned(loaded: Loaded, present: Set[tuple[str, str, str]]) -> bool:
     """A controller whose owner is here too, as in a dump of a cluster; its pods are kept."""
     if isinstance(loaded.object, Pod):
         return False
