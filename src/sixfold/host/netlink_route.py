@@ -34,6 +34,7 @@ IPNetwork = IPv4Network | IPv6Network
 
 PROTOCOL = 95  # "proto" of every route of ours; not taken in rt_protos
 GROUP = 0x5F  # "group" of every link of ours: one request deletes all
+DYING_GROUP = 0x5E  # of links that are given up: deleted together, in the background
 
 NEWLINK, DELLINK, GETLINK = 16, 17, 18
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
@@ -121,25 +122,31 @@ def veth_add(
     return Request(NEWLINK, ACK | CREATE | EXCLUSIVE, body, f"link add {device} type veth")
 
 
-def link_up(ifindex: int, *, alias: str = "", noarp: bool = False) -> Request:
+def link_up(
+    ifindex: int, *, alias: str = "", noarp: bool = False, group: int | None = None
+) -> Request:
     """Up, without addresses of its own making; an alias names the owner in ``ip link``."""
     flags = IFF_UP | (IFF_NOARP if noarp else 0)
     body = _LINK.pack(0, 0, ifindex, flags, flags)
     body += nested(26, nested(socket.AF_INET6, attribute(8, bytes([ADDR_GEN_NONE]))))
     if alias:
         body += attribute_text(20, alias)
+    if group is not None:
+        body += attribute_u32(27, group)
     return Request(NEWLINK, ACK, body, f"link set dev {ifindex} up")
 
 
-def link_delete(ifindex: int, *, name: str = "") -> Request:
-    body = _LINK.pack(0, 0, ifindex, 0, 0)
-    return Request(DELLINK, ACK, body, f"link delete {name or ifindex}", (errno.ENODEV,))
+def link_give_up(link: Link) -> Request:
+    """Mark for deletion: nobody's any more, but its name is taken until it is deleted."""
+    body = _LINK.pack(0, 0, link.index, 0, 0)
+    body += attribute_u32(27, DYING_GROUP) + attribute(20, b"")
+    return Request(NEWLINK, ACK, body, f"link set {link.name} group", (errno.ENODEV,))
 
 
-def link_delete_group() -> Request:
-    """Delete every link of ours in this namespace at once."""
-    body = _LINK.pack(0, 0, 0, 0, 0) + attribute_u32(27, GROUP)
-    return Request(DELLINK, ACK, body, f"link delete group {GROUP}", (errno.ENODEV,))
+def link_delete_group(group: int) -> Request:
+    """Delete every link of a group in this namespace at once."""
+    body = _LINK.pack(0, 0, 0, 0, 0) + attribute_u32(27, group)
+    return Request(DELLINK, ACK, body, f"link delete group {group}", (errno.ENODEV,))
 
 
 def address_add(ifindex: int, address: IPAddress) -> Request:

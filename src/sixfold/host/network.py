@@ -17,35 +17,27 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
-from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-    ip_address,
-    ip_network,
-)
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 
 from sixfold.errors import HostError
 from sixfold.host import netlink_route as rt
-from sixfold.host import netns, sysctl
+from sixfold.host import netns
 from sixfold.host.netlink import Netlink, Request
+from sixfold.host.node import DEVICES, Node
 from sixfold.host.paths import NETNS_ROOT, Paths
-from sixfold.host.sysctl import Sysctls
 from sixfold.model.config import (
     GATEWAY_IPV4,
     GATEWAY_IPV6,
     HOST_MAC,
     POD_MAC,
-    RESOLVER_IPV4,
-    RESOLVER_IPV6,
     Config,
 )
 
-HOST_DEVICE, HOST_PEER = "sixfold0", "sixfold1"
 POD_DEVICE = "eth0"
 POD_LINK_PREFIX = "sf"
 CARRIER_TRIES, CARRIER_WAIT_S = 100, 0.001
@@ -88,7 +80,11 @@ class HostNetwork:
         self._config = config
         self._paths = paths
         self._netlink = Netlink()
-        self._sysctls = Sysctls(paths.run / "sysctl.json")
+        self._node = Node(config, paths, self._netlink)
+        self._cookie = netns.cookie()
+        self._burial = Netlink()
+        self._undertaker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="links")
+        self._buried: Future[None] = self._undertaker.submit(lambda: None)
         self._pending: dict[int, tuple[Attachment, Netlink]] = {}  # attached, not active
 
     def close(self) -> None:
@@ -96,27 +92,30 @@ class HostNetwork:
         for _, pod_netlink in self._pending.values():
             pod_netlink.close()
         self._pending.clear()
+        self._undertaker.shutdown()
+        self._node.close()
+        self._burial.close()
         self._netlink.close()
 
     def setup(self) -> list[str]:
-        """Make the host's side: forwarding, device, pools; remove what was cut short.
+        """Make the host's side, complete what is damaged, remove what was cut short.
 
         Idempotent; returns what was not as it should be, for the log.
         """
-        self._refuse_overlaps()
-        done = [f"sysctl {key}" for key in self._sysctls.set(self._forwarding())]
-        done += self._setup_device()
-        done += self._route_pools()
-        return done + self._sweep()
+        self._netlink.batch([rt.link_delete_group(rt.DYING_GROUP)])
+        return self._node.setup() + self._sweep() + self._repair_pods()
+
+    def repair(self) -> list[str]:
+        """Restore what someone else broke; returns what, for the log. Cheap when all is well."""
+        return self._node.setup() + self._repair_pods()
 
     def teardown(self) -> None:
-        """Remove everything of this instance, and give back the settings."""
+        """Remove everything of this instance, and give back the host's settings."""
         for path in self._namespaces():
             netns.delete(path)
-        self._netlink.batch([rt.link_delete_group()])
-        routes = rt.dump_routes(self._netlink, protocol=rt.PROTOCOL)
-        self._netlink.batch([rt.route_delete(route) for route in routes])
-        self._sysctls.restore()
+        groups = (rt.GROUP, rt.DYING_GROUP)
+        self._netlink.batch([rt.link_delete_group(group) for group in groups])
+        self._node.teardown()
 
     def attach(self, name: str, ipv4: IPv4Address | None, ipv6: IPv6Address | None) -> Attachment:
         """Make a pod's namespace and link; host side down until ``activate``.
@@ -127,6 +126,7 @@ class HostNetwork:
         device = self.device_of(name)
         if path.exists() or rt.get_link(self._netlink, name=device):
             self.detach(name)
+            self._buried.result()  # the device's name is free only then
         pod_netlink, cookie = netns.create(path, _open_inside)
         try:
             ifindex = self._add_link(device, path)
@@ -150,115 +150,107 @@ class HostNetwork:
 
     def detach(self, name: str) -> None:
         """Remove link, routes and namespace; absent is fine."""
-        device = self.device_of(name)
-        link = rt.get_link(self._netlink, name=device)
-        if link:
+        link = rt.get_link(self._netlink, name=self.device_of(name))
+        if link and link.group != rt.DYING_GROUP:
             _, pod_netlink = self._pending.pop(link.index, (None, None))
             if pod_netlink:
                 pod_netlink.close()
-            self._netlink.batch([rt.link_delete(link.index, name=device)])
+            self._give_up([link])
         netns.delete(self._paths.netns(name))
 
     def observe(self) -> dict[str, Attachment]:
         """Whole attachments that exist, by pod; also those that another agent made."""
-        links = {link.name: link for link in rt.dump_links(self._netlink)}
         found = {}
-        for path in self._namespaces():
-            name = self._paths.netns_owner(path)
-            link = links.get(self.device_of(name)) if name else None
-            if not name or not link or not link.up or not netns.exists(path):
-                continue
-            owner, addresses = _parse_alias(link.alias)
-            if owner == name:
-                cookie = netns.run_inside(path, netns.cookie)
-                found[name] = Attachment(name, link.index, link.name, path, cookie, *addresses)
+        for attachment, link in self._owned():
+            if link.up and netns.exists(attachment.netns):
+                cookie = netns.run_inside(attachment.netns, netns.cookie)
+                found[attachment.name] = replace(attachment, cookie=cookie)
         return found
+
+    def host_addresses(self) -> list[IPv4Address | IPv6Address]:
+        """Every address of this host, ours and loopback included."""
+        return [address for _, address, _ in rt.dump_addresses(self._netlink)]
+
+    def host_netns_cookie(self) -> int:
+        """Cookie of the host's own namespace."""
+        return self._cookie
+
+    def routes(self) -> list[dict[str, str]]:
+        """Routes of this instance in the words of ``ip route``, and the pod behind each."""
+        owners = {link.index: item.name for item, link in self._owned()}
+        return self._node.routes(owners)
 
     def device_of(self, name: str) -> str:
         """Name of the host side: short enough for the kernel, the same after a restart."""
         digest = hashlib.sha256(f"{self._paths.instance}.{name}".encode()).hexdigest()
         return POD_LINK_PREFIX + digest[:10]
 
-    @property
-    def _pools(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        config = self._config
-        return config.pod_ipv4, config.service_ipv4, config.pod_ipv6, config.service_ipv6
-
-    def _refuse_overlaps(self) -> None:
-        """A pool over a network that the host already reaches would cut the host off from it."""
-        links = {link.index: link for link in rt.dump_links(self._netlink)}
-        for route in rt.dump_routes(self._netlink):
-            link = links.get(route.ifindex)
-            ours = route.protocol == rt.PROTOCOL or (link and link.group == rt.GROUP)
-            if ours or route.destination.prefixlen == 0:
-                continue
-            for pool in self._pools:
-                if pool.version == route.destination.version and pool.overlaps(route.destination):
-                    device = link.name if link else str(route.ifindex)
-                    raise HostError(
-                        f"pool {pool}: overlaps route {route.destination} dev {device} of this "
-                        "host; give other pools (sixfold up --pod-cidr, --service-cidr)"
-                    )
-
-    def _forwarding(self) -> dict[str, str]:
-        """Forwarding, and router advertisements still taken where they were taken before:
-        the kernel stops listening to them on a host that forwards, unless told 2."""
-        values = {}
-        for link in rt.dump_links(self._netlink):
-            key = f"net/ipv6/conf/{link.name}/accept_ra"
-            with suppress(OSError):
-                if link.name not in ("lo", HOST_DEVICE, HOST_PEER) and sysctl.read(key) == "1":
-                    values[key] = "2"
-        return values | {"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"}
-
-    def _setup_device(self) -> list[str]:
-        """A veth pair that holds the node's and the resolver's addresses: always up, and no
-        module needed (a dummy device is one)."""
-        done = []
-        if not rt.get_link(self._netlink, name=HOST_DEVICE):
-            pair = rt.veth_add(HOST_DEVICE, HOST_MAC, HOST_PEER, POD_MAC, mtu=self._config.mtu)
-            self._netlink.batch([pair])
-            done.append(f"link {HOST_DEVICE}")
-        host, peer = (_index_of(self._netlink, name) for name in (HOST_DEVICE, HOST_PEER))
-        there = {address for index, address, _ in rt.dump_addresses(self._netlink) if index == host}
-        config = self._config
-        wanted = (config.host_ipv4, config.host_ipv6, RESOLVER_IPV4, RESOLVER_IPV6)
-        missing = [address for address in wanted if address not in there]
-        self._netlink.batch(
-            [
-                *(rt.link_up(index, noarp=True) for index in (peer, host)),
-                *(rt.address_add(host, address) for address in missing),
-            ]
-        )
-        return done + [f"address {address}" for address in missing]
-
-    def _route_pools(self) -> list[str]:
-        """The pools lead nowhere, unless a pod's own route leads somewhere."""
-        routes = rt.dump_routes(self._netlink, protocol=rt.PROTOCOL)
-        there = {route.destination for route in routes if route.kind == "unreachable"}
-        missing = [pool for pool in self._pools if pool not in there]
-        self._netlink.batch([rt.route_replace(pool) for pool in missing])
-        return [f"route unreachable {pool}" for pool in missing]
-
     def _sweep(self) -> list[str]:
-        """Remove attachments that were cut short: neither link nor namespace is whole."""
+        """Remove attachments that were cut short: no alias, or no namespace."""
         whole = self.observe()
         devices = {attachment.device for attachment in whole.values()}
-        own = {HOST_DEVICE, HOST_PEER}
         strays = [
             link
             for link in rt.dump_links(self._netlink)
-            if link.group == rt.GROUP and link.name not in devices | own
+            if link.group == rt.GROUP and link.name not in devices | DEVICES
             if link.index not in self._pending
         ]
-        self._netlink.batch([rt.link_delete(link.index, name=link.name) for link in strays])
-        pending = {attachment.netns for attachment, _ in self._pending.values()}
+        self._give_up(strays)
         done = [f"half-made link {link.name} removed" for link in strays]
         for path in self._namespaces():
-            if self._paths.netns_owner(path) not in whole and path not in pending:
+            if self._paths.netns_owner(path) not in whole:
                 netns.delete(path)
                 done.append(f"half-made namespace {path.name} removed")
         return done
+
+    def _repair_pods(self) -> list[str]:
+        """Host side of every whole attachment: link up, routes, neighbours."""
+        routes = {
+            (route.ifindex, route.destination, route.source)
+            for route in rt.dump_routes(self._netlink, protocol=rt.PROTOCOL)
+        }
+        neighbours = {
+            (ifindex, address)
+            for ifindex, address, mac, state in rt.dump_neighbours(self._netlink)
+            if mac == POD_MAC and state == rt.NUD_PERMANENT
+        }
+        done = []
+        for attachment, link in self._owned():
+            wanted = {
+                (link.index, ip_network(address), self._source(address))
+                for address in attachment.addresses
+            }
+            known = {(link.index, address) for address in attachment.addresses}
+            if link.up and wanted <= routes and known <= neighbours:
+                continue
+            self._netlink.batch(self._host_side(attachment))
+            done.append(f"host side of pod {attachment.name} ({link.name}) restored")
+        return done
+
+    def _owned(self) -> Iterator[tuple[Attachment, rt.Link]]:
+        """Attachments that were activated once, by link; up or not. Cookies are not read."""
+        for link in rt.dump_links(self._netlink):
+            name, addresses = _parse_alias(link.alias)
+            if link.group == rt.GROUP and name and link.name == self.device_of(name):
+                path = self._paths.netns(name)
+                yield Attachment(name, link.index, link.name, path, 0, *addresses), link
+
+    def _give_up(self, links: Sequence[rt.Link]) -> None:
+        """Take links out of use now, and delete them in the background: it takes the kernel
+        tens of milliseconds, however many they are."""
+        if not links:
+            return
+        routes = rt.dump_routes(self._netlink, protocol=rt.PROTOCOL)
+        indexes = {link.index for link in links}
+        self._netlink.batch(
+            [
+                *(rt.route_delete(route) for route in routes if route.ifindex in indexes),
+                *(rt.link_give_up(link) for link in links),
+            ]
+        )
+        self._buried = self._undertaker.submit(
+            self._burial.batch, [rt.link_delete_group(rt.DYING_GROUP)]
+        )
 
     def _namespaces(self) -> list[Path]:
         return sorted(NETNS_ROOT.glob(f"{self._paths.netns_prefix}*"))
@@ -299,12 +291,16 @@ class HostNetwork:
         alias = _alias(attachment)
         requests = [rt.link_up(attachment.ifindex)]
         for address in attachment.addresses:
-            source = self._config.host_ipv4 if address.version == 4 else self._config.host_ipv6
+            source = self._source(address)
             requests += [
                 rt.route_replace(ip_network(address), ifindex=attachment.ifindex, source=source),
                 rt.neighbour_replace(attachment.ifindex, address, POD_MAC),
             ]
         return [*requests, rt.link_up(attachment.ifindex, alias=alias)]
+
+    def _source(self, address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+        """The host's own address towards pods: they know it as the host."""
+        return self._config.host_ipv4 if address.version == 4 else self._config.host_ipv6
 
 
 def _open_inside() -> tuple[Netlink, int]:

@@ -1,0 +1,162 @@
+"""The node's own side of the network: settings, the device with its addresses, pools, the way out.
+
+The pods know the node by the first address of their pool and the resolver by a link-local
+one; both are on a veth pair that has both ends here. A pool's routes are ``unreachable``
+but for the pods' own, so that a packet to nobody fails at once and never leaves the host.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from ipaddress import IPv4Network, IPv6Network
+
+from sixfold.errors import HostError
+from sixfold.host import netlink_route as rt
+from sixfold.host import sysctl
+from sixfold.host.nat import Masquerade
+from sixfold.host.netlink import Netlink
+from sixfold.host.paths import Paths
+from sixfold.host.sysctl import Sysctls
+from sixfold.model.config import HOST_MAC, POD_MAC, RESOLVER_IPV4, RESOLVER_IPV6, Config
+
+HOST_DEVICE, HOST_PEER = "sixfold0", "sixfold1"
+DEVICES = frozenset((HOST_DEVICE, HOST_PEER))
+FORWARDING = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
+SCOPES = {rt.SCOPE_UNIVERSE: "global", rt.SCOPE_LINK: "link", rt.SCOPE_HOST: "host"}
+
+
+class Node:
+    """Effects on the namespace of the given socket, which is the calling thread's, too."""
+
+    def __init__(self, config: Config, paths: Paths, netlink: Netlink) -> None:
+        self._config = config
+        self._netlink = netlink
+        self._masquerade = Masquerade(config)
+        self._sysctls = Sysctls(paths.run / "sysctl.json")
+        self._uplinks_record = paths.run / "uplinks.json"
+
+    def close(self) -> None:
+        self._masquerade.close()
+
+    def setup(self) -> list[str]:
+        """Idempotent; returns what was not as it should be."""
+        self._refuse_overlaps()
+        uplinks = self._uplinks()
+        # The guard between uplinks stands before forwarding is switched on.
+        done = self._masquerade.setup(uplinks)
+        done += [f"sysctl {key}" for key in self._sysctls.set(self._settings())]
+        done += self._setup_device()
+        return done + self._route_pools()
+
+    def teardown(self) -> None:
+        """Routes, settings and filters; the device goes with its group."""
+        routes = rt.dump_routes(self._netlink, protocol=rt.PROTOCOL)
+        self._netlink.batch([rt.route_delete(route) for route in routes])
+        self._sysctls.restore()
+        self._masquerade.remove()
+        self._uplinks_record.unlink(missing_ok=True)
+
+    def routes(self, owners: Mapping[int, str]) -> list[dict[str, str]]:
+        """Our routes in the words of ``ip route``; ``owners``: pod by ifindex."""
+        names = {link.index: link.name for link in rt.dump_links(self._netlink)}
+        return [
+            {
+                "type": route.kind,
+                "dst": str(route.destination),
+                "dev": names.get(route.ifindex, "") if route.kind == "unicast" else "",
+                "via": str(route.gateway or ""),
+                "src": str(route.source or ""),
+                "scope": SCOPES.get(route.scope, str(route.scope)),
+                "proto": str(route.protocol),
+                "pod": owners.get(route.ifindex, ""),
+            }
+            for route in rt.dump_routes(self._netlink, protocol=rt.PROTOCOL)
+        ]
+
+    @property
+    def _pools(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        config = self._config
+        return config.pod_ipv4, config.service_ipv4, config.pod_ipv6, config.service_ipv6
+
+    def _refuse_overlaps(self) -> None:
+        if found := overlaps(self._netlink, self._pools):
+            raise HostError(found[0])
+
+    def _uplinks(self) -> list[str]:
+        """Devices that were here before us, if the host did not forward then; else none."""
+        if self._uplinks_record.exists():
+            return [str(name) for name in json.loads(self._uplinks_record.read_text())]
+        uplinks: list[str] = []
+        if any(sysctl.read(key) == "0" for key in FORWARDING):
+            links = rt.dump_links(self._netlink)
+            uplinks = sorted(it.name for it in links if it.group != rt.GROUP and it.name != "lo")
+        self._uplinks_record.parent.mkdir(parents=True, exist_ok=True)
+        draft = self._uplinks_record.with_suffix(".new")
+        draft.write_text(json.dumps(uplinks))
+        draft.replace(self._uplinks_record)
+        return uplinks
+
+    def _settings(self) -> dict[str, str]:
+        """Forwarding; and router advertisements still taken where they were taken before: the
+        kernel stops listening to them on a host that forwards, unless told 2."""
+        values = {}
+        for link in rt.dump_links(self._netlink):
+            key = f"net/ipv6/conf/{link.name}/accept_ra"
+            with suppress(OSError):
+                if link.group == 0 and link.name != "lo" and sysctl.read(key) == "1":
+                    values[key] = "2"
+        return values | dict.fromkeys(FORWARDING, "1")
+
+    def _setup_device(self) -> list[str]:
+        """A veth pair, because a dummy device is a module that not every kernel has."""
+        done = []
+        if not rt.get_link(self._netlink, name=HOST_DEVICE):
+            mtu = self._config.mtu
+            self._netlink.batch([rt.veth_add(HOST_DEVICE, HOST_MAC, HOST_PEER, POD_MAC, mtu=mtu)])
+            done.append(f"link {HOST_DEVICE}")
+        host, peer = self._device(HOST_DEVICE), self._device(HOST_PEER)
+        there = {address for index, address, _ in rt.dump_addresses(self._netlink) if index == host}
+        config = self._config
+        wanted = (config.host_ipv4, config.host_ipv6, RESOLVER_IPV4, RESOLVER_IPV6)
+        missing = [address for address in wanted if address not in there]
+        self._netlink.batch(
+            [
+                *(rt.link_up(index, noarp=True, group=rt.GROUP) for index in (peer, host)),
+                *(rt.address_add(host, address) for address in missing),
+            ]
+        )
+        return done + [f"address {address}" for address in missing]
+
+    def _device(self, name: str) -> int:
+        link = rt.get_link(self._netlink, name=name)
+        if link is None:
+            raise HostError(f"link {name}: gone while it was being set up; try again")
+        return link.index
+
+    def _route_pools(self) -> list[str]:
+        routes = rt.dump_routes(self._netlink, protocol=rt.PROTOCOL)
+        there = {route.destination for route in routes if route.kind == "unreachable"}
+        missing = [pool for pool in self._pools if pool not in there]
+        self._netlink.batch([rt.route_replace(pool) for pool in missing])
+        return [f"route unreachable {pool}" for pool in missing]
+
+
+def overlaps(netlink: Netlink, pools: tuple[IPv4Network | IPv6Network, ...]) -> list[str]:
+    """Pools over networks that this host already reaches: they would cut it off from them."""
+    links = {link.index: link for link in rt.dump_links(netlink)}
+    found = []
+    for route in rt.dump_routes(netlink):
+        link = links.get(route.ifindex)
+        ours = route.protocol == rt.PROTOCOL or (link and link.group == rt.GROUP)
+        if ours or route.destination.prefixlen == 0:
+            continue
+        device = link.name if link else route.kind
+        found += [
+            f"pool {pool}: overlaps route {route.destination} dev {device} of this host; "
+            "give other pools (sixfold up --pod-cidr, --service-cidr)"
+            for pool in pools
+            if pool.version == route.destination.version and pool.overlaps(route.destination)
+        ]
+    return found
