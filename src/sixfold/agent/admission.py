@@ -7,14 +7,16 @@ at all. Cluster addresses are handed out here, as the Kubernetes API server does
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_address
 from typing import Any
 
-from sixfold.agent.ledger import Addresses
+from sixfold.agent.addresses import Addresses
 from sixfold.errors import ManifestError, Problem, SixfoldError
 from sixfold.manifest import Loaded, requires_runtime
+from sixfold.model.datapath import IPAddress
 from sixfold.model.meta import Key
+from sixfold.model.service import Service, ServiceSpec
 from sixfold.store import Objects
 
 # Fields that Kubernetes does not let change either; delete and create the object instead.
@@ -29,12 +31,12 @@ IMMUTABLE = {
 
 
 def admit(
-    loaded: Sequence[Loaded], objects: Objects, addresses: Addresses
+    loaded: Sequence[Loaded], objects: Objects, addresses: Addresses, now_s: float
 ) -> list[tuple[Key, dict[str, Any]]]:
     """What to put, defaults filled in, namespaces first; raises ManifestError with all problems."""
     problems = [problem for item in loaded for problem in _problems(item, objects)]
     admitted = [*_missing_namespaces(loaded, objects)]
-    reserved: list[str] = []
+    reserved: list[IPAddress] = []
     for item in loaded:
         raw = copy.deepcopy(dict(item.raw))
         raw.setdefault("metadata", {})
@@ -42,7 +44,7 @@ def admit(
             raw["metadata"]["namespace"] = item.key.namespace
         if item.key.kind == "Service":
             try:
-                reserved += _service_addresses(item, raw, objects, addresses)
+                _service_addresses(item, raw, objects, addresses, now_s, reserved)
             except SixfoldError as error:
                 problems.append(_problem(item, "spec.clusterIP", str(error)))
         admitted.append((item.key, raw))
@@ -54,7 +56,7 @@ def admit(
 
 
 def _problems(item: Loaded, objects: Objects) -> Iterable[Problem]:
-    yield from requires_runtime(item)
+    yield from requires_runtime(item.object, item.source, item.line)
     old = objects.get(item.key)
     if old is None:
         return
@@ -82,53 +84,61 @@ def _missing_namespaces(
 
 
 def _service_addresses(
-    item: Loaded, raw: dict[str, Any], objects: Objects, addresses: Addresses
-) -> list[str]:
-    """Fill clusterIP, clusterIPs and ipFamilies; returns the addresses newly taken."""
-    spec = raw.setdefault("spec", {})
-    owner = str(item.key)
-    if (old := objects.get(item.key)) is not None and not item.object.spec.headless:
-        kept = old.raw["spec"].get("clusterIPs", [])
-        wanted = spec.get("clusterIPs") or ([spec["clusterIP"]] if spec.get("clusterIP") else [])
-        if kept and kept[0] != "None" and wanted and wanted[: len(kept)] != kept[: len(wanted)]:
-            raise SixfoldError(f"is immutable: it is {kept[0]}; delete {item.key} first")
-        if kept and kept[0] != "None":
-            spec["clusterIPs"] = kept
+    item: Loaded,
+    raw: dict[str, Any],
+    objects: Objects,
+    addresses: Addresses,
+    now_s: float,
+    taken: list[IPAddress],
+) -> None:
+    """Fill clusterIP, clusterIPs and ipFamilies; newly taken addresses are added to ``taken``."""
+    spec, owner = raw.setdefault("spec", {}), str(item.key)
+    assert isinstance(item.object, Service)
     families = _families(item.object.spec)
-    taken: list[str] = []
+    spec.setdefault("type", "ClusterIP")
     if item.object.spec.headless:
         spec["clusterIP"], spec["clusterIPs"] = "None", ["None"]
     else:
-        wanted = spec.get("clusterIPs") or ([spec["clusterIP"]] if spec.get("clusterIP") else [])
-        chosen = [ip_address(text) for text in wanted]
-        for address in chosen:
-            if addresses.claim_service(address, owner):
-                taken.append(str(address))
-        families = _order(families, chosen)
-        for family in families[len(chosen) :]:
-            address = addresses.allocate_service(family, owner)
+        chosen = _wanted(item, spec, objects)
+        taken += [it for it in chosen if addresses.claim_service(it, owner, now_s)]
+        for family in _order(families, chosen)[len(chosen) :]:
+            address = addresses.allocate_service(family, owner, now_s)
             chosen.append(address)
-            taken.append(str(address))
+            taken.append(address)
         spec["clusterIPs"] = [str(address) for address in chosen]
         spec["clusterIP"] = spec["clusterIPs"][0]
-        families = ["IPv4" if address.version == 4 else "IPv6" for address in chosen]
+        families = [_family(address) for address in chosen]
     spec["ipFamilies"] = families
     spec.setdefault("ipFamilyPolicy", "SingleStack" if len(families) == 1 else "PreferDualStack")
-    spec.setdefault("type", "ClusterIP")
-    return taken
 
 
-def _families(spec: Any) -> list[str]:
+def _wanted(item: Loaded, spec: Mapping[str, Any], objects: Objects) -> list[IPAddress]:
+    """Addresses that the manifest asks for, or that the service has already; those stay."""
+    wanted = spec.get("clusterIPs") or ([spec["clusterIP"]] if spec.get("clusterIP") else [])
+    old = objects.get(item.key)
+    kept = old.raw["spec"].get("clusterIPs", []) if old else []
+    if kept and kept != ["None"]:
+        if wanted and wanted[0] != kept[0]:
+            raise SixfoldError(f"is immutable: it is {kept[0]}; delete {item.key} first")
+        wanted = kept
+    return [ip_address(text) for text in wanted]
+
+
+def _family(address: IPAddress) -> str:
+    return "IPv4" if address.version == 4 else "IPv6"
+
+
+def _families(spec: ServiceSpec) -> list[str]:
     """The families a service wants, in order: core/v1 defaulting, on a dual-stack cluster."""
-    wanted = list(spec.ip_families)
+    wanted: list[str] = list(spec.ip_families)
     if spec.ip_family_policy in ("PreferDualStack", "RequireDualStack"):
         wanted += [family for family in ("IPv4", "IPv6") if family not in wanted]
     return wanted or (["IPv4", "IPv6"] if spec.headless and not spec.selector else ["IPv4"])
 
 
-def _order(families: list[str], chosen: list[IPv4Address | IPv6Address]) -> list[str]:
+def _order(families: list[str], chosen: list[IPAddress]) -> list[str]:
     """Families with those of the chosen addresses first."""
-    first = ["IPv4" if address.version == 4 else "IPv6" for address in chosen]
+    first = [_family(address) for address in chosen]
     return first + [family for family in families if family not in first] if first else families
 
 

@@ -95,7 +95,7 @@ class Agent:
 
     async def apply(self, loaded: Sequence[Loaded], *, dry_run: bool = False) -> list[Put]:
         """Take objects, whole or not at all, and return when the kernel has what they say."""
-        admitted = admit(loaded, self.objects, self.addresses)
+        admitted = admit(loaded, self.objects, self.addresses, time.time())
         if dry_run:
             return self.objects.preview(admitted)
         with self.database.transaction():
@@ -144,12 +144,24 @@ class Agent:
                 raise UnavailableError(
                     f"not ready after {timeout_s:g} s: {'; '.join(pending_pods[:10])}"
                 )
-            async with self._round:
-                try:
-                    await asyncio.wait_for(self._round.wait(), 0.5)
-                except TimeoutError:
-                    continue
+            await self._pause(0.5)
         await self.in_force()
+
+    async def gone(self, keys: Iterable[Key], pods: Iterable[str], timeout_s: float) -> None:
+        """Return once these objects, and those of these pods that are leaving, are gone."""
+        deadline = time.monotonic() + timeout_s
+        keys = [*keys, *map(key_of_pod, pods)]
+        while left := [key for key in keys if (item := self.objects.get(key)) and item.deleting]:
+            if time.monotonic() > deadline:
+                names = ", ".join(map(str, left[:10]))
+                raise UnavailableError(f"not gone after {timeout_s:g} s: {names}")
+            await self._pause(0.5)
+
+    async def _pause(self, timeout_s: float) -> None:
+        """Until the next round, or a while."""
+        async with self._round:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._round.wait(), timeout_s)
 
     def unsettled(self) -> list[str]:
         """What is not as wanted yet: a line per pod or controller."""
@@ -193,7 +205,8 @@ class Agent:
         uids = {stored.uid for stored in self.objects.of("Pod").values()}
         for uid in set(self.ledger.endpoint_owners()) - uids:
             self.ledger.release_endpoint(uid)
-        self.addresses.release_all_but(uids, time.time())
+        services = {str(key) for key in self.objects.of("Service")}
+        self.addresses.release_all_but(uids | services, time.time())
         self.changed()
 
     async def _converge_network(self) -> None:
@@ -323,7 +336,7 @@ class Agent:
         await self.runner.stop(pod_key(stored.key), grace_s)
         self.objects.remove([stored.key])
         self.ledger.release_endpoint(stored.uid)
-        self.addresses.release_pod(stored.uid, time.time())
+        self.addresses.release(stored.uid, time.time())
 
     def _delete(self, key: Key, now: str, grace_s: int | None) -> None:
         stored = self.objects.get(key)
@@ -338,7 +351,7 @@ class Agent:
                 for other in [item.key for item in self.objects if item.key.namespace == key.name]:
                     self._delete(other, now, grace_s)
             case "Service":
-                self.addresses.release_service(str(key), time.time())
+                self.addresses.release(str(key), time.time())
             case _:
                 for pod in by_owner(self.pods().values()).get(key, []):
                     self._delete(key_of_pod(pod.key), now, grace_s)

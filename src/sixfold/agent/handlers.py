@@ -108,6 +108,7 @@ class AgentHandlers:
         return {"results": [{**key._asdict(), "action": "deleted"} for key in found]}
 
     def objects(self, kind: str, namespace: str, name: str) -> list[Mapping[str, Any]]:
+        items: list[Mapping[str, Any]]
         match kind:
             case "Endpoints":
                 items = [endpoint_view(item) for item in self._endpoints()]

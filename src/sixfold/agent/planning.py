@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from sixfold.agent.ledger import Ledger
 from sixfold.balancing.plan import BalancingPlan, BalancingPlanner
-from sixfold.discovery.plan import Zone, ZonePlanner
+from sixfold.discovery.plan import ZonePlanner
+from sixfold.discovery.zone import Zone
 from sixfold.model.datapath import Datapath, IPAddress
 from sixfold.model.world import World
 from sixfold.policy.plan import PolicyCompiler, PolicyPlan

@@ -79,6 +79,26 @@ class Objects:
         What the API server owns (uid, generation, creationTimestamp, resourceVersion) is kept
         from the stored object and never taken from the caller.
         """
+        results, fresh, version = self._prepare(raws, uid, now)
+        with self._database.transaction() as connection:
+            connection.executemany(
+                "REPLACE INTO objects VALUES (?, ?, ?, ?)",
+                [(*item.key, msgspec.json.encode(item.raw).decode()) for item in fresh],
+            )
+            self._database.set_meta("resource_version", str(version))
+        self.version = version
+        for item in fresh:
+            self._remember(item)
+        return results
+
+    def preview(self, raws: Iterable[tuple[Key, dict[str, Any]]]) -> list[Put]:
+        """What ``put`` would do, without doing it."""
+        return self._prepare(raws, lambda: "", "")[0]
+
+    def _prepare(
+        self, raws: Iterable[tuple[Key, dict[str, Any]]], uid: Callable[[], str], now: str
+    ) -> tuple[list[Put], list[Stored], int]:
+        """Results, objects to write, and the resource version after them."""
         results: list[Put] = []
         fresh: list[Stored] = []
         version = self.version
@@ -92,16 +112,7 @@ class Objects:
             merged["metadata"]["resourceVersion"] = str(version)
             fresh.append(Stored(key, self._decode(merged), merged))
             results.append(Put(key, "configured" if old else "created"))
-        with self._database.transaction() as connection:
-            connection.executemany(
-                "REPLACE INTO objects VALUES (?, ?, ?, ?)",
-                [(*item.key, msgspec.json.encode(item.raw).decode()) for item in fresh],
-            )
-            self._database.set_meta("resource_version", str(version))
-        self.version = version
-        for item in fresh:
-            self._remember(item)
-        return results
+        return results, fresh, version
 
     def mark_deleting(self, key: Key, now: str, grace_s: int) -> None:
         """Set the deletion timestamp, once; the object goes when its finish is seen."""

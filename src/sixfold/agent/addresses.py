@@ -1,0 +1,101 @@
+"""The address ledger: four pools whose leases are on disk before an address is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from sixfold.model.config import Config
+from sixfold.model.datapath import IPAddress, IPNetwork
+from sixfold.routing.ipam import Lease, Pool
+from sixfold.store import Database
+
+
+class Addresses:
+    """Pods lease by uid, services by ``service namespace/name``."""
+
+    def __init__(self, database: Database, config: Config) -> None:
+        self._database = database
+        rows = database.connection.execute("SELECT address, owner, freed_at FROM addresses")
+        kept = [(ip_address(address), owner, freed_at) for address, owner, freed_at in rows]
+        grace_s = config.ip_reuse_grace_s
+        self._pods = _pools("pod", (config.pod_ipv4, config.pod_ipv6), grace_s, kept)
+        self._services = _pools(
+            "service", (config.service_ipv4, config.service_ipv6), grace_s, kept
+        )
+        self._held: dict[str, list[IPAddress]] = {}
+        for address, owner, freed_at in kept:
+            if freed_at is None:
+                self._held.setdefault(owner, []).append(address)
+
+    def allocate_pod(self, uid: str, now_s: float) -> tuple[IPv4Address, IPv6Address]:
+        """The pod's two addresses; asked again, the same. ExhaustedError when a pool is empty."""
+        held = {address.version: address for address in self._held.get(uid, [])}
+        with self._database.transaction():
+            for version in (4, 6):
+                if version not in held:
+                    lease = self._pods[version].allocate(uid, now_s)
+                    self._keep(lease)
+                    held[version] = lease.address
+        ipv4, ipv6 = held[4], held[6]
+        assert isinstance(ipv4, IPv4Address)
+        assert isinstance(ipv6, IPv6Address)
+        return ipv4, ipv6
+
+    def allocate_service(self, family: str, owner: str, now_s: float) -> IPAddress:
+        """A cluster address of a family ("IPv4", "IPv6")."""
+        lease = self._services[4 if family == "IPv4" else 6].allocate(owner, now_s)
+        self._keep(lease)
+        return lease.address
+
+    def claim_service(self, address: IPAddress, owner: str, now_s: float) -> bool:
+        """Take this very address; False when the owner had it already. Raises AddressError."""
+        if address in self._held.get(owner, []):
+            return False
+        self._keep(self._services[address.version].claim(address, owner, now_s))
+        return True
+
+    def release(self, owner: str, now_s: float) -> None:
+        """Let all addresses of an owner rest."""
+        for address in self._held.pop(owner, []):
+            for pools in (self._pods, self._services):
+                if lease := pools[address.version].release(address, now_s):
+                    self._write(lease)
+
+    def release_all_but(self, owners: Iterable[str], now_s: float) -> None:
+        """Release what a crash left behind: leases of owners that no object speaks for."""
+        for owner in set(self._held) - set(owners):
+            self.release(owner, now_s)
+
+    def withdraw(self, address: IPAddress) -> None:
+        """Undo an allocation that came to nothing."""
+        lease = self._services[address.version].withdraw(address)
+        for addresses in self._held.values():
+            if address in addresses:
+                addresses.remove(address)
+        if lease is None:
+            self._database.connection.execute(
+                "DELETE FROM addresses WHERE address=?", (str(address),)
+            )
+        else:
+            self._write(lease)
+
+    def _keep(self, lease: Lease) -> None:
+        self._write(lease)
+        self._held.setdefault(lease.owner, []).append(lease.address)
+
+    def _write(self, lease: Lease) -> None:
+        self._database.connection.execute(
+            "REPLACE INTO addresses VALUES (?, ?, ?)",
+            (str(lease.address), lease.owner, lease.freed_at),
+        )
+
+
+def _pools(
+    kind: str,
+    networks: Iterable[IPNetwork],
+    grace_s: float,
+    kept: Iterable[tuple[IPAddress, str, float | None]],
+) -> dict[int, Pool]:
+    leases = [Lease(kind, address, owner, freed_at) for address, owner, freed_at in kept]
+    return {network.version: Pool(kind, network, grace_s, leases) for network in networks}
