@@ -37,7 +37,6 @@ from sixfold.manifest import Loaded
 from sixfold.model.config import Config
 from sixfold.model.meta import Key
 from sixfold.model.workload import Pod
-from sixfold.observe.names import Names
 from sixfold.serve.dns_client import ResolverClient
 from sixfold.store import Database, Objects, Stored
 from sixfold.store.objects import Put
@@ -67,13 +66,13 @@ class Agent:
         self.config = config
         self.database = database
         self.objects = objects
-        self.ledger = Ledger(database)
+        self.ledger = Ledger(database, config.node)
         self.addresses = Addresses(database, config)
         self.network = network
         self.datapath = datapath
         self.resolver = resolver
         self.runner = runner
-        self.names = Names(node=config.node)
+        self.names = self.ledger.names
         self.statuses: dict[Key, dict[str, Any]] = {}
         self.plans: Plans | None = None
         self.generation = int(database.meta("generation", "0"))
@@ -235,6 +234,7 @@ class Agent:
             world, self.network.host_addresses(), self.network.host_netns_cookie()
         )
         self.names.update(world.endpoints.values())
+        self.ledger.retire_identities({item.subject for item in world.endpoints.values()})
         self.datapath.apply(plans.datapath)
         self.plans = plans
         await self.resolver.push(plans.zone)
@@ -333,7 +333,10 @@ class Agent:
 
     async def _stop(self, stored: Stored) -> None:
         grace_s = stored.raw["metadata"].get("deletionGracePeriodSeconds", 30)
+        state = self.pods().get(pod_key(stored.key))
         await self.runner.stop(pod_key(stored.key), grace_s)
+        if state is not None and state.ifindex:
+            self.datapath.detach(state.ifindex)
         self.objects.remove([stored.key])
         self.ledger.release_endpoint(stored.uid)
         self.addresses.release(stored.uid, time.time())

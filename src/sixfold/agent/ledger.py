@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
-from typing import Any
-
 import msgspec
 
 from sixfold.model.datapath import IPNetwork
@@ -17,17 +14,17 @@ from sixfold.model.identity import (
     Subject,
 )
 from sixfold.model.rule import Rule
+from sixfold.observe import Names, ServiceName, cidr_labels, identity_labels
 from sixfold.store import Database, Numbers
 
 
-def _key(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
-
-
 class Ledger:
-    """Numbers by meaning. Lookups of known values do not touch the disk."""
+    """Numbers by meaning. Lookups of known values do not touch the disk.
 
-    def __init__(self, database: Database) -> None:
+    ``names`` holds the other direction, for flows: also what earlier agents numbered.
+    """
+
+    def __init__(self, database: Database, node: str = "") -> None:
         self._identities = Numbers(database, "identity", FIRST_ALLOCATED, LAST_ALLOCATED)
         self._rules = Numbers(database, "rule", 1, 2**32 - 1)
         self._services = Numbers(database, "service", 1, 2**32 - 1)
@@ -35,51 +32,41 @@ class Ledger:
         self._endpoints = Numbers(database, "endpoint", 1, 65535)
         self._identity_of: dict[Subject, Identity] = {}
         self._number_of: dict[Rule, int] = {}
-        self._rule_of: dict[int, Rule] = {}
-        self._subject_of: dict[int, Subject] = {}
+        self.names = Names(node=node)
+        for number, key in self._rules.by_number.items():
+            self.names.rules[number] = msgspec.json.decode(key, type=Rule)
+        for number, key in self._identities.by_number.items():
+            subject = msgspec.json.decode(key, type=Subject)
+            self.names.labels[Identity(number)] = identity_labels(subject)
+        for number, key in self._services.by_number.items():
+            self.names.services[number] = _service_name(key)
+        for number, key in self._cidrs.by_number.items():
+            self.names.labels[Identity(number)] = cidr_labels(key)
 
     def identity(self, subject: Subject) -> Identity:
         """One number per distinct subject."""
-        if (known := self._identity_of.get(subject)) is not None:
-            return known
-        identity = Identity(self._identities.number(_key(subject)))
-        self._identity_of[subject] = identity
-        self._subject_of[identity] = subject
-        return identity
-
-    def subject(self, identity: int) -> Subject | None:
-        """The subject behind a number, also of pods that are gone."""
-        if identity not in self._subject_of:
-            if (key := self._identities.by_number.get(identity)) is None:
-                return None
-            self._subject_of[identity] = msgspec.json.decode(key, type=Subject)
-        return self._subject_of[identity]
+        if (known := self._identity_of.get(subject)) is None:
+            known = Identity(self._identities.number(_key(subject)))
+            self._identity_of[subject] = known
+            self.names.labels[known] = identity_labels(subject)
+        return known
 
     def rule_number(self, rule: Rule) -> int:
         if (known := self._number_of.get(rule)) is None:
             known = self._number_of[rule] = self._rules.number(_key(rule))
-            self._rule_of[known] = rule
+            self.names.rules[known] = rule
         return known
 
-    def rule(self, number: int) -> Rule | None:
-        if number not in self._rule_of:
-            if (key := self._rules.by_number.get(number)) is None:
-                return None
-            self._rule_of[number] = msgspec.json.decode(key, type=Rule)
-        return self._rule_of[number]
-
-    def service_number(self, name: str) -> int:
-        return self._services.number(name)
-
-    def service(self, number: int) -> str | None:
-        return self._services.by_number.get(number)
+    def service_number(self, key: str) -> int:
+        """``key`` is ``namespace/name``."""
+        number = self._services.number(key)
+        self.names.services[number] = _service_name(key)
+        return number
 
     def cidr_identity(self, network: IPNetwork) -> Identity:
-        return Identity(self._cidrs.number(str(network)))
-
-    def cidr(self, identity: int) -> IPNetwork | None:
-        key = self._cidrs.by_number.get(identity)
-        return None if key is None else ip_network(key)
+        identity = Identity(self._cidrs.number(str(network)))
+        self.names.labels[identity] = cidr_labels(network)
+        return identity
 
     def endpoint_id(self, pod_uid: str) -> EndpointId:
         return EndpointId(self._endpoints.number(pod_uid))
@@ -98,4 +85,12 @@ class Ledger:
         for key in set(self._identities.by_key) - {_key(subject) for subject in used}:
             self._identities.release(key)
         self._identity_of = {s: i for s, i in self._identity_of.items() if s in used}
-        self._subject_of.clear()
+
+
+def _key(value: Rule | Subject) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _service_name(key: str) -> ServiceName:
+    namespace, _, name = key.partition("/")
+    return ServiceName(namespace, name, 0)
