@@ -42,7 +42,7 @@ def controller(obj: Controller, *, offline: bool) -> Iterator[Finding]:
         message = f"{template.spec.restart_policy}: a {obj.kind} restarts its pods; give Always"
         yield Finding((*_TEMPLATE, "spec", "restartPolicy"), message)
     yield from _selector(obj.spec.selector, template)
-    yield from refused_values(_SPEC, obj.spec)
+    yield from refused_values(_SPEC, obj.spec, offline=offline)
     yield from between((*_SPEC, "minReadySeconds"), obj.spec.min_ready_seconds, 0)
     if not isinstance(obj.spec, DaemonSetSpec):
         yield from between((*_SPEC, "replicas"), obj.spec.replicas, 0)

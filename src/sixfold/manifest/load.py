@@ -236,7 +236,7 @@ def _meaning(kind: Kind, obj: Object, *, offline: bool, runnable: bool) -> Itera
         case Pod() as pod:
             yield from pod_spec(("spec",), pod.spec, offline=offline)
         case Service() as svc:
-            yield from service(svc)
+            yield from service(svc, offline=offline)
         case NetworkPolicy() as netpol:
             yield from policy(netpol)
         case owner:

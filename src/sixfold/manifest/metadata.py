@@ -76,13 +76,13 @@ def selector(path: Path, wanted: LabelSelector) -> Iterator[Finding]:
             yield from said((*here, "values", number), names.label_value(value))
 
 
-def refused_values(path: Path, struct: Object) -> Iterator[Finding]:
+def refused_values(path: Path, struct: Object, *, offline: bool) -> Iterator[Finding]:
     """Findings about typed fields whose value asks for what we do not do."""
     refused = REFUSED.get(type(struct), {})
     for described in msgspec.structs.fields(struct):
         refusal = refused.get(described.encode_name)
         value = getattr(struct, described.name)
-        if refusal and value != described.default and not refusal.tolerates(value, offline=False):
+        if refusal and not refusal.tolerates(value, offline=offline):
             message = f"not supported: {refusal.why}; see docs/support.md"
             yield Finding((*path, described.encode_name), message)
 

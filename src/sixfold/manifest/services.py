@@ -12,20 +12,20 @@ from sixfold.model.service import Service, ServicePort, ServiceSpec
 _SPEC: Path = ("spec",)
 
 
-def service(obj: Service) -> Iterator[Finding]:
-    """Findings about the spec."""
+def service(obj: Service, *, offline: bool) -> Iterator[Finding]:
+    """Findings about the spec. Offline, the ways in from outside are taken, and not looked at."""
     spec = obj.spec
-    if spec.type != "ClusterIP":
+    if spec.type == "ExternalName" or (spec.type != "ClusterIP" and not offline):
         message = f"{spec.type} is not supported yet; give ClusterIP, see docs/support.md"
         yield Finding((*_SPEC, "type"), message)
-    yield from refused_values(_SPEC, spec)
+    yield from refused_values(_SPEC, spec, offline=offline)
     yield from labels((*_SPEC, "selector"), spec.selector)
-    yield from _ports(spec)
+    yield from _ports(spec, offline=offline)
     yield from _addresses(spec)
     yield from _families(spec)
 
 
-def _ports(spec: ServiceSpec) -> Iterator[Finding]:
+def _ports(spec: ServiceSpec, *, offline: bool) -> Iterator[Finding]:
     path = (*_SPEC, "ports")
     if not spec.ports and not spec.headless and spec.type != "ExternalName":
         yield Finding(path, "is required; add a port", also=((*_SPEC, "clusterIP"),))
@@ -33,6 +33,7 @@ def _ports(spec: ServiceSpec) -> Iterator[Finding]:
     first_by_number: dict[tuple[int, str], int] = {}
     for index, port in enumerate(spec.ports):
         here = (*path, index)
+        yield from refused_values(here, port, offline=offline)
         yield from _port(here, port)
         if len(spec.ports) > 1 and not port.name:
             yield Finding((*here, "name"), "is required when there are several ports; add it")
@@ -46,7 +47,6 @@ def _ports(spec: ServiceSpec) -> Iterator[Finding]:
 
 
 def _port(path: Path, port: ServicePort) -> Iterator[Finding]:
-    yield from refused_values(path, port)
     yield from said((*path, "port"), names.port_number(port.port))
     if port.name:
         yield from said((*path, "name"), names.dns_label(port.name))

@@ -29,19 +29,20 @@ class ServiceSpec(Object):
     selector: dict[str, str] = {}
     ports: list[ServicePort] = []
     type: Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] = "ClusterIP"
-    cluster_ip: str = ""  # "" = allocate, "None" = headless
-    cluster_ips: list[str] = []
+    # "" = allocate, "None" = headless; names given because camelCase would make it clusterIp
+    cluster_ip: str = msgspec.field(default="", name="clusterIP")
+    cluster_ips: list[str] = msgspec.field(default_factory=list, name="clusterIPs")
     ip_families: list[IPFamily] = []
     ip_family_policy: Literal["SingleStack", "PreferDualStack", "RequireDualStack"] | None = None
     publish_not_ready_addresses: bool = False
     session_affinity: Literal["None", "ClientIP"] = "None"
     session_affinity_config: dict[str, Any] | None = None
     external_name: str = ""
-    external_ips: list[str] = []
+    external_ips: list[str] = msgspec.field(default_factory=list, name="externalIPs")
     external_traffic_policy: str | None = None
     internal_traffic_policy: str | None = None
     traffic_distribution: str | None = None
-    load_balancer_ip: str = ""
+    load_balancer_ip: str = msgspec.field(default="", name="loadBalancerIP")
     load_balancer_class: str | None = None
     load_balancer_source_ranges: list[str] = []
     allocate_load_balancer_node_ports: bool | None = None

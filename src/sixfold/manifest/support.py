@@ -1,0 +1,242 @@
+"""The page ``docs/support.md``: every field of every kind of ours, and what we do with it.
+
+Made from the structs and from ``fields``; ``python -m sixfold.manifest.support`` prints it, and
+``tests/manifest/test_support.py`` holds page, tables and behaviour together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal, NamedTuple
+
+from msgspec import inspect
+
+from sixfold.manifest.document import ALIASED_NODES_MAX, DEPTH_MAX, NODES_MAX
+from sixfold.manifest.fields import NO_EFFECT, REFUSED
+from sixfold.manifest.kinds import KINDS
+from sixfold.manifest.shape import struct_type
+from sixfold.manifest.sources import TOTAL_BYTES_MAX
+from sixfold.model.meta import Object, ObjectMeta
+from sixfold.model.policy import IPBlock, NetworkPolicyPeer, NetworkPolicyPort
+from sixfold.model.service import ServicePort, ServiceSpec
+from sixfold.model.workload import (
+    Container,
+    ContainerPort,
+    ContainerSecurityContext,
+    DeploymentSpec,
+    EnvVarSource,
+    HTTPGetAction,
+    ObjectFieldSelector,
+    PodSpec,
+    Probe,
+    SecurityContext,
+    Strategy,
+)
+
+Status = Literal["enforced", "refused", "accepted, no effect"]
+
+
+class Row(NamedTuple):
+    """One line of a table."""
+
+    field: str
+    status: Status
+    note: str
+
+
+_NOTES: Mapping[type[Object], Mapping[str, str]] = {
+    ObjectMeta: {
+        "name": "required; DNS name",
+        "namespace": '"default", or what -n says, when absent',
+        "annotations": "kept, shown; 256 KiB at most",
+    },
+    PodSpec: {
+        "initContainers": "with restartPolicy Always: sidecars",
+        "serviceAccount": "old name of serviceAccountName; two that differ are refused",
+        "dnsPolicy": "ClusterFirst only",
+        "containers": "one network namespace for all; a port name means one port",
+    },
+    Container: {
+        "image": "none, or host: the command runs from the host's files. Others are refused "
+        "where they would have to run, and taken offline",
+        "command": "required without an image",
+        "workingDir": "absolute",
+        "restartPolicy": "on init containers: Always makes a sidecar",
+    },
+    ContainerPort: {"name": "IANA service name; what policies and services may refer to"},
+    EnvVarSource: {"fieldRef": "the only source"},
+    ObjectFieldSelector: {
+        "fieldPath": "metadata.{name,namespace,uid,labels['KEY'],annotations['KEY']}, "
+        "spec.{nodeName,serviceAccountName}, status.{hostIP,hostIPs,podIP,podIPs}"
+    },
+    HTTPGetAction: {"host": "absent: the pod; else the node dials that host"},
+    Probe: {"successThreshold": "above 1 on readiness probes only"},
+    SecurityContext: {"runAsNonRoot": "with root as user: refused"},
+    ContainerSecurityContext: {"allowPrivilegeEscalation": "false sets no_new_privs"},
+    DeploymentSpec: {"selector": "must match the template, and select something"},
+    Strategy: {"type": "RollingUpdate; Recreate (Deployment); OnDelete (StatefulSet, DaemonSet)"},
+    ServiceSpec: {
+        "type": "ClusterIP; ExternalName is refused yet, NodePort and LoadBalancer are taken offline only",
+        "selector": "absent: no endpoints, connections are refused at once",
+        "clusterIP": "an address of the service range, or None for headless",
+    },
+    ServicePort: {"targetPort": "number, or name of a containerPort; absent: same as port"},
+    IPBlock: {
+        "cidr": "no host bits; matches pod addresses too",
+        "except": "strictly inside cidr",
+    },
+    NetworkPolicyPeer: {"ipBlock": "alone; an empty peer is refused"},
+    NetworkPolicyPort: {
+        "port": "number, or name of a containerPort of the destination; absent: all",
+        "endPort": "inclusive; needs a number in port",
+    },
+}
+
+_HEAD = """# Supported fields
+
+Every field of every kind that Sixfold reads, and what it does with it. This page is made from the
+code that decides (`python -m sixfold.manifest.support > docs/support.md`), and a test holds both
+together.
+
+- **enforced**: it does what Kubernetes says.
+- **refused**: the manifest is not taken; the message says why. Values that ask for what happens
+  anyway (in the note) are taken. Fields marked *offline: taken* concern only a process that runs
+  here: `explain -f`, `reach -f`, `verify` and `audit` take them and look at the rest.
+- **accepted, no effect**: taken, kept, shown; nothing else happens.
+
+A field that is not on this page is unknown and refused. `null` is the same as absent.
+
+## Kinds
+
+| kind | apiVersion | |
+|---|---|---|
+"""
+
+_TAIL = f"""
+Every other kind (ConfigMap, Secret, Role, CronJob, custom resources…) is ignored: counted and named
+by `apply`, never an error. A policy of another dialect (CiliumNetworkPolicy, AuthorizationPolicy…)
+is ignored in the same way: it is **not** in force, and `apply` says so. `kind: List` is unpacked.
+
+## Bounds
+
+At most {TOTAL_BYTES_MAX >> 20} MiB of manifests in one command, {NODES_MAX:,} values in one file,
+{DEPTH_MAX} levels of nesting, {ALIASED_NODES_MAX:,} values repeated by aliases. Files are UTF-8.
+
+## Stricter than Kubernetes
+
+- a key twice in one mapping, and an object twice in one command, are refused;
+- an unknown field is refused, never dropped;
+- a CIDR with host bits (10.0.0.1/24) is refused;
+- one port name with one protocol means one port in the whole pod, not per container;
+- a `null` in a list is refused; `generateName` needs a `name`;
+- probe times and thresholds of 0 are refused, not replaced by the default.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    return _HEAD + "\n".join(_kinds()) + "\n" + _TAIL + "\n".join(_sections()) + "\n"
+
+
+def rows(struct: type[Object]) -> list[Row]:
+    """One row per field of a struct and per upstream field that it lacks."""
+    refused, no_effect = REFUSED.get(struct, {}), NO_EFFECT.get(struct, {})
+    notes = {
+        name: note
+        for base in reversed(struct.__mro__)
+        for name, note in _NOTES.get(base, {}).items()
+    }
+    table = []
+    known = {field.encode_name: field.type for field in struct_type(struct).fields}
+    for name in [*known, *(name for name in refused if name not in known)]:
+        if name in ("apiVersion", "kind"):
+            continue
+        if name in refused:
+            table.append(Row(name, "refused", _refusal_note(struct, name)))
+        elif name in no_effect:
+            table.append(Row(name, "accepted, no effect", no_effect[name]))
+        else:
+            table.append(Row(name, "enforced", notes.get(name) or _see(known[name])))
+    return table
+
+
+def structs() -> dict[type[Object], list[str]]:
+    """Every struct of our kinds with the paths where it stands, in order of reading."""
+    places: dict[type[Object], list[str]] = {}
+    for kind in KINDS.values():
+        if kind.struct is not None and not kind.derived:
+            _visit(struct_type(kind.struct), kind.name, places)
+    return places
+
+
+def _visit(wanted: inspect.Type, path: str, places: dict[type[Object], list[str]]) -> None:
+    match wanted:
+        case inspect.StructType(cls=cls):
+            assert issubclass(cls, Object)
+            places.setdefault(cls, []).append(path)
+            for field in wanted.fields:
+                _visit(field.type, f"{path}.{field.encode_name}", places)
+        case inspect.ListType(item_type=item):
+            _visit(item, f"{path}[]", places)
+        case inspect.UnionType(types=types):
+            for one in types:
+                _visit(one, path, places)
+
+
+def _see(wanted: inspect.Type) -> str:
+    """A link to the section of the struct that stands in a field."""
+    match wanted:
+        case inspect.StructType(cls=cls):
+            return f"see [{cls.__name__}](#{cls.__name__.lower()})"
+        case inspect.ListType(item_type=item):
+            return _see(item)
+        case inspect.UnionType(types=types):
+            return next((text for one in types if (text := _see(one))), "")
+        case inspect.LiteralType(values=values):
+            return ", ".join(map(str, values))
+    return ""
+
+
+def _refusal_note(struct: type[Object], name: str) -> str:
+    refusal = REFUSED[struct][name]
+    taken = ", ".join(f"`{_yaml(value)}`" for value in refusal.harmless)
+    parts = [refusal.why, f"{taken} is taken" if taken else ""]
+    parts.append("*offline: taken*" if refusal.local else "")
+    return "; ".join(part for part in parts if part)
+
+
+def _yaml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_yaml(part)}" for key, part in value.items()) + "}"
+    return str(value)
+
+
+def _kinds() -> Iterator[str]:
+    for kind in KINDS.values():
+        what = "derived, shown by `get`; written by users: refused" if kind.derived else "ours"
+        yield f"| {kind.name} | {kind.api_version} | {what} |"
+
+
+def _sections() -> Iterator[str]:
+    for struct, places in structs().items():
+        yield f"\n## {struct.__name__}\n"
+        yield ", ".join(f"`{place}`" for place in _short(places)) + "\n"
+        yield "| field | | note |"
+        yield "|---|---|---|"
+        for row in rows(struct):
+            yield f"| {row.field} | {row.status} | {row.note} |"
+
+
+def _short(places: list[str]) -> list[str]:
+    """Where a struct stands, pod templates said once: they are alike in all kinds."""
+    template = ".spec.template."
+    shown = [place for place in places if template not in place]
+    templated = {place.partition(template)[2] for place in places if template in place}
+    covered = {place.removeprefix("Pod.") for place in shown}
+    return shown + [f"…spec.template.{rest}" for rest in sorted(templated - covered)]
+
+
+if __name__ == "__main__":
+    print(page(), end="")
