@@ -2,6 +2,7 @@
 
 SixfoldError
 ├── ManifestError     the author's: the YAML is wrong, or outside our subset
+├── NotFoundError     the asker's: there is no such object or name here
 ├── HostError         the operator's: this kernel or host lacks something
 └── UnavailableError  nobody's: a peer is away; try again after ``retry_s``
 
@@ -41,6 +42,10 @@ class ManifestError(SixfoldError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
+
+
+class NotFoundError(SixfoldError):
+    """What was asked for is not there; the message names what is like it."""
 
 
 class HostError(SixfoldError):

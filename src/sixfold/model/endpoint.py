@@ -40,5 +40,11 @@ class Endpoint:
         return f"{self.namespace}/{self.pod}"
 
     @property
+    def is_template(self) -> bool:
+        """Whether it stands for all pods of a controller, as offline: not one pod, but many."""
+        kind, _, name = self.workload.partition("/")
+        return kind != "Pod" and self.pod in (name, self.workload)
+
+    @property
     def labels(self) -> dict[str, str]:
         return dict(self.subject.labels)

@@ -41,6 +41,13 @@ def endpoint_at(world: World, address: IPAddress) -> Endpoint | None:
     )
 
 
+def is_same_pod(source: Endpoint | None, destination: Endpoint | None) -> bool:
+    """Whether a flow stays inside one pod, where nothing of ours sees it."""
+    if source is None or destination is None or source.is_template:
+        return False
+    return source.key == destination.key
+
+
 def explain_route(
     world: World,
     source: Endpoint | None,
@@ -49,7 +56,7 @@ def explain_route(
 ) -> RouteAnswer:
     """The way from a pod (None: the host or outside) to a pod, or else to ``address``."""
     if destination is not None:
-        if source is not None and source.key == destination.key:
+        if is_same_pod(source, destination):
             return RouteAnswer(True, "to itself, inside its own namespace")
         here = _place(source, address) if source is not None else "the host's stack"
         how = "redirected to its interface" if source is not None else "by the host's route"
