@@ -33,7 +33,8 @@ META_IIFNAME, META_OIFNAME, META_NFPROTO, META_IIFGROUP, META_OIFGROUP = 6, 7, 1
 TYPE_IFNAME, IFNAME_SIZE = 41, 16
 
 _SUBSYSTEM = 10
-_NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE, _GETRULE, _NEWSET, _NEWSETELEM = 0, 2, 3, 6, 7, 9, 12
+_NEWTABLE, _DELTABLE, _NEWCHAIN, _GETCHAIN = 0, 2, 3, 4
+_NEWRULE, _GETRULE, _NEWSET, _NEWSETELEM = 6, 7, 9, 12
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _REGISTER, _VERDICT = 1, 0
 
@@ -115,6 +116,20 @@ def comments(netlink: Netlink, table: str) -> list[tuple[str, str]]:
         given = attributes(body[4:])
         if _text(given[1]) == table:
             found.append((_text(given[2]), _text(given.get(7, b"")[2:])))
+    return found
+
+
+def dropping_forward_chains(netlink: Netlink) -> list[tuple[str, str, str]]:
+    """(family, table, chain) of everyone's base chains on forward whose policy is drop."""
+    request = Request(_SUBSYSTEM << 8 | _GETCHAIN, DUMP, struct.pack(">BBH", 0, 0, 0), "nft list")
+    found = []
+    for _, body in netlink.dump(request):
+        given = attributes(body[4:])
+        hook = attributes(given.get(4, b""))
+        if hook.get(1) == struct.pack(">I", FORWARD) and given.get(5) == struct.pack(">I", DROP):
+            family = {INET: "inet", IPV4: "ip", IPV6: "ip6"}.get(body[0])
+            if family:
+                found.append((family, _text(given[1]), _text(given[3])))
     return found
 
 

@@ -49,7 +49,7 @@ def create(path: Path, prepare: Callable[[], T]) -> T:
         raise HostError(f"network namespace {path.name}: exists; remove it first") from None
 
     def make() -> T:
-        _check(_libc.unshare(CLONE_NEWNET), "unshare network namespace")
+        leave()
         _mount("/proc/thread-self/ns/net", str(path), MS_BIND)
         return prepare()
 
@@ -101,6 +101,11 @@ def enter(path: Path) -> None:
         _check(_libc.setns(target, CLONE_NEWNET), f"setns {path}")
     finally:
         os.close(target)
+
+
+def leave() -> None:
+    """Move the calling thread into a new namespace without a name, for good."""
+    _check(_libc.unshare(CLONE_NEWNET), "unshare network namespace")
 
 
 def run_inside(path: Path, work: Callable[[], T]) -> T:
