@@ -16,7 +16,14 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from sixfold.errors import HostError, ManifestError, NotFoundError, Problem, SixfoldError, UnavailableError
+from sixfold.errors import (
+    HostError,
+    ManifestError,
+    NotFoundError,
+    Problem,
+    SixfoldError,
+    UnavailableError,
+)
 from sixfold.model.meta import Key
 
 BODY_MAX_BYTES = 64 << 20
