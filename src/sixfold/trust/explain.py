@@ -1,0 +1,313 @@
+"""One flow through the whole stack: a line per pattern, and the verdict with its reason.
+
+Pure. Each pattern is asked in stack order what it does with the flow; policy is asked about the
+backend's own port, because that is what the kernel judges. The plan is the one that is in force
+(live) or would be (offline): the explanation is the enforcement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sixfold.balancing.explain import BalancingAnswer, Candidate, explain_balancing
+from sixfold.errors import NotFoundError
+from sixfold.mesh.explain import explain_mesh
+from sixfold.model.datapath import PROTOCOL_NUMBERS
+from sixfold.model.identity import WORLD
+from sixfold.model.service import Service
+from sixfold.model.world import World
+from sixfold.policy.explain import PolicyAnswer, Side, explain_policy
+from sixfold.policy.plan import PolicyPlan, compile_policies
+from sixfold.routing.explain import RouteAnswer, explain_route, is_same_pod
+from sixfold.trust.question import Destination, Place, destination, sources
+
+NOT_INVOLVED = "-"
+LISTED_MAX = 4  # backends spelled out on one line
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What one pattern says. ``outcome`` is one word, "-" when the pattern is not involved."""
+
+    pattern: str
+    outcome: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The answer; ``port`` is the one that was dialled, a service's if TO is a service."""
+
+    allowed: bool
+    source: str
+    destination: str
+    port: int
+    protocol: str
+    lines: tuple[Line, ...]
+
+
+class Plans(Protocol):
+    """What must have been planned before a flow can be explained."""
+
+    @property
+    def policy(self) -> PolicyPlan: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OfflinePlans:
+    """Plans made for the question only, from a world without an agent."""
+
+    policy: PolicyPlan
+
+
+def plan_offline(world: World) -> OfflinePlans:
+    """Compile what the agent would load."""
+    return OfflinePlans(compile_policies(world))
+
+
+def explain(
+    world: World,
+    plans: Plans,
+    source: str,
+    destination: str,
+    port: int | None = None,
+    protocol: str = "TCP",
+    namespace: str = "default",
+) -> Explanation:
+    """Explain a new connection; raises NotFoundError for names that mean nothing here.
+
+    namespace  of bare names; TO is read as the client itself would, in its own namespace
+    port       of the service or pod; None: the first of the service, the only one of the pod
+    """
+    places = sources(world, source, namespace)
+    question = _Question(world, plans.policy, places, destination, port, protocol, namespace)
+    return question.answer()
+
+
+@dataclass(frozen=True, slots=True)
+class _Flow:
+    """One source to one backend: the unit that routing and policy judge."""
+
+    source: Place
+    destination: Place
+    route: RouteAnswer
+    policy: PolicyAnswer
+    port: int
+
+    @property
+    def allowed(self) -> bool:
+        return self.route.reachable and self.policy.allow
+
+    @property
+    def target(self) -> str:
+        return f"{self.destination.name}:{self.port}" if self.port else self.destination.name
+
+
+class _Question:
+    """What was asked, and the answers of the patterns so far."""
+
+    def __init__(
+        self,
+        world: World,
+        plan: PolicyPlan,
+        places: tuple[Place, ...],
+        text: str,
+        port: int | None,
+        protocol: str,
+        namespace: str,
+    ) -> None:
+        self.world = world
+        self.plan = plan
+        self.sources = places
+        client = places[0].endpoint
+        self.target = _destination(world, text, client.namespace if client else "", namespace)
+        self.text = text
+        self.protocol = "ICMPv6" if protocol.upper() == "ICMPV6" else protocol.upper()
+        if self.protocol not in PROTOCOL_NUMBERS:
+            known = ", ".join(PROTOCOL_NUMBERS)
+            raise NotFoundError(f"protocol {protocol}: not one that policy knows; give {known}")
+        self.port = self._port(port)
+
+    def answer(self) -> Explanation:
+        lines = [self._discovery()]
+        backends, balancing = self._balancing()
+        lines.append(balancing)
+        flows = [self._flow(source, *backend) for source in self.sources for backend in backends]
+        if flows:
+            lines.append(_routing(flows))
+            lines += _policy(flows, "egress", [flow.policy.egress for flow in flows])
+            lines += _policy(flows, "ingress", [flow.policy.ingress for flow in flows])
+            lines.append(_mesh(flows[0]))
+        allowed = bool(flows) and all(flow.allowed for flow in flows)
+        lines.append(self._verdict(allowed, flows, balancing))
+        return Explanation(allowed, self._from, self.text, self.port, self.protocol, tuple(lines))
+
+    @property
+    def _from(self) -> str:
+        return self.sources[0].name
+
+    def _port(self, port: int | None) -> int:
+        if self.protocol.startswith("ICMP"):
+            return 0
+        if port is not None:
+            return port
+        service = self.target.service
+        if service is not None and service.spec.ports:
+            self.protocol = service.spec.ports[0].protocol
+            return service.spec.ports[0].port
+        published = sorted(
+            {
+                one.port
+                for place in self.target.places
+                if place.endpoint is not None
+                for one in place.endpoint.publish_ports
+                if one.protocol == self.protocol
+            }
+        )
+        if len(published) == 1:
+            return published[0]
+        has = f"it names {', '.join(map(str, published))}" if published else "it names none"
+        raise NotFoundError(f"to {self.text}: no port given, and {has}; give {self.text}:PORT")
+
+    def _discovery(self) -> Line:
+        lookup = self.target.lookup
+        if lookup is None or lookup.kind == "address":
+            return Line("discovery", NOT_INVOLVED, "no name to look up")
+        return Line("discovery", "upstream" if lookup.kind == "external" else "found", lookup.text)
+
+    def _balancing(self) -> tuple[list[tuple[Place, int]], Line]:
+        """The backends that a connection may meet, each with its own port."""
+        service = self.target.service
+        if service is None:
+            line = Line("balancing", NOT_INVOLVED, "no service in between")
+            return [(place, self.port) for place in self.target.places], line
+        if refusal := self._refusal(service):
+            return [], Line("balancing", "refused", refusal)
+        answer = explain_balancing(self.world, service, self.port, self.protocol)
+        candidates = [one for one in answer.candidates if one.ready]
+        if not candidates:
+            return [], Line("balancing", "refused", answer.why)
+        backends = [
+            (Place(one.endpoint, endpoint.identity, endpoint, one.address), one.port)
+            for one in candidates
+            if (endpoint := self.world.endpoints.get(one.endpoint)) is not None
+        ]
+        return backends, Line("balancing", answer.algorithm, _candidates(answer, candidates))
+
+    def _refusal(self, service: Service) -> str:
+        if self.protocol.startswith("ICMP") and not service.spec.headless:
+            return "a service address answers on its ports only, not to ICMP"
+        if self.sources[0].identity == WORLD:
+            return "service addresses exist for the pods and the node of this host only"
+        return ""
+
+    def _flow(self, source: Place, backend: Place, port: int) -> _Flow:
+        version = _version(source, backend)
+        address = backend.address
+        if backend.endpoint is not None:
+            address = backend.endpoint.ipv4 if version == 4 else backend.endpoint.ipv6
+        route = explain_route(self.world, source.endpoint, backend.endpoint, address)
+        if is_same_pod(source.endpoint, backend.endpoint):
+            return _Flow(source, backend, route, PolicyAnswer(None, None), port)
+        policy = explain_policy(
+            self.world,
+            self.plan,
+            source.party(self.plan, version),
+            backend.party(self.plan, version),
+            "ICMPv6" if self.protocol == "ICMP" and version == 6 else self.protocol,
+            port,
+        )
+        return _Flow(source, backend, route, policy, port)
+
+    def _verdict(self, allowed: bool, flows: Sequence[_Flow], balancing: Line) -> Line:
+        port = f":{self.port}" if self.port else ""
+        what = f"{self._from} → {self.text}{port}/{self.protocol}"
+        if allowed:
+            return Line("verdict", "FORWARDED", what)
+        if not flows:
+            return Line("verdict", "DROPPED", f"{what}: {balancing.detail}")
+        denied = [flow for flow in flows if not flow.allowed]
+        some = f" for {len(denied)} of {len(flows)} backends" if len(denied) < len(flows) else ""
+        return Line("verdict", "DROPPED", f"{what}: {_why(denied[0])}{some}")
+
+
+def _destination(world: World, text: str, client: str, namespace: str) -> Destination:
+    """TO as the client reads it; a bare name may also be meant in the asker's namespace."""
+    try:
+        return destination(world, text, client or namespace)
+    except NotFoundError:
+        if client in ("", namespace):
+            raise
+    return destination(world, text, namespace)
+
+
+def _version(source: Place, backend: Place) -> int:
+    """IP version of the flow: that of an address in the question, else IPv4 where both can."""
+    for place in (backend, source):
+        if place.address is not None and (place.endpoint is not None or place.identity == WORLD):
+            return place.address.version
+    pods = [place.endpoint for place in (source, backend) if place.endpoint is not None]
+    six_only = any(pod.ipv4 is None and pod.ipv6 is not None for pod in pods)
+    return 6 if six_only else 4
+
+
+def _candidates(answer: BalancingAnswer, candidates: Sequence[Candidate]) -> str:
+    listed = [
+        f"{one.endpoint} ({one.address or 'no address'}):{one.port}"
+        if one.address is None or one.address.version == 4
+        else f"{one.endpoint} ([{one.address}]):{one.port}"
+        for one in candidates[:LISTED_MAX]
+    ]
+    rest = len(candidates) - len(listed)
+    more = f" and {rest} more" if rest else ""
+    return f"{answer.service}:{answer.port} → {', '.join(listed)}{more}; {answer.why}"
+
+
+def _routing(flows: Sequence[_Flow]) -> Line:
+    outcome = "ok" if all(flow.route.reachable for flow in flows) else "unreachable"
+    texts = list(dict.fromkeys(flow.route.text for flow in flows))
+    more = f"; and {len(texts) - 1} more backends likewise" if len(texts) > 1 else ""
+    return Line("routing", outcome, texts[0] + more)
+
+
+def _policy(flows: Sequence[_Flow], direction: str, sides: Sequence[Side | None]) -> Iterable[Line]:
+    """One line when all backends agree, else one for each verdict and rule."""
+    pattern = f"policy {direction}"
+    grouped: dict[Side | None, list[_Flow]] = {}
+    for flow, side in zip(flows, sides, strict=True):
+        grouped.setdefault(side and Side("", side.allow, side.rule, side.nearly), []).append(flow)
+    for side, group in grouped.items():
+        whose = group[0].source if direction == "egress" else group[0].destination
+        if side is None:
+            yield Line(pattern, NOT_INVOLVED, _no_policy(group[0], whose))
+            continue
+        towards = f" to {', '.join(flow.target for flow in group)}" if len(grouped) > 1 else ""
+        verb = "allowed" if side.allow else "denied"
+        detail = f"{whose.name}{towards} {verb} by {side.rule}"
+        yield Line(pattern, "FORWARDED" if side.allow else "DROPPED", detail)
+        for near in side.nearly:
+            yield Line(pattern, "nearly", near)
+
+
+def _mesh(flow: _Flow) -> Line:
+    if flow.source.endpoint is None or flow.destination.endpoint is None:
+        return Line("mesh", NOT_INVOLVED, "one side is no workload of ours")
+    answer = explain_mesh()
+    return Line("mesh", answer.outcome, answer.text)
+
+
+def _no_policy(flow: _Flow, whose: Place) -> str:
+    if is_same_pod(flow.source.endpoint, flow.destination.endpoint):
+        return "a pod may always talk to itself"
+    return f"{whose.name} is no workload of ours: no policy on this side"
+
+
+def _why(flow: _Flow) -> str:
+    if not flow.route.reachable:
+        return flow.route.text
+    for direction, side in (("egress", flow.policy.egress), ("ingress", flow.policy.ingress)):
+        if side is not None and not side.allow:
+            return f"{direction} of {side.endpoint} denied by {side.rule}"
+    raise AssertionError("asked why of a flow that is allowed")

@@ -1,0 +1,140 @@
+"""Who is meant by FROM and TO? Names as users type them, looked up in the world.
+
+Pure. FROM: ``ns/pod``, ``pod``, a workload's name, "host", "world" or an address. TO: the same,
+and services by any name that the client may use.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from sixfold.discovery.explain import NameAnswer, explain_name
+from sixfold.errors import NotFoundError
+from sixfold.model.datapath import IPAddress
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.identity import HOST, RESERVED_NAMES, WORLD, Identity
+from sixfold.model.service import Service
+from sixfold.model.world import World
+from sixfold.policy.decide import Party, party_at, party_of
+from sixfold.policy.plan import PolicyPlan
+from sixfold.routing.explain import endpoint_at, identity_at
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One end of a flow: a pod, the node, the resolver, or somewhere outside."""
+
+    name: str
+    identity: Identity
+    endpoint: Endpoint | None = None
+    address: IPAddress | None = None
+
+    def party(self, plan: PolicyPlan, version: int) -> Party:
+        if self.endpoint is not None:
+            return party_of(plan, self.endpoint, version)
+        return party_at(plan, self.identity, self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """What TO means: a service, or places without one in between.
+
+    lookup  the DNS answer that a client gets for the name; None for what is no name
+    """
+
+    lookup: NameAnswer | None
+    service: Service | None
+    places: tuple[Place, ...]
+
+
+def sources(world: World, text: str, namespace: str) -> tuple[Place, ...]:
+    """FROM as places: several when a workload's pods differ in identity."""
+    if found := _special(world, text):
+        return (found,)
+    pods = _pods(world, text, namespace)
+    if not pods:
+        raise NotFoundError(_unknown(world, "from", text, namespace))
+    by_identity = {pod.identity: pod for pod in reversed(pods)}
+    return tuple(_place(pod) for pod in pods if by_identity[pod.identity] is pod)
+
+
+def destination(world: World, text: str, namespace: str) -> Destination:
+    """TO as the client in ``namespace`` means it; a service wins over a pod of its name."""
+    if found := _special(world, text):
+        service = _service_at(world, found.address)
+        return Destination(None, service, () if service else (found,))
+    lookup = explain_name(world, _dns_name(world, text), namespace)
+    if lookup.kind in ("service", "headless") and lookup.service is not None:
+        return Destination(lookup, world.services[lookup.service], ())
+    if lookup.kind == "pod" and lookup.endpoint is not None:
+        return Destination(lookup, None, (_place(world.endpoints[lookup.endpoint]),))
+    if pods := _pods(world, text, namespace):
+        return Destination(None, None, tuple(map(_place, pods)))
+    if lookup.kind == "external":
+        return Destination(lookup, None, (Place(text, WORLD),))
+    raise NotFoundError(_unknown(world, "to", text, namespace))
+
+
+def _special(world: World, text: str) -> Place | None:
+    """The node, the outside, and addresses."""
+    if text == "host":
+        return Place("host", HOST, address=world.config.host_ipv4)
+    if text == "world":
+        return Place("world", WORLD)
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    if (endpoint := endpoint_at(world, address)) is not None:
+        return Place(endpoint.key, endpoint.identity, endpoint, address)
+    identity = identity_at(world, address)
+    name = RESERVED_NAMES[identity].removeprefix("reserved:")
+    return Place(f"{name} {address}", identity, address=address)
+
+
+def _place(pod: Endpoint) -> Place:
+    return Place(pod.key, pod.identity, pod)
+
+
+def _pods(world: World, text: str, namespace: str) -> list[Endpoint]:
+    """The pod of this name, or all pods of the workload of this name."""
+    key = text if "/" in text else f"{namespace}/{text}"
+    if key in world.endpoints:
+        return [world.endpoints[key]]
+    where, _, name = key.partition("/")
+    return [
+        pod
+        for _, pod in sorted(world.endpoints.items())
+        if pod.namespace == where and name in (pod.workload, pod.workload.partition("/")[2])
+    ]
+
+
+def _service_at(world: World, address: IPAddress | None) -> Service | None:
+    text = str(address)
+    return next(
+        (
+            service
+            for service in world.services.values()
+            if text in (service.spec.cluster_ip, *service.spec.cluster_ips)
+        ),
+        None,
+    )
+
+
+def _dns_name(world: World, text: str) -> str:
+    """``ns/name`` as the name that a client would look up."""
+    namespace, slash, name = text.partition("/")
+    return f"{name}.{namespace}.svc.{world.config.cluster_domain}." if slash else text
+
+
+def _unknown(world: World, side: str, text: str, namespace: str) -> str:
+    known = [*world.endpoints, *world.services] if side == "to" else [*world.endpoints]
+    key = text if "/" in text else f"{namespace}/{text}"
+    close = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+    where = f'no pod or workload named "{text}"'
+    if side == "to":
+        where = f'no service, pod, workload or name "{text}"'
+    hint = f"did you mean {', '.join(dict.fromkeys(close))}?" if close else "see sixfold get pods"
+    return f"{side} {text}: {where} seen from namespace {namespace}; {hint}"
