@@ -31,6 +31,15 @@ static __noinline int drop(struct __sk_buff *skb, const struct packet *packet,
 	return TC_ACT_SHOT;
 }
 
+/* Dropped for what the packet is, not for who talks to whom. */
+static __noinline int refuse(struct __sk_buff *skb, const struct packet *packet,
+			     __u32 direction, int reason)
+{
+	struct observation seen = {.direction = direction};
+
+	return drop(skb, packet, &seen, reason);
+}
+
 static __always_inline int ignore(void)
 {
 	statistic(STATISTIC_IGNORED);
@@ -129,13 +138,17 @@ static __always_inline bool continues(const struct conntrack *entry,
 	       (entry->originator == side && !(entry->tcp_flags & (TCP_FIN | TCP_RST)));
 }
 
+/* Select values, not places: the stack takes no variable index. */
 static __always_inline void remember(struct conntrack *entry,
 				     const struct judgement *judgement, __u32 source)
 {
-	entry->ifindex[source & 1] = judgement->peer[EGRESS].ifindex;
-	entry->ifindex[!(source & 1)] = judgement->peer[INGRESS].ifindex;
-	entry->identity[source & 1] = judgement->peer[EGRESS].identity;
-	entry->identity[!(source & 1)] = judgement->peer[INGRESS].identity;
+	const struct peer *from = &judgement->peer[EGRESS],
+			  *to = &judgement->peer[INGRESS];
+
+	entry->ifindex[0] = source ? to->ifindex : from->ifindex;
+	entry->ifindex[1] = source ? from->ifindex : to->ifindex;
+	entry->identity[0] = source ? to->identity : from->identity;
+	entry->identity[1] = source ? from->identity : to->identity;
 	entry->rule[0] = judgement->rule[0];
 	entry->rule[1] = judgement->rule[1];
 }
@@ -151,30 +164,31 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 	struct conntrack *entry;
 	__u32 current =
 	    revision(); /* before any lookup: a change meanwhile judges again */
-	__u32 side = conntrack_key(packet, &key), local, other;
+	__u32 side = conntrack_key(packet, &key);
+	struct peer mine, theirs;
+	bool mine_opened;
 	int reason;
 
 	entry = bpf_map_lookup_elem(&conntrack, &key);
 	if (entry && !continues(entry, packet, side))
 		entry = NULL;
 	seen.is_reply = entry && entry->originator != side;
-	/* Our own side, as index of judgement.peer: the originator's is [EGRESS]. */
-	local = direction ^ seen.is_reply;
-	other = !local;
-	peer_of(&judgement.peer[local & 1], endpoint, packet->family == 4);
-	resolve(direction == EGRESS ? &packet->destination : &packet->source,
-		&judgement.peer[other & 1]);
+	peer_of(&mine, endpoint, packet->family == 4);
+	resolve(direction == EGRESS ? &packet->destination : &packet->source, &theirs);
+	mine_opened = (direction == EGRESS) != seen.is_reply;
+	judgement.peer[EGRESS] = mine_opened ? mine : theirs;
+	judgement.peer[INGRESS] = mine_opened ? theirs : mine;
 	judgement.protocol = packet->protocol;
 	if (packet->protocol != IPPROTO_ICMP && packet->protocol != PROTOCOL_ICMPV6)
 		judgement.port =
 		    seen.is_reply ? packet->source_port : packet->destination_port;
-	if (!entry && direction == EGRESS && !judgement.peer[INGRESS].ifindex &&
+	if (!entry && direction == EGRESS && !theirs.ifindex &&
 	    is_service(&packet->destination))
 		reason = DROP_NO_BACKEND;
 	else
 		reason = judge(&judgement);
-	seen.identity[0] = judgement.peer[!seen.is_reply].identity;
-	seen.identity[1] = judgement.peer[seen.is_reply].identity;
+	seen.identity[0] = direction == EGRESS ? mine.identity : theirs.identity;
+	seen.identity[1] = direction == EGRESS ? theirs.identity : mine.identity;
 	seen.rule[0] = judgement.rule[0];
 	seen.rule[1] = judgement.rule[1];
 	if (direction == EGRESS && !entry)
@@ -191,32 +205,33 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 		remember(entry, &judgement, entry->originator);
 		entry->revision = current;
 		conntrack_touch(entry, packet, side, skb->len);
-		return direction == EGRESS ? deliver(judgement.peer[other & 1].ifindex)
-					   : TC_ACT_OK;
+		return direction == EGRESS ? deliver(theirs.ifindex) : TC_ACT_OK;
 	}
 	remember(&fresh, &judgement, side);
 	fresh.revision = current;
 	fresh.originator = side;
 	fresh.last_seen = now();
-	conntrack_touch(&fresh, packet, side, skb->len);
+	fresh.tcp_flags = packet->tcp_flags;
+	fresh.packets[0] = !side;
+	fresh.packets[1] = !!side;
+	fresh.bytes[0] = side ? 0 : skb->len;
+	fresh.bytes[1] = side ? skb->len : 0;
 	if (bpf_map_update_elem(&conntrack, &key, &fresh, BPF_ANY))
 		return drop(skb, packet, &seen, DROP_CT_FULL);
 	statistic(STATISTIC_FORWARDED);
 	emit(skb, packet, &seen);
-	return direction == EGRESS ? deliver(judgement.peer[INGRESS].ifindex)
-				   : TC_ACT_OK;
+	return direction == EGRESS ? deliver(theirs.ifindex) : TC_ACT_OK;
 }
 
 static __noinline int slow_path(struct __sk_buff *skb, struct packet *packet,
 				__u32 direction)
 {
-	struct observation seen = {.direction = direction};
 	__u32 ifindex = skb->ifindex;
 	const struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &ifindex);
 	int reason;
 
 	if (!endpoint)
-		return drop(skb, packet, &seen, DROP_NO_ENDPOINT);
+		return refuse(skb, packet, direction, DROP_NO_ENDPOINT);
 	if (is_neighbour_discovery(packet)) {
 		if (direction == INGRESS)
 			return TC_ACT_OK;
@@ -225,21 +240,21 @@ static __noinline int slow_path(struct __sk_buff *skb, struct packet *packet,
 			return answer_neighbour(skb, packet);
 		if (reason == -NEIGHBOUR_PASS)
 			return TC_ACT_OK;
-		return reason < 0 ? ignore() : drop(skb, packet, &seen, reason);
+		return reason < 0 ? ignore() : refuse(skb, packet, direction, reason);
 	}
 	if (is_multicast(&packet->destination))
 		return packet->protocol == PROTOCOL_ICMPV6 ||
 			       packet->protocol == IPPROTO_IGMP
 			   ? ignore()
-			   : drop(skb, packet, &seen, DROP_MULTICAST);
+			   : refuse(skb, packet, direction, DROP_MULTICAST);
 	reason = check_source(packet, endpoint, direction);
 	if (reason)
-		return drop(skb, packet, &seen, reason);
+		return refuse(skb, packet, direction, reason);
 	if (!is_icmp_error(packet))
 		return connection(skb, packet, endpoint, direction);
 	reason = related(skb, packet, direction, &ifindex);
 	if (reason)
-		return drop(skb, packet, &seen, reason);
+		return refuse(skb, packet, direction, reason);
 	return direction == EGRESS ? deliver(ifindex) : TC_ACT_OK;
 }
 
@@ -254,11 +269,21 @@ static __always_inline int parse(struct __sk_buff *skb, struct packet *packet,
 	return DROP_UNSUPPORTED_L2;
 }
 
-/* IPv4 needs 34 bytes only: too short for the common pull, and yet whole. */
+static __noinline int from_arp(struct __sk_buff *skb, const struct packet *packet)
+{
+	struct arp arp;
+	int reason = judge_arp(skb, &arp);
+
+	if (reason == -NEIGHBOUR_ANSWER)
+		return answer_arp(skb, &arp);
+	if (reason == -NEIGHBOUR_PASS)
+		return TC_ACT_OK;
+	return reason < 0 ? ignore() : refuse(skb, packet, EGRESS, reason);
+}
+
 static __always_inline int classify(struct __sk_buff *skb, struct packet *packet,
 				    __u32 direction)
 {
-	struct observation seen = {.direction = direction};
 	struct conntrack_key key;
 	struct conntrack *entry;
 	struct ethhdr *ethernet;
@@ -268,26 +293,16 @@ static __always_inline int classify(struct __sk_buff *skb, struct packet *packet
 	pull_headers(skb);
 	ethernet = packet_at(skb, 0);
 	if ((void *)(ethernet + 1) > packet_end(skb))
-		return drop(skb, packet, &seen, DROP_INVALID_PACKET);
+		return refuse(skb, packet, direction, DROP_INVALID_PACKET);
 	if (unlikely(skb->vlan_present))
-		return drop(skb, packet, &seen, DROP_UNSUPPORTED_L2);
+		return refuse(skb, packet, direction, DROP_UNSUPPORTED_L2);
 	if (direction == EGRESS && unlikely(!is_pod_mac(ethernet->h_source)))
-		return drop(skb, packet, &seen, DROP_INVALID_SOURCE_MAC);
-	if (unlikely(ethernet->h_proto == htons(ETH_P_ARP))) {
-		struct arp arp;
-
-		if (direction == INGRESS)
-			return TC_ACT_OK;
-		reason = judge_arp(skb, &arp);
-		if (reason == -NEIGHBOUR_ANSWER)
-			return answer_arp(skb, &arp);
-		if (reason == -NEIGHBOUR_PASS)
-			return TC_ACT_OK;
-		return reason < 0 ? ignore() : drop(skb, packet, &seen, reason);
-	}
+		return refuse(skb, packet, direction, DROP_INVALID_SOURCE_MAC);
+	if (unlikely(ethernet->h_proto == htons(ETH_P_ARP)))
+		return direction == INGRESS ? TC_ACT_OK : from_arp(skb, packet);
 	reason = parse(skb, packet, ethernet->h_proto);
 	if (unlikely(reason))
-		return drop(skb, packet, &seen, reason);
+		return refuse(skb, packet, direction, reason);
 	side = conntrack_key(packet, &key);
 	entry = bpf_map_lookup_elem(&conntrack, &key);
 	if (likely(entry) && likely(!opens(packet)) && entry->revision == revision()) {

@@ -50,6 +50,8 @@ struct neighbour_message {
 };
 
 struct advert_frame {
+	__u16
+	    align; /* not sent: has the addresses, and so the sum, on word boundaries */
 	struct ethhdr ethernet;
 	__u8 version;
 	__u8 traffic[3];
@@ -59,12 +61,15 @@ struct advert_frame {
 	union address source;
 	union address destination;
 	struct neighbour_message message;
-} __attribute__((packed));
+} __attribute__((packed, aligned(8)));
+
+#define FRAME_SIZE(frame) (sizeof(frame) - sizeof(frame.align))
 
 static __always_inline bool is_pod_mac(const __u8 *mac)
 {
-	return mac[0] == 0x02 && mac[1] == 0x5f && !mac[2] && !mac[3] && !mac[4] &&
-	       mac[5] == 0x02;
+	const __be16 *half = (const __be16 *)mac;
+
+	return half[0] == htons(0x025f) && !half[1] && half[2] == htons(0x0002);
 }
 
 /* Drop reason, or -enum neighbour_verdict. */
@@ -152,6 +157,20 @@ static __noinline int judge_neighbour(struct __sk_buff *skb,
 								: -NEIGHBOUR_PASS;
 }
 
+/* Checksum over pseudo header and message; the addresses lie in front of the message.
+ */
+static __always_inline __u16 advert_checksum(const struct advert_frame *frame)
+{
+	__u32 seed = htonl(NEIGHBOUR_MESSAGE_SIZE) + htonl(PROTOCOL_ICMPV6);
+	__u64 sum =
+	    bpf_csum_diff(NULL, 0, &frame->source,
+			  2 * sizeof(union address) + NEIGHBOUR_MESSAGE_SIZE, seed);
+
+	sum = (sum & 0xffff) + (sum >> 16 & 0xffff);
+	sum += sum >> 16;
+	return ~sum;
+}
+
 static __noinline int answer_neighbour(struct __sk_buff *skb,
 				       const struct packet *packet)
 {
@@ -165,27 +184,14 @@ static __noinline int answer_neighbour(struct __sk_buff *skb,
 			.option = OPTION_TARGET_LINK, .option_length = 1,
 			.mac = HOST_MAC},
 	};
-	/* The pseudo header: addresses and message lie in one piece, the rest is here.
-	 */
-	__u32 seed = htonl(NEIGHBOUR_MESSAGE_SIZE) + htonl(PROTOCOL_ICMPV6);
-	struct {
-		union address source;
-		union address destination;
-		struct neighbour_message message;
-	} sum;
-	__u64 checksum;
 
 	if (bpf_skb_load_bytes(skb, packet->transport + 8, &frame.message.target, 16) ||
-	    bpf_skb_change_tail(skb, sizeof(frame), 0))
+	    bpf_skb_change_tail(skb, FRAME_SIZE(frame), 0))
 		return TC_ACT_SHOT;
-	sum.source = frame.source = frame.message.target;
-	sum.destination = frame.destination = packet->source;
-	sum.message = frame.message;
-	checksum = bpf_csum_diff(NULL, 0, &sum, sizeof(sum), seed);
-	checksum = (checksum & 0xffff) + (checksum >> 16 & 0xffff);
-	checksum += checksum >> 16;
-	frame.message.checksum = ~checksum;
-	if (bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), 0))
+	frame.source = frame.message.target;
+	frame.destination = packet->source;
+	frame.message.checksum = advert_checksum(&frame);
+	if (bpf_skb_store_bytes(skb, 0, &frame.ethernet, FRAME_SIZE(frame), 0))
 		return TC_ACT_SHOT;
 	statistic(STATISTIC_ANSWERED);
 	return bpf_redirect(skb->ifindex, 0);

@@ -1,0 +1,252 @@
+"""The bpf(2) system call: maps, pins, links, test runs. No policy, no state of its own.
+
+Sources: linux/bpf.h (union bpf_attr). Batches carry thousands of entries per call; a map
+type without batches (none of ours) would have to loop.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from struct import Struct, pack, unpack_from
+from typing import NamedTuple, NoReturn
+
+from sixfold.errors import HostError
+
+SYS_BPF = 321  # x86_64
+MAP_LOOKUP, MAP_UPDATE, MAP_DELETE = 1, 2, 3
+OBJ_PIN, OBJ_GET, PROG_TEST_RUN = 6, 7, 10
+OBJ_GET_INFO = 15
+MAP_LOOKUP_BATCH, MAP_UPDATE_BATCH, MAP_DELETE_BATCH = 24, 26, 27
+LINK_CREATE, LINK_UPDATE, LINK_DETACH = 28, 29, 34
+TCX_INGRESS, TCX_EGRESS = 46, 47
+PERCPU_TYPES = frozenset({5, 6, 10})
+BATCH = 4096
+
+_MAP = Struct("<IIQQQ")
+_BATCH = Struct("<QQQQIIQQ")
+
+_syscall = ctypes.CDLL(None, use_errno=True).syscall
+_syscall.restype = ctypes.c_long
+_syscall.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint]
+
+
+def bpf(command: int, attributes: bytes | ctypes.Array[ctypes.c_char]) -> int:
+    """One call; raises OSError. A ctypes buffer is written back to by the kernel."""
+    if isinstance(attributes, bytes):
+        attributes = ctypes.create_string_buffer(attributes, len(attributes))
+    result = _syscall(SYS_BPF, command, ctypes.addressof(attributes), len(attributes))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return int(result)
+
+
+def symbol(error: OSError) -> str:
+    """The errno as the manual pages write it."""
+    return errno.errorcode.get(error.errno or 0, str(error.errno))
+
+
+def _address(buffer: ctypes.Array[ctypes.c_char]) -> int:
+    return ctypes.addressof(buffer)
+
+
+def _buffer(content: bytes) -> ctypes.Array[ctypes.c_char]:
+    return ctypes.create_string_buffer(content, len(content) or 1)
+
+
+def pin(fd: int, path: Path) -> None:
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    bpf(OBJ_PIN, pack("<QII", _address(name), fd, 0))
+
+
+def get(path: Path) -> int:
+    """A new file descriptor of what is pinned there; FileNotFoundError when nothing is."""
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    return bpf(OBJ_GET, pack("<QII", _address(name), 0, 0))
+
+
+def object_info(fd: int, size: int) -> bytes:
+    """The first ``size`` bytes of struct bpf_{map,prog,link}_info."""
+    buffer = ctypes.create_string_buffer(size)
+    attributes = _buffer(pack("<IIQ", fd, size, _address(buffer)))
+    bpf(OBJ_GET_INFO, attributes)
+    return buffer.raw
+
+
+class MapDefinition(NamedTuple):
+    """What makes two maps interchangeable."""
+
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+
+
+def map_definition(fd: int) -> MapDefinition:
+    kind, _, key_size, value_size, max_entries, flags = unpack_from("<6I", object_info(fd, 80))
+    return MapDefinition(kind, key_size, value_size, max_entries, flags)
+
+
+def program_id(fd: int) -> int:
+    return int(unpack_from("<II", object_info(fd, 64))[1])
+
+
+class LinkInfo(NamedTuple):
+    """``target`` is the interface of a TCX link (0 = gone), the cgroup id of a cgroup link."""
+
+    program_id: int
+    target: int
+
+
+def link_info(fd: int, *, cgroup: bool) -> LinkInfo:
+    raw = object_info(fd, 64)
+    _, _, program = unpack_from("<III", raw)
+    target = unpack_from("<Q" if cgroup else "<I", raw, 16)[0]
+    return LinkInfo(program, target)
+
+
+def link_create(program: int, target: int, attach_type: int) -> int:
+    """``target`` is an interface index in the caller's namespace, or a cgroup's descriptor."""
+    return bpf(LINK_CREATE, pack("<IIII16x", program, target, attach_type, 0))
+
+
+def link_update(link: int, program: int) -> None:
+    """Swap the program; no packet goes without."""
+    bpf(LINK_UPDATE, pack("<IIII", link, program, 0, 0))
+
+
+def link_detach(link: int) -> None:
+    bpf(LINK_DETACH, pack("<I", link))
+
+
+class TestRun(NamedTuple):
+    """What BPF_PROG_TEST_RUN returned."""
+
+    __test__ = False  # not pytest's
+
+    verdict: int
+    packet: bytes
+    duration_ns: int  # per run
+
+
+def test_run(program: int, packet: bytes, *, context: bytes = b"", repeat: int = 1) -> TestRun:
+    """Run a program on a packet; ``context`` is a struct __sk_buff."""
+    into, out = _buffer(packet), ctypes.create_string_buffer(len(packet) + 512)
+    given, got = _buffer(context), ctypes.create_string_buffer(256)
+    attributes = _buffer(
+        pack(
+            "<IIIIQQIIIIQQIII4x",
+            *(program, 0, len(packet), len(out), _address(into), _address(out), repeat, 0),
+            *(len(context), len(context) and len(got)),
+            *(_address(given) if context else 0, _address(got) if context else 0),
+            *(0, 0, 0),
+        )
+    )
+    bpf(PROG_TEST_RUN, attributes)
+    verdict, _, size = unpack_from("<III", attributes, 4)
+    return TestRun(verdict, out.raw[:size], unpack_from("<I", attributes, 36)[0])
+
+
+test_run.__test__ = False  # type: ignore[attr-defined]
+
+
+class Map:
+    """One open map; keys and values are bytes of the exact sizes."""
+
+    def __init__(self, fd: int, name: str) -> None:
+        self.fd = fd
+        self.name = name
+        self.definition = map_definition(fd)
+        self._value_size = self.definition.value_size
+        if self.definition.type in PERCPU_TYPES:
+            self._value_size = (self._value_size + 7 & ~7) * possible_cpus()
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def lookup(self, key: bytes) -> bytes | None:
+        """A per-CPU map gives the values of all CPUs, one after the other."""
+        given, value = _buffer(key), ctypes.create_string_buffer(self._value_size)
+        try:
+            bpf(MAP_LOOKUP, _MAP.pack(self.fd, 0, _address(given), _address(value), 0))
+        except FileNotFoundError:
+            return None
+        return value.raw
+
+    def update(self, entries: Iterable[tuple[bytes, bytes]]) -> int:
+        """Put all; returns how many."""
+        pairs = list(entries)
+        for start in range(0, len(pairs), BATCH):
+            self._update_batch(pairs[start : start + BATCH])
+        return len(pairs)
+
+    def _update_batch(self, pairs: list[tuple[bytes, bytes]]) -> None:
+        if len(pairs) == 1:  # a third of the cost of a batch of one
+            key, value = _buffer(pairs[0][0]), _buffer(pairs[0][1])
+            attributes = _MAP.pack(self.fd, 0, _address(key), _address(value), 0)
+            command = MAP_UPDATE
+        else:
+            key = _buffer(b"".join(key for key, _ in pairs))
+            value = _buffer(b"".join(value for _, value in pairs))
+            attributes = _BATCH.pack(
+                0, 0, _address(key), _address(value), len(pairs), self.fd, 0, 0
+            )
+            command = MAP_UPDATE_BATCH
+        try:
+            bpf(command, attributes)
+        except OSError as error:
+            self._refused(error)
+
+    def _refused(self, error: OSError) -> NoReturn:
+        raise HostError(
+            f"put {self.name}: {symbol(error)}: the map holds {self.definition.max_entries} "
+            "entries at most; apply less, or free memory"
+        ) from error
+
+    def delete(self, keys: Iterable[bytes]) -> int:
+        """Delete what is there of these; returns how many were asked."""
+        wanted = list(keys)
+        for key in wanted:
+            given = _buffer(key)
+            with suppress(FileNotFoundError):
+                bpf(MAP_DELETE, _MAP.pack(self.fd, 0, _address(given), 0, 0))
+        return len(wanted)
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Everything, in batches; what changes meanwhile may be missed or seen twice."""
+        key_size, value_size = self.definition.key_size, self._value_size
+        keys = ctypes.create_string_buffer(key_size * BATCH)
+        values = ctypes.create_string_buffer(value_size * BATCH)
+        token = ctypes.create_string_buffer(max(64, key_size))
+        first, done = True, False
+        while not done:
+            attributes = _buffer(
+                _BATCH.pack(
+                    *(0 if first else _address(token), _address(token)),
+                    *(_address(keys), _address(values), BATCH, self.fd, 0, 0),
+                )
+            )
+            try:
+                bpf(MAP_LOOKUP_BATCH, attributes)
+            except FileNotFoundError:
+                done = True
+            first = False
+            (count,) = unpack_from("<I", attributes, 32)
+            raw_keys, raw_values = keys.raw, values.raw
+            for i in range(count):
+                yield (
+                    raw_keys[i * key_size : (i + 1) * key_size],
+                    raw_values[i * value_size : (i + 1) * value_size],
+                )
+
+
+def possible_cpus() -> int:
+    """How many values a per-CPU entry has."""
+    last = Path("/sys/devices/system/cpu/possible").read_text().strip().split(",")[-1]
+    return int(last.split("-")[-1]) + 1

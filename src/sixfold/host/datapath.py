@@ -1,0 +1,281 @@
+"""The kernel datapath of one instance: opened, attached, brought to a desired state, repaired.
+
+Everything is pinned under /sys/fs/bpf/<instance>: the datapath works without the agent, and
+the next agent adopts it. Only ``apply`` and ``repair`` write maps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from sixfold.errors import HostError
+from sixfold.host import bpf, layout
+from sixfold.host.bpf import Map
+from sixfold.host.events import EventReader
+from sixfold.host.paths import BPFFS_ROOT, cgroup_root
+from sixfold.host.programs import (
+    PACKET_PROGRAMS,
+    SOCKET_PROGRAMS,
+    Programs,
+    expedited_rcu,
+    open_maps,
+    open_programs,
+)
+from sixfold.host.shadow import JUDGED, PLACE, PREPARE, Changes, Shadow, difference
+from sixfold.model.datapath import Datapath
+from sixfold.model.reason import DropReason
+
+STATISTICS = {
+    0: "events_lost",
+    1: "connections_forwarded",
+    2: "noise_ignored",
+    3: "neighbours_answered",
+    4: "translated",
+    5: "refused",
+}
+TCX = {"from_endpoint": bpf.TCX_INGRESS, "to_endpoint": bpf.TCX_EGRESS}
+REVISION = layout.U32.pack(0)
+
+
+class DatapathView:
+    """What is loaded, read-only: works beside a running agent, and without one."""
+
+    def __init__(self, root: Path, maps: Mapping[str, Map]) -> None:
+        self.root = root
+        self.maps = maps
+
+    def read(self) -> Datapath:
+        """Endpoints, ipcache, policies and frontends, as planners write them."""
+        return Shadow.read(self.maps).datapath
+
+    def conntrack(self) -> Iterator[layout.Connection]:
+        """Connections that the kernel remembers, the expired included, in no order."""
+        now_ns = time.monotonic_ns()
+        for key, value in self.maps["conntrack"].items():
+            yield layout.unpack_connection(key, value, now_ns)
+
+    def statistics(self) -> dict[str, int]:
+        """Counts since the datapath was loaded; drop reasons by name, zeros left out."""
+        counts = {}
+        for key, value in self.maps["statistics"].items():
+            (index,) = layout.U32.unpack(key)
+            total = _sum(value)
+            if total:
+                counts[_statistic(index)] = total
+        return counts
+
+    def revision(self) -> int:
+        """Goes up with every change of policy or place."""
+        return int(layout.U32.unpack(self.maps["runtime"].lookup(REVISION) or bytes(4))[0])
+
+    def usage(self) -> dict[str, int]:
+        """Capacity of each map."""
+        return {name: each.definition.max_entries for name, each in self.maps.items()}
+
+    def close(self) -> None:
+        for each in self.maps.values():
+            each.close()
+
+
+class KernelDatapath(DatapathView):
+    """The agent's hand on the kernel; one per instance at a time."""
+
+    def __init__(self, programs: Programs) -> None:
+        super().__init__(programs.root, programs.maps)
+        self._programs = programs
+        self._shadow: Shadow | None = None
+        ring = self.maps["events"]
+        self.events = EventReader(ring.fd, ring.definition.max_entries, self._lost)
+
+    @classmethod
+    def open(cls, instance: str) -> KernelDatapath:
+        """Adopt or load; socket hooks are in force when this returns."""
+        datapath = cls(open_programs(BPFFS_ROOT / instance))
+        datapath._attach_sockets()
+        return datapath
+
+    @staticmethod
+    def view(instance: str) -> DatapathView:
+        """For looking only; HostError when nothing is loaded."""
+        root = BPFFS_ROOT / instance
+        return DatapathView(root, open_maps(root))
+
+    @staticmethod
+    def remove(instance: str) -> None:
+        """Detach and unload everything; fine when there is nothing."""
+        root = BPFFS_ROOT / instance
+        if not root.is_dir():
+            return
+        with expedited_rcu():
+            if (root / "links").is_dir():
+                for path in (root / "links").iterdir():
+                    _detach(path)
+            shutil.rmtree(root)
+
+    def close(self) -> None:
+        """Let go; what is pinned goes on."""
+        self.events.close()
+        self._programs.close()
+
+    def attach(self, ifindex: int) -> None:
+        """Both programs on the host side of a veth; call before the link goes up.
+
+        Fine when they are there already; a stale link of an earlier interface is replaced.
+        """
+        with expedited_rcu():
+            for name in PACKET_PROGRAMS:
+                path = self._link_path(name, ifindex)
+                if not self._is_attached(path, name, ifindex):
+                    _detach(path)
+                    self._link(path, name, ifindex, TCX[name])
+
+    def detach(self, ifindex: int) -> None:
+        """Undo ``attach``; fine when the interface is gone."""
+        with expedited_rcu():
+            for name in PACKET_PROGRAMS:
+                _detach(self._link_path(name, ifindex))
+
+    def apply(self, desired: Datapath) -> int:
+        """Bring the maps to ``desired``; returns the number of writes.
+
+        HostError when something does not fit: nothing was written, the old state is in force.
+        """
+        if self._shadow is None:
+            self._shadow = Shadow.read(self.maps)
+        shadow, self._shadow = self._shadow, None  # an error leaves it to be read anew
+        changes = shadow.advance(desired)
+        self._write(changes)
+        self._shadow = shadow
+        return len(changes)
+
+    def repair(self, desired: Datapath) -> list[str]:
+        """Compare with what the kernel really holds, put it right, and say what was wrong."""
+        found = self._repair_links(desired)
+        actual = Shadow.read(self.maps)
+        wanted = {**desired.ipcache}
+        for network in set(actual.ipcache) - set(wanted):
+            if actual.ipcache[network].identity == 2 and network.prefixlen == 0:
+                wanted[network] = actual.ipcache[network]
+        for name, old, new in (
+            ("endpoints", actual.endpoints, desired.endpoints),
+            ("ipcache", actual.ipcache, wanted),
+            ("policies", actual.policies, desired.policies),
+            ("frontends", actual.frontends, desired.frontends),
+        ):
+            put, gone = difference(old, new)  # type: ignore[type-var]
+            found += [f"{name}[{key}]: missing or changed; put back" for key in put]
+            found += [f"{name}[{key}]: nobody asked for it; deleted" for key in gone]
+        if actual.host_netns_cookie != desired.host_netns_cookie:
+            found.append("namespaces[host]: changed; put back")
+        self._shadow = actual
+        self.apply(desired)
+        return found
+
+    def _repair_links(self, desired: Datapath) -> list[str]:
+        found = []
+        for ifindex in desired.endpoints:
+            for name in PACKET_PROGRAMS:
+                path = self._link_path(name, ifindex)
+                if self._is_attached(path, name, ifindex):
+                    continue
+                try:
+                    self.attach(ifindex)
+                except HostError:
+                    continue  # the interface is gone: for the owner of interfaces to mend
+                found.append(f"links[{path.name}]: detached; attached again")
+        return found + [
+            f"links[{name}]: detached; attached again" for name in self._attach_sockets()
+        ]
+
+    def _write(self, changes: Changes) -> None:
+        puts = changes.puts
+        for name in (*PREPARE, *PLACE, "policy_of"):
+            if puts.get(name):
+                self.maps[name].update(puts[name].items())
+        if any(puts.get(name) for name in JUDGED):
+            self._bump()
+        for name, keys in changes.deletes.items():
+            self.maps[name].delete(keys)
+        if any(changes.deletes.get(name) for name in JUDGED):
+            self._bump()
+
+    def _bump(self) -> None:
+        """Have every flow judged anew on its next packet; 0 is the value of a fresh map."""
+        revision = self.revision() + 1 & 0xFFFFFFFF or 1
+        self.maps["runtime"].update([(REVISION, layout.U32.pack(revision))])
+
+    def _attach_sockets(self) -> list[str]:
+        """The socket hooks at the root of cgroup v2; returns those that were not there."""
+        missing = []
+        cgroup = os.open(cgroup_root(), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with expedited_rcu():
+                for name, attach_type in SOCKET_PROGRAMS.items():
+                    path = self.root / "links" / name
+                    if not self._is_attached(path, name, None):
+                        _detach(path)
+                        self._link(path, name, cgroup, attach_type)
+                        missing.append(name)
+        finally:
+            os.close(cgroup)
+        return missing
+
+    def _link(self, path: Path, name: str, target: int, attach_type: int) -> None:
+        try:
+            link = bpf.link_create(self._programs.fds[name], target, attach_type)
+        except OSError as error:
+            raise HostError(
+                f"attach {name} to {path.name}: {bpf.symbol(error)}: "
+                "needs root, Linux 6.6 or newer (TCX), and an interface that exists"
+            ) from error
+        try:
+            bpf.pin(link, path)
+        finally:
+            os.close(link)
+
+    def _is_attached(self, path: Path, name: str, ifindex: int | None) -> bool:
+        """Whether the pinned link runs our program there; a dead device leaves target 0."""
+        try:
+            link = bpf.get(path)
+        except FileNotFoundError:
+            return False
+        try:
+            found = bpf.link_info(link, cgroup=ifindex is None)
+        finally:
+            os.close(link)
+        alive = found.target != 0 if ifindex is None else found.target == ifindex
+        return alive and found.program_id == bpf.program_id(self._programs.fds[name])
+
+    def _link_path(self, name: str, ifindex: int) -> Path:
+        return self.root / "links" / f"{name}_{ifindex}"
+
+    def _lost(self) -> int:
+        return _sum(self.maps["statistics"].lookup(layout.U32.pack(0)) or b"")
+
+
+def _detach(path: Path) -> None:
+    """Detach a pinned link and unpin it; fine when either is not there."""
+    with contextlib.suppress(FileNotFoundError):
+        link = bpf.get(path)
+        with contextlib.suppress(OSError):
+            bpf.link_detach(link)
+        os.close(link)
+        path.unlink()
+
+
+def _sum(per_cpu: bytes) -> int:
+    return sum(value for (value,) in layout.U64.iter_unpack(per_cpu))
+
+
+def _statistic(index: int) -> str:
+    if index in STATISTICS:
+        return STATISTICS[index]
+    try:
+        return f"drop_{DropReason(index).name.lower()}"
+    except ValueError:
+        return f"drop_{index}"

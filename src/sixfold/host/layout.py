@@ -1,0 +1,272 @@
+"""How model values look in kernel memory: the Python twin of ``bpf/sixfold.h``.
+
+Pure: bytes in, values out, and back. Addresses are 16 bytes, IPv4 as ``::ffff:a.b.c.d``;
+ports are big-endian, the rest little-endian (the objects are compiled for ``bpfel``).
+``tests/twin/test_layout.py`` compares every struct with the BTF of the objects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from struct import Struct
+from typing import NamedTuple
+
+from sixfold.model.datapath import (
+    ANY_PROTOCOL,
+    Backend,
+    EndpointEntry,
+    Frontend,
+    IPAddress,
+    IpcacheEntry,
+    IPNetwork,
+    PolicyEntry,
+)
+from sixfold.model.endpoint import EndpointId
+from sixfold.model.identity import Identity
+
+U32 = Struct("<I")
+U64 = Struct("<Q")
+ENDPOINT = Struct("<6I16s16s")
+IPCACHE_KEY = Struct("<I16s")
+IPCACHE_ENTRY = Struct("<II")
+POLICY_KEY = Struct("<IIIBB2s")
+POLICY_ENTRY = Struct("<IB3x")
+POLICY_DEFAULTS = Struct("<II")
+FRONTEND_KEY = Struct("<16s2sB5x")
+FRONTEND = Struct("<IIII")
+BACKEND = Struct("<16s2sHI")
+CONNTRACK_KEY = Struct("<16s16s2s2sB3x")
+CONNTRACK = Struct("<I2II2I2IIBB2s2Q2Q")
+FLOW_EVENT = Struct("<Q8B16s16s2s2s7I2s6x")
+
+# ``const`` bits of a policy key: table, peer and direction are always compared.
+PEER_BITS = 72
+PROTOCOL_BITS = 80
+MAPPED = bytes(10) + b"\xff\xff"
+IPV4_BITS = 96
+NO_ADDRESS = bytes(16)
+
+
+def pack_address(address: IPAddress | None) -> bytes:
+    """16 bytes; all zero for none."""
+    if address is None:
+        return NO_ADDRESS
+    return MAPPED + address.packed if address.version == 4 else address.packed
+
+
+def unpack_address(packed: bytes) -> IPAddress:
+    """The address as its family writes it: a mapped one is IPv4."""
+    if packed.startswith(MAPPED):
+        return IPv4Address(packed[12:])
+    return IPv6Address(packed)
+
+
+def pack_port(port: int) -> bytes:
+    return port.to_bytes(2, "big")
+
+
+def unpack_port(packed: bytes) -> int:
+    return int.from_bytes(packed, "big")
+
+
+def pack_endpoint(entry: EndpointEntry) -> bytes:
+    return ENDPOINT.pack(
+        entry.ifindex,
+        entry.id,
+        entry.identity,
+        entry.cidr4,
+        entry.cidr6,
+        0,
+        pack_address(entry.ipv4),
+        pack_address(entry.ipv6),
+    )
+
+
+def unpack_endpoint(packed: bytes, netns_cookie: int = 0) -> EndpointEntry:
+    ifindex, number, identity, cidr4, cidr6, _, ipv4, ipv6 = ENDPOINT.unpack(packed)
+    return EndpointEntry(
+        ifindex=ifindex,
+        id=EndpointId(number),
+        identity=Identity(identity),
+        ipv4=None if ipv4 == NO_ADDRESS else IPv4Address(ipv4[12:]),
+        ipv6=None if ipv6 == NO_ADDRESS else IPv6Address(ipv6),
+        cidr4=Identity(cidr4),
+        cidr6=Identity(cidr6),
+        netns_cookie=netns_cookie,
+    )
+
+
+def pack_network(network: IPNetwork) -> bytes:
+    """Key of the ipcache: IPv4 prefixes count the 96 mapped bits."""
+    bits = network.prefixlen + (IPV4_BITS if network.version == 4 else 0)
+    return IPCACHE_KEY.pack(bits, pack_address(network.network_address))
+
+
+def unpack_network(packed: bytes) -> IPNetwork:
+    bits, address = IPCACHE_KEY.unpack(packed)
+    if bits >= IPV4_BITS and address.startswith(MAPPED):
+        return IPv4Network((address[12:], bits - IPV4_BITS))
+    return IPv6Network((address, bits))
+
+
+def pack_ipcache_entry(entry: IpcacheEntry) -> bytes:
+    return IPCACHE_ENTRY.pack(entry.identity, entry.cidr)
+
+
+def unpack_ipcache_entry(packed: bytes) -> IpcacheEntry:
+    identity, cidr = IPCACHE_ENTRY.unpack(packed)
+    return IpcacheEntry(Identity(identity), Identity(cidr))
+
+
+def pack_policy(table: int, entry: PolicyEntry) -> tuple[bytes, bytes]:
+    """Key and value of one entry of a table."""
+    if entry.protocol == ANY_PROTOCOL:
+        bits = PEER_BITS
+    else:
+        bits = PROTOCOL_BITS + entry.port_bits
+    key = POLICY_KEY.pack(
+        bits,
+        table,
+        entry.peer,
+        entry.direction,
+        entry.protocol,
+        entry.port.to_bytes(2, "big"),
+    )
+    return key, POLICY_ENTRY.pack(entry.rule, entry.allow)
+
+
+def unpack_policy(key: bytes, value: bytes) -> tuple[int, PolicyEntry]:
+    """The table number and the entry."""
+    bits, table, peer, direction, protocol, port = POLICY_KEY.unpack(key)
+    rule, allow = POLICY_ENTRY.unpack(value)
+    return table, PolicyEntry(
+        direction=direction,
+        peer=Identity(peer),
+        protocol=protocol,
+        port=unpack_port(port),
+        port_bits=max(0, bits - PROTOCOL_BITS),
+        allow=bool(allow),
+        rule=rule,
+    )
+
+
+def pack_frontend_key(frontend: Frontend) -> bytes:
+    return FRONTEND_KEY.pack(
+        pack_address(frontend.address), pack_port(frontend.port), frontend.protocol
+    )
+
+
+def unpack_frontend_key(packed: bytes) -> Frontend:
+    address, port, protocol = FRONTEND_KEY.unpack(packed)
+    return Frontend(unpack_address(address), unpack_port(port), protocol)
+
+
+def pack_backend(backend: Backend, number: int) -> bytes:
+    return BACKEND.pack(
+        pack_address(backend.address), pack_port(backend.port), backend.weight, number
+    )
+
+
+def unpack_backend(packed: bytes) -> tuple[Backend, int]:
+    address, port, weight, number = BACKEND.unpack(packed)
+    return Backend(unpack_address(address), unpack_port(port), weight), number
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One conntrack entry, its sides in the direction in which it was opened."""
+
+    source: IPAddress
+    source_port: int
+    destination: IPAddress
+    destination_port: int
+    protocol: int
+    source_identity: Identity
+    destination_identity: Identity
+    source_ifindex: int  # 0 = behind the host's stack
+    destination_ifindex: int
+    rule: tuple[int, int]  # by direction
+    service: int
+    service_port: int
+    tcp_flags: int
+    packets: tuple[int, int]  # sent by source, by destination
+    bytes: tuple[int, int]
+    idle_s: float
+    revision: int
+
+
+def unpack_connection(key: bytes, value: bytes, now_ns: int) -> Connection:
+    """``now_ns`` is CLOCK_MONOTONIC."""
+    address0, address1, port0, port1, protocol = CONNTRACK_KEY.unpack(key)
+    revision, *rest = CONNTRACK.unpack(value)
+    ifindex, last_seen, identity = rest[0:2], rest[2], rest[3:5]
+    rule, service, originator, flags, service_port = rest[5:7], rest[7], rest[8], rest[9], rest[10]
+    packets, size = rest[11:13], rest[13:15]
+    address, port = (address0, address1), (port0, port1)
+    a, b = originator & 1, 1 - (originator & 1)
+    return Connection(
+        source=unpack_address(address[a]),
+        source_port=unpack_port(port[a]),
+        destination=unpack_address(address[b]),
+        destination_port=unpack_port(port[b]),
+        protocol=protocol,
+        source_identity=Identity(identity[a]),
+        destination_identity=Identity(identity[b]),
+        source_ifindex=ifindex[a],
+        destination_ifindex=ifindex[b],
+        rule=(rule[0], rule[1]),
+        service=service,
+        service_port=unpack_port(service_port),
+        tcp_flags=flags,
+        packets=(packets[a], packets[b]),
+        bytes=(size[a], size[b]),
+        idle_s=max(0, (now_ns >> 30) - last_seen) * 2**30 / 1e9,
+        revision=revision,
+    )
+
+
+class RawEvent(NamedTuple):
+    """``struct flow_event``, ports in host order, IPv4 unmapped."""
+
+    time_ns: int
+    type: int
+    reason: int
+    protocol: int
+    direction: int
+    tcp_flags: int
+    icmp_type: int
+    icmp_code: int
+    is_reply: int
+    source: IPAddress
+    destination: IPAddress
+    source_port: int
+    destination_port: int
+    source_identity: int
+    destination_identity: int
+    rule: tuple[int, int]
+    service: int
+    ifindex: int
+    length: int
+    service_port: int
+
+
+def unpack_event(raw: bytes) -> RawEvent:
+    """One record of the ring."""
+    fields = FLOW_EVENT.unpack(raw)
+    source, destination, source_port, destination_port = fields[9:13]
+    source_identity, destination_identity, ingress, egress, service, ifindex, length = fields[13:20]
+    return RawEvent(
+        *fields[:9],
+        source=unpack_address(source),
+        destination=unpack_address(destination),
+        source_port=unpack_port(source_port),
+        destination_port=unpack_port(destination_port),
+        source_identity=source_identity,
+        destination_identity=destination_identity,
+        rule=(ingress, egress),
+        service=service,
+        ifindex=ifindex,
+        length=length,
+        service_port=unpack_port(fields[20]),
+    )

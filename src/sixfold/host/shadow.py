@@ -1,0 +1,393 @@
+"""What the kernel's maps hold, as model values: read once, then kept in step with every write.
+
+``Shadow.changes`` says which writes lead from here to a desired state, in an order in which
+no flow that is allowed before and after meets a gap:
+
+  1. what nobody refers to yet: policy tables, backends, slots
+  2. who is where: ipcache, endpoints, addresses, namespaces, frontends
+  3. the switch: ``policy_of``; then the revision, which has every flow judged anew
+  4. what nobody refers to any more; and the revision again, if that changed who is where
+
+Nothing here writes: a state that would not fit is refused before the first write.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+from typing import TypeVar
+
+from sixfold.errors import HostError
+from sixfold.host import layout
+from sixfold.host.bpf import Map
+from sixfold.host.slots import SlotPool
+from sixfold.model.datapath import (
+    Backend,
+    Datapath,
+    EndpointEntry,
+    Frontend,
+    FrontendEntry,
+    IpcacheEntry,
+    IPNetwork,
+    PolicyEntry,
+    PolicyTable,
+)
+from sixfold.model.endpoint import EndpointId
+from sixfold.model.identity import WORLD
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+# A wide IPv6 prefix (::/0) covers the mapped IPv4 addresses as well; this entry, always
+# there, keeps it from deciding about IPv4.
+ALL_IPV4 = IPv4Network("0.0.0.0/0")
+NO_ENTRY = IpcacheEntry(WORLD)
+ZERO = layout.U32.pack(0)
+
+PREPARE = ("backends", "slots", "policy", "policy_tables")
+PLACE = ("ipcache", "endpoints", "addresses", "namespaces", "frontends")
+JUDGED = frozenset({"ipcache", "endpoints", "addresses", "policy_of"})
+
+
+@dataclass(slots=True)
+class Changes:
+    """Writes by map; keys and values are packed."""
+
+    puts: dict[str, dict[bytes, bytes]] = field(default_factory=lambda: defaultdict(dict))
+    deletes: dict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
+    grown: Counter[str] = field(default_factory=Counter)  # new keys by map
+
+    def put(self, name: str, key: bytes, value: bytes, *, new: bool) -> None:
+        self.puts[name][key] = value
+        self.grown[name] += new
+
+    def delete(self, name: str, key: bytes) -> None:
+        self.deletes[name].append(key)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.puts.values())) + sum(map(len, self.deletes.values()))
+
+
+def difference(old: Mapping[K, V], new: Mapping[K, V]) -> tuple[list[K], list[K]]:
+    """Keys to put and keys that are gone. Cheap where values are the same objects."""
+    if old == new:
+        return [], []
+    put = []
+    for key, value in new.items():
+        before = old.get(key)
+        if before is not value and before != value:
+            put.append(key)
+    return put, [key for key in old if key not in new]
+
+
+class Shadow:
+    """The state of one instance's maps. After an error it is worthless: read it anew."""
+
+    def __init__(self, capacities: Mapping[str, int]) -> None:
+        self._capacities = capacities
+        self._sizes: Counter[str] = Counter()
+        self.endpoints: dict[int, EndpointEntry] = {}
+        self.ipcache: dict[IPNetwork, IpcacheEntry] = {}
+        self.policies: dict[EndpointId, PolicyTable] = {}
+        self.frontends: dict[Frontend, FrontendEntry] = {}
+        self.host_netns_cookie = 0
+        self._numbers: dict[PolicyTable, int] = {}
+        self._last_number = 0
+        self._runs: dict[Frontend, tuple[int, int]] = {}
+        self._backends: dict[Backend, int] = {}
+        self._users: Counter[Backend] = Counter()
+        self._slots = SlotPool(capacities["slots"])
+        self._backend_numbers = SlotPool(capacities["backends"])
+        self._orphans = Changes()  # found by read(), deleted by the next advance()
+
+    @property
+    def datapath(self) -> Datapath:
+        """The same, as planners write it."""
+        return Datapath(
+            endpoints=self.endpoints,
+            ipcache=self.ipcache,
+            policies=self.policies,
+            frontends=self.frontends,
+            host_netns_cookie=self.host_netns_cookie,
+        )
+
+    def advance(self, desired: Datapath) -> Changes:
+        """Become ``desired``; returns the writes. HostError when a map cannot hold them."""
+        changes, self._orphans = self._orphans, Changes()
+        self._slots.settle()
+        self._backend_numbers.settle()
+        self._advance_endpoints(desired, changes)
+        self._advance_ipcache(desired, changes)
+        self._advance_policies(desired, changes)
+        self._advance_frontends(desired, changes)
+        for name, count in changes.grown.items():
+            wanted = self._sizes[name] + count
+            if wanted > self._capacities[name]:
+                raise _full(name, wanted, self._capacities[name])
+            self._sizes[name] = wanted
+        for name, keys in changes.deletes.items():
+            self._sizes[name] -= len(keys)
+        return changes
+
+    def _advance_endpoints(self, desired: Datapath, changes: Changes) -> None:
+        put, gone = difference(self.endpoints, desired.endpoints)
+        before = [self.endpoints[key] for key in [*put, *gone] if key in self.endpoints]
+        for ifindex in gone:
+            changes.delete("endpoints", layout.U32.pack(ifindex))
+        for ifindex in put:
+            packed = layout.pack_endpoint(desired.endpoints[ifindex])
+            new = ifindex not in self.endpoints
+            changes.put("endpoints", layout.U32.pack(ifindex), packed, new=new)
+        after = [desired.endpoints[key] for key in put]
+        _replace(changes, "addresses", _addresses(before), _addresses(after))
+        if desired.host_netns_cookie != self.host_netns_cookie:
+            old, host = self.host_netns_cookie, desired.host_netns_cookie
+            _replace(changes, "namespaces", _host_namespace(old), _host_namespace(host))
+        _replace(changes, "namespaces", _namespaces(before), _namespaces(after))
+        self.endpoints = dict(desired.endpoints)
+        self.host_netns_cookie = desired.host_netns_cookie
+
+    def _advance_ipcache(self, desired: Datapath, changes: Changes) -> None:
+        wanted = {ALL_IPV4: NO_ENTRY, **desired.ipcache}
+        put, gone = difference(self.ipcache, wanted)
+        for network in put:
+            changes.put(
+                "ipcache",
+                layout.pack_network(network),
+                layout.pack_ipcache_entry(wanted[network]),
+                new=network not in self.ipcache,
+            )
+        for network in gone:
+            changes.delete("ipcache", layout.pack_network(network))
+        self.ipcache = wanted
+
+    def _advance_policies(self, desired: Datapath, changes: Changes) -> None:
+        put, gone = difference(self.policies, desired.policies)
+        for number in put:
+            table = self._table_number(desired.policies[number], changes)
+            key = layout.U32.pack(number)
+            changes.put("policy_of", key, layout.U32.pack(table), new=False)
+        for number in gone:
+            changes.put("policy_of", layout.U32.pack(number), ZERO, new=False)
+        if not put and not gone:
+            return
+        self.policies = dict(desired.policies)
+        used = set(self.policies.values())
+        for table in [table for table in self._numbers if table not in used]:
+            self._delete_table(self._numbers.pop(table), table, changes)
+
+    def _table_number(self, table: PolicyTable, changes: Changes) -> int:
+        """Equal tables share a number; no number ever means two things."""
+        number = self._numbers.get(table)
+        if number is not None:
+            return number
+        self._last_number += 1
+        number = self._numbers[table] = self._last_number
+        for entry in table.entries:
+            changes.put("policy", *layout.pack_policy(number, entry), new=True)
+        changes.put(
+            "policy_tables",
+            layout.U32.pack(number),
+            layout.POLICY_DEFAULTS.pack(table.ingress_default, table.egress_default),
+            new=True,
+        )
+        return number
+
+    @staticmethod
+    def _delete_table(number: int, table: PolicyTable, changes: Changes) -> None:
+        changes.delete("policy_tables", layout.U32.pack(number))
+        for entry in table.entries:
+            changes.delete("policy", layout.pack_policy(number, entry)[0])
+
+    def _advance_frontends(self, desired: Datapath, changes: Changes) -> None:
+        put, gone = difference(self.frontends, desired.frontends)
+        for frontend in put:
+            entry, old = desired.frontends[frontend], self.frontends.get(frontend)
+            if old is None or old.backends != entry.backends:
+                released = self._runs.get(frontend)
+                self._runs[frontend] = self._take_run(entry.backends, changes)
+                if old is not None and released is not None:
+                    self._release_run(released, old.backends)
+            packed = layout.FRONTEND.pack(entry.service, *self._runs[frontend], entry.algorithm)
+            key = layout.pack_frontend_key(frontend)
+            changes.put("frontends", key, packed, new=old is None)
+        for frontend in gone:
+            changes.delete("frontends", layout.pack_frontend_key(frontend))
+            self._release_run(self._runs.pop(frontend), self.frontends[frontend].backends)
+        if put or gone:
+            self.frontends = dict(desired.frontends)
+
+    def _take_run(self, backends: tuple[Backend, ...], changes: Changes) -> tuple[int, int]:
+        """A fresh run of slots: (base, count); the old one stays whole for its readers."""
+        if not backends:
+            return 0, 0
+        base = self._slots.take(len(backends))
+        if base is None:
+            raise _full("slots", self._slots.capacity + 1, self._slots.capacity)
+        for slot, backend in enumerate(backends, base):
+            number = self._backend_number(backend, changes)
+            changes.put("slots", layout.U32.pack(slot), layout.U32.pack(number), new=False)
+        return base, len(backends)
+
+    def _backend_number(self, backend: Backend, changes: Changes) -> int:
+        self._users[backend] += 1
+        number = self._backends.get(backend)
+        if number is None:
+            number = self._backend_numbers.take(1)
+            if number is None:
+                capacity = self._backend_numbers.capacity
+                raise _full("backends", capacity + 1, capacity)
+            self._backends[backend] = number
+            packed = layout.pack_backend(backend, number)
+            changes.put("backends", layout.U32.pack(number), packed, new=False)
+        return number
+
+    def _release_run(self, run: tuple[int, int], backends: tuple[Backend, ...]) -> None:
+        base, count = run
+        if not count:
+            return
+        self._slots.release(base, count)
+        for backend in backends:
+            self._users[backend] -= 1
+            if not self._users[backend]:
+                del self._users[backend]
+                self._backend_numbers.release(self._backends.pop(backend), 1)
+
+    @classmethod
+    def read(cls, maps: Mapping[str, Map]) -> Shadow:
+        """From the kernel: what an earlier agent left, or what somebody changed."""
+        shadow = cls({name: each.definition.max_entries for name, each in maps.items()})
+        shadow._read_endpoints(maps)
+        for key, value in maps["ipcache"].items():
+            network = layout.unpack_network(key)
+            shadow.ipcache[network] = layout.unpack_ipcache_entry(value)
+        shadow._sizes["ipcache"] = len(shadow.ipcache)
+        shadow._read_policies(maps)
+        shadow._read_frontends(maps)
+        return shadow
+
+    def _read_endpoints(self, maps: Mapping[str, Map]) -> None:
+        cookies = {}
+        for key, value in maps["namespaces"].items():
+            (cookie,), (number,) = layout.U64.unpack(key), layout.U32.unpack(value)
+            if number == 0:
+                self.host_netns_cookie = cookie
+            cookies[number] = cookie
+            self._sizes["namespaces"] += 1
+        for key, value in maps["endpoints"].items():
+            number = layout.ENDPOINT.unpack(value)[1]
+            entry = layout.unpack_endpoint(value, cookies.pop(number, 0))
+            self.endpoints[layout.U32.unpack(key)[0]] = entry
+            self._sizes["endpoints"] += 1
+        for number, cookie in cookies.items():
+            if number != 0:
+                self._orphans.delete("namespaces", layout.U64.pack(cookie))
+        right = _addresses(self.endpoints.values())
+        for key, value in maps["addresses"].items():
+            self._sizes["addresses"] += 1
+            if right.pop(key, None) != value:
+                self._orphans.delete("addresses", key)
+        for key in right:  # lost: as good as no endpoint, so that the next apply puts both
+            ifindex = layout.ENDPOINT.unpack(right[key])[0]
+            self.endpoints.pop(ifindex, None)
+
+    def _read_policies(self, maps: Mapping[str, Map]) -> None:
+        entries: dict[int, list[PolicyEntry]] = defaultdict(list)
+        for key, value in maps["policy"].items():
+            table, entry = layout.unpack_policy(key, value)
+            entries[table].append(entry)
+            self._sizes["policy"] += 1
+        tables = {}
+        for key, value in maps["policy_tables"].items():
+            (number,) = layout.U32.unpack(key)
+            found = entries.pop(number, [])
+            tables[number] = PolicyTable(frozenset(found), *layout.POLICY_DEFAULTS.unpack(value))
+            self._sizes["policy_tables"] += 1
+        for key, value in maps["policy_of"].items():
+            (endpoint,), (number,) = layout.U32.unpack(key), layout.U32.unpack(value)
+            if number in tables:
+                self.policies[EndpointId(endpoint)] = tables[number]
+                self._numbers[tables[number]] = number
+        self._last_number = max([0, *tables, *entries])
+        for number, table in tables.items():
+            if self._numbers.get(table) != number:
+                self._delete_table(number, table, self._orphans)
+        for number, left in entries.items():
+            for entry in left:
+                self._orphans.delete("policy", layout.pack_policy(number, entry)[0])
+
+    def _read_frontends(self, maps: Mapping[str, Map]) -> None:
+        raw = {key: layout.FRONTEND.unpack(value) for key, value in maps["frontends"].items()}
+        slots, backends = _Array(maps["slots"]), _Array(maps["backends"])
+        for key, (service, base, count, algorithm) in raw.items():
+            frontend = layout.unpack_frontend_key(key)
+            found = []
+            for slot in range(base, base + count):
+                backend, number = layout.unpack_backend(backends[layout.U32.unpack(slots[slot])[0]])
+                found.append(backend)
+                self._backends[backend] = number
+                self._users[backend] += 1
+            self.frontends[frontend] = FrontendEntry(service, tuple(found), algorithm)
+            self._runs[frontend] = (base, count)
+        self._sizes["frontends"] = len(raw)
+        self._slots = SlotPool(
+            self._capacities["slots"], [run for run in self._runs.values() if run[1]]
+        )
+        self._backend_numbers = SlotPool(
+            self._capacities["backends"], [(number, 1) for number in self._backends.values()]
+        )
+
+
+class _Array:
+    """An array map, read in batches as far as somebody asks."""
+
+    def __init__(self, source: Map) -> None:
+        self._items = source.items()
+        self._values: list[bytes] = []
+
+    def __getitem__(self, index: int) -> bytes:
+        while len(self._values) <= index:
+            self._values.append(next(self._items)[1])
+        return self._values[index]
+
+
+def _full(name: str, wanted: int, capacity: int) -> HostError:
+    return HostError(
+        f"put {name}: map is full: {wanted} entries wanted, {capacity} fit; "
+        "nothing was changed; apply less"
+    )
+
+
+def _addresses(endpoints: Iterable[EndpointEntry]) -> dict[bytes, bytes]:
+    return {
+        layout.pack_address(address): layout.pack_endpoint(endpoint)
+        for endpoint in endpoints
+        for address in (endpoint.ipv4, endpoint.ipv6)
+        if address is not None
+    }
+
+
+def _namespaces(endpoints: Iterable[EndpointEntry]) -> dict[bytes, bytes]:
+    return {
+        layout.U64.pack(endpoint.netns_cookie): layout.U32.pack(endpoint.id)
+        for endpoint in endpoints
+        if endpoint.netns_cookie
+    }
+
+
+def _host_namespace(cookie: int) -> dict[bytes, bytes]:
+    return {layout.U64.pack(cookie): ZERO} if cookie else {}
+
+
+def _replace(
+    changes: Changes, name: str, before: Mapping[bytes, bytes], after: Mapping[bytes, bytes]
+) -> None:
+    """Writes for the part of a map that changed owners."""
+    for key, value in after.items():
+        if before.get(key) != value:
+            changes.put(name, key, value, new=key not in before)
+    for key in before:
+        if key not in after:
+            changes.delete(name, key)
