@@ -125,17 +125,17 @@ def link_detach(link: int) -> None:
     bpf(LINK_DETACH, pack("<I", link))
 
 
-class TestRun(NamedTuple):
+class ProgramRun(NamedTuple):
     """What BPF_PROG_TEST_RUN returned."""
-
-    __test__ = False  # not pytest's
 
     verdict: int
     packet: bytes
     duration_ns: int  # per run
 
 
-def test_run(program: int, packet: bytes, *, context: bytes = b"", repeat: int = 1) -> TestRun:
+def run_program(
+    program: int, packet: bytes, *, context: bytes = b"", repeat: int = 1
+) -> ProgramRun:
     """Run a program on a packet; ``context`` is a struct __sk_buff."""
     into, out = _buffer(packet), ctypes.create_string_buffer(len(packet) + 512)
     given, got = _buffer(context), ctypes.create_string_buffer(256)
@@ -150,10 +150,7 @@ def test_run(program: int, packet: bytes, *, context: bytes = b"", repeat: int =
     )
     bpf(PROG_TEST_RUN, attributes)
     verdict, _, size = unpack_from("<III", attributes, 4)
-    return TestRun(verdict, out.raw[:size], unpack_from("<I", attributes, 36)[0])
-
-
-test_run.__test__ = False  # type: ignore[attr-defined]
+    return ProgramRun(verdict, out.raw[:size], unpack_from("<I", attributes, 36)[0])
 
 
 class Map:

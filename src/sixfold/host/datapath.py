@@ -10,8 +10,9 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from sixfold.errors import HostError
 from sixfold.host import bpf, layout
@@ -26,9 +27,21 @@ from sixfold.host.programs import (
     open_maps,
     open_programs,
 )
-from sixfold.host.shadow import JUDGED, PLACE, PREPARE, Changes, Shadow, difference
+from sixfold.host.shadow import (
+    ALL_IPV4,
+    JUDGED,
+    NO_ENTRY,
+    PLACE,
+    PREPARE,
+    Changes,
+    Shadow,
+    difference,
+)
 from sixfold.model.datapath import Datapath
 from sixfold.model.reason import DropReason
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 STATISTICS = {
     0: "events_lost",
@@ -157,19 +170,11 @@ class KernelDatapath(DatapathView):
         """Compare with what the kernel really holds, put it right, and say what was wrong."""
         found = self._repair_links(desired)
         actual = Shadow.read(self.maps)
-        wanted = {**desired.ipcache}
-        for network in set(actual.ipcache) - set(wanted):
-            if actual.ipcache[network].identity == 2 and network.prefixlen == 0:
-                wanted[network] = actual.ipcache[network]
-        for name, old, new in (
-            ("endpoints", actual.endpoints, desired.endpoints),
-            ("ipcache", actual.ipcache, wanted),
-            ("policies", actual.policies, desired.policies),
-            ("frontends", actual.frontends, desired.frontends),
-        ):
-            put, gone = difference(old, new)  # type: ignore[type-var]
-            found += [f"{name}[{key}]: missing or changed; put back" for key in put]
-            found += [f"{name}[{key}]: nobody asked for it; deleted" for key in gone]
+        wanted = {ALL_IPV4: NO_ENTRY, **desired.ipcache}
+        found += _differences("endpoints", actual.endpoints, desired.endpoints)
+        found += _differences("ipcache", actual.ipcache, wanted)
+        found += _differences("policies", actual.policies, desired.policies)
+        found += _differences("frontends", actual.frontends, desired.frontends)
         if actual.host_netns_cookie != desired.host_netns_cookie:
             found.append("namespaces[host]: changed; put back")
         self._shadow = actual
@@ -256,6 +261,14 @@ class KernelDatapath(DatapathView):
 
     def _lost(self) -> int:
         return _sum(self.maps["statistics"].lookup(layout.U32.pack(0)) or b"")
+
+
+def _differences(name: str, old: Mapping[K, V], new: Mapping[K, V]) -> list[str]:
+    put, gone = difference(old, new)
+    return [
+        *(f"{name}[{key}]: missing or changed; put back" for key in put),
+        *(f"{name}[{key}]: nobody asked for it; deleted" for key in gone),
+    ]
 
 
 def _detach(path: Path) -> None:

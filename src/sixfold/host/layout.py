@@ -121,10 +121,7 @@ def unpack_ipcache_entry(packed: bytes) -> IpcacheEntry:
 
 def pack_policy(table: int, entry: PolicyEntry) -> tuple[bytes, bytes]:
     """Key and value of one entry of a table."""
-    if entry.protocol == ANY_PROTOCOL:
-        bits = PEER_BITS
-    else:
-        bits = PROTOCOL_BITS + entry.port_bits
+    bits = PEER_BITS if entry.protocol == ANY_PROTOCOL else PROTOCOL_BITS + entry.port_bits
     key = POLICY_KEY.pack(
         bits,
         table,
