@@ -6,12 +6,12 @@ redirect, everything else is left to the host's own routes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
-from sixfold.model.datapath import IPAddress
+from sixfold.model.datapath import IPAddress, IpcacheEntry, IPNetwork
 from sixfold.model.endpoint import Endpoint
-from sixfold.model.identity import HOST, RESOLVER, WORLD, Identity
+from sixfold.model.identity import WORLD, Identity
 from sixfold.model.world import World
 
 
@@ -23,14 +23,11 @@ class RouteAnswer:
     text: str
 
 
-def identity_at(world: World, address: IPAddress) -> Identity:
-    """Whose address it is when it is no endpoint's."""
-    config = world.config
-    if address in (RESOLVER_IPV4, RESOLVER_IPV6):
-        return RESOLVER
-    if address in (config.host_ipv4, config.host_ipv6) or address.is_loopback:
-        return HOST
-    return WORLD
+def identity_at(ipcache: Mapping[IPNetwork, IpcacheEntry], address: IPAddress) -> Identity:
+    """Whose address it is when it is no endpoint's: the longest prefix in the ipcache says."""
+    covering = (network for network in ipcache if address in network)
+    longest = max(covering, key=lambda network: network.prefixlen, default=None)
+    return WORLD if longest is None else ipcache[longest].identity
 
 
 def endpoint_at(world: World, address: IPAddress) -> Endpoint | None:
@@ -53,8 +50,12 @@ def explain_route(
     source: Endpoint | None,
     destination: Endpoint | None,
     address: IPAddress | None,
+    identity: Identity = WORLD,
 ) -> RouteAnswer:
-    """The way from a pod (None: the host or outside) to a pod, or else to ``address``."""
+    """The way from a pod (None: the host or outside) to a pod, or else to ``address``.
+
+    identity  of the address, when it is no pod's
+    """
     if destination is not None:
         if is_same_pod(source, destination):
             return RouteAnswer(True, "to itself, inside its own namespace")
@@ -66,7 +67,7 @@ def explain_route(
     if source is None:
         return RouteAnswer(True, f"{address} by the host's routes")
     here = _place(source, address)
-    if identity_at(world, address) != WORLD:
+    if identity != WORLD:
         return RouteAnswer(True, f"{here} → {address} on the node itself")
     config = world.config
     for pool in (config.pod_ipv4, config.pod_ipv6, config.service_ipv4, config.service_ipv6):

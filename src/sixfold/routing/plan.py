@@ -54,12 +54,17 @@ def plan_routing(
     # The resolver's addresses are on a device of the host too, so they come last.
     for address in (RESOLVER_IPV4, RESOLVER_IPV6):
         ipcache[ip_network(address)] = IpcacheEntry(RESOLVER, cidr_of(address))
+    pod_cidr_of = cidr_of if config.ipblock_matches_pods else _no_cidr
     endpoints = {
-        endpoint.ifindex: plan_endpoint(endpoint, cidr_of)
+        endpoint.ifindex: plan_endpoint(endpoint, pod_cidr_of)
         for endpoint in world.endpoints.values()
         if endpoint.ifindex
     }
     return RoutingPlan(endpoints, ipcache)
+
+
+def _no_cidr(_: IPAddress) -> Identity:
+    return UNKNOWN
 
 
 def plan_endpoint(endpoint: Endpoint, cidr_of: Callable[[IPAddress], Identity]) -> EndpointEntry:

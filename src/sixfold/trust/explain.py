@@ -21,6 +21,7 @@ from sixfold.model.world import World
 from sixfold.policy.explain import PolicyAnswer, Side, explain_policy
 from sixfold.policy.plan import PolicyPlan, compile_policies
 from sixfold.routing.explain import RouteAnswer, explain_route, is_same_pod
+from sixfold.routing.plan import RoutingPlan, plan_routing
 from sixfold.trust.question import Destination, Place, destination, sources
 
 NOT_INVOLVED = "-"
@@ -52,6 +53,8 @@ class Plans(Protocol):
     """What must have been planned before a flow can be explained."""
 
     @property
+    def routing(self) -> RoutingPlan: ...
+    @property
     def policy(self) -> PolicyPlan: ...
 
 
@@ -59,12 +62,14 @@ class Plans(Protocol):
 class OfflinePlans:
     """Plans made for the question only, from a world without an agent."""
 
+    routing: RoutingPlan
     policy: PolicyPlan
 
 
 def plan_offline(world: World) -> OfflinePlans:
     """Compile what the agent would load."""
-    return OfflinePlans(compile_policies(world))
+    policy = compile_policies(world)
+    return OfflinePlans(plan_routing(world, policy.covering_cidr, (), policy.cidrs), policy)
 
 
 def explain(
@@ -81,9 +86,8 @@ def explain(
     namespace  of bare names; TO is read as the client itself would, in its own namespace
     port       of the service or pod; None: the first of the service, the only one of the pod
     """
-    places = sources(world, source, namespace)
-    question = _Question(world, plans.policy, places, destination, port, protocol, namespace)
-    return question.answer()
+    places = sources(world, plans.routing, source, namespace)
+    return _Question(world, plans, places, destination, port, protocol, namespace).answer()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,7 @@ class _Question:
     def __init__(
         self,
         world: World,
-        plan: PolicyPlan,
+        plans: Plans,
         places: tuple[Place, ...],
         text: str,
         port: int | None,
@@ -119,10 +123,12 @@ class _Question:
         namespace: str,
     ) -> None:
         self.world = world
-        self.plan = plan
+        self.plan = plans.policy
         self.sources = places
         client = places[0].endpoint
-        self.target = _destination(world, text, client.namespace if client else "", namespace)
+        self.target = _destination(
+            world, plans.routing, text, client.namespace if client else "", namespace
+        )
         self.text = text
         self.protocol = "ICMPv6" if protocol.upper() == "ICMPV6" else protocol.upper()
         if self.protocol not in PROTOCOL_NUMBERS:
@@ -208,7 +214,9 @@ class _Question:
         address = backend.address
         if backend.endpoint is not None:
             address = backend.endpoint.ipv4 if version == 4 else backend.endpoint.ipv6
-        route = explain_route(self.world, source.endpoint, backend.endpoint, address)
+        route = explain_route(
+            self.world, source.endpoint, backend.endpoint, address, backend.identity
+        )
         if is_same_pod(source.endpoint, backend.endpoint):
             return _Flow(source, backend, route, PolicyAnswer(None, None), port)
         policy = explain_policy(
@@ -233,14 +241,16 @@ class _Question:
         return Line("verdict", "DROPPED", f"{what}: {_why(denied[0])}{some}")
 
 
-def _destination(world: World, text: str, client: str, namespace: str) -> Destination:
+def _destination(
+    world: World, routing: RoutingPlan, text: str, client: str, namespace: str
+) -> Destination:
     """TO as the client reads it; a bare name may also be meant in the asker's namespace."""
     try:
-        return destination(world, text, client or namespace)
+        return destination(world, routing, text, client or namespace)
     except NotFoundError:
         if client in ("", namespace):
             raise
-    return destination(world, text, namespace)
+    return destination(world, routing, text, namespace)
 
 
 def _version(source: Place, backend: Place) -> int:

@@ -20,6 +20,7 @@ from sixfold.model.world import World
 from sixfold.policy.decide import Party, party_at, party_of
 from sixfold.policy.plan import PolicyPlan
 from sixfold.routing.explain import endpoint_at, identity_at
+from sixfold.routing.plan import RoutingPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,9 @@ class Destination:
     places: tuple[Place, ...]
 
 
-def sources(world: World, text: str, namespace: str) -> tuple[Place, ...]:
+def sources(world: World, routing: RoutingPlan, text: str, namespace: str) -> tuple[Place, ...]:
     """FROM as places: several when a workload's pods differ in identity."""
-    if found := _special(world, text):
+    if found := _special(world, routing, text):
         return (found,)
     pods = _pods(world, text, namespace)
     if not pods:
@@ -60,9 +61,9 @@ def sources(world: World, text: str, namespace: str) -> tuple[Place, ...]:
     return tuple(_place(pod) for pod in pods if by_identity[pod.identity] is pod)
 
 
-def destination(world: World, text: str, namespace: str) -> Destination:
+def destination(world: World, routing: RoutingPlan, text: str, namespace: str) -> Destination:
     """TO as the client in ``namespace`` means it; a service wins over a pod of its name."""
-    if found := _special(world, text):
+    if found := _special(world, routing, text):
         service = _service_at(world, found.address)
         return Destination(None, service, () if service else (found,))
     lookup = explain_name(world, _dns_name(world, text), namespace)
@@ -77,7 +78,7 @@ def destination(world: World, text: str, namespace: str) -> Destination:
     raise NotFoundError(_unknown(world, "to", text, namespace))
 
 
-def _special(world: World, text: str) -> Place | None:
+def _special(world: World, routing: RoutingPlan, text: str) -> Place | None:
     """The node, the outside, and addresses."""
     if text == "host":
         return Place("host", HOST, address=world.config.host_ipv4)
@@ -89,7 +90,7 @@ def _special(world: World, text: str) -> Place | None:
         return None
     if (endpoint := endpoint_at(world, address)) is not None:
         return Place(endpoint.key, endpoint.identity, endpoint, address)
-    identity = identity_at(world, address)
+    identity = identity_at(routing.ipcache, address)
     name = RESERVED_NAMES[identity].removeprefix("reserved:")
     return Place(f"{name} {address}", identity, address=address)
 
