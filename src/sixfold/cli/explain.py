@@ -9,6 +9,7 @@ import click
 from sixfold.cli.client import ApiError
 from sixfold.cli.output import coloured, print_structured
 from sixfold.cli.settings import Settings, examples, pass_settings, shared
+from sixfold.errors import NotFoundError
 
 PROTOCOLS = ("TCP", "UDP", "SCTP", "ICMP")
 UNKNOWN = (400, 404, 422)  # answers of the agent that mean: no such name
@@ -132,7 +133,24 @@ def offline(
     protocol: str,
 ) -> dict[str, Any]:
     """Compile the manifests as the agent would, and ask that plan."""
-    raise NotImplementedError
+    from dataclasses import asdict
+
+    from sixfold.cli.apply import read
+    from sixfold.manifest import offline as offline_world
+    from sixfold.model.config import Config
+    from sixfold.trust.explain import explain, plan_offline
+
+    namespace = settings.namespace_or_default
+    manifests = read(filenames, namespace, offline=True)
+    config = Config(posture="kubernetes" if posture == "kubernetes" else "zero-trust")
+    world = offline_world(manifests, config)
+    try:
+        answer = explain(
+            world, plan_offline(world), source, destination, port, protocol.upper(), namespace
+        )
+    except NotFoundError as error:
+        raise Unknown(str(error)) from None
+    return asdict(answer)
 
 
 def show(answer: dict[str, Any]) -> None:

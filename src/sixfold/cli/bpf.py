@@ -1,0 +1,255 @@
+"""``sixfold bpf``: the pinned maps themselves, read directly; the agent only lends names.
+
+Works without the agent: then numbers stay numbers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sixfold.cli.output import print_structured, print_table
+from sixfold.cli.settings import Settings, examples, pass_settings, shared
+from sixfold.errors import HostError, SixfoldError
+from sixfold.model.datapath import INGRESS, PROTOCOL_NUMBERS, PolicyEntry, PolicyTable
+from sixfold.model.identity import RESERVED_NAMES
+
+if TYPE_CHECKING:
+    from sixfold.host.datapath import DatapathView
+
+Row = dict[str, Any]
+PROTOCOLS = {number: name for name, number in PROTOCOL_NUMBERS.items()}
+ALGORITHMS = {0: "random"}
+OUTPUTS = ("table", "wide", "json", "yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What the agent calls the numbers; empty without an agent."""
+
+    identities: Mapping[str, list[str]] = field(default_factory=dict)
+    rules: Mapping[str, str] = field(default_factory=dict)
+    services: Mapping[str, str] = field(default_factory=dict)
+    endpoints: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def ask(cls, settings: Settings) -> Names:
+        try:
+            return cls(**settings.client.get("/v1/names"))
+        except SixfoldError:
+            return cls()
+
+    def identity(self, number: int) -> str:
+        """``1234 app=web,…`` with what tells it apart, or the reserved name."""
+        if number in RESERVED_NAMES and number:
+            return RESERVED_NAMES[number].removeprefix("reserved:")  # type: ignore[index]
+        labels = self.identities.get(str(number), ())
+        shown = [label.removeprefix("k8s:") for label in labels if "io.cilium" not in label]
+        return f"{number} {','.join(shown)}".rstrip()
+
+    def rule(self, number: int) -> str:
+        return self.rules.get(str(number), f"rule {number}") if number else "-"
+
+    def service(self, number: int) -> str:
+        return self.services.get(str(number), f"service {number}") if number else "-"
+
+    def endpoint(self, number: int) -> str:
+        return self.endpoints.get(str(number), f"endpoint {number}") if number else "host"
+
+
+@click.group(
+    short_help="Show what is really loaded in the kernel.",
+    epilog=examples(
+        """
+sudo sixfold bpf endpoint list
+sudo sixfold bpf ipcache list
+sudo sixfold bpf policy list shop/web-0
+sudo sixfold bpf lb list -o json
+sudo sixfold bpf ct list
+"""
+    ),
+)
+def command() -> None:
+    """Show what is really loaded in the kernel: the pinned maps, not what the agent believes."""
+
+
+def _listing(
+    name: str, text: str
+) -> Callable[[Callable[..., Iterable[Row]]], Callable[..., Iterable[Row]]]:
+    """Make ``bpf NAME list`` of a function that yields rows."""
+
+    def decorate(rows: Callable[..., Iterable[Row]]) -> Callable[..., Iterable[Row]]:
+        @command.group(name, help=text, short_help=text)
+        def group() -> None:
+            pass
+
+        @group.command("list", help=text, epilog=examples(f"sudo sixfold bpf {name} list"))
+        @click.argument("pod", required=False, metavar="[POD|ID]")
+        @shared(outputs=OUTPUTS)
+        @pass_settings
+        def listing(settings: Settings, pod: str | None) -> None:
+            names = Names.ask(settings)
+            with _view(settings) as view:
+                found = list(rows(view, names))
+            if pod:
+                found = [row for row in found if _is_about(row, pod)]
+            _show(found, settings.output)
+
+        return rows
+
+    return decorate
+
+
+@contextmanager
+def _view(settings: Settings) -> Iterator[DatapathView]:
+    if os.geteuid() != 0:
+        raise HostError("bpf: reading the kernel's maps needs root; use sudo")
+    from sixfold.host.datapath import KernelDatapath
+
+    view = KernelDatapath.view(settings.paths.instance)
+    try:
+        yield view
+    finally:
+        view.close()
+
+
+def _is_about(row: Row, pod: str) -> bool:
+    """Whether a row is of this pod: by name, or by endpoint id."""
+    return pod in (str(row.get("id", "")), row.get("endpoint"), row.get("pod"))
+
+
+def _show(rows: list[Row], output: str) -> None:
+    if output in ("json", "yaml"):
+        print_structured(rows, output)
+        return
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    if not rows:
+        click.echo("nothing loaded", err=True)
+        return
+    header = [name.upper().replace("_", " ") for name in columns]
+    print_table(header, ([_cell(row.get(name)) for name in columns] for row in rows))
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or "-"
+    return "-" if value in (None, "") else str(value)
+
+
+@_listing("endpoint", "Pods that the kernel knows: interface, addresses, identity.")
+def endpoints(view: DatapathView, names: Names) -> Iterator[Row]:
+    for entry in sorted(view.read().endpoints.values(), key=lambda each: each.id):
+        yield {
+            "id": entry.id,
+            "pod": names.endpoint(entry.id),
+            "ifindex": entry.ifindex,
+            "ipv4": str(entry.ipv4 or ""),
+            "ipv6": str(entry.ipv6 or ""),
+            "cidr4": entry.cidr4 or None,
+            "cidr6": entry.cidr6 or None,
+            "identity": names.identity(entry.identity),
+        }
+
+
+@_listing("ipcache", "Which identity an address outside the pods has; the longest prefix decides.")
+def ipcache(view: DatapathView, names: Names) -> Iterator[Row]:
+    loaded = view.read().ipcache
+    for network in sorted(loaded, key=lambda each: (each.version, each)):
+        entry = loaded[network]
+        yield {
+            "prefix": str(network),
+            "identity": names.identity(entry.identity),
+            "cidr": names.identity(entry.cidr) if entry.cidr else None,
+        }
+
+
+@_listing("policy", "Every entry of every endpoint's policy table, and its default.")
+def policies(view: DatapathView, names: Names) -> Iterator[Row]:
+    tables = view.read().policies
+    for number in sorted(tables):
+        for row in _table(tables[number], names):
+            yield {"id": number, "endpoint": names.endpoint(number), **row}
+
+
+def _table(table: PolicyTable, names: Names) -> Iterator[Row]:
+    for entry in sorted(table.entries):
+        yield {
+            "direction": "ingress" if entry.direction == INGRESS else "egress",
+            "action": "allow" if entry.allow else "deny",
+            "protocol": PROTOCOLS.get(entry.protocol, str(entry.protocol))
+            if entry.protocol
+            else "any",
+            "port": ports(entry),
+            "peer": names.identity(entry.peer) if entry.peer else "any",
+            "rule": names.rule(entry.rule),
+        }
+    for direction, rule in (("ingress", table.ingress_default), ("egress", table.egress_default)):
+        yield {
+            "direction": direction,
+            "action": "deny",
+            "protocol": "any",
+            "port": "any",
+            "peer": "any other",
+            "rule": names.rule(rule),
+        }
+
+
+def ports(entry: PolicyEntry) -> str:
+    """The block of ports that an entry's prefix stands for."""
+    if not entry.protocol or not entry.port_bits:
+        return "any"
+    last = entry.port + 2 ** (16 - entry.port_bits) - 1
+    return str(entry.port) if last == entry.port else f"{entry.port}-{last}"
+
+
+@_listing("lb", "Service addresses, and the backends behind each.")
+def frontends(view: DatapathView, names: Names) -> Iterator[Row]:
+    loaded = view.read().frontends
+    for key in sorted(loaded, key=lambda f: (f.address.version, f.address, f.protocol, f.port)):
+        entry = loaded[key]
+        wildcard = not key.port and not key.protocol
+        yield {
+            "service": names.service(entry.service),
+            "protocol": "any" if wildcard else PROTOCOLS.get(key.protocol, str(key.protocol)),
+            "frontend": f"{key.address} other ports"
+            if wildcard
+            else socket_text(key.address, key.port),
+            "algorithm": ALGORITHMS.get(entry.algorithm, str(entry.algorithm)),
+            "backends": [socket_text(b.address, b.port) for b in entry.backends] or ["refused"],
+        }
+
+
+@_listing("ct", "Connections that the kernel remembers, with the rules that let them.")
+def connections(view: DatapathView, names: Names) -> Iterator[Row]:
+    for entry in sorted(view.conntrack(), key=lambda each: each.idle_s):
+        service = names.service(entry.service)
+        if entry.service and entry.service_port:
+            service = f"{service}:{entry.service_port}"
+        yield {
+            "protocol": PROTOCOLS.get(entry.protocol, str(entry.protocol)),
+            "source": socket_text(entry.source, entry.source_port),
+            "destination": socket_text(entry.destination, entry.destination_port),
+            "service": service,
+            "packets": f"{entry.packets[0]}/{entry.packets[1]}",
+            "bytes": f"{entry.bytes[0]}/{entry.bytes[1]}",
+            "idle": f"{entry.idle_s:.0f}s",
+            "egress_rule": names.rule(entry.rule[1]),
+            "ingress_rule": names.rule(entry.rule[0]),
+        }
+
+
+@_listing("metrics", "Counters of the datapath: what was forwarded, and dropped, by reason.")
+def metrics(view: DatapathView, names: Names) -> Iterator[Row]:
+    for name, count in sorted(view.statistics().items()):
+        yield {"counter": name, "count": count}
+
+
+def socket_text(address: IPv4Address | IPv6Address, port: int) -> str:
+    """``10.0.0.1:80``, ``[2001:db8::1]:80``."""
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
