@@ -74,7 +74,7 @@ struct endpoint {
 struct ipcache_key {
 	__u32 prefixlen;
 	union address address;
-};
+} __attribute__((packed));
 
 struct ipcache_entry {
 	__u32 identity;

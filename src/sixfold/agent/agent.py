@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Any
 from uuid import uuid4
@@ -378,5 +378,4 @@ def key_of_pod(name: str) -> Key:
 
 def raw_of(pod: Pod) -> dict[str, Any]:
     """A pod that a controller made, as JSON."""
-    raw: Mapping[str, Any] = msgspec.to_builtins(pod)
-    return dict(raw)
+    return {"apiVersion": pod.api_version, "kind": pod.kind, **msgspec.to_builtins(pod)}
