@@ -223,6 +223,30 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 	return direction == EGRESS ? deliver(theirs.ifindex) : TC_ACT_OK;
 }
 
+/* What every stack says unasked: group memberships, duplicate address detection. */
+static __always_inline bool is_noise(const struct packet *packet)
+{
+	if (packet->protocol == PROTOCOL_ICMPV6 && is_unspecified(&packet->source))
+		return true;
+	return is_multicast(&packet->destination) &&
+	       (packet->protocol == IPPROTO_IGMP ||
+		(packet->protocol == PROTOCOL_ICMPV6 &&
+		 !is_neighbour_discovery(packet)));
+}
+
+static __always_inline int from_neighbour(struct __sk_buff *skb,
+					  const struct packet *packet,
+					  const struct endpoint *endpoint)
+{
+	int reason = judge_neighbour(skb, packet, endpoint);
+
+	if (reason == -NEIGHBOUR_ANSWER)
+		return answer_neighbour(skb, packet);
+	if (reason == -NEIGHBOUR_PASS)
+		return TC_ACT_OK;
+	return reason < 0 ? ignore() : refuse(skb, packet, EGRESS, reason);
+}
+
 static __noinline int slow_path(struct __sk_buff *skb, struct packet *packet,
 				__u32 direction)
 {
@@ -230,23 +254,16 @@ static __noinline int slow_path(struct __sk_buff *skb, struct packet *packet,
 	const struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &ifindex);
 	int reason;
 
+	if (is_neighbour_discovery(packet) && direction == INGRESS)
+		return TC_ACT_OK;
+	if (is_noise(packet))
+		return ignore();
 	if (!endpoint)
 		return refuse(skb, packet, direction, DROP_NO_ENDPOINT);
-	if (is_neighbour_discovery(packet)) {
-		if (direction == INGRESS)
-			return TC_ACT_OK;
-		reason = judge_neighbour(skb, packet, endpoint);
-		if (reason == -NEIGHBOUR_ANSWER)
-			return answer_neighbour(skb, packet);
-		if (reason == -NEIGHBOUR_PASS)
-			return TC_ACT_OK;
-		return reason < 0 ? ignore() : refuse(skb, packet, direction, reason);
-	}
+	if (is_neighbour_discovery(packet))
+		return from_neighbour(skb, packet, endpoint);
 	if (is_multicast(&packet->destination))
-		return packet->protocol == PROTOCOL_ICMPV6 ||
-			       packet->protocol == IPPROTO_IGMP
-			   ? ignore()
-			   : refuse(skb, packet, direction, DROP_MULTICAST);
+		return refuse(skb, packet, direction, DROP_MULTICAST);
 	reason = check_source(packet, endpoint, direction);
 	if (reason)
 		return refuse(skb, packet, direction, reason);
