@@ -7,7 +7,7 @@ there, 503 not now, 500 this host.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -71,7 +71,7 @@ class Handlers(Protocol):
     async def apply(self, request: ApplyRequest) -> dict[str, Any]: ...
     async def delete(self, request: DeleteRequest) -> dict[str, Any]: ...
     def objects(self, kind: str, namespace: str, name: str) -> list[Mapping[str, Any]]: ...
-    def flows(self, parameters: Mapping[str, str]) -> AsyncIterator[bytes]: ...
+    def flows(self, parameters: Mapping[str, Sequence[str]]) -> AsyncIterator[bytes]: ...
     def flows_lost(self) -> int: ...
     def explain(self, request: ExplainRequest) -> Any: ...
     def names(self) -> dict[str, Any]: ...
@@ -161,7 +161,7 @@ class _Routes:
 
     async def flows(self, request: Request) -> Response:
         return StreamingResponse(
-            self._agent.flows(dict(request.query_params)),
+            self._agent.flows(_lists(request)),
             media_type="application/x-ndjson",
             headers={"X-Flows-Lost": str(self._agent.flows_lost())},
         )
@@ -187,6 +187,14 @@ class _Routes:
     async def shutdown(self, request: Request) -> Response:
         self._agent.shutdown()
         return _json({}, 202)
+
+
+def _lists(request: Request) -> dict[str, list[str]]:
+    """Query parameters; each may be given several times."""
+    parameters: dict[str, list[str]] = {}
+    for name, value in request.query_params.multi_items():
+        parameters.setdefault(name, []).append(value)
+    return parameters
 
 
 def _pod(request: Request) -> Key:
