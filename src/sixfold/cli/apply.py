@@ -51,16 +51,8 @@ def command(
     manifests = read(filenames, settings.namespace_or_default, runnable=True)
     report_ignored(manifests)
     with progress("applying" + (" and waiting until all is in force" if wait else "")):
-        answer = settings.client.post(
-            "/v1/apply",
-            {
-                "objects": [wire(item) for item in manifests.objects],
-                "sources": [{"source": i.source, "line": i.line} for i in manifests.objects],
-                "wait": wait,
-                "dry_run": dry_run,
-                "timeout_s": timeout_s,
-            },
-        )
+        body = apply_body(manifests, wait=wait, dry_run=dry_run, timeout_s=timeout_s)
+        answer = settings.client.post("/v1/apply", body)
     if settings.output in ("json", "yaml"):
         print_structured(answer, settings.output)
         return
@@ -75,6 +67,19 @@ def read(filenames: Sequence[str], namespace: str, **how: bool) -> Manifests:
     from sixfold.manifest import load
 
     return load(filenames, sys.stdin if "-" in filenames else None, namespace=namespace, **how)
+
+
+def apply_body(
+    manifests: Manifests, *, wait: bool, dry_run: bool = False, timeout_s: float = 120.0
+) -> dict[str, Any]:
+    """What the agent's ``/v1/apply`` takes."""
+    return {
+        "objects": [wire(item) for item in manifests.objects],
+        "sources": [{"source": item.source, "line": item.line} for item in manifests.objects],
+        "wait": wait,
+        "dry_run": dry_run,
+        "timeout_s": timeout_s,
+    }
 
 
 def wire(item: Loaded) -> dict[str, Any]:

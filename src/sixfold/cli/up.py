@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sixfold.cli.apply import read, report_ignored
+from sixfold.cli.apply import apply_body, read, report_ignored
 from sixfold.cli.output import progress
 from sixfold.cli.settings import Settings, examples, pass_settings, shared
 from sixfold.cli.status import overview
-from sixfold.errors import HostError, ManifestError, SixfoldError
+from sixfold.errors import HostError, SixfoldError
 from sixfold.model.config import Config
 
 if TYPE_CHECKING:
     from sixfold.host.paths import Paths
-    from sixfold.manifest import Loaded
+    from sixfold.manifest import Loaded, Manifests
 
 READY = b"ready"
 LOG_TAIL = 20  # lines shown when a detached agent dies before it is ready
@@ -68,6 +68,7 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
 @click.option("--cluster-domain", metavar="NAME", help="cluster.local.")
 @click.option("--dns-upstream", "dns_upstreams", multiple=True, metavar="IP")
 @click.option("--timeout", "timeout_s", type=float, default=120.0, help="Seconds until ready.")
+@click.option("--ready-fd", type=int, hidden=True)  # how a detached agent reports to its parent
 @shared()
 @pass_settings
 @click.pass_context
@@ -78,6 +79,7 @@ def command(
     filenames: tuple[str, ...],
     detach: bool,
     timeout_s: float,
+    ready_fd: int | None,
     **options: Any,
 ) -> None:
     """Start Sixfold on this host, and apply manifests.
@@ -85,68 +87,104 @@ def command(
     Settings are kept in the state directory: the next start needs no flags. What ran before
     runs on, and is adopted. "up" reports ready when everything applied is in force.
     """
-    manifests = read(filenames, settings.namespace_or_default, runnable=True) if filenames else None
-    if manifests:
+    manifests = None
+    if filenames:
+        manifests = read(filenames, settings.namespace_or_default, runnable=True)
         report_ignored(manifests)
-    objects = list(manifests.objects) if manifests else []
     paths = settings.paths
     if os.geteuid() != 0:
         raise HostError("sixfold up: needs root; use sudo")
-    config = configuration(paths, options)
-    start = detached if detach else foreground
-    ctx.exit(start(settings, config, paths, objects, timeout_s))
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    if detach:
+        argv = _argv(ctx, settings.paths.instance, given, timeout_s)
+        start_detached(paths, argv)
+        if manifests:
+            send(settings, manifests, timeout_s)
+        for line in overview(settings.client.get("/v1/status"))[:-1]:
+            click.echo(line)
+        return
+    report = _Report(ready_fd) if ready_fd is not None else None
+    objects = list(manifests.objects) if manifests else []
+    ctx.exit(run_here(configuration(paths, given), paths, objects, timeout_s, report))
 
 
-def configuration(paths: Paths, options: dict[str, Any]) -> Config:
+def configuration(paths: Paths, given: dict[str, Any]) -> Config:
     """What the last start was told, changed by what this one is told."""
     from sixfold.agent.main import stored_config
 
-    given = {name: value for name, value in options.items() if value not in (None, ())}
     before = stored_config(paths) or Config(node=platform.node() or "localhost")
     return dataclasses.replace(before, instance=paths.instance, **given)
 
 
-def foreground(
-    settings: Settings, config: Config, paths: Paths, objects: list[Loaded], timeout_s: float
+def run_here(
+    config: Config,
+    paths: Paths,
+    objects: list[Loaded],
+    timeout_s: float,
+    report: _Report | None,
 ) -> int:
+    """Be the agent until told to stop."""
+    import logging
+
     from sixfold.agent.main import run
 
     def ready() -> None:
-        click.echo(f"sixfold {config.instance}: ready (pid {os.getpid()}); Ctrl-C ends the agent")
+        if report:
+            report.say(READY)
+        else:
+            click.echo(f"sixfold {config.instance}: ready (pid {os.getpid()}); Ctrl-C ends it")
 
-    _log_to_stderr()
-    code = run(config, paths, objects, ready, ready_timeout_s=timeout_s)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        code = run(config, paths, objects, ready, ready_timeout_s=timeout_s)
+    except SixfoldError as error:
+        if report:
+            report.say(str(error).encode())
+        raise
     click.echo("agent stopped; workloads go on, 'sixfold down' ends them", err=True)
     return code
 
 
-def detached(
-    settings: Settings, config: Config, paths: Paths, objects: list[Loaded], timeout_s: float
-) -> int:
-    """Fork twice, run there, and wait for its word: ready, or what went wrong."""
+class _Report:
+    """The pipe to whoever waits for a detached agent: one word, then it is closed."""
+
+    def __init__(self, fd: int) -> None:
+        os.set_inheritable(fd, False)  # workloads must not keep it open
+        self._fd: int | None = fd
+
+    def say(self, word: bytes) -> None:
+        if self._fd is not None:
+            with contextlib.suppress(BrokenPipeError):  # nobody waits any more
+                os.write(self._fd, word)
+            os.close(self._fd)
+            self._fd = None
+
+
+def start_detached(paths: Paths, argv: list[str]) -> None:
+    """Run the command line as a daemon, and wait for its word: ready, or what went wrong."""
     paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = paths.state / "agent.log"
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(reader)
+        os.set_inheritable(writer, True)
         _become_daemon(log)
-        os._exit(_speak(writer, config, paths, objects, timeout_s))
+        # A fresh interpreter: the agent must not carry our manifests in its memory.
+        os.execv(sys.executable, [*argv, "--ready-fd", str(writer)])
     os.close(writer)
     os.waitpid(child, 0)
-    with progress("starting"):
-        word = _read_all(reader)
+    with progress("starting"), os.fdopen(reader, "rb") as pipe:
+        word = pipe.read()
     if word == READY:
-        for line in overview(settings.client.get("/v1/status"))[:-1]:
-            click.echo(line)
-        return 0
+        return
     if word:
-        click.echo(word.decode(errors="replace"), err=True)
-    else:
-        click.echo(f"error: {log}: agent ended before it was ready; its last words:", err=True)
-        for line in log.read_text(errors="replace").splitlines()[-LOG_TAIL:]:
-            click.echo(f"  {line}", err=True)
-    return 1
+        raise SixfoldError(word.decode(errors="replace"))
+    lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL:]
+    raise SixfoldError(
+        "\n".join([f"{log}: agent ended before it was ready; its last words:", *lines])
+    )
 
 
 def _become_daemon(log: Path) -> None:
@@ -155,55 +193,24 @@ def _become_daemon(log: Path) -> None:
     if os.fork():
         os._exit(0)
     os.chdir("/")
-    os.umask(0o022)
-    sys.stdout.flush()
-    sys.stderr.flush()
     null = os.open(os.devnull, os.O_RDONLY)
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for source, target in ((null, 0), (out, 1), (out, 2)):
         os.dup2(source, target)
-    os.close(null)
-    os.close(out)
 
 
-def _speak(
-    writer: int, config: Config, paths: Paths, objects: list[Loaded], timeout_s: float
-) -> int:
-    """Run the agent; the pipe carries one word to whoever waits, and is closed by it."""
-    from sixfold.agent.main import run
-
-    said = False
-
-    def say(word: bytes) -> None:
-        nonlocal said
-        if not said:
-            said = True
-            with contextlib.suppress(BrokenPipeError):  # nobody waits any more
-                os.write(writer, word)
-            os.close(writer)
-
-    _log_to_stderr()
-    try:
-        return run(config, paths, objects, lambda: say(READY), ready_timeout_s=timeout_s)
-    except ManifestError as error:
-        say(str(error).encode())
-    except SixfoldError as error:
-        say("\n".join(f"error: {line}" for line in str(error).splitlines()).encode())
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    return 1
+def _argv(ctx: click.Context, instance: str, given: dict[str, Any], timeout_s: float) -> list[str]:
+    """The command line that starts the same agent in the foreground."""
+    argv = [sys.executable, "-m", "sixfold.cli", "--instance", instance, "up"]
+    argv += ["--timeout", str(timeout_s)]
+    for parameter in ctx.command.params:
+        value = given.get(parameter.name or "", ())
+        for each in value if isinstance(value, tuple) else (value,):
+            argv += [parameter.opts[0], str(each)]
+    return argv
 
 
-def _read_all(reader: int) -> bytes:
-    with os.fdopen(reader, "rb") as pipe:
-        return pipe.read()
-
-
-def _log_to_stderr() -> None:
-    import logging
-
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+def send(settings: Settings, manifests: Manifests, timeout_s: float) -> None:
+    """Apply, and wait until all of it is in force."""
+    with progress("applying"):
+        settings.client.post("/v1/apply", apply_body(manifests, wait=True, timeout_s=timeout_s))
