@@ -26,7 +26,6 @@
 #include <poll.h>
 #include <stddef.h>
 #include <sys/signalfd.h>
-#include <sys/wait.h>
 
 #define DRAIN_MS 2000 /* for what a dying tree still has in its pipes */
 
@@ -149,7 +148,6 @@ static _Noreturn void container(const struct container *c, pid_t shim, const int
 
 	need(null, "open", "/dev/null");
 	default_signals();
-	need(control(c->cgroup, "cgroup.procs", "0"), "join cgroup", c->cgroup);
 	need(setsid(), "start", "session");
 	make_namespaces(c);
 	need(dup2(null, STDIN_FILENO), "open", "stdin");
@@ -186,8 +184,7 @@ static void start(struct supervisor *s, const struct container *c, char *why,
 
 	open_streams(s, out);
 	need(pipe2(errors, O_CLOEXEC), "open", "pipe");
-	s->main = fork();
-	need(s->main, "fork", "container");
+	s->main = fork_into(c->cgroup);
 	if (s->main == 0) {
 		report_fd = errors[1];
 		container(c, self, out);
@@ -314,7 +311,6 @@ static void prepare(struct supervisor *s, const struct container *c)
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
 	need(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "become", "subreaper");
-	need(control(c->shims, "cgroup.procs", "0"), "join cgroup", c->shims);
 	need(chdir(c->state), "change directory to", c->state);
 	s->log.path = c->log;
 	need(log_open(&s->log), "open", c->log);
@@ -346,8 +342,7 @@ static int run(const struct container *c)
 	if (!c->state || !c->log || !c->shims || !c->netns || !c->workdir)
 		usage("run needs --state, --log, --shims, --netns and --workdir");
 	need(pipe2(ready, O_CLOEXEC), "open", "pipe");
-	pid = fork();
-	need(pid, "fork", "shim");
+	pid = fork_into(c->shims);
 	if (pid == 0) {
 		close(ready[0]);
 		shim(c, ready[1]);

@@ -297,6 +297,30 @@ def test_starting_the_next_attempt_ends_what_is_left_of_the_last(containers, mak
     asyncio.run(main())
 
 
+def test_the_end_of_one_attempt_does_not_hit_the_next(containers, make_spec):
+    async def main():
+        for attempt in range(20):
+            container = await containers.start(make_spec("sleep", "300", attempt=attempt))
+        await asyncio.sleep(0.05)
+        assert container.process.alive
+        return await containers.kill(container)
+
+    assert asyncio.run(main()).reason == "Error"
+
+
+def test_containers_start_after_somebody_killed_all_shims(containers, make_spec, instance_paths):
+    """Linux 6.14 to 6.18 kill what is cloned into a cgroup with another count of kills."""
+
+    async def main():
+        first = await containers.start(make_spec("sleep", "300"))
+        (instance_paths.cgroup / "shims" / "cgroup.kill").write_text("1")
+        assert (await containers.wait(first)).reason == "ContainerStatusUnknown"
+        second = await containers.start(make_spec("sh", "-c", "exit 9", attempt=1))
+        return await containers.wait(second)
+
+    assert asyncio.run(main()).code == 9
+
+
 def test_logs_of_the_attempt_before_are_kept_and_no_more(containers, make_spec):
     for attempt in range(4):
         finish(containers, make_spec("echo", "hello", attempt=attempt))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -53,10 +54,23 @@ async def kill(path: Path, *, timeout_s: float = KILL_TIMEOUT_S) -> None:
 
 async def remove(path: Path, *, timeout_s: float = KILL_TIMEOUT_S) -> None:
     """Kill what lives in the group and remove it with all below it."""
-    await kill(path, timeout_s=timeout_s)
-    for directory, _, _ in os.walk(path, topdown=False):
-        with contextlib.suppress(FileNotFoundError):
-            os.rmdir(directory)
+    for last in (False, False, True):
+        await kill(path, timeout_s=timeout_s)
+        try:
+            for directory, _, _ in os.walk(path, topdown=False):
+                _rmdir(directory)
+            return
+        except OSError as error:  # EBUSY: somebody moved in after the kill
+            if last:
+                raise UnavailableError(
+                    f"cgroup {path}: {errno.errorcode.get(error.errno or 0, error)}: not "
+                    "removed; processes keep entering it, tried again later"
+                ) from error
+
+
+def _rmdir(directory: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(directory)
 
 
 async def _empty(path: Path, timeout_s: float) -> None:

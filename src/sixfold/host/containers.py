@@ -120,7 +120,7 @@ class Containers:
         HostError when the host cannot run containers at all.
         """
         group = self._cgroups / spec.pod_uid / spec.name
-        await cgroup.kill(group)
+        await self._end_attempts(spec, group)
         cgroup.create(group)
         cgroup.create(self._shims)
         state = self._prepare(spec)
@@ -193,6 +193,13 @@ class Containers:
             await shim.exited()
         await cgroup.remove(self._shims)
         shutil.rmtree(self._pods, ignore_errors=True)
+
+    async def _end_attempts(self, spec: ContainerSpec, group: Path) -> None:
+        """Before the next attempt: the last shim's own cgroup.kill must not hit it."""
+        await cgroup.remove(group)
+        for attempt in _attempts(self._pods / spec.pod_uid / spec.name):
+            if (before := self._read(attempt)) is not None:
+                await before.shim.exited()
 
     def _prepare(self, spec: ContainerSpec) -> Path:
         """Directories of one attempt, and what an agent after us must know of it."""
