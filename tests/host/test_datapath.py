@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
+import struct
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -18,7 +19,7 @@ from typing import NamedTuple
 import pytest
 
 from sixfold.errors import HostError
-from sixfold.host import bpf, netns
+from sixfold.host import netns
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.layout import RawEvent, unpack_event
 from sixfold.host.programs import OBJECTS
@@ -42,7 +43,9 @@ from sixfold.model.reason import DropReason
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
-    pytest.mark.skipif(not OBJECTS.joinpath("endpoint.bpf.o").exists(), reason="datapath not built"),
+    pytest.mark.skipif(
+        not OBJECTS.joinpath("endpoint.bpf.o").exists(), reason="datapath not built"
+    ),
 ]
 
 WAIT_S = 0.3  # long enough for a packet, short enough for a drop
@@ -82,7 +85,13 @@ A_TO_B = {
 
 
 def ip_batch(*lines: str) -> None:
-    done = subprocess.run(["ip", "-batch", "-"], input="\n".join(lines), text=True, stderr=subprocess.PIPE, check=False)
+    done = subprocess.run(
+        ["ip", "-batch", "-"],
+        input="\n".join(lines),
+        text=True,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -257,8 +266,7 @@ def test_an_allowed_connection_passes_and_names_both_rules(lab: Lab, a: object, 
     lab.datapath.apply(lab.desired())
     server = lab.listen("b", b)
     exchange(lab.connect("a", b), server)
-    events = lab.events()
-    (event,) = events
+    (event,) = lab.events()
     assert (event.type, event.rule) == (VERDICT, (22, 21))
     assert (event.source, event.destination, event.destination_port) == (a, b, 80)
     assert (event.source_identity, event.destination_identity) == (A.identity, B.identity)
@@ -269,3 +277,330 @@ def test_before_the_first_apply_nothing_passes(lab: Lab) -> None:
     with pytest.raises(TimeoutError):
         lab.connect("a", B.ipv4)
     assert lab.drops() == [(DropReason.NO_ENDPOINT, 0)]
+
+
+@families
+@pytest.mark.parametrize("closed", [pytest.param(A, id="egress"), pytest.param(B, id="ingress")])
+def test_either_side_may_deny_and_its_default_is_named(
+    lab: Lab, a: object, b: object, closed: Pod
+) -> None:
+    lab.datapath.apply(lab.desired({**A_TO_B, closed.id: CLOSED}))
+    lab.listen("b", b)
+    with pytest.raises(TimeoutError):
+        lab.connect("a", b)
+    assert lab.drops()[0] == (DropReason.POLICY_DENIED, 11 if closed is A else 10)
+
+
+def test_an_explicit_deny_beats_an_allow_and_is_named(lab: Lab) -> None:
+    deny = PolicyEntry(EGRESS, Identity(0), ANY, 0, 0, False, 66)
+    lab.datapath.apply(lab.desired({**A_TO_B, A.id: table(*A_TO_B[A.id].entries, deny)}))
+    with pytest.raises(TimeoutError):
+        lab.connect("a", B.ipv4)
+    assert lab.drops()[0] == (DropReason.POLICY_DENY, 66)
+
+
+def test_a_port_range_allows_its_ports_only(lab: Lab) -> None:
+    block = PolicyEntry(INGRESS, A.identity, TCP, 80, 14, True, 5)  # 80 to 83
+    lab.datapath.apply(lab.desired({**A_TO_B, B.id: table(block)}))
+    for port in (80, 83):
+        server = lab.listen("b", B.ipv4, port)
+        exchange(lab.connect("a", B.ipv4, port), server)
+    lab.listen("b", B.ipv4, 84)
+    with pytest.raises(TimeoutError):
+        lab.connect("a", B.ipv4, 84)
+
+
+@families
+def test_a_revoked_rule_cuts_an_open_connection(lab: Lab, a: object, b: object) -> None:
+    lab.datapath.apply(lab.desired())
+    server = lab.listen("b", b)
+    client = lab.connect("a", b)
+    exchange(client, server)
+    accepted = lab.connect("a", b)
+    other, _ = server.accept()
+    lab.sockets.append(other)
+    lab.events()
+    lab.datapath.apply(lab.desired({**A_TO_B, B.id: CLOSED}))
+    accepted.sendall(b"x")
+    other.settimeout(WAIT_S)
+    with pytest.raises(TimeoutError):
+        other.recv(1)
+    assert lab.drops()[0] == (DropReason.POLICY_DENIED, 10)
+
+
+def test_a_change_that_still_allows_cuts_nothing(lab: Lab) -> None:
+    lab.datapath.apply(lab.desired())
+    server = lab.listen("b", B.ipv4)
+    client = lab.connect("a", B.ipv4)
+    accepted, _ = server.accept()
+    lab.sockets.append(accepted)
+    for rule in range(30, 40):
+        lab.datapath.apply(
+            lab.desired({**A_TO_B, B.id: table(allow(INGRESS, A.identity, rule=rule))})
+        )
+        accepted.sendall(b"y")  # the reply is judged in the direction of the request
+        assert client.recv(1) == b"y"
+    assert lab.drops() == []
+    (connection,) = lab.datapath.conntrack()
+    assert (connection.source, connection.destination_port) == (A.ipv4, 80)
+    assert connection.rule == (39, 21)
+    assert connection.packets[0] >= 2
+
+
+def test_replies_need_no_rule_of_their_own_and_requests_back_do(lab: Lab) -> None:
+    lab.datapath.apply(lab.desired())
+    server = lab.listen("b", B.ipv4)
+    exchange(lab.connect("a", B.ipv4), server)
+    lab.listen("a", A.ipv4)
+    with pytest.raises(TimeoutError):
+        lab.connect("b", A.ipv4)
+
+
+def test_the_host_and_a_pod_talk_as_policy_says(lab: Lab) -> None:
+    both = table(allow(INGRESS, HOST, rule=7), allow(EGRESS, HOST, TCP, 8080, rule=8))
+    lab.datapath.apply(lab.desired({A.id: both, B.id: CLOSED}))
+    for address, own in ((A.ipv4, HOST4), (A.ipv6, HOST6)):
+        server = lab.listen("a", address)
+        probe = lab.socket("host", _family(address))
+        probe.bind((str(own), 0))
+        probe.connect((str(address), 80))
+        exchange(probe, server)
+    server = lab.listen("host", HOST4, 8080)
+    exchange(lab.connect("a", HOST4, 8080), server)
+    with pytest.raises(TimeoutError):
+        lab.connect("b", HOST4, 8080)
+
+
+def service(protocol: int, *backends: Backend, port: int = 443) -> dict[Frontend, FrontendEntry]:
+    return {
+        entry: value
+        for address in (SERVICE4, SERVICE6)
+        for entry, value in (
+            (Frontend(address, 0, ANY), FrontendEntry(9, ())),
+            (
+                Frontend(address, port, protocol),
+                FrontendEntry(
+                    9, tuple(b for b in backends if b.address.version == address.version)
+                ),
+            ),
+        )
+    }
+
+
+BACKENDS = (Backend(B.ipv4, 80), Backend(B.ipv6, 80))
+
+
+@pytest.mark.parametrize(
+    ("dialled", "backend"),
+    [
+        pytest.param(SERVICE4, B.ipv4, id="IPv4"),
+        pytest.param(SERVICE6, B.ipv6, id="IPv6"),
+        pytest.param(IPv6Address("::ffff:198.51.100.10"), B.ipv4, id="mapped"),
+    ],
+)
+def test_a_service_leads_to_its_backend_and_keeps_its_name(
+    lab: Lab, dialled: object, backend: object
+) -> None:
+    lab.datapath.apply(lab.desired(frontends=service(TCP, *BACKENDS)))
+    server = lab.listen("b", backend)
+    client = lab.connect("a", dialled, 443)
+    exchange(client, server)
+    assert ip_address(client.getpeername()[0]) == dialled
+    assert client.getpeername()[1] == 443
+    event = lab.events()[0]
+    assert (event.destination, event.destination_port) == (backend, 80)
+    assert (event.service, event.service_port) == (9, 443)
+
+
+def test_a_direct_connection_is_not_taken_for_a_service(lab: Lab) -> None:
+    lab.datapath.apply(lab.desired(frontends=service(TCP, *BACKENDS)))
+    server = lab.listen("b", B.ipv4)
+    exchange(lab.connect("a", SERVICE4, 443), server)
+    exchange(lab.connect("a", B.ipv4, 80), server)
+    assert [event.service for event in lab.events()] == [9, 0]
+
+
+@pytest.mark.parametrize("address", [SERVICE4, SERVICE6])
+def test_a_service_without_backends_or_port_refuses_at_once(lab: Lab, address: object) -> None:
+    lab.datapath.apply(lab.desired(frontends=service(TCP)))
+    for port in (443, 444):
+        with pytest.raises(ConnectionRefusedError):
+            lab.connect("a", address, port)
+
+
+@pytest.mark.parametrize(
+    ("dialled", "backend"),
+    [
+        pytest.param(SERVICE4, B.ipv4, id="IPv4"),
+        pytest.param(SERVICE6, B.ipv6, id="IPv6"),
+        pytest.param(IPv6Address("::ffff:198.51.100.10"), B.ipv4, id="mapped"),
+    ],
+)
+@pytest.mark.parametrize("connected", [True, False])
+def test_datagrams_come_back_from_the_service(
+    lab: Lab, dialled: object, backend: object, connected: bool
+) -> None:
+    lab.datapath.apply(lab.desired(frontends=service(UDP, *BACKENDS, port=53)))
+    server = lab.datagram("b", backend, 80)
+    client = lab.socket("a", _family(dialled), socket.SOCK_DGRAM)
+    if connected:
+        client.connect((str(dialled), 53))
+        client.send(b"q")
+    else:
+        client.sendto(b"q", (str(dialled), 53))
+    question, sender = server.recvfrom(10)
+    server.sendto(b"a", sender)
+    answer, source = client.recvfrom(10)
+    assert (question, answer) == (b"q", b"a")
+    assert (ip_address(source[0]), source[1]) == (dialled, 53)
+
+
+def test_unconnected_sends_of_one_socket_stay_with_one_backend(lab: Lab) -> None:
+    many = [Backend(B.ipv4, 9000 + i) for i in range(16)]
+    lab.datapath.apply(lab.desired(frontends=service(UDP, *many, port=53)))
+    client = lab.socket("a", socket.AF_INET, socket.SOCK_DGRAM)
+    for _ in range(20):
+        client.sendto(b"q", (str(SERVICE4), 53))
+    used = {event.destination_port for event in lab.events()}
+    assert len(used) == 1
+
+
+def test_connects_spread_over_all_backends(lab: Lab) -> None:
+    many = [Backend(B.ipv4, 9000 + i) for i in range(4)]
+    lab.datapath.apply(lab.desired(frontends=service(TCP, *many)))
+    for _ in range(60):
+        with suppress(ConnectionRefusedError):
+            lab.connect("a", SERVICE4, 443)
+    assert {event.destination_port for event in lab.events() if not event.is_reply} == {
+        9000,
+        9001,
+        9002,
+        9003,
+    }
+
+
+def test_sockets_of_other_namespaces_are_left_alone(lab: Lab) -> None:
+    lab.datapath.apply(replace(lab.desired(frontends=service(TCP, *BACKENDS)), host_netns_cookie=0))
+    assert "translated" not in lab.datapath.statistics()
+    with pytest.raises(OSError, match="unreachable"):
+        lab.connect("host", SERVICE4, 443)
+    assert "translated" not in lab.datapath.statistics()
+
+
+@families
+def test_fragments_share_the_verdict_of_their_first(lab: Lab, a: object, b: object) -> None:
+    lab.datapath.apply(lab.desired())
+    server = lab.datagram("b", b, 80)
+    client = lab.datagram("a", a)
+    client.sendto(b"z" * 8000, (str(b), 80))
+    assert len(server.recv(9000)) == 8000
+    lab.datapath.apply(lab.desired({**A_TO_B, B.id: CLOSED}))
+    client.sendto(b"z" * 8000, (str(b), 80))
+    with pytest.raises(TimeoutError):
+        server.recv(9000)
+
+
+def test_an_icmp_error_about_a_connection_reaches_its_originator(lab: Lab) -> None:
+    lab.datapath.apply(lab.desired())
+    client = lab.datagram("a", A.ipv4)
+    client.connect((str(B.ipv4), 4444))  # nobody listens there
+    client.send(b"x")
+    time.sleep(0.02)
+    with pytest.raises(ConnectionRefusedError):
+        client.send(b"x")
+
+
+@families
+def test_echo_passes_with_a_rule_for_icmp_only(lab: Lab, a: object, b: object) -> None:
+    protocol = ICMP if isinstance(b, IPv4Address) else 58
+    lab.datapath.apply(
+        lab.desired(
+            {
+                A.id: table(allow(EGRESS, B.identity, protocol)),
+                B.id: table(allow(INGRESS, A.identity, protocol)),
+            }
+        )
+    )
+    with lab.inside("a"):
+        client = socket.socket(_family(b), socket.SOCK_RAW, protocol)
+    client.settimeout(WAIT_S)
+    lab.sockets.append(client)
+    request = struct.pack("!BBHHH", 8 if protocol == ICMP else 128, 0, 0, 77, 1)
+    if protocol == ICMP:
+        request = struct.pack("!BBHHH", 8, 0, 0xFFFF - 0x0800 - 77 - 1, 77, 1)
+    client.sendto(request, (str(b), 0))
+    answer = client.recv(100)
+    if protocol == ICMP:
+        answer = answer[20:]
+    assert struct.unpack("!BBHHH", answer[:8])[3:] == (77, 1)
+    assert [(event.type, event.protocol) for event in lab.events()] == [(VERDICT, protocol)]
+
+
+def test_a_killed_agent_leaves_everything_in_force_and_is_adopted(lab: Lab) -> None:
+    lab.datapath.apply(lab.desired(frontends=service(TCP, *BACKENDS)))
+    server = lab.listen("b", B.ipv4)
+    client = lab.connect("a", SERVICE4, 443)
+    lab.datapath.close()  # as kill -9 does: nothing is said, descriptors go
+    exchange(client, server)
+    exchange(lab.connect("a", SERVICE4, 443), server)
+    started = time.perf_counter()
+    lab.datapath = KernelDatapath.open(lab.instance)
+    assert time.perf_counter() - started < 0.1
+    desired = lab.desired(frontends=service(TCP, *BACKENDS))
+    assert lab.datapath.apply(desired) == 0
+    assert lab.datapath.repair(desired) == []
+    assert len(lab.events()) == 2  # those of the time between, too
+
+
+def test_another_version_of_the_programs_takes_over_under_traffic(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.datapath.apply(lab.desired())
+    server = lab.listen("b", B.ipv4)
+    client = lab.connect("a", B.ipv4)
+    accepted, _ = server.accept()
+    lab.sockets.append(accepted)
+    lab.datapath.close()
+    monkeypatch.setattr("sixfold.host.programs.objects_hash", lambda: "other")
+    lab.datapath = KernelDatapath.open(lab.instance)
+    assert [path.name for path in (lab.datapath.root / "programs").iterdir()] == ["other"]
+    client.sendall(b"x")
+    assert accepted.recv(1) == b"x"
+    assert lab.datapath.repair(lab.desired()) == []
+
+
+def test_repair_says_and_mends_what_somebody_broke(lab: Lab) -> None:
+    desired = lab.desired(frontends=service(TCP, *BACKENDS))
+    lab.datapath.apply(desired)
+    maps, ifindex = lab.datapath.maps, next(iter(lab.endpoints))
+    for name in ("policy", "frontends", "endpoints"):
+        maps[name].delete([key for key, _ in maps[name].items()][:1])
+    maps["ipcache"].update([(b"\x80\0\0\0" + bytes(15) + b"\x09", bytes(8))])
+    lab.datapath.detach(ifindex)
+    found = lab.datapath.repair(desired)
+    assert len(found) >= 6
+    for part in ("links[", "policies[", "frontends[", "endpoints[", "ipcache["):
+        assert any(line.startswith(part) for line in found), part
+    assert lab.datapath.repair(desired) == []
+
+
+def test_a_state_that_does_not_fit_changes_nothing(lab: Lab) -> None:
+    lab.datapath.apply(lab.desired())
+    before = lab.datapath.read()
+    too_many = {Frontend(IPv4Address(i), 80, TCP): FrontendEntry(1, ()) for i in range(131073)}
+    with pytest.raises(HostError, match="put frontends: map is full: 131073"):
+        lab.datapath.apply(lab.desired(A_TO_B | {A.id: CLOSED}, too_many))
+    assert lab.datapath.read() == before
+    server = lab.listen("b", B.ipv4)
+    exchange(lab.connect("a", B.ipv4), server)
+    assert lab.datapath.apply(lab.desired()) == 0
+
+
+def test_remove_leaves_nothing(lab: Lab) -> None:
+    root = lab.datapath.root
+    lab.datapath.close()
+    KernelDatapath.remove(lab.instance)
+    assert not root.exists()
+    KernelDatapath.remove(lab.instance)
+    with pytest.raises(HostError, match="no datapath is loaded"):
+        KernelDatapath.view(lab.instance)

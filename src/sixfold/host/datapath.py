@@ -184,18 +184,19 @@ class KernelDatapath(DatapathView):
     def _repair_links(self, desired: Datapath) -> list[str]:
         found = []
         for ifindex in desired.endpoints:
-            for name in PACKET_PROGRAMS:
-                path = self._link_path(name, ifindex)
-                if self._is_attached(path, name, ifindex):
-                    continue
-                try:
+            paths = {name: self._link_path(name, ifindex) for name in PACKET_PROGRAMS}
+            missing = [
+                path.name
+                for name, path in paths.items()
+                if not self._is_attached(path, name, ifindex)
+            ]
+            if missing:
+                # An interface that is gone is its owner's to mend.
+                with contextlib.suppress(HostError):
                     self.attach(ifindex)
-                except HostError:
-                    continue  # the interface is gone: for the owner of interfaces to mend
-                found.append(f"links[{path.name}]: detached; attached again")
-        return found + [
-            f"links[{name}]: detached; attached again" for name in self._attach_sockets()
-        ]
+                    found += missing
+        found += self._attach_sockets()
+        return [f"links[{name}]: detached; attached again" for name in found]
 
     def _write(self, changes: Changes) -> None:
         puts = changes.puts
