@@ -69,7 +69,7 @@ class Names:
         """
 sudo sixfold bpf endpoint list
 sudo sixfold bpf ipcache list
-sudo sixfold bpf policy list shop/web-0
+sudo sixfold bpf policy list --pod shop/web-0
 sudo sixfold bpf lb list -o json
 sudo sixfold bpf ct list
 """
@@ -90,7 +90,7 @@ def _listing(
             pass
 
         @group.command("list", help=text, epilog=examples(f"sudo sixfold bpf {name} list"))
-        @click.argument("pod", required=False, metavar="[POD|ID]")
+        @click.option("--pod", metavar="NAMESPACE/POD|ID", help="Only what is about this pod.")
         @shared(outputs=OUTPUTS)
         @pass_settings
         def listing(settings: Settings, pod: str | None) -> None:
@@ -120,7 +120,7 @@ def _view(settings: Settings) -> Iterator[DatapathView]:
 
 
 def _is_about(row: Row, pod: str) -> bool:
-    """Whether a row is of this pod: by name, or by endpoint id."""
+    """Whether a row is of this pod: by name, or by endpoint id; rows of no pod are not."""
     return pod in (str(row.get("id", "")), row.get("endpoint"), row.get("pod"))
 
 

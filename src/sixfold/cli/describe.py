@@ -85,8 +85,8 @@ def _walk(value: Any, indent: int) -> Iterator[str]:
     pad = " " * indent
     for key, inner in value.items():
         title = _title(key)
-        if isinstance(inner, Mapping) and set(inner) <= {"matchLabels", "matchExpressions"}:
-            yield f"{pad}{title}: {label_selector(inner)}"
+        if isinstance(inner, Mapping) and key.lower().endswith("selector"):
+            yield f"{pad}{title}: {_selector(inner)}"
         elif isinstance(inner, Mapping):
             yield f"{pad}{title}:" + ("" if inner else " {}")
             yield from _walk(inner, indent + 2)
@@ -102,10 +102,18 @@ def _walk(value: Any, indent: int) -> Iterator[str]:
             yield f"{pad}{title}: {inner}"
 
 
+def _selector(selector: Mapping[str, Any]) -> str:
+    """A label selector, or the plain labels of a service or node selector."""
+    if set(selector) <= {"matchLabels", "matchExpressions"}:
+        return label_selector(selector)
+    return label_selector({"matchLabels": selector})
+
+
 def _title(key: str) -> str:
     """``terminationGracePeriodSeconds`` as ``Termination Grace Period Seconds``."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", key)
-    return words[:1].upper() + words[1:]
+    titled = words[:1].upper() + words[1:]
+    return re.sub(r"\b(Ip|Id)(s?)\b", lambda m: m[1].upper() + m[2], titled)
 
 
 def _around(client: Client, kind: Kind, item: Mapping[str, Any]) -> Iterator[str]:

@@ -59,7 +59,9 @@ def command(
         params["since"] = params.get("since", "3650d")
     if follow:
         params["follow"] = "true"
-    output = "compact" if settings.output in ("yaml", "name") else settings.output
+    output = settings.output_choice or "compact"
+    if output not in OUTPUTS:
+        raise click.UsageError(f"-o {output}: flows have {', '.join(OUTPUTS)}")
     with settings.client.stream("/v1/flows", params) as (headers, lines):
         if lost := int(headers.get("x-flows-lost", headers.get("X-Flows-Lost", "0"))):
             click.echo(f"warning: {lost} events lost since the agent started", err=True)

@@ -23,7 +23,11 @@ class Settings:
     namespace: str | None = None  # None: not given
     all_namespaces: bool = False
     instance: str = "sixfold"
-    output: str = "table"
+    output_choice: str | None = None
+
+    @property
+    def output(self) -> str:
+        return self.output_choice or "table"
 
     @property
     def namespace_or_default(self) -> str:
@@ -70,7 +74,8 @@ root_instance_option = _option(
 
 def output_option(choices: Sequence[str] = OUTPUTS) -> Callable[[Command], Command]:
     """``-o``; commands that print something else than objects offer other formats."""
-    return _option("-o", "--output", type=click.Choice(list(choices)), help="Format of the output.")
+    names = ("-o", "--output", "output_choice")
+    return _option(*names, type=click.Choice(list(choices)), help="Format of the output.")
 
 
 def global_options(command: Command) -> Command:

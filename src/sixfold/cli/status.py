@@ -32,9 +32,9 @@ def command(settings: Settings) -> None:
         ("PATTERN", "STATE", "DETAIL"),
         [(p["name"], p["state"], p.get("detail", "")) for p in status.get("patterns", ())],
     )
-    if drops := {name: n for name, n in status.get("drops", {}).items() if n}:
+    if counts := {name: n for name, n in status.get("drops", {}).items() if n}:
         click.echo("")
-        print_table(("DROP REASON", "PACKETS"), [(name, str(n)) for name, n in drops.items()])
+        print_table(("COUNTER", "COUNT"), [(name, str(n)) for name, n in counts.items()])
 
 
 def overview(status: dict[str, Any]) -> list[str]:
@@ -43,16 +43,18 @@ def overview(status: dict[str, Any]) -> list[str]:
     in_force = agent["applied"] == agent["generation"]
     state = coloured("in force") if in_force else coloured("Pending")
     lost = flows.get("lost", 0)
+    counted = {state: n for state, n in pods.items() if isinstance(n, int)}
     lines = [
         f"agent      pid {agent['pid']}, version {agent['version']}, "
         f"up {duration(agent.get('uptime_s', 0))}, node {agent['node']}, "
         f"posture {agent['posture']}",
         f"objects    generation {agent['generation']}, applied {agent['applied']}: {state}",
-        f"pods       {', '.join(f'{count} {state}' for state, count in pods.items()) or 'none'}",
+        f"pods       {', '.join(f'{n} {state}' for state, n in counted.items()) or 'none'}",
         f"services   {status.get('services', 0)}",
         f"policies   {status.get('policies', 0)}",
         f"flows      {flows.get('seen', 0)} seen, {lost} lost",
     ]
+    lines += [f"unsettled  {pod}" for pod in pods.get("unsettled", ())]
     if problem := agent.get("problem"):
         lines.append(f"problem    {problem}")
     lines += [f"repaired   {repair}" for repair in agent.get("repairs", ())]
