@@ -129,6 +129,8 @@ class Shadow:
             self._sizes[name] = wanted
         for name, keys in changes.deletes.items():
             self._sizes[name] -= len(keys)
+            # What read() found to be nobody's may have an owner again.
+            changes.deletes[name] = [key for key in keys if key not in changes.puts[name]]
         return changes
 
     def _advance_endpoints(self, desired: Datapath, changes: Changes) -> None:
