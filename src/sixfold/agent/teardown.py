@@ -46,8 +46,12 @@ async def teardown(paths: Paths, config: Config, *, grace_s: float, keep: bool) 
         done.append(f"{attached} pod networks removed")
     KernelDatapath.remove(paths.instance)
     shutil.rmtree(paths.run, ignore_errors=True)
+    for group in (paths.cgroup / "pods", paths.cgroup / "shims", paths.cgroup):
+        with contextlib.suppress(FileNotFoundError):
+            group.rmdir()
     if not keep and (paths.state / "state.db").exists():
         _forget(paths.state / "state.db")
+        shutil.rmtree(paths.state / "pods", ignore_errors=True)
     return done
 
 

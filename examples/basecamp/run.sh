@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Basecamp: bring a small real system up, show what is allowed and what is denied and by which
+# rule, kill a backend, kill the agent, and say how to go on. `make demo` runs it; needs root.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+export SIXFOLD_INSTANCE=${SIXFOLD_INSTANCE:-basecamp}
+sixfold=$PWD/.venv/bin/sixfold
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+[ -t 1 ] || say() { printf '\n== %s\n' "$*"; }
+run() { printf '$ sixfold %s\n' "$*"; "$sixfold" "$@"; }
+served() { "$sixfold" logs -n camp deploy/hiker --tail "${1:-200}" | grep -c '^meal' || true; }
+finish() {
+	code=$?
+	if [ $code -ne 0 ]; then
+		echo "demo: failed (exit $code); the agent's log:" >&2
+		tail -n 20 "/var/lib/$SIXFOLD_INSTANCE/agent.log" >&2 || true
+	fi
+	if [ $code -ne 0 ] || [ "${KEEP:-no}" = no ]; then
+		"$sixfold" down --timeout 2 >/dev/null || true
+	fi
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+if [ "$(id -u)" != 0 ]; then
+	echo "demo: needs root: namespaces, BPF and cgroups are the kernel's; use sudo make demo" >&2
+	exit 1
+fi
+"$sixfold" down --timeout 0 >/dev/null
+
+say "1. Three namespaces, seven workloads, deny-all policies: up"
+run up -f examples/basecamp --detach
+sleep 3
+run get pods -A
+
+say "2. Who talks, and which rule lets them"
+run flows --verdict FORWARDED --to kitchen --last 2
+run flows --verdict FORWARDED --to pantry --last 2
+run flows --verdict FORWARDED --to store --last 2
+run flows --verdict FORWARDED --to weather --last 1
+
+say "3. The intruder, and what stops it"
+run flows --verdict DROPPED --from intruder --last 3
+if run explain outside/intruder store.supply:6000; then exit 1; fi
+if "$sixfold" logs -n outside deploy/intruder | grep REACHED; then
+	echo "demo: the intruder got through" >&2
+	exit 1
+fi
+
+say "4. Kill a backend (kill -9 of its process): traffic moves on, the pod comes back"
+backend=$("$sixfold" get pods -n supply -l app=pantry -o name | head -n 1)
+echo "\$ kill -9 <the process of $backend>"
+uid=$("$sixfold" get -n supply "$backend" -o json | sed -n 's/.*"uid": *"\([^"]*\)".*/\1/p' | head -n 1)
+cgroups=$(grep -m1 cgroup2 /proc/mounts | cut -d" " -f2)/$SIXFOLD_INSTANCE
+kill -9 "$(head -n 1 "$cgroups/pods/$uid/pantry/cgroup.procs")"
+before=$(served 1000)
+sleep 3
+after=$(served 1000)
+run get endpointslices -n supply
+run get pods -n supply
+echo "meals served meanwhile: $((after - before))"
+[ "$after" -gt "$before" ]
+
+say "5. Kill the agent (kill -9): connections, policy, balancing and names go on"
+agent=$("$sixfold" status -o json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p' | head -n 1)
+echo "\$ kill -9 $agent"
+kill -9 "$agent"
+log=$(ls -t "/var/lib/$SIXFOLD_INSTANCE"/logs/camp_hiker-*/hiker/0.log | head -n 1)
+before=$(grep -c meal "$log")
+reached=$(cat "/var/lib/$SIXFOLD_INSTANCE"/logs/outside_intruder-*/intruder/*.log | grep -c REACHED || true)
+sleep 3
+after=$(grep -c meal "$log")
+echo "meals served to one hiker without an agent: $((after - before)); intruder got through: $reached times"
+[ "$after" -gt "$before" ] && [ "$reached" = 0 ]
+run up --detach
+restarts=$("$sixfold" get pods -A -o json | grep -c '"restartCount": *[1-9]' || true)
+echo "pods restarted by the return of the agent: $((restarts > 1 ? restarts - 1 : 0))"
+
+say "6. Explore"
+cat <<END
+The demo tears itself down now. To keep it:   sudo KEEP=yes make demo
+then, with    export SIXFOLD_INSTANCE=$SIXFOLD_INSTANCE; alias sixfold=$sixfold
+  sixfold flows -f                                   every connection and drop, with its rule
+  sixfold explain camp/hiker kitchen:80    why it works, a line per pattern
+  sixfold explain outside/intruder store.supply:6000
+  sixfold bpf policy list; sixfold bpf lb list       what the kernel really holds
+  sixfold exec -it -n camp deploy/hiker -- sh        be a hiker
+  sixfold down                                       leave nothing behind
+END
