@@ -67,13 +67,15 @@ def delete_table(table: str) -> Request:
     return _request(_DELTABLE, ACK, body, f"nft delete table inet {table}")
 
 
-def add_chain(table: str, name: str, kind: str, hook: int, priority: int) -> Request:
-    """A base chain that accepts what no rule decides."""
+def add_chain(
+    table: str, name: str, kind: str, hook: int, priority: int, *, policy: int = ACCEPT
+) -> Request:
+    """A base chain; the policy is for what no rule decides."""
     body = (
         attribute_text(1, table)
         + attribute_text(3, name)
         + nested(4, _u32(1, hook), _u32(2, priority))
-        + _u32(5, ACCEPT)
+        + _u32(5, policy)
         + attribute_text(7, kind)
     )
     return _request(_NEWCHAIN, ACK | CREATE, body, f"nft add chain inet {table} {name}")
