@@ -29,6 +29,7 @@ struct container {
 	const char *state, *log, *cgroup, *shims; /* directories; log is a file */
 	const char *netns;
 	const char *hostname, *workdir;
+	const char *etc; /* directory below state that lies over /etc; or NULL */
 	const char *binds[BINDS_MAX]; /* "SOURCE:TARGET" */
 	int bind_count;
 	pid_t pid; /* enter: whose namespaces to join */
@@ -86,9 +87,9 @@ static int born(pid_t pid, int life[2])
 }
 
 /* fork(), and the child is born in the cgroup. Moving there costs 20 ms: the kernel
- * waits until no process anywhere is in the midst of a fork. But since 6.14 a child
- * that is cloned into another cgroup is killed at birth unless both cgroups have had as
- * many writes to their cgroup.kill; then it has to move after all.
+ * waits until no process anywhere is in the midst of a fork. But (tried on 6.18) a
+ * child that is cloned into another cgroup is killed at birth unless both cgroups have
+ * had as many writes to their cgroup.kill; then it has to move after all.
  */
 static pid_t fork_into(const char *cgroup)
 {
@@ -165,9 +166,26 @@ static void join_network(const char *netns)
 	need(mount("sysfs", "/sys", "sysfs", flags, NULL), "mount", "/sys");
 }
 
+/* /etc becomes one of our own, read-only, so that what is bound there stays: when the
+ * host renames a new file over /etc/resolv.conf, as DHCP clients and resolved do, the
+ * kernel drops every mount on the old one in all namespaces. `layer`, in the state
+ * directory, holds an empty file for each; without overlayfs the binds go on the host's
+ * files.
+ */
+static void cover_etc(const char *layer)
+{
+	char options[64];
+
+	snprintf(options, sizeof(options), "lowerdir=%s:/etc", layer);
+	if (mount("overlay", "/etc", "overlay", MS_RDONLY, options) < 0)
+		errno = 0;
+}
+
 static void make_namespaces(const struct container *c)
 {
 	join_network(c->netns);
+	if (c->etc)
+		cover_etc(c->etc);
 	for (int i = 0; i < c->bind_count; i++)
 		bind_file(c->binds[i]);
 	need(unshare(CLONE_NEWUTS), "unshare", "host name");

@@ -53,6 +53,7 @@ static const struct option OPTIONS[] = {
     TEXT_OPTION("shims", shims),
     TEXT_OPTION("netns", netns),
     TEXT_OPTION("hostname", hostname),
+    TEXT_OPTION("etc", etc),
     TEXT_OPTION("workdir", workdir),
     {"bind", required_argument, NULL, BIND},
     {"pid", required_argument, NULL, PID},
@@ -278,8 +279,7 @@ static void detach(int ready)
 	for (int fd = 0; fd < 3; fd++)
 		need(dup2(null, fd), "close", "terminal");
 	close(null);
-	/* Nobody listens when the starter was killed: the container goes on all the
-	 * same. */
+	/* Nobody listens when the starter was killed; the container goes on. */
 	if (write(ready, ".", 1) < 0)
 		errno = 0;
 	close(ready);

@@ -321,6 +321,19 @@ def test_containers_start_after_somebody_killed_all_shims(containers, make_spec,
     assert asyncio.run(main()).code == 9
 
 
+def test_an_attempt_that_is_over_cannot_be_killed_any_more(containers, make_spec):
+    async def main():
+        first = await containers.start(make_spec("sleep", "300"))
+        first.shim.send(signal.SIGKILL)
+        second = await containers.start(make_spec("sleep", "300", attempt=1))
+        assert (await containers.kill(first)).reason == "ContainerStatusUnknown"
+        assert (await containers.stop(first, 0.1)).reason == "ContainerStatusUnknown"
+        assert second.process.alive
+        await containers.kill(second)
+
+    asyncio.run(main())
+
+
 def test_logs_of_the_attempt_before_are_kept_and_no_more(containers, make_spec):
     for attempt in range(4):
         finish(containers, make_spec("echo", "hello", attempt=attempt))

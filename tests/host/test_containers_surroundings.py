@@ -6,8 +6,10 @@ import asyncio
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sixfold.host import logs, netns
@@ -74,6 +76,70 @@ def test_resolv_conf_and_hosts_are_the_pods_and_the_hosts_stay(output):
     found = output("cat /etc/resolv.conf /etc/hosts")
     assert found == "nameserver 192.0.2.53\n192.0.2.1 web"
     assert Path("/etc/resolv.conf").read_text() == before
+
+
+REPLACE = """
+set -e
+cp -a /etc {copy}
+mount --bind {copy} /etc
+rm -f /etc/resolv.conf
+echo nameserver 192.0.2.1 > /run/{link}
+{link_or_copy} /run/{link} /etc/resolv.conf
+{python} -c '
+import asyncio, sys, msgspec
+from pathlib import Path
+from sixfold.host.containers import Containers, ContainerSpec
+from sixfold.host.paths import Paths
+spec = msgspec.json.decode(sys.argv[2], type=ContainerSpec, dec_hook=lambda kind, text: Path(text))
+asyncio.run(Containers(Paths(sys.argv[1])).start(spec))
+' {instance} "$SPEC"
+echo nameserver 192.0.2.2 > /run/{link}.new
+mv /run/{link}.new /run/{link}
+echo nameserver 192.0.2.3 > /etc/.new
+mv /etc/.new /etc/resolv.conf
+"""
+
+
+@pytest.mark.parametrize("link_or_copy", ["cp", "ln -s"])
+def test_resolv_conf_stays_when_the_host_renames_a_new_one_over_its_own(
+    containers, make_spec, instance_paths, tmp_path, link_or_copy
+):
+    """As DHCP clients and systemd-resolved do; in a mount namespace, to spare this host."""
+    script = "sleep 1; cat /etc/resolv.conf"
+    encoded = msgspec.json.encode(make_spec("sh", "-c", script), enc_hook=str).decode()
+    host = REPLACE.format(
+        copy=tmp_path / "etc",
+        link=f"{instance_paths.instance}-link",
+        link_or_copy=link_or_copy,
+        python=sys.executable,
+        instance=instance_paths.instance,
+    )
+    try:
+        subprocess.run(
+            ["unshare", "-m", "sh", "-c", host], env={**os.environ, "SPEC": encoded}, check=True
+        )
+    finally:
+        Path(f"/run/{instance_paths.instance}-link").unlink(missing_ok=True)
+    [container] = containers.observe()
+    asyncio.run(containers.wait(container))
+    assert container.log.read_text().strip().endswith("stdout F nameserver 192.0.2.53")
+
+
+def test_etc_is_the_hosts_and_cannot_be_written(output):
+    found = output("grep -c root: /etc/passwd; touch /etc/written-by-a-pod 2>&1")
+    assert found.startswith("1\n")
+    assert "Read-only file system" in found
+
+
+def test_the_agent_may_rewrite_the_files_of_a_running_pod(containers, make_spec):
+    async def main():
+        spec = make_spec("sh", "-c", "sleep 0.3; cat /etc/hosts")
+        container = await containers.start(spec)
+        spec.hosts.write_text("192.0.2.9 other\n")
+        await containers.wait(container)
+        return container.log.read_text()
+
+    assert "192.0.2.9 other" in asyncio.run(main())
 
 
 def test_the_network_namespace_is_the_pods(output, make_spec):

@@ -34,6 +34,7 @@ from sixfold.host.paths import Paths
 from sixfold.host.process import Process, child_exited
 
 SHIM = Path(__file__).parent / "objects" / "shim"
+ETC = "etc"  # lies over the container's /etc; holds what is mounted there
 ATTEMPTS_BEFORE = 1  # kept beside the latest, for ``logs --previous``
 
 EXIT_STATUS_UNKNOWN = 137  # kubelet's code for a container whose end nobody saw
@@ -144,7 +145,7 @@ class Containers:
         await container.shim.exited()
         status = _read_status(container)
         if status is None:  # the shim was killed: its child died with it, its orphans now
-            await cgroup.kill(container.cgroup)
+            await self._kill_tree(container)
             status = ExitStatus(
                 code=EXIT_STATUS_UNKNOWN,
                 signal=signals.SIGKILL,
@@ -161,7 +162,7 @@ class Containers:
 
     async def kill(self, container: Container) -> ExitStatus:
         """Kill the whole tree, now."""
-        await cgroup.kill(container.cgroup)
+        await self._kill_tree(container)
         return await self.wait(container)
 
     async def stop(self, container: Container, grace_s: float) -> ExitStatus:
@@ -194,6 +195,11 @@ class Containers:
         await cgroup.remove(self._shims)
         shutil.rmtree(self._pods, ignore_errors=True)
 
+    async def _kill_tree(self, container: Container) -> None:
+        """The cgroup is the next attempt's when there is one: then the tree is dead already."""
+        if _attempts(container.state.parent)[-1:] in ([container.state], []):
+            await cgroup.kill(container.cgroup)
+
     async def _end_attempts(self, spec: ContainerSpec, group: Path) -> None:
         """Before the next attempt: the last shim's own cgroup.kill must not hit it."""
         await cgroup.remove(group)
@@ -212,7 +218,10 @@ class Containers:
             shutil.rmtree(old, ignore_errors=True)
             for log in logs.glob(f"{old.name}.log*"):
                 log.unlink(missing_ok=True)
-        state.mkdir(parents=True, mode=0o700)
+        (state / ETC).mkdir(parents=True)
+        state.chmod(0o700)
+        for name in ("resolv.conf", "hosts"):
+            (state / ETC / name).touch(mode=0o644)
         aside = state / ".spec.json"
         aside.write_bytes(msgspec.json.encode(spec, enc_hook=str))
         aside.rename(state / "spec.json")
@@ -246,7 +255,7 @@ class Containers:
     def _arguments(self, spec: ContainerSpec, state: Path, group: Path) -> list[str]:
         arguments = ["run", f"--state={state}", f"--log={self._log(spec)}"]
         arguments += [f"--cgroup={group}", f"--shims={self._shims}", f"--netns={spec.netns}"]
-        arguments += [f"--bind={spec.resolv_conf}:/etc/resolv.conf"]
+        arguments += [f"--etc={ETC}", f"--bind={spec.resolv_conf}:/etc/resolv.conf"]
         arguments += [f"--bind={spec.hosts}:/etc/hosts"]
         if spec.hostname:
             arguments.append(f"--hostname={spec.hostname}")
