@@ -34,7 +34,9 @@ _CONSTANTS: dict[str, Any] = {
     **dict.fromkeys(("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"), True),
     **dict.fromkeys(("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"), False),
 }
-_INTEGER = re.compile(r"[-+]?(0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)\Z")
+_INTEGER = re.compile(
+    r"[-+]?(0b_*[01][01_]*|0o_*[0-7][0-7_]*|0x_*[0-9a-fA-F][0-9a-fA-F_]*|0[0-7_]*|[1-9][0-9_]*)\Z"
+)
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 _DIGITS_MAX = 250  # longer numbers overflow even a float; no field holds one
 _NUMBER_STARTS = frozenset("-+.0123456789")
@@ -304,12 +306,8 @@ def plain(text: str) -> Any:
     return float(text) if _FLOAT.match(text) else text
 
 
-def _integer(text: str) -> Any:
-    sign = -1 if text[0] == "-" else 1
+def _integer(text: str) -> int | float:
     digits = text.lstrip("+-")
-    base = 0 if digits[:2] in ("0b", "0o", "0x") else 8 if digits[:1] == "0" else 10
-    try:
-        value = sign * int(digits, base)
-    except ValueError:  # "0x_" and the like: only underscores
-        return text
+    base = 0 if digits[:2] in ("0b", "0o", "0x") else 8 if digits[0] == "0" else 10
+    value = int(digits, base) * (-1 if text[0] == "-" else 1)
     return value if abs(value) < 1 << 63 else float(value)  # as Go does beyond 64 bits

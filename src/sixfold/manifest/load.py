@@ -128,13 +128,16 @@ class _Reader:
     manifests: Manifests = field(default_factory=Manifests)
     first: dict[Key, Loaded] = field(default_factory=dict)
     claimed: dict[str, Loaded] = field(default_factory=dict)
+    cut: bool = False  # not all objects were looked at, there were problems enough
 
     def text(self, text: str, source: str) -> None:
         start = len(self.problems)
         for document in parse(text, source, self.problems):
             for path, raw in _items(document.value):
-                if len(self.problems) < PROBLEMS_MAX:
-                    self.one(document, path, raw, source)
+                if len(self.problems) >= PROBLEMS_MAX:
+                    self.cut = True
+                    break
+                self.one(document, path, raw, source)
         self.problems[start:] = sorted(self.problems[start:], key=lambda p: (p.line, p.column))
 
     def one(self, document: Document, path: Path, raw: Any, source: str) -> None:
@@ -203,7 +206,7 @@ class _Reader:
         self.manifests.ignored.append(Ignored(api_version, kind, namespace, name, source, line))
 
     def finish(self) -> Manifests:
-        if len(self.problems) > PROBLEMS_MAX:
+        if self.cut or len(self.problems) > PROBLEMS_MAX:
             more = f"{PROBLEMS_MAX} problems and more; the rest was not looked at"
             shown = self.problems[:PROBLEMS_MAX]
             self.problems = [*shown, Problem(shown[-1].source, shown[-1].line, "", more)]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Network, IPv6Network
 
 from sixfold.manifest import names
 from sixfold.manifest.metadata import said, selector
 from sixfold.manifest.path import Finding, Path
+from sixfold.model.datapath import IPNetwork
 from sixfold.model.policy import IPBlock, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort
 
 
@@ -57,9 +59,16 @@ def _block(path: Path, block: IPBlock) -> Iterator[Finding]:
             yield Finding(here, inner)
         elif isinstance(outer, str):
             continue
-        elif inner == outer or not inner.subnet_of(outer):  # type: ignore[arg-type]
+        elif not _strictly_inside(inner, outer):
             message = f"{text} is not a part of {outer}; give a smaller block inside it"
             yield Finding(here, message, also=((*path, "cidr"),))
+
+
+def _strictly_inside(inner: IPNetwork, outer: IPNetwork) -> bool:
+    match inner, outer:
+        case (IPv4Network(), IPv4Network()) | (IPv6Network(), IPv6Network()):
+            return inner != outer and inner.subnet_of(outer)  # type: ignore[arg-type]
+    return False
 
 
 def _port(path: Path, port: NetworkPolicyPort) -> Iterator[Finding]:

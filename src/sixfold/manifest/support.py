@@ -76,7 +76,7 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
     DeploymentSpec: {"selector": "must match the template, and select something"},
     Strategy: {"type": "RollingUpdate; Recreate (Deployment); OnDelete (StatefulSet, DaemonSet)"},
     ServiceSpec: {
-        "type": "ClusterIP; ExternalName is refused yet, NodePort and LoadBalancer are taken offline only",
+        "type": "ClusterIP; NodePort and LoadBalancer are taken offline only, ExternalName never",
         "selector": "absent: no endpoints, connections are refused at once",
         "clusterIP": "an address of the service range, or None for headless",
     },

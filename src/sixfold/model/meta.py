@@ -16,6 +16,11 @@ class Object(msgspec.Struct, forbid_unknown_fields=True, rename="camel", omit_de
     """Base of all Kubernetes structs: camelCase on the wire, unknown fields refused."""
 
 
+def written(value: str) -> Any:
+    """A default that is encoded all the same: msgspec omits constants, not what a factory makes."""
+    return msgspec.field(default_factory=lambda: value)
+
+
 class ObjectMeta(Object):
     """meta/v1 ObjectMeta. What the API server owns is accepted and not acted on."""
 
@@ -85,8 +90,8 @@ class Namespace(Object):
     """core/v1 Namespace. Its name is always the label ``kubernetes.io/metadata.name``."""
 
     metadata: ObjectMeta
-    api_version: str = "v1"
-    kind: str = "Namespace"
+    api_version: str = written("v1")
+    kind: str = written("Namespace")
     spec: dict[str, Any] = {}
     status: dict[str, Any] = {}
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from sixfold.model.meta import LabelSelector, Object, ObjectMeta
+from sixfold.model.meta import LabelSelector, Object, ObjectMeta, written
 from sixfold.model.workload import Protocol
 
 PolicyType = Literal["Ingress", "Egress"]
@@ -65,6 +65,6 @@ class NetworkPolicySpec(Object):
 class NetworkPolicy(Object):
     metadata: ObjectMeta
     spec: NetworkPolicySpec = msgspec.field(default_factory=NetworkPolicySpec)
-    api_version: str = "networking.k8s.io/v1"
-    kind: str = "NetworkPolicy"
+    api_version: str = written("networking.k8s.io/v1")
+    kind: str = written("NetworkPolicy")
     status: dict[str, Any] = {}

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from sixfold.model.meta import Object, ObjectMeta
+from sixfold.model.meta import Object, ObjectMeta, written
 from sixfold.model.workload import Protocol
 
 IPFamily = Literal["IPv4", "IPv6"]
@@ -56,8 +56,8 @@ class ServiceSpec(Object):
 class Service(Object):
     metadata: ObjectMeta
     spec: ServiceSpec
-    api_version: str = "v1"
-    kind: str = "Service"
+    api_version: str = written("v1")
+    kind: str = written("Service")
     status: dict[str, Any] = {}
 
 
@@ -92,5 +92,5 @@ class EndpointSlice(Object):
     address_type: IPFamily
     endpoints: list[SliceEndpoint] = []
     ports: list[SlicePort] = []
-    api_version: str = "discovery.k8s.io/v1"
-    kind: str = "EndpointSlice"
+    api_version: str = written("discovery.k8s.io/v1")
+    kind: str = written("EndpointSlice")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from sixfold.model.meta import LabelSelector, Object, ObjectMeta
+from sixfold.model.meta import LabelSelector, Object, ObjectMeta, written
 
 Protocol = Literal["TCP", "UDP", "SCTP"]
 
@@ -156,8 +156,8 @@ class PodSpec(Object):
 class Pod(Object):
     metadata: ObjectMeta
     spec: PodSpec
-    api_version: str = "v1"
-    kind: str = "Pod"
+    api_version: str = written("v1")
+    kind: str = written("Pod")
     status: dict[str, Any] = {}
 
 
@@ -191,8 +191,8 @@ class DeploymentSpec(Object):
 class Deployment(Object):
     metadata: ObjectMeta
     spec: DeploymentSpec
-    api_version: str = "apps/v1"
-    kind: str = "Deployment"
+    api_version: str = written("apps/v1")
+    kind: str = written("Deployment")
     status: dict[str, Any] = {}
 
 
@@ -206,8 +206,8 @@ class ReplicaSetSpec(Object):
 class ReplicaSet(Object):
     metadata: ObjectMeta
     spec: ReplicaSetSpec
-    api_version: str = "apps/v1"
-    kind: str = "ReplicaSet"
+    api_version: str = written("apps/v1")
+    kind: str = written("ReplicaSet")
     status: dict[str, Any] = {}
 
 
@@ -225,8 +225,8 @@ class StatefulSetSpec(Object):
 class StatefulSet(Object):
     metadata: ObjectMeta
     spec: StatefulSetSpec
-    api_version: str = "apps/v1"
-    kind: str = "StatefulSet"
+    api_version: str = written("apps/v1")
+    kind: str = written("StatefulSet")
     status: dict[str, Any] = {}
 
 
@@ -241,8 +241,8 @@ class DaemonSetSpec(Object):
 class DaemonSet(Object):
     metadata: ObjectMeta
     spec: DaemonSetSpec
-    api_version: str = "apps/v1"
-    kind: str = "DaemonSet"
+    api_version: str = written("apps/v1")
+    kind: str = written("DaemonSet")
     status: dict[str, Any] = {}
 
 
@@ -258,8 +258,8 @@ class JobSpec(Object):
 class Job(Object):
     metadata: ObjectMeta
     spec: JobSpec
-    api_version: str = "batch/v1"
-    kind: str = "Job"
+    api_version: str = written("batch/v1")
+    kind: str = written("Job")
     status: dict[str, Any] = {}
 
 

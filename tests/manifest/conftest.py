@@ -1,0 +1,123 @@
+"""Manifests for the tests: valid objects to break, and what is said about broken ones."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from sixfold.errors import ManifestError
+from sixfold.manifest import decode, loads
+
+
+def container(**more):
+    return {"name": "main", "command": ["sleep", "60"], **more}
+
+
+def pod(spec=None, **more):
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "web", "labels": {"app": "web"}},
+        "spec": {"containers": [container()], **(spec or {})},
+        **more,
+    }
+
+
+def deployment(spec=None, kind="Deployment"):
+    return {
+        "apiVersion": "apps/v1",
+        "kind": kind,
+        "metadata": {"name": "web"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [container()]},
+            },
+            **(spec or {}),
+        },
+    }
+
+
+def job(spec=None):
+    template = {"spec": {"restartPolicy": "Never", "containers": [container()]}}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "once"},
+        "spec": {"template": template, **(spec or {})},
+    }
+
+
+def service(spec=None):
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web"},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}], **(spec or {})},
+    }
+
+
+def policy(spec=None):
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "allow"},
+        "spec": {"podSelector": {}, **(spec or {})},
+    }
+
+
+def namespace():
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
+
+
+class Make:
+    """Builders of valid objects; each call gives a fresh one."""
+
+    container = staticmethod(container)
+    pod = staticmethod(pod)
+    deployment = staticmethod(deployment)
+    job = staticmethod(job)
+    service = staticmethod(service)
+    policy = staticmethod(policy)
+    namespace = staticmethod(namespace)
+
+    @staticmethod
+    def all():
+        kinds = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet")
+        objects = [namespace(), pod(), job(), service(), policy()]
+        return copy.deepcopy(objects + [deployment(kind=kind) for kind in kinds])
+
+
+@pytest.fixture
+def make():
+    return Make
+
+
+@pytest.fixture
+def said():
+    """``path: message`` of every problem of one object; empty when it is valid."""
+
+    def check(raw, **options):
+        try:
+            decode(raw, **options)
+        except ManifestError as error:
+            return [f"{problem.path}: {problem.message}" for problem in error.problems]
+        return []
+
+    return check
+
+
+@pytest.fixture
+def told():
+    """The lines that a user reads about one text; empty when it is valid."""
+
+    def check(text, source="shop.yaml", **options):
+        try:
+            loads(text, source, **options)
+        except ManifestError as error:
+            return str(error).splitlines()
+        return []
+
+    return check

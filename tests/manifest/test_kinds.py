@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+
+from sixfold.manifest import ALIASES, KINDS, decode, find, key_of
+from sixfold.manifest.kinds import classify
+from sixfold.model.meta import Key
+
+
+@pytest.mark.parametrize(
+    ("word", "kind"),
+    [
+        ("po", "Pod"),
+        ("pods", "Pod"),
+        ("Pod", "Pod"),
+        ("deploy", "Deployment"),
+        ("svc", "Service"),
+        ("netpol", "NetworkPolicy"),
+        ("networkpolicies", "NetworkPolicy"),
+        ("ns", "Namespace"),
+        ("sts", "StatefulSet"),
+        ("ds", "DaemonSet"),
+        ("rs", "ReplicaSet"),
+        ("job", "Job"),
+        ("ep", "Endpoints"),
+        ("endpoints", "Endpoints"),
+        ("endpointslices", "EndpointSlice"),
+        ("deployments.apps", "Deployment"),
+    ],
+)
+def test_users_may_call_a_kind_as_in_kubectl(word, kind):
+    assert find(word) is KINDS[kind]
+
+
+def test_no_alias_means_two_kinds():
+    assert len(ALIASES) == sum(len(set(kind.aliases)) for kind in KINDS.values())
+
+
+def test_an_unknown_word_is_no_kind():
+    assert find("gateway") is None
+
+
+def test_a_key_has_the_namespace_of_namespaced_kinds_only(make):
+    assert key_of(decode(make.pod(), namespace="shop").object) == Key("Pod", "shop", "web")
+    assert key_of(decode(make.namespace()).object) == Key("Namespace", "", "shop")
+
+
+@pytest.mark.parametrize(
+    ("api_version", "kind"),
+    [
+        pytest.param("v1", "ConfigMap", id="core"),
+        pytest.param("apps/v1", "ControllerRevision", id="apps"),
+        pytest.param("batch/v1", "CronJob", id="batch"),
+        pytest.param("rbac.authorization.k8s.io/v1", "Role", id="other group"),
+        pytest.param("serving.knative.dev/v1", "Service", id="same name, other group"),
+        pytest.param("cilium.io/v2", "CiliumNetworkPolicy", id="other dialect"),
+        pytest.param("networking.k8s.io/v1", "Ingress", id="networking"),
+    ],
+)
+def test_kinds_that_are_not_ours_are_ignored(api_version, kind):
+    assert classify(api_version, kind) is None
+
+
+@pytest.mark.parametrize(
+    ("api_version", "kind", "message"),
+    [
+        ("extensions/v1beta1", "NetworkPolicy", "give apiVersion: networking.k8s.io/v1"),
+        ("apps/v1beta2", "Deployment", "give apiVersion: apps/v1"),
+        ("v1", "Deployment", "give apiVersion: apps/v1"),
+        ("apps/v1", "Service", "give apiVersion: v1"),
+        ("networking.k8s.io/v1", "NetworkPolicies", "did you mean NetworkPolicy?"),
+        ("networking.k8s.io/v1", "networkpolicy", "did you mean NetworkPolicy?"),
+        ("v1", "Pods", "did you mean Pod?"),
+    ],
+)
+def test_a_slip_in_a_kind_of_ours_is_not_taken_for_a_foreign_kind(api_version, kind, message):
+    assert message in str(classify(api_version, kind))
