@@ -87,7 +87,7 @@ def pod(network):
     return pod
 
 
-def source_seen(address, server_path, client_path, timeout_s=1.0):
+def source_seen(address, server_path, client_path, timeout_s=4.0):
     """Who the server at the address thinks is calling."""
     family = socket.AF_INET if ip_address(address).version == 4 else socket.AF_INET6
     server = netns.run_inside(
@@ -125,7 +125,7 @@ def test_pods_see_each_other_as_they_are(worlds, network, pod, family):
 @both_families
 def test_host_that_did_not_forward_does_not_become_a_router(worlds, network, family):
     with pytest.raises(TimeoutError):
-        source_seen(WORLD["west"][family], worlds["west"], worlds["east"])
+        source_seen(WORLD["west"][family], worlds["west"], worlds["east"], timeout_s=1.5)
 
 
 @both_families
@@ -146,7 +146,7 @@ def test_successor_still_knows_that_the_host_was_no_router(worlds, network, path
     assert successor.setup() == []
     successor.close()
     with pytest.raises(TimeoutError):
-        source_seen(WORLD["west"][0], worlds["west"], worlds["east"])
+        source_seen(WORLD["west"][0], worlds["west"], worlds["east"], timeout_s=1.5)
 
 
 @pytest.fixture

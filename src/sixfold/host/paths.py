@@ -85,7 +85,7 @@ def cgroup_root() -> Path:
     for line in Path("/proc/mounts").read_text().splitlines():
         _, mount_point, kind, *_ = line.split()
         if kind == "cgroup2":
-            return Path(mount_point.encode().decode("unicode_escape"))  # \040 is a space
+            return Path(mount_point.replace("\\040", " "))
     raise HostError(
         "cgroup v2: not mounted; mount it (mount -t cgroup2 none /sys/fs/cgroup/unified)"
     )
