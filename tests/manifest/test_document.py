@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import yaml
 from hypothesis import given
@@ -157,6 +159,12 @@ json_values = st.recursive(
 @given(json_values.filter(lambda value: "<<" not in str(value)))
 def test_what_yaml_writes_is_read_back(value):
     assert read(yaml.safe_dump(value)) == ([value], [])
+
+
+@given(json_values)
+def test_what_json_writes_is_read_back(value):
+    assert read(json.dumps({"value": value})) == ([{"value": value}], [])
+    assert read(json.dumps({"value": value}, indent="\t")) == ([{"value": value}], [])
 
 
 @given(st.text())

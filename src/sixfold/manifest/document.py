@@ -39,6 +39,9 @@ _INTEGER = re.compile(
 )
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 _DIGITS_MAX = 250  # longer numbers overflow even a float; no field holds one
+_JSON_PAIR = re.compile(
+    r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
+)
 _NUMBER_STARTS = frozenset("-+.0123456789")
 _CORE_TAGS = {"str", "int", "bool", "float", "null", "map", "seq", "merge"}
 _TAG_PREFIX = "tag:yaml.org,2002:"
@@ -76,6 +79,8 @@ def parse(text: str, source: str, problems: list[Problem]) -> Iterator[Document]
     Text that is not YAML ends the stream; everything before it has been yielded.
     """
     parser: Any = None
+    if text.lstrip()[:1] in ("{", "["):
+        text = _JSON_PAIR.sub(_one_escape, text)
     try:
         parser = yaml.CSafeLoader(text)
         builder = _Builder(source, problems)
@@ -97,6 +102,13 @@ def parse(text: str, source: str, problems: list[Problem]) -> Iterator[Document]
     finally:
         if parser is not None:
             parser.dispose()
+
+
+def _one_escape(pair: re.Match[str]) -> str:
+    """JSON writes characters beyond 16 bits as two escapes; YAML knows one long escape."""
+    backslashes, high, low = pair.groups()
+    code = 0x10000 + ((int(high, 16) - 0xD800) << 10) + (int(low, 16) - 0xDC00)
+    return f"{backslashes}\\U{code:08x}"
 
 
 def _code(character: int | str | bytes) -> int:
