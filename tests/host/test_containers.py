@@ -268,6 +268,72 @@ def test_a_start_that_never_finished_is_given_up_and_cannot_come_late(
     asyncio.run(main())
 
 
+STARTERS = """
+import asyncio, sys, msgspec
+from pathlib import Path
+from sixfold.host.containers import Containers, ContainerSpec
+from sixfold.host.paths import Paths
+
+spec = msgspec.json.decode(
+    sys.argv[2], type=ContainerSpec, dec_hook=lambda kind, value: Path(value)
+)
+print("ready", flush=True)
+asyncio.run(Containers(Paths(sys.argv[1])).start(spec))
+"""
+
+
+def test_an_agent_killed_at_any_moment_of_a_start_leaves_one_truth(
+    containers, make_spec, instance_paths
+):
+    async def adopt(attempt: int) -> None:
+        """What an agent does next: believe what is there, or make it end and go on."""
+        for container in containers.observe():
+            assert container.running or (await containers.wait(container)).reason
+            assert containers.observe() == [container]
+            if container.running:
+                members = cgroup.processes(container.cgroup)
+                assert members == [container.process.pid]
+                assert container.started_at is not None
+        after = await containers.start(make_spec("sleep", "300", attempt=attempt + 1))
+        await asyncio.sleep(0.05)
+        assert cgroup.processes(after.cgroup) == [after.process.pid]
+        assert [c.spec.attempt for c in containers.observe()] == [attempt + 1]
+
+    for attempt in range(0, 24, 2):
+        spec = make_spec("sleep", "300", attempt=attempt)
+        agent = subprocess.Popen(
+            [
+                *[sys.executable, "-c", STARTERS, instance_paths.instance],
+                msgspec.json.encode(spec, enc_hook=str),
+            ],
+            stdout=subprocess.PIPE,
+        )
+        with agent:
+            assert agent.stdout is not None
+            assert agent.stdout.readline() == b"ready\n"
+            time.sleep(attempt / 24 * 0.02)
+            agent.kill()
+        asyncio.run(adopt(attempt))
+
+
+def test_looking_around_does_not_disturb_starts_under_way(containers, make_spec):
+    async def look() -> None:
+        for number in range(200):
+            containers.observe()
+            await containers.remove(f"none-{number}")
+            await asyncio.sleep(0)
+
+    async def main():
+        looking = asyncio.create_task(look())
+        specs = [make_spec("sleep", "300", name=f"c{n}", pod_uid=f"u{n}") for n in range(20)]
+        started = await asyncio.gather(*map(containers.start, specs))
+        await looking
+        assert all(container.running for container in started)
+        assert len(containers.observe()) == 20
+
+    asyncio.run(main())
+
+
 def test_a_reused_pid_is_not_taken_for_the_container(containers, make_spec):
     async def main():
         container = await containers.start(make_spec("sleep", "300"))

@@ -15,89 +15,37 @@ A container's cgroup holds one attempt at most: starting the next kills what is 
 from __future__ import annotations
 
 import asyncio
-import os
-import pwd
 import shutil
 import signal as signals
 import subprocess
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from sixfold.errors import HostError
 from sixfold.host import cgroup
+from sixfold.host.container import (
+    Container,
+    ContainerSpec,
+    ExitStatus,
+    environment,
+    read_spec,
+    read_started,
+    read_status,
+    user_arguments,
+    write_spec,
+)
 from sixfold.host.paths import Paths
 from sixfold.host.process import Process, child_exited
 
+__all__ = ["SHIM", "Container", "ContainerSpec", "Containers", "ExitStatus"]
+
 SHIM = Path(__file__).parent / "objects" / "shim"
+SETTLE_S = 2.0
 ETC = "etc"  # lies over the container's /etc; holds what is mounted there
 ATTEMPTS_BEFORE = 1  # kept beside the latest, for ``logs --previous``
 
 EXIT_STATUS_UNKNOWN = 137  # kubelet's code for a container whose end nobody saw
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerSpec:
-    """One attempt to run one container; all of it is fixed before it starts."""
-
-    pod_key: str  # "namespace/name"
-    pod_uid: str
-    name: str
-    attempt: int  # 0, 1, …: one more at each restart
-    argv: tuple[str, ...]
-    netns: Path
-    resolv_conf: Path
-    hosts: Path
-    env: Mapping[str, str] = field(default_factory=dict)
-    workdir: str = "/"
-    uid: int = 0
-    gid: int = 0
-    groups: tuple[int, ...] = ()
-    no_new_privs: bool = False
-    hostname: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ExitStatus:
-    """How a container ended; times in seconds since the epoch.
-
-    code       exit code, 128 + signal when a signal ended it
-    started_at None when the command never ran
-    reason     "Completed", "Error", "StartError" or "ContainerStatusUnknown"
-    """
-
-    code: int
-    signal: int
-    started_at: float | None
-    finished_at: float
-    reason: str
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Container:
-    """One attempt as it is on this host, alive or not."""
-
-    spec: ContainerSpec
-    state: Path
-    log: Path
-    cgroup: Path
-    shim: Process
-    process: Process  # the first process of the tree
-    started_at: float | None
-
-    @property
-    def key(self) -> str:
-        """``pod uid/container``: one at a time."""
-        return f"{self.spec.pod_uid}/{self.spec.name}"
-
-    @property
-    def running(self) -> bool:
-        return self.shim.alive and not (self.state / "status").exists()
 
 
 class Containers:
@@ -108,6 +56,7 @@ class Containers:
         self._pods = paths.run / "pods"
         self._cgroups = paths.cgroup / "pods"
         self._shims = paths.cgroup / "shims"
+        self._starting: set[Path] = set()  # our own, under way: not yet to be judged
 
     def log_directory(self, pod_key: str, pod_uid: str) -> Path:
         """Where the logs of a pod are, one directory a container."""
@@ -124,26 +73,28 @@ class Containers:
         await self._end_attempts(spec, group)
         cgroup.create(group)
         cgroup.create(self._shims)
-        state = self._prepare(spec)
-        await self._launch(spec, state, group)
+        state = self._directory(spec) / str(spec.attempt)
+        self._starting.add(state)
+        try:
+            self._prepare(spec, state)
+            await self._launch(spec, state, group)
+        finally:
+            self._starting.discard(state)
         container = self._read(state)
         assert container is not None, f"{state}: the shim reported a start without its files"
         return container
 
     def observe(self) -> list[Container]:
-        """The latest attempt of every container that this host knows, ended ones included."""
-        found = []
-        for directory in sorted(self._pods.glob("*/*")):
-            if attempts := _attempts(directory):
-                container = self._read(attempts[-1])
-                if container is not None:
-                    found.append(container)
-        return found
+        """The latest attempt of every container that this host knows, ended ones included.
+
+        Starts that an agent before us left under way are waited for, or given up.
+        """
+        return self._latest(sorted(self._pods.glob("*/*")))
 
     async def wait(self, container: Container) -> ExitStatus:
         """Return when the container has ended; works for those of an earlier agent."""
         await container.shim.exited()
-        status = _read_status(container)
+        status = read_status(container)
         if status is None:  # the shim was killed: its child died with it, its orphans now
             await self._kill_tree(container)
             status = ExitStatus(
@@ -177,7 +128,7 @@ class Containers:
 
     async def remove(self, pod_uid: str, *, keep_logs: bool = False) -> None:
         """Kill all containers of a pod and remove what they left; fine when nothing is there."""
-        containers = [c for c in self.observe() if c.spec.pod_uid == pod_uid]
+        containers = self._latest((self._pods / pod_uid).glob("*"))
         await cgroup.remove(self._cgroups / pod_uid)
         for container in containers:
             await container.shim.exited()
@@ -203,17 +154,19 @@ class Containers:
     async def _end_attempts(self, spec: ContainerSpec, group: Path) -> None:
         """Before the next attempt: the last shim's own cgroup.kill must not hit it."""
         await cgroup.remove(group)
-        for attempt in _attempts(self._pods / spec.pod_uid / spec.name):
+        for attempt in _attempts(self._directory(spec)):
             if (before := self._read(attempt)) is not None:
                 await before.shim.exited()
 
-    def _prepare(self, spec: ContainerSpec) -> Path:
+    def _directory(self, spec: ContainerSpec) -> Path:
+        """Where the attempts of a container are."""
+        return self._pods / spec.pod_uid / spec.name
+
+    def _prepare(self, spec: ContainerSpec, state: Path) -> None:
         """Directories of one attempt, and what an agent after us must know of it."""
-        directory = self._pods / spec.pod_uid / spec.name
-        logs = self.log_directory(spec.pod_key, spec.pod_uid) / spec.name
+        logs = self._log(spec).parent
         logs.mkdir(parents=True, exist_ok=True)
-        state = directory / str(spec.attempt)
-        before = [path for path in _attempts(directory) if path != state]
+        before = [path for path in _attempts(state.parent) if path != state]
         for old in (state, *before[: len(before) - ATTEMPTS_BEFORE]):
             shutil.rmtree(old, ignore_errors=True)
             for log in logs.glob(f"{old.name}.log*"):
@@ -222,10 +175,7 @@ class Containers:
         state.chmod(0o700)
         for name in ("resolv.conf", "hosts"):
             (state / ETC / name).touch(mode=0o644)
-        aside = state / ".spec.json"
-        aside.write_bytes(msgspec.json.encode(spec, enc_hook=str))
-        aside.rename(state / "spec.json")
-        return state
+        write_spec(state, spec)
 
     async def _launch(self, spec: ContainerSpec, state: Path, group: Path) -> None:
         """Run the shim; its starter leaves when the command runs or has failed to."""
@@ -264,46 +214,31 @@ class Containers:
     def _log(self, spec: ContainerSpec) -> Path:
         return self.log_directory(spec.pod_key, spec.pod_uid) / spec.name / f"{spec.attempt}.log"
 
+    def _latest(self, directories: Iterable[Path]) -> list[Container]:
+        """The latest attempts below these container directories."""
+        latest = (attempts[-1] for each in directories if (attempts := _attempts(each)))
+        found = (self._read(state) for state in latest if state not in self._starting)
+        return [container for container in found if container is not None]
+
     def _read(self, state: Path) -> Container | None:
         """What is on disk about one attempt; None when it was not fully written down."""
-        try:
-            encoded = (state / "spec.json").read_bytes()
-        except FileNotFoundError:
+        spec = read_spec(state)
+        if spec is None:
             return None
-        spec = msgspec.json.decode(encoded, type=ContainerSpec, dec_hook=_decode_path)
         nobody = Process(0, 0)
         # The agent may have died before the shim spoke: then it must never speak.
         _claim(state / "shim")
+        shim = Process.read(state / "shim") or nobody
+        _settle(state, shim)
         return Container(
             spec=spec,
             state=state,
             log=self._log(spec),
             cgroup=self._cgroups / spec.pod_uid / spec.name,
-            shim=Process.read(state / "shim") or nobody,
+            shim=shim,
             process=Process.read(state / "pid") or nobody,
-            started_at=_read_started(state),
+            started_at=read_started(state),
         )
-
-
-def user_arguments(spec: ContainerSpec) -> list[str]:
-    """The shim's options for who runs the command, and where."""
-    arguments = [f"--workdir={spec.workdir or '/'}", f"--uid={spec.uid}", f"--gid={spec.gid}"]
-    if spec.groups:
-        arguments.append(f"--groups={','.join(map(str, spec.groups))}")
-    if spec.no_new_privs:
-        arguments.append("--no-new-privs")
-    return arguments
-
-
-def environment(spec: ContainerSpec) -> dict[str, str]:
-    """The spec's environment; HOME from the password file, as container runtimes do."""
-    if "HOME" in spec.env:
-        return dict(spec.env)
-    try:
-        home = pwd.getpwuid(spec.uid).pw_dir
-    except KeyError:
-        home = "/"
-    return {**spec.env, "HOME": home}
 
 
 def _attempts(directory: Path) -> list[Path]:
@@ -323,34 +258,10 @@ def _claim(shim: Path) -> None:
         pass
 
 
-def _decode_path(kind: type, value: Any) -> Any:
-    assert kind is Path, f"{kind}: unexpected type in spec.json"
-    return Path(value)
-
-
-def _read_started(state: Path) -> float | None:
-    try:
-        return float((state / "started").read_text())
-    except FileNotFoundError:
-        return None
-
-
-def _read_status(container: Container) -> ExitStatus | None:
-    """The shim's last word: "CODE SIGNAL ERRNO SECONDS MESSAGE"."""
-    try:
-        line = (container.state / "status").read_text(errors="replace").strip("\n")
-    except FileNotFoundError:
-        return None
-    code, signal, error, finished, message = line.split(" ", 4)
-    started = _read_started(container.state)
-    reason = "Completed" if code == "0" and signal == "0" else "Error"
-    if message:
-        reason, message = "StartError", f"{message}: {os.strerror(int(error))}"
-    return ExitStatus(
-        code=128 + int(signal) if int(signal) else int(code),
-        signal=int(signal),
-        started_at=started,
-        finished_at=float(finished),
-        reason=reason,
-        message=message,
-    )
+def _settle(state: Path, shim: Process) -> None:
+    """Wait out the milliseconds in which a shim has spoken and its command does not yet run."""
+    deadline = time.monotonic() + SETTLE_S
+    while not any((state / name).exists() for name in ("started", "status")):
+        if not shim.alive or time.monotonic() >= deadline:
+            return
+        time.sleep(0.001)

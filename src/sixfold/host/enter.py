@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from sixfold.errors import HostError, UnavailableError
-from sixfold.host.containers import SHIM, Container, environment
+from sixfold.host.container import Container, environment
+from sixfold.host.containers import SHIM
 from sixfold.host.process import Process, child_exited
 
 OUTPUT_BYTES = 10 * 1024  # of a probe's output; kubelet keeps as much
