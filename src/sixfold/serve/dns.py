@@ -64,7 +64,8 @@ class ResolverServer:
         self._upstreams: tuple[str, ...] = ()
         self._generation = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._tcp_clients = 0
+        self._tcp_clients: set[asyncio.StreamWriter] = set()
+        self._agents: set[asyncio.StreamWriter] = set()
         self._saving: asyncio.TimerHandle | None = None
         self._stop = asyncio.Event()
 
@@ -92,6 +93,9 @@ class ResolverServer:
             self._saving.cancel()
             self._save()
         self._socket.unlink(missing_ok=True)
+        for writer in (*self._agents, *self._tcp_clients):
+            writer.close()
+        await asyncio.sleep(0.01)  # lets their tasks see it and end by themselves
 
     # --- questions --------------------------------------------------------------------------
 
@@ -139,10 +143,10 @@ class ResolverServer:
         return self._responder.refuse(query, Rcode.SERVFAIL, limit)
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._tcp_clients >= TCP_CLIENTS_MAX:
+        if len(self._tcp_clients) >= TCP_CLIENTS_MAX:
             writer.close()
             return
-        self._tcp_clients += 1
+        self._tcp_clients.add(writer)
         try:
             while True:  # until the client leaves or falls silent
                 async with asyncio.timeout(TCP_IDLE_S):
@@ -159,7 +163,7 @@ class ResolverServer:
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             return
         finally:
-            self._tcp_clients -= 1
+            self._tcp_clients.discard(writer)
             writer.close()
 
     # --- the agent --------------------------------------------------------------------------
@@ -167,6 +171,7 @@ class ResolverServer:
     async def _serve_control(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        self._agents.add(writer)
         try:
             while True:
                 message = control.decode_message(await control.read_frame(reader))
@@ -180,6 +185,7 @@ class ResolverServer:
         except (OSError, asyncio.IncompleteReadError):
             return
         finally:
+            self._agents.discard(writer)
             writer.close()
 
     def _take(self, message: control.Message) -> None:

@@ -125,12 +125,29 @@ class ResolverClient:
             await self._send_zone()
 
     async def _start(self) -> control.State:
-        command = [sys.executable, "-m", "sixfold.serve.dns", "--instance", self._paths.instance]
+        log_file = self._paths.state / "dns.log"
+        self._process = process = self._spawn(log_file)
+        self._started_s = time.monotonic()
+        while time.monotonic() < self._started_s + START_S:
+            try:
+                return await self._connect()
+            except OSError:
+                pass
+            if (code := process.poll()) is not None:
+                said = _last_line(log_file) or f"exit code {code}"
+                raise UnavailableError(f"resolver: ended at once: {said}; see {log_file}")
+            await asyncio.sleep(POLL_S)
+        raise UnavailableError(f"resolver: no answer in {START_S:.0f} s; see {log_file}")
+
+    def _spawn(self, log_file: Path) -> subprocess.Popen[bytes]:
+        """A process of its own session, in the network namespace that we are in."""
+        if self._process is not None:
+            self._process.poll()  # reap the predecessor
         self._paths.run.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        log_file = self._paths.state / "dns.log"
+        command = [sys.executable, "-m", "sixfold.serve.dns", "--instance", self._paths.instance]
         with log_file.open("ab") as output:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 [*command, *self._arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -138,17 +155,6 @@ class ResolverClient:
                 cwd="/",
                 start_new_session=True,
             )
-        self._started_s = time.monotonic()
-        while time.monotonic() < self._started_s + START_S:
-            try:
-                return await self._connect()
-            except OSError:
-                pass
-            if (code := self._process.poll()) is not None:
-                said = _last_line(log_file) or f"exit code {code}"
-                raise UnavailableError(f"resolver: ended at once: {said}; see {log_file}")
-            await asyncio.sleep(POLL_S)
-        raise UnavailableError(f"resolver: no answer in {START_S:.0f} s; see {log_file}")
 
     async def _connect(self) -> control.State:
         """Open the control connection; OSError when nobody listens."""
@@ -230,17 +236,21 @@ class ResolverClient:
         if not self.pid:
             return
         deadline_s = time.monotonic() + EXIT_S
-        while self._alive():
-            if time.monotonic() > deadline_s:
-                os.kill(self.pid, signal.SIGKILL)
-                deadline_s += EXIT_S
+        while self._alive() and time.monotonic() < deadline_s:
             await asyncio.sleep(POLL_S)
+        if self._alive():
+            os.kill(self.pid, signal.SIGKILL)
         self.pid = 0
 
     def _alive(self) -> bool:
         if self._process is not None and self._process.pid == self.pid:
             return self._process.poll() is None
-        return Path(f"/proc/{self.pid}").exists()
+        try:
+            status = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return False
+        # A zombie, of an agent that has not looked yet, holds no port.
+        return status.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def _last_line(path: Path) -> str:
