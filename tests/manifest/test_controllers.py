@@ -38,7 +38,11 @@ def test_the_pods_of_a_job_end(said, make):
     [
         pytest.param({"replicas": -1}, "replicas: -1 is out of range; give 0 to", id="replicas"),
         pytest.param({"replicas": 10**12}, "replicas: 1000000000000 is out of", id="too many"),
-        pytest.param({"paused": True}, "paused: not supported: rollouts", id="paused"),
+        pytest.param(
+            {"minReadySeconds": 5, "progressDeadlineSeconds": 5},
+            "progressDeadlineSeconds: 5 is not above minReadySeconds, 5",
+            id="deadline",
+        ),
         pytest.param({"strategy": {"type": "OnDelete"}}, 'strategy.type: "OnDelete" is', id="type"),
         pytest.param(
             {"strategy": {"type": "Recreate", "rollingUpdate": {}}},

@@ -18,7 +18,6 @@ ASKING = {
     "externalIPs": ["192.0.2.1"],
     "loadBalancerSourceRanges": ["192.0.2.0/24"],
     "hostNetwork": True,
-    "paused": True,
     "allocateLoadBalancerNodePorts": True,
     "healthCheckNodePort": 30000,
     "nodePort": 30000,

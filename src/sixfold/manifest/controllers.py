@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from sixfold.manifest import names
-from sixfold.manifest.metadata import between, labelled, refused_values, selector
+from sixfold.manifest.metadata import INT32_MAX, between, labelled, refused_values, selector
 from sixfold.manifest.path import Finding, Path
 from sixfold.manifest.pods import pod_spec
 from sixfold.model.meta import LabelSelector
@@ -62,6 +62,10 @@ def _selector(wanted: LabelSelector, template: PodTemplateSpec) -> Iterator[Find
 
 def _strategies(obj: Controller) -> Iterator[Finding]:
     if isinstance(obj, Deployment):
+        deadline, ready = obj.spec.progress_deadline_seconds, obj.spec.min_ready_seconds
+        if deadline is not None and not ready < deadline <= INT32_MAX:
+            message = f"{names.quoted(deadline)} is not above minReadySeconds, {ready}; raise it"
+            yield Finding((*_SPEC, "progressDeadlineSeconds"), message)
         yield from _strategy((*_SPEC, "strategy"), obj.spec.strategy, "Recreate")
     elif isinstance(obj, StatefulSet | DaemonSet):
         yield from _strategy((*_SPEC, "updateStrategy"), obj.spec.update_strategy, "OnDelete")

@@ -126,7 +126,6 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
         "resourceFieldRef": _local("limits are not applied; write value"),
         "fileKeyRef": _local("volumes are not mounted; write value"),
     },
-    DeploymentSpec: {"paused": _local("rollouts are not paused", False)},
     StatefulSetSpec: {
         "volumeClaimTemplates": _local(_NO_VOLUMES),
         "persistentVolumeClaimRetentionPolicy": _local(_NO_VOLUMES),
@@ -209,10 +208,7 @@ NO_EFFECT: Mapping[type[Object], Mapping[str, str]] = {
     },
     ServicePort: {"appProtocol": "ports carry opaque TCP and UDP yet"},
     ServiceSpec: {"trafficDistribution": "one node: all backends are near"},
-    DeploymentSpec: {
-        "revisionHistoryLimit": _NO_HISTORY,
-        "progressDeadlineSeconds": "a rollout waits as long as it takes",
-    },
+    DeploymentSpec: {"revisionHistoryLimit": _NO_HISTORY},
     StatefulSetSpec: {"revisionHistoryLimit": _NO_HISTORY},
     DaemonSetSpec: {"revisionHistoryLimit": _NO_HISTORY},
 }

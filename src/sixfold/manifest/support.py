@@ -73,7 +73,10 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
     Probe: {"successThreshold": "above 1 on readiness probes only"},
     SecurityContext: {"runAsNonRoot": "with root as user: refused"},
     ContainerSecurityContext: {"allowPrivilegeEscalation": "false sets no_new_privs"},
-    DeploymentSpec: {"selector": "must match the template, and select something"},
+    DeploymentSpec: {
+        "selector": "must match the template, and select something",
+        "progressDeadlineSeconds": "above minReadySeconds; shown in the status",
+    },
     Strategy: {"type": "RollingUpdate; Recreate (Deployment); OnDelete (StatefulSet, DaemonSet)"},
     ServiceSpec: {
         "type": "ClusterIP; NodePort and LoadBalancer are taken offline only, ExternalName never",
@@ -116,6 +119,13 @@ _TAIL = f"""
 Every other kind (ConfigMap, Secret, Role, CronJob, custom resources…) is ignored: counted and named
 by `apply`, never an error. A policy of another dialect (CiliumNetworkPolicy, AuthorizationPolicy…)
 is ignored in the same way: it is **not** in force, and `apply` says so. `kind: List` is unpacked.
+
+## Images
+
+Containers run commands from the host's file system: `image: host`, or none, and a `command`. Images
+are refused by `up` and `apply`, and taken by offline commands, which run nothing. Containers with
+images belong to a container runtime, which attaches them to Sixfold as a CNI plugin: designed, and
+not part of this version yet.
 
 ## Bounds
 
