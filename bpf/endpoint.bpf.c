@@ -159,9 +159,8 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 {
 	struct judgement judgement = {};
 	struct observation seen = {.type = EVENT_VERDICT, .direction = direction};
-	struct conntrack fresh = {};
+	struct conntrack *entry, *fresh = blank_connection();
 	struct conntrack_key key;
-	struct conntrack *entry;
 	__u32 current =
 	    revision(); /* before any lookup: a change meanwhile judges again */
 	__u32 side = conntrack_key(packet, &key);
@@ -169,6 +168,8 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 	bool mine_opened;
 	int reason;
 
+	if (!fresh)
+		return TC_ACT_SHOT; /* never: an array of one */
 	entry = bpf_map_lookup_elem(&conntrack, &key);
 	if (entry && !continues(entry, packet, side))
 		entry = NULL;
@@ -192,9 +193,9 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 	seen.rule[0] = judgement.rule[0];
 	seen.rule[1] = judgement.rule[1];
 	if (direction == EGRESS && !entry)
-		take_translation(packet, endpoint->id, &fresh);
-	seen.service = entry ? entry->service : fresh.service;
-	seen.service_port = entry ? entry->service_port : fresh.service_port;
+		take_translation(packet, endpoint->id, fresh);
+	seen.service = entry ? entry->service : fresh->service;
+	seen.service_port = entry ? entry->service_port : fresh->service_port;
 	if (reason) {
 		bpf_map_delete_elem(&conntrack, &key);
 		if (reason != DROP_NO_BACKEND)
@@ -207,16 +208,17 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 		conntrack_touch(entry, packet, side, skb->len);
 		return direction == EGRESS ? deliver(theirs.ifindex) : TC_ACT_OK;
 	}
-	remember(&fresh, &judgement, side);
-	fresh.revision = current;
-	fresh.originator = side;
-	fresh.last_seen = now();
-	fresh.tcp_flags = packet->tcp_flags;
-	fresh.packets[0] = !side;
-	fresh.packets[1] = !!side;
-	fresh.bytes[0] = side ? 0 : skb->len;
-	fresh.bytes[1] = side ? skb->len : 0;
-	if (bpf_map_update_elem(&conntrack, &key, &fresh, BPF_ANY))
+	remember(fresh, &judgement, side);
+	fresh->revision = current;
+	fresh->originator = side;
+	fresh->last_seen = now();
+	fresh->tick = tick();
+	fresh->tcp_flags = packet->tcp_flags;
+	fresh->packets[0] = !side;
+	fresh->packets[1] = !!side;
+	fresh->bytes[0] = side ? 0 : skb->len;
+	fresh->bytes[1] = side ? skb->len : 0;
+	if (bpf_map_update_elem(&conntrack, &key, fresh, BPF_ANY))
 		return drop(skb, packet, &seen, DROP_CT_FULL);
 	statistic(STATISTIC_FORWARDED);
 	emit(skb, packet, &seen);

@@ -147,6 +147,8 @@ struct conntrack {
 	__u8 originator; /* index of the side that opened it */
 	__u8 tcp_flags;	 /* all seen, both directions */
 	__be16 service_port;
+	__u32 tick; /* jiffies / 256, when the clock was last looked at */
+	__u32 pad;
 	__u64 packets[2]; /* sent by each side */
 	__u64 bytes[2];
 };

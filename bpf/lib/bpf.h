@@ -44,6 +44,7 @@ static long (*const bpf_skb_pull_data)(void *skb, __u32 length) = (void *)39;
 static __u64 (*const bpf_get_socket_cookie)(void *ctx) = (void *)46;
 static void *(*const bpf_sk_storage_get)(void *map, void *sk, void *value,
 					 __u64 flags) = (void *)107;
+static __u64 (*const bpf_jiffies64)(void) = (void *)118;
 static __u64 (*const bpf_get_netns_cookie)(void *ctx) = (void *)122;
 static void *(*const bpf_ringbuf_reserve)(void *ring, __u64 size,
 					  __u64 flags) = (void *)131;

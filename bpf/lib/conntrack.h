@@ -22,6 +22,24 @@ struct {
 	__type(value, struct conntrack);
 } conntrack SEC(".maps");
 
+/* A new entry is put together here: the stack is short. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct conntrack);
+} new_connection SEC(".maps");
+
+static __always_inline struct conntrack *blank_connection(void)
+{
+	__u32 zero = 0;
+	struct conntrack *entry = bpf_map_lookup_elem(&new_connection, &zero);
+
+	if (entry)
+		__builtin_memset(entry, 0, sizeof(*entry));
+	return entry;
+}
+
 /* Returns the index of the sender's side. */
 static __always_inline __u32 conntrack_key(const struct packet *packet,
 					   struct conntrack_key *key)
@@ -81,18 +99,26 @@ static __always_inline bool opens(const struct packet *packet)
 	       (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
-/* Count the packet, unless the entry has expired. Writes as little as it can: both CPUs
- * of a connection share the cache line. */
+static __always_inline __u32 tick(void)
+{
+	return bpf_jiffies64() >> 8;
+}
+
+/* Count the packet, unless the entry has expired. Reading the clock costs more than all
+ * the rest, so a tick of jiffies (which is inlined) says when it is worth it; and both
+ * CPUs of a connection share the cache line, so what has not changed is not written. */
 static __always_inline bool conntrack_touch(struct conntrack *entry,
 					    const struct packet *packet, __u32 side,
 					    __u32 length)
 {
-	__u32 time = now();
+	__u32 time;
 
-	if (unlikely(time != entry->last_seen)) {
+	if (unlikely(entry->tick != tick())) {
+		time = now();
 		if (expired(entry, packet->protocol, time))
 			return false;
 		entry->last_seen = time;
+		entry->tick = tick();
 	}
 	if (unlikely(packet->tcp_flags & ~entry->tcp_flags))
 		entry->tcp_flags |= packet->tcp_flags;

@@ -37,7 +37,7 @@ FRONTEND_KEY = Struct("<16s2sB5x")
 FRONTEND = Struct("<IIII")
 BACKEND = Struct("<16s2sHI")
 CONNTRACK_KEY = Struct("<16s16s2s2sB3x")
-CONNTRACK = Struct("<I2II2I2IIBB2s2Q2Q")
+CONNTRACK = Struct("<I2II2I2IIBB2sI4x2Q2Q")
 FLOW_EVENT = Struct("<Q8B16s16s2s2s7I2s6x")
 
 # ``const`` bits of a policy key: table, peer and direction are always compared.
@@ -199,7 +199,7 @@ def unpack_connection(key: bytes, value: bytes, now_ns: int) -> Connection:
     revision, *rest = CONNTRACK.unpack(value)
     ifindex, last_seen, identity = rest[0:2], rest[2], rest[3:5]
     rule, service, originator, flags, service_port = rest[5:7], rest[7], rest[8], rest[9], rest[10]
-    packets, size = rest[11:13], rest[13:15]
+    packets, size = rest[12:14], rest[14:16]
     address, port = (address0, address1), (port0, port1)
     a, b = originator & 1, 1 - (originator & 1)
     return Connection(
