@@ -4,7 +4,7 @@ What is true about a container is on disk and in the kernel, never in this proce
 writes who it is, who its child is, and at the end the status (``shim/shim.c`` lists the files).
 An agent that starts anew observes, waits by pidfd, and finds what happened meanwhile.
 
-    <run>/pods/<uid>/<container>/<attempt>/     spec.json, shim, pid, started, status
+    <run>/pods/<uid>/containers/<container>/<attempt>/    spec.json, shim, pid, started, status
     <state>/logs/<ns>_<pod>_<uid>/<container>/<attempt>.log
     <cgroup>/pods/<uid>/<container>             the container's tree
     <cgroup>/shims                              all shims
@@ -15,6 +15,7 @@ A container's cgroup holds one attempt at most: starting the next kills what is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import signal as signals
 import subprocess
@@ -22,7 +23,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from sixfold.errors import HostError
+from sixfold.errors import HostError, UnavailableError
 from sixfold.host import cgroup
 from sixfold.host.container import (
     Container,
@@ -89,14 +90,15 @@ class Containers:
 
         Starts that an agent before us left under way are waited for, or given up.
         """
-        return self._latest(sorted(self._pods.glob("*/*")))
+        return self._latest(sorted(self._pods.glob("*/containers/*")))
 
     async def wait(self, container: Container) -> ExitStatus:
         """Return when the container has ended; works for those of an earlier agent."""
         await container.shim.exited()
         status = read_status(container)
         if status is None:  # the shim was killed: its child died with it, its orphans now
-            await self._kill_tree(container)
+            with contextlib.suppress(UnavailableError):  # the end is certain; ``kill`` insists
+                await self._kill_tree(container)
             status = ExitStatus(
                 code=EXIT_STATUS_UNKNOWN,
                 signal=signals.SIGKILL,
@@ -128,7 +130,7 @@ class Containers:
 
     async def remove(self, pod_uid: str, *, keep_logs: bool = False) -> None:
         """Kill all containers of a pod and remove what they left; fine when nothing is there."""
-        containers = self._latest((self._pods / pod_uid).glob("*"))
+        containers = self._latest((self._pods / pod_uid).glob("containers/*"))
         await cgroup.remove(self._cgroups / pod_uid)
         for container in containers:
             await container.shim.exited()
@@ -160,7 +162,7 @@ class Containers:
 
     def _directory(self, spec: ContainerSpec) -> Path:
         """Where the attempts of a container are."""
-        return self._pods / spec.pod_uid / spec.name
+        return self._pods / spec.pod_uid / "containers" / spec.name
 
     def _prepare(self, spec: ContainerSpec, state: Path) -> None:
         """Directories of one attempt, and what an agent after us must know of it."""
