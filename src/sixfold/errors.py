@@ -33,7 +33,7 @@ class Problem:
     def __str__(self) -> str:
         places = (self.source, *(str(n) for n in (self.line, self.column) if n))
         where = ":".join(place for place in places if place)
-        return f"{where}: {self.path}: {self.message}" if self.path else f"{where}: {self.message}"
+        return ": ".join(part for part in (where, self.path, self.message) if part)
 
 
 class ManifestError(SixfoldError):
