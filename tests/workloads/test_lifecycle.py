@@ -363,6 +363,27 @@ def test_restarted_container_has_to_pass_its_probe_again():
     assert not pod.life.ready
 
 
+def test_pod_is_ready_only_when_all_its_containers_are():
+    pod = Transcript(make_pod({"name": "one"}, {"name": "two", "readinessProbe": PROBE}))
+    pod.started("one")
+    pod.started("two")
+    assert not pod.life.ready
+    pod.probed("readiness", True, "two")
+    assert pod.life.ready
+    pod.exited("one", 1)
+    assert not pod.life.ready
+
+
+def test_sidecar_counts_for_readiness():
+    side = sidecar("side", readinessProbe=PROBE)
+    pod = Transcript(make_pod(initContainers=[side]))
+    pod.started("side")
+    pod.started()
+    assert not pod.life.ready
+    pod.probed("readiness", True, "side")
+    assert pod.life.ready
+
+
 # --- end -------------------------------------------------------------------------------------
 
 
@@ -464,6 +485,23 @@ class AnyOrder(RuleBasedStateMachine):
             self.pod.tell(ev.AttachFailed("NetworkError", ""))
         self.look()
 
+    @rule(steps=st.sampled_from([12, 6, 1]))
+    def goes_well(self, steps: int) -> None:
+        """The world does for a while what it was asked; else no pod ever gets far."""
+        life = self.pod.life
+        for _ in range(steps):
+            if life._attaching:
+                self.network("attached" if life.network is None else "activated")
+            for run in life.runs:
+                if run.phase.value == "starting":
+                    self.starts(run.name, 0)
+                elif run.name == "init" and run.phase.value == "running":
+                    self.exits("init", 0)
+                elif run.phase.value == "running":
+                    for kind in ("startup", "readiness", "liveness"):
+                        self.probes(run.name, kind, True)
+            self.waits(1)
+
     @rule(name=st.sampled_from(["init", "side", "one", "two"]), late=st.integers(0, 1))
     def starts(self, name: str, late: int) -> None:
         self.pod.tell(ev.Started(name, self.pick(name) - late, self.pod.now_s))
@@ -522,4 +560,4 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAnyOrder.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
