@@ -283,6 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
+    os.chdir("/")
     run = Paths(options.instance).run
     run.mkdir(mode=0o700, parents=True, exist_ok=True)
     addresses = options.listen or [str(RESOLVER_IPV4), str(RESOLVER_IPV6)]

@@ -14,7 +14,6 @@ import os
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -45,7 +44,7 @@ class ResolverClient:
         self._paths = paths
         self._config = config
         self._arguments = tuple(arguments)
-        self._process: subprocess.Popen[bytes] | None = None  # None: adopted
+        self._child = 0  # pid of the one we started, until reaped
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._answers: asyncio.Queue[control.State | None] = asyncio.Queue()
@@ -126,35 +125,52 @@ class ResolverClient:
 
     async def _start(self) -> control.State:
         log_file = self._paths.state / "dns.log"
-        self._process = process = self._spawn(log_file)
+        self._child = self._spawn(log_file)
         self._started_s = time.monotonic()
         while time.monotonic() < self._started_s + START_S:
             try:
                 return await self._connect()
             except OSError:
                 pass
-            if (code := process.poll()) is not None:
-                said = _last_line(log_file) or f"exit code {code}"
+            if self._reaped():
+                said = _last_line(log_file)
                 raise UnavailableError(f"resolver: ended at once: {said}; see {log_file}")
             await asyncio.sleep(POLL_S)
         raise UnavailableError(f"resolver: no answer in {START_S:.0f} s; see {log_file}")
 
-    def _spawn(self, log_file: Path) -> subprocess.Popen[bytes]:
-        """A process of its own session, in the network namespace that we are in."""
-        if self._process is not None:
-            self._process.poll()  # reap the predecessor
+    def _spawn(self, log_file: Path) -> int:
+        """A process of its own session, in the network namespace that we are in.
+
+        Not ``subprocess``: its objects expect their process to end before them.
+        """
+        self._reaped()
         self._paths.run.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = [sys.executable, "-m", "sixfold.serve.dns", "--instance", self._paths.instance]
-        with log_file.open("ab") as output:
-            return subprocess.Popen(
-                [*command, *self._arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd="/",
-                start_new_session=True,
-            )
+        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        return os.posix_spawn(
+            sys.executable,
+            [*command, *self._arguments],
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, str(log_file), append, 0o600),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,
+        )
+
+    def _reaped(self) -> bool:
+        """Whether the child that we started has ended; there is no zombie then."""
+        if self._child:
+            try:
+                pid, _ = os.waitpid(self._child, os.WNOHANG)
+            except ChildProcessError:  # somebody else reaped it
+                pid = self._child
+            if not pid:
+                return False
+            self._child = 0
+        return True
 
     async def _connect(self) -> control.State:
         """Open the control connection; OSError when nobody listens."""
@@ -235,16 +251,17 @@ class ResolverClient:
         """Wait until the process is gone and its port is free; kill it when it lingers."""
         if not self.pid:
             return
-        deadline_s = time.monotonic() + EXIT_S
-        while self._alive() and time.monotonic() < deadline_s:
+        for _ in range(int(EXIT_S / POLL_S)):
+            if not self._alive():
+                break
             await asyncio.sleep(POLL_S)
-        if self._alive():
+        else:
             os.kill(self.pid, signal.SIGKILL)
         self.pid = 0
 
     def _alive(self) -> bool:
-        if self._process is not None and self._process.pid == self.pid:
-            return self._process.poll() is None
+        if self._child == self.pid:
+            return not self._reaped()
         try:
             status = Path(f"/proc/{self.pid}/stat").read_text()
         except OSError:
