@@ -66,11 +66,16 @@ def test_what_a_deployment_cannot_be_is_said(said, make, spec, message):
     assert line.startswith(f"spec.{message}")
 
 
-def test_a_template_has_no_name(said, make):
+def test_a_template_may_have_a_name_but_no_other_namespace(said, make):
     raw = make.deployment()
-    raw["spec"]["template"]["metadata"]["name"] = "web"
-    (line,) = said(raw)
-    assert line.startswith("spec.template.metadata: a pod template has no name")
+    raw["metadata"]["namespace"] = "shop"
+    raw["spec"]["template"]["metadata"] |= {"name": "web", "namespace": "shop"}
+    assert said(raw) == []
+    raw["spec"]["template"]["metadata"]["namespace"] = "other"
+    assert said(raw) == [
+        "spec.template.metadata.namespace: pods are made in the namespace of their Deployment;"
+        " remove it"
+    ]
 
 
 def test_problems_inside_the_template_name_their_place(said, make):

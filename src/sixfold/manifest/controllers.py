@@ -31,9 +31,9 @@ def controller(obj: Controller, *, offline: bool) -> Iterator[Finding]:
     """Findings about the spec, the pod template included."""
     template = obj.spec.template
     yield from labelled((*_TEMPLATE, "metadata"), template.metadata)
-    if template.metadata.name or template.metadata.namespace:
-        message = "a pod template has no name and no namespace; remove them"
-        yield Finding((*_TEMPLATE, "metadata"), message)
+    if template.metadata.namespace not in ("", obj.metadata.namespace):
+        message = f"pods are made in the namespace of their {obj.kind}; remove it"
+        yield Finding((*_TEMPLATE, "metadata", "namespace"), message)
     yield from pod_spec((*_TEMPLATE, "spec"), template.spec, offline=offline)
     if isinstance(obj, Job):
         yield from _job(obj.spec)

@@ -46,7 +46,7 @@ class Row(NamedTuple):
 
 _NOTES: Mapping[type[Object], Mapping[str, str]] = {
     ObjectMeta: {
-        "name": "required; DNS name",
+        "name": "required; DNS name. In a pod template: no effect",
         "namespace": '"default", or what -n says, when absent',
         "annotations": "kept, shown; 256 KiB at most",
     },
