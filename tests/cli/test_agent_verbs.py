@@ -5,9 +5,11 @@ import sys
 from ipaddress import ip_address
 
 import pytest
+from click.shell_completion import BashComplete
 
 from sixfold import __version__
 from sixfold.cli.bpf import Names, ports, socket_text
+from sixfold.cli.root import cli
 from sixfold.model.datapath import EGRESS, PolicyEntry
 from sixfold.model.identity import HOST, Identity
 
@@ -86,36 +88,39 @@ def test_completion_scripts_name_the_command(shell, sixfold):
     assert "%" not in script.replace("%%", "") or "%(" not in script
 
 
-def complete(words: str, environment) -> list[str]:
-    """What bash would be offered for the last word."""
+def complete(*words: str) -> list[str]:
+    """What the shell would be offered for the last word."""
+    completer = BashComplete(cli, {}, "sixfold", "_SIXFOLD_COMPLETE")
+    return [item.value for item in completer.get_completions(list(words[:-1]), words[-1])]
+
+
+def test_completion_offers_verbs_kinds_and_names(agent):
+    agent.answers["GET /v1/objects/Pod/shop"] = {
+        "items": [{"metadata": {"name": "web-0"}}, {"metadata": {"name": "db-0"}}]
+    }
+    assert complete("ex") == ["exec", "explain"]
+    assert complete("get", "depl") == ["deployments"]
+    assert complete("get", "-n", "shop", "pods", "w") == ["web-0"]
+    assert complete("logs", "-n", "shop", "d") == ["db-0"]
+
+
+def test_completion_is_silent_without_an_agent(run_dir):
+    assert complete("logs", "w") == []
+
+
+def test_a_shell_is_answered_through_the_environment(run_dir):
     result = subprocess.run(
         [sys.executable, "-m", "sixfold.cli"],
         env={
-            **environment,
+            **os.environ,
             "_SIXFOLD_COMPLETE": "bash_complete",
-            "COMP_WORDS": words,
-            "COMP_CWORD": str(len(words.split(" ")) - 1),
+            "COMP_WORDS": "sixfold ex",
+            "COMP_CWORD": "1",
         },
         capture_output=True,
         text=True,
     )
-    assert result.stderr == ""
-    return [line.partition(",")[2] for line in result.stdout.splitlines() if line]
-
-
-def test_completion_offers_verbs_kinds_and_names(agent, run_dir):
-    agent.answers["GET /v1/objects/Pod/default"] = {
-        "items": [{"metadata": {"name": "web-0"}}, {"metadata": {"name": "db-0"}}]
-    }
-    environment = dict(os.environ)
-    assert complete("sixfold ex", environment) == ["exec", "explain"]
-    assert complete("sixfold get depl", environment) == ["deployments"]
-    assert complete("sixfold get pods w", environment) == ["web-0"]
-    assert complete("sixfold logs d", environment) == ["db-0"]
-
-
-def test_completion_is_silent_without_an_agent(run_dir):
-    assert complete("sixfold logs w", dict(os.environ)) == []
+    assert (result.stdout, result.stderr) == ("plain,exec\nplain,explain\n", "")
 
 
 def test_numbers_of_the_kernel_get_names_where_the_agent_has_them():

@@ -48,7 +48,7 @@ class Settings:
 
 
 def _store(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-    if value is None or ctx.resilient_parsing:
+    if value is None:
         return
     settings = ctx.find_root().ensure_object(Settings)
     assert parameter.name
