@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, settings
 from sixfold.errors import ManifestError
 from sixfold.manifest import decode, loads
 
-
 # The machine may be busy: how long one example takes says nothing about the code.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
