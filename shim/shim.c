@@ -142,6 +142,22 @@ static void parse(struct container *c, int argc, char **argv)
 		usage("a command and --cgroup are needed");
 }
 
+/* The OOM killer may have been told to spare the agent; workloads are not spared. Only
+ * a raise is always allowed, so a positive score stays.
+ */
+static void forget_oom_score(void)
+{
+	char score[16] = "";
+	int fd = open("/proc/self/oom_score_adj", O_RDONLY | O_CLOEXEC);
+
+	need(fd, "read", "oom_score_adj");
+	need(read(fd, score, sizeof(score) - 1), "read", "oom_score_adj");
+	close(fd);
+	if (score[0] == '-')
+		need(control("/proc/self", "oom_score_adj", "0"), "set",
+		     "oom_score_adj");
+}
+
 /* Becomes the container. `out`: the write ends of its streams. */
 static _Noreturn void container(const struct container *c, pid_t shim, const int out[2])
 {
@@ -150,6 +166,7 @@ static _Noreturn void container(const struct container *c, pid_t shim, const int
 	need(null, "open", "/dev/null");
 	default_signals();
 	need(setsid(), "start", "session");
+	forget_oom_score();
 	make_namespaces(c);
 	need(dup2(null, STDIN_FILENO), "open", "stdin");
 	need(dup2(out[0], STDOUT_FILENO), "open", "stdout");

@@ -80,7 +80,8 @@ def test_resolv_conf_and_hosts_are_the_pods_and_the_hosts_stay(output):
 
 REPLACE = """
 set -e
-cp -a /etc {copy}
+mkdir {copy}
+cp -aL /etc/passwd /etc/group /etc/hosts /etc/resolv.conf {copy}
 mount --bind {copy} /etc
 rm -f /etc/resolv.conf
 echo nameserver 192.0.2.1 > /run/{link}
@@ -191,6 +192,28 @@ def test_no_descriptor_leaks_in(output):
 def test_signals_are_at_their_defaults(output):
     found = output("grep -E 'SigBlk|SigIgn' /proc/self/status")
     assert set(found.split()[1::2]) == {"0000000000000000"}
+
+
+def test_what_spares_the_agent_does_not_spare_workloads(containers, make_spec):
+    before = Path("/proc/self/oom_score_adj").read_text()
+    try:
+        Path("/proc/self/oom_score_adj").write_text("-900")
+    except PermissionError:
+        pytest.skip("root may not lower oom_score_adj here")
+    try:
+
+        async def main():
+            container = await containers.start(make_spec("sleep", "300"))
+            scores = [
+                Path(f"/proc/{process.pid}/oom_score_adj").read_text().strip()
+                for process in (container.shim, container.process)
+            ]
+            await containers.kill(container)
+            return scores
+
+        assert asyncio.run(main()) == ["-900", "0"]
+    finally:
+        Path("/proc/self/oom_score_adj").write_text(before)
 
 
 def test_stdin_is_empty(output):
