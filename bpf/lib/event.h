@@ -28,16 +28,11 @@ struct observation {
 	__u16 pad;
 };
 
-static __noinline int emit(struct __sk_buff *skb, const struct packet *packet,
+/* Not inlined, so that BTF knows the struct: tests/twin/test_layout.py reads it there.
+ */
+static __noinline int fill(struct flow_event *event, const struct packet *packet,
 			   const struct observation *seen)
 {
-	struct flow_event *event;
-
-	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
-	if (!event) {
-		statistic(STATISTIC_LOST);
-		return 0;
-	}
 	event->time_ns = bpf_ktime_get_ns();
 	event->type = seen->type;
 	event->reason = seen->reason;
@@ -56,10 +51,24 @@ static __noinline int emit(struct __sk_buff *skb, const struct packet *packet,
 	event->rule[0] = seen->rule[0];
 	event->rule[1] = seen->rule[1];
 	event->service = seen->service;
-	event->ifindex = skb->ifindex;
-	event->length = skb->len;
 	event->service_port = seen->service_port;
 	__builtin_memset(event->pad, 0, sizeof(event->pad));
+	return 0;
+}
+
+static __noinline int emit(struct __sk_buff *skb, const struct packet *packet,
+			   const struct observation *seen)
+{
+	struct flow_event *event;
+
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event) {
+		statistic(STATISTIC_LOST);
+		return 0;
+	}
+	fill(event, packet, seen);
+	event->ifindex = skb->ifindex;
+	event->length = skb->len;
 	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 	return 0;
 }

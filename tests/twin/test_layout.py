@@ -1,0 +1,222 @@
+"""The Python structs are those of the compiled objects, field by field, through BTF."""
+
+from __future__ import annotations
+
+import re
+import struct
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sixfold.host import layout
+from sixfold.host.programs import OBJECT_NAMES, OBJECTS
+from sixfold.model.datapath import (
+    Backend,
+    EndpointEntry,
+    Frontend,
+    IpcacheEntry,
+    PolicyEntry,
+)
+from sixfold.model.endpoint import EndpointId
+from sixfold.model.identity import Identity
+from sixfold.model.reason import DropReason
+
+ROOT = Path(__file__).parents[2]
+STRUCTS = {
+    "endpoint": layout.ENDPOINT,
+    "ipcache_key": layout.IPCACHE_KEY,
+    "ipcache_entry": layout.IPCACHE_ENTRY,
+    "policy_key": layout.POLICY_KEY,
+    "policy_entry": layout.POLICY_ENTRY,
+    "policy_defaults": layout.POLICY_DEFAULTS,
+    "frontend_key": layout.FRONTEND_KEY,
+    "frontend": layout.FRONTEND,
+    "backend": layout.BACKEND,
+    "conntrack_key": layout.CONNTRACK_KEY,
+    "conntrack": layout.CONNTRACK,
+    "flow_event": layout.FLOW_EVENT,
+}
+INT, PTR, ARRAY, STRUCT, UNION, ENUM, TYPEDEF = 1, 2, 3, 4, 5, 6, 8
+QUALIFIERS = (TYPEDEF, 9, 10, 11)  # const, volatile, restrict
+SKIPPED = {ENUM: 8, 13: 8, 14: 4, 15: 12, 17: 4, 19: 12}  # bytes that follow, by kind
+
+
+class Btf:
+    """As much of a BTF section as struct layouts need (linux/btf.h)."""
+
+    def __init__(self, path: Path) -> None:
+        image = path.read_bytes()
+        raw = image[image.index(b"\x9f\xeb\x01") :]
+        header, types, types_size, strings, _ = struct.unpack_from("<IIIII", raw, 4)
+        self._raw, self._strings = raw, header + strings
+        self.types: list[tuple[int, int, str, list[tuple[str, int, int]]]] = [(0, 0, "", [])]
+        at, end = header + types, header + types + types_size
+        while at < end:
+            at = self._read(at)
+
+    def _read(self, at: int) -> int:
+        name, packed, size = struct.unpack_from("<III", self._raw, at)
+        kind, count = packed >> 24 & 31, packed & 0xFFFF
+        at += 12
+        members = []
+        if kind in (STRUCT, UNION):
+            for i in range(count):
+                member, type_, bits = struct.unpack_from("<III", self._raw, at + 12 * i)
+                members.append((self._string(member), type_, bits & 0xFFFFFF))
+            at += 12 * count
+        elif kind == ARRAY:
+            element, _, length = struct.unpack_from("<III", self._raw, at)
+            members.append(("", element, length))
+            at += 12
+        elif kind == INT:
+            at += 4
+        elif kind in SKIPPED:
+            at += SKIPPED[kind] * (1 if kind in (14, 17) else count)
+        self.types.append((kind, size, self._string(name), members))
+        return at
+
+    def _string(self, at: int) -> str:
+        start = self._strings + at
+        return self._raw[start : self._raw.index(b"\0", start)].decode()
+
+    def struct(self, name: str) -> int | None:
+        found = (i for i, t in enumerate(self.types) if t[0] == STRUCT and t[2] == name)
+        return next(found, None)
+
+    def fields(self, number: int, base: int = 0, name: str = "") -> list[tuple[str, int, int]]:
+        """(name, offset, size) of every scalar; an address counts as one of 16 bytes."""
+        kind, size, type_name, members = self.types[number]
+        if kind in QUALIFIERS:
+            return self.fields(size, base, name)
+        if kind == ARRAY:
+            (_, element, length) = members[0]
+            width = sum(field[2] for field in self.fields(element))
+            return [
+                field
+                for i in range(length)
+                for field in self.fields(element, base + i * width, f"{name}[{i}]")
+            ]
+        if kind == STRUCT:
+            return [
+                field
+                for member, type_, bits in members
+                for field in self.fields(type_, base + bits // 8, member)
+            ]
+        assert kind in (INT, UNION, ENUM), (kind, type_name)
+        return [(name, base, size)]
+
+
+def scalars(layout_: struct.Struct) -> list[tuple[int, int]]:
+    """(offset, size) of every field of a format, pads left out."""
+    fields, at = [], 0
+    for count, code in re.findall(r"(\d*)([a-zA-Z])", layout_.format):
+        if code in "sx":
+            width = int(count or 1)
+            if code == "s":
+                fields.append((at, width))
+            at += width
+            continue
+        width = struct.calcsize("<" + code)
+        for _ in range(int(count or 1)):
+            fields.append((at, width))
+            at += width
+    return fields
+
+
+@pytest.fixture(scope="module")
+def btf() -> list[Btf]:
+    if not all((OBJECTS / name).exists() for name in OBJECT_NAMES):
+        pytest.skip("datapath not built; run python hatch_build.py")
+    return [Btf(OBJECTS / name) for name in OBJECT_NAMES]
+
+
+@pytest.mark.parametrize("name", STRUCTS)
+def test_struct_equals_its_twin_in_the_object(btf: list[Btf], name: str) -> None:
+    each = next(each for each in btf if each.struct(name) is not None)
+    number = each.struct(name)
+    assert number is not None
+    fields = [
+        (offset, size) for name, offset, size in each.fields(number) if not name.startswith("pad")
+    ]
+    packed = scalars(STRUCTS[name])
+    if name == "endpoint":  # Python packs its pad as a field
+        packed.remove((20, 4))
+    assert packed == fields
+    assert STRUCTS[name].size == each.types[number][1]
+
+
+def test_drop_reasons_are_those_of_the_header_and_of_the_documentation() -> None:
+    header = (ROOT / "bpf" / "sixfold.h").read_text()
+    declared = {name: int(n) for name, n in re.findall(r"DROP_(\w+) = (\d+)", header)}
+    assert declared == {reason.name: reason.value for reason in DropReason}
+    rows = re.findall(r"^\| (\d+) \| `(\w+)`", (ROOT / "docs" / "drops.md").read_text(), re.MULTILINE)
+    documented = {name: int(number) for number, name in rows}
+    assert documented == {r.name: r.value for r in DropReason if r is not DropReason.NONE}
+
+
+addresses = st.ip_addresses().filter(
+    lambda a: not (isinstance(a, IPv6Address) and a.ipv4_mapped) and int(a) != 0
+)
+u32 = st.integers(0, 2**32 - 1)
+ports = st.integers(0, 65535)
+
+
+@given(addresses)
+def test_an_address_survives(address: IPv4Address | IPv6Address) -> None:
+    assert layout.unpack_address(layout.pack_address(address)) == address
+
+
+@given(st.ip_addresses(v=4), st.integers(0, 32))
+def test_an_ipv4_network_survives(address: IPv4Address, bits: int) -> None:
+    network = IPv4Network((address, bits), strict=False)
+    assert layout.unpack_network(layout.pack_network(network)) == network
+
+
+@given(st.ip_addresses(v=6).filter(lambda a: not a.ipv4_mapped), st.integers(0, 128))
+def test_an_ipv6_network_survives(address: IPv6Address, bits: int) -> None:
+    network = IPv6Network((address, bits), strict=False)
+    assert layout.unpack_network(layout.pack_network(network)) == network
+
+
+@given(st.builds(IpcacheEntry, u32, u32))
+def test_an_ipcache_entry_survives(entry: IpcacheEntry) -> None:
+    assert layout.unpack_ipcache_entry(layout.pack_ipcache_entry(entry)) == entry
+
+
+@given(
+    st.builds(
+        EndpointEntry,
+        ifindex=u32,
+        id=st.integers(1, 65535).map(EndpointId),
+        identity=u32.map(Identity),
+        ipv4=st.none() | st.ip_addresses(v=4),
+        ipv6=st.none() | st.ip_addresses(v=6).filter(lambda a: int(a) != 0),
+        cidr4=u32,
+        cidr6=u32,
+        netns_cookie=st.integers(0, 2**63),
+    )
+)
+def test_an_endpoint_survives(entry: EndpointEntry) -> None:
+    packed = layout.pack_endpoint(entry)
+    assert layout.unpack_endpoint(packed, entry.netns_cookie) == entry
+
+
+@given(u32, st.integers(0, 1), u32, st.integers(1, 255), ports, st.integers(0, 16), st.booleans())
+def test_a_policy_entry_survives(
+    table: int, direction: int, peer: int, protocol: int, port: int, bits: int, allow: bool
+) -> None:
+    entry = PolicyEntry(direction, Identity(peer), protocol, port, bits, allow, 7)
+    assert layout.unpack_policy(*layout.pack_policy(table, entry)) == (table, entry)
+
+
+@given(st.builds(Frontend, addresses, ports, st.integers(0, 255)))
+def test_a_frontend_survives(frontend: Frontend) -> None:
+    assert layout.unpack_frontend_key(layout.pack_frontend_key(frontend)) == frontend
+
+
+@given(st.builds(Backend, addresses, ports, ports), u32)
+def test_a_backend_survives(backend: Backend, number: int) -> None:
+    assert layout.unpack_backend(layout.pack_backend(backend, number)) == (backend, number)
