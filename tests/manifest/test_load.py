@@ -49,6 +49,14 @@ def test_all_problems_are_told_at_once_in_file_order(told):
     ]
 
 
+def test_problems_of_shape_and_of_meaning_are_told_by_line(told):
+    text = (
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata:\n  name: Bad\n"
+        "spec:\n  podSelectr: {}\n  ingress:\n  - ports:\n    - port: 0\n  egres: []\n"
+    )
+    assert [line.split(":")[1] for line in told(text)] == ["4", "6", "9", "10"]
+
+
 def test_one_bad_object_means_that_none_is_taken(told):
     text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: ok}\n---\n" + TWO_POLICIES
     with pytest.raises(ManifestError):
