@@ -343,6 +343,16 @@ def test_liveness_restart_happens_also_when_the_container_ends_well():
     assert pod.exited(code=0) == ["start main/1"]
 
 
+def test_container_that_is_being_stopped_is_not_probed():
+    probes = {"livenessProbe": {**PROBE, "failureThreshold": 1}, "readinessProbe": PROBE}
+    pod = Transcript(make_pod({"name": "main", **probes}))
+    pod.started()
+    pod.probed("readiness", True)
+    pod.probed("liveness", False)
+    assert pod.life.next_deadline() is None
+    assert pod.wait(100) == []
+
+
 def test_late_probe_of_an_earlier_attempt_changes_nothing():
     pod = Transcript(make_pod({"name": "main", "readinessProbe": PROBE}))
     pod.started()

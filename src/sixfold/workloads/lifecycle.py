@@ -102,8 +102,9 @@ class PodLifecycle:
             # one whose time has come waits for another container, not for the clock
             if run.phase is Phase.WAITING and run.retry_s > self._now_s:
                 times.append(run.retry_s)
-            if run.probing is not None and (due := run.probing.next_deadline()) is not None:
-                times.append(due)
+            if run.probing is not None and run.stop_by_s is None:
+                due_s = run.probing.next_deadline()
+                times += [] if due_s is None else [due_s]
         return min(times, default=None)
 
     def settle(self, now_s: float) -> None:
