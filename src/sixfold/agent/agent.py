@@ -89,6 +89,7 @@ class Agent:
         self._rounds_done = 0
         self._tasks: dict[str, asyncio.Task[None]] = {}  # starts and stops under way, by pod
         self._wake_s: float | None = None
+        self._last_trouble = ""
 
     # --- what may be asked of the agent -------------------------------------------------
 
@@ -216,19 +217,18 @@ class Agent:
                 self._rounds_begun += 1
             generation = self.generation
             try:
-                await self._network_round()
+                self._network_round()
                 self.applied = generation
                 self.problem = ""
-            except SixfoldError as error:
-                if self.problem != str(error):
-                    log.error("round %d: %s", self._rounds_begun, error)
-                self.problem = str(error)
+            except Exception as error:  # what is in force stays so; a bug must not end the agent
+                self.problem = self._trouble(f"round {self._rounds_begun}", error)
                 asyncio.get_running_loop().call_later(RETRY_S, self._network_changed.set)
+            await self._push_names()
             async with self._round:
                 self._rounds_done = self._rounds_begun
                 self._round.notify_all()
 
-    async def _network_round(self) -> None:
+    def _network_round(self) -> None:
         world = self._snapshots.take(self.pods())
         plans = self._planning.plan(
             world, self.network.host_addresses(), self.network.host_netns_cookie()
@@ -237,7 +237,25 @@ class Agent:
         self.ledger.retire_identities({item.subject for item in world.endpoints.values()})
         self.datapath.apply(plans.datapath)
         self.plans = plans
-        await self.resolver.push(plans.zone)
+
+    async def _push_names(self) -> None:
+        """Tell the resolver; while it is away the kernel's state stands, and we try again."""
+        if self.plans is None:
+            return
+        try:
+            await self.resolver.push(self.plans.zone)
+        except Exception as error:
+            self._trouble("resolver", error)
+            asyncio.get_running_loop().call_later(RETRY_S, self._network_changed.set)
+
+    def _trouble(self, what: str, error: Exception) -> str:
+        """Log an error once, a bug with its traceback; returns the message."""
+        message = str(error) or type(error).__name__
+        if message != self._last_trouble:
+            expected = isinstance(error, SixfoldError | OSError)
+            log.error("%s: %s", what, message, exc_info=None if expected else error)
+        self._last_trouble = message
+        return message
 
     async def _converge_pods(self) -> None:
         while True:
@@ -248,8 +266,8 @@ class Agent:
             try:
                 self._run_controllers()
                 self._run_pods()
-            except SixfoldError as error:
-                log.error("pods: %s", error)
+            except Exception as error:
+                self._trouble("pods", error)
                 self._wake_s = time.time() + RETRY_S
 
     async def _repair(self) -> None:
@@ -260,8 +278,8 @@ class Agent:
                 if self.plans is not None:
                     found += self.datapath.repair(self.plans.datapath)
                 await self.resolver.start_or_adopt()
-            except SixfoldError as error:
-                found = [f"not repaired: {error}"]
+            except Exception as error:
+                found = [f"not repaired: {self._trouble('repair', error)}"]
             for line in found:
                 log.warning("repair: %s", line)
             self.repairs = (self.repairs + found)[-100:]
@@ -313,8 +331,8 @@ class Agent:
         async def tracked() -> None:
             try:
                 await work
-            except SixfoldError as error:
-                log.error("pod %s: %s", key, error)
+            except Exception as error:
+                self._trouble(f"pod {key}", error)
                 await asyncio.sleep(RETRY_S)
             finally:
                 self._tasks.pop(key, None)

@@ -13,12 +13,12 @@ import msgspec
 from sixfold import __version__
 from sixfold.agent.agent import CONTROLLERS, Agent, pod_key
 from sixfold.agent.events import FlowReader
-from sixfold.errors import ManifestError, Problem, SixfoldError
+from sixfold.errors import ManifestError, NotFoundError, Problem, SixfoldError
 from sixfold.manifest import Loaded, decode
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.meta import Key
 from sixfold.observe import FlowFilter, compact, response
-from sixfold.serve.api import ApplyRequest, DeleteRequest, ExplainRequest, NotFoundError, Source
+from sixfold.serve.api import ApplyRequest, DeleteRequest, ExplainRequest, Source
 from sixfold.store import Stored
 from sixfold.trust.explain import explain
 
