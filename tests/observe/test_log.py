@@ -72,3 +72,15 @@ def test_since_stops_decoding_what_is_older():
     flows = log.last(FlowFilter(since_ns=98 * 10**9))
     assert seconds(flows) == [98, 99, 100]
     assert len(decoded) < 10
+
+
+def test_a_search_pauses_on_its_way_and_is_not_disturbed_by_what_comes_in_between():
+    log = log_of(100)
+    log.extend(events(1, 100))
+    search = log.search(ANY, 60)
+    pauses = 0
+    for _ in search.steps(events=10):
+        pauses += 1
+        log.extend(events(200, 210))
+    assert pauses == 6
+    assert seconds(search.found) == list(range(41, 101))

@@ -8,7 +8,7 @@ FlowLog ── bytes of struct flow_event ─▶ join(event, names, offset) ─�
 
 from sixfold.observe.filter import FilterError, FlowFilter, parse_time_ns
 from sixfold.observe.join import RawEvent, join
-from sixfold.observe.log import Batch, FlowLog
+from sixfold.observe.log import Batch, FlowLog, Search
 from sixfold.observe.names import Names, Owner, ServiceName, cidr_labels, identity_labels
 from sixfold.observe.render import compact, response, to_hubble
 
@@ -20,6 +20,7 @@ __all__ = [
     "Names",
     "Owner",
     "RawEvent",
+    "Search",
     "ServiceName",
     "cidr_labels",
     "compact",

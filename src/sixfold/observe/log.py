@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 
 from sixfold.model.flow import Flow
 from sixfold.observe.filter import FlowFilter
@@ -47,7 +46,14 @@ class FlowLog:
 
     def last(self, wanted: FlowFilter, count: int | None = None) -> list[Flow]:
         """The newest ``count`` flows that match (None: all), oldest first."""
-        return list(islice(self._newest(wanted), count))[::-1]
+        search = self.search(wanted, count)
+        for _ in search.steps():
+            pass
+        return search.found
+
+    def search(self, wanted: FlowFilter, count: int | None = None) -> Search:
+        """``last`` in steps, for a caller with other things to do: a whole ring takes a while."""
+        return Search(tuple(self._ring), self.decode, wanted, count)
 
     def read(self, cursor: int, limit: int = 1000) -> Batch:
         """At most ``limit`` events from the cursor on; start with ``log.seen`` to follow."""
@@ -57,15 +63,6 @@ class FlowLog:
         # A deque indexes from both ends: followers are near the newest.
         raw = [self._ring[position - self.seen] for position in range(start, end)]
         return Batch(tuple(map(self.decode, raw)), end, start - min(cursor, start))
-
-    def _newest(self, wanted: FlowFilter) -> Iterator[Flow]:
-        """Matching flows, newest first; stops where time is before ``since``."""
-        for raw in tuple(self._ring)[::-1]:
-            flow = self.decode(raw)
-            if wanted.since_ns is not None and flow.time_ns < wanted.since_ns - REORDER_NS:
-                return
-            if wanted.matches(flow):
-                yield flow
 
 
 # Events of several CPUs reach the ring slightly out of order.
@@ -79,3 +76,38 @@ class Batch:
     flows: tuple[Flow, ...]
     cursor: int
     missed: int
+
+
+class Search:
+    """One pass over the events that were there when it began, newest first."""
+
+    def __init__(
+        self, ring: tuple[bytes, ...], decode: Decode, wanted: FlowFilter, count: int | None
+    ) -> None:
+        self._ring = ring
+        self._decode = decode
+        self._wanted = wanted
+        self._count = len(ring) if count is None else count
+        self._newest_first: list[Flow] = []
+
+    @property
+    def found(self) -> list[Flow]:
+        """What matched so far, oldest first."""
+        return self._newest_first[::-1]
+
+    def steps(self, events: int = 256) -> Iterator[None]:
+        """Work; pauses after every so many events (a few milliseconds)."""
+        for number, raw in enumerate(reversed(self._ring), 1):
+            if len(self._newest_first) >= self._count:
+                return
+            flow = self._decode(raw)
+            if self._is_too_old(flow):
+                return
+            if self._wanted.matches(flow):
+                self._newest_first.append(flow)
+            if number % events == 0:
+                yield
+
+    def _is_too_old(self, flow: Flow) -> bool:
+        since_ns = self._wanted.since_ns
+        return since_ns is not None and flow.time_ns < since_ns - REORDER_NS
