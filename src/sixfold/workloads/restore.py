@@ -95,10 +95,10 @@ def restore(
     records = {each.name: each for each in last.containers} if last is not None else {}
     present = {each.name: each for each in found}
     life.network, life.in_force = network, network is not None
+    life.ips = network.ips if network is not None else last.ips if last is not None else ()
     if last is not None:
         life.final = last.final
         life.since_s = dict(last.since_s or life.since_s)
-        life.ips = last.ips if network is None else life.ips
     ended = [
         (run, end)
         for run in life.runs
