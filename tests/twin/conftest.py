@@ -5,13 +5,17 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.programs import OBJECTS
+
+sys.path.insert(0, str(Path(__file__).parent))  # for crafted.py
 
 CLONE_NEWNET = 0x40000000
 

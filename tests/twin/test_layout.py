@@ -152,7 +152,9 @@ def test_drop_reasons_are_those_of_the_header_and_of_the_documentation() -> None
     header = (ROOT / "bpf" / "sixfold.h").read_text()
     declared = {name: int(n) for name, n in re.findall(r"DROP_(\w+) = (\d+)", header)}
     assert declared == {reason.name: reason.value for reason in DropReason}
-    rows = re.findall(r"^\| (\d+) \| `(\w+)`", (ROOT / "docs" / "drops.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| (\d+) \| `(\w+)`", (ROOT / "docs" / "drops.md").read_text(), re.MULTILINE
+    )
     documented = {name: int(number) for number, name in rows}
     assert documented == {r.name: r.value for r in DropReason if r is not DropReason.NONE}
 
