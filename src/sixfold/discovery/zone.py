@@ -85,10 +85,15 @@ class ZoneSettings:
 
 def difference(old: Zone, new: Zone) -> ZoneDelta:
     """What turns one zone into another."""
-    return ZoneDelta(
-        {key: rdata for key, rdata in new.items() if old.get(key) != rdata},
-        frozenset(old.keys() - new.keys()),
-    )
+    changed = {
+        key: rdata
+        for key, rdata in new.items()
+        if (before := old.get(key)) is not rdata and before != rdata
+    }
+    added = sum(key not in old for key in changed)
+    # Most changes delete nothing, and then two lengths say so.
+    gone = old.keys() - new.keys() if len(old) + added != len(new) else ()
+    return ZoneDelta(changed, frozenset(gone))
 
 
 class ZoneTree:
