@@ -13,7 +13,6 @@ from sixfold.host.netlink import (
     NetlinkError,
     attribute,
     attributes,
-    iterate_attributes,
     nested,
 )
 
@@ -29,16 +28,17 @@ def marked(function):
     return function
 
 
-@given(st.lists(st.tuples(st.integers(1, 0x3FFF), st.binary(max_size=40)), max_size=8))
-def test_attributes_are_read_as_written(pairs):
-    packed = b"".join(attribute(kind, value) for kind, value in pairs)
+@given(st.dictionaries(st.integers(1, 0x3FFF), st.binary(max_size=40), max_size=8))
+def test_attributes_are_read_as_written(written):
+    packed = b"".join(attribute(kind, value) for kind, value in written.items())
     assert len(packed) % 4 == 0
-    assert list(iterate_attributes(packed)) == pairs
+    assert attributes(packed) == written
+    assert attributes(b"head" + packed, 4) == written
 
 
 @given(st.binary(max_size=64))
 def test_any_bytes_are_read_without_error(junk):
-    for kind, value in iterate_attributes(junk):
+    for kind, value in attributes(junk).items():
         assert 0 <= kind <= 0x3FFF
         assert len(value) <= len(junk)
 

@@ -147,6 +147,13 @@ class TestTraffic:
             network.detach(pod.name)
         server.close()
 
+    def test_first_packet_to_a_pod_after_activation_is_not_lost(self, network, family):
+        for number in range(10):
+            pod = start(network, f"shop/p{number}", CLIENT)
+            with pytest.raises(ConnectionRefusedError):
+                dial(CLIENT[family])
+            network.detach(pod.name)
+
     def test_pod_that_is_not_active_reaches_nothing(self, network, family):
         client = network.attach("shop/client", *CLIENT)
         with (

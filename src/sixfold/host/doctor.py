@@ -174,7 +174,7 @@ def _try_everything() -> None:
 def _pools(config: Config) -> Check:
     pools = (config.pod_ipv4, config.service_ipv4, config.pod_ipv6, config.service_ipv6)
     with Netlink() as netlink:
-        found = overlaps(netlink, pools)
+        found = overlaps(rt.dump_links(netlink), rt.dump_routes(netlink), pools)
     if not found:
         return Check("pools", "ok", f"{', '.join(map(str, pools))} overlap no route of this host")
     what, _, fix = found[0].partition("; ")

@@ -85,19 +85,17 @@ def nested(kind: int, *children: bytes) -> bytes:
     return attribute(kind | NESTED, b"".join(children))
 
 
-def attributes(body: bytes) -> dict[int, bytes]:
+def attributes(body: bytes, offset: int = 0) -> dict[int, bytes]:
     """Attributes by type, the flag bits dropped; of repeated ones the last."""
-    return dict(iterate_attributes(body))
-
-
-def iterate_attributes(body: bytes) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    while offset + 4 <= len(body):
+    found: dict[int, bytes] = {}
+    end = len(body) - 4
+    while offset <= end:
         length, kind = ATTRIBUTE.unpack_from(body, offset)
         if length < 4:
-            return
-        yield kind & 0x3FFF, body[offset + 4 : offset + length]
+            break
+        found[kind & 0x3FFF] = body[offset + 4 : offset + length]
         offset += (length + 3) & ~3
+    return found
 
 
 class Netlink:
@@ -221,4 +219,31 @@ def _extended(body: bytes, flags: int) -> str:
     if not flags & ACK_TLVS or len(body) < 20:
         return ""
     # NETLINK_CAP_ACK: only the header of the refused request follows the errno.
-    return attributes(body[20:]).get(1, b"").rstrip(b"\0").decode(errors="replace")
+    return attributes(body, 20).get(1, b"").rstrip(b"\0").decode(errors="replace")
+
+
+class Changes:
+    """Whether somebody changed something: a socket that hears what the kernel announces."""
+
+    def __init__(self, groups: int) -> None:
+        """``groups``: RTMGRP_* bits."""
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        )
+        self._socket.bind((0, groups))
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def any(self) -> bool:
+        """Whether anything was announced since the last call; our own changes count, too."""
+        heard = False
+        while True:
+            try:
+                heard = bool(self._socket.recv(1 << 16)) or heard
+            except BlockingIOError:
+                return heard
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:  # more than fits: so yes
+                    raise
+                heard = True

@@ -115,7 +115,7 @@ def comments(netlink: Netlink, table: str) -> list[tuple[str, str]]:
     request = _request(_GETRULE, DUMP, attribute_text(1, table), "nft list table", errno.ENOENT)
     found = []
     for _, body in netlink.dump(request):
-        given = attributes(body[4:])
+        given = attributes(body, 4)
         if _text(given[1]) == table:
             found.append((_text(given[2]), _text(given.get(7, b"")[2:])))
     return found
@@ -126,7 +126,7 @@ def dropping_forward_chains(netlink: Netlink) -> list[tuple[str, str, str]]:
     request = Request(_SUBSYSTEM << 8 | _GETCHAIN, DUMP, struct.pack(">BBH", 0, 0, 0), "nft list")
     found = []
     for _, body in netlink.dump(request):
-        given = attributes(body[4:])
+        given = attributes(body, 4)
         hook = attributes(given.get(4, b""))
         if hook.get(1) == struct.pack(">I", FORWARD) and given.get(5) == struct.pack(">I", DROP):
             family = {INET: "inet", IPV4: "ip", IPV6: "ip6"}.get(body[0])

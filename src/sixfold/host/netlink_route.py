@@ -42,9 +42,10 @@ NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
 
 IFF_UP, IFF_NOARP = 0x1, 0x80
+CHANGES = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400  # RTMGRP_: link, neighbour, addresses, routes
 TABLE_MAIN, TABLE_LOCAL = 254, 255
 SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_HOST = 0, 253, 254
-UNICAST, UNREACHABLE = 1, 7
+UNICAST, LOCAL, UNREACHABLE = 1, 2, 7
 ONLINK = 4
 OPER_UP = 6
 NUD_PERMANENT = 0x80
@@ -175,12 +176,11 @@ def route_replace(
     return Request(NEWROUTE, ACK | CREATE | REPLACE, body, what)
 
 
-def route_delete(route: Route) -> Request:
-    """Delete exactly this one."""
-    ifindex = 0 if route.kind == "unreachable" else route.ifindex
-    body = _route_body(route.destination, ifindex, route.gateway, None)
+def route_delete(destination: IPNetwork, ifindex: int = 0) -> Request:
+    """Delete a route of ours; without interface the ``unreachable`` one."""
+    body = _route_body(destination, ifindex, None, None)
     gone = (errno.ESRCH, errno.ENODEV)
-    return Request(DELROUTE, ACK, body, f"route delete {route.destination}", gone)
+    return Request(DELROUTE, ACK, body, f"route delete {destination}", gone)
 
 
 def _route_body(
@@ -223,8 +223,20 @@ def get_link(netlink: Netlink, *, name: str = "", ifindex: int = 0) -> Link | No
 
 
 def dump_links(netlink: Netlink) -> list[Link]:
-    answers = netlink.dump(Request(GETLINK, DUMP, _LINK.pack(0, 0, 0, 0, 0), "link show"))
+    # Without counters, which are most of an answer: RTEXT_FILTER_SKIP_STATS.
+    body = _LINK.pack(0, 0, 0, 0, 0) + attribute_u32(29, 8)
+    answers = netlink.dump(Request(GETLINK, DUMP, body, "link show"))
     return [_link(body) for _, body in answers]
+
+
+def is_local(netlink: Netlink, address: IPAddress) -> bool:
+    """Whether packets to the address are taken in. For IPv6 that is so only a moment after the
+    address was added, also without duplicate address detection: a work queue sees to it."""
+    body = _ROUTE.pack(_family(address), address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+    body += attribute_address(1, address)
+    request = Request(GETROUTE, 0, body, f"route get {address}", (errno.ENETUNREACH,))
+    answers = netlink.dump(request)
+    return bool(answers) and _ROUTE.unpack_from(answers[0][1])[7] == LOCAL
 
 
 def dump_routes(netlink: Netlink, *, protocol: int = 0) -> list[Route]:
@@ -243,7 +255,7 @@ def dump_addresses(netlink: Netlink) -> list[tuple[int, IPAddress, int]]:
     found = []
     for _, body in netlink.dump(request):
         _, length, _, _, ifindex = _ADDRESS.unpack_from(body)
-        given = attributes(body[_ADDRESS.size :])
+        given = attributes(body, _ADDRESS.size)
         found.append((ifindex, ip_address(given.get(2) or given[1]), length))
     return found
 
@@ -254,7 +266,7 @@ def dump_neighbours(netlink: Netlink) -> list[tuple[int, IPAddress, str, int]]:
     request = Request(GETNEIGH, DUMP, _NEIGHBOUR.pack(0, 0, 0, 0, 0), "neigh show")
     for _, body in netlink.dump(request):
         family, ifindex, state, _, _ = _NEIGHBOUR.unpack_from(body)
-        given = attributes(body[_NEIGHBOUR.size :])
+        given = attributes(body, _NEIGHBOUR.size)
         if family in (socket.AF_INET, socket.AF_INET6) and 2 in given:
             found.append((ifindex, ip_address(given[1]), given[2].hex(":"), state))
     return found
@@ -262,7 +274,7 @@ def dump_neighbours(netlink: Netlink) -> list[tuple[int, IPAddress, str, int]]:
 
 def _link(body: bytes) -> Link:
     _, _, index, flags, _ = _LINK.unpack_from(body)
-    given = attributes(body[_LINK.size :])
+    given = attributes(body, _LINK.size)
     detail = attributes(given.get(18, b""))
     return Link(
         index=index,
@@ -279,7 +291,7 @@ def _link(body: bytes) -> Link:
 
 def _route(body: bytes) -> Route:
     family, length, _, _, _, protocol, scope, kind, _ = _ROUTE.unpack_from(body)
-    given = attributes(body[_ROUTE.size :])
+    given = attributes(body, _ROUTE.size)
     zero = bytes(4 if family == socket.AF_INET else 16)
     return Route(
         destination=ip_network((given.get(1, zero), length)),

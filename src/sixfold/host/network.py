@@ -27,7 +27,7 @@ from pathlib import Path
 from sixfold.errors import HostError
 from sixfold.host import netlink_route as rt
 from sixfold.host import netns
-from sixfold.host.netlink import Netlink, Request
+from sixfold.host.netlink import Changes, Netlink, Request
 from sixfold.host.node import DEVICES, Node
 from sixfold.host.paths import NETNS_ROOT, Paths
 from sixfold.model.config import (
@@ -40,7 +40,7 @@ from sixfold.model.config import (
 
 POD_DEVICE = "eth0"
 POD_LINK_PREFIX = "sf"
-CARRIER_TRIES, CARRIER_WAIT_S = 100, 0.001
+READY_TRIES, READY_WAIT_S = 1000, 0.001
 DEFAULT_V4, DEFAULT_V6 = ip_network("0.0.0.0/0"), ip_network("::/0")
 
 # In every pod: addresses are given, not discovered; so nothing is asked and nothing believed.
@@ -82,6 +82,7 @@ class HostNetwork:
         self._netlink = Netlink()
         self._node = Node(config, paths, self._netlink)
         self._cookie = netns.cookie()
+        self._changes = Changes(rt.CHANGES)
         self._burial = Netlink()
         self._undertaker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="links")
         self._buried: Future[None] = self._undertaker.submit(lambda: None)
@@ -95,6 +96,7 @@ class HostNetwork:
         self._undertaker.shutdown()
         self._node.close()
         self._burial.close()
+        self._changes.close()
         self._netlink.close()
 
     def setup(self) -> list[str]:
@@ -103,11 +105,18 @@ class HostNetwork:
         Idempotent; returns what was not as it should be, for the log.
         """
         self._netlink.batch([rt.link_delete_group(rt.DYING_GROUP)])
-        return self._node.setup() + self._sweep() + self._repair_pods()
+        links, routes = rt.dump_links(self._netlink), rt.dump_routes(self._netlink)
+        return (
+            self._node.setup(links, routes) + self._sweep(links) + self._repair_pods(links, routes)
+        )
 
     def repair(self) -> list[str]:
-        """Restore what someone else broke; returns what, for the log. Cheap when all is well."""
-        return self._node.setup() + self._repair_pods()
+        """Restore what someone else broke; returns what, for the log. Costs next to nothing
+        unless something of the network has changed since the last time."""
+        if not self._changes.any():
+            return self._node.repair_settings()
+        links, routes = rt.dump_links(self._netlink), rt.dump_routes(self._netlink)
+        return self._node.setup(links, routes) + self._repair_pods(links, routes)
 
     def teardown(self) -> None:
         """Remove everything of this instance, and give back the host's settings."""
@@ -144,7 +153,7 @@ class HostNetwork:
         """Bring the host side up, with its routes; from here on packets flow."""
         attachment, pod_netlink = self._pending[ifindex]
         self._netlink.batch(self._host_side(attachment))
-        _await_carrier(pod_netlink, attachment)
+        _await_ready(pod_netlink, attachment)
         del self._pending[ifindex]
         pod_netlink.close()
 
@@ -161,7 +170,7 @@ class HostNetwork:
     def observe(self) -> dict[str, Attachment]:
         """Whole attachments that exist, by pod; also those that another agent made."""
         found = {}
-        for attachment, link in self._owned():
+        for attachment, link in self._owned(rt.dump_links(self._netlink)):
             if link.up and netns.exists(attachment.netns):
                 cookie = netns.run_inside(attachment.netns, netns.cookie)
                 found[attachment.name] = replace(attachment, cookie=cookie)
@@ -177,7 +186,7 @@ class HostNetwork:
 
     def routes(self) -> list[dict[str, str]]:
         """Routes of this instance in the words of ``ip route``, and the pod behind each."""
-        owners = {link.index: item.name for item, link in self._owned()}
+        owners = {link.index: item.name for item, link in self._owned(rt.dump_links(self._netlink))}
         return self._node.routes(owners)
 
     def device_of(self, name: str) -> str:
@@ -185,14 +194,18 @@ class HostNetwork:
         digest = hashlib.sha256(f"{self._paths.instance}.{name}".encode()).hexdigest()
         return POD_LINK_PREFIX + digest[:10]
 
-    def _sweep(self) -> list[str]:
+    def _sweep(self, links: Sequence[rt.Link]) -> list[str]:
         """Remove attachments that were cut short: no alias, or no namespace."""
-        whole = self.observe()
-        devices = {attachment.device for attachment in whole.values()}
+        whole = {
+            attachment.name: attachment.device
+            for attachment, _ in self._owned(links)
+            if netns.exists(attachment.netns)
+        }
+        devices = DEVICES.union(whole.values())
         strays = [
             link
-            for link in rt.dump_links(self._netlink)
-            if link.group == rt.GROUP and link.name not in devices | DEVICES
+            for link in links
+            if link.group == rt.GROUP and link.name not in devices
             if link.index not in self._pending
         ]
         self._give_up(strays)
@@ -203,33 +216,30 @@ class HostNetwork:
                 done.append(f"half-made namespace {path.name} removed")
         return done
 
-    def _repair_pods(self) -> list[str]:
+    def _repair_pods(self, links: Sequence[rt.Link], routes: Sequence[rt.Route]) -> list[str]:
         """Host side of every whole attachment: link up, routes, neighbours."""
-        routes = {
-            (route.ifindex, route.destination, route.source)
-            for route in rt.dump_routes(self._netlink, protocol=rt.PROTOCOL)
-        }
+        routed = {(route.ifindex, route.destination, route.source) for route in routes}
         neighbours = {
             (ifindex, address)
             for ifindex, address, mac, state in rt.dump_neighbours(self._netlink)
             if mac == POD_MAC and state == rt.NUD_PERMANENT
         }
         done = []
-        for attachment, link in self._owned():
+        for attachment, link in self._owned(links):
             wanted = {
                 (link.index, ip_network(address), self._source(address))
                 for address in attachment.addresses
             }
             known = {(link.index, address) for address in attachment.addresses}
-            if link.up and wanted <= routes and known <= neighbours:
+            if link.up and wanted <= routed and known <= neighbours:
                 continue
             self._netlink.batch(self._host_side(attachment))
             done.append(f"host side of pod {attachment.name} ({link.name}) restored")
         return done
 
-    def _owned(self) -> Iterator[tuple[Attachment, rt.Link]]:
+    def _owned(self, links: Sequence[rt.Link]) -> Iterator[tuple[Attachment, rt.Link]]:
         """Attachments that were activated once, by link; up or not. Cookies are not read."""
-        for link in rt.dump_links(self._netlink):
+        for link in links:
             name, addresses = _parse_alias(link.alias)
             if link.group == rt.GROUP and name and link.name == self.device_of(name):
                 path = self._paths.netns(name)
@@ -240,14 +250,14 @@ class HostNetwork:
         tens of milliseconds, however many they are."""
         if not links:
             return
-        routes = rt.dump_routes(self._netlink, protocol=rt.PROTOCOL)
-        indexes = {link.index for link in links}
-        self._netlink.batch(
-            [
-                *(rt.route_delete(route) for route in routes if route.ifindex in indexes),
-                *(rt.link_give_up(link) for link in links),
+        requests = []
+        for link in links:
+            _, addresses = _parse_alias(link.alias)
+            requests += [
+                rt.route_delete(ip_network(address), link.index) for address in addresses if address
             ]
-        )
+            requests.append(rt.link_give_up(link))
+        self._netlink.batch(requests)
         self._buried = self._undertaker.submit(
             self._burial.batch, [rt.link_delete_group(rt.DYING_GROUP)]
         )
@@ -318,14 +328,16 @@ def _index_of(netlink: Netlink, device: str) -> int:
     return link.index
 
 
-def _await_carrier(pod_netlink: Netlink, attachment: Attachment) -> None:
-    """Until the pod may transmit: a packet sent earlier would vanish in the noop queue."""
-    for _ in range(CARRIER_TRIES):
+def _await_ready(pod_netlink: Netlink, attachment: Attachment) -> None:
+    """Until the pod sends and receives: of both the kernel leaves a part to a work queue, and a
+    packet before that would be lost, and a second with it."""
+    for _ in range(READY_TRIES):
         link = rt.get_link(pod_netlink, name=POD_DEVICE)
-        if link and link.running:
+        local = attachment.ipv6 is None or rt.is_local(pod_netlink, attachment.ipv6)
+        if link and link.running and local:
             return
-        time.sleep(CARRIER_WAIT_S)
-    raise HostError(f"pod {attachment.name}: {POD_DEVICE}: no carrier after activation")
+        time.sleep(READY_WAIT_S)
+    raise HostError(f"pod {attachment.name}: {POD_DEVICE}: no carrier or address after activation")
 
 
 def _alias(attachment: Attachment) -> str:

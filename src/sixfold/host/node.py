@@ -8,9 +8,10 @@ but for the pods' own, so that a packet to nobody fails at once and never leaves
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from sixfold.errors import HostError
 from sixfold.host import netlink_route as rt
@@ -23,6 +24,7 @@ from sixfold.model.config import HOST_MAC, POD_MAC, RESOLVER_IPV4, RESOLVER_IPV6
 
 HOST_DEVICE, HOST_PEER = "sixfold0", "sixfold1"
 DEVICES = frozenset((HOST_DEVICE, HOST_PEER))
+READY_TRIES, READY_WAIT_S = 1000, 0.001
 FORWARDING = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
 SCOPES = {rt.SCOPE_UNIVERSE: "global", rt.SCOPE_LINK: "link", rt.SCOPE_HOST: "host"}
 
@@ -40,20 +42,32 @@ class Node:
     def close(self) -> None:
         self._masquerade.close()
 
-    def setup(self) -> list[str]:
-        """Idempotent; returns what was not as it should be."""
-        self._refuse_overlaps()
-        uplinks = self._uplinks()
+    def setup(self, links: Sequence[rt.Link], routes: Sequence[rt.Route]) -> list[str]:
+        """Idempotent; returns what was not as it should be. Links and routes as of now."""
+        for problem in overlaps(links, routes, self._pools):
+            raise HostError(problem)
         # The guard between uplinks stands before forwarding is switched on.
-        done = self._masquerade.setup(uplinks)
-        done += [f"sysctl {key}" for key in self._sysctls.set(self._settings())]
+        done = self.repair_settings(self._uplinks(links))
+        changed = self._sysctls.set(_advertisements(links))
+        done += [f"sysctl {key}" for key in changed]
         done += self._setup_device()
-        return done + self._route_pools()
+        return done + self._route_pools(routes)
+
+    def repair_settings(self, uplinks: Sequence[str] | None = None) -> list[str]:
+        """Filters and forwarding: of these the kernel announces no change."""
+        done = self._masquerade.setup(self._uplinks([]) if uplinks is None else uplinks)
+        changed = self._sysctls.set(dict.fromkeys(FORWARDING, "1"))
+        return done + [f"sysctl {key}" for key in changed]
 
     def teardown(self) -> None:
         """Routes, settings and filters; the device goes with its group."""
         routes = rt.dump_routes(self._netlink, protocol=rt.PROTOCOL)
-        self._netlink.batch([rt.route_delete(route) for route in routes])
+        self._netlink.batch(
+            [
+                rt.route_delete(it.destination, it.ifindex if it.kind == "unicast" else 0)
+                for it in routes
+            ]
+        )
         self._sysctls.restore()
         self._masquerade.remove()
         self._uplinks_record.unlink(missing_ok=True)
@@ -80,34 +94,18 @@ class Node:
         config = self._config
         return config.pod_ipv4, config.service_ipv4, config.pod_ipv6, config.service_ipv6
 
-    def _refuse_overlaps(self) -> None:
-        if found := overlaps(self._netlink, self._pools):
-            raise HostError(found[0])
-
-    def _uplinks(self) -> list[str]:
+    def _uplinks(self, links: Sequence[rt.Link]) -> list[str]:
         """Devices that were here before us, if the host did not forward then; else none."""
         if self._uplinks_record.exists():
             return [str(name) for name in json.loads(self._uplinks_record.read_text())]
         uplinks: list[str] = []
         if any(sysctl.read(key) == "0" for key in FORWARDING):
-            links = rt.dump_links(self._netlink)
             uplinks = sorted(it.name for it in links if it.group != rt.GROUP and it.name != "lo")
         self._uplinks_record.parent.mkdir(parents=True, exist_ok=True)
         draft = self._uplinks_record.with_suffix(".new")
         draft.write_text(json.dumps(uplinks))
         draft.replace(self._uplinks_record)
         return uplinks
-
-    def _settings(self) -> dict[str, str]:
-        """Forwarding; and router advertisements still taken where they were taken before: the
-        kernel stops listening to them on a host that forwards, unless told 2."""
-        values = {}
-        for link in rt.dump_links(self._netlink):
-            key = f"net/ipv6/conf/{link.name}/accept_ra"
-            with suppress(OSError):
-                if link.group == 0 and link.name != "lo" and sysctl.read(key) == "1":
-                    values[key] = "2"
-        return values | dict.fromkeys(FORWARDING, "1")
 
     def _setup_device(self) -> list[str]:
         """A veth pair, because a dummy device is a module that not every kernel has."""
@@ -127,7 +125,16 @@ class Node:
                 *(rt.address_add(host, address) for address in missing),
             ]
         )
+        self._await_local(missing)
         return done + [f"address {address}" for address in missing]
+
+    def _await_local(self, addresses: Sequence[IPv4Address | IPv6Address]) -> None:
+        """So that the resolver can bind them at once."""
+        for _ in range(READY_TRIES):
+            if all(rt.is_local(self._netlink, address) for address in addresses):
+                return
+            time.sleep(READY_WAIT_S)
+        raise HostError(f"addresses of {HOST_DEVICE}: not usable after {READY_TRIES} ms")
 
     def _device(self, name: str) -> int:
         link = rt.get_link(self._netlink, name=name)
@@ -135,20 +142,40 @@ class Node:
             raise HostError(f"link {name}: gone while it was being set up; try again")
         return link.index
 
-    def _route_pools(self) -> list[str]:
-        routes = rt.dump_routes(self._netlink, protocol=rt.PROTOCOL)
-        there = {route.destination for route in routes if route.kind == "unreachable"}
+    def _route_pools(self, routes: Sequence[rt.Route]) -> list[str]:
+        there = {
+            route.destination
+            for route in routes
+            if route.kind == "unreachable" and route.protocol == rt.PROTOCOL
+        }
         missing = [pool for pool in self._pools if pool not in there]
         self._netlink.batch([rt.route_replace(pool) for pool in missing])
         return [f"route unreachable {pool}" for pool in missing]
 
 
-def overlaps(netlink: Netlink, pools: tuple[IPv4Network | IPv6Network, ...]) -> list[str]:
+def _advertisements(links: Sequence[rt.Link]) -> dict[str, str]:
+    """Router advertisements are still taken where they were taken before: the kernel stops
+    listening to them on a host that forwards, unless told 2."""
+    values = {}
+    for link in links:
+        if link.group == 0 and link.name != "lo":
+            key = f"net/ipv6/conf/{link.name}/accept_ra"
+            with suppress(OSError):
+                if sysctl.read(key) == "1":
+                    values[key] = "2"
+    return values
+
+
+def overlaps(
+    links: Sequence[rt.Link],
+    routes: Sequence[rt.Route],
+    pools: Sequence[IPv4Network | IPv6Network],
+) -> list[str]:
     """Pools over networks that this host already reaches: they would cut it off from them."""
-    links = {link.index: link for link in rt.dump_links(netlink)}
+    by_index = {link.index: link for link in links}
     found = []
-    for route in rt.dump_routes(netlink):
-        link = links.get(route.ifindex)
+    for route in routes:
+        link = by_index.get(route.ifindex)
         ours = route.protocol == rt.PROTOCOL or (link and link.group == rt.GROUP)
         if ours or route.destination.prefixlen == 0:
             continue
