@@ -106,7 +106,7 @@ class PolicyCompiler:
         outdated = self._follow_policies(world.policies, stale_policies)
         for policy in outdated:
             stale |= policy.subject.members
-        changed = self._follow_cidrs(outdated, bool(moves.keys), stale_policies)
+        changed = self._follow_cidrs(outdated, moves.readdressed, stale_policies)
         self._place(moves.keys, changed)
         for key in stale_policies & self._resolved.keys():
             self._resolved[key].grants.clear()
@@ -162,10 +162,10 @@ class PolicyCompiler:
         return outdated
 
     def _follow_cidrs(
-        self, outdated: list[Resolved], moved: bool, stale_policies: set[str]
+        self, outdated: list[Resolved], readdressed: bool, stale_policies: set[str]
     ) -> list[Span]:
         """Count the CIDRs that policies name; returns those that came or went."""
-        if moved:
+        if readdressed:
             stale_policies |= {key for key, one in self._resolved.items() if one.by_address}
         before = Counter(cidr for resolved in outdated for cidr in resolved.cidrs)
         after: Counter[IPNetwork] = Counter()

@@ -19,9 +19,13 @@ from sixfold.policy.table import Profile, profile_of
 
 @dataclass(slots=True)
 class Moves:
-    """What changed: endpoints, groups that have new members, selections with other members."""
+    """What changed: endpoints, groups that have new members, selections with other members.
+
+    readdressed  an address, or what a named port means there, is not what it was
+    """
 
     keys: set[str]
+    readdressed: bool = False
     joined: set[Identity] = field(default_factory=set)
     selections: set[Selection] = field(default_factory=set)
 
@@ -47,6 +51,7 @@ class Population:
         moves = Moves(keys)
         for key in keys:
             before, after = known.get(key), endpoints.get(key)
+            moves.readdressed |= _addresses(before) != _addresses(after)
             if before is not None and after is not None and self._same_group(before, after):
                 continue
             if before is not None:
@@ -88,3 +93,9 @@ class Population:
         for identity in [one for one, groups in self._groups.items() if not groups]:
             del self._groups[identity]
             moves.selections.update(self._index.remove(identity))
+
+
+def _addresses(endpoint: Endpoint | None) -> tuple[object, ...]:
+    if endpoint is None:
+        return ()
+    return endpoint.ipv4, endpoint.ipv6, endpoint.subject.named_ports
