@@ -5,9 +5,8 @@ at a time, so that a big file costs one document of memory. Lines are kept besid
 for every mapping and sequence (by ``id``) the line of each key or item, in order. Values are never
 copied or changed afterwards, so the ids stay good as long as the document lives.
 
-Scalars are typed as kubectl types them: YAML 1.1 booleans, no dates, no base-60 numbers; keys
-are strings as written. Duplicate keys, foreign tags, cyclic anchors, deep nesting and alias
-bombs are problems. JSON is YAML here.
+Scalars are typed as kubectl types them (``scalar``); keys are strings as written. Duplicate
+keys, foreign tags, cyclic anchors, deep nesting and alias bombs are problems. JSON is YAML here.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import yaml
 
 from sixfold.errors import Problem
 from sixfold.manifest.path import Path, show
+from sixfold.manifest.scalar import plain
 
 DEPTH_MAX = 100  # of nesting; Kubernetes objects stay under 20
 NODES_MAX = 4_000_000  # per text: a 10 MB manifest has under a million
@@ -29,20 +29,9 @@ ALIASED_NODES_MAX = 100_000  # per text: what aliases repeat, counted as if writ
 
 Lines = dict[int, list[int]]  # id of a dict or list -> line of each child, in order
 
-_CONSTANTS: dict[str, Any] = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
-    **dict.fromkeys(("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"), True),
-    **dict.fromkeys(("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"), False),
-}
-_INTEGER = re.compile(
-    r"[-+]?(0b_*[01][01_]*|0o_*[0-7][0-7_]*|0x_*[0-9a-fA-F][0-9a-fA-F_]*|0[0-7_]*|[1-9][0-9_]*)\Z"
-)
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
-_DIGITS_MAX = 250  # longer numbers overflow even a float; no field holds one
 _JSON_PAIR = re.compile(
     r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
 )
-_NUMBER_STARTS = frozenset("-+.0123456789")
 _CORE_TAGS = {"str", "int", "bool", "float", "null", "map", "seq", "merge"}
 _TAG_PREFIX = "tag:yaml.org,2002:"
 
@@ -305,21 +294,3 @@ def _merge(frame: _Frame) -> None:
             if key not in frame.value:
                 frame.value[key] = value
                 frame.lines.append(line)
-
-
-def plain(text: str) -> Any:
-    """The value of an unquoted scalar."""
-    if text in _CONSTANTS:
-        return _CONSTANTS[text]
-    if text[0] not in _NUMBER_STARTS or len(text) > _DIGITS_MAX:
-        return text
-    if _INTEGER.match(text):
-        return _integer(text.replace("_", ""))
-    return float(text) if _FLOAT.match(text) else text
-
-
-def _integer(text: str) -> int | float:
-    digits = text.lstrip("+-")
-    base = 0 if digits[:2] in ("0b", "0o", "0x") else 8 if digits[0] == "0" else 10
-    value = int(digits, base) * (-1 if text[0] == "-" else 1)
-    return value if abs(value) < 1 << 63 else float(value)  # as Go does beyond 64 bits
