@@ -535,6 +535,28 @@ def test_echo_passes_with_a_rule_for_icmp_only(lab: Lab, a: object, b: object) -
     assert [(event.type, event.protocol) for event in lab.events()] == [(VERDICT, protocol)]
 
 
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        pytest.param(b"\x08\0" + b"\x45" + bytes(10), DropReason.INVALID_PACKET, id="IPv4"),
+        pytest.param(b"\x86\xdd" + b"\x60" + bytes(30), DropReason.INVALID_PACKET, id="IPv6"),
+        pytest.param(b"\x81\0\0\x05\x08\0\x45" + bytes(60), DropReason.UNSUPPORTED_L2, id="VLAN"),
+        pytest.param(b"\x88\xcc" + bytes(50), DropReason.UNSUPPORTED_L2, id="LLDP"),
+    ],
+)
+def test_frames_that_are_cut_or_foreign_are_dropped(
+    lab: Lab, frame: bytes, reason: DropReason
+) -> None:
+    lab.datapath.apply(lab.desired())
+    with lab.inside("a"):
+        wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        wire.bind(("eth0", 0))
+    lab.sockets.append(wire)
+    macs = bytes.fromhex((HOST_MAC + POD_MAC).replace(":", ""))
+    wire.send(macs + frame)
+    assert lab.drops() == [(reason, 0)]
+
+
 def test_a_killed_agent_leaves_everything_in_force_and_is_adopted(lab: Lab) -> None:
     lab.datapath.apply(lab.desired(frontends=service(TCP, *BACKENDS)))
     server = lab.listen("b", B.ipv4)
