@@ -12,7 +12,7 @@ from sixfold.model.config import Config
 
 NAMES = {
     "kernel", "privileges", "BTF", "libbpf", "bpffs", "cgroup v2", "namespaces, veth, nf_tables",
-    "pools", "resolver address", "forwarding", "other filters", "mtu", "clock", "instance",
+    "pools", "resolver address", "IPv6", "forwarding", "other filters", "mtu", "clock", "instance",
 }  # fmt: skip
 
 

@@ -320,6 +320,48 @@ def test_what_somebody_else_broke_is_repaired(network, breakage, repair):
         peer_seen(listen(address, web.netns), address)
 
 
+def test_pod_whose_link_was_deleted_is_reported_as_broken(network):
+    web = start(network, "shop/web", WEB)
+    start(network, "shop/client", CLIENT)
+    network.repair()
+    assert network.broken == frozenset()
+    subprocess.run(["ip", "link", "del", web.device], check=True)
+    network.repair()
+    assert network.broken == {"shop/web"}
+    again = start(network, "shop/web", WEB)
+    assert again.netns == web.netns
+    network.repair()
+    assert network.broken == frozenset()
+
+
+@pytest.mark.parametrize("family", [pytest.param(0, id="IPv4"), pytest.param(1, id="IPv6")])
+def test_host_that_has_ipv6_switched_off_still_serves_its_pods(host, config, paths, family):
+    for scope in ("all", "default"):
+        Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6").write_text("1")
+    network = HostNetwork(config, paths)
+    network.setup()
+    web, client = start(network, "shop/web", WEB), start(network, "shop/client", CLIENT)
+    seen = peer_seen(listen(WEB[family], web.netns), WEB[family], client.netns)
+    network.teardown()
+    network.close()
+    assert seen == str(CLIENT[family])
+    assert Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").read_text() == "1\n"
+
+
+def test_second_instance_in_one_namespace_is_refused_and_harms_nothing(
+    network, config, tmp_path, monkeypatch
+):
+    web = start(network, "shop/web", WEB)
+    monkeypatch.setenv("SIXFOLD_RUN_DIR", str(tmp_path / "other"))
+    other = HostNetwork(replace(config, instance="t4-other"), Paths("t4-other"))
+    with pytest.raises(HostError, match=f"instance {config.instance} runs in it"):
+        other.setup()
+    other.teardown()
+    other.close()
+    assert network.observe() == {"shop/web": web}
+    assert network.repair() == []
+
+
 def test_routes_are_shown_in_the_words_of_ip_route(network):
     web = start(network, "shop/web", WEB)
     rows = network.routes()

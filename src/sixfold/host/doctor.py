@@ -57,6 +57,7 @@ def examine(paths: Paths, config: Config | None = None) -> list[Check]:
         "namespaces, veth, nf_tables": _trial,
         "pools": lambda: _pools(config),
         "resolver address": _resolver,
+        "IPv6": _ipv6,
         "forwarding": _forwarding,
         "other filters": _filters,
         "mtu": lambda: _mtu(config),
@@ -193,6 +194,12 @@ def _resolver() -> Check:
         return Check("resolver address", "ok", f"{RESOLVER_IPV4} and {RESOLVER_IPV6} are free")
     fix = "remove it from there (a node-local DNS cache uses the same address)"
     return Check("resolver address", "fail", taken[0], fix)
+
+
+def _ipv6() -> Check:
+    if (sysctl.ROOT / "net/ipv6").exists():
+        return Check("IPv6", "ok", "in the kernel; a host that has it switched off may keep it off")
+    return Check("IPv6", "fail", "not in this kernel", "boot without ipv6.disable=1")
 
 
 def _forwarding() -> Check:

@@ -104,7 +104,9 @@ def veth_add(
         attribute(1, _mac(peer_mac)),  # IFLA_ADDRESS
         attribute_u32(4, mtu),
     ]
-    if peer_netns is not None:
+    if peer_netns is None:
+        peer_attributes.append(attribute_u32(27, GROUP))  # IFLA_GROUP
+    else:
         peer_attributes.append(attribute_u32(28, peer_netns))  # IFLA_NET_NS_FD
     body = b"".join(
         (
@@ -123,17 +125,13 @@ def veth_add(
     return Request(NEWLINK, ACK | CREATE | EXCLUSIVE, body, f"link add {device} type veth")
 
 
-def link_up(
-    ifindex: int, *, alias: str = "", noarp: bool = False, group: int | None = None
-) -> Request:
+def link_up(ifindex: int, *, alias: str = "", noarp: bool = False) -> Request:
     """Up, without addresses of its own making; an alias names the owner in ``ip link``."""
     flags = IFF_UP | (IFF_NOARP if noarp else 0)
     body = _LINK.pack(0, 0, ifindex, flags, flags)
     body += nested(26, nested(socket.AF_INET6, attribute(8, bytes([ADDR_GEN_NONE]))))
     if alias:
         body += attribute_text(20, alias)
-    if group is not None:
-        body += attribute_u32(27, group)
     return Request(NEWLINK, ACK, body, f"link set dev {ifindex} up")
 
 

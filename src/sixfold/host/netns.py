@@ -13,7 +13,7 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -123,6 +123,19 @@ def cookie() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         packed = probe.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
     return int(struct.unpack("=Q", packed)[0])
+
+
+def cookies(paths: Iterable[Path]) -> dict[Path, int]:
+    """Cookies of many namespaces, on one thread."""
+
+    def visit() -> dict[Path, int]:
+        found = {}
+        for path in paths:
+            enter(path)
+            found[path] = cookie()
+        return found
+
+    return in_thread(visit)
 
 
 def in_thread(work: Callable[[], T]) -> T:

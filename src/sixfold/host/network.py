@@ -28,7 +28,7 @@ from sixfold.errors import HostError
 from sixfold.host import netlink_route as rt
 from sixfold.host import netns
 from sixfold.host.netlink import Changes, Netlink, Request
-from sixfold.host.node import DEVICES, Node
+from sixfold.host.node import DEVICES, Node, enable_ipv6
 from sixfold.host.paths import NETNS_ROOT, Paths
 from sixfold.model.config import (
     GATEWAY_IPV4,
@@ -80,6 +80,7 @@ class HostNetwork:
         self._config = config
         self._paths = paths
         self._netlink = Netlink()
+        self.broken: frozenset[str] = frozenset()  # pods that lost their link, as of repair()
         self._node = Node(config, paths, self._netlink)
         self._cookie = netns.cookie()
         self._changes = Changes(rt.CHANGES)
@@ -116,12 +117,16 @@ class HostNetwork:
         if not self._changes.any():
             return self._node.repair_settings()
         links, routes = rt.dump_links(self._netlink), rt.dump_routes(self._netlink)
+        self.broken = self._without_link(links)
         return self._node.setup(links, routes) + self._repair_pods(links, routes)
 
     def teardown(self) -> None:
         """Remove everything of this instance, and give back the host's settings."""
+        self._buried.exception()  # waits
         for path in self._namespaces():
             netns.delete(path)
+        if self._node.owner() not in (None, self._config.instance):
+            return  # links, routes and settings are those of another instance
         groups = (rt.GROUP, rt.DYING_GROUP)
         self._netlink.batch([rt.link_delete_group(group) for group in groups])
         self._node.teardown()
@@ -169,12 +174,13 @@ class HostNetwork:
 
     def observe(self) -> dict[str, Attachment]:
         """Whole attachments that exist, by pod; also those that another agent made."""
-        found = {}
-        for attachment, link in self._owned(rt.dump_links(self._netlink)):
-            if link.up and netns.exists(attachment.netns):
-                cookie = netns.run_inside(attachment.netns, netns.cookie)
-                found[attachment.name] = replace(attachment, cookie=cookie)
-        return found
+        found = [
+            attachment
+            for attachment, link in self._owned(rt.dump_links(self._netlink))
+            if link.up and netns.exists(attachment.netns)
+        ]
+        cookies = netns.cookies([attachment.netns for attachment in found])
+        return {it.name: replace(it, cookie=cookies[it.netns]) for it in found}
 
     def host_addresses(self) -> list[IPv4Address | IPv6Address]:
         """Every address of this host, ours and loopback included."""
@@ -237,6 +243,13 @@ class HostNetwork:
             done.append(f"host side of pod {attachment.name} ({link.name}) restored")
         return done
 
+    def _without_link(self, links: Sequence[rt.Link]) -> frozenset[str]:
+        """Pods whose link somebody deleted: their processes run on, cut off from everything."""
+        names = {self._paths.netns_owner(path) for path in self._namespaces()} - {None}
+        linked = {attachment.name for attachment, _ in self._owned(links)}
+        linked |= {attachment.name for attachment, _ in self._pending.values()}
+        return frozenset(name for name in names if name) - linked
+
     def _owned(self, links: Sequence[rt.Link]) -> Iterator[tuple[Attachment, rt.Link]]:
         """Attachments that were activated once, by link; up or not. Cookies are not read."""
         for link in links:
@@ -278,6 +291,7 @@ class HostNetwork:
             )  # fmt: skip
         finally:
             os.close(descriptor)
+        enable_ipv6(device)
         return _index_of(self._netlink, device)
 
     def _configure_pod(self, pod_netlink: Netlink, attachment: Attachment) -> None:

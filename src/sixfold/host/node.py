@@ -44,6 +44,11 @@ class Node:
 
     def setup(self, links: Sequence[rt.Link], routes: Sequence[rt.Route]) -> list[str]:
         """Idempotent; returns what was not as it should be. Links and routes as of now."""
+        if (owner := self.owner()) not in (None, self._config.instance):
+            raise HostError(
+                f"network namespace: instance {owner} runs in it; end it (sixfold down --instance "
+                f"{owner}), or start this one in a namespace of its own"
+            )
         for problem in overlaps(links, routes, self._pools):
             raise HostError(problem)
         # The guard between uplinks stands before forwarding is switched on.
@@ -52,6 +57,11 @@ class Node:
         done += [f"sysctl {key}" for key in changed]
         done += self._setup_device()
         return done + self._route_pools(routes)
+
+    def owner(self) -> str | None:
+        """The instance that this namespace is the host of; None when there is none."""
+        link = rt.get_link(self._netlink, name=HOST_DEVICE)
+        return link.alias if link and link.alias else None
 
     def repair_settings(self, uplinks: Sequence[str] | None = None) -> list[str]:
         """Filters and forwarding: of these the kernel announces no change."""
@@ -115,13 +125,15 @@ class Node:
             self._netlink.batch([rt.veth_add(HOST_DEVICE, HOST_MAC, HOST_PEER, POD_MAC, mtu=mtu)])
             done.append(f"link {HOST_DEVICE}")
         host, peer = self._device(HOST_DEVICE), self._device(HOST_PEER)
+        enable_ipv6(HOST_DEVICE)
         there = {address for index, address, _ in rt.dump_addresses(self._netlink) if index == host}
         config = self._config
         wanted = (config.host_ipv4, config.host_ipv6, RESOLVER_IPV4, RESOLVER_IPV6)
         missing = [address for address in wanted if address not in there]
         self._netlink.batch(
             [
-                *(rt.link_up(index, noarp=True, group=rt.GROUP) for index in (peer, host)),
+                rt.link_up(peer, noarp=True),
+                rt.link_up(host, noarp=True, alias=config.instance),
                 *(rt.address_add(host, address) for address in missing),
             ]
         )
@@ -151,6 +163,14 @@ class Node:
         missing = [pool for pool in self._pools if pool not in there]
         self._netlink.batch([rt.route_replace(pool) for pool in missing])
         return [f"route unreachable {pool}" for pool in missing]
+
+
+def enable_ipv6(device: str) -> None:
+    """On this device of ours, where the host has switched it off by default."""
+    key = f"net/ipv6/conf/{device}/disable_ipv6"
+    with suppress(FileNotFoundError):
+        if sysctl.read(key) == "1":
+            (sysctl.ROOT / key).write_text("0")
 
 
 def _advertisements(links: Sequence[rt.Link]) -> dict[str, str]:
