@@ -1,0 +1,79 @@
+"""The kernel's policy lookup and ``policy.decide.lookup`` give the same answer and rule."""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import replace
+from ipaddress import IPv4Address, ip_network
+
+import pytest
+from crafted import A4, ICMP, SHOT, TCP, UDP, A, Kernel, frame4, tcp, udp
+
+from sixfold.host.datapath import KernelDatapath
+from sixfold.model.datapath import EGRESS, IpcacheEntry, PolicyEntry, PolicyTable
+from sixfold.model.endpoint import EndpointId
+from sixfold.model.identity import FIRST_CIDR, WORLD, Identity
+from sixfold.policy.decide import Party, lookup
+
+pytestmark = pytest.mark.root
+
+TABLES, FLOWS = 40, 50
+CIDRS = [Identity(FIRST_CIDR + i) for i in range(3)]
+# Four networks of the world: plain, with a CIDR identity of its own, and with one on top.
+NETWORKS = {
+    "203.0.113.0/26": IpcacheEntry(WORLD),
+    "203.0.113.64/26": IpcacheEntry(WORLD, CIDRS[0]),
+    "203.0.113.128/26": IpcacheEntry(CIDRS[1]),
+    "203.0.113.192/26": IpcacheEntry(CIDRS[1], CIDRS[2]),
+}
+
+
+def random_table(random_: random.Random) -> PolicyTable:
+    """Allows for overlapping peers, protocols and blocks; what a compiler may emit."""
+    entries: dict[tuple[int, ...], PolicyEntry] = {}
+    for rule in range(100, 100 + random_.randrange(12)):
+        peer = random_.choice([Identity(0), WORLD, *CIDRS])
+        protocol = random_.choice([0, TCP, UDP, ICMP])
+        bits = random_.choice([0, 12, 13, 15, 16]) if protocol in (TCP, UDP) else 0
+        port = random_.choice([80, 81, 88, 1024]) >> (16 - bits) << (16 - bits) if bits else 0
+        entry = PolicyEntry(EGRESS, peer, protocol, port, bits, True, rule)
+        entries[(peer, protocol, port, bits)] = entry
+    return PolicyTable(frozenset(entries.values()), 10, 11)
+
+
+def packet(protocol: int, port: int, destination: IPv4Address) -> bytes:
+    if protocol == TCP:
+        return frame4(tcp(destination=port), TCP, A4, destination)
+    if protocol == UDP:
+        return frame4(udp(destination=port), UDP, A4, destination)
+    return frame4(b"\x08\0\0\0\0\x07\0\x01", ICMP, A4, destination)
+
+
+def test_kernel_and_python_name_the_same_rule(datapath: KernelDatapath) -> None:
+    seed = int(os.environ.get("SIXFOLD_FUZZ_SEED", random.randrange(2**32)))
+    print(f"SIXFOLD_FUZZ_SEED={seed}")
+    random_, kernel = random.Random(seed), Kernel(datapath)
+    ipcache = {ip_network(network): entry for network, entry in NETWORKS.items()}
+    for _ in range(TABLES):
+        table = random_table(random_)
+        policies = {**kernel.desired.policies, EndpointId(1): table}
+        datapath.apply(replace(kernel.desired, policies=policies, ipcache=ipcache))
+        for _ in range(FLOWS):
+            network, entry = random_.choice(list(ipcache.items()))
+            destination = network[random_.randrange(64)]
+            protocol = random_.choice([TCP, UDP, ICMP])
+            port = random_.choice([79, 80, 81, 82, 88, 95, 96, 1024, 65535])
+            connections = datapath.maps["conntrack"]
+            connections.delete([key for key, _ in connections.items()])
+            verdict = kernel.send(packet(protocol, port, IPv4Address(destination)))
+            wanted = lookup(
+                table,
+                EGRESS,
+                Party(entry.identity, entry.cidr),
+                protocol,
+                0 if protocol == ICMP else port,
+            )
+            (event,) = kernel.events()
+            assert (verdict != SHOT, event.rule[EGRESS]) == (wanted.allow, wanted.rule)
+            assert event.source_identity == A
