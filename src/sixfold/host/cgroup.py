@@ -47,8 +47,10 @@ async def kill(path: Path, *, timeout_s: float = KILL_TIMEOUT_S) -> None:
     """Kill everything in the group and below, and return when it is empty."""
     try:
         (path / "cgroup.kill").write_text("1")
-    except (FileNotFoundError, NotADirectoryError):
-        return
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENODEV):  # gone, or just going
+            return
+        raise
     await _empty(path, timeout_s)
 
 
