@@ -21,16 +21,17 @@ import socket
 import struct
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 
 from sixfold import __version__
-from sixfold.discovery.zone import Rcode, ZoneTree
+from sixfold.discovery.zone import Rcode, Zone, ZoneTree
 from sixfold.host.paths import Paths
 from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
 from sixfold.serve import dns_control as control
-from sixfold.serve.dns_answer import TCP_MAX, Responder
+from sixfold.serve.dns_answer import TCP_MAX, Clients, Responder
 from sixfold.serve.dns_forward import (
     Forwarder,
     HostResolvers,
@@ -58,15 +59,18 @@ class ResolverServer:
     def __init__(self, run: Path, resolv_conf: Path) -> None:
         self._socket = run / "dns.sock"
         self._file = run / "dns-zone.msgpack"
+        self._pid_file = run / "dns.pid"
         self._responder = Responder()
         self._host_resolvers = HostResolvers(resolv_conf)
         self._forwarder = Forwarder(self._host_resolvers)
-        self._upstreams: tuple[str, ...] = ()
+        self._clients = Clients()
+        self._loaded: control.Load | None = None  # without its records: those are in the zone
         self._generation = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._tcp_clients: set[asyncio.StreamWriter] = set()
         self._agents: set[asyncio.StreamWriter] = set()
         self._saving: asyncio.TimerHandle | None = None
+        self._file_writer = ThreadPoolExecutor(1)  # one: saves happen in order
         self._stop = asyncio.Event()
 
     async def run(self, addresses: Sequence[str], port: int) -> None:
@@ -87,12 +91,15 @@ class ResolverServer:
             listeners.append(await asyncio.start_unix_server(self._serve_control, self._socket))
         finally:
             os.umask(old_mask)
+        self._pid_file.write_text(f"{os.getpid()}\n")
         log.info("serving %s port %d, pid %d", ", ".join(addresses), port, os.getpid())
         await self._stop.wait()
         if self._saving is not None:
             self._saving.cancel()
-            self._save()
+            self._save_aside()
+        self._file_writer.shutdown()
         self._socket.unlink(missing_ok=True)
+        self._pid_file.unlink(missing_ok=True)
         for writer in (*self._agents, *self._tcp_clients):
             writer.close()
         await asyncio.sleep(0.01)  # lets their tasks see it and end by themselves
@@ -105,6 +112,9 @@ class ResolverServer:
                 packet, client = sock.recvfrom(UDP_QUERY_MAX)
             except OSError:  # nothing left, or an ICMP error of an earlier answer
                 return
+            if not self._clients.admit(client[0]):
+                self._responder.statistics["stranger"] += 1
+                continue
             answer = self._responder.respond(packet)
             if isinstance(answer, Query):
                 self._spawn_forward(sock, answer, client)
@@ -143,7 +153,8 @@ class ResolverServer:
         return self._responder.refuse(query, Rcode.SERVFAIL, limit)
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._tcp_clients) >= TCP_CLIENTS_MAX:
+        address = writer.get_extra_info("peername")[0]
+        if len(self._tcp_clients) >= TCP_CLIENTS_MAX or not self._clients.admit(address):
             writer.close()
             return
         self._tcp_clients.add(writer)
@@ -200,16 +211,17 @@ class ResolverServer:
                 self._save_soon()
 
     def _load(self, message: control.Load) -> None:
-        serial = self._responder.zone.serial + 1 if self._responder.zone else 1
         zone = ZoneTree(control.settings_of(message), control.zone_of(message.records))
-        zone.serial = max(zone.serial, serial)
+        if self._responder.zone is not None:  # the serial of a zone never goes back
+            zone.serial = self._responder.zone.serial + 1
+        upstreams = without_ourselves([parse_upstream(text) for text in message.upstreams])
+        self._forwarder.upstreams = (lambda: upstreams) if upstreams else self._host_resolvers
+        self._clients = Clients(message.clients)
         self._responder.zone = zone
         self._responder.zone_changed()
         self._generation = message.generation
-        if message.upstreams != self._upstreams:
-            self._upstreams = message.upstreams
-            fixed = without_ourselves([parse_upstream(text) for text in message.upstreams])
-            self._forwarder.upstreams = (lambda: fixed) if fixed else self._host_resolvers
+        message.records = []
+        self._loaded = message
 
     def _state(self) -> control.State:
         zone = self._responder.zone
@@ -236,19 +248,26 @@ class ResolverServer:
 
     def _save_soon(self) -> None:
         if self._saving is None:
-            self._saving = asyncio.get_running_loop().call_later(SAVE_DELAY_S, self._save)
+            loop = asyncio.get_running_loop()
+            self._saving = loop.call_later(SAVE_DELAY_S, self._save_aside)
 
-    def _save(self) -> None:
-        """Write aside, then rename: a crash leaves the old zone or the new one."""
+    def _save_aside(self) -> None:
+        """Save on a thread: encoding many records would hold up answers."""
         self._saving = None
-        zone = self._responder.zone
-        assert zone is not None, "only a zone is saved"
-        message = control.load_message(
-            zone.settings, self._upstreams, zone.records, self._generation
-        )
+        self._file_writer.submit(self._save, *self._snapshot())
+
+    def _snapshot(self) -> tuple[control.Load, Zone]:
+        assert self._loaded is not None, "only a zone is saved"
+        assert self._responder.zone is not None, "only a zone is saved"
+        settings = msgspec.structs.replace(self._loaded, generation=self._generation)
+        return settings, dict(self._responder.zone.records)
+
+    def _save(self, settings: control.Load, zone: Zone) -> None:
+        """Write aside, then rename: a crash leaves the old zone or the new one."""
+        message = msgspec.structs.replace(settings, records=control.records_of(zone))
         aside = self._file.with_suffix(".new")
         try:
-            aside.write_bytes(control.encode(message))
+            aside.write_bytes(msgspec.msgpack.encode(message))
             aside.replace(self._file)
         except OSError as error:
             log.error("%s: not saved: %s; a restarted resolver would lag", self._file, error)

@@ -11,8 +11,10 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from ipaddress import ip_address, ip_network
 
 from sixfold.discovery.zone import Answer, Rcode, ZoneTree, lookup
+from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
 from sixfold.serve.dns_wire import (
     AA,
     IN,
@@ -30,6 +32,29 @@ from sixfold.serve.dns_wire import (
 CACHED_PACKETS_MAX = 16_384
 ROTATIONS_MAX = 8
 TCP_MAX = 65_535
+
+
+class Clients:
+    """Who may ask: pods and this host, so that nobody on the uplink finds an open resolver."""
+
+    KNOWN_MAX = 16_384
+
+    def __init__(self, networks: Sequence[str] = ()) -> None:
+        own = (f"{RESOLVER_IPV4}/32", f"{RESOLVER_IPV6}/128", "127.0.0.0/8", "::1/128")
+        self._networks = [ip_network(text) for text in (*networks, *own)] if networks else []
+        self._known: dict[str, bool] = {}
+
+    def admit(self, address: str) -> bool:
+        if not self._networks:
+            return True
+        admitted = self._known.get(address)
+        if admitted is None:
+            if len(self._known) >= self.KNOWN_MAX:
+                self._known.clear()
+            parsed = ip_address(address.partition("%")[0])
+            admitted = any(parsed in network for network in self._networks)
+            self._known[address] = admitted
+        return admitted
 
 
 class Responder:

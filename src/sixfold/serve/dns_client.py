@@ -220,9 +220,7 @@ class ResolverClient:
         message: control.Message
         if self._sent is None:
             settings = zone_settings(self._config)
-            message = control.load_message(
-                settings, self._config.dns_upstreams, self._zone, self._generation
-            )
+            message = control.load_message(self._config, settings, self._zone, self._generation)
         else:
             delta = difference(self._sent, self._zone)
             message = control.change_message(delta, self._generation)

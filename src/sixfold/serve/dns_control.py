@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import msgspec
 
 from sixfold.discovery.zone import RecordKey, Zone, ZoneDelta, ZoneSettings
+from sixfold.model.config import Config
 
 FRAME_MAX = 256 << 20
 LENGTH = struct.Struct("!I")
@@ -29,6 +30,7 @@ class Load(msgspec.Struct, tag="load"):
     upstreams: tuple[str, ...]
     records: list[Record]
     generation: int = 0
+    clients: tuple[str, ...] = ()  # networks that may ask, beside this host; none: everybody
 
 
 class Change(msgspec.Struct, tag="change"):
@@ -66,18 +68,21 @@ decode_state = msgspec.msgpack.Decoder(State).decode
 decode_load = msgspec.msgpack.Decoder(Load).decode
 
 
-def load_message(
-    settings: ZoneSettings, upstreams: Iterable[str], zone: Zone, generation: int
-) -> Load:
-    records = [(*key, rdata) for key, rdata in zone.items()]
+def load_message(config: Config, settings: ZoneSettings, zone: Zone, generation: int) -> Load:
+    """The whole zone and everything else that a resolver must know."""
     return Load(
-        settings.origins,
-        settings.ttl_s,
-        settings.pods_insecure,
-        tuple(upstreams),
-        records,
-        generation,
+        origins=settings.origins,
+        ttl_s=settings.ttl_s,
+        pods_insecure=settings.pods_insecure,
+        upstreams=config.dns_upstreams,
+        records=records_of(zone),
+        generation=generation,
+        clients=(str(config.pod_ipv4), str(config.pod_ipv6)),
     )
+
+
+def records_of(zone: Zone) -> list[Record]:
+    return [(*key, rdata) for key, rdata in zone.items()]
 
 
 def settings_of(message: Load) -> ZoneSettings:
@@ -85,8 +90,7 @@ def settings_of(message: Load) -> ZoneSettings:
 
 
 def change_message(delta: ZoneDelta, generation: int) -> Change:
-    records = [(*key, rdata) for key, rdata in delta.set.items()]
-    return Change(records, [(key.name, key.type) for key in delta.delete], generation)
+    return Change(records_of(delta.set), [(key.name, key.type) for key in delta.delete], generation)
 
 
 def zone_of(records: Iterable[Record]) -> Zone:
