@@ -2,8 +2,8 @@
 
 Pure. ``bpf/lib/policy.h`` answers the same question in the kernel; the twin tests hold the two
 equal. The peer's identity is asked first, then its CIDR identity, then 0 (any peer); the longest
-match on protocol and port in each. Any allow lets the flow pass and the most specific peer names
-the rule; no match is the default deny, named by the table.
+match on protocol and port in each. Any allow lets the flow pass, unless a deny matches too; the most
+specific peer names the rule. No match is the default deny, named by the table.
 """
 
 from __future__ import annotations
@@ -63,10 +63,14 @@ class Verdict:
 def lookup(table: PolicyTable, direction: int, peer: Party, protocol: int, port: int) -> Decision:
     """What a table says about one peer, protocol number and port (0 for ICMP)."""
     by_peer = _by_peer(table)
+    best: PolicyEntry | None = None
     for identity in (peer.identity, peer.cidr, ANY_PEER):  # a peer without CIDR asks 0 twice
-        for entry in by_peer.get((direction, identity), ()):
-            if _matches(entry, protocol, port):
-                return Decision(entry.allow, entry.rule)
+        entries = by_peer.get((direction, identity), ())
+        entry = next((one for one in entries if _matches(one, protocol, port)), None)
+        if entry is not None and (best is None or (best.allow and not entry.allow)):
+            best = entry
+    if best is not None:
+        return Decision(best.allow, best.rule)
     default = table.ingress_default if direction == INGRESS else table.egress_default
     return Decision(False, default)
 

@@ -1,0 +1,78 @@
+"""How a table is read: the kernel's order of lookups, spelled out on small tables."""
+
+import pytest
+
+from sixfold.model.datapath import EGRESS, INGRESS, PolicyEntry, PolicyTable
+from sixfold.model.identity import FIRST_CIDR, Identity
+from sixfold.policy.decide import Decision, Party, decide, lookup
+from sixfold.policy.plan import PolicyPlan
+
+PEER, CIDR, ANY = Identity(300), Identity(FIRST_CIDR), Identity(0)
+TCP, UDP = 6, 17
+
+
+def allow(peer, protocol=0, port=0, bits=0, rule=1, direction=INGRESS, allow=True):
+    return PolicyEntry(direction, peer, protocol, port, bits, allow, rule)
+
+
+def table(*entries):
+    return PolicyTable(frozenset(entries), 90, 91)
+
+
+def read(held, protocol=TCP, port=80, direction=INGRESS, cidr=CIDR):
+    return lookup(held, direction, Party(PEER, cidr), protocol, port)
+
+
+def test_no_match_is_the_default_of_the_direction():
+    assert read(table()) == Decision(False, 90)
+    assert read(table(), direction=EGRESS) == Decision(False, 91)
+
+
+@pytest.mark.parametrize("peer", [PEER, CIDR, ANY])
+def test_identity_cidr_and_any_each_allow(peer):
+    assert read(table(allow(peer))) == Decision(True, 1)
+
+
+def test_the_most_specific_peer_names_the_rule():
+    held = table(allow(ANY, rule=1), allow(CIDR, rule=2), allow(PEER, rule=3))
+    assert read(held).rule == 3
+    assert read(table(allow(ANY, rule=1), allow(CIDR, rule=2))).rule == 2
+
+
+def test_the_longest_port_prefix_names_the_rule():
+    held = table(
+        allow(PEER, rule=1),
+        allow(PEER, TCP, rule=2),
+        allow(PEER, TCP, 80, 14, rule=3),
+        allow(PEER, TCP, 80, 16, rule=4),
+    )
+    assert [read(held, port=port).rule for port in (80, 81, 84)] == [4, 3, 2]
+    assert read(held, protocol=UDP).rule == 1
+
+
+def test_a_deny_beats_every_allow():
+    held = table(allow(PEER, rule=1), allow(ANY, rule=2, allow=False))
+    assert read(held) == Decision(False, 2)
+
+
+def test_a_rule_of_one_direction_says_nothing_about_the_other():
+    assert not read(table(allow(PEER)), direction=EGRESS).allow
+
+
+def test_a_peer_outside_every_block_has_no_block_rule():
+    assert not read(table(allow(CIDR)), cidr=Identity(0)).allow
+
+
+def test_both_sides_must_allow():
+    ends = Party(PEER, key="x/a"), Party(PEER, key="x/b")
+    out = table(allow(PEER, direction=EGRESS))
+    for ingress, allowed in ((table(allow(PEER)), True), (out, False)):
+        tables = {"x/a": out, "x/b": ingress}
+        assert decide(PolicyPlan(tables=tables), *ends, TCP, 80).allow is allowed
+
+
+def test_an_endpoint_without_table_is_shut():
+    verdict = decide(PolicyPlan(), Party(PEER, key="x/a"), Party(ANY), TCP, 80)
+    assert verdict.egress == Decision(False, 0)
+    assert verdict.ingress is None
+    assert not verdict.allow
