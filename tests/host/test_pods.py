@@ -206,7 +206,7 @@ async def test_init_containers_run_one_after_the_other_before_the_rest(host, tmp
 async def test_liveness_failure_restarts_the_container(host, tmp_path):
     sick = tmp_path / "sick"
     probe = {"exec": {"command": ["/usr/bin/test", "!", "-e", str(sick)]}}
-    live = {**probe, "periodSeconds": 1, "failureThreshold": 1}
+    live = {**probe, "initialDelaySeconds": 1, "periodSeconds": 1, "failureThreshold": 1}
     async with host.agent():
         main = shell("main", "exec sleep 1000", livenessProbe=live)
         await host.start(make_pod(main, terminationGracePeriodSeconds=1))

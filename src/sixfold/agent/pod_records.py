@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from sixfold.model.workload import Pod
 from sixfold.workloads.restore import PodRecord
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,10 @@ class PodRecords:
         except msgspec.MsgspecError as error:
             log.warning("%s: %s; pod taken as it is on the host", self._path(uid), error)
             return None
+
+    def has(self, pod: Pod) -> bool:
+        """Whether an agent has seen this very pod."""
+        return self.read(pod.metadata.uid) is not None
 
     def remove(self, uid: str) -> None:
         self._written.pop(uid, None)
