@@ -1,5 +1,6 @@
 from ipaddress import ip_address, ip_network
 
+from sixfold.model.config import Config
 from sixfold.model.datapath import IpcacheEntry
 from sixfold.model.endpoint import Endpoint, EndpointId
 from sixfold.model.identity import FIRST_CIDR, HOST, RESOLVER, UNKNOWN, WORLD, Identity, Subject
@@ -71,3 +72,10 @@ def test_endpoint_is_planned_by_interface_with_the_cidr_of_its_address():
 def test_endpoint_without_interface_is_not_in_the_kernel():
     offline = Endpoint("shop", "web-0", "Pod/web-0", SUBJECT)
     assert plan(World(endpoints={"shop/web-0": offline})).endpoints == {}
+
+
+def test_pods_have_no_cidr_identity_when_blocks_are_for_the_outside_only():
+    config = Config(ipblock_matches_pods=False)
+    endpoint = Endpoint("shop", "web", "Pod/web", SUBJECT, ipv4=ip_address("192.0.2.9"), ifindex=7)
+    world = World(config=config, endpoints={"shop/web": endpoint})
+    assert plan(world).endpoints[7].cidr4 == UNKNOWN
