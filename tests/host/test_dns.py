@@ -166,6 +166,8 @@ class Rig:
             "link set lo up",
             f"addr add {V4}/32 dev lo",
             f"-6 addr add {V6}/128 dev lo nodad",
+            "addr add 10.244.0.9/32 dev lo",  # a pod's
+            "addr add 192.0.2.9/32 dev lo",  # a stranger's
         ):
             subprocess.run(["ip", *command.split()], check=True)
 
@@ -413,3 +415,10 @@ def test_without_a_zone_every_question_is_servfail(rig):
 
 def test_the_control_socket_is_for_root_alone(rig):
     assert (rig.paths.run / "dns.sock").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("over", ["+notcp", "+tcp"])
+def test_pods_and_the_host_are_served_and_strangers_are_not(rig, over):
+    assert rig.dig(over, "-b", "10.244.0.9", WEB) == ["10.96.0.1"]
+    assert rig.dig(over, "-b", "127.0.0.1", WEB) == ["10.96.0.1"]
+    assert "10.96.0.1" not in rig.dig(over, "-b", "192.0.2.9", "+time=1", WEB)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -21,17 +22,18 @@ import socket
 import struct
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from socket import SOCK_DGRAM, SOCK_STREAM
 
 import msgspec
 
 from sixfold import __version__
-from sixfold.discovery.zone import Rcode, Zone, ZoneTree
+from sixfold.discovery.zone import Rcode, ZoneTree
 from sixfold.host.paths import Paths
 from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
 from sixfold.serve import dns_control as control
 from sixfold.serve.dns_answer import TCP_MAX, Clients, Responder
+from sixfold.serve.dns_file import ZoneFile
 from sixfold.serve.dns_forward import (
     Forwarder,
     HostResolvers,
@@ -58,7 +60,7 @@ class ResolverServer:
 
     def __init__(self, run: Path, resolv_conf: Path) -> None:
         self._socket = run / "dns.sock"
-        self._file = run / "dns-zone.msgpack"
+        self._file = ZoneFile(run / "dns-zone.msgpack")
         self._pid_file = run / "dns.pid"
         self._responder = Responder()
         self._host_resolvers = HostResolvers(resolv_conf)
@@ -70,7 +72,6 @@ class ResolverServer:
         self._tcp_clients: set[asyncio.StreamWriter] = set()
         self._agents: set[asyncio.StreamWriter] = set()
         self._saving: asyncio.TimerHandle | None = None
-        self._file_writer = ThreadPoolExecutor(1)  # one: saves happen in order
         self._stop = asyncio.Event()
 
     async def run(self, addresses: Sequence[str], port: int) -> None:
@@ -78,12 +79,18 @@ class ResolverServer:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        self._load_file()
+        if (saved := self._file.load()) is not None:
+            self._load(saved)
         listeners = []
         for address in addresses:
-            udp = listen(address, port, socket.SOCK_DGRAM)
+            try:
+                udp, tcp = (listen(address, port, kind) for kind in (SOCK_DGRAM, SOCK_STREAM))
+            except OSError as error:
+                if error.errno != errno.EAFNOSUPPORT:
+                    raise
+                log.warning("%s: this kernel lacks IPv6; not served", address)
+                continue
             loop.add_reader(udp, self._read_udp, udp)
-            tcp = listen(address, port, socket.SOCK_STREAM)
             listeners.append(await asyncio.start_server(self._serve_tcp, sock=tcp))
         self._socket.unlink(missing_ok=True)
         old_mask = os.umask(0o177)
@@ -96,8 +103,8 @@ class ResolverServer:
         await self._stop.wait()
         if self._saving is not None:
             self._saving.cancel()
-            self._save_aside()
-        self._file_writer.shutdown()
+            self._save()
+        self._file.close()
         self._socket.unlink(missing_ok=True)
         self._pid_file.unlink(missing_ok=True)
         for writer in (*self._agents, *self._tcp_clients):
@@ -236,41 +243,17 @@ class ResolverServer:
             statistics=statistics,
         )
 
-    # --- the file ---------------------------------------------------------------------------
-
-    def _load_file(self) -> None:
-        try:
-            self._load(control.decode_load(self._file.read_bytes()))
-        except FileNotFoundError:
-            log.info("%s: not there; SERVFAIL until the agent sends a zone", self._file)
-        except (OSError, ValueError, msgspec.MsgspecError) as error:
-            log.error("%s: %s; SERVFAIL until the agent sends a zone", self._file, error)
-
     def _save_soon(self) -> None:
         if self._saving is None:
             loop = asyncio.get_running_loop()
-            self._saving = loop.call_later(SAVE_DELAY_S, self._save_aside)
+            self._saving = loop.call_later(SAVE_DELAY_S, self._save)
 
-    def _save_aside(self) -> None:
-        """Save on a thread: encoding many records would hold up answers."""
+    def _save(self) -> None:
         self._saving = None
-        self._file_writer.submit(self._save, *self._snapshot())
-
-    def _snapshot(self) -> tuple[control.Load, Zone]:
         assert self._loaded is not None, "only a zone is saved"
         assert self._responder.zone is not None, "only a zone is saved"
         settings = msgspec.structs.replace(self._loaded, generation=self._generation)
-        return settings, dict(self._responder.zone.records)
-
-    def _save(self, settings: control.Load, zone: Zone) -> None:
-        """Write aside, then rename: a crash leaves the old zone or the new one."""
-        message = msgspec.structs.replace(settings, records=control.records_of(zone))
-        aside = self._file.with_suffix(".new")
-        try:
-            aside.write_bytes(msgspec.msgpack.encode(message))
-            aside.replace(self._file)
-        except OSError as error:
-            log.error("%s: not saved: %s; a restarted resolver would lag", self._file, error)
+        self._file.save(settings, self._responder.zone.records)
 
 
 def listen(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
@@ -282,7 +265,7 @@ def listen(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     else:
         sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
-    if kind == socket.SOCK_STREAM:
+    if kind == SOCK_STREAM:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     else:
         with contextlib.suppress(OSError):
