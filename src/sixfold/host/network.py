@@ -16,61 +16,36 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 
 from sixfold.errors import HostError
 from sixfold.host import netlink_route as rt
 from sixfold.host import netns
+from sixfold.host.attachment import (
+    POD_DEVICE,
+    Attachment,
+    await_ready,
+    check_alias,
+    configure_inside,
+    index_of,
+    open_inside,
+    parse_alias,
+)
 from sixfold.host.netlink import Changes, Netlink, Request
 from sixfold.host.node import DEVICES, Node, enable_ipv6
 from sixfold.host.paths import NETNS_ROOT, Paths
-from sixfold.model.config import (
-    GATEWAY_IPV4,
-    GATEWAY_IPV6,
-    HOST_MAC,
-    POD_MAC,
-    Config,
-)
+from sixfold.model.config import HOST_MAC, POD_MAC, Config
 
-POD_DEVICE = "eth0"
+__all__ = ["Attachment", "HostNetwork"]
+
 POD_LINK_PREFIX = "sf"
-READY_TRIES, READY_WAIT_S = 1000, 0.001
-DEFAULT_V4, DEFAULT_V6 = ip_network("0.0.0.0/0"), ip_network("::/0")
 
-# In every pod: addresses are given, not discovered; so nothing is asked and nothing believed.
-POD_SYSCTLS = {
-    "net/ipv6/conf/all/accept_ra": "0",
-    "net/ipv6/conf/default/accept_ra": "0",
-    "net/ipv6/conf/all/accept_dad": "0",
-    "net/ipv6/conf/default/accept_dad": "0",
-    "net/ipv6/conf/default/addr_gen_mode": "1",
-    "net/ipv4/conf/all/accept_redirects": "0",
-    "net/ipv6/conf/default/accept_redirects": "0",
-    "net/ipv4/ping_group_range": "0 2147483647",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """A pod's network as it stands in the kernel."""
-
-    name: str  # "namespace/pod"
-    ifindex: int  # of the host side
-    device: str
-    netns: Path
-    cookie: int  # of the namespace, as BPF programs see it
-    ipv4: IPv4Address | None
-    ipv6: IPv6Address | None
-
-    @property
-    def addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
-        return tuple(address for address in (self.ipv4, self.ipv6) if address is not None)
+Owned = tuple[Attachment, rt.Link]  # an attachment that was activated once, and its link now
 
 
 class HostNetwork:
@@ -107,9 +82,9 @@ class HostNetwork:
         """
         self._netlink.batch([rt.link_delete_group(rt.DYING_GROUP)])
         links, routes = rt.dump_links(self._netlink), rt.dump_routes(self._netlink)
-        return (
-            self._node.setup(links, routes) + self._sweep(links) + self._repair_pods(links, routes)
-        )
+        owned = list(self._owned(links))
+        done = self._node.setup(links, routes)
+        return done + self._sweep(links, owned) + self._repair_pods(owned, routes)
 
     def repair(self) -> list[str]:
         """Restore what someone else broke; returns what, for the log. Costs next to nothing
@@ -117,8 +92,9 @@ class HostNetwork:
         if not self._changes.any():
             return self._node.repair_settings()
         links, routes = rt.dump_links(self._netlink), rt.dump_routes(self._netlink)
-        self.broken = self._without_link(links)
-        return self._node.setup(links, routes) + self._repair_pods(links, routes)
+        owned = list(self._owned(links))
+        self.broken = self._without_link(owned)
+        return self._node.setup(links, routes) + self._repair_pods(owned, routes)
 
     def teardown(self) -> None:
         """Remove everything of this instance, and give back the host's settings."""
@@ -137,15 +113,16 @@ class HostNetwork:
         What an earlier attempt left under the name is removed first. On failure nothing is left.
         """
         path = self._paths.netns(name)
+        check_alias(name)
         device = self.device_of(name)
         if path.exists() or rt.get_link(self._netlink, name=device):
             self.detach(name)
             self._buried.result()  # the device's name is free only then
-        pod_netlink, cookie = netns.create(path, _open_inside)
+        pod_netlink, cookie = netns.create(path, open_inside)
         try:
             ifindex = self._add_link(device, path)
             attachment = Attachment(name, ifindex, device, path, cookie, ipv4, ipv6)
-            self._configure_pod(pod_netlink, attachment)
+            configure_inside(pod_netlink, attachment)
         except BaseException:
             pod_netlink.close()
             with suppress(HostError):
@@ -158,7 +135,7 @@ class HostNetwork:
         """Bring the host side up, with its routes; from here on packets flow."""
         attachment, pod_netlink = self._pending[ifindex]
         self._netlink.batch(self._host_side(attachment))
-        _await_ready(pod_netlink, attachment)
+        await_ready(pod_netlink, attachment)
         del self._pending[ifindex]
         pod_netlink.close()
 
@@ -200,11 +177,11 @@ class HostNetwork:
         digest = hashlib.sha256(f"{self._paths.instance}.{name}".encode()).hexdigest()
         return POD_LINK_PREFIX + digest[:10]
 
-    def _sweep(self, links: Sequence[rt.Link]) -> list[str]:
+    def _sweep(self, links: Sequence[rt.Link], owned: Sequence[Owned]) -> list[str]:
         """Remove attachments that were cut short: no alias, or no namespace."""
         whole = {
             attachment.name: attachment.device
-            for attachment, _ in self._owned(links)
+            for attachment, _ in owned
             if netns.exists(attachment.netns)
         }
         devices = DEVICES.union(whole.values())
@@ -222,7 +199,7 @@ class HostNetwork:
                 done.append(f"half-made namespace {path.name} removed")
         return done
 
-    def _repair_pods(self, links: Sequence[rt.Link], routes: Sequence[rt.Route]) -> list[str]:
+    def _repair_pods(self, owned: Sequence[Owned], routes: Sequence[rt.Route]) -> list[str]:
         """Host side of every whole attachment: link up, routes, neighbours."""
         routed = {(route.ifindex, route.destination, route.source) for route in routes}
         neighbours = {
@@ -231,7 +208,7 @@ class HostNetwork:
             if mac == POD_MAC and state == rt.NUD_PERMANENT
         }
         done = []
-        for attachment, link in self._owned(links):
+        for attachment, link in owned:
             wanted = {
                 (link.index, ip_network(address), self._source(address))
                 for address in attachment.addresses
@@ -243,20 +220,22 @@ class HostNetwork:
             done.append(f"host side of pod {attachment.name} ({link.name}) restored")
         return done
 
-    def _without_link(self, links: Sequence[rt.Link]) -> frozenset[str]:
+    def _without_link(self, owned: Sequence[Owned]) -> frozenset[str]:
         """Pods whose link somebody deleted: their processes run on, cut off from everything."""
         names = {self._paths.netns_owner(path) for path in self._namespaces()} - {None}
-        linked = {attachment.name for attachment, _ in self._owned(links)}
+        linked = {attachment.name for attachment, _ in owned}
         linked |= {attachment.name for attachment, _ in self._pending.values()}
         return frozenset(name for name in names if name) - linked
 
-    def _owned(self, links: Sequence[rt.Link]) -> Iterator[tuple[Attachment, rt.Link]]:
+    def _owned(self, links: Sequence[rt.Link]) -> Iterator[Owned]:
         """Attachments that were activated once, by link; up or not. Cookies are not read."""
         for link in links:
-            name, addresses = _parse_alias(link.alias)
-            if link.group == rt.GROUP and name and link.name == self.device_of(name):
+            if link.group != rt.GROUP or not link.alias:
+                continue
+            name, ipv4, ipv6 = parse_alias(link.alias)
+            if link.name == self.device_of(name):
                 path = self._paths.netns(name)
-                yield Attachment(name, link.index, link.name, path, 0, *addresses), link
+                yield Attachment(name, link.index, link.name, path, 0, ipv4, ipv6), link
 
     def _give_up(self, links: Sequence[rt.Link]) -> None:
         """Take links out of use now, and delete them in the background: it takes the kernel
@@ -265,7 +244,7 @@ class HostNetwork:
             return
         requests = []
         for link in links:
-            _, addresses = _parse_alias(link.alias)
+            _, *addresses = parse_alias(link.alias)
             requests += [
                 rt.route_delete(ip_network(address), link.index) for address in addresses if address
             ]
@@ -292,27 +271,11 @@ class HostNetwork:
         finally:
             os.close(descriptor)
         enable_ipv6(device)
-        return _index_of(self._netlink, device)
-
-    def _configure_pod(self, pod_netlink: Netlink, attachment: Attachment) -> None:
-        loopback, eth0 = _index_of(pod_netlink, "lo"), _index_of(pod_netlink, POD_DEVICE)
-        requests = [rt.link_up(loopback), rt.link_up(eth0)]
-        requests += [rt.address_add(eth0, address) for address in attachment.addresses]
-        if attachment.ipv4:
-            requests += [
-                rt.neighbour_replace(eth0, GATEWAY_IPV4, HOST_MAC),
-                rt.route_replace(DEFAULT_V4, ifindex=eth0, gateway=GATEWAY_IPV4),
-            ]
-        if attachment.ipv6:
-            requests += [
-                rt.neighbour_replace(eth0, GATEWAY_IPV6, HOST_MAC),
-                rt.route_replace(DEFAULT_V6, ifindex=eth0, gateway=GATEWAY_IPV6),
-            ]
-        pod_netlink.batch(requests)
+        return index_of(self._netlink, device)
 
     def _host_side(self, attachment: Attachment) -> list[Request]:
         """Everything on the host that makes an attachment whole; the alias comes last."""
-        alias = _alias(attachment)
+        alias = attachment.alias
         requests = [rt.link_up(attachment.ifindex)]
         for address in attachment.addresses:
             source = self._source(address)
@@ -325,48 +288,3 @@ class HostNetwork:
     def _source(self, address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
         """The host's own address towards pods: they know it as the host."""
         return self._config.host_ipv4 if address.version == 4 else self._config.host_ipv6
-
-
-def _open_inside() -> tuple[Netlink, int]:
-    """Runs in a new namespace: its settings, a socket that stays in it, its cookie."""
-    for key, value in POD_SYSCTLS.items():
-        with suppress(FileNotFoundError):  # a kernel without IPv6
-            Path("/proc/sys", key).write_text(value)
-    return Netlink(), netns.cookie()
-
-
-def _index_of(netlink: Netlink, device: str) -> int:
-    link = rt.get_link(netlink, name=device)
-    if link is None:
-        raise HostError(f"link {device}: gone while it was being set up; try again")
-    return link.index
-
-
-def _await_ready(pod_netlink: Netlink, attachment: Attachment) -> None:
-    """Until the pod sends and receives: of both the kernel leaves a part to a work queue, and a
-    packet before that would be lost, and a second with it."""
-    for _ in range(READY_TRIES):
-        link = rt.get_link(pod_netlink, name=POD_DEVICE)
-        local = attachment.ipv6 is None or rt.is_local(pod_netlink, attachment.ipv6)
-        if link and link.running and local:
-            return
-        time.sleep(READY_WAIT_S)
-    raise HostError(f"pod {attachment.name}: {POD_DEVICE}: no carrier or address after activation")
-
-
-def _alias(attachment: Attachment) -> str:
-    return " ".join((attachment.name, *map(str, attachment.addresses)))
-
-
-def _parse_alias(alias: str) -> tuple[str, tuple[IPv4Address | None, IPv6Address | None]]:
-    owner, _, rest = alias.partition(" ")
-    ipv4: IPv4Address | None = None
-    ipv6: IPv6Address | None = None
-    for text in rest.split():
-        with suppress(ValueError):
-            address = ip_address(text)
-            if isinstance(address, IPv4Address):
-                ipv4 = address
-            else:
-                ipv6 = address
-    return owner, (ipv4, ipv6)
