@@ -2,8 +2,8 @@
 
 Pure. ``bpf/lib/policy.h`` answers the same question in the kernel; the twin tests hold the two
 equal. The peer's identity is asked first, then its CIDR identity, then 0 (any peer); the longest
-match on protocol and port in each. Any allow lets the flow pass, unless a deny matches too; the most
-specific peer names the rule. No match is the default deny, named by the table.
+match on protocol and port in each. Any allow lets the flow pass, unless a deny matches too; the
+most specific peer names the rule. No match is the default deny, named by the table.
 """
 
 from __future__ import annotations

@@ -101,19 +101,22 @@ def grants(
     if clause.direction == INGRESS:  # the subject is the destination: its own names
         matches += tuple(named_matches(subject.named_ports, clause.names))
     found: Entries = {}
-    for peer in peers:
-        for match in matches:
-            _add(found, clause, peer, match)
+    _add(found, clause, peers, matches)
     if clause.direction != INGRESS and clause.names:
         for peer in everyone:
-            for match in named_matches(subjects[peer].named_ports, clause.names):
-                _add(found, clause, peer, match)
+            named = subjects[peer].named_ports
+            _add(found, clause, (peer,), tuple(named_matches(named, clause.names)))
         for peer, port in named_addresses:
-            for match in named_matches((port,), clause.names):
-                _add(found, clause, peer, match)
+            _add(found, clause, (peer,), tuple(named_matches((port,), clause.names)))
     return found
 
 
-def _add(found: Entries, clause: Clause, peer: Identity, match: Match) -> None:
-    key = (clause.direction, peer, *match)
-    found[key] = PolicyEntry(*key, True, clause.number)
+def _add(
+    found: Entries, clause: Clause, peers: Iterable[Identity], matches: tuple[Match, ...]
+) -> None:
+    """The hot loop: wide selectors make thousands of entries here."""
+    direction, verdict, make = clause.direction, (True, clause.number), PolicyEntry._make
+    for peer in peers:
+        for protocol, port, bits in matches:
+            key = (direction, peer, protocol, port, bits)
+            found[key] = make(key + verdict)
