@@ -62,6 +62,12 @@ def test_status_as_json_is_the_agents_own(sixfold, agent):
     assert json.loads(sixfold("status", "-o", "json").stdout) == STATUS
 
 
+@pytest.mark.parametrize("args", [["-o", "wide", "status"], ["status", "-o", "wide"]])
+def test_wide_is_understood_where_it_has_no_more_to_say(args, sixfold, agent):
+    agent.answers["GET /v1/status"] = STATUS
+    assert sixfold(*args).stdout == sixfold("status").stdout
+
+
 def test_version_works_with_and_without_an_agent(sixfold, agent):
     agent.answers["GET /v1/status"] = STATUS
     assert json.loads(sixfold("version", "-o", "json").stdout)["agent"] == "9.9"

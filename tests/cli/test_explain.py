@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -137,3 +139,17 @@ def test_ports_are_split_off(text, parts):
 @pytest.mark.parametrize("text", ["db:http", "db:0", "db:65536", "[::1", "[::1]80"])
 def test_no_ports_are_wrong_usage(text, sixfold):
     assert sixfold("explain", "web", text).exit_code == 2
+
+
+def test_offline_needs_nothing_of_the_host(manifests):
+    code = (
+        "import sys\n"
+        "from sixfold.cli.root import cli\n"
+        f"args = ['explain', '-f', {manifests!r}, 'shop/web', 'db:80']\n"
+        "try: cli(args)\n"
+        "except SystemExit as end: assert end.code == 0, end.code\n"
+        "host = [m for m in sys.modules if m.startswith(('sixfold.host', 'sixfold.agent'))]\n"
+        "assert host in ([], ['sixfold.host', 'sixfold.host.paths']), host\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

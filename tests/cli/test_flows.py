@@ -72,7 +72,7 @@ def test_options_reach_the_agent(sixfold, flowing):
 
 
 @pytest.mark.parametrize(
-    "options", [["--verdict", "MAYBE"], ["--port", "0"], ["--since", "soon"], ["-o", "yaml"]]
+    "options", [["--verdict", "MAYBE"], ["--port", "0"], ["--since", "soon"], ["-o", "name"]]
 )
 def test_a_filter_that_means_nothing_is_wrong_usage(options, sixfold, flowing):
     assert sixfold("flows", *options).exit_code == 2

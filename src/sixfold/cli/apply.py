@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sixfold.cli.output import print_structured, progress
-from sixfold.cli.settings import Settings, examples, pass_settings, shared
+from sixfold.cli.settings import OUTPUTS, Settings, examples, pass_settings, shared
 
 if TYPE_CHECKING:
     from sixfold.manifest import Loaded, Manifests
@@ -38,7 +38,7 @@ kubectl get netpol -o yaml | sixfold apply -f -
 @click.option("--wait", is_flag=True, help="Return when all of it is in force.")
 @click.option("--dry-run", is_flag=True, help="Check and compare, change nothing.")
 @click.option("--timeout", "timeout_s", type=float, default=120.0, help="Seconds for --wait.")
-@shared(outputs=("table", "json", "yaml", "name"))
+@shared(outputs=OUTPUTS)
 @pass_settings
 def command(
     settings: Settings, filenames: tuple[str, ...], wait: bool, dry_run: bool, timeout_s: float
@@ -53,7 +53,7 @@ def command(
     with progress("applying" + (" and waiting until all is in force" if wait else "")):
         body = apply_body(manifests, wait=wait, dry_run=dry_run, timeout_s=timeout_s)
         answer = settings.client.post("/v1/apply", body)
-    if settings.output in ("json", "yaml"):
+    if settings.structured:
         print_structured(answer, settings.output)
         return
     show_results(answer["results"], settings.output, dry_run=dry_run)

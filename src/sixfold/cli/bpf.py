@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sixfold.cli.output import print_structured, print_table
-from sixfold.cli.settings import Settings, examples, pass_settings, shared
+from sixfold.cli.settings import ANSWERS, Settings, examples, pass_settings, shared
 from sixfold.errors import HostError, SixfoldError
 from sixfold.model.datapath import INGRESS, PROTOCOL_NUMBERS, PolicyEntry, PolicyTable
 from sixfold.model.identity import RESERVED_NAMES
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 PROTOCOLS = {number: name for name, number in PROTOCOL_NUMBERS.items()}
 ALGORITHMS = {0: "random"}
-OUTPUTS = ("table", "wide", "json", "yaml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ def _listing(
 
         @group.command("list", help=text, epilog=examples(f"sudo sixfold bpf {name} list"))
         @click.option("--pod", metavar="NAMESPACE/POD|ID", help="Only what is about this pod.")
-        @shared(outputs=OUTPUTS)
+        @shared(outputs=ANSWERS)
         @pass_settings
         def listing(settings: Settings, pod: str | None) -> None:
             names = Names.ask(settings)

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 from sixfold.errors import HostError, ManifestError, Problem, SixfoldError, UnavailableError
 
+READ_BYTES = 64 * 1024
 Params = Mapping[str, str | int | float]
 
 
@@ -45,25 +46,26 @@ class Client:
     """One agent. Each call is its own connection: commands are short."""
 
     socket: Path
-    timeout_s: float = 150.0  # longer than the agent's own bounds
+    timeout_s: float = 30.0
 
     def get(self, path: str, params: Params | None = None) -> Any:
         """The JSON answer to a GET."""
-        with self._request("GET", _target(path, params)) as response:
-            return json.load(response)
+        with self._request("GET", _target(path, params), timeout_s=self.timeout_s) as response:
+            return json.loads(self._read(response))
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """The JSON answer to a POST."""
-        with self._request("POST", path, json.dumps(body).encode()) as response:
-            return json.loads(response.read() or b"{}")
+        """The JSON answer to a POST; waits longer than the body's own ``timeout_s``, if any."""
+        wait_s = self.timeout_s + float(body.get("timeout_s", 0))
+        with self._request("POST", path, json.dumps(body).encode(), wait_s) as response:
+            return json.loads(self._read(response) or b"{}")
 
     @contextmanager
     def stream(
         self, path: str, params: Params | None = None
     ) -> Iterator[tuple[Mapping[str, str], Iterator[bytes]]]:
         """Headers and lines of an answer that may never end."""
-        with self._request("GET", _target(path, params), timeout_s=None) as response:
-            yield dict(response.headers), iter(response.readline, b"")
+        with self._request("GET", _target(path, params)) as response:
+            yield dict(response.headers), self._lines(response)
 
     def objects(self, kind: str, namespace: str = "", name: str = "") -> list[dict[str, Any]]:
         """Objects of one kind; no namespace means all of them."""
@@ -77,9 +79,13 @@ class Client:
 
     @contextmanager
     def _request(
-        self, method: str, target: str, body: bytes | None = None, timeout_s: float | None = 0
+        self,
+        method: str,
+        target: str,
+        body: bytes | None = None,
+        timeout_s: float | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
-        connection = _UnixConnection(self.socket, self.timeout_s if timeout_s == 0 else timeout_s)
+        connection = _UnixConnection(self.socket, timeout_s)
         try:
             try:
                 connection.request(method, target, body, {"Content-Type": "application/json"})
@@ -94,18 +100,46 @@ class Client:
                 ) from None
             except TimeoutError:
                 raise UnavailableError(
-                    f"{self.socket}: no answer in {self.timeout_s:.0f} s; see sixfold status and "
+                    f"{self.socket}: no answer in {timeout_s:.0f} s; see sixfold status and "
                     "the agent's log"
                 ) from None
             except (http.client.HTTPException, ConnectionError) as error:
-                raise UnavailableError(
-                    f"{self.socket}: agent went away ({type(error).__name__}); see its log"
-                ) from None
+                raise self._gone(error) from None
+            except OSError as error:
+                raise HostError(f"{self.socket}: {error.strerror or error}") from None
             if response.status >= 400:
-                raise _error(response.status, response.read())
+                raise _error(response.status, self._read(response))
             yield response
         finally:
             connection.close()
+
+    def _read(self, response: http.client.HTTPResponse) -> bytes:
+        try:
+            return response.read()
+        except (http.client.HTTPException, OSError) as error:
+            raise self._gone(error) from None
+
+    def _lines(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
+        """Lines as they come. Only reading is guarded: a broken pipe of ours is not theirs.
+
+        Not ``readline``: it takes a connection that breaks for the end of the answer.
+        """
+        rest = b""
+        while True:
+            try:
+                chunk = response.read1(READ_BYTES)
+            except (http.client.HTTPException, OSError) as error:
+                raise self._gone(error) from None
+            if not chunk:
+                break
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from (line + b"\n" for line in lines)
+        if rest:
+            yield rest
+
+    def _gone(self, error: Exception) -> UnavailableError:
+        name = type(error).__name__
+        return UnavailableError(f"{self.socket}: agent went away ({name}); see its log")
 
 
 def path_of(*steps: str) -> str:

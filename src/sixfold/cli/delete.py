@@ -10,7 +10,7 @@ from sixfold.cli.client import Client
 from sixfold.cli.kinds import parse_targets
 from sixfold.cli.output import print_structured, progress
 from sixfold.cli.selector import parse_selector, selects
-from sixfold.cli.settings import Settings, examples, pass_settings, shared
+from sixfold.cli.settings import OUTPUTS, Settings, examples, pass_settings, shared
 from sixfold.manifest.kinds import Kind
 
 WireKey = dict[str, str]
@@ -35,8 +35,9 @@ sixfold delete pods --all -n shop
 @click.option("--all", "everything", is_flag=True, help="All of the kind, in the namespace.")
 @click.option("--wait/--no-wait", default=True, help="Return when they are gone; the default.")
 @click.option("--grace-period", "grace_s", type=click.IntRange(min=0), help="Seconds; 0: at once.")
+@click.option("--timeout", "timeout_s", type=float, default=120.0, help="Seconds for --wait.")
 @click.option("--ignore-not-found", is_flag=True, help="What is not there counts as deleted.")
-@shared(outputs=("table", "json", "yaml", "name"))
+@shared(outputs=OUTPUTS)
 @pass_settings
 def command(
     settings: Settings,
@@ -47,6 +48,7 @@ def command(
     everything: bool,
     wait: bool,
     grace_s: int | None,
+    timeout_s: float,
     ignore_not_found: bool,
 ) -> None:
     """Delete objects by name or by manifest."""
@@ -60,10 +62,16 @@ def command(
     if not keys:
         click.echo("No resources found.", err=True)
         return
-    body = {"keys": keys, "wait": wait, "grace_s": grace_s, "ignore_missing": ignore_not_found}
+    body = {
+        "keys": keys,
+        "wait": wait,
+        "grace_s": grace_s,
+        "ignore_missing": ignore_not_found,
+        "timeout_s": timeout_s,
+    }
     with progress("deleting"):
         answer = client.post("/v1/delete", body)
-    if settings.output in ("json", "yaml"):
+    if settings.structured:
         print_structured(answer, settings.output)
     else:
         show_results(answer["results"], settings.output)

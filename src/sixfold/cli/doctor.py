@@ -7,14 +7,14 @@ import dataclasses
 import click
 
 from sixfold.cli.output import coloured, print_structured
-from sixfold.cli.settings import Settings, examples, pass_settings, shared
+from sixfold.cli.settings import ANSWERS, Settings, examples, pass_settings, shared
 
 
 @click.command(
     short_help="Check this host: what is missing, and what to do.",
     epilog=examples("sudo sixfold doctor\nsixfold doctor -o json"),
 )
-@shared(outputs=("table", "json", "yaml"))
+@shared(outputs=ANSWERS)
 @pass_settings
 @click.pass_context
 def command(ctx: click.Context, settings: Settings) -> None:
@@ -25,7 +25,7 @@ def command(ctx: click.Context, settings: Settings) -> None:
     from sixfold.host.doctor import examine
 
     checks = examine(settings.paths)
-    if settings.output != "table":
+    if settings.structured:
         print_structured([dataclasses.asdict(check) for check in checks], settings.output)
     else:
         width = max(len(check.name) for check in checks)

@@ -8,7 +8,7 @@ import click
 
 from sixfold.cli.client import ApiError
 from sixfold.cli.output import coloured, print_structured
-from sixfold.cli.settings import Settings, examples, pass_settings, shared
+from sixfold.cli.settings import ANSWERS, Settings, examples, pass_settings, shared
 from sixfold.errors import NotFoundError
 
 PROTOCOLS = ("TCP", "UDP", "SCTP", "ICMP")
@@ -42,7 +42,7 @@ sixfold explain -f manifests/ shop/web shop/db:6379        offline, no root, no 
 @click.option(
     "--posture", type=click.Choice(["zero-trust", "kubernetes"]), help="Offline: which posture."
 )
-@shared(outputs=("table", "json", "yaml"))
+@shared(outputs=ANSWERS)
 @pass_settings
 @click.pass_context
 def command(
@@ -73,10 +73,10 @@ def command(
     except Unknown as error:
         click.echo(f"error: {error}", err=True)
         ctx.exit(2)
-    if settings.output == "table":
-        show(answer)
-    else:
+    if settings.structured:
         print_structured(answer, settings.output)
+    else:
+        show(answer)
     ctx.exit(0 if answer["allowed"] else 1)
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from sixfold.cli.output import COLOURS, coloured
+from sixfold.cli.output import COLOURS, coloured, print_structured
 from sixfold.cli.settings import Settings, examples, pass_settings, shared
 from sixfold.observe.filter import FilterError, FlowFilter
 
-OUTPUTS = ("compact", "table", "wide", "json")
+OUTPUTS = ("compact", "table", "wide", "json", "yaml")
 FILTERS = ("from", "to", "verdict", "port", "protocol", "namespace", "drop_reason")
 WIDTHS = (23, 9, 40, 44, 20)  # of a streamed table: its rows are not known in advance
 
@@ -94,6 +94,9 @@ def show(records: Iterable[dict[str, Any]], output: str) -> None:
         text = record.pop("text", "")
         if output == "json":
             click.echo(json.dumps(record, ensure_ascii=False))
+        elif output == "yaml":
+            click.echo("---")
+            print_structured(record, output)
         elif output == "compact":
             click.echo(_in_colour(text))
         else:

@@ -85,7 +85,7 @@ def command(
     namespace = "" if settings.all_namespaces else settings.namespace_or_default
     query = Query(wanted, named, namespace, parse_selector(selector))
     found = query.run(settings.client)
-    if settings.output in ("json", "yaml"):
+    if settings.structured:
         print_structured(_document(found, single=len(named) == 1), settings.output)
     else:
         printer = Printer(settings, headers=not no_headers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from sixfold.cli.output import print_structured, print_table
-from sixfold.cli.settings import Settings, examples, pass_settings, shared
+from sixfold.cli.settings import ANSWERS, Settings, examples, pass_settings, shared
 
 
 @click.group(
@@ -17,12 +17,12 @@ def command() -> None:
 
 
 @command.command(epilog=examples("sixfold route show"))
-@shared(outputs=("table", "wide", "json", "yaml"))
+@shared(outputs=ANSWERS)
 @pass_settings
 def show(settings: Settings) -> None:
     """List the routes, in the words of ip route; POD is who is reached by one."""
     routes = settings.client.get("/v1/routes")["routes"]
-    if settings.output in ("json", "yaml"):
+    if settings.structured:
         print_structured({"routes": routes}, settings.output)
         return
     columns = list(dict.fromkeys(name for route in routes for name in route))

@@ -8,7 +8,7 @@ import click
 
 from sixfold.cli.apply import show_results
 from sixfold.cli.output import print_structured, progress
-from sixfold.cli.settings import Settings, examples, pass_settings, shared
+from sixfold.cli.settings import OUTPUTS, Settings, examples, pass_settings, shared
 
 
 @click.command(
@@ -32,9 +32,12 @@ sixfold run web --replicas 3 --port 8080 -- python3 -m http.server 8080
 @click.option("--restart", type=click.Choice(["Always", "OnFailure", "Never"]), default="Always")
 @click.option("--dry-run", is_flag=True, help="Print what would be created; with -o yaml or json.")
 @click.option("--wait/--no-wait", default=True, help="Return when it is in force; the default.")
-@shared(outputs=("table", "json", "yaml", "name"))
+@click.option("--timeout", "timeout_s", type=float, default=120.0, help="Seconds for --wait.")
+@shared(outputs=OUTPUTS)
 @pass_settings
-def command(settings: Settings, /, name: str, dry_run: bool, wait: bool, **options: Any) -> None:
+def command(
+    settings: Settings, /, name: str, dry_run: bool, wait: bool, timeout_s: float, **options: Any
+) -> None:
     """Run one workload from the command line: a Pod, or a Deployment with --replicas."""
     manifest = build(name, settings.namespace_or_default, **options)
     if dry_run:
@@ -47,10 +50,10 @@ def command(settings: Settings, /, name: str, dry_run: bool, wait: bool, **optio
                 "objects": [manifest],
                 "sources": [{"source": "command line", "line": 0}],
                 "wait": wait,
-                "dry_run": False,
+                "timeout_s": timeout_s,
             },
         )
-    if settings.output in ("json", "yaml"):
+    if settings.structured:
         print_structured(answer, settings.output)
     else:
         show_results(answer["results"], settings.output)

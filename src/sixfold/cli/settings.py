@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from sixfold.host.paths import Paths
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-OUTPUTS = ("table", "wide", "json", "yaml", "name")
+OUTPUTS = ("table", "wide", "json", "yaml", "name")  # of objects
+ANSWERS = ("table", "wide", "json", "yaml")  # of anything else; wide has no more to say
 
 
 @dataclass(slots=True)
@@ -28,6 +29,11 @@ class Settings:
     @property
     def output(self) -> str:
         return self.output_choice or "table"
+
+    @property
+    def structured(self) -> bool:
+        """Whether a program is to read it."""
+        return self.output in ("json", "yaml")
 
     @property
     def namespace_or_default(self) -> str:

@@ -7,14 +7,14 @@ from typing import Any
 import click
 
 from sixfold.cli.output import coloured, duration, print_structured, print_table
-from sixfold.cli.settings import Settings, examples, pass_settings, shared
+from sixfold.cli.settings import ANSWERS, Settings, examples, pass_settings, shared
 
 
 @click.command(
     short_help="Show what the agent does and how it is.",
     epilog=examples("sixfold status\nsixfold status -o json | jq .agent.applied"),
 )
-@shared(outputs=("table", "json", "yaml"))
+@shared(outputs=ANSWERS)
 @pass_settings
 def command(settings: Settings) -> None:
     """Show what the agent does and how it is.
@@ -23,7 +23,7 @@ def command(settings: Settings) -> None:
     "generation", everything you asked for is in force.
     """
     status = settings.client.get("/v1/status")
-    if settings.output != "table":
+    if settings.structured:
         print_structured(status, settings.output)
         return
     for line in overview(status):

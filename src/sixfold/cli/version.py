@@ -9,7 +9,7 @@ import click
 from sixfold import __version__
 from sixfold.cli.client import ApiError, NotRunningError
 from sixfold.cli.output import print_structured
-from sixfold.cli.settings import Settings, examples, pass_settings, shared
+from sixfold.cli.settings import ANSWERS, Settings, examples, pass_settings, shared
 from sixfold.errors import HostError
 
 
@@ -17,7 +17,7 @@ from sixfold.errors import HostError
     short_help="Print the versions of the command and of the agent.",
     epilog=examples("sixfold version\nsixfold version -o json"),
 )
-@shared(outputs=("table", "json", "yaml"))
+@shared(outputs=ANSWERS)
 @pass_settings
 def command(settings: Settings) -> None:
     """Print the versions of the command and of the agent."""
@@ -28,7 +28,7 @@ def command(settings: Settings) -> None:
         versions["agent"] = "not running"
     except (HostError, ApiError) as error:
         versions["agent"] = f"unknown ({error})"
-    if settings.output != "table":
+    if settings.structured:
         print_structured(versions, settings.output)
         return
     for name, version in versions.items():
