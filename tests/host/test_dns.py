@@ -422,3 +422,19 @@ def test_pods_and_the_host_are_served_and_strangers_are_not(rig, over):
     assert rig.dig(over, "-b", "10.244.0.9", WEB) == ["10.96.0.1"]
     assert rig.dig(over, "-b", "127.0.0.1", WEB) == ["10.96.0.1"]
     assert "10.96.0.1" not in rig.dig(over, "-b", "192.0.2.9", "+time=1", WEB)
+
+
+def test_a_resolver_that_speaks_another_language_is_replaced(rig):
+    rig.client(lambda client: client.stop())
+    socket_path = rig.paths.run / "dns.sock"
+    script = (
+        "import socket,sys\ns = socket.socket(socket.AF_UNIX)\ns.bind(sys.argv[1])\ns.listen()\n"
+        "print(flush=True)\nc, _ = s.accept()\nc.recv(99)\nc.send(b'\\0\\0\\0\\1?')\nc.recv(99)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(socket_path)], stdout=subprocess.PIPE
+    ) as stranger:
+        stranger.stdout.readline()
+        rig.load()
+        assert stranger.wait(10) == -signal.SIGKILL
+    assert rig.dig(WEB) == ["10.96.0.1"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 
 import dns.message
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from sixfold.discovery.zone import Rcode, RecordKey, ZoneSettings, ZoneTree
 from sixfold.serve.dns_answer import Responder
-from sixfold.serve.dns_forward import Upstream, parse_upstream, ttls, without_ourselves
+from sixfold.serve.dns_forward import HostResolvers, Upstream, parse_upstream, parse_upstreams, ttls
 from sixfold.serve.dns_wire import Malformed, Query, parse_query
 
 ZONE = {
@@ -104,7 +105,7 @@ def test_an_upstream_is_an_address_with_or_without_port(text, expected):
 
 
 def test_the_resolver_never_forwards_to_itself():
-    assert without_ourselves([Upstream("169.254.20.10"), Upstream("fd00:5f::10")]) == ()
+    assert parse_upstreams(["169.254.20.10", "fd00:5f::10", "nonsense"]) == ()
 
 
 @given(st.binary(max_size=80))
@@ -112,3 +113,17 @@ def test_hostile_replies_are_never_more_than_malformed(reply):
     # What is suppressed here, the forwarder takes for "not to be kept".
     with contextlib.suppress(Malformed, IndexError, struct.error):
         assert ttls(b"\0\0\x81\x80" + reply)[0] <= 300
+
+
+def test_the_hosts_nameservers_are_read_again_when_the_file_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr(HostResolvers, "CHECK_PERIOD_S", 0.0)
+    file = tmp_path / "resolv.conf"
+    file.write_text("search x\nnameserver 192.0.2.1\nnameserver 169.254.20.10\nnameserver\n")
+    resolvers = HostResolvers(file)
+    assert resolvers() == (Upstream("192.0.2.1"),)
+    file.unlink()
+    file.write_text("nameserver 2001:db8::1\n")
+    os.utime(file, ns=(1, 1))
+    assert resolvers() == (Upstream("2001:db8::1"),)
+    file.unlink()
+    assert resolvers() == ()

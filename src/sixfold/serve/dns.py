@@ -37,8 +37,7 @@ from sixfold.serve.dns_file import ZoneFile
 from sixfold.serve.dns_forward import (
     Forwarder,
     HostResolvers,
-    parse_upstream,
-    without_ourselves,
+    parse_upstreams,
 )
 from sixfold.serve.dns_wire import Query
 
@@ -221,7 +220,7 @@ class ResolverServer:
         zone = ZoneTree(control.settings_of(message), control.zone_of(message.records))
         if self._responder.zone is not None:  # the serial of a zone never goes back
             zone.serial = self._responder.zone.serial + 1
-        upstreams = without_ourselves([parse_upstream(text) for text in message.upstreams])
+        upstreams = parse_upstreams(message.upstreams)
         self._forwarder.upstreams = (lambda: upstreams) if upstreams else self._host_resolvers
         self._clients = Clients(message.clients)
         self._responder.zone = zone

@@ -9,6 +9,7 @@ restarted at once and serves from its file before the agent has sent anything.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -18,6 +19,8 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+import msgspec
 
 from sixfold import __version__
 from sixfold.discovery.plan import zone_settings
@@ -114,6 +117,10 @@ class ResolverClient:
             state = await self._connect()
         except OSError:
             state = await self._start()
+        except UnavailableError as error:
+            log.warning("%s; it hangs or speaks another version's language: replacing it", error)
+            await self._killed()
+            state = await self._start()
         if state.version != __version__:
             log.info("resolver pid %d is version %s; replacing it", state.pid, state.version)
             await self._call(control.Shutdown())
@@ -197,7 +204,7 @@ class ResolverClient:
         try:
             while True:
                 answers.put_nowait(control.decode_state(await control.read_frame(reader)))
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.IncompleteReadError, msgspec.MsgspecError):
             answers.put_nowait(None)
         if self._reader is reader:
             self._disconnect()
@@ -254,8 +261,17 @@ class ResolverClient:
                 break
             await asyncio.sleep(POLL_S)
         else:
-            os.kill(self.pid, signal.SIGKILL)
+            await self._killed()
         self.pid = 0
+
+    async def _killed(self) -> None:
+        """End a process that does not listen to us; its pid is the kernel's word (ucred)."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        for _ in range(int(EXIT_S / POLL_S)):
+            if not self._alive():
+                return
+            await asyncio.sleep(POLL_S)
 
     def _alive(self) -> bool:
         if self._child == self.pid:

@@ -8,6 +8,7 @@ in all; then the client gets SERVFAIL. Equal questions in flight are asked once.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import struct
 import time
@@ -36,6 +37,7 @@ from sixfold.serve.dns_wire import (
 )
 
 TIMEOUT_S = 1.5
+SERVERS_MAX = 3  # of a resolv.conf: MAXNS, as libc has it
 TRIES = 2
 DEADLINE_S = 5.0
 IN_FLIGHT_MAX = 400  # each holds a socket
@@ -45,6 +47,8 @@ NEGATIVE_TTL_MAX_S = 30
 SOA = 6
 
 CHANCE = SystemRandom()
+
+log = logging.getLogger("sixfold.dns")
 
 
 class Upstream(NamedTuple):
@@ -71,6 +75,18 @@ def parse_upstream(text: str) -> Upstream:
     return Upstream(host, port)
 
 
+def parse_upstreams(texts: Sequence[str]) -> tuple[Upstream, ...]:
+    """Those that are addresses, ourselves left out: a question would go round for ever."""
+    found = []
+    for text in texts:
+        try:
+            found.append(parse_upstream(text))
+        except ValueError as error:
+            log.warning("upstream %r: %s; left out", text, error)
+    own = {str(RESOLVER_IPV4), str(RESOLVER_IPV6)}
+    return tuple(upstream for upstream in found if upstream.host not in own)
+
+
 class HostResolvers:
     """The nameservers of the host's resolv.conf, read again when the file changes."""
 
@@ -94,26 +110,14 @@ class HostResolvers:
             status = self._path.stat()
             stamp = (status.st_mtime_ns, status.st_ino)
             if stamp != self._stamp:
-                self._stamp, self._found = stamp, without_ourselves(self._nameservers())
+                self._stamp, self._found = stamp, parse_upstreams(self._nameservers())
         except (OSError, UnicodeDecodeError):
             self._found = ()
 
-    def _nameservers(self) -> list[Upstream]:
-        found = []
-        for line in self._path.read_text().splitlines():
-            match line.split():
-                case ["nameserver", address, *_]:
-                    try:
-                        found.append(parse_upstream(address))
-                    except ValueError:
-                        continue
-        return found
-
-
-def without_ourselves(upstreams: Sequence[Upstream]) -> tuple[Upstream, ...]:
-    """Never forward to our own addresses: a question would go round for ever."""
-    own = {str(RESOLVER_IPV4), str(RESOLVER_IPV6)}
-    return tuple(upstream for upstream in upstreams if upstream.host not in own)
+    def _nameservers(self) -> list[str]:
+        lines = (line.split() for line in self._path.read_text().splitlines())
+        found = [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]
+        return found[:SERVERS_MAX]
 
 
 class Cached(NamedTuple):
