@@ -34,7 +34,11 @@ class Span(NamedTuple):
 
     def holds(self, other: Span) -> bool:
         """Whether another network lies inside this one, or is it."""
-        return self.version == other.version and self.first <= other.first <= self.last
+        return (
+            self.version == other.version
+            and self.length <= other.length
+            and self.first <= other.first <= self.last
+        )
 
     def covers(self, address: IPAddress) -> bool:
         return self.version == address.version and self.first <= int(address) <= self.last
@@ -100,4 +104,11 @@ def holds(block: IPBlock, address: IPAddress) -> bool:
     """Whether an address is in the block and in none of its exceptions."""
     return address in parse_cidr(block.cidr) and not any(
         address in parse_cidr(text) for text in block.except_
+    )
+
+
+def includes(block: IPBlock, inner: Span) -> bool:
+    """Whether a network is part of the block: inside it, and inside none of its exceptions."""
+    return span(parse_cidr(block.cidr)).holds(inner) and not any(
+        span(parse_cidr(text)).holds(inner) for text in block.except_
     )

@@ -24,7 +24,7 @@ from sixfold.model.identity import FIRST_CIDR, UNKNOWN, Identity
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.rule import Rule
 from sixfold.model.world import World
-from sixfold.policy.block import Blocks, Span, span
+from sixfold.policy.block import Blocks, Span, includes, span
 from sixfold.policy.population import Population
 from sixfold.policy.resolved import Resolved, release, resolve
 from sixfold.policy.selector import Selection, SelectorIndex
@@ -186,12 +186,13 @@ class PolicyCompiler:
         return changed
 
     def _around(self, changed: list[Span], stale_policies: set[str]) -> set[str]:
-        """Policies, not stale yet, with a block around one of the changed CIDRs."""
+        """Policies, not stale yet, with a block that one of the changed CIDRs is part of."""
         return {
             key
             for key in self._resolved.keys() - stale_policies
-            for outer in map(span, self._resolved[key].cidrs)
-            if any(outer.holds(inner) for inner in changed)
+            for clause in self._resolved[key].clauses
+            for block in clause.blocks
+            if any(includes(block, inner) for inner in changed)
         }
 
     @property
