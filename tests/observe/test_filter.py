@@ -61,6 +61,14 @@ def test_a_service_that_was_dialled_counts_as_destination():
     assert not matches(joined(service=0, destination=ip_address("10.244.0.99")), to=["db"])
 
 
+def test_what_is_excluded_stays_out_whatever_else_is_asked_for():
+    assert matches(to=["!resolver"])
+    assert matches(to=["!resolver", "!host"])
+    assert not matches(to=["!shop/db", "!resolver"])
+    assert not matches(to=["shop/", "!db"])
+    assert not matches(**{"from": ["!app=web"]})
+
+
 def test_reserved_names_match_by_identity():
     flow = joined(source_identity=2, source=ip_address("192.0.2.7"))
     assert matches(flow, **{"from": ["world"]})

@@ -9,13 +9,14 @@ from typing import Any
 
 import click
 
-from sixfold.cli.output import COLOURS, coloured, print_structured
+from sixfold.cli.output import COLOURS, coloured, print_structured, print_table
 from sixfold.cli.settings import Settings, examples, pass_settings, shared
 from sixfold.observe.filter import FilterError, FlowFilter
 
 OUTPUTS = ("compact", "table", "wide", "json", "yaml")
 FILTERS = ("from", "to", "verdict", "port", "protocol", "namespace", "drop_reason")
-WIDTHS = (23, 9, 40, 44, 20)  # of a streamed table: its rows are not known in advance
+HEADER = ("TIME", "VERDICT", "SOURCE", "DESTINATION", "RULE")
+WIDTHS = (18, 9, 40, 60, 20)  # of a streamed table: its rows are not known in advance
 
 
 @click.command(
@@ -24,6 +25,7 @@ WIDTHS = (23, 9, 40, 44, 20)  # of a streamed table: its rows are not known in a
         """
 sixfold flows                                    the last 20
 sixfold flows -f --verdict DROPPED               every drop, as it happens
+sixfold flows --to '!resolver' --since 1m        without name look-ups
 sixfold flows --from shop/web --to shop/db --last 5
 sixfold flows --to 10.96.0.0/16 --port 443 --since 5m -o json
 sixfold flows --from app=intruder --drop-reason policy_denied
@@ -50,7 +52,8 @@ def command(
 
     A PEER is a pod (shop/web-0), a workload (shop/web, Deployment/web), a namespace (shop/), a
     reserved name (host, world, resolver), an address or block, a label (app=web) or an identity
-    number. Options given several times widen the choice; different options narrow it.
+    number; "!" before it leaves it out (--to '!resolver'). Options given several times widen the
+    choice; different options narrow it.
     """
     params = parameters(settings, options)
     if last is not None:
@@ -65,7 +68,7 @@ def command(
     with settings.client.stream("/v1/flows", params) as (headers, lines):
         if lost := int(headers.get("x-flows-lost", headers.get("X-Flows-Lost", "0"))):
             click.echo(f"warning: {lost} events lost since the agent started", err=True)
-        show(map(json.loads, lines), output)
+        show(map(json.loads, lines), output, streamed=follow)
 
 
 def parameters(settings: Settings, options: dict[str, Any]) -> dict[str, str]:
@@ -83,10 +86,14 @@ def parameters(settings: Settings, options: dict[str, Any]) -> dict[str, str]:
     return params
 
 
-def show(records: Iterable[dict[str, Any]], output: str) -> None:
-    """Print flows as they come; what was lost in between is said in between."""
-    if output in ("table", "wide"):
-        click.echo(_row(("TIME", "VERDICT", "SOURCE", "DESTINATION", "RULE")))
+def show(records: Iterable[dict[str, Any]], output: str, *, streamed: bool) -> None:
+    """Print flows as they come; what was lost in between is said in between.
+
+    Only a table that ends can have columns as wide as what is in them.
+    """
+    rows: list[tuple[str, ...]] = []
+    if streamed and output in ("table", "wide"):
+        click.echo(_row(HEADER))
     for record in records:
         if (missed := record.get("lost_events")) is not None:
             click.echo(f"warning: {missed['num_events_lost']} events lost here", err=True)
@@ -100,7 +107,11 @@ def show(records: Iterable[dict[str, Any]], output: str) -> None:
         elif output == "compact":
             click.echo(_in_colour(text))
         else:
-            click.echo(_row(_columns(record["flow"], wide=output == "wide")))
+            rows.append(_columns(record["flow"], wide=output == "wide"))
+            if streamed:
+                click.echo(_row(rows.pop()))
+    if rows:
+        print_table(HEADER, rows)
 
 
 def _in_colour(text: str) -> str:

@@ -13,6 +13,7 @@ A peer (``--from``, ``--to``) is one of
     host, world, resolver, unknown
     192.0.2.7        an address; 192.0.2.0/24 a block
     app=web          a label; 1234 an identity
+    !web             any other: what "!" excludes stays out whatever else is asked for
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class FlowFilter:
 
     sources: tuple[PeerMatch, ...] = ()
     destinations: tuple[PeerMatch, ...] = ()
+    not_sources: tuple[PeerMatch, ...] = ()
+    not_destinations: tuple[PeerMatch, ...] = ()
     verdicts: frozenset[Verdict] = frozenset()
     ports: frozenset[int] = frozenset()  # of either side, or of the service
     protocols: frozenset[int] = frozenset()
@@ -65,8 +68,10 @@ class FlowFilter:
     def parse(cls, params: Params, now_ns: int) -> FlowFilter:
         """Read options by their name (``from``, ``drop_reason``…); raises FilterError."""
         return cls(
-            sources=tuple(map(peer_match, _values(params, "from"))),
-            destinations=tuple(map(peer_match, _values(params, "to"))),
+            sources=_peers(params, "from"),
+            destinations=_peers(params, "to"),
+            not_sources=_peers(params, "from", negated=True),
+            not_destinations=_peers(params, "to", negated=True),
             verdicts=frozenset(map(_verdict, _values(params, "verdict"))),
             ports=frozenset(map(_port, _values(params, "port"))),
             protocols=frozenset().union(*map(_protocol, _values(params, "protocol"))),
@@ -88,6 +93,8 @@ class FlowFilter:
             and (not self.namespaces or not self.namespaces.isdisjoint(_namespaces(flow)))
             and (not self.sources or any(match(flow.source) for match in self.sources))
             and (not self.destinations or any(self._reaches(flow, m) for m in self.destinations))
+            and not any(match(flow.source) for match in self.not_sources)
+            and not any(self._reaches(flow, match) for match in self.not_destinations)
         )
 
     @staticmethod
@@ -102,6 +109,14 @@ class FlowFilter:
             flow.destination.address, flow.service_port, flow.destination.identity, namespace, name
         )
         return match(dialled)
+
+
+def _peers(params: Params, name: str, *, negated: bool = False) -> tuple[PeerMatch, ...]:
+    return tuple(
+        peer_match(text.removeprefix("!"))
+        for text in _values(params, name)
+        if text.startswith("!") == negated
+    )
 
 
 def peer_match(text: str) -> PeerMatch:
