@@ -166,6 +166,23 @@ struct translation {
 	__u8 pad[7];
 };
 
+/* The same for connected datagram sockets, whose first packet comes later: what this
+ * pod last dialled to get there. A direct sender from the same pod is taken for one
+ * too. */
+struct dialled_key {
+	union address address; /* of the backend */
+	__u32 endpoint;
+	__be16 port;
+	__u8 protocol;
+	__u8 pad;
+};
+
+struct dialled_service {
+	__u32 service;
+	__be16 service_port;
+	__u16 pad;
+};
+
 /* What a later fragment needs of its first. */
 struct fragment_key {
 	union address source;

@@ -111,8 +111,8 @@ static __always_inline const struct backend *pick(const struct frontend *fronten
 
 /* Tell the packet program of this CPU what the next packet was dialled as. */
 static __always_inline void tell(const struct backend *backend,
-				 const struct frontend *frontend, __u8 protocol,
-				 __be16 service_port, __u32 endpoint)
+				 const struct frontend *frontend,
+				 const struct frontend_key *dialled, __u32 endpoint)
 {
 	struct translation *last = translation_slot();
 
@@ -120,11 +120,26 @@ static __always_inline void tell(const struct backend *backend,
 		return;
 	last->address = backend->address;
 	last->port = backend->port;
-	last->service_port = service_port;
+	last->service_port = dialled->port;
 	last->service = frontend->service;
 	last->endpoint = endpoint;
 	last->time = bpf_ktime_get_coarse_ns() >> 24;
-	last->protocol = protocol;
+	last->protocol = dialled->protocol;
+}
+
+/* A connected datagram socket sends later, perhaps from another CPU. */
+static __always_inline void tell_later(const struct backend *backend,
+				       const struct frontend *frontend,
+				       const struct frontend_key *dialled,
+				       __u32 endpoint)
+{
+	struct dialled_key key = {.endpoint = endpoint, .protocol = dialled->protocol};
+	struct dialled_service service = {.service = frontend->service,
+					  .service_port = dialled->port};
+
+	key.address = backend->address;
+	key.port = backend->port;
+	bpf_map_update_elem(&dialled_services, &key, &service, BPF_ANY);
 }
 
 /* The same socket sends to the same backend, as long as the set stays. */
@@ -202,7 +217,10 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 		remember_connected(ctx, &key, backend, port);
 	else
 		remember_sent(cookie, &key, backend, port);
-	tell(backend, frontend, protocol, port, *endpoint);
+	if (connected && protocol == IPPROTO_UDP)
+		tell_later(backend, frontend, &key, *endpoint);
+	else
+		tell(backend, frontend, &key, *endpoint);
 	statistic(STATISTIC_TRANSLATED);
 	set_address(ctx, ipv6, &backend->address, backend->port);
 	return ALLOW;

@@ -39,6 +39,13 @@ struct {
 	__type(value, struct translation);
 } last_translation SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct dialled_key);
+	__type(value, struct dialled_service);
+} dialled_services SEC(".maps");
+
 static __always_inline void statistic(__u32 index)
 {
 	__u64 *count = bpf_map_lookup_elem(&statistics, &index);

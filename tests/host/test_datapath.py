@@ -453,6 +453,8 @@ def test_datagrams_come_back_from_the_service(
     answer, source = client.recvfrom(10)
     assert (question, answer) == (b"q", b"a")
     assert (ip_address(source[0]), source[1]) == (dialled, 53)
+    (event,) = lab.events()
+    assert (event.service, event.service_port) == (9, 53)
 
 
 def test_unconnected_sends_of_one_socket_stay_with_one_backend(lab: Lab) -> None:
@@ -615,6 +617,16 @@ def test_a_state_that_does_not_fit_changes_nothing(lab: Lab) -> None:
     server = lab.listen("b", B.ipv4)
     exchange(lab.connect("a", B.ipv4), server)
     assert lab.datapath.apply(lab.desired()) == 0
+
+
+def test_a_link_whose_interface_is_gone_is_forgotten(lab: Lab) -> None:
+    lab.datapath.apply(lab.desired())
+    ip_batch("link del lxa")
+    lab.endpoints = {i: entry for i, entry in lab.endpoints.items() if entry.id != A.id}
+    (kept,) = lab.endpoints
+    lab.datapath.repair(lab.desired())
+    links = {path.name for path in (lab.datapath.root / "links").glob("*endpoint*")}
+    assert links == {f"from_endpoint_{kept}", f"to_endpoint_{kept}"}
 
 
 def test_remove_leaves_nothing(lab: Lab) -> None:

@@ -110,6 +110,7 @@ class KernelDatapath(DatapathView):
         """Adopt or load; socket hooks are in force when this returns."""
         datapath = cls(open_programs(BPFFS_ROOT / instance))
         datapath._attach_sockets()
+        datapath._forget_dead_links()
         return datapath
 
     @staticmethod
@@ -169,6 +170,9 @@ class KernelDatapath(DatapathView):
     def repair(self, desired: Datapath) -> list[str]:
         """Compare with what the kernel really holds, put it right, and say what was wrong."""
         found = self._repair_links(desired)
+        if self._shadow is not None and self._shadow.is_true(self.maps):
+            self.apply(desired)
+            return found
         actual = Shadow.read(self.maps)
         wanted = {ALL_IPV4: NO_ENTRY, **desired.ipcache}
         found += _differences("endpoints", actual.endpoints, desired.endpoints)
@@ -183,6 +187,7 @@ class KernelDatapath(DatapathView):
 
     def _repair_links(self, desired: Datapath) -> list[str]:
         found = []
+        self._forget_dead_links()
         for ifindex in desired.endpoints:
             paths = {name: self._link_path(name, ifindex) for name in PACKET_PROGRAMS}
             missing = [
@@ -197,6 +202,14 @@ class KernelDatapath(DatapathView):
                     found += missing
         found += self._attach_sockets()
         return [f"links[{name}]: detached; attached again" for name in found]
+
+    def _forget_dead_links(self) -> None:
+        """A pinned link outlives its interface, attached to nothing."""
+        for path in (self.root / "links").glob("*_endpoint_*"):
+            link = bpf.get(path)
+            if bpf.link_info(link, cgroup=False).target == 0:
+                path.unlink()
+            os.close(link)
 
     def _write(self, changes: Changes) -> None:
         puts = changes.puts

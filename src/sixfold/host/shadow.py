@@ -17,6 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
+from itertools import islice
 from typing import TypeVar
 
 from sixfold.errors import HostError
@@ -48,6 +49,8 @@ ZERO = layout.U32.pack(0)
 
 PREPARE = ("backends", "slots", "policy", "policy_tables")
 PLACE = ("ipcache", "endpoints", "addresses", "namespaces", "frontends")
+TABLES = ("policy", "policy_tables", *PLACE)
+ARRAYS = ("backends", "slots", "policy_of")
 JUDGED = frozenset({"ipcache", "endpoints", "addresses", "policy_of"})
 
 
@@ -57,11 +60,9 @@ class Changes:
 
     puts: dict[str, dict[bytes, bytes]] = field(default_factory=lambda: defaultdict(dict))
     deletes: dict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
-    grown: Counter[str] = field(default_factory=Counter)  # new keys by map
 
-    def put(self, name: str, key: bytes, value: bytes, *, new: bool) -> None:
+    def put(self, name: str, key: bytes, value: bytes) -> None:
         self.puts[name][key] = value
-        self.grown[name] += new
 
     def delete(self, name: str, key: bytes) -> None:
         self.deletes[name].append(key)
@@ -87,7 +88,7 @@ class Shadow:
 
     def __init__(self, capacities: Mapping[str, int]) -> None:
         self._capacities = capacities
-        self._sizes: Counter[str] = Counter()
+        self._packed: dict[str, dict[bytes, bytes]] = {name: {} for name in (*TABLES, *ARRAYS)}
         self.endpoints: dict[int, EndpointEntry] = {}
         self.ipcache: dict[IPNetwork, IpcacheEntry] = {}
         self.policies: dict[EndpointId, PolicyTable] = {}
@@ -122,16 +123,27 @@ class Shadow:
         self._advance_ipcache(desired, changes)
         self._advance_policies(desired, changes)
         self._advance_frontends(desired, changes)
-        for name, count in changes.grown.items():
-            wanted = self._sizes[name] + count
+        for name in TABLES:
+            known, puts = self._packed[name], changes.puts[name]
+            wanted = len(known) + sum(key not in known for key in puts)
             if wanted > self._capacities[name]:
                 raise _full(name, wanted, self._capacities[name])
-            self._sizes[name] = wanted
         for name, keys in changes.deletes.items():
-            self._sizes[name] -= len(keys)
             # What read() found to be nobody's may have an owner again.
-            changes.deletes[name] = [key for key in keys if key not in changes.puts[name]]
+            gone = [key for key in keys if key not in changes.puts[name]]
+            changes.deletes[name] = gone
+            for key in gone:
+                self._packed[name].pop(key, None)
+        for name, puts in changes.puts.items():
+            self._packed[name].update(puts)
         return changes
+
+    def is_true(self, maps: Mapping[str, Map]) -> bool:
+        """Whether the kernel still holds just this; quick, because it unpacks nothing."""
+        return all(dict(maps[name].items()) == self._packed[name] for name in TABLES) and all(
+            self._packed[name].items() <= _used(maps[name], self._packed[name]).items()
+            for name in ARRAYS
+        )
 
     def _advance_endpoints(self, desired: Datapath, changes: Changes) -> None:
         put, gone = difference(self.endpoints, desired.endpoints)
@@ -140,8 +152,7 @@ class Shadow:
             changes.delete("endpoints", layout.U32.pack(ifindex))
         for ifindex in put:
             packed = layout.pack_endpoint(desired.endpoints[ifindex])
-            new = ifindex not in self.endpoints
-            changes.put("endpoints", layout.U32.pack(ifindex), packed, new=new)
+            changes.put("endpoints", layout.U32.pack(ifindex), packed)
         after = [desired.endpoints[key] for key in put]
         _replace(changes, "addresses", _addresses(before), _addresses(after))
         if desired.host_netns_cookie != self.host_netns_cookie:
@@ -159,7 +170,6 @@ class Shadow:
                 "ipcache",
                 layout.pack_network(network),
                 layout.pack_ipcache_entry(wanted[network]),
-                new=network not in self.ipcache,
             )
         for network in gone:
             changes.delete("ipcache", layout.pack_network(network))
@@ -170,9 +180,9 @@ class Shadow:
         for number in put:
             table = self._table_number(desired.policies[number], changes)
             key = layout.U32.pack(number)
-            changes.put("policy_of", key, layout.U32.pack(table), new=False)
+            changes.put("policy_of", key, layout.U32.pack(table))
         for number in gone:
-            changes.put("policy_of", layout.U32.pack(number), ZERO, new=False)
+            changes.put("policy_of", layout.U32.pack(number), ZERO)
         if not put and not gone:
             return
         self.policies = dict(desired.policies)
@@ -188,12 +198,11 @@ class Shadow:
         self._last_number += 1
         number = self._numbers[table] = self._last_number
         for entry in table.entries:
-            changes.put("policy", *layout.pack_policy(number, entry), new=True)
+            changes.put("policy", *layout.pack_policy(number, entry))
         changes.put(
             "policy_tables",
             layout.U32.pack(number),
             layout.POLICY_DEFAULTS.pack(table.ingress_default, table.egress_default),
-            new=True,
         )
         return number
 
@@ -214,7 +223,7 @@ class Shadow:
                     self._release_run(released, old.backends)
             packed = layout.FRONTEND.pack(entry.service, *self._runs[frontend], entry.algorithm)
             key = layout.pack_frontend_key(frontend)
-            changes.put("frontends", key, packed, new=old is None)
+            changes.put("frontends", key, packed)
         for frontend in gone:
             changes.delete("frontends", layout.pack_frontend_key(frontend))
             self._release_run(self._runs.pop(frontend), self.frontends[frontend].backends)
@@ -230,7 +239,7 @@ class Shadow:
             raise _full("slots", self._slots.capacity + 1, self._slots.capacity)
         for slot, backend in enumerate(backends, base):
             number = self._backend_number(backend, changes)
-            changes.put("slots", layout.U32.pack(slot), layout.U32.pack(number), new=False)
+            changes.put("slots", layout.U32.pack(slot), layout.U32.pack(number))
         return base, len(backends)
 
     def _backend_number(self, backend: Backend, changes: Changes) -> int:
@@ -243,7 +252,7 @@ class Shadow:
                 raise _full("backends", capacity + 1, capacity)
             self._backends[backend] = number
             packed = layout.pack_backend(backend, number)
-            changes.put("backends", layout.U32.pack(number), packed, new=False)
+            changes.put("backends", layout.U32.pack(number), packed)
         return number
 
     def _release_run(self, run: tuple[int, int], backends: tuple[Backend, ...]) -> None:
@@ -261,34 +270,32 @@ class Shadow:
     def read(cls, maps: Mapping[str, Map]) -> Shadow:
         """From the kernel: what an earlier agent left, or what somebody changed."""
         shadow = cls({name: each.definition.max_entries for name, each in maps.items()})
-        shadow._read_endpoints(maps)
-        for key, value in maps["ipcache"].items():
+        for name in TABLES:
+            shadow._packed[name] = dict(maps[name].items())
+        shadow._read_endpoints()
+        for key, value in shadow._packed["ipcache"].items():
             network = layout.unpack_network(key)
             shadow.ipcache[network] = layout.unpack_ipcache_entry(value)
-        shadow._sizes["ipcache"] = len(shadow.ipcache)
         shadow._read_policies(maps)
         shadow._read_frontends(maps)
         return shadow
 
-    def _read_endpoints(self, maps: Mapping[str, Map]) -> None:
+    def _read_endpoints(self) -> None:
         cookies = {}
-        for key, value in maps["namespaces"].items():
+        for key, value in self._packed["namespaces"].items():
             (cookie,), (number,) = layout.U64.unpack(key), layout.U32.unpack(value)
             if number == 0:
                 self.host_netns_cookie = cookie
             cookies[number] = cookie
-            self._sizes["namespaces"] += 1
-        for key, value in maps["endpoints"].items():
+        for key, value in self._packed["endpoints"].items():
             number = layout.ENDPOINT.unpack(value)[1]
             entry = layout.unpack_endpoint(value, cookies.pop(number, 0))
             self.endpoints[layout.U32.unpack(key)[0]] = entry
-            self._sizes["endpoints"] += 1
         for number, cookie in cookies.items():
             if number != 0:
                 self._orphans.delete("namespaces", layout.U64.pack(cookie))
         right = _addresses(self.endpoints.values())
-        for key, value in maps["addresses"].items():
-            self._sizes["addresses"] += 1
+        for key, value in self._packed["addresses"].items():
             if right.pop(key, None) != value:
                 self._orphans.delete("addresses", key)
         for key in right:  # lost: as good as no endpoint, so that the next apply puts both
@@ -297,17 +304,18 @@ class Shadow:
 
     def _read_policies(self, maps: Mapping[str, Map]) -> None:
         entries: dict[int, list[PolicyEntry]] = defaultdict(list)
-        for key, value in maps["policy"].items():
+        for key, value in self._packed["policy"].items():
             table, entry = layout.unpack_policy(key, value)
             entries[table].append(entry)
-            self._sizes["policy"] += 1
         tables = {}
-        for key, value in maps["policy_tables"].items():
+        for key, value in self._packed["policy_tables"].items():
             (number,) = layout.U32.unpack(key)
             found = entries.pop(number, [])
             tables[number] = PolicyTable(frozenset(found), *layout.POLICY_DEFAULTS.unpack(value))
-            self._sizes["policy_tables"] += 1
         for key, value in maps["policy_of"].items():
+            if value == ZERO:
+                continue
+            self._packed["policy_of"][key] = value
             (endpoint,), (number,) = layout.U32.unpack(key), layout.U32.unpack(value)
             if number in tables:
                 self.policies[EndpointId(endpoint)] = tables[number]
@@ -321,19 +329,33 @@ class Shadow:
                 self._orphans.delete("policy", layout.pack_policy(number, entry)[0])
 
     def _read_frontends(self, maps: Mapping[str, Map]) -> None:
-        raw = {key: layout.FRONTEND.unpack(value) for key, value in maps["frontends"].items()}
-        slots, backends = _Array(maps["slots"]), _Array(maps["backends"])
-        for key, (service, base, count, algorithm) in raw.items():
-            frontend = layout.unpack_frontend_key(key)
-            found = []
-            for slot in range(base, base + count):
-                backend, number = layout.unpack_backend(backends[layout.U32.unpack(slots[slot])[0]])
-                found.append(backend)
+        slots, backends = maps["slots"].items(), maps["backends"].items()
+        entries = {
+            key: layout.FRONTEND.unpack(value) for key, value in self._packed["frontends"].items()
+        }
+        end = max((base + count for _, base, count, _ in entries.values()), default=0)
+        numbers = [value for _, value in islice(slots, end)]
+        last = max((layout.U32.unpack(number)[0] for number in set(numbers)), default=-1)
+        places = [layout.unpack_backend(value) for _, value in islice(backends, last + 1)]
+        for key, (service, base, count, algorithm) in entries.items():
+            run = range(base, base + count)
+            if base + count > len(numbers) or any(
+                layout.U32.unpack(numbers[slot])[0] >= len(places) for slot in run
+            ):
+                self._orphans.delete("frontends", key)  # somebody wrote nonsense
+                continue
+            found = [places[layout.U32.unpack(numbers[slot])[0]] for slot in run]
+            for slot in run:
+                self._packed["slots"][layout.U32.pack(slot)] = numbers[slot]
+            for backend, number in found:
                 self._backends[backend] = number
                 self._users[backend] += 1
-            self.frontends[frontend] = FrontendEntry(service, tuple(found), algorithm)
+                packed = layout.pack_backend(backend, number)
+                self._packed["backends"][layout.U32.pack(number)] = packed
+            frontend = layout.unpack_frontend_key(key)
+            backends_found = tuple(backend for backend, _ in found)
+            self.frontends[frontend] = FrontendEntry(service, backends_found, algorithm)
             self._runs[frontend] = (base, count)
-        self._sizes["frontends"] = len(raw)
         self._slots = SlotPool(
             self._capacities["slots"], [run for run in self._runs.values() if run[1]]
         )
@@ -342,17 +364,10 @@ class Shadow:
         )
 
 
-class _Array:
-    """An array map, read in batches as far as somebody asks."""
-
-    def __init__(self, source: Map) -> None:
-        self._items = source.items()
-        self._values: list[bytes] = []
-
-    def __getitem__(self, index: int) -> bytes:
-        while len(self._values) <= index:
-            self._values.append(next(self._items)[1])
-        return self._values[index]
+def _used(source: Map, expected: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """An array map, as far as somebody expects something in it."""
+    end = max((layout.U32.unpack(key)[0] for key in expected), default=-1) + 1
+    return dict(islice(source.items(), end))
 
 
 def _full(name: str, wanted: int, capacity: int) -> HostError:
@@ -389,7 +404,7 @@ def _replace(
     """Writes for the part of a map that changed owners."""
     for key, value in after.items():
         if before.get(key) != value:
-            changes.put(name, key, value, new=key not in before)
+            changes.put(name, key, value)
     for key in before:
         if key not in after:
             changes.delete(name, key)
