@@ -97,6 +97,18 @@ def test_finished_job_goes_after_its_time_to_live(cluster):
     assert job.step(1).expired
 
 
+def test_end_is_told_by_the_pods_also_without_the_last_status(cluster):
+    job = cluster(Job, ttlSecondsAfterFinished=60)
+    job.step()
+    job.succeed(next(iter(job.pods)))
+    finished_s = job.now_s
+    job.step(20)
+    job.controller.status.clear()
+    assert job.step(20).wake_s == finished_s + 60
+    job.controller.status.clear()
+    assert job.step(20).expired
+
+
 def test_finished_job_is_not_run_again_when_its_pods_are_deleted(cluster):
     job = cluster(Job)
     job.step()

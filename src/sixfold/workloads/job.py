@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
+import msgspec
+
 from sixfold.model.workload import Job, Pod
 from sixfold.workloads.changes import Changes, condition, find_condition, first_to_go
 from sixfold.workloads.pod_state import PodState, format_time, parse_time
@@ -24,7 +26,8 @@ def reconcile_job(
     """At most ``parallelism`` pods at once; a finished job makes none and ends what runs."""
     ended = _ending(controller.status)
     if ended is not None:
-        return _after(controller, pods, ended, now_s)
+        ended_s = parse_time(ended.get("lastTransitionTime")) or now_s
+        return _after(controller, pods, ended_s, now_s)
     spec = controller.spec
     succeeded = sum(pod.phase == "Succeeded" for pod in pods)
     failed = [pod for pod in pods if pod.phase == "Failed"]
@@ -33,15 +36,12 @@ def reconcile_job(
     started_s = parse_time(controller.status.get("startTime")) or created_s or now_s
     verdict = _verdict(controller, succeeded, failed, active, started_s, now_s)
     if verdict is not None:
+        ended_s = _ended_s(controller, pods, verdict[0], started_s, now_s)
         status = _status(controller, [], succeeded, len(failed), started_s)
-        status["conditions"] = [condition({}, *verdict, now_s)]
+        status["conditions"] = [condition({}, *verdict, ended_s)]
         if verdict[0] == "Complete":
-            status["completionTime"] = format_time(now_s)
-        return Changes(
-            delete=tuple(pod.key for pod in active),
-            status=status,
-            wake_s=_expiry_s(controller, now_s),
-        )
+            status["completionTime"] = format_time(ended_s)
+        return _after(msgspec.structs.replace(controller, status=status), pods, ended_s, now_s)
     wanted = min(spec.parallelism, spec.completions - succeeded)
     missing = wanted - len(active)
     retry_s = _retry_s(failed)
@@ -66,11 +66,9 @@ def _ending(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return None
 
 
-def _after(
-    controller: Job, pods: Sequence[PodState], ended: Mapping[str, Any], now_s: float
-) -> Changes:
-    finished_s = parse_time(ended.get("lastTransitionTime")) or now_s
-    expiry_s = _expiry_s(controller, finished_s)
+def _after(controller: Job, pods: Sequence[PodState], ended_s: float, now_s: float) -> Changes:
+    ttl_s = controller.spec.ttl_seconds_after_finished
+    expiry_s = None if ttl_s is None else ended_s + ttl_s
     return Changes(
         delete=tuple(pod.key for pod in pods if pod.active),
         status=controller.status,
@@ -79,9 +77,16 @@ def _after(
     )
 
 
-def _expiry_s(controller: Job, finished_s: float) -> float | None:
-    ttl = controller.spec.ttl_seconds_after_finished
-    return None if ttl is None else finished_s + ttl
+def _ended_s(
+    controller: Job, pods: Sequence[PodState], kind: str, started_s: float, now_s: float
+) -> float:
+    """When the job ended: told by its pods, so that it is the same at every call."""
+    phase = "Succeeded" if kind == "Complete" else "Failed"
+    ends = [pod.finished_s for pod in pods if pod.phase == phase and pod.finished_s is not None]
+    deadline_s = controller.spec.active_deadline_seconds
+    if kind == "Failed" and deadline_s is not None:
+        ends.append(started_s + deadline_s)
+    return min(max(ends, default=now_s), now_s)
 
 
 def _verdict(
