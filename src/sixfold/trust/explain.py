@@ -247,10 +247,13 @@ def _destination(
     """TO as the client reads it; a bare name may also be meant in the asker's namespace."""
     try:
         return destination(world, routing, text, client or namespace)
-    except NotFoundError:
+    except NotFoundError as unknown:
         if client in ("", namespace):
             raise
-    return destination(world, routing, text, namespace)
+        try:
+            return destination(world, routing, text, namespace)
+        except NotFoundError:
+            raise unknown from None
 
 
 def _version(source: Place, backend: Place) -> int:
