@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import hashlib
 import os
 import shutil
@@ -58,17 +59,25 @@ def mount_bpffs() -> None:
 
 @contextlib.contextmanager
 def expedited_rcu() -> Iterator[None]:
-    """Attach and detach wait for RCU twice, 25 ms; with this knob, under 1 ms."""
+    """Attach and detach wait for RCU twice, 25 ms; with this knob, under 1 ms.
+
+    It is the whole host's: locked, so that two of us cannot leave it turned on.
+    """
     try:
-        before = RCU_EXPEDITED.read_text()
-        RCU_EXPEDITED.write_text("1")
+        knob = os.open(RCU_EXPEDITED, os.O_RDWR)
     except OSError:  # not ours to turn: slower, not wrong
         yield
         return
     try:
-        yield
+        fcntl.flock(knob, fcntl.LOCK_EX)
+        before = os.pread(knob, 16, 0)
+        os.pwrite(knob, b"1", 0)
+        try:
+            yield
+        finally:
+            os.pwrite(knob, before, 0)
     finally:
-        RCU_EXPEDITED.write_text(before)
+        os.close(knob)
 
 
 def objects_hash() -> str:
