@@ -22,7 +22,7 @@ from sixfold.host import netlink_route as rt
 from sixfold.host import netns, sysctl
 from sixfold.host.nat import Masquerade
 from sixfold.host.netlink import NETLINK_NETFILTER, Netlink, NetlinkError
-from sixfold.host.node import FORWARDING, HOST_DEVICE, overlaps
+from sixfold.host.node import FORWARDING, HOST_DEVICE, overlaps, unusable
 from sixfold.host.paths import BPFFS_ROOT, NETNS_ROOT, Paths, cgroup_root
 from sixfold.model.config import HOST_MAC, POD_MAC, RESOLVER_IPV4, RESOLVER_IPV6, Config
 
@@ -175,7 +175,7 @@ def _try_everything() -> None:
 def _pools(config: Config) -> Check:
     pools = (config.pod_ipv4, config.service_ipv4, config.pod_ipv6, config.service_ipv6)
     with Netlink() as netlink:
-        found = overlaps(rt.dump_links(netlink), rt.dump_routes(netlink), pools)
+        found = unusable(pools) + overlaps(rt.dump_links(netlink), rt.dump_routes(netlink), pools)
     if not found:
         return Check("pools", "ok", f"{', '.join(map(str, pools))} overlap no route of this host")
     what, _, fix = found[0].partition("; ")

@@ -63,6 +63,7 @@ class HostNetwork:
         self._undertaker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="links")
         self._buried: Future[None] = self._undertaker.submit(lambda: None)
         self._pending: dict[int, tuple[Attachment, Netlink]] = {}  # attached, not active
+        self._unfinished: set[str] = set()  # pods from the begin of attach to the end of activate
 
     def close(self) -> None:
         """Let go of sockets; what is in the kernel stays."""
@@ -118,7 +119,12 @@ class HostNetwork:
         if path.exists() or rt.get_link(self._netlink, name=device):
             self.detach(name)
             self._buried.result()  # the device's name is free only then
-        pod_netlink, cookie = netns.create(path, open_inside)
+        self._unfinished.add(name)
+        try:
+            pod_netlink, cookie = netns.create(path, open_inside)
+        except BaseException:
+            self._unfinished.discard(name)
+            raise
         try:
             ifindex = self._add_link(device, path)
             attachment = Attachment(name, ifindex, device, path, cookie, ipv4, ipv6)
@@ -133,10 +139,13 @@ class HostNetwork:
 
     def activate(self, ifindex: int) -> None:
         """Bring the host side up, with its routes; from here on packets flow."""
+        if ifindex not in self._pending:
+            raise HostError(f"link {ifindex}: not attached, or detached since; attach it again")
         attachment, pod_netlink = self._pending[ifindex]
         self._netlink.batch(self._host_side(attachment))
         await_ready(pod_netlink, attachment)
         del self._pending[ifindex]
+        self._unfinished.discard(attachment.name)
         pod_netlink.close()
 
     def detach(self, name: str) -> None:
@@ -148,6 +157,7 @@ class HostNetwork:
                 pod_netlink.close()
             self._give_up([link])
         netns.delete(self._paths.netns(name))
+        self._unfinished.discard(name)
 
     def observe(self) -> dict[str, Attachment]:
         """Whole attachments that exist, by pod; also those that another agent made."""
@@ -222,10 +232,9 @@ class HostNetwork:
 
     def _without_link(self, owned: Sequence[Owned]) -> frozenset[str]:
         """Pods whose link somebody deleted: their processes run on, cut off from everything."""
-        names = {self._paths.netns_owner(path) for path in self._namespaces()} - {None}
+        names = {self._paths.netns_owner(path) for path in self._namespaces()}
         linked = {attachment.name for attachment, _ in owned}
-        linked |= {attachment.name for attachment, _ in self._pending.values()}
-        return frozenset(name for name in names if name) - linked
+        return frozenset(name for name in names if name) - linked - self._unfinished
 
     def _owned(self, links: Sequence[rt.Link]) -> Iterator[Owned]:
         """Attachments that were activated once, by link; up or not. Cookies are not read."""

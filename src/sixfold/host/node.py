@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from itertools import combinations
 
 from sixfold.errors import HostError
 from sixfold.host import netlink_route as rt
@@ -20,7 +21,15 @@ from sixfold.host.nat import Masquerade
 from sixfold.host.netlink import Netlink
 from sixfold.host.paths import Paths
 from sixfold.host.sysctl import Sysctls
-from sixfold.model.config import HOST_MAC, POD_MAC, RESOLVER_IPV4, RESOLVER_IPV6, Config
+from sixfold.model.config import (
+    GATEWAY_IPV4,
+    GATEWAY_IPV6,
+    HOST_MAC,
+    POD_MAC,
+    RESOLVER_IPV4,
+    RESOLVER_IPV6,
+    Config,
+)
 
 HOST_DEVICE, HOST_PEER = "sixfold0", "sixfold1"
 DEVICES = frozenset((HOST_DEVICE, HOST_PEER))
@@ -49,7 +58,7 @@ class Node:
                 f"network namespace: instance {owner} runs in it; end it (sixfold down --instance "
                 f"{owner}), or start this one in a namespace of its own"
             )
-        for problem in overlaps(links, routes, self._pools):
+        for problem in unusable(self._pools) + overlaps(links, routes, self._pools):
             raise HostError(problem)
         # The guard between uplinks stands before forwarding is switched on.
         done = self.repair_settings(self._uplinks(links))
@@ -184,6 +193,27 @@ def _advertisements(links: Sequence[rt.Link]) -> dict[str, str]:
                 if sysctl.read(key) == "1":
                     values[key] = "2"
     return values
+
+
+def unusable(pools: Sequence[IPv4Network | IPv6Network]) -> list[str]:
+    """What is wrong with the pools themselves."""
+    found = [
+        f"pool {pool}: too small: network, host and broadcast take three addresses; give /29 or more"
+        for pool in pools
+        if pool.num_addresses < 8
+    ]
+    found += [
+        f"pool {one}: overlaps pool {other}; give pools that do not (sixfold up --pod-cidr, "
+        "--service-cidr)"
+        for one, other in combinations(pools, 2)
+        if one.version == other.version and one.overlaps(other)
+    ]
+    return found + [
+        f"pool {pool}: holds {address}, which is reserved; give another pool"
+        for pool in pools
+        for address in (RESOLVER_IPV4, RESOLVER_IPV6, GATEWAY_IPV4, GATEWAY_IPV6)
+        if pool.version == address.version and address in pool
+    ]
 
 
 def overlaps(
