@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sixfold.balancing.changes import changes
 from sixfold.balancing.members import (
     address_of,
     cluster_addresses,
@@ -146,7 +147,7 @@ class BalancingPlanner:
 
     def plan(self, world: World) -> BalancingPlan:
         """The plan of this world; equal to ``plan_balancing(world, number)``."""
-        dirty = self._take_endpoints(world.endpoints) | self._take_services(world.services)
+        dirty = self._take_endpoints(world.endpoints).union(self._take_services(world.services))
         changed = set()
         # All removals come first: an address may pass from one service to another.
         fresh: dict[str, Fragment] = {}
@@ -155,10 +156,12 @@ class BalancingPlanner:
             if fragment == self._fragments.get(key):
                 continue
             changed.add(key)
-            self._forget(key)
+            self._withdraw(key)
             if fragment is not None:
                 fresh[key] = fragment
-        for key in sorted(fresh):
+            else:
+                del self._fragments[key], self._slices[key]
+        for key in sorted(fresh):  # in place: the order of keys stays, and so does its cost
             self._fragments[key] = fresh[key]
             self._slices[key] = fresh[key].slices
             self._frontends.update(fresh[key].frontends)
@@ -170,11 +173,10 @@ class BalancingPlanner:
             return None
         return plan_service(service, self._index.selected_by(service), self._number)
 
-    def _forget(self, key: str) -> None:
-        if (old := self._fragments.pop(key, None)) is None:
-            return
-        del self._slices[key]
-        for frontend, entry in old.frontends.items():
+    def _withdraw(self, key: str) -> None:
+        """Take back the frontends of a service's last fragment, unless another has them now."""
+        old = self._fragments.get(key)
+        for frontend, entry in old.frontends.items() if old else ():
             if self._frontends.get(frontend) is entry:
                 del self._frontends[frontend]
 
@@ -182,16 +184,14 @@ class BalancingPlanner:
         """Update the index; return the services whose members changed."""
         dirty: set[str] = set()
         before, self._endpoints = self._endpoints, endpoints
-        if before is endpoints:
-            return dirty
-        for key, old in before.items():
-            if endpoints.get(key) is not old:
+        gone, changed = changes(before, endpoints)
+        for key in (*gone, *changed):
+            if (old := before.get(key)) is not None:
                 self._index.remove(key, old)
                 dirty |= self._selecting(old)
-        for key, new in endpoints.items():
-            if before.get(key) is not new:
-                self._index.add(key, new)
-                dirty |= self._selecting(new)
+        for key in changed:
+            self._index.add(key, endpoints[key])
+            dirty |= self._selecting(endpoints[key])
         return dirty
 
     def _selecting(self, endpoint: Endpoint) -> set[str]:
@@ -203,22 +203,17 @@ class BalancingPlanner:
             if selects(self._services[key], endpoint.namespace, labels)
         }
 
-    def _take_services(self, services: Mapping[str, Service]) -> set[str]:
-        dirty: set[str] = set()
+    def _take_services(self, services: Mapping[str, Service]) -> list[str]:
+        """Update the index; return the services that changed."""
         before, self._services = self._services, services
-        if before is services:
-            return dirty
-        for key, old in before.items():
-            if services.get(key) is not old:
-                dirty.add(key)
-                if anchor := _anchor(old):
-                    self._services_of[anchor].discard(key)
-        for key, new in services.items():
-            if before.get(key) is not new:
-                dirty.add(key)
-                if anchor := _anchor(new):
-                    self._services_of.setdefault(anchor, set()).add(key)
-        return dirty
+        gone, changed = changes(before, services)
+        for key in (*gone, *changed):
+            if key in before and (anchor := _anchor(before[key])):
+                self._services_of[anchor].discard(key)
+        for key in changed:
+            if anchor := _anchor(services[key]):
+                self._services_of.setdefault(anchor, set()).add(key)
+        return [*gone, *changed]
 
 
 def _anchor(service: Service) -> LabelKey | None:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Literal
 
+from sixfold.balancing.changes import changes
 from sixfold.balancing.members import cluster_addresses
 from sixfold.discovery.zone import (
     EXISTS,
@@ -136,8 +137,9 @@ class ZonePlanner:
         self._pods = pods
         self._domain = ""
         self._namespaces: frozenset[str] = frozenset()
-        self._sources: dict[str, tuple[Service, tuple[EndpointSlice, ...]]] = {}
-        self._pod_sources: dict[str, Endpoint] = {}
+        self._services: Mapping[str, Service] = {}
+        self._slices: Slices = {}
+        self._endpoints: Mapping[str, Endpoint] = {}
         self._fragments: dict[str, Zone] = {}
         self._pointers: dict[RecordKey, dict[str, Rdata]] = {}  # PTR, by fragment
         self._records: Records = {}
@@ -148,22 +150,23 @@ class ZonePlanner:
         """All records of this world; the same object as long as nothing changes."""
         self._take_domain(world.config.cluster_domain.lower())
         self._take_namespaces(frozenset(world.namespaces))
-        gone = [key for key in self._sources if key not in world.services]
-        for key in gone:
-            del self._sources[key]
-            self._replace(key, {})
-        for key, service in world.services.items():
-            mine = slices.get(key, ())
-            old = self._sources.get(key)
-            if old is None or old[0] is not service or old[1] is not mine:
-                self._sources[key] = (service, mine)
-                self._replace(key, service_records(service, mine, self._domain))
+        self._take_services(world.services, slices)
         if self._pods == "verified":
             self._take_pods(world.endpoints)
         if self._changed:
             self._published = self._records.copy()
             self._changed = False
         return self._published
+
+    def _take_services(self, services: Mapping[str, Service], slices: Slices) -> None:
+        gone, changed = changes(self._services, services)
+        sliced_gone, sliced = changes(self._slices, slices)
+        self._services, self._slices = services, slices
+        for key in gone:
+            self._replace(key, {})
+        for key in {*changed, *sliced, *sliced_gone} & services.keys():
+            mine = slices.get(key, ())
+            self._replace(key, service_records(services[key], mine, self._domain))
 
     def _take_domain(self, domain: str) -> None:
         if domain != self._domain:
@@ -182,13 +185,12 @@ class ZonePlanner:
 
     def _take_pods(self, endpoints: Mapping[str, Endpoint]) -> None:
         """``192-0-2-1.ns.pod``, for pods that are there (CoreDNS ``pods verified``)."""
-        for key in [key for key in self._pod_sources if key not in endpoints]:
-            del self._pod_sources[key]
+        gone, changed = changes(self._endpoints, endpoints)
+        self._endpoints = endpoints
+        for key in gone:
             self._replace(f"pod {key}", {})
-        for key, endpoint in endpoints.items():
-            if self._pod_sources.get(key) is endpoint:
-                continue
-            self._pod_sources[key] = endpoint
+        for key in changed:
+            endpoint = endpoints[key]
             addresses = (a for a in (endpoint.ipv4, endpoint.ipv6) if a is not None)
             parent = f"{endpoint.namespace}.pod.{self._domain}"
             self._replace(

@@ -16,6 +16,8 @@ from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import NamedTuple
 
+from sixfold.balancing.changes import changes
+
 EXISTS = ""  # record type of a name without records
 SOA_REFRESH_S, SOA_RETRY_S, SOA_EXPIRE_S = 7200, 1800, 86400
 
@@ -85,15 +87,10 @@ class ZoneSettings:
 
 def difference(old: Zone, new: Zone) -> ZoneDelta:
     """What turns one zone into another."""
-    changed = {
-        key: rdata
-        for key, rdata in new.items()
-        if (before := old.get(key)) is not rdata and before != rdata
-    }
-    added = sum(key not in old for key in changed)
-    # Most changes delete nothing, and then two lengths say so.
-    gone = old.keys() - new.keys() if len(old) + added != len(new) else ()
-    return ZoneDelta(changed, frozenset(gone))
+    gone, changed = changes(old, new)
+    return ZoneDelta(
+        {key: new[key] for key in changed if old.get(key) != new[key]}, frozenset(gone)
+    )
 
 
 class ZoneTree:
