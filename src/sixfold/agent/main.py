@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import logging
 import os
 import signal
@@ -52,6 +53,9 @@ def run(
     ready_timeout_s: float = READY_TIMEOUT_S,
 ) -> int:
     """Run until told to stop; returns the exit code. ``on_ready`` when everything is in force."""
+    # Plans are many small long-lived values: scanned at the default pace, they cost more than
+    # they took to make (4x at 1,000 workloads).
+    gc.set_threshold(200_000, 50, 100)
     paths.run.mkdir(mode=0o700, parents=True, exist_ok=True)
     paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _lock(paths.run / "agent.lock"):
