@@ -337,6 +337,13 @@ def test_offline_a_headless_service_is_found_without_addresses():
     assert (answer.kind, answer.addresses) == ("headless", ())
 
 
+@pytest.mark.parametrize(("name", "kind"), [("db-0.db", "pod"), ("web-0.db", "external")])
+def test_offline_a_stateful_set_has_its_ordinals(name, kind):
+    offline = pod("db", 1, subdomain="db")
+    offline = replace(offline, ipv4=None, ipv6=None, workload="StatefulSet/db")
+    assert explain_name(world(headless(), offline), name, "shop").kind == kind
+
+
 def test_resolv_conf_searches_the_namespace_first():
     lines = resolv_conf(Config(), "shop", ["example.com"]).splitlines()
     assert lines == [

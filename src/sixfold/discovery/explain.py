@@ -112,14 +112,14 @@ def _headless(world: World, service: Service, host: str, answer: NameAnswer) -> 
     for family in families(service):
         for endpoint in members:
             address = address_of(endpoint, family)
-            if address is not None and host in ("", _host(service, endpoint, address)):
+            if address is not None and _is_named(service, endpoint, address, host):
                 found.append((endpoint, address))
     addresses = tuple(dict.fromkeys(address for _, address in found))
     pods = {endpoint.key for endpoint, _ in found}
     offline = {
         endpoint.key
         for endpoint in members
-        if not _addressed(endpoint) and host in ("", _host(service, endpoint, None))
+        if not _addressed(endpoint) and _is_named(service, endpoint, None, host)
     }
     if not pods and not offline:
         return None
@@ -138,11 +138,19 @@ def _addressed(endpoint: Endpoint) -> bool:
     return endpoint.ipv4 is not None or endpoint.ipv6 is not None
 
 
-def _host(service: Service, endpoint: Endpoint, address: IPAddress | None) -> str:
-    """The endpoint's own label below the service; "?" when it depends on an unknown address."""
-    if endpoint.hostname and endpoint.subdomain == service.metadata.name:
-        return endpoint.hostname
-    return dashed(address) if address is not None else "?"
+def _is_named(service: Service, endpoint: Endpoint, address: IPAddress | None, host: str) -> bool:
+    """Whether ``host`` below the service is this endpoint; "" is every endpoint of it."""
+    if not host:
+        return True
+    if endpoint.subdomain == service.metadata.name:
+        if endpoint.hostname:
+            return endpoint.hostname == host
+        # Offline one endpoint stands for all pods of a StatefulSet: db-0, db-1, …
+        kind, _, workload = endpoint.workload.partition("/")
+        stem, _, ordinal = host.rpartition("-")
+        if address is None and kind == "StatefulSet":
+            return stem == workload and ordinal.isdecimal()
+    return address is not None and host == dashed(address)
 
 
 def _join(addresses: tuple[IPAddress, ...]) -> str:
