@@ -10,6 +10,7 @@ from click.shell_completion import BashComplete
 from sixfold import __version__
 from sixfold.cli.bpf import Names, ports, socket_text
 from sixfold.cli.root import cli
+from sixfold.cli.up import not_in_force
 from sixfold.model.datapath import EGRESS, PolicyEntry
 from sixfold.model.identity import HOST, Identity
 
@@ -60,6 +61,14 @@ def test_status_shows_what_is_not_in_force_yet(sixfold, agent):
 def test_status_as_json_is_the_agents_own(sixfold, agent):
     agent.answers["GET /v1/status"] = STATUS
     assert json.loads(sixfold("status", "-o", "json").stdout) == STATUS
+
+
+def test_up_fails_when_what_it_started_is_not_in_force():
+    fine = {"agent": {"applied": 7, "generation": 7, "problem": ""}, "pods": {"unsettled": []}}
+    assert not_in_force(fine) == ""
+    assert not_in_force(STATUS) == (
+        "shop/db; put policy[1]: E2BIG: map is full; generation 7, applied is 6"
+    )
 
 
 @pytest.mark.parametrize("args", [["-o", "wide", "status"], ["status", "-o", "wide"]])

@@ -7,6 +7,7 @@ import dataclasses
 import os
 import platform
 import sys
+import time
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from sixfold.cli.apply import apply_body, read, report_ignored
 from sixfold.cli.output import progress
 from sixfold.cli.settings import Settings, examples, pass_settings, shared
 from sixfold.cli.status import overview
-from sixfold.errors import HostError, SixfoldError
+from sixfold.errors import HostError, SixfoldError, UnavailableError
 from sixfold.model.config import Config
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from sixfold.manifest import Loaded, Manifests
 
 READY = b"ready"
+SETTLE_TRIES, SETTLE_PERIOD_S = 15, 0.2  # a pod may just be restarting
 LOG_TAIL = 20  # lines shown when a detached agent dies before it is ready
 
 
@@ -56,17 +58,29 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
 """
     ),
 )
-@click.option("-f", "--filename", "filenames", multiple=True, metavar="FILE|DIR|-")
+@click.option(
+    "-f", "--filename", "filenames", multiple=True, metavar="FILE|DIR|-", help="Apply these."
+)
 @click.option("-d", "--detach", is_flag=True, help="Go to the background when ready.")
-@click.option("--posture", type=click.Choice(["zero-trust", "kubernetes"]))
+@click.option(
+    "--posture",
+    type=click.Choice(["zero-trust", "kubernetes"]),
+    help="What no rule allows: denied, or upstream's default; zero-trust.",
+)
 @click.option("--node", metavar="NAME", help="This node's name; the host's name.")
 @click.option("--mtu", type=click.IntRange(1280, 65535), help="Of pod interfaces; 1500.")
 @click.option("--pod-cidr", "pod_ipv4", type=Network(4), help="Pod addresses; 10.244.0.0/16.")
-@click.option("--pod-cidr6", "pod_ipv6", type=Network(6))
+@click.option("--pod-cidr6", "pod_ipv6", type=Network(6), help="fd00:5f:244::/64.")
 @click.option("--service-cidr", "service_ipv4", type=Network(4), help="10.96.0.0/16.")
-@click.option("--service-cidr6", "service_ipv6", type=Network(6))
-@click.option("--cluster-domain", metavar="NAME", help="cluster.local.")
-@click.option("--dns-upstream", "dns_upstreams", multiple=True, metavar="IP")
+@click.option("--service-cidr6", "service_ipv6", type=Network(6), help="fd00:5f:96::/112.")
+@click.option("--cluster-domain", metavar="NAME", help="Of DNS names; cluster.local.")
+@click.option(
+    "--dns-upstream",
+    "dns_upstreams",
+    multiple=True,
+    metavar="IP",
+    help="Instead of the host's resolvers.",
+)
 @click.option("--timeout", "timeout_s", type=float, default=120.0, help="Seconds until ready.")
 @click.option("--ready-fd", type=int, hidden=True)  # how a detached agent reports to its parent
 @shared()
@@ -100,12 +114,34 @@ def command(
         start_detached(paths, argv)
         if manifests:
             send(settings, manifests, timeout_s)
-        for line in overview(settings.client.get("/v1/status"))[:-1]:
+        status = _final_status(settings)
+        for line in overview(status)[:-1]:
             click.echo(line)
+        if missing := not_in_force(status):
+            raise UnavailableError(f"up: not in force after {timeout_s:g} s: {missing}")
         return
     report = _Report(ready_fd) if ready_fd is not None else None
     objects = list(manifests.objects) if manifests else []
     ctx.exit(run_here(configuration(paths, given), paths, objects, timeout_s, report))
+
+
+def not_in_force(status: dict[str, Any]) -> str:
+    """What was asked for and is not so yet; "" when everything is."""
+    agent = status["agent"]
+    missing = [*status.get("pods", {}).get("unsettled", ()), agent.get("problem", "")]
+    if agent["applied"] < agent["generation"]:
+        missing.append(f"generation {agent['generation']}, applied is {agent['applied']}")
+    return "; ".join(filter(None, missing))
+
+
+def _final_status(settings: Settings) -> dict[str, Any]:
+    """The status once all is in force; else the last one, after a moment for passing changes."""
+    for _ in range(SETTLE_TRIES):
+        status: dict[str, Any] = settings.client.get("/v1/status")
+        if not not_in_force(status):
+            break
+        time.sleep(SETTLE_PERIOD_S)
+    return status
 
 
 def configuration(paths: Paths, given: dict[str, Any]) -> Config:
