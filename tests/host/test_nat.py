@@ -13,7 +13,7 @@ from sixfold.host import netlink_nft as nft
 from sixfold.host import netlink_route as rt
 from sixfold.host import netns
 from sixfold.host.nat import Masquerade
-from sixfold.host.netlink import NETLINK_NETFILTER, Netlink, NetlinkError
+from sixfold.host.netlink import NETLINK_NETFILTER, Netlink
 from sixfold.host.network import HostNetwork
 from sixfold.host.paths import NETNS_ROOT, Paths
 from sixfold.model.config import Config
@@ -183,32 +183,6 @@ def test_tables_of_others_are_left_alone(worlds, paths, netfilter):
     masquerade.close()
     assert nft.comments(netfilter, "theirs") == [("out", "keep me")]
     assert nft.comments(netfilter, paths.instance) == []
-
-
-def test_refused_transaction_changes_nothing_and_says_why(worlds, netfilter):
-    broken = [
-        nft.add_table("broken"),
-        nft.add_rule("broken", "no-such-chain", "x", nft.masquerade()),
-    ]
-    with pytest.raises(NetlinkError, match=r"nft add rule inet broken no-such-chain: ENOENT"):
-        nft.transaction(netfilter, broken)
-    with pytest.raises(NetlinkError, match="nft delete table inet broken: ENOENT"):
-        nft.transaction(netfilter, [nft.delete_table("broken")])
-
-
-def test_chain_of_others_that_drops_forwarded_packets_is_found(worlds, netfilter):
-    def chain(table, policy):
-        return [
-            nft.add_table(table),
-            nft.add_chain(
-                table, "FORWARD", "filter", nft.FORWARD, nft.PRIORITY_FILTER, policy=policy
-            ),
-        ]
-
-    nft.transaction(netfilter, chain("open", nft.ACCEPT))
-    assert nft.dropping_forward_chains(netfilter) == []
-    nft.transaction(netfilter, chain("docker", nft.DROP))
-    assert nft.dropping_forward_chains(netfilter) == [("inet", "docker", "FORWARD")]
 
 
 def test_links_of_the_host_network_are_in_its_group(network, pod):

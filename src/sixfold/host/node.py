@@ -198,7 +198,7 @@ def _advertisements(links: Sequence[rt.Link]) -> dict[str, str]:
 def unusable(pools: Sequence[IPv4Network | IPv6Network]) -> list[str]:
     """What is wrong with the pools themselves."""
     found = [
-        f"pool {pool}: too small: network, host and broadcast take three addresses; give /29 or more"
+        f"pool {pool}: too small: network, host and broadcast take three addresses; give a /29"
         for pool in pools
         if pool.num_addresses < 8
     ]
