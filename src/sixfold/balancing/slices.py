@@ -60,6 +60,7 @@ def _slice(
             name=_slice_name(service, family, numbers),
             namespace=service.metadata.namespace,
             labels=labels,
+            creation_timestamp=service.metadata.creation_timestamp,
             owner_references=[{**owner, "uid": service.metadata.uid, "controller": True}],
         ),
         address_type=family,
