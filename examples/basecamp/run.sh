@@ -49,9 +49,10 @@ if "$sixfold" logs -n outside deploy/intruder | grep REACHED; then
 fi
 
 say "4. Kill a backend (kill -9 of its process): traffic moves on, the pod comes back"
-backend=$("$sixfold" get pods -n supply -l app=pantry -o name | head -n 1)
+backend=$("$sixfold" get pods -n supply -l app=pantry -o name | sed -n 1p)
 echo "\$ kill -9 <the process of $backend>"
-uid=$("$sixfold" get -n supply "$backend" -o json | sed -n 's/.*"uid": *"\([^"]*\)".*/\1/p' | head -n 1)
+uid=$("$sixfold" get -n supply "$backend" -o json |
+	.venv/bin/python -c 'import json, sys; print(json.load(sys.stdin)["metadata"]["uid"])')
 cgroups=$(grep -m1 cgroup2 /proc/mounts | cut -d" " -f2)/$SIXFOLD_INSTANCE
 kill -9 "$(head -n 1 "$cgroups/pods/$uid/pantry/cgroup.procs")"
 before=$(served 1000)
@@ -63,10 +64,11 @@ echo "meals served meanwhile: $((after - before))"
 [ "$after" -gt "$before" ]
 
 say "5. Kill the agent (kill -9): connections, policy, balancing and names go on"
-agent=$("$sixfold" status -o json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p' | head -n 1)
+agent=$("$sixfold" status -o json |
+	.venv/bin/python -c 'import json, sys; print(json.load(sys.stdin)["agent"]["pid"])')
 echo "\$ kill -9 $agent"
 kill -9 "$agent"
-log=$(ls -t "/var/lib/$SIXFOLD_INSTANCE"/logs/camp_hiker-*/hiker/0.log | head -n 1)
+log=$(ls -t "/var/lib/$SIXFOLD_INSTANCE"/logs/camp_hiker-*/hiker/0.log | sed -n 1p)
 before=$(grep -c meal "$log")
 reached=$(cat "/var/lib/$SIXFOLD_INSTANCE"/logs/outside_intruder-*/intruder/*.log | grep -c REACHED || true)
 sleep 3
@@ -82,7 +84,7 @@ cat <<END
 The demo tears itself down now. To keep it:   sudo KEEP=yes make demo
 then, with    export SIXFOLD_INSTANCE=$SIXFOLD_INSTANCE; alias sixfold=$sixfold
   sixfold flows -f                                   every connection and drop, with its rule
-  sixfold explain camp/hiker kitchen:80    why it works, a line per pattern
+  sixfold explain camp/hiker kitchen:80              why it works, a line per pattern
   sixfold explain outside/intruder store.supply:6000
   sixfold bpf policy list; sixfold bpf lb list       what the kernel really holds
   sixfold exec -it -n camp deploy/hiker -- sh        be a hiker
