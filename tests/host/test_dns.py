@@ -295,6 +295,14 @@ def test_names_of_others_are_forwarded_past_an_upstream_that_fails(rig):
     assert rig.dig("silent.example") == ["192.0.2.1"]
 
 
+def test_an_upstream_that_was_silent_is_asked_last_for_a_while(rig):
+    rig.dig("silent.example")
+    began_s = time.monotonic()
+    assert rig.dig("after-silence.example") == ["192.0.2.1"]
+    assert time.monotonic() - began_s < 1
+    assert ("after-silence.example.", UPSTREAMS[0], False) not in rig.upstream.asked
+
+
 def test_a_forwarded_answer_is_kept_for_its_ttl(rig):
     first = rig.ask("Kept.example")
     asked = len(rig.upstream.asked)
@@ -428,8 +436,8 @@ def test_a_resolver_that_speaks_another_language_is_replaced(rig):
     rig.client(lambda client: client.stop())
     socket_path = rig.paths.run / "dns.sock"
     script = (
-        "import socket,sys\ns = socket.socket(socket.AF_UNIX)\ns.bind(sys.argv[1])\ns.listen()\n"
-        "print(flush=True)\nc, _ = s.accept()\nc.recv(99)\nc.send(b'\\0\\0\\0\\1?')\nc.recv(99)"
+        "import socket,sys,time\ns = socket.socket(1)\ns.bind(sys.argv[1])\ns.listen()\n"
+        "print(flush=True)\nc, _ = s.accept()\nc.recv(99)\nc.send(b'\\0\\0\\0\\1?')\ntime.sleep(60)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script, str(socket_path)], stdout=subprocess.PIPE

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from sixfold.discovery.zone import Rcode, RecordKey, ZoneSettings, ZoneTree
 from sixfold.serve.dns_answer import Responder
-from sixfold.serve.dns_forward import HostResolvers, Upstream, parse_upstream, parse_upstreams, ttls
+from sixfold.serve.dns_forward import ttls
+from sixfold.serve.dns_upstream import HostResolvers, Upstream, parse_upstream, parse_upstreams
 from sixfold.serve.dns_wire import Malformed, Query, parse_query
 
 ZONE = {

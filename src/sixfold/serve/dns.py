@@ -34,11 +34,8 @@ from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
 from sixfold.serve import dns_control as control
 from sixfold.serve.dns_answer import TCP_MAX, Clients, Responder
 from sixfold.serve.dns_file import ZoneFile
-from sixfold.serve.dns_forward import (
-    Forwarder,
-    HostResolvers,
-    parse_upstreams,
-)
+from sixfold.serve.dns_forward import Forwarder
+from sixfold.serve.dns_upstream import HostResolvers, parse_upstreams
 from sixfold.serve.dns_wire import Query
 
 log = logging.getLogger("sixfold.dns")

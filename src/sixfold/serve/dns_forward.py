@@ -8,18 +8,15 @@ in all; then the client gets SERVFAIL. Equal questions in flight are asked once.
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
-from ipaddress import ip_address
-from pathlib import Path
 from random import SystemRandom
 from typing import NamedTuple
 
 from sixfold.discovery.zone import Rcode
-from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
+from sixfold.serve.dns_upstream import Upstream
 from sixfold.serve.dns_wire import (
     AD,
     CD,
@@ -37,9 +34,9 @@ from sixfold.serve.dns_wire import (
 )
 
 TIMEOUT_S = 1.5
-SERVERS_MAX = 3  # of a resolv.conf: MAXNS, as libc has it
 TRIES = 2
 DEADLINE_S = 5.0
+SILENCE_S = 10.0  # for so long an upstream that did not answer is asked last
 IN_FLIGHT_MAX = 400  # each holds a socket
 CACHE_MAX = 4096
 TTL_MAX_S = 300
@@ -47,77 +44,6 @@ NEGATIVE_TTL_MAX_S = 30
 SOA = 6
 
 CHANCE = SystemRandom()
-
-log = logging.getLogger("sixfold.dns")
-
-
-class Upstream(NamedTuple):
-    """Where to forward to."""
-
-    host: str
-    port: int = 53
-
-    @property
-    def family(self) -> socket.AddressFamily:
-        return socket.AF_INET6 if ":" in self.host else socket.AF_INET
-
-
-def parse_upstream(text: str) -> Upstream:
-    """``192.0.2.1``, ``192.0.2.1:5353``, ``2001:db8::1`` or ``[2001:db8::1]:5353``."""
-    host, port = text, 53
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        port = int(rest.removeprefix(":") or 53)
-    elif text.count(":") == 1:
-        host, _, rest = text.partition(":")
-        port = int(rest)
-    ip_address(host.partition("%")[0])
-    return Upstream(host, port)
-
-
-def parse_upstreams(texts: Sequence[str]) -> tuple[Upstream, ...]:
-    """Those that are addresses, ourselves left out: a question would go round for ever."""
-    found = []
-    for text in texts:
-        try:
-            found.append(parse_upstream(text))
-        except ValueError as error:
-            log.warning("upstream %r: %s; left out", text, error)
-    own = {str(RESOLVER_IPV4), str(RESOLVER_IPV6)}
-    return tuple(upstream for upstream in found if upstream.host not in own)
-
-
-class HostResolvers:
-    """The nameservers of the host's resolv.conf, read again when the file changes."""
-
-    CHECK_PERIOD_S = 1.0
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._checked_s = 0.0
-        self._stamp: tuple[int, int] | None = None
-        self._found: tuple[Upstream, ...] = ()
-
-    def __call__(self) -> Sequence[Upstream]:
-        now_s = time.monotonic()
-        if self._stamp is None or now_s - self._checked_s >= self.CHECK_PERIOD_S:
-            self._checked_s = now_s
-            self._read()
-        return self._found
-
-    def _read(self) -> None:
-        try:
-            status = self._path.stat()
-            stamp = (status.st_mtime_ns, status.st_ino)
-            if stamp != self._stamp:
-                self._stamp, self._found = stamp, parse_upstreams(self._nameservers())
-        except (OSError, UnicodeDecodeError):
-            self._found = ()
-
-    def _nameservers(self) -> list[str]:
-        lines = (line.split() for line in self._path.read_text().splitlines())
-        found = [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]
-        return found[:SERVERS_MAX]
 
 
 class Cached(NamedTuple):
@@ -137,6 +63,7 @@ class Forwarder:
         self.asked = 0
         self.cached = 0
         self._cache: dict[bytes, Cached] = {}
+        self._silent_until_s: dict[Upstream, float] = {}
         self._in_flight: dict[bytes, asyncio.Task[bytes | None]] = {}
 
     async def forward(self, query: Query, limit: int) -> bytes | None:
@@ -164,9 +91,10 @@ class Forwarder:
         worst: bytes | None = None
         try:
             async with asyncio.timeout(DEADLINE_S):
-                for upstream in [*self.upstreams()] * TRIES:
+                for upstream in self._in_order() * TRIES:
                     reply = await _exchange(upstream, query)
                     if reply is None:
+                        self._silent_until_s[upstream] = time.monotonic() + SILENCE_S
                         continue
                     if reply[3] & RCODE not in (Rcode.SERVFAIL, Rcode.REFUSED, Rcode.NOTIMP):
                         return reply
@@ -174,6 +102,12 @@ class Forwarder:
         except TimeoutError:
             pass
         return worst
+
+    def _in_order(self) -> list[Upstream]:
+        """Those that were silent a moment ago come last."""
+        now_s = time.monotonic()
+        silent = {one for one, until_s in self._silent_until_s.items() if now_s < until_s}
+        return sorted(self.upstreams(), key=lambda upstream: upstream in silent)
 
     def _fresh(self, key: bytes) -> bytes | None:
         cached = self._cache.get(key)
