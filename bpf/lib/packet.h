@@ -41,7 +41,8 @@ struct packet {
 	__u32 fragment_id;
 	__u8 fragment; /* enum fragment_kind */
 	__u8 family;   /* 4 or 6 */
-	__u8 pad[2];
+	__u8 fragment_overlaps;
+	__u8 pad;
 };
 
 struct {
@@ -158,6 +159,9 @@ static __noinline int fragment_ports(struct __sk_buff *skb, struct packet *packe
 	key.id = packet->fragment_id;
 	key.protocol = packet->protocol;
 	if (packet->fragment == LATER_FRAGMENT) {
+		/* No first fragment is that short: this one would rewrite its flags. */
+		if (packet->fragment_overlaps)
+			return DROP_INVALID_PACKET;
 		first = bpf_map_lookup_elem(&fragments, &key);
 		if (!first)
 			return DROP_FRAGMENT_UNKNOWN;
@@ -198,6 +202,7 @@ static __always_inline int parse_ipv4_header(const struct iphdr *ip,
 	packet->end = offset + total;
 	if (unlikely(fragment)) {
 		packet->fragment_id = ip->id;
+		packet->fragment_overlaps = (fragment & IPV4_OFFSET) == 1;
 		packet->fragment =
 		    fragment & IPV4_OFFSET ? LATER_FRAGMENT : FIRST_FRAGMENT;
 	}

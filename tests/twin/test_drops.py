@@ -96,6 +96,7 @@ FROM_POD = [
     pytest.param(frame6(tcp(), length=400), "INVALID_PACKET", id="IPv6 longer than the frame"),
     pytest.param(frame6(tcp(), TCP, MAPPED, B6), "INVALID_PACKET", id="mapped source on the wire"),
     pytest.param(frame6(tcp(), TCP, A6, MAPPED), "INVALID_PACKET", id="mapped destination"),
+    pytest.param(frame4(bytes(16), UDP, fragment=1), "INVALID_PACKET", id="overlaps its first"),
     pytest.param(ethernet(ARP, b"\0\x02" + bytes(26)), "INVALID_PACKET", id="ARP for no Ethernet"),
     pytest.param(ethernet(0x88CC, bytes(40)), "UNSUPPORTED_L2", id="LLDP"),
     pytest.param(ethernet(VLAN, b"\0\x05\x08\0" + ipv4(tcp())), "UNSUPPORTED_L2", id="VLAN"),
@@ -335,6 +336,13 @@ def test_a_repeated_syn_is_not_told_twice(kernel: Kernel) -> None:
 def test_a_syn_against_an_open_connection_is_judged_on_its_own(kernel: Kernel) -> None:
     assert kernel.send(frame4(tcp())) == REDIRECT
     assert kernel.send(frame4(tcp(SYN, 80, 1000), TCP, B4, A4), kernel.b) == SHOT
+
+
+def test_link_local_is_the_host_whatever_a_wide_prefix_says(kernel: Kernel) -> None:
+    everything = {ip_network("::/0"): IpcacheEntry(Identity(2))}
+    kernel.datapath.apply(replace(kernel.desired, ipcache=everything))
+    assert kernel.send(frame6(tcp(), TCP, A6, WORLD6)) == PASS
+    assert kernel.send(frame6(tcp(), TCP, A6, IPv6Address("fe80::1"))) == SHOT
 
 
 def test_wide_ipv6_prefix_does_not_decide_about_ipv4(kernel: Kernel) -> None:

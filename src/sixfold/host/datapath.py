@@ -27,16 +27,7 @@ from sixfold.host.programs import (
     open_maps,
     open_programs,
 )
-from sixfold.host.shadow import (
-    ALL_IPV4,
-    JUDGED,
-    NO_ENTRY,
-    PLACE,
-    PREPARE,
-    Changes,
-    Shadow,
-    difference,
-)
+from sixfold.host.shadow import BUILT_IN, JUDGED, PLACE, PREPARE, Changes, Shadow, difference
 from sixfold.model.datapath import Datapath
 from sixfold.model.reason import DropReason
 
@@ -174,7 +165,7 @@ class KernelDatapath(DatapathView):
             self.apply(desired)
             return found
         actual = Shadow.read(self.maps)
-        wanted = {ALL_IPV4: NO_ENTRY, **desired.ipcache}
+        wanted = {**BUILT_IN, **desired.ipcache}
         found += _differences("endpoints", actual.endpoints, desired.endpoints)
         found += _differences("ipcache", actual.ipcache, wanted)
         found += _differences("policies", actual.policies, desired.policies)

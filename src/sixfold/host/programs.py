@@ -145,12 +145,17 @@ def _adopt(root: Path, ours: Path) -> dict[str, int] | None:
 def _load(root: Path, ours: Path) -> dict[str, int]:
     """Load both objects, switch the links that exist, pin the programs."""
     fds: dict[str, int] = {}
+    known: set[str] = set()
     for name in OBJECT_NAMES:
         with BpfObject(OBJECTS / name) as candidate:
             _drop_unlike(root, candidate)
+            known |= candidate.definitions().keys()
             fds.update(candidate.load(root / "maps"))
     for link in (root / "links").iterdir():
         switch_link(link, fds)
+    for path in (root / "maps").iterdir():
+        if path.name not in known:
+            path.unlink()  # of an older version
     shutil.rmtree(ours, ignore_errors=True)
     ours.mkdir(mode=0o700)
     for name, fd in fds.items():

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from itertools import islice
 from typing import TypeVar
 
@@ -36,15 +36,19 @@ from sixfold.model.datapath import (
     PolicyTable,
 )
 from sixfold.model.endpoint import EndpointId
-from sixfold.model.identity import WORLD
+from sixfold.model.identity import HOST, WORLD
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-# A wide IPv6 prefix (::/0) covers the mapped IPv4 addresses as well; this entry, always
-# there, keeps it from deciding about IPv4.
-ALL_IPV4 = IPv4Network("0.0.0.0/0")
-NO_ENTRY = IpcacheEntry(WORLD)
+# Always there, unless somebody asks for something else:
+# - a wide IPv6 prefix (::/0) covers the mapped IPv4 addresses as well; this keeps it from
+#   deciding about IPv4;
+# - nobody routes link-local addresses, so behind them is the host, whatever ::/0 may be.
+BUILT_IN: dict[IPNetwork, IpcacheEntry] = {
+    IPv4Network("0.0.0.0/0"): IpcacheEntry(WORLD),
+    IPv6Network("fe80::/10"): IpcacheEntry(HOST),
+}
 ZERO = layout.U32.pack(0)
 
 PREPARE = ("backends", "slots", "policy", "policy_tables")
@@ -163,7 +167,7 @@ class Shadow:
         self.host_netns_cookie = desired.host_netns_cookie
 
     def _advance_ipcache(self, desired: Datapath, changes: Changes) -> None:
-        wanted = {ALL_IPV4: NO_ENTRY, **desired.ipcache}
+        wanted = {**BUILT_IN, **desired.ipcache}
         put, gone = difference(self.ipcache, wanted)
         for network in put:
             changes.put(
