@@ -28,7 +28,8 @@ class Call:
 
 @dataclass
 class SmallAgent:
-    """``answers`` maps "METHOD /path" to a value, to (status, value), or to bytes to stream."""
+    """``answers`` maps "METHOD /path" to a value, to (status, value), to bytes to stream, or to a
+    function that returns one of these."""
 
     path: Path
     answers: dict[str, Any] = field(default_factory=dict)
@@ -65,6 +66,7 @@ def handler_of(agent: SmallAgent) -> type[BaseHTTPRequestHandler]:
             agent.calls.append(Call(self.command, url.path, params, body))
             missing = (404, {"error": {"message": f"{url.path}: not found", "problems": []}})
             found = agent.answers.get(f"{self.command} {url.path}", missing)
+            found = found() if callable(found) else found
             status, value = found if isinstance(found, tuple) else (200, found)
             content = value if isinstance(value, bytes) else json.dumps(value).encode()
             self.send_response(status)

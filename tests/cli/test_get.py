@@ -174,6 +174,31 @@ def test_cluster_scoped_kinds_have_no_namespace_in_the_path(sixfold, agent):
     assert lines(sixfold("get", "ns", "shop"))[1].split()[:2] == ["shop", "Active"]
 
 
+def test_watch_prints_what_changes_and_what_goes(sixfold, agent, monkeypatch):
+    monkeypatch.setattr("sixfold.cli.get.WATCH_PERIOD_S", 0.01)
+    running = {**DB, "status": {"phase": "Running"}}
+    leaving = {
+        **running,
+        "metadata": {**DB["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"},
+    }
+    answers = iter([[DB], [DB], [running], [leaving], [], [], (503, {"error": {"message": "bye"}})])
+
+    def answer():
+        now = next(answers)
+        return now if isinstance(now, tuple) else {"items": now}
+
+    agent.answers["GET /v1/objects/Pod/shop"] = answer
+    result = sixfold("get", "pods", "-n", "shop", "-w")
+    states = [line.split()[:3] for line in result.stdout.splitlines()[1:]]
+    assert states == [
+        ["db", "0/1", "Pending"],
+        ["db", "0/1", "Running"],
+        ["db", "0/1", "Terminating"],
+        ["db", "0/1", "Deleted"],
+    ]
+    assert (result.exit_code, result.stderr) == (1, "error: bye\n")
+
+
 def test_an_unknown_kind_suggests_one(sixfold):
     result = sixfold("get", "deplyoments")
     assert result.exit_code == 2

@@ -20,6 +20,7 @@ from sixfold.manifest.kinds import Kind
 from sixfold.model.meta import LabelSelector
 
 WATCH_PERIOD_S = 0.5
+ObjectKey = tuple[str, str, str]  # kind, namespace, name
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class Printer:
         self._namespaced = settings.all_namespaces
         self._namespace = settings.namespace_or_default
         self._headers = headers
-        self._printed: dict[tuple[str, str, str], Any] = {}
+        self._printed: dict[ObjectKey, Any] = {}
 
     def show(self, found: Sequence[tuple[Kind, list[dict[str, Any]]]]) -> None:
         grouped: dict[str, tuple[Kind, list[dict[str, Any]]]] = {}
@@ -128,15 +129,30 @@ class Printer:
     def follow(self, query: Query, client: Client) -> None:
         """Print rows that changed until interrupted."""
         self._headers = False
+        several = len(query.kinds) > 1
         while True:
             time.sleep(WATCH_PERIOD_S)
             for kind, items in query.run(client):
-                changed = [i for i in items if self._printed.get(_key(kind, i)) != _content(i)]
-                if changed:
-                    self._print(kind, changed, several=len(query.kinds) > 1)
+                changed = [item for item in items if self._printed.get(_key(kind, item)) != item]
+                gone = self._gone(kind, {_key(kind, item) for item in items})
+                if changed or gone:
+                    self._print(kind, changed + gone, several=several)
+                for item in gone:
+                    del self._printed[_key(kind, item)]
+
+    def _gone(self, kind: Kind, left: set[ObjectKey]) -> list[dict[str, Any]]:
+        """What was printed and is no more, to be printed a last time as such."""
+        gone = [
+            item for key, item in self._printed.items() if key[0] == kind.name and key not in left
+        ]
+        deleted = {"deletionTimestamp": None}
+        return [
+            {**item, "metadata": {**item["metadata"], **deleted}, "status": {"phase": "Deleted"}}
+            for item in gone
+        ]
 
     def _print(self, kind: Kind, items: list[dict[str, Any]], *, several: bool) -> None:
-        self._printed.update({_key(kind, item): _content(item) for item in items})
+        self._printed.update({_key(kind, item): item for item in items})
         if self._output == "name":
             for item in items:
                 click.echo(f"{_typed(kind)}/{item['metadata']['name']}")
@@ -162,9 +178,5 @@ def _typed(kind: Kind) -> str:
     return f"{kind.name.lower()}.{kind.group}" if kind.group else kind.name.lower()
 
 
-def _key(kind: Kind, item: dict[str, Any]) -> tuple[str, str, str]:
+def _key(kind: Kind, item: dict[str, Any]) -> ObjectKey:
     return kind.name, item["metadata"].get("namespace", ""), item["metadata"]["name"]
-
-
-def _content(item: dict[str, Any]) -> Any:
-    return item
