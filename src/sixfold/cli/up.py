@@ -173,6 +173,7 @@ def run_here(
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
         code = run(config, paths, objects, ready, ready_timeout_s=timeout_s)
     except SixfoldError as error:
