@@ -31,6 +31,7 @@ from sixfold.serve.dns_client import ResolverClient
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces"),
+    pytest.mark.skipif(shutil.which("dig") is None, reason="needs dig: apt install bind9-dnsutils"),
 ]
 
 V4, V6 = str(RESOLVER_IPV4), str(RESOLVER_IPV6)
