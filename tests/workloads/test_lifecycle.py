@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from sixfold.model.workload import Pod
 from sixfold.workloads import events as ev
 from sixfold.workloads.lifecycle import PodLifecycle
+from sixfold.workloads.restore import FoundContainer, record, restore
 
 NETWORK = ev.Network(IPv4Address("10.244.0.2"), None, 7, "sf7", "/run/netns/x", 77)
 PROBE = {"httpGet": {"port": 80}}
@@ -553,6 +554,32 @@ class AnyOrder(RuleBasedStateMachine):
         if really == 0:
             self.pod.tell(ev.StopRequested(grace_s))
             self.look()
+
+    @rule(came_up=st.booleans())
+    def agent_dies(self, came_up: bool) -> None:
+        """The next agent has the record and the host: nothing may stop, start twice or flap."""
+        life = self.pod.life
+        if life.gone or (not life.in_force and life.final is None):
+            return  # its half-made network is swept, and the pod begins as any other
+        kept = record(life)
+        found = []
+        for run in life.runs:
+            if run.phase.value == "starting" and not came_up:
+                self.live[run.name] = 0
+            if self.live.get(run.name):
+                found.append(FoundContainer(run.name, run.attempt, self.pod.now_s))
+            elif run.end is not None:
+                found.append(FoundContainer(run.name, run.attempt, run.end.started_s, run.end))
+        network = life.network
+        after = restore(life.pod, self.pod.now_s, network, found if network else (), kept)
+        assert after.ready or not life.ready or life.terminating
+        assert after.final == life.final
+        assert after.initialized or not life.initialized or network is None
+        self.pod.life = after
+        if life.stop_by_s is not None:
+            self.pod.tell(ev.StopRequested(life.stop_by_s - self.pod.now_s))
+        self.pod.tell(ev.Tick())
+        self.look()
 
     @invariant()
     def ready_means_that_all_run(self) -> None:
