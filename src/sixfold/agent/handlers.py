@@ -132,17 +132,18 @@ class AgentHandlers:
         return list(self._agent.plans.world.endpoints.values()) if self._agent.plans else []
 
     def _with_status(self, stored: Stored) -> Mapping[str, Any]:
-        if stored.key.kind == "Pod":
-            status = self._agent.runner.status(pod_key(stored.key)) or {"phase": "Pending"}
-        elif stored.key.kind in CONTROLLERS:
-            status = self._agent.statuses.get(stored.key, {})
-        elif stored.key.kind == "Namespace":
-            status = {"phase": "Active"}
-        elif stored.key.kind == "Service":
-            status = {"loadBalancer": {}}
-        else:
-            return stored.raw
-        return {**stored.raw, "status": status}
+        raw, status = stored.raw, {}
+        match stored.key.kind:
+            case "Pod":
+                raw = {**raw, "spec": {**raw["spec"], "nodeName": self._agent.config.node}}
+                status = self._agent.runner.status(pod_key(stored.key)) or {"phase": "Pending"}
+            case kind if kind in CONTROLLERS:
+                status = self._agent.statuses.get(stored.key, {})
+            case "Namespace":
+                status = {"phase": "Active"}
+            case "Service":
+                status = {"loadBalancer": {}}
+        return {**raw, "status": status} if status else raw
 
     async def flows(self, parameters: Mapping[str, Sequence[str]]) -> AsyncIterator[bytes]:
         wanted = FlowFilter.parse(parameters, time.time_ns())
@@ -153,7 +154,10 @@ class AgentHandlers:
         self._flows.drain()
         log = self._flows.log
         cursor = log.seen
-        for flow in log.last(wanted, count):
+        search = log.search(wanted, count)
+        for _ in search.steps():
+            await asyncio.sleep(0)
+        for flow in search.found:
             yield _line({**response(flow), "text": compact(flow)})
         while follow and not self._stop.is_set():
             await asyncio.sleep(FOLLOW_PERIOD_S)

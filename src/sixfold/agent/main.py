@@ -27,7 +27,7 @@ from sixfold.agent.agent import Agent
 from sixfold.agent.events import FlowReader
 from sixfold.agent.handlers import AgentHandlers
 from sixfold.agent.pods import PodRunner
-from sixfold.errors import HostError, SixfoldError
+from sixfold.errors import HostError, ManifestError, SixfoldError
 from sixfold.host import probes
 from sixfold.host.containers import Containers
 from sixfold.host.datapath import KernelDatapath
@@ -109,8 +109,9 @@ async def _run(
         draining = group.create_task(flows.run())
         with _listen(paths.api_socket) as listener:
             serving = group.create_task(server.serve(sockets=[listener]))
-            starting = group.create_task(_start(agent, loaded, on_ready, ready_timeout_s))
+            starting = group.create_task(_start(agent, loaded, on_ready, ready_timeout_s, stop))
             await stop.wait()
+            accepted = not starting.done() or starting.result()
             starting.cancel()
             server.should_exit = True
             await serving
@@ -118,21 +119,36 @@ async def _run(
         draining.cancel()
     await runner.close()
     datapath.close()
+    await resolver.close()
     database.close()
-    return 0
+    return 0 if accepted else 1
 
 
 async def _start(
-    agent: Agent, loaded: Sequence[Loaded], on_ready: Callable[[], None], timeout_s: float
-) -> None:
-    """Apply what came with ``up`` and say when all is in force; trouble is logged, not fatal."""
+    agent: Agent,
+    loaded: Sequence[Loaded],
+    on_ready: Callable[[], None],
+    timeout_s: float,
+    stop: asyncio.Event,
+) -> bool:
+    """Apply what came with ``up`` and say when all is in force.
+
+    False, and the agent stops, when the manifests are refused: nothing of them was taken, and
+    what ran before runs on. What does not get ready in time is logged; the agent goes on.
+    """
     try:
         if loaded:
             await agent.apply(loaded)
         await agent.settled(timeout_s)
+    except ManifestError as error:
+        log.error("not applied: %s", error)
+        stop.set()
+        return False
     except SixfoldError as error:
         log.error("%s", error)
-    on_ready()
+    else:
+        on_ready()
+    return True
 
 
 class _Server(uvicorn.Server):
