@@ -3,6 +3,8 @@
 One nftables table of our own, ``inet <instance>``; written in one transaction, so there is no
 moment without it. Nothing of anybody else's table is read or changed.
 
+  prerouting   from the host's or the resolver's own address, but not from the host: dropped.
+               Linux sees to that for IPv4 only, and policy trusts both.
   postrouting  from a pod address, to no pod address, out of a device that is not ours:
                masquerade. Pod to pod never comes here: the datapath redirects it.
   forward      only where forwarding was off before us: the devices of that day forward
@@ -13,11 +15,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from ipaddress import ip_network
 
 from sixfold.host import netlink_nft as nft
 from sixfold.host.netlink import NETLINK_NETFILTER, Netlink, NetlinkError, Request
 from sixfold.host.netlink_route import GROUP
-from sixfold.model.config import Config
+from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6, Config
+from sixfold.model.datapath import IPNetwork
 
 UPLINKS = "uplinks"
 
@@ -58,6 +62,7 @@ class Masquerade:
             nft.add_table(table),  # so that the deletion finds one
             nft.delete_table(table),
             nft.add_table(table),
+            nft.add_chain(table, "prerouting", "filter", nft.PREROUTING, nft.PRIORITY_RAW),
             nft.add_chain(table, "postrouting", "nat", nft.POSTROUTING, nft.PRIORITY_SRCNAT),
             nft.add_chain(table, "forward", "filter", nft.FORWARD, nft.PRIORITY_FILTER),
             *nft.add_device_set(table, UPLINKS, uplinks),
@@ -67,37 +72,46 @@ class Masquerade:
     def _rules(self, uplinks: Sequence[str]) -> list[tuple[str, str, tuple[bytes, ...]]]:
         """(chain, comment, expressions); a comment ends in a digest of its rule's content."""
         config = self._config
-        rules: list[tuple[str, str, tuple[bytes, ...]]] = []
-        for family, pool in ((nft.IPV4, config.pod_ipv4), (nft.IPV6, config.pod_ipv6)):
-            rules.append(
-                (
-                    "postrouting",
-                    f"pods of {pool} to the world",
-                    (
-                        nft.meta_is(nft.META_NFPROTO, bytes([family])),
-                        nft.device_group(nft.META_OIFGROUP, GROUP, nft.NOT_EQUAL),
-                        nft.source_in(pool),
-                        nft.destination_not_in(pool),
-                        nft.masquerade(),
-                    ),
-                )
-            )
+        ours = (config.host_ipv4, RESOLVER_IPV4, config.host_ipv6, RESOLVER_IPV6)
+        rules = [("prerouting", f"{it} from elsewhere", _guard(ip_network(it))) for it in ours]
+        rules += [
+            ("postrouting", f"pods of {pool} to the world", _way_out(pool))
+            for pool in (config.pod_ipv4, config.pod_ipv6)
+        ]
         if uplinks:
-            rules.append(
-                (
-                    "forward",
-                    f"no router between {' '.join(uplinks)}"[:200],
-                    (
-                        nft.device_in_set(nft.META_IIFNAME, UPLINKS),
-                        nft.device_in_set(nft.META_OIFNAME, UPLINKS),
-                        nft.drop(),
-                    ),
-                )
-            )
+            comment = f"no router between {' '.join(uplinks)}"[:200]
+            rules.append(("forward", comment, _NO_ROUTER))
         return [
             (chain, f"{comment} #{_digest(parts, uplinks)}", parts)
             for chain, comment, parts in rules
         ]
+
+
+_NO_ROUTER = (
+    nft.device_in_set(nft.META_IIFNAME, UPLINKS),
+    nft.device_in_set(nft.META_OIFNAME, UPLINKS),
+    nft.drop(),
+)
+
+
+def _guard(source: IPNetwork) -> tuple[bytes, ...]:
+    return (
+        nft.family_is(source.version),
+        nft.device_group(nft.META_IIFGROUP, GROUP, nft.NOT_EQUAL),
+        nft.device_is(nft.META_IIFNAME, "lo", nft.NOT_EQUAL),
+        nft.source_in(source),
+        nft.drop(),
+    )
+
+
+def _way_out(pool: IPNetwork) -> tuple[bytes, ...]:
+    return (
+        nft.family_is(pool.version),
+        nft.device_group(nft.META_OIFGROUP, GROUP, nft.NOT_EQUAL),
+        nft.source_in(pool),
+        nft.destination_not_in(pool),
+        nft.masquerade(),
+    )
 
 
 def available() -> str:

@@ -25,8 +25,8 @@ from sixfold.host.netlink import (
 )
 
 INET, IPV4, IPV6 = 1, 2, 10  # NFPROTO_*
-FORWARD, POSTROUTING = 2, 4
-PRIORITY_FILTER, PRIORITY_SRCNAT = 0, 100
+PREROUTING, FORWARD, POSTROUTING = 0, 2, 4
+PRIORITY_RAW, PRIORITY_FILTER, PRIORITY_SRCNAT = -300, 0, 100
 ACCEPT, DROP = 1, 0
 EQUAL, NOT_EQUAL = 0, 1
 META_IIFNAME, META_OIFNAME, META_NFPROTO, META_IIFGROUP, META_OIFGROUP = 6, 7, 15, 21, 22
@@ -140,8 +140,16 @@ def meta_is(key: int, value: bytes, operator: int = EQUAL) -> bytes:
     return _meta(key) + _compare(operator, value)
 
 
+def family_is(version: int) -> bytes:
+    return meta_is(META_NFPROTO, bytes([IPV4 if version == 4 else IPV6]))
+
+
 def device_group(key: int, group: int, operator: int = EQUAL) -> bytes:
     return meta_is(key, struct.pack("=I", group), operator)
+
+
+def device_is(key: int, name: str, operator: int = EQUAL) -> bytes:
+    return meta_is(key, name.encode().ljust(IFNAME_SIZE, b"\0"), operator)
 
 
 def device_in_set(key: int, name: str) -> bytes:
