@@ -17,6 +17,7 @@ from typing import TypeVar
 from sixfold.errors import HostError
 from sixfold.host import bpf, layout
 from sixfold.host.bpf import Map
+from sixfold.host.changes import Changes, difference
 from sixfold.host.events import EventReader
 from sixfold.host.paths import BPFFS_ROOT, cgroup_root
 from sixfold.host.programs import (
@@ -27,7 +28,7 @@ from sixfold.host.programs import (
     open_maps,
     open_programs,
 )
-from sixfold.host.shadow import BUILT_IN, JUDGED, PLACE, PREPARE, Changes, Shadow, difference
+from sixfold.host.shadow import BUILT_IN, JUDGED, PLACE, PREPARE, Shadow
 from sixfold.model.datapath import Datapath
 from sixfold.model.reason import DropReason
 

@@ -13,19 +13,16 @@ Nothing here writes: a state that would not fit is refused before the first writ
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from itertools import islice
-from typing import TypeVar
 
-from sixfold.errors import HostError
 from sixfold.host import layout
 from sixfold.host.bpf import Map
-from sixfold.host.slots import SlotPool
+from sixfold.host.changes import Changes, difference, map_full
+from sixfold.host.slots import BackendRuns
 from sixfold.model.datapath import (
-    Backend,
     Datapath,
     EndpointEntry,
     Frontend,
@@ -37,9 +34,6 @@ from sixfold.model.datapath import (
 )
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import HOST, WORLD
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
 
 # Always there, unless somebody asks for something else:
 # - a wide IPv6 prefix (::/0) covers the mapped IPv4 addresses as well; this keeps it from
@@ -58,35 +52,6 @@ ARRAYS = ("backends", "slots", "policy_of")
 JUDGED = frozenset({"ipcache", "endpoints", "addresses", "policy_of"})
 
 
-@dataclass(slots=True)
-class Changes:
-    """Writes by map; keys and values are packed."""
-
-    puts: dict[str, dict[bytes, bytes]] = field(default_factory=lambda: defaultdict(dict))
-    deletes: dict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
-
-    def put(self, name: str, key: bytes, value: bytes) -> None:
-        self.puts[name][key] = value
-
-    def delete(self, name: str, key: bytes) -> None:
-        self.deletes[name].append(key)
-
-    def __len__(self) -> int:
-        return sum(map(len, self.puts.values())) + sum(map(len, self.deletes.values()))
-
-
-def difference(old: Mapping[K, V], new: Mapping[K, V]) -> tuple[list[K], list[K]]:
-    """Keys to put and keys that are gone. Cheap where values are the same objects."""
-    if old == new:
-        return [], []
-    put = []
-    for key, value in new.items():
-        before = old.get(key)
-        if before is not value and before != value:
-            put.append(key)
-    return put, [key for key in old if key not in new]
-
-
 class Shadow:
     """The state of one instance's maps. After an error it is worthless: read it anew."""
 
@@ -100,11 +65,7 @@ class Shadow:
         self.host_netns_cookie = 0
         self._numbers: dict[PolicyTable, int] = {}
         self._last_number = 0
-        self._runs: dict[Frontend, tuple[int, int]] = {}
-        self._backends: dict[Backend, int] = {}
-        self._users: Counter[Backend] = Counter()
-        self._slots = SlotPool(capacities["slots"])
-        self._backend_numbers = SlotPool(capacities["backends"])
+        self._runs = BackendRuns(capacities["slots"], capacities["backends"])
         self._orphans = Changes()  # found by read(), deleted by the next advance()
 
     @property
@@ -121,8 +82,7 @@ class Shadow:
     def advance(self, desired: Datapath) -> Changes:
         """Become ``desired``; returns the writes. HostError when a map cannot hold them."""
         changes, self._orphans = self._orphans, Changes()
-        self._slots.settle()
-        self._backend_numbers.settle()
+        self._runs.settle()
         self._advance_endpoints(desired, changes)
         self._advance_ipcache(desired, changes)
         self._advance_policies(desired, changes)
@@ -131,7 +91,7 @@ class Shadow:
             known, puts = self._packed[name], changes.puts[name]
             wanted = len(known) + sum(key not in known for key in puts)
             if wanted > self._capacities[name]:
-                raise _full(name, wanted, self._capacities[name])
+                raise map_full(name, wanted, self._capacities[name])
         for name, keys in changes.deletes.items():
             # What read() found to be nobody's may have an owner again.
             gone = [key for key in keys if key not in changes.puts[name]]
@@ -158,11 +118,11 @@ class Shadow:
             packed = layout.pack_endpoint(desired.endpoints[ifindex])
             changes.put("endpoints", layout.U32.pack(ifindex), packed)
         after = [desired.endpoints[key] for key in put]
-        _replace(changes, "addresses", _addresses(before), _addresses(after))
+        changes.replace("addresses", _addresses(before), _addresses(after))
         if desired.host_netns_cookie != self.host_netns_cookie:
             old, host = self.host_netns_cookie, desired.host_netns_cookie
-            _replace(changes, "namespaces", _host_namespace(old), _host_namespace(host))
-        _replace(changes, "namespaces", _namespaces(before), _namespaces(after))
+            changes.replace("namespaces", _host_namespace(old), _host_namespace(host))
+        changes.replace("namespaces", _namespaces(before), _namespaces(after))
         self.endpoints = dict(desired.endpoints)
         self.host_netns_cookie = desired.host_netns_cookie
 
@@ -221,54 +181,15 @@ class Shadow:
         for frontend in put:
             entry, old = desired.frontends[frontend], self.frontends.get(frontend)
             if old is None or old.backends != entry.backends:
-                released = self._runs.get(frontend)
-                self._runs[frontend] = self._take_run(entry.backends, changes)
-                if old is not None and released is not None:
-                    self._release_run(released, old.backends)
-            packed = layout.FRONTEND.pack(entry.service, *self._runs[frontend], entry.algorithm)
-            key = layout.pack_frontend_key(frontend)
-            changes.put("frontends", key, packed)
+                self._runs.replace(frontend, entry.backends, changes)
+            run = self._runs[frontend]
+            packed = layout.FRONTEND.pack(entry.service, *run, entry.algorithm)
+            changes.put("frontends", layout.pack_frontend_key(frontend), packed)
         for frontend in gone:
             changes.delete("frontends", layout.pack_frontend_key(frontend))
-            self._release_run(self._runs.pop(frontend), self.frontends[frontend].backends)
+            self._runs.release(frontend)
         if put or gone:
             self.frontends = dict(desired.frontends)
-
-    def _take_run(self, backends: tuple[Backend, ...], changes: Changes) -> tuple[int, int]:
-        """A fresh run of slots: (base, count); the old one stays whole for its readers."""
-        if not backends:
-            return 0, 0
-        base = self._slots.take(len(backends))
-        if base is None:
-            raise _full("slots", self._slots.capacity + 1, self._slots.capacity)
-        for slot, backend in enumerate(backends, base):
-            number = self._backend_number(backend, changes)
-            changes.put("slots", layout.U32.pack(slot), layout.U32.pack(number))
-        return base, len(backends)
-
-    def _backend_number(self, backend: Backend, changes: Changes) -> int:
-        self._users[backend] += 1
-        number = self._backends.get(backend)
-        if number is None:
-            number = self._backend_numbers.take(1)
-            if number is None:
-                capacity = self._backend_numbers.capacity
-                raise _full("backends", capacity + 1, capacity)
-            self._backends[backend] = number
-            packed = layout.pack_backend(backend, number)
-            changes.put("backends", layout.U32.pack(number), packed)
-        return number
-
-    def _release_run(self, run: tuple[int, int], backends: tuple[Backend, ...]) -> None:
-        base, count = run
-        if not count:
-            return
-        self._slots.release(base, count)
-        for backend in backends:
-            self._users[backend] -= 1
-            if not self._users[backend]:
-                del self._users[backend]
-                self._backend_numbers.release(self._backends.pop(backend), 1)
 
     @classmethod
     def read(cls, maps: Mapping[str, Map]) -> Shadow:
@@ -352,33 +273,19 @@ class Shadow:
             for slot in run:
                 self._packed["slots"][layout.U32.pack(slot)] = numbers[slot]
             for backend, number in found:
-                self._backends[backend] = number
-                self._users[backend] += 1
                 packed = layout.pack_backend(backend, number)
                 self._packed["backends"][layout.U32.pack(number)] = packed
             frontend = layout.unpack_frontend_key(key)
             backends_found = tuple(backend for backend, _ in found)
             self.frontends[frontend] = FrontendEntry(service, backends_found, algorithm)
-            self._runs[frontend] = (base, count)
-        self._slots = SlotPool(
-            self._capacities["slots"], [run for run in self._runs.values() if run[1]]
-        )
-        self._backend_numbers = SlotPool(
-            self._capacities["backends"], [(number, 1) for number in self._backends.values()]
-        )
+            self._runs.adopt(frontend, base, found)
+        self._runs.adopted()
 
 
 def _used(source: Map, expected: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """An array map, as far as somebody expects something in it."""
     end = max((layout.U32.unpack(key)[0] for key in expected), default=-1) + 1
     return dict(islice(source.items(), end))
-
-
-def _full(name: str, wanted: int, capacity: int) -> HostError:
-    return HostError(
-        f"put {name}: map is full: {wanted} entries wanted, {capacity} fit; "
-        "nothing was changed; apply less"
-    )
 
 
 def _addresses(endpoints: Iterable[EndpointEntry]) -> dict[bytes, bytes]:
@@ -400,15 +307,3 @@ def _namespaces(endpoints: Iterable[EndpointEntry]) -> dict[bytes, bytes]:
 
 def _host_namespace(cookie: int) -> dict[bytes, bytes]:
     return {layout.U64.pack(cookie): ZERO} if cookie else {}
-
-
-def _replace(
-    changes: Changes, name: str, before: Mapping[bytes, bytes], after: Mapping[bytes, bytes]
-) -> None:
-    """Writes for the part of a map that changed owners."""
-    for key, value in after.items():
-        if before.get(key) != value:
-            changes.put(name, key, value)
-    for key in before:
-        if key not in after:
-            changes.delete(name, key)

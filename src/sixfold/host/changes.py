@@ -1,0 +1,60 @@
+"""Writes to maps, as values: what to put, what to delete; nothing is written here."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from sixfold.errors import HostError
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+@dataclass(slots=True)
+class Changes:
+    """Writes by map; keys and values are packed."""
+
+    puts: dict[str, dict[bytes, bytes]] = field(default_factory=lambda: defaultdict(dict))
+    deletes: dict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
+
+    def put(self, name: str, key: bytes, value: bytes) -> None:
+        self.puts[name][key] = value
+
+    def delete(self, name: str, key: bytes) -> None:
+        self.deletes[name].append(key)
+
+    def replace(
+        self, name: str, before: Mapping[bytes, bytes], after: Mapping[bytes, bytes]
+    ) -> None:
+        """Writes for the part of a map that changed owners."""
+        for key, value in after.items():
+            if before.get(key) != value:
+                self.put(name, key, value)
+        for key in before:
+            if key not in after:
+                self.delete(name, key)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.puts.values())) + sum(map(len, self.deletes.values()))
+
+
+def difference(old: Mapping[K, V], new: Mapping[K, V]) -> tuple[list[K], list[K]]:
+    """Keys to put and keys that are gone. Cheap where values are the same objects."""
+    if old == new:
+        return [], []
+    put = []
+    for key, value in new.items():
+        before = old.get(key)
+        if before is not value and before != value:
+            put.append(key)
+    return put, [key for key in old if key not in new]
+
+
+def map_full(name: str, wanted: int, capacity: int) -> HostError:
+    return HostError(
+        f"put {name}: map is full: {wanted} entries wanted, {capacity} fit; "
+        "nothing was changed; apply less"
+    )
