@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from ipaddress import ip_address
 
 import pytest
 
 from sixfold.errors import HostError, UnavailableError
 
+ADDRESSES = ip_address("10.244.0.2"), ip_address("fd00:5f:244::2")
 PROBE = {"httpGet": {"port": 80}, "periodSeconds": 1}
 
 
@@ -71,6 +73,24 @@ async def test_failing_attachment_is_shown_undone_and_tried_again(host, pod):
         assert host.state().ifindex == 0
         await host.until(lambda: host.state().ready)
         assert "message" not in runner.status("shop/web")
+
+
+@run
+async def test_exhausted_pool_is_shown_and_asked_again(host, pod):
+    answers = iter([HostError("pool pod_ipv4: no address is free"), ADDRESSES])
+
+    def allocate():
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async with host.agent() as runner:
+        await runner.start(pod(), allocate, host.admit)
+        await host.until(lambda: host.state().reason == "NetworkError")
+        assert "no address is free" in runner.status("shop/web")["message"]
+        await host.until(lambda: host.state().ready)
+        assert host.state().ipv4 == ADDRESSES[0]
 
 
 @run

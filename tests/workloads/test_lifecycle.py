@@ -225,6 +225,17 @@ def test_back_off_doubles_from_ten_seconds_to_five_minutes():
     assert waits == [0, 10, 20, 40, 80, 160, 300, 300, 300]
 
 
+def test_clock_that_was_set_forward_holds_nothing_up():
+    pod = Transcript(make_pod({"name": "main", "readinessProbe": PROBE}))
+    hour = 3600.0
+    for attempt in range(2):
+        pod.tell(ev.Started("main", attempt, pod.now_s + hour))
+        assert pod.life.next_deadline() is None  # the first probe is under way
+        end = ev.Termination(1, pod.now_s + hour, pod.now_s + hour)
+        pod.tell(ev.Exited("main", attempt, end))
+    assert pod.life.next_deadline() == pod.now_s + 10
+
+
 def test_ten_good_minutes_forgive_earlier_crashes():
     pod = Transcript(make_pod())
     for _ in range(3):

@@ -35,6 +35,7 @@ from sixfold.workloads.pod_status import pod_state
 log = logging.getLogger(__name__)
 
 Addresses = tuple[IPv4Address | None, IPv6Address | None]
+Allocate = Callable[[], Addresses]  # asked at each try; the same pod gets the same answer
 
 STARTS_AT_ONCE = 16  # processes being made at the same time; more only wait for each other
 RETRY_S, RETRY_MAX_S = 1.0, 30.0
@@ -44,7 +45,10 @@ class RunningPod:
     """One pod that runs here: its life cycle, and what is under way for it."""
 
     def __init__(
-        self, life: PodLifecycle, addresses: Addresses = (None, None), admit: Admit | None = None
+        self,
+        life: PodLifecycle,
+        addresses: Addresses | Allocate = (None, None),
+        admit: Admit | None = None,
     ) -> None:
         self.life = life
         self.addresses = addresses
@@ -127,7 +131,8 @@ class PodActions:
     async def _attach(self, entry: RunningPod) -> None:
         assert entry.admit is not None, f"{entry.key}: adopted, and attached again"
         try:
-            attachment = self._network.attach(entry.key, *entry.addresses)
+            addresses = entry.addresses() if callable(entry.addresses) else entry.addresses
+            attachment = self._network.attach(entry.key, *addresses)
             self._dispatch(entry, events.Attached(network_of(attachment)))
             await entry.admit(entry.key, attachment)
             self._network.activate(attachment.ifindex)

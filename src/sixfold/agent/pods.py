@@ -20,6 +20,7 @@ from typing import Any
 
 from sixfold.agent.pod_actions import (
     Addresses,
+    Allocate,
     PodActions,
     RunningPod,
     network_of,
@@ -71,12 +72,12 @@ class PodRunner:
 
     # --- what the agent asks for ------------------------------------------------------------
 
-    async def start(self, pod: Pod, addresses: Addresses, admit: Admit) -> None:
+    async def start(self, pod: Pod, addresses: Addresses | Allocate, admit: Admit) -> None:
         """Take a pod in and return; it is in ``states`` from now on, and starts by itself.
 
         ``admit(key, attachment)`` is awaited after the veth is there and before a packet can
-        pass; what it raises is shown in the pod's status, and the whole step tried again.
-        A pod that was over before a reboot stays over.
+        pass. What it raises, or ``addresses`` when it is a function, is shown in the pod's
+        status, and the whole step tried again. A pod that was over before a reboot stays over.
         """
         last = self._records.read(pod.metadata.uid)
         if last is None:
@@ -108,7 +109,7 @@ class PodRunner:
         found = _by_uid(self._containers.observe())
         uids = {pod.metadata.uid for pod in wanted.values()}
         for uid in found.keys() - uids:
-            await self._containers.remove(uid)
+            await self._remove_stray(uid)
         for key, attachment in attachments.items():
             pod = wanted.get(key)
             if pod is not None and (pod.metadata.uid in found or self._records.has(pod)):
@@ -230,11 +231,18 @@ class PodRunner:
     async def _adopt_remains(self, pod: Pod, containers: list[Container]) -> None:
         """A pod without its network: nothing of it can go on, but it may have been over."""
         if containers:
-            await self._containers.remove(pod.metadata.uid)
+            await self._remove_stray(pod.metadata.uid)
         last = self._records.read(pod.metadata.uid)
         if last is not None and last.final is not None:
             life = restore(pod, self._now(), None, (), last, self._chance)
             self._take_in(RunningPod(life))
+
+    async def _remove_stray(self, uid: str) -> None:
+        """A stray that does not die must not keep the others from being adopted."""
+        try:
+            await self._containers.remove(uid)
+        except (SixfoldError, OSError) as error:
+            log.warning("pod uid %s: nobody wants it: %s; removed at the next start", uid, error)
 
     # --- small things -----------------------------------------------------------------------
 

@@ -100,13 +100,18 @@ class ContainerRun:
         self.end = end
         self.probing = None
 
-    def restart_later(self, pod: str) -> None:
-        """Another run will follow, after the back-off counted from the end of the last."""
+    def restart_later(self, pod: str, now_s: float) -> None:
+        """Another run will follow, after the back-off counted from the end of the last.
+
+        The end is the host's clock, ``now_s`` is one that never jumps: an end that lies ahead
+        is now.
+        """
         assert self.end is not None
         self.phase = Phase.WAITING
         if self.end.finished_s - self.end.started_s >= BACKOFF_FORGET_S:
             self.backoff_s = 0.0
-        delay, self.retry_s = self.backoff_s, self.end.finished_s + self.backoff_s
+        delay = self.backoff_s
+        self.retry_s = min(self.end.finished_s, now_s) + delay
         self.backoff_s = min(max(delay * 2, BACKOFF_S), BACKOFF_MAX_S)
         if delay:
             self.waiting_reason = "CrashLoopBackOff"

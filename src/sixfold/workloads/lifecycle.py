@@ -132,7 +132,7 @@ class PodLifecycle:
                 self._attach_failed(event, now_s)
             case events.Started():
                 if (run := self._run(event, Phase.STARTING)) is not None:
-                    run.running(event.started_s)
+                    run.running(min(event.started_s, now_s))  # the clock may have been set
             case events.StartFailed():
                 if (run := self._run(event, Phase.STARTING)) is not None:
                     run.start_failed(event.reason, event.message, now_s)
@@ -220,7 +220,7 @@ class PodLifecycle:
             case _:
                 assert_never(run.role)
         if again:
-            run.restart_later(self.key)
+            run.restart_later(self.key, self._now_s)
         else:
             self._conclude(run)
 
