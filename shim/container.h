@@ -212,14 +212,16 @@ static void join_namespaces(const struct container *c)
 	close(fd);
 }
 
+/* By system call: libc keeps two signals to itself, and what posix_spawn (make, among
+ * others) starts inherits them ignored. */
 static void default_signals(void)
 {
-	sigset_t none;
+	static const unsigned long action[4], none; /* all zero: SIG_DFL */
 
-	sigemptyset(&none);
-	for (int number = 1; number < NSIG; number++)
-		signal(number, SIG_DFL); /* the two that cannot be changed say so */
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	for (int number = 1; number < NSIG;
+	     number++) /* two cannot be changed: EINVAL */
+		syscall(SYS_rt_sigaction, number, action, NULL, sizeof(none));
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof(none));
 }
 
 static _Noreturn void run_command(const struct container *c)
