@@ -139,7 +139,7 @@ class Kernel:
     def run(self, program: str, packet: bytes, ifindex: int = 0) -> bpf.ProgramRun:
         context = bytearray(192)
         struct.pack_into("<I", context, 40, ifindex or self.a)  # __sk_buff.ifindex
-        return bpf.run_program(self.datapath._programs.fds[program], packet, context=bytes(context))
+        return bpf.run_program(self.datapath.programs[program], packet, context=bytes(context))
 
     def send(self, packet: bytes, ifindex: int = 0) -> int:
         """What happens to a packet that leaves a pod (a, if not said otherwise)."""

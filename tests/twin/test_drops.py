@@ -214,7 +214,7 @@ def test_a_connection_that_conntrack_cannot_take_is_refused(
     for name in ("endpoints", "addresses", "policy", "policy_of", "policy_tables"):
         entries = [(k, v) for k, v in kernel.datapath.maps[name].items() if any(v)]
         Map(get(root / name), name).update(entries)
-    monkeypatch.setitem(kernel.datapath._programs.fds, "from_endpoint", fds["from_endpoint"])
+    monkeypatch.setitem(kernel.datapath.programs, "from_endpoint", fds["from_endpoint"])
     assert kernel.send(frame4(tcp())) == REDIRECT
     assert kernel.send(frame4(tcp(source=1001))) == SHOT
     counts = Map(get(root / "statistics"), "statistics").lookup(

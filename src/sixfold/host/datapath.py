@@ -123,6 +123,11 @@ class KernelDatapath(DatapathView):
                     _detach(path)
             shutil.rmtree(root)
 
+    @property
+    def programs(self) -> Mapping[str, int]:
+        """Descriptors by name, for ``bpf.run_program``: twin tests and cost per packet."""
+        return self._programs.fds
+
     def close(self) -> None:
         """Let go; what is pinned goes on."""
         self.events.close()

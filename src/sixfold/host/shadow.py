@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 from itertools import islice
 
@@ -206,26 +207,24 @@ class Shadow:
         return shadow
 
     def _read_endpoints(self) -> None:
+        """An endpoint that lacks an address is as good as none: the next apply puts it whole."""
         cookies = {}
         for key, value in self._packed["namespaces"].items():
-            (cookie,), (number,) = layout.U64.unpack(key), layout.U32.unpack(value)
-            if number == 0:
-                self.host_netns_cookie = cookie
-            cookies[number] = cookie
+            cookies[layout.U32.unpack(value)[0]] = layout.U64.unpack(key)[0]
+        self.host_netns_cookie = cookies.get(0, 0)
+        addresses = self._packed["addresses"]
         for key, value in self._packed["endpoints"].items():
-            number = layout.ENDPOINT.unpack(value)[1]
-            entry = layout.unpack_endpoint(value, cookies.pop(number, 0))
-            self.endpoints[layout.U32.unpack(key)[0]] = entry
-        for number, cookie in cookies.items():
-            if number != 0:
-                self._orphans.delete("namespaces", layout.U64.pack(cookie))
-        right = _addresses(self.endpoints.values())
-        for key, value in self._packed["addresses"].items():
-            if right.pop(key, None) != value:
-                self._orphans.delete("addresses", key)
-        for key in right:  # lost: as good as no endpoint, so that the next apply puts both
-            ifindex = layout.ENDPOINT.unpack(right[key])[0]
-            self.endpoints.pop(ifindex, None)
+            entry = layout.unpack_endpoint(value)
+            entry = replace(entry, netns_cookie=cookies.get(entry.id, 0))
+            if _addresses([entry]).items() <= addresses.items():
+                self.endpoints[layout.U32.unpack(key)[0]] = entry
+            else:
+                self._orphans.delete("endpoints", key)
+        owned = _addresses(self.endpoints.values())
+        known = _namespaces(self.endpoints.values()) | _host_namespace(self.host_netns_cookie)
+        for name, right in (("addresses", owned), ("namespaces", known)):
+            for key in self._packed[name].keys() - right.keys():
+                self._orphans.delete(name, key)
 
     def _read_policies(self, maps: Mapping[str, Map]) -> None:
         entries: dict[int, list[PolicyEntry]] = defaultdict(list)

@@ -1,0 +1,107 @@
+"""Whatever the way there: the kernel holds the desired state, and says so when asked."""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+import pytest
+
+from sixfold.host.datapath import KernelDatapath
+from sixfold.host.shadow import BUILT_IN
+from sixfold.model.datapath import (
+    Backend,
+    Datapath,
+    EndpointEntry,
+    Frontend,
+    FrontendEntry,
+    IpcacheEntry,
+    PolicyEntry,
+    PolicyTable,
+)
+from sixfold.model.endpoint import EndpointId
+from sixfold.model.identity import Identity
+
+pytestmark = pytest.mark.root
+
+STEPS = int(os.environ.get("SIXFOLD_FUZZ_ROUNDS", "60"))
+
+
+def random_state(random_: random.Random) -> Datapath:
+    """Small worlds, so that steps meet the same keys again and again."""
+    some = random_.sample(range(1, 9), random_.randrange(9))
+    addresses = random_.sample(range(1, 20), 8)
+    endpoints = {
+        100 + i: EndpointEntry(
+            100 + i,
+            EndpointId(i),
+            Identity(256 + random_.randrange(3)),
+            IPv4Address("192.0.2.0") + addresses[i - 1],
+            random_.choice([None, IPv6Address("2001:db8::") + addresses[i - 1]]),
+            netns_cookie=random_.choice([0, 7000 + i]),
+        )
+        for i in some
+    }
+    tables = [
+        PolicyTable(
+            frozenset(
+                PolicyEntry(d, Identity(256 + p), 6, 80 + p, 16, True, random_.randrange(1, 4))
+                for d in (0, 1)
+                for p in random_.sample(range(3), random_.randrange(4))
+            ),
+            1,
+            2,
+        )
+        for _ in range(3)
+    ]
+    backends = [Backend(IPv4Address("192.0.2.0") + i, 80 + i) for i in range(6)]
+    return Datapath(
+        endpoints=endpoints,
+        ipcache={
+            network: IpcacheEntry(Identity(random_.randrange(1, 5)))
+            for network in (
+                IPv4Network("0.0.0.0/0"),
+                IPv6Network("::/0"),
+                IPv4Network("10.0.0.0/8"),
+            )
+            if random_.random() < 0.6
+        },
+        policies={EndpointId(i): random_.choice(tables) for i in some if random_.random() < 0.9},
+        frontends={
+            Frontend(IPv4Address("198.51.100.0") + i, 80, 6): FrontendEntry(
+                i, tuple(random_.sample(backends, random_.randrange(6)))
+            )
+            for i in random_.sample(range(10), random_.randrange(10))
+        },
+        host_netns_cookie=random_.choice([0, 6999]),
+    )
+
+
+def test_any_sequence_of_states_ends_in_the_last(datapath: KernelDatapath) -> None:
+    seed = int(os.environ.get("SIXFOLD_FUZZ_SEED", random.randrange(2**32)))
+    print(f"SIXFOLD_FUZZ_SEED={seed}")
+    random_ = random.Random(seed)
+    datapath._repair_links = lambda desired: []  # these interfaces are not real
+    for _ in range(STEPS):
+        desired = random_state(random_)
+        if random_.random() < 0.3:
+            datapath._shadow = None  # as a new agent: adopt
+        if random_.random() < 0.2:
+            damage(random_, datapath)
+            datapath.repair(desired)
+        else:
+            datapath.apply(desired)
+        held = datapath.read()
+        assert held == replace(desired, ipcache={**BUILT_IN, **desired.ipcache})
+        assert datapath._shadow is not None
+        assert datapath._shadow.is_true(datapath.maps)
+        assert datapath.apply(desired) == 0
+
+
+def damage(random_: random.Random, datapath: KernelDatapath) -> None:
+    """Somebody deletes entries behind our back."""
+    for name in ("policy", "policy_tables", "ipcache", "endpoints", "addresses", "frontends"):
+        keys = [key for key, _ in datapath.maps[name].items()]
+        datapath.maps[name].delete(random_.sample(keys, min(len(keys), random_.randrange(3))))
