@@ -428,6 +428,26 @@ def test_a_service_without_backends_or_port_refuses_at_once(lab: Lab, address: o
             lab.connect("a", address, port)
 
 
+def test_datagrams_to_a_service_without_backends_are_refused(lab: Lab) -> None:
+    lab.datapath.apply(lab.desired(frontends=service(UDP, port=53)))
+    for address in (SERVICE4, SERVICE6):
+        client = lab.socket("a", _family(address), socket.SOCK_DGRAM)
+        with pytest.raises(ConnectionRefusedError):
+            client.sendto(b"q", (str(address), 53))
+
+
+def test_the_host_dials_services_too(lab: Lab) -> None:
+    policies = {A.id: CLOSED, B.id: table(allow(INGRESS, HOST))}
+    lab.datapath.apply(lab.desired(policies, service(TCP, *BACKENDS)))
+    server = lab.listen("b", B.ipv4)
+    client = lab.socket("host", socket.AF_INET)
+    client.bind((str(HOST4), 0))
+    client.connect((str(SERVICE4), 443))
+    exchange(client, server)
+    (event,) = lab.events()
+    assert (event.direction, event.service, event.service_port) == (INGRESS, 9, 443)
+
+
 @pytest.mark.parametrize(
     ("dialled", "backend"),
     [

@@ -43,7 +43,7 @@ from crafted import (
     udp,
 )
 
-from sixfold.host.bpf import Map, get
+from sixfold.host.bpf import Map, get, run_program
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.loader import BpfObject
 from sixfold.host.programs import OBJECTS
@@ -350,6 +350,21 @@ def test_wide_ipv6_prefix_does_not_decide_about_ipv4(kernel: Kernel) -> None:
     kernel.datapath.apply(replace(kernel.desired, ipcache=everything))
     assert kernel.send(frame4(tcp(), TCP, A4, WORLD4)) == PASS  # world is allowed
     assert kernel.send(frame6(tcp(), TCP, A6, WORLD6)) == SHOT  # the prefix is not
+
+
+def test_lost_events_are_counted(kernel: Kernel) -> None:
+    flood = 60_000  # the ring holds 43,690
+    context = bytearray(192)
+    struct.pack_into("<I", context, 40, kernel.a)
+    spoofed = frame4(tcp(), TCP, B4, A4)
+    before = kernel.datapath.statistics().get("drop_invalid_source_ip", 0)
+    program = kernel.datapath.programs["from_endpoint"]
+    run_program(program, spoofed, context=bytes(context), repeat=flood)
+    assert kernel.datapath.statistics()["drop_invalid_source_ip"] == before + flood
+    records, lost = kernel.datapath.events.drain()
+    assert lost > 0
+    assert len(records) + lost == flood
+    assert kernel.datapath.events.drain() == ([], 0)
 
 
 def test_every_reason_has_a_packet_that_triggers_it() -> None:
