@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import socket
+import struct
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,11 +18,14 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
 from sixfold.host import netns
 
 from .conftest import System
 
 T = TypeVar("T")
+FAMILIES = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
 WAIT_S = 5.0  # for what must come
 SILENCE_S = 0.3  # for what must not come: what was sent here arrives in microseconds
 
@@ -115,6 +119,15 @@ def received(sock: socket.socket, timeout_s: float = SILENCE_S) -> bytes | None:
     with suppress(TimeoutError):
         return sock.recv(65536)
     return None
+
+
+def checksummed(packet: bytes, offset: int = 2) -> bytes:
+    """The packet with the Internet checksum over all of it at the offset."""
+    padded = packet + b"\0" * (len(packet) % 2)
+    total = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
+    total = (total & 0xFFFF) + (total >> 16)
+    total += total >> 16
+    return packet[:offset] + struct.pack("!H", ~total & 0xFFFF) + packet[offset + 2 :]
 
 
 def manifest(*objects: dict[str, Any]) -> str:

@@ -17,11 +17,21 @@ from sixfold.host import netns
 from sixfold.host.paths import NETNS_ROOT
 
 from .conftest import System
-from .places import WAIT_S, Place, block, manifest, place_of, pod, policy, received
+from .places import (
+    FAMILIES,
+    WAIT_S,
+    Place,
+    block,
+    checksummed,
+    manifest,
+    place_of,
+    pod,
+    policy,
+    received,
+)
 
 pytestmark = pytest.mark.root
 
-FAMILIES = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
 LINKS = """
 link add up0 mtu 1400 address 02:00:00:00:00:aa type veth peer name up1 mtu 1500
 link set up1 netns {router}
@@ -287,7 +297,7 @@ def ping(place: Place, address: str, version: int, timeout_s: float = 0.5) -> bo
     with place.make_socket(family, socket.SOCK_RAW, protocol) as sock:
         sock.connect((address, 0))
         message = struct.pack("!BBHHH", type_, 0, 0, 0x5F5F, 1) + b"ping"
-        sock.send(with_checksum(message) if version == 4 else message)
+        sock.send(checksummed(message) if version == 4 else message)
         sock.settimeout(timeout_s)
         try:
             while True:
@@ -325,21 +335,12 @@ def spoof(place: Place, source: str, destination: str, version: int) -> None:
     )
     if version == 4:
         header = struct.pack("!BBHHHBBH", 0x45, 0, 32, 1, 0, 64, 17, 0)
-        packet = with_checksum(header + source_bytes + destination_bytes, 10) + datagram
+        packet = checksummed(header + source_bytes + destination_bytes, 10) + datagram
     else:
         pseudo = source_bytes + destination_bytes + struct.pack("!II", 12, 17)
-        datagram = with_checksum(pseudo + datagram, len(pseudo) + 6)[len(pseudo) :]
+        datagram = checksummed(pseudo + datagram, len(pseudo) + 6)[len(pseudo) :]
         packet = struct.pack("!IHBB", 6 << 28, 12, 17, 64) + source_bytes + destination_bytes
         packet += datagram
     kind = 0x0800 if version == 4 else 0x86DD
     with place.make_socket(socket.AF_PACKET, socket.SOCK_DGRAM) as sock:
         sock.sendto(packet, ("up1", kind, 0, 0, UPLINK_MAC))
-
-
-def with_checksum(packet: bytes, offset: int = 2) -> bytes:
-    """The packet with the Internet checksum over all of it."""
-    padded = packet + b"\0" * (len(packet) % 2)
-    total = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
-    total = (total & 0xFFFF) + (total >> 16)
-    total += total >> 16
-    return packet[:offset] + struct.pack("!H", ~total & 0xFFFF) + packet[offset + 2 :]
