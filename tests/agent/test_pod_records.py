@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sixfold.agent.pod_records import PodRecords
 from sixfold.workloads.events import Termination
 from sixfold.workloads.restore import ContainerRecord, PodRecord
@@ -48,6 +50,20 @@ def test_only_wanted_records_are_kept(tmp_path):
     records = PodRecords(tmp_path)
     records.write(RECORD)
     (tmp_path / "u-2.json").write_text("{}")
-    (tmp_path / "u-1.new").write_text("cut short")
+    (tmp_path / "u-3.new").write_text("cut short")
     records.keep_only({"u-1"})
+    assert [path.name for path in tmp_path.iterdir()] == ["u-1.json"]
+
+
+def test_record_is_whole_at_every_moment_of_its_replacement(tmp_path):
+    PodRecords(tmp_path).write(RECORD)
+    encoded = (tmp_path / "u-1.json").read_bytes()
+    (tmp_path / "u-1.new").write_bytes(encoded[:9])  # killed while writing aside
+    assert PodRecords(tmp_path).read("u-1") == RECORD
+    (tmp_path / "u-1.new").write_bytes(encoded)
+    (tmp_path / "u-1.json").unlink()  # killed before the rename
+    assert PodRecords(tmp_path).read("u-1") == RECORD
+    changed = replace(RECORD, final=None)
+    PodRecords(tmp_path).write(changed)
+    assert PodRecords(tmp_path).read("u-1") == changed
     assert [path.name for path in tmp_path.iterdir()] == ["u-1.json"]

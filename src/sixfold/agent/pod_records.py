@@ -1,13 +1,15 @@
 """Records of pods: what an agent leaves for its successor, one small file a pod.
 
 They live in the state directory, because a pod that is over must stay over after a reboot.
-Each is replaced whole; a file that cannot be read counts as absent, and the host is believed.
+Each is replaced whole: written aside, the old one removed, then renamed. Renaming over the old one
+would make ext4 flush it to disk first, 1 ms each time; so between two of these steps there may be
+only the new file, and it is read. A record that cannot be read counts as absent: then the host is
+believed.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -31,20 +33,22 @@ class PodRecords:
         if self._written.get(record.uid) == record:
             return
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = self._path(record.uid)
-        aside = path.with_suffix(".new")
+        path, aside = self._path(record.uid), self._path(record.uid, ".new")
         aside.write_bytes(msgspec.json.encode(record))
-        os.replace(aside, path)
+        path.unlink(missing_ok=True)
+        aside.rename(path)
         self._written[record.uid] = record
 
     def read(self, uid: str) -> PodRecord | None:
-        try:
-            return msgspec.json.decode(self._path(uid).read_bytes(), type=PodRecord)
-        except FileNotFoundError:
-            return None
-        except msgspec.MsgspecError as error:
-            log.warning("%s: %s; pod taken as it is on the host", self._path(uid), error)
-            return None
+        for path in (self._path(uid), self._path(uid, ".new")):
+            try:
+                return msgspec.json.decode(path.read_bytes(), type=PodRecord)
+            except FileNotFoundError:
+                continue
+            except msgspec.MsgspecError as error:
+                log.warning("%s: %s; pod taken as it is on the host", path, error)
+                return None
+        return None
 
     def has(self, pod: Pod) -> bool:
         """Whether an agent has seen this very pod."""
@@ -52,13 +56,14 @@ class PodRecords:
 
     def remove(self, uid: str) -> None:
         self._written.pop(uid, None)
-        self._path(uid).unlink(missing_ok=True)
+        for suffix in (".json", ".new"):
+            self._path(uid, suffix).unlink(missing_ok=True)
 
     def keep_only(self, uids: Collection[str]) -> None:
         """Remove the records of all other pods."""
         for path in self._directory.glob("*.*"):
-            if path.stem not in uids or path.suffix != ".json":
+            if path.stem not in uids:
                 path.unlink(missing_ok=True)
 
-    def _path(self, uid: str) -> Path:
-        return self._directory / f"{uid}.json"
+    def _path(self, uid: str, suffix: str = ".json") -> Path:
+        return self._directory / f"{uid}{suffix}"
