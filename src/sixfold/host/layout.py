@@ -251,10 +251,21 @@ class RawEvent(NamedTuple):
 def unpack_event(raw: bytes) -> RawEvent:
     """One record of the ring."""
     fields = FLOW_EVENT.unpack(raw)
+    time_ns, type_, reason, protocol, direction = fields[:5]
+    tcp_flags, icmp_type, icmp_code, is_reply = fields[5:9]
     source, destination, source_port, destination_port = fields[9:13]
-    source_identity, destination_identity, ingress, egress, service, ifindex, length = fields[13:20]
+    source_identity, destination_identity, ingress, egress = fields[13:17]
+    service, ifindex, length, service_port = fields[17:]
     return RawEvent(
-        *fields[:9],
+        time_ns=time_ns,
+        type=type_,
+        reason=reason,
+        protocol=protocol,
+        direction=direction,
+        tcp_flags=tcp_flags,
+        icmp_type=icmp_type,
+        icmp_code=icmp_code,
+        is_reply=is_reply,
         source=unpack_address(source),
         destination=unpack_address(destination),
         source_port=unpack_port(source_port),
@@ -265,5 +276,5 @@ def unpack_event(raw: bytes) -> RawEvent:
         service=service,
         ifindex=ifindex,
         length=length,
-        service_port=unpack_port(fields[20]),
+        service_port=unpack_port(service_port),
     )

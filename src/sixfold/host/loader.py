@@ -28,7 +28,7 @@ _messages: list[str] = []
 def _vsnprintf() -> Callable[..., int]:
     function = ctypes.CDLL(None).vsnprintf
     function.argtypes = [c_void_p, ctypes.c_size_t, c_char_p, c_void_p]
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def _print(level: int, form: bytes, arguments: int) -> int:

@@ -152,8 +152,8 @@ class Shadow:
             return
         self.policies = dict(desired.policies)
         used = set(self.policies.values())
-        for table in [table for table in self._numbers if table not in used]:
-            self._delete_table(self._numbers.pop(table), table, changes)
+        for unused in [table for table in self._numbers if table not in used]:
+            self._delete_table(self._numbers.pop(unused), unused, changes)
 
     def _table_number(self, table: PolicyTable, changes: Changes) -> int:
         """Equal tables share a number; no number ever means two things."""
@@ -229,8 +229,8 @@ class Shadow:
     def _read_policies(self, maps: Mapping[str, Map]) -> None:
         entries: dict[int, list[PolicyEntry]] = defaultdict(list)
         for key, value in self._packed["policy"].items():
-            table, entry = layout.unpack_policy(key, value)
-            entries[table].append(entry)
+            owner, entry = layout.unpack_policy(key, value)
+            entries[owner].append(entry)
         tables = {}
         for key, value in self._packed["policy_tables"].items():
             (number,) = layout.U32.unpack(key)
@@ -241,9 +241,9 @@ class Shadow:
                 continue
             self._packed["policy_of"][key] = value
             (endpoint,), (number,) = layout.U32.unpack(key), layout.U32.unpack(value)
-            if number in tables:
+            # Of two numbers for one content only one survives; who has the other is put anew.
+            if number in tables and self._numbers.setdefault(tables[number], number) == number:
                 self.policies[EndpointId(endpoint)] = tables[number]
-                self._numbers[tables[number]] = number
         self._last_number = max([0, *tables, *entries])
         for number, table in tables.items():
             if self._numbers.get(table) != number:
