@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress, IPNetwork
-from sixfold.routing.ipam import Lease, Pool
+from sixfold.routing.ipam import ExhaustedError, Lease, Pool
 from sixfold.store import Database
 
 
@@ -31,12 +31,18 @@ class Addresses:
     def allocate_pod(self, uid: str, now_s: float) -> tuple[IPv4Address, IPv6Address]:
         """The pod's two addresses; asked again, the same. ExhaustedError when a pool is empty."""
         held = {address.version: address for address in self._held.get(uid, [])}
+        leases: list[Lease] = []
+        try:
+            for version in {4, 6} - held.keys():
+                leases.append(self._pods[version].allocate(uid, now_s))  # noqa: PERF401 - may raise
+        except ExhaustedError:  # half of a pod's addresses is of no use to it
+            for lease in leases:
+                self._pods[lease.address.version].withdraw(lease.address)
+            raise
         with self._database.transaction():
-            for version in (4, 6):
-                if version not in held:
-                    lease = self._pods[version].allocate(uid, now_s)
-                    self._keep(lease)
-                    held[version] = lease.address
+            for lease in leases:
+                self._keep(lease)
+                held[lease.address.version] = lease.address
         ipv4, ipv6 = held[4], held[6]
         assert isinstance(ipv4, IPv4Address)
         assert isinstance(ipv6, IPv6Address)
@@ -67,18 +73,19 @@ class Addresses:
         for owner in set(self._held) - set(owners):
             self.release(owner, now_s)
 
-    def withdraw(self, address: IPAddress) -> None:
-        """Undo an allocation that came to nothing."""
-        lease = self._services[address.version].withdraw(address)
-        for addresses in self._held.values():
-            if address in addresses:
-                addresses.remove(address)
-        if lease is None:
-            self._database.connection.execute(
-                "DELETE FROM addresses WHERE address=?", (str(address),)
-            )
-        else:
-            self._write(lease)
+    def withdraw(self, addresses: Iterable[IPAddress]) -> None:
+        """Undo allocations for services that came to nothing."""
+        for address in addresses:
+            lease = self._services[address.version].withdraw(address)
+            for held in self._held.values():
+                if address in held:
+                    held.remove(address)
+            if lease is None:
+                self._database.connection.execute(
+                    "DELETE FROM addresses WHERE address=?", (str(address),)
+                )
+            else:
+                self._write(lease)
 
     def _keep(self, lease: Lease) -> None:
         self._write(lease)

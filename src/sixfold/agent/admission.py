@@ -32,8 +32,11 @@ IMMUTABLE = {
 
 def admit(
     loaded: Sequence[Loaded], objects: Objects, addresses: Addresses, now_s: float
-) -> list[tuple[Key, dict[str, Any]]]:
-    """What to put, defaults filled in, namespaces first; raises ManifestError with all problems."""
+) -> tuple[list[tuple[Key, dict[str, Any]]], list[IPAddress]]:
+    """What to put, defaults filled in, namespaces first, and the addresses taken for it.
+
+    Raises ManifestError with all problems; then no address is taken.
+    """
     problems = [problem for item in loaded for problem in _problems(item, objects)]
     admitted = [*_missing_namespaces(loaded, objects)]
     reserved: list[IPAddress] = []
@@ -49,10 +52,9 @@ def admit(
                 problems.append(_problem(item, "spec.clusterIP", str(error)))
         admitted.append((item.key, raw))
     if problems:
-        for address in reserved:
-            addresses.withdraw(address)
+        addresses.withdraw(reserved)
         raise ManifestError(problems)
-    return admitted
+    return admitted, reserved
 
 
 def _problems(item: Loaded, objects: Objects) -> Iterable[Problem]:
@@ -100,7 +102,9 @@ def _service_addresses(
         spec["clusterIP"], spec["clusterIPs"] = "None", ["None"]
     else:
         chosen = _wanted(item, spec, objects)
-        taken += [it for it in chosen if addresses.claim_service(it, owner, now_s)]
+        for address in chosen:
+            if addresses.claim_service(address, owner, now_s):
+                taken.append(address)  # noqa: PERF401 - the next may raise
         for family in _order(families, chosen)[len(chosen) :]:
             address = addresses.allocate_service(family, owner, now_s)
             chosen.append(address)

@@ -17,7 +17,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from ipaddress import IPv4Address, IPv6Address
 from random import Random
 from typing import Any
 from uuid import uuid4
@@ -40,7 +41,7 @@ from sixfold.model.workload import Pod
 from sixfold.serve.dns_client import ResolverClient
 from sixfold.store import Database, Objects, Stored
 from sixfold.store.objects import Put
-from sixfold.workloads.controllers import reconcile
+from sixfold.workloads.controllers import reconcile, unfinished
 from sixfold.workloads.pod_state import PodState, by_owner, format_time, pending
 
 log = logging.getLogger(__name__)
@@ -95,12 +96,18 @@ class Agent:
 
     async def apply(self, loaded: Sequence[Loaded], *, dry_run: bool = False) -> list[Put]:
         """Take objects, whole or not at all, and return when the kernel has what they say."""
-        admitted = admit(loaded, self.objects, self.addresses, time.time())
+        now_s = time.time()
+        admitted, reserved = admit(loaded, self.objects, self.addresses, now_s)
         if dry_run:
+            self.addresses.withdraw(reserved)
             return self.objects.preview(admitted)
-        with self.database.transaction():
-            results = self.objects.put(admitted, lambda: str(uuid4()), format_time(time.time()))
-            self._next_generation()
+        try:
+            with self.database.transaction():
+                results = self.objects.put(admitted, lambda: str(uuid4()), format_time(now_s))
+                self._next_generation()
+        except BaseException:
+            self.addresses.withdraw(reserved)
+            raise
         self.changed()
         await self.in_force()
         return results
@@ -136,10 +143,13 @@ class Agent:
         if self.problem:
             raise UnavailableError(f"not in force: {self.problem}")
 
-    async def settled(self, timeout_s: float) -> None:
-        """Return once every pod that should run is ready and none is on its way in or out."""
+    async def settled(self, timeout_s: float, of: Collection[Key] | None = None) -> None:
+        """Return once every pod that should run is ready and none is on its way in or out.
+
+        ``of`` narrows it to these objects and their pods: what others broke is not waited for.
+        """
         deadline = time.monotonic() + timeout_s
-        while pending_pods := self.unsettled():
+        while pending_pods := self.unsettled(of):
             if time.monotonic() > deadline:
                 raise UnavailableError(
                     f"not ready after {timeout_s:g} s: {'; '.join(pending_pods[:10])}"
@@ -163,12 +173,22 @@ class Agent:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._round.wait(), timeout_s)
 
-    def unsettled(self) -> list[str]:
-        """What is not as wanted yet: a line per pod or controller."""
+    def unsettled(self, of: Collection[Key] | None = None) -> list[str]:
+        """What is not as wanted yet: a line per pod or controller; a pod that is over is settled.
+
+        ``of`` narrows it to these objects and their pods.
+        """
         lines = [
             f"pod {pod.key}: {'terminating' if pod.terminating else pod.reason or pod.phase}"
             for pod in self.pods().values()
-            if pod.terminating or (not pod.ready and pod.phase != "Succeeded")
+            if of is None or key_of_pod(pod.key) in of or pod.owner in of
+            if pod.terminating or not (pod.ready or pod.finished)
+        ]
+        lines += [
+            f"{key.kind.lower()} {key.namespace}/{key.name}: {missing}"
+            for key, status in self.statuses.items()
+            if (of is None or key in of) and (stored := self.objects.get(key))
+            if (missing := unfinished(stored.object, status))
         ]
         if self._pods_changed.is_set():
             lines.append("controllers: not looked at yet")
@@ -295,7 +315,10 @@ class Agent:
         for kind in CONTROLLERS:
             for stored in list(self.objects.of(kind).values()):
                 pods = owned.get(stored.key, [])
-                changes = reconcile(stored.object, pods, now_s, self._chance)
+                before = msgspec.structs.replace(
+                    stored.object, status=self.statuses.get(stored.key, {})
+                )
+                changes = reconcile(before, pods, now_s, self._chance)
                 self.statuses[stored.key] = changes.status
                 self._create(stored, changes.create)
                 for key in changes.delete:
@@ -341,8 +364,10 @@ class Agent:
         self._tasks[key] = asyncio.get_running_loop().create_task(tracked())
 
     async def _start(self, stored: Stored) -> None:
-        addresses = self.addresses.allocate_pod(stored.uid, time.time())
-        await self.runner.start(stored.object, addresses, self._admit)
+        def allocate() -> tuple[IPv4Address, IPv6Address]:
+            return self.addresses.allocate_pod(stored.uid, time.time())
+
+        await self.runner.start(stored.object, allocate, self._admit)
 
     async def _admit(self, key: str, attachment: Attachment) -> None:
         """Between the veth and its first packet: programs, endpoint, policy."""

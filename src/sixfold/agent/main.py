@@ -27,7 +27,8 @@ from sixfold.agent.agent import Agent
 from sixfold.agent.events import FlowReader
 from sixfold.agent.handlers import AgentHandlers
 from sixfold.agent.pods import PodRunner
-from sixfold.errors import HostError, ManifestError, SixfoldError
+from sixfold.agent.teardown import remove_all
+from sixfold.errors import HostError, ManifestError, SixfoldError, UnavailableError
 from sixfold.host import probes
 from sixfold.host.containers import Containers
 from sixfold.host.datapath import KernelDatapath
@@ -89,12 +90,11 @@ async def _run(
     ready_timeout_s: float,
 ) -> int:
     database = Database(paths.state / "state.db")
-    _remember_config(config, database)
+    _check_pools(config, database)
     network = HostNetwork(config, paths)
-    network.setup()
-    datapath = KernelDatapath.open(paths.instance)
     resolver = ResolverClient(paths, config)
-    await resolver.start_or_adopt()
+    datapath = await _set_up(config, paths, network, resolver)
+    _remember_config(config, database)
     runner = PodRunner(network, Containers(paths), probes, config, paths, lambda _: agent.changed())
     objects = Objects(database, lambda raw: decode(raw).object)
     agent = Agent(config, database, objects, network, datapath, resolver, runner)
@@ -122,6 +122,28 @@ async def _run(
     await resolver.close()
     database.close()
     return 0 if accepted else 1
+
+
+async def _set_up(
+    config: Config, paths: Paths, network: HostNetwork, resolver: ResolverClient
+) -> KernelDatapath:
+    """The host's side of everything; a first start that cannot have it leaves nothing behind."""
+    first = not paths.bpffs.exists()
+    try:
+        network.setup()
+        datapath = KernelDatapath.open(paths.instance)
+        try:
+            await resolver.start_or_adopt()
+        except UnavailableError as error:
+            if first:
+                raise
+            log.error("%s; tried again", error)  # what runs needs its policy more than names
+    except BaseException:
+        if first:
+            with contextlib.suppress(SixfoldError, OSError):
+                await remove_all(paths, config, grace_s=0)
+        raise
+    return datapath
 
 
 async def _start(
@@ -191,20 +213,25 @@ def _listen(path: Path) -> Iterator[socket.socket]:
         path.unlink(missing_ok=True)
 
 
-def _remember_config(config: Config, database: Database) -> None:
-    """Keep the settings for the next start; refuse pools that addresses in use are not of."""
+def _check_pools(config: Config, database: Database) -> None:
+    """Refuse pools that addresses in use are not of."""
     used = database.connection.execute(
         "SELECT count(*) FROM addresses WHERE freed_at IS NULL"
     ).fetchone()[0]
     before = _read_config(database)
-    if used and before is not None:
-        for name in ("pod_ipv4", "pod_ipv6", "service_ipv4", "service_ipv6"):
-            old, new = getattr(before, name), getattr(config, name)
-            if old != new:
-                raise HostError(
-                    f"{name}: is {old}, {used} addresses are in use; "
-                    f"sixfold down first, then start with {new}"
-                )
+    if not used or before is None:
+        return
+    for name in ("pod_ipv4", "pod_ipv6", "service_ipv4", "service_ipv6"):
+        old, new = getattr(before, name), getattr(config, name)
+        if old != new:
+            raise HostError(
+                f"{name}: is {old}, {used} addresses are in use; "
+                f"sixfold down first, then start with {new}"
+            )
+
+
+def _remember_config(config: Config, database: Database) -> None:
+    """Keep the settings for the next start, now that they are known to work."""
     values = {item.name: getattr(config, item.name) for item in fields(config)}
     database.set_meta("config", msgspec.json.encode(values, enc_hook=str).decode())
 

@@ -30,7 +30,16 @@ AGENT_STOP_S = 10
 
 async def teardown(paths: Paths, config: Config, *, grace_s: float, keep: bool) -> list[str]:
     """End the instance; returns what was ended, a line each. Fine when nothing is there."""
-    done = stop_agent(paths)
+    done = stop_agent(paths) + await remove_all(paths, config, grace_s=grace_s)
+    if not keep and (paths.state / "state.db").exists():
+        _forget(paths.state / "state.db")
+        shutil.rmtree(paths.state / "pods", ignore_errors=True)
+    return done
+
+
+async def remove_all(paths: Paths, config: Config, *, grace_s: float) -> list[str]:
+    """Remove everything from the host but the agent itself; objects are kept."""
+    done = []
     containers = Containers(paths)
     running = [container for container in containers.observe() if container.running]
     await asyncio.gather(*(containers.stop(container, grace_s) for container in running))
@@ -49,9 +58,6 @@ async def teardown(paths: Paths, config: Config, *, grace_s: float, keep: bool) 
     for group in (paths.cgroup / "pods", paths.cgroup / "shims", paths.cgroup):
         with contextlib.suppress(FileNotFoundError):
             group.rmdir()
-    if not keep and (paths.state / "state.db").exists():
-        _forget(paths.state / "state.db")
-        shutil.rmtree(paths.state / "pods", ignore_errors=True)
     return done
 
 
