@@ -83,7 +83,8 @@ def test_resolv_conf_and_hosts_are_the_pods_and_the_hosts_stay(output):
 REPLACE = """
 set -e
 mkdir {copy}
-cp -aL /etc/passwd /etc/group /etc/hosts /etc/resolv.conf {copy}
+cp -aL /etc/passwd /etc/group /etc/resolv.conf {copy}
+: > {copy}/hosts
 mount --bind {copy} /etc
 rm -f /etc/resolv.conf
 echo nameserver 192.0.2.1 > /run/{link}

@@ -6,6 +6,7 @@ import subprocess
 import uuid
 from contextlib import ExitStack
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
@@ -50,7 +51,7 @@ def worlds(paths):
         stack.enter_context(netns.inside(made["host"]))
         ip("link", "set", "lo", "up")
         # A router asks for neighbours from its link-local address: at once, please.
-        subprocess.run(["sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0"], check=True)
+        Path("/proc/sys/net/ipv6/conf/default/accept_dad").write_text("0")
         for name in ("east", "west"):
             ip("link", "add", name, "type", "veth", "peer", "name", "up0",
                "netns", made[name].name)  # fmt: skip
@@ -130,8 +131,8 @@ def test_host_that_did_not_forward_does_not_become_a_router(worlds, network, fam
 
 @both_families
 def test_host_that_was_a_router_still_is(worlds, paths, family):
-    for key in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
-        subprocess.run(["sysctl", "-qw", f"{key}=1"], check=True)
+    for key in ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"):
+        Path("/proc/sys", key).write_text("1")
     network = HostNetwork(Config(instance=paths.instance), paths)
     network.setup()
     seen = source_seen(WORLD["west"][family], worlds["west"], worlds["east"])

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import signal
 import socket
 import statistics
@@ -308,12 +309,12 @@ def test_pool_over_a_network_of_the_host_is_refused(host, config, paths):
         pytest.param("ip link del sixfold0", "link sixfold0", id="device"),
         pytest.param("ip addr del 169.254.20.10/32 dev sixfold0", "address", id="address"),
         pytest.param("ip route del unreachable 10.244.0.0/16", "unreachable", id="pool"),
-        pytest.param("sysctl -qw net.ipv4.ip_forward=0", "sysctl", id="forwarding"),
+        pytest.param("sh -c 'echo 0 > /proc/sys/net/ipv4/ip_forward'", "sysctl", id="forwarding"),
     ],
 )
 def test_what_somebody_else_broke_is_repaired(network, breakage, repair):
     web = start(network, "shop/web", WEB)
-    subprocess.run(breakage.format(device=web.device).split(), check=True)
+    subprocess.run(shlex.split(breakage.format(device=web.device)), check=True)
     assert repair in " ".join(network.repair())
     assert network.repair() == []
     for address in WEB:
