@@ -89,7 +89,8 @@ class AgentHandlers:
         loaded = _decode(request)
         results = await self._agent.apply(loaded, dry_run=request.dry_run)
         if request.wait and not request.dry_run:
-            await self._agent.settled(request.timeout_s)
+            keys = {put.key for put in results}
+            await self._agent.settled(request.timeout_s, keys)
         return {
             "results": [{**put.key._asdict(), "action": put.action} for put in results],
             "generation": self._agent.generation,

@@ -8,9 +8,9 @@ the selector are never adopted. Source: the controllers of Kubernetes 1.31.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
-from typing import assert_never
+from typing import Any, assert_never
 
 from sixfold.model.workload import (
     Controller,
@@ -27,7 +27,7 @@ from sixfold.workloads.pod_state import PodState
 from sixfold.workloads.replicas import reconcile_deployment, reconcile_replicaset
 from sixfold.workloads.statefulset import reconcile_statefulset
 
-__all__ = ["Changes", "reconcile"]
+__all__ = ["Changes", "reconcile", "unfinished"]
 
 
 def reconcile(
@@ -46,3 +46,23 @@ def reconcile(
         case Job():
             return reconcile_job(controller, pods, now_s, chance)
     assert_never(controller)
+
+
+def unfinished(controller: Controller, status: Mapping[str, Any]) -> str:
+    """What a roll-out still lacks, "" when it is done: ``kubectl rollout status`` as a line.
+
+    A pod that is ready may be young (minReadySeconds), and an old one may be ready, too.
+    """
+    match controller:
+        case Deployment() if not controller.spec.paused:
+            wanted, updated = controller.spec.replicas, status.get("updatedReplicas", 0)
+            if updated < wanted:
+                return f"{updated} of {wanted} replicas are updated"
+            if old := status.get("replicas", 0) - updated:
+                return f"{old} old replicas are left"
+        case ReplicaSet() | StatefulSet():
+            wanted = controller.spec.replicas
+        case _:
+            return ""
+    available = status.get("availableReplicas", 0)
+    return f"{available} of {wanted} replicas are available" if available < wanted else ""
