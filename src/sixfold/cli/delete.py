@@ -23,7 +23,8 @@ WireKey = dict[str, str]
 sixfold delete pod web -n shop
 sixfold delete deploy/web svc/web
 sixfold delete -f examples/basecamp
-sixfold delete pods -l app=web --grace-period 0
+sixfold delete pods -l app=web --now
+sixfold delete pod web-0 --force
 sixfold delete pods --all -n shop
 """
     ),
@@ -35,6 +36,8 @@ sixfold delete pods --all -n shop
 @click.option("--all", "everything", is_flag=True, help="All of the kind, in the namespace.")
 @click.option("--wait/--no-wait", default=True, help="Return when they are gone; the default.")
 @click.option("--grace-period", "grace_s", type=click.IntRange(min=0), help="Seconds; 0: at once.")
+@click.option("--now", is_flag=True, help="As --grace-period 1.")
+@click.option("--force", is_flag=True, help="As --grace-period 0 --no-wait.")
 @click.option("--timeout", "timeout_s", type=float, default=120.0, help="Seconds for --wait.")
 @click.option("--ignore-not-found", is_flag=True, help="What is not there counts as deleted.")
 @shared(outputs=OUTPUTS)
@@ -48,10 +51,16 @@ def command(
     everything: bool,
     wait: bool,
     grace_s: int | None,
+    now: bool,
+    force: bool,
     timeout_s: float,
     ignore_not_found: bool,
 ) -> None:
-    """Delete objects by name or by manifest."""
+    """Delete objects by name or by manifest, and what they own."""
+    if now and (force or grace_s is not None):
+        raise click.UsageError("--now is a grace period of its own; give one of them")
+    if now or force:
+        grace_s = 1 if now else grace_s or 0
     if bool(kind) == bool(filenames):
         raise click.UsageError("give either -f, or KIND and NAME")
     client = settings.client
@@ -64,7 +73,7 @@ def command(
         return
     body = {
         "keys": keys,
-        "wait": wait,
+        "wait": wait and not force,
         "grace_s": grace_s,
         "ignore_missing": ignore_not_found,
         "timeout_s": timeout_s,

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from sixfold.cli.client import ApiError
+from sixfold.cli.kinds import by_kind
 from sixfold.cli.output import coloured, print_structured
 from sixfold.cli.settings import ANSWERS, Settings, examples, pass_settings, shared
 from sixfold.errors import NotFoundError
@@ -22,6 +23,7 @@ UNKNOWN = (400, 404, 422)  # answers of the agent that mean: no such name
 sixfold explain shop/web shop/db:6379
 sixfold explain -n shop web db:6379
 sixfold explain shop/web db.shop.svc.cluster.local:6379
+sixfold explain -n shop deploy/web svc/db:6379
 sixfold explain shop/web 192.0.2.7:443
 sixfold explain -f manifests/ shop/web shop/db:6379        offline, no root, no agent
 """
@@ -58,11 +60,16 @@ def command(
     """Would this connection be allowed, and which rule says so?
 
     FROM and TO are pods, workloads, "host", "world" or addresses; TO may be a service or a DNS
-    name as well. One line per pattern, bottom up. Exit code 0: allowed; 1: denied; 2: no such
-    name.
+    name as well; a kind may stand before a name: deploy/web, shop/svc/db. One line per pattern,
+    bottom up. Exit code 0: allowed; 1: denied; 2: no such name.
     """
     destination, own_port = split_port(destination)
     port = port or own_port
+    if (found := by_kind(source)) and found[1].name == "Service":
+        raise click.UsageError(
+            f"{source!r}: a service opens no connections; give a pod or workload"
+        )
+    source, destination = (qualified(settings, text) for text in (source, destination))
     try:
         if filenames:
             answer = offline(settings, filenames, posture, source, destination, port, protocol)
@@ -78,6 +85,16 @@ def command(
     else:
         show(answer)
     ctx.exit(0 if answer["allowed"] else 1)
+
+
+def qualified(settings: Settings, text: str) -> str:
+    """``deploy/web`` as ``shop/Deployment/web``; pods and services need no kind."""
+    if (found := by_kind(text)) is None:
+        return text
+    namespace, kind, name = found
+    namespace = namespace or settings.namespace_or_default
+    plain = kind.name in ("Pod", "Service")
+    return f"{namespace}/{name}" if plain else f"{namespace}/{kind.name}/{name}"
 
 
 class Unknown(Exception):

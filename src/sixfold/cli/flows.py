@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from sixfold.cli.kinds import by_kind
 from sixfold.cli.output import COLOURS, coloured, print_structured, print_table
 from sixfold.cli.settings import Settings, examples, pass_settings, shared
 from sixfold.observe.filter import FilterError, FlowFilter
@@ -50,7 +51,7 @@ def command(
 ) -> None:
     """Show connections and drops, with the rule behind each.
 
-    A PEER is a pod (shop/web-0), a workload (shop/web, Deployment/web), a namespace (shop/), a
+    A PEER is a pod (shop/web-0), a workload (shop/web, deploy/web), a namespace (shop/), a
     reserved name (host, world, resolver), an address or block, a label (app=web) or an identity
     number; "!" before it leaves it out (--to '!resolver'). Options given several times widen the
     choice; different options narrow it.
@@ -73,7 +74,8 @@ def command(
 
 def parameters(settings: Settings, options: dict[str, Any]) -> dict[str, str]:
     """Options as the agent takes them; raises UsageError for what it would not understand."""
-    options["from"] = options.pop("from_")
+    for side, given in (("from", options.pop("from_")), ("to", options["to"])):
+        options[side] = tuple(peer(part) for text in given for part in text.split(","))
     if settings.namespace and not settings.all_namespaces:
         options["namespace"] = (settings.namespace,)
     for name in ("since", "until"):
@@ -84,6 +86,17 @@ def parameters(settings: Settings, options: dict[str, Any]) -> dict[str, str]:
     except FilterError as error:
         raise click.UsageError(str(error)) from None
     return params
+
+
+def peer(text: str) -> str:
+    """``!deploy/web`` as ``!Deployment/web``; pods and services need no kind."""
+    name = text.removeprefix("!")
+    if (found := by_kind(name)) is None:
+        return text
+    steps = [found[0], found[1].name, found[2]]
+    if found[1].name in ("Pod", "Service"):
+        del steps[1]
+    return "!" * (name != text) + "/".join(filter(None, steps))
 
 
 def show(records: Iterable[dict[str, Any]], output: str, *, streamed: bool) -> None:

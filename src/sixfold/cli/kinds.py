@@ -6,21 +6,24 @@ import difflib
 
 import click
 
+from sixfold.cli import elsewhere
 from sixfold.manifest.kinds import ALIASES, Kind, find
 
 ALL = ("Pod", "Service", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job")
 
 
 def parse_kinds(text: str) -> list[Kind]:
-    """``po,svc`` or ``all``; raises UsageError for what is no kind."""
-    if text.lower() == "all":
-        return [kind for name in ALL if (kind := find(name))]
-    return [parse_kind(word) for word in text.split(",") if word]
+    """``po,svc`` or ``all``, each once; raises UsageError for what is no kind."""
+    words = [word for word in text.split(",") if word]
+    names = [name for word in words for name in (ALL if word.lower() == "all" else (word,))]
+    return list({kind.name: kind for kind in map(parse_kind, names)}.values())
 
 
 def parse_kind(word: str) -> Kind:
     if kind := find(word):
         return kind
+    if there := elsewhere.KINDS.get(word.lower()):
+        raise click.UsageError(f"{word!r}: no kind of ours; {there}")
     close = difflib.get_close_matches(word.lower(), ALIASES, 1)
     hint = f"did you mean {close[0]!r}?" if close else "see sixfold get --help"
     raise click.UsageError(f"{word!r}: no kind of ours; {hint}")
@@ -34,6 +37,15 @@ def parse_targets(kind: str, names: tuple[str, ...]) -> tuple[list[Kind], list[t
     if names and len(kinds) > 1:
         raise click.UsageError("names need one kind; give KIND/NAME for several")
     return kinds, [(kinds[0], name) for name in names]
+
+
+def by_kind(text: str) -> tuple[str, Kind, str] | None:
+    """``deploy/web`` or ``shop/deploy/web`` as namespace ("": not said), kind and name."""
+    namespace, kind, name = ["", "", "", *text.split("/")][-3:]
+    found = find(kind)
+    if found is None or not name or text.count("/") != (2 if namespace else 1):
+        return None
+    return namespace, found, name
 
 
 def _slashed(word: str) -> tuple[Kind, str]:

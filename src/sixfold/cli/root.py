@@ -6,6 +6,8 @@ Exit codes: 0 yes or done, 1 denied or failed, 2 wrong usage, 130 interrupted.
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -47,6 +49,9 @@ GROUPS = {
 class Root(click.Group):
     """Looks verbs up lazily, and is the one place where errors become exit codes."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, list(as_click(args)))
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
 
@@ -63,8 +68,12 @@ class Root(click.Group):
         if args and args[0] not in VERBS and not args[0].startswith("-"):
             from difflib import get_close_matches
 
+            from sixfold.cli import elsewhere
+
             close = get_close_matches(args[0], VERBS, 1)
             hint = f"; did you mean {close[0]!r}?" if close else "; see sixfold --help"
+            if there := elsewhere.VERBS.get(args[0]):
+                hint = f"; {there}"
             raise click.UsageError(f"unknown command {args[0]!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
 
@@ -87,6 +96,25 @@ class Root(click.Group):
             ctx.exit(1)
         except KeyboardInterrupt:
             ctx.exit(130)
+
+
+FLAGS = {
+    "--dry-run=client": "--dry-run",
+    "--dry-run=server": "--dry-run",
+    "--wait=true": "--wait",
+    "--wait=false": "--no-wait",
+    "--now=true": "--now",
+    "--force=true": "--force",
+}
+
+
+def as_click(args: Sequence[str]) -> Iterator[str]:
+    """kubectl's spellings as click has them: ``-o=json``, ``--wait=false``; up to ``--``."""
+    for number, arg in enumerate(args):
+        if arg == "--":
+            yield from args[number:]
+            return
+        yield FLAGS.get(arg) or re.sub(r"^(-[a-zA-Z])=(.)", r"\1\2", arg)
 
 
 @click.group(

@@ -78,10 +78,20 @@ root_instance_option = _option(
 )
 
 
+class Output(click.Choice[str]):
+    """Formats of the output; says what to do instead of kubectl's templates."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        word = str(value).partition("=")[0]
+        if word in ("jsonpath", "go-template", "custom-columns", "jsonpath-as-json"):
+            self.fail(f"{word}: not here; use -o json with jq", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def output_option(choices: Sequence[str] = OUTPUTS) -> Callable[[Command], Command]:
     """``-o``; commands that print something else than objects offer other formats."""
     names = ("-o", "--output", "output_choice")
-    return _option(*names, type=click.Choice(list(choices)), help="Format of the output.")
+    return _option(*names, type=Output(list(choices)), help="Format of the output.")
 
 
 def global_options(command: Command) -> Command:
