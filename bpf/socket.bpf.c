@@ -169,6 +169,18 @@ static __always_inline void remember_connected(struct bpf_sock_addr *ctx,
 	dialled->backend_port = backend->port;
 }
 
+/* A socket that dials a pod itself is no service's any more. */
+static __always_inline void forget_connected(struct bpf_sock_addr *ctx)
+{
+	struct dialled *dialled;
+
+	if (!ctx->sk)
+		return;
+	dialled = bpf_sk_storage_get(&sockets, ctx->sk, NULL, 0);
+	if (dialled)
+		__builtin_memset(dialled, 0, sizeof(*dialled));
+}
+
 static __always_inline void remember_sent(__u64 cookie,
 					  const struct frontend_key *service,
 					  const struct backend *backend, __be16 port)
@@ -204,8 +216,11 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 	key.port = port;
 	key.protocol = protocol;
 	frontend = find_frontend(&key);
-	if (!frontend)
+	if (!frontend) {
+		if (connected)
+			forget_connected(ctx);
 		return ALLOW;
+	}
 	if (!frontend->count)
 		return refuse();
 	cookie = bpf_get_socket_cookie(ctx);
