@@ -121,7 +121,7 @@ def world(module_system: System) -> Map:
     for place, links in ((host, LINKS), (router, ROUTER_LINKS), (far, FAR_LINKS)):
         for line in links.format(**names).strip().splitlines():
             place.run("ip", *(["-6"] if "route" in line and ":" in line else []), *line.split())
-    router.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+    router.run("sh", "-c", "cd /proc/sys/net; echo 1 | tee ipv[46]/conf/all/forwarding")
     system.up(manifest=MANIFEST)
     return Map(
         system, host, router, far,
