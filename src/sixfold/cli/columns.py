@@ -6,7 +6,7 @@ Pure: an object in, cells out. ``wide`` columns come after the others.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -19,20 +19,29 @@ NONE = "<none>"
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Columns of one kind, after NAME and before AGE; ``wide`` ones come last."""
+    """Columns of one kind between NAME and AGE; ``wide`` ones, then ``last``, come after it."""
 
     cells: Mapping[str, Cell]
     wide: Mapping[str, Cell] = field(default_factory=dict)
+    last: Mapping[str, Cell] = field(default_factory=dict)
     aged: bool = True
 
+    def labelled(self) -> Columns:
+        """With a last column of all labels, wide or not."""
+        return replace(self, last={"LABELS": _all_labels})
+
     def header(self, *, wide: bool) -> list[str]:
-        return ["NAME", *self.cells, *(["AGE"] if self.aged else []), *(self.wide if wide else ())]
+        aged = ["AGE"] if self.aged else []
+        return ["NAME", *self.cells, *aged, *self._after(wide=wide)]
 
     def row(self, item: Item, *, wide: bool) -> list[str]:
         cells = [item["metadata"]["name"], *(cell(item) for cell in self.cells.values())]
         if self.aged:
             cells.append(age(item["metadata"].get("creationTimestamp")))
-        return cells + [cell(item) for cell in self.wide.values()] if wide else cells
+        return cells + [cell(item) for cell in self._after(wide=wide).values()]
+
+    def _after(self, *, wide: bool) -> Mapping[str, Cell]:
+        return {**self.wide, **self.last} if wide else self.last
 
 
 def _at(item: Item, *path: str, default: Any = None) -> Any:
@@ -59,6 +68,10 @@ def _joined(*path: str, default: str = NONE) -> Cell:
 
 def _labels(labels: Mapping[str, str] | None) -> str:
     return ",".join(f"{key}={value}" for key, value in (labels or {}).items()) or NONE
+
+
+def _all_labels(item: Item) -> str:
+    return _labels(_at(item, "metadata", "labels"))
 
 
 def label_selector(selector: Mapping[str, Any] | None) -> str:
@@ -273,7 +286,7 @@ COLUMNS: Mapping[str, Columns] = {
             "IFINDEX": _text("status", "ifindex"),
             "NETNS": _text("status", "netns"),
             "NODE": _text("status", "node"),
-            "LABELS": lambda item: _labels(_at(item, "metadata", "labels")),
+            "LABELS": _all_labels,
         },
         aged=False,
     ),

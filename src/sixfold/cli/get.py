@@ -63,6 +63,7 @@ sixfold get pods -l app=web -w
 @click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=completer.names)
 @click.option("-l", "--selector", default="", metavar="LABELS", help="Such as app=web,tier!=db.")
 @click.option("-w", "--watch", is_flag=True, help="Go on, and print what changes.")
+@click.option("--show-labels", is_flag=True, help="A last column with all labels.")
 @click.option("--no-headers", is_flag=True, help="Rows only.")
 @shared(outputs=OUTPUTS, everywhere=True)
 @pass_settings
@@ -72,6 +73,7 @@ def command(
     names: tuple[str, ...],
     selector: str,
     watch: bool,
+    show_labels: bool,
     no_headers: bool,
 ) -> None:
     """List objects.
@@ -89,7 +91,7 @@ def command(
     if settings.structured:
         print_structured(_document(found, single=len(named) == 1), settings.output)
     else:
-        printer = Printer(settings, headers=not no_headers)
+        printer = Printer(settings, headers=not no_headers, labels=show_labels)
         printer.show(found)
         if watch:
             printer.follow(query, settings.client)
@@ -105,11 +107,12 @@ def _document(found: Sequence[tuple[Kind, list[dict[str, Any]]]], *, single: boo
 class Printer:
     """Tables or names; remembers what it printed, for ``--watch``."""
 
-    def __init__(self, settings: Settings, *, headers: bool) -> None:
+    def __init__(self, settings: Settings, *, headers: bool, labels: bool = False) -> None:
         self._output = settings.output
         self._namespaced = settings.all_namespaces
         self._namespace = settings.namespace_or_default
         self._headers = headers
+        self._labels = labels
         self._printed: dict[ObjectKey, Any] = {}
 
     def show(self, found: Sequence[tuple[Kind, list[dict[str, Any]]]]) -> None:
@@ -158,7 +161,7 @@ class Printer:
                 click.echo(f"{_typed(kind)}/{item['metadata']['name']}")
             return
         wide = self._output == "wide"
-        columns = COLUMNS[kind.name]
+        columns = COLUMNS[kind.name].labelled() if self._labels else COLUMNS[kind.name]
         header, rows = columns.header(wide=wide), [columns.row(i, wide=wide) for i in items]
         if several:
             rows = [[f"{_typed(kind)}/{row[0]}", *row[1:]] for row in rows]
