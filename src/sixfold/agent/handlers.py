@@ -154,7 +154,7 @@ class AgentHandlers:
         count = int(last[0]) if last else None if everything else 0 if follow else 20
         self._flows.drain()
         log = self._flows.log
-        cursor = log.seen
+        cursor, lost = log.seen, log.lost
         search = log.search(wanted, count)
         for _ in search.steps():
             await asyncio.sleep(0)
@@ -164,8 +164,14 @@ class AgentHandlers:
             await asyncio.sleep(FOLLOW_PERIOD_S)
             batch = log.read(cursor)
             cursor = batch.cursor
-            if batch.missed:
-                yield _line({"lost_events": {"num_events_lost": batch.missed}})
+            # the kernel's ring was full, or ours came round before this reader
+            for source, count in (
+                ("PERF_EVENT_RING_BUFFER", log.lost - lost),
+                ("HUBBLE_RING_BUFFER", batch.missed),
+            ):
+                if count:
+                    yield _line({"lost_events": {"source": source, "num_events_lost": count}})
+            lost = log.lost
             for flow in filter(wanted.matches, batch.flows):
                 yield _line({**response(flow), "text": compact(flow)})
 
