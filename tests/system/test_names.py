@@ -1,0 +1,253 @@
+"""Names, as programs in pods ask for them: by UDP and TCP, over IPv4 and IPv6, dead or alive."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import dns.flags
+import dns.message
+import dns.query
+import dns.rcode
+import dns.rdatatype
+import dns.reversename
+import dns.rrset
+import pytest
+
+from .conftest import System
+from .places import SILENCE_S, Place, manifest, place_of, pod, service
+
+pytestmark = pytest.mark.root
+
+RESOLVERS = ("169.254.20.10", "fd00:5f::10")
+UPSTREAM = "192.0.2.53"
+DOMAIN = "default.svc.cluster.local"
+HTTP = {"name": "http", "port": 80, "targetPort": 8080}
+
+
+@dataclass(frozen=True)
+class Town:
+    system: System
+    client: Place
+    host: Place
+    db: dict[str, Place]
+    ready: Path
+
+    def ask(
+        self, name: str, type_: str = "A", *, resolver: str = RESOLVERS[0], tcp: bool = False
+    ) -> dns.message.Message:
+        query = dns.message.make_query(name, type_)
+        if tcp:
+            with self.client.dial(resolver, 53) as sock:
+                return dns.query.tcp(query, resolver, timeout=5, sock=sock)
+        with self.client.dial(resolver, 53, kind=socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            return dns.query.udp(query, resolver, timeout=5, sock=sock)
+
+    def records(self, name: str, type_: str = "A", **options: object) -> set[str]:
+        answer = self.ask(name, type_, **options).answer  # type: ignore[arg-type]
+        return {record.to_text() for rrset in answer for record in rrset}
+
+    def vips(self, name: str) -> list[str]:
+        return self.system.json("get", "svc", name)["spec"]["clusterIPs"]
+
+    def in_pod(self, *argv: str) -> str:
+        return self.system.sixfold("exec", "client", "--", *argv).stdout
+
+
+@pytest.fixture(scope="module")
+def upstream(module_system: System) -> Iterator[None]:
+    """A resolver on the host that knows everything under ``example``; long answers by TCP."""
+    host = Place(module_system.host, UPSTREAM, "::1")
+    host.run("ip", "addr", "add", f"{UPSTREAM}/32", "dev", "lo")
+    udp = host.make_socket(socket.AF_INET, socket.SOCK_DGRAM)
+    tcp = host.make_socket(socket.AF_INET, socket.SOCK_STREAM)
+    for sock in (udp, tcp):
+        sock.bind((UPSTREAM, 53))
+    tcp.listen()
+    stop = threading.Event()
+    thread = threading.Thread(target=serve_upstream, args=(udp, tcp, stop))
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+    udp.close()
+    tcp.close()
+
+
+def serve_upstream(udp: socket.socket, tcp: socket.socket, stop: threading.Event) -> None:
+    with selectors.DefaultSelector() as selector:
+        for sock in (udp, tcp):
+            selector.register(sock, selectors.EVENT_READ)
+        while not stop.is_set():
+            for key, _ in selector.select(0.05):
+                if key.fileobj is udp:
+                    packet, sender = udp.recvfrom(4096)
+                    udp.sendto(upstream_answer(packet, whole=False), sender)
+                else:
+                    connection, _ = tcp.accept()
+                    with connection:
+                        packet = connection.recv(4096)[2:]
+                        answer = upstream_answer(packet, whole=True)
+                        connection.sendall(len(answer).to_bytes(2, "big") + answer)
+
+
+def upstream_answer(packet: bytes, *, whole: bool) -> bytes:
+    query = dns.message.from_wire(packet)
+    name = query.question[0].name
+    reply = dns.message.make_response(query)
+    labels = name.to_text().lower().rstrip(".").split(".")
+    if labels[-1] != "example":
+        reply.set_rcode(dns.rcode.NXDOMAIN)
+    elif labels[0] == "long" and not whole:
+        reply.flags |= dns.flags.TC
+    elif query.question[0].rdtype == dns.rdatatype.A:
+        addresses = [f"203.0.113.{i + 1}" for i in range(200 if labels[0] == "long" else 1)]
+        reply.answer.append(dns.rrset.from_text(name, 60, "IN", "A", *addresses))
+    return reply.to_wire(max_size=65535)
+
+
+@pytest.fixture(scope="module")
+def town(module_system: System, upstream: None, tmp_path_factory: pytest.TempPathFactory) -> Town:
+    ready = tmp_path_factory.mktemp("ready")
+    members = ("db-0", "db-1")
+    for name in members:
+        (ready / name).touch()
+    module_system.up(
+        "--dns-upstream",
+        UPSTREAM,
+        manifest=manifest(
+            pod("client"),
+            *(member(name, ready) for name in members),
+            service("web", ports=[HTTP, {"name": "time", "port": 123, "protocol": "UDP"}]),
+            service("db", clusterIP="None", ports=[HTTP]),
+        ),
+    )
+    host = Place(module_system.host, "10.244.0.1", "fd00:5f:244::1")
+    db = {name: place_of(module_system, f"default/{name}") for name in members}
+    return Town(module_system, place_of(module_system, "default/client"), host, db, ready)
+
+
+def member(name: str, ready: Path) -> dict:
+    probe = {"exec": {"command": ["test", "-e", str(ready / name)]}, "periodSeconds": 1}
+    container = {"readinessProbe": {**probe, "failureThreshold": 1}}
+    return pod(name, labels={"app": "db"}, container=container, hostname=name, subdomain="db")
+
+
+@pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
+@pytest.mark.parametrize("resolver", RESOLVERS)
+def test_a_service_has_its_addresses(town: Town, resolver: str, tcp: bool):
+    ipv4, ipv6 = town.vips("web")
+    for type_, address in (("A", ipv4), ("AAAA", ipv6)):
+        found = town.records(f"web.{DOMAIN}", type_, resolver=resolver, tcp=tcp)
+        assert found == {address}
+
+
+def test_a_service_has_its_ports_and_its_name_back(town: Town):
+    name = f"web.{DOMAIN}"
+    assert town.records(f"_http._tcp.{name}", "SRV") == {f"0 100 80 {name}."}
+    assert town.records(f"_time._udp.{name}", "SRV") == {f"0 100 123 {name}."}
+    for address in town.vips("web"):
+        reverse = dns.reversename.from_address(address).to_text()
+        assert town.records(reverse, "PTR") == {f"{name}."}
+    assert town.records("dns-version.cluster.local", "TXT") == {'"1.1.0"'}
+
+
+def test_a_headless_service_is_its_pods(town: Town):
+    places = town.db.values()
+    assert town.records(f"db.{DOMAIN}") == {place.ipv4 for place in places}
+    assert town.records(f"db.{DOMAIN}", "AAAA") == {place.ipv6 for place in places}
+    wanted = {f"0 50 8080 {name}.db.{DOMAIN}." for name in town.db}
+    assert town.records(f"_http._tcp.db.{DOMAIN}", "SRV") == wanted
+    for name, place in town.db.items():
+        assert town.records(f"{name}.db.{DOMAIN}") == {place.ipv4}
+        reverse = dns.reversename.from_address(place.ipv4).to_text()
+        assert town.records(reverse, "PTR") == {f"{name}.db.{DOMAIN}."}
+
+
+@pytest.mark.parametrize("name", ["web", "web.default", "web.default.svc", f"web.{DOMAIN}"])
+def test_programs_find_a_service_by_any_of_its_names(town: Town, name: str):
+    """glibc in the pod: its resolv.conf, its search path."""
+    ipv4, ipv6 = town.vips("web")
+    assert town.in_pod("getent", "ahostsv4", name).split()[0] == ipv4
+    assert town.in_pod("getent", "ahostsv6", name).split()[0] == ipv6
+
+
+def test_programs_find_a_name_for_an_address(town: Town):
+    assert town.in_pod("getent", "hosts", town.vips("web")[0]).split()[1] == f"web.{DOMAIN}"
+
+
+def test_other_names_are_asked_upstream(town: Town):
+    assert town.records("www.example") == {"203.0.113.1"}
+    assert town.in_pod("getent", "ahostsv4", "www.example").split()[0] == "203.0.113.1"
+    assert len(town.records("long.example", tcp=True)) == 200
+    assert town.ask("long.example").flags & dns.flags.TC
+
+
+def test_what_is_not_there_is_denied_in_the_right_way(town: Town):
+    nothing = town.ask(f"nobody.{DOMAIN}")
+    assert nothing.rcode() == dns.rcode.NXDOMAIN
+    other = town.ask(f"web.{DOMAIN}", "MX")
+    assert (other.rcode(), other.answer) == (dns.rcode.NOERROR, [])
+    for reply in (nothing, other):
+        assert [rrset.rdtype for rrset in reply.authority] == [dns.rdatatype.SOA]
+    assert town.ask("www.test").rcode() == dns.rcode.NXDOMAIN
+
+
+def test_the_resolver_answers_every_pod_and_serves_nothing_else(town: Town):
+    """No policy names this pod: the way to the resolver is a rule that is built in."""
+    assert town.client.attempt(RESOLVERS[0], 22) == "timeout"
+    flow = town.system.flows("--from", "default/client", "--last", "1")[0]
+    assert flow["verdict"] == "DROPPED"
+    town.ask(f"web.{DOMAIN}")
+    allowed = town.system.flows(
+        *("--from", "default/client", "--port", "53", "--verdict", "FORWARDED", "--last", "1")
+    )[0]
+    assert "resolver" in allowed["egress_allowed_by"][0]["name"]
+
+
+def test_answers_follow_readiness(town: Town):
+    both, one = {place.ipv4 for place in town.db.values()}, {town.db["db-0"].ipv4}
+    (town.ready / "db-1").unlink()
+    town.system.eventually(lambda: town.records(f"db.{DOMAIN}") == one, "db-1 out")
+    assert town.ask(f"db-1.db.{DOMAIN}").rcode() == dns.rcode.NXDOMAIN
+    (town.ready / "db-1").touch()
+    town.system.eventually(lambda: town.records(f"db.{DOMAIN}") == both, "db-1 back")
+
+
+def test_a_killed_resolver_is_replaced(town: Town):
+    before = resolver_pid(town)
+    os.kill(before, signal.SIGKILL)
+    town.system.eventually(lambda: resolver_pid(town) != before, "another resolver")
+    town.system.eventually(lambda: answers(town), "an answer")
+
+
+def test_names_outlive_the_agent_and_the_resolver_its_own_death(town: Town):
+    """Agent dead: answers go on. Both dead: the next agent brings both back."""
+    os.kill(town.system.agent_pid(), signal.SIGKILL)
+    assert answers(town)
+    os.kill(resolver_pid(town), signal.SIGKILL)
+    town.system.eventually(lambda: not answers(town), "silence")
+    town.system.up()
+    assert answers(town)
+    assert town.records("www.example") == {"203.0.113.1"}
+
+
+def answers(town: Town) -> bool:
+    with suppress(OSError, dns.exception.DNSException):
+        query = dns.message.make_query(f"web.{DOMAIN}", "A")
+        with town.client.dial(RESOLVERS[0], 53, kind=socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            return bool(dns.query.udp(query, RESOLVERS[0], timeout=SILENCE_S, sock=sock).answer)
+    return False
+
+
+def resolver_pid(town: Town) -> int:
+    return int((town.system.paths.run / "dns.pid").read_text())
