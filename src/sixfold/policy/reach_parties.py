@@ -1,0 +1,250 @@
+"""Who can be one end of a flow? Workloads, the node, its resolver, and every other address.
+
+Pure. ``View`` is one world, compiled. ``parties`` puts everybody into groups that no policy can
+tell apart, in one view or in several at once (as a comparison needs): pods with the same
+identity, table and CIDRs; addresses outside with the same longest CIDR. Every address there is
+belongs to exactly one group, so what holds for all groups holds for all addresses.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
+from sixfold.model.datapath import (
+    ANY_PROTOCOL,
+    EGRESS,
+    INGRESS,
+    PROTOCOL_NUMBERS,
+    IPAddress,
+    IPNetwork,
+    PolicyTable,
+)
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.identity import HOST, RESOLVER, UNKNOWN, WORLD, Identity
+from sixfold.model.world import World
+from sixfold.policy.block import BITS
+from sixfold.policy.decide import Party, lookup, party_at, party_of
+from sixfold.policy.plan import PolicyPlan, compile_policies
+from sixfold.policy.reach_ports import EVERY_PORT, PORTS, PROTOCOLS, PortSet, Span
+
+VERSIONS = (4, 6)
+Range = tuple[int, int, int]  # IP version, first, last
+GroupKind = Literal["workloads", "world", "host", "resolver"]
+
+
+class Face(NamedTuple):
+    """How one view sees a party in one IP version; no table: no policy on its side."""
+
+    table: PolicyTable | None
+    identity: Identity
+    cidr: Identity
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """Parties that no policy tells apart.
+
+    members  endpoint keys, sorted; none for what is no workload
+    ranges   addresses of a group of kind "world"
+    faces    one for each view and IP version; None: not there, or no address of that version
+    alone    one single pod: it has nobody of its own group to talk to
+    """
+
+    kind: GroupKind
+    members: tuple[str, ...]
+    ranges: tuple[Range, ...]
+    faces: tuple[Face | None, ...]
+    alone: bool = False
+
+    @property
+    def outside(self) -> bool:
+        """Whether policy has no say on its side."""
+        return self.kind != "workloads"
+
+
+class View:
+    """One world, compiled, and what its tables say about all ports at once."""
+
+    def __init__(self, world: World, plan: PolicyPlan | None = None) -> None:
+        self.world = world
+        self.plan = plan if plan is not None else compile_policies(world)
+        self._ports: dict[tuple[int, int, Identity, Identity], PortSet] = {}
+        self._peers: dict[tuple[int, int], frozenset[Identity]] = {}
+
+    def mentioned(self, table: PolicyTable, direction: int) -> frozenset[Identity]:
+        """The peers that a table says anything particular about."""
+        key = (id(table), direction)
+        if (known := self._peers.get(key)) is None:
+            peers = {entry.peer for entry in table.entries if entry.direction == direction}
+            known = self._peers[key] = frozenset(peers - {UNKNOWN})
+        return known
+
+    def ports(
+        self, table: PolicyTable, direction: int, identity: Identity, cidr: Identity
+    ) -> PortSet:
+        """All ports on which a table lets a peer pass."""
+        mentioned = self.mentioned(table, direction)
+        identity = identity if identity in mentioned else UNKNOWN
+        cidr = cidr if cidr in mentioned else UNKNOWN
+        key = (id(table), direction, identity, cidr)
+        if (known := self._ports.get(key)) is None:
+            known = self._ports[key] = allowed_ports(table, direction, Party(identity, cidr))
+        return known
+
+
+def allowed_ports(table: PolicyTable, direction: int, peer: Party) -> PortSet:
+    """Every port that ``lookup`` allows: it is asked once between any two bounds of entries."""
+    asked = (peer.identity, peer.cidr, UNKNOWN)
+    entries = [one for one in table.entries if one.direction == direction and one.peer in asked]
+    found: list[Span] = []
+    for at, protocol in enumerate(PROTOCOLS):
+        number, bounds = PROTOCOL_NUMBERS[protocol], {0, PORTS}
+        for entry in entries:
+            if entry.protocol not in (ANY_PROTOCOL, number):
+                continue
+            size = 1 << (16 - entry.port_bits)
+            first = entry.port & -size
+            bounds |= {first, first + size}
+        ordered = sorted(bounds)
+        found += (
+            (at * PORTS + first, at * PORTS + after - 1)
+            for first, after in pairwise(ordered)
+            if lookup(table, direction, peer, number, first).allow
+        )
+    return PortSet.join(found)
+
+
+def parties(views: Sequence[View], cuts: Iterable[IPNetwork] = ()) -> list[Group]:
+    """Everybody, in groups; ``cuts`` are networks that groups of addresses must not straddle."""
+    found = [*_workloads(views), *_node(views), *_outside(views, tuple(cuts))]
+    if all(_same_in_both_versions(group) for group in found):
+        return [_without_ipv6(group) for group in found]
+    return found
+
+
+def flow_ports(
+    views: Sequence[View], source: Group, destination: Group
+) -> tuple[PortSet | None, ...]:
+    """What may flow from one group to another, one for each face; None: they cannot meet."""
+    per_view = len(source.faces) // len(views)
+    return tuple(
+        None
+        if out is None or into is None
+        else side_ports(views[at // per_view], out, EGRESS, into)
+        & side_ports(views[at // per_view], into, INGRESS, out)
+        for at, (out, into) in enumerate(zip(source.faces, destination.faces, strict=True))
+    )
+
+
+def side_ports(view: View, subject: Face, direction: int, peer: Face | None = None) -> PortSet:
+    """What one side lets pass: to a peer, or (None) to one that its table does not mention."""
+    if subject.table is None:
+        return EVERY_PORT
+    identity, cidr = (UNKNOWN, UNKNOWN) if peer is None else (peer.identity, peer.cidr)
+    return view.ports(subject.table, direction, identity, cidr)
+
+
+def _workloads(views: Sequence[View]) -> Iterator[Group]:
+    keys = sorted({key for view in views for key in view.world.endpoints})
+    grouped: defaultdict[tuple[object, ...], list[str]] = defaultdict(list)
+    faces: dict[tuple[object, ...], tuple[Face | None, ...]] = {}
+    for key in keys:
+        seen = tuple(_pod_face(view, key, version) for view in views for version in VERSIONS)
+        same = tuple(face and (id(face.table), face.identity, face.cidr) for face in seen)
+        grouped[same].append(key)
+        faces[same] = seen
+    for identical, members in grouped.items():
+        yield Group("workloads", tuple(members), (), faces[identical], _alone(views, members))
+
+
+def _alone(views: Sequence[View], members: list[str]) -> bool:
+    return len(members) == 1 and not any(
+        endpoint.is_template
+        for view in views
+        if (endpoint := view.world.endpoints.get(members[0])) is not None
+    )
+
+
+def _pod_face(view: View, key: str, version: int) -> Face | None:
+    """None when it is not in this view, or has addresses of the other version only."""
+    endpoint = view.world.endpoints.get(key)
+    if endpoint is None or not has_version(endpoint, version):
+        return None
+    party = party_of(view.plan, endpoint, version)
+    return Face(view.plan.tables[key], party.identity, party.cidr)
+
+
+def has_version(endpoint: Endpoint, version: int) -> bool:
+    """Whether it may speak this IP version; one whose addresses are not known speaks both."""
+    if endpoint.ipv4 is None and endpoint.ipv6 is None:
+        return True
+    return (endpoint.ipv4 if version == 4 else endpoint.ipv6) is not None
+
+
+def _node(views: Sequence[View]) -> Iterator[Group]:
+    kinds: tuple[tuple[GroupKind, Identity], ...] = (("host", HOST), ("resolver", RESOLVER))
+    for kind, identity in kinds:
+        seen = tuple(
+            Face(None, identity, party_at(view.plan, identity, address).cidr)
+            for view in views
+            for address in (
+                (view.world.config.host_ipv4, view.world.config.host_ipv6)
+                if kind == "host"
+                else (RESOLVER_IPV4, RESOLVER_IPV6)
+            )
+        )
+        yield Group(kind, (), (), seen, alone=True)
+
+
+def _outside(views: Sequence[View], cuts: tuple[IPNetwork, ...]) -> Iterator[Group]:
+    """Every address that is nobody's here, cut at the bounds of all CIDRs."""
+    found: defaultdict[tuple[Identity | bool | int, ...], list[Range]] = defaultdict(list)
+    for version in VERSIONS:
+        make = IPv4Address if version == 4 else IPv6Address
+        taken = sorted({int(one) for one in _addresses(views) if one.version == version})
+        networks = {network for view in views for network in view.plan.cidrs} | set(cuts)
+        bounds = {0, 1 << BITS[version]}
+        for network in networks:
+            if network.version == version:
+                first = int(network.network_address)
+                bounds |= {first, first + network.num_addresses}
+        ordered = sorted(bounds)
+        for first, after in pairwise(ordered):
+            if bisect_left(taken, after) - bisect_left(taken, first) == after - first:
+                continue  # all of it belongs to pods
+            address = make(first)
+            within = tuple(
+                version if cut.version == version and address in cut else 0 for cut in cuts
+            )
+            cidrs = tuple(view.plan.covering_cidr(address) for view in views)
+            where = version if any((*within, *cidrs)) else 0  # the rest is one, of both versions
+            found[where, *cidrs, *within].append((version, first, after - 1))
+    for (where, *key), ranges in found.items():
+        faces = tuple(
+            Face(None, WORLD, Identity(cidr)) if where in (0, version) else None
+            for cidr in key[: len(views)]
+            for version in VERSIONS
+        )
+        yield Group("world", (), tuple(ranges), faces)
+
+
+def _addresses(views: Sequence[View]) -> Iterator[IPAddress]:
+    for view in views:
+        for endpoint in view.world.endpoints.values():
+            yield from (ip for ip in (endpoint.ipv4, endpoint.ipv6) if ip is not None)
+
+
+def _same_in_both_versions(group: Group) -> bool:
+    pairs = zip(group.faces[::2], group.faces[1::2], strict=True)
+    return all(six is None or six == four for four, six in pairs)
+
+
+def _without_ipv6(group: Group) -> Group:
+    return Group(group.kind, group.members, group.ranges, group.faces[::2], group.alone)
