@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sixfold.errors import ManifestError
-from sixfold.manifest import KINDS, Loaded, decode, load, loads
+from sixfold.manifest import KINDS, Loaded, decode, load, loads, restore
 from sixfold.manifest.shape import struct_type
 
 TWO_POLICIES = """\
@@ -233,3 +233,11 @@ def test_a_valid_object_survives_a_round_trip(make, index):
     again = decode(msgspec.to_builtins(first)).object
     assert again == first
     assert decode(msgspec.json.decode(msgspec.json.encode(first))).object == first
+
+
+def test_what_was_decoded_once_is_restored_the_same():
+    raw = {
+        **{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "shop"}},
+        "spec": {"selector": None, "ports": [{"port": 80, "targetPort": "http"}]},
+    }
+    assert restore(raw) == decode(raw).object

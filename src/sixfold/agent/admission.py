@@ -6,7 +6,6 @@ at all. Cluster addresses are handed out here, as the Kubernetes API server does
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
@@ -41,8 +40,7 @@ def admit(
     admitted = [*_missing_namespaces(loaded, objects)]
     reserved: list[IPAddress] = []
     for item in loaded:
-        raw = copy.deepcopy(dict(item.raw))
-        raw.setdefault("metadata", {})
+        raw = {**item.raw, "metadata": dict(item.raw.get("metadata", {}))}
         if item.key.namespace:
             raw["metadata"]["namespace"] = item.key.namespace
         if item.key.kind == "Service":
@@ -94,7 +92,8 @@ def _service_addresses(
     taken: list[IPAddress],
 ) -> None:
     """Fill clusterIP, clusterIPs and ipFamilies; newly taken addresses are added to ``taken``."""
-    spec, owner = raw.setdefault("spec", {}), str(item.key)
+    spec, owner = dict(raw.get("spec") or {}), str(item.key)
+    raw["spec"] = spec
     assert isinstance(item.object, Service)
     families = _families(item.object.spec)
     spec.setdefault("type", "ClusterIP")

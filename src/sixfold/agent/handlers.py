@@ -86,7 +86,7 @@ class AgentHandlers:
         ]
 
     async def apply(self, request: ApplyRequest) -> dict[str, Any]:
-        loaded = _decode(request)
+        loaded = await asyncio.to_thread(_decode, request)  # large ones take seconds
         results = await self._agent.apply(loaded, dry_run=request.dry_run)
         if request.wait and not request.dry_run:
             keys = {put.key for put in results}

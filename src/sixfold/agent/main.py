@@ -34,7 +34,7 @@ from sixfold.host.containers import Containers
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.network import HostNetwork
 from sixfold.host.paths import Paths
-from sixfold.manifest import Loaded, decode
+from sixfold.manifest import Loaded, restore
 from sixfold.model.config import Config
 from sixfold.serve.api import application
 from sixfold.serve.dns_client import ResolverClient
@@ -96,7 +96,7 @@ async def _run(
     datapath = await _set_up(config, paths, network, resolver)
     _remember_config(config, database)
     runner = PodRunner(network, Containers(paths), probes, config, paths, lambda _: agent.changed())
-    objects = Objects(database, lambda raw: decode(raw).object)
+    objects = Objects(database, restore)
     agent = Agent(config, database, objects, network, datapath, resolver, runner)
     flows = FlowReader(datapath, agent.names)
     stop = asyncio.Event()

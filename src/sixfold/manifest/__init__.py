@@ -5,7 +5,7 @@ Sources: the Kubernetes API and its validation; ``docs/support.md`` lists every 
 """
 
 from sixfold.manifest.kinds import ALIASES, KINDS, Kind, Resource, find, key_of
-from sixfold.manifest.load import Ignored, Loaded, Manifests, decode, load, loads
+from sixfold.manifest.load import Ignored, Loaded, Manifests, decode, load, loads, restore
 from sixfold.manifest.offline import offline
 from sixfold.manifest.runtime import requires_runtime
 
@@ -24,4 +24,5 @@ __all__ = [
     "loads",
     "offline",
     "requires_runtime",
+    "restore",
 ]

@@ -117,6 +117,14 @@ def decode(
     raise ManifestError([Problem(source, line, "kind", f"{what} is not ours; see docs/support.md")])
 
 
+def restore(raw: Mapping[str, Any]) -> Resource:
+    """The typed object of JSON that ``decode`` took before: its meaning is not checked again."""
+    kind = classify(raw["apiVersion"], raw["kind"])
+    assert isinstance(kind, Kind), f"{kind}: was stored, and is not ours"
+    assert kind.struct is not None
+    return cast(Resource, shaped(raw, kind.struct, offline=False)[0])
+
+
 @dataclass(slots=True)
 class _Reader:
     """Collects objects and problems over all sources of one call."""

@@ -6,7 +6,6 @@ changes of its spec. A status that the agent computes is not stored: it is true 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -119,9 +118,8 @@ class Objects:
         stored = self._by_kind[key.kind][key]
         if stored.deleting:
             return
-        raw = copy.deepcopy(dict(stored.raw))
-        raw["metadata"]["deletionTimestamp"] = now
-        raw["metadata"]["deletionGracePeriodSeconds"] = grace_s
+        leaving = {"deletionTimestamp": now, "deletionGracePeriodSeconds": grace_s}
+        raw = {**stored.raw, "metadata": {**stored.raw["metadata"], **leaving}}
         with self._database.transaction() as connection:
             connection.execute(
                 "REPLACE INTO objects VALUES (?, ?, ?, ?)",
@@ -152,11 +150,9 @@ SERVER_OWNED = (
 def _admit(
     raw: dict[str, Any], old: Mapping[str, Any] | None, uid: Callable[[], str], now: str
 ) -> dict[str, Any]:
-    merged = copy.deepcopy(raw)
-    merged.pop("status", None)
-    metadata = merged.setdefault("metadata", {})
-    for field in SERVER_OWNED:
-        metadata.pop(field, None)
+    """The object to keep; ``raw`` is not changed, but shared."""
+    metadata = {k: v for k, v in raw.get("metadata", {}).items() if k not in SERVER_OWNED}
+    merged = {k: v for k, v in raw.items() if k != "status"} | {"metadata": metadata}
     if old is None:
         return _stamp(merged, {"uid": uid(), "creationTimestamp": now, "generation": 1})
     previous = old["metadata"]
