@@ -13,7 +13,7 @@ from sixfold.model.identity import NamedPort
 
 def world(*objects, config=None):
     text = "---\n".join(msgspec.json.encode(raw).decode() + "\n" for raw in objects)
-    return offline(loads(text), config)
+    return offline(loads(text, offline=True), config)
 
 
 def test_a_controller_stands_for_its_pods(make):
@@ -111,3 +111,44 @@ def test_services_have_addresses_and_written_ones_stay(make):
 
 def test_policies_are_keyed_by_namespace_and_name(make):
     assert list(world(make.policy()).policies) == ["default/allow"]
+
+
+def test_kinds_that_nothing_runs_here_are_workloads_too(make):
+    template = make.deployment()["spec"]["template"]
+    cron = make.job()
+    cron |= {"kind": "CronJob", "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {}}}}
+    cron["spec"]["jobTemplate"]["spec"]["template"] = template
+    old = make.deployment(kind="ReplicationController")
+    old["apiVersion"] = "v1"
+    old["spec"]["selector"] = {"app": "web"}
+    built = world(cron, old)
+    assert [one.workload for one in built.endpoints.values()] == [
+        "CronJob/once",
+        "ReplicationController/web",
+    ]
+    assert all(one.labels == {"app": "web"} for one in built.endpoints.values())
+
+
+def test_a_workload_in_the_hosts_network_is_the_node(make):
+    agent = make.deployment(kind="DaemonSet")
+    agent["spec"]["template"]["spec"]["hostNetwork"] = True
+    built = world(agent, make.pod())
+    assert list(built.endpoints) == ["default/web"]
+    assert built.on_host == {"default/web", "default/DaemonSet/web"}
+
+
+def test_the_ways_in_from_outside_are_taken_and_not_looked_at(make):
+    ports = [{"port": 80, "nodePort": 30080}]
+    outside = make.service(
+        {"type": "NodePort", "ports": ports, "externalIPs": ["192.0.2.1"]}
+        | {"externalTrafficPolicy": "Local", "internalTrafficPolicy": "Local"}
+    )
+    alias = make.service({"type": "ExternalName", "externalName": "db.example.org"})
+    alias["metadata"]["name"] = "alias"
+    assert list(world(outside, alias).services) == ["default/web"]
+
+
+def test_one_name_may_mean_several_ports_of_a_pod(make):
+    both = [make.container(name=f"c{n}", ports=[{"containerPort": n, "name": "x"}]) for n in (1, 2)]
+    (endpoint,) = world(make.pod({"containers": both})).endpoints.values()
+    assert [port.port for port in endpoint.subject.named_ports] == [1, 2]

@@ -12,14 +12,17 @@ from sixfold.manifest.pods import pod_spec
 from sixfold.model.meta import LabelSelector
 from sixfold.model.workload import (
     Controller,
+    CronJob,
     DaemonSet,
     DaemonSetSpec,
     Deployment,
     Job,
     JobSpec,
+    OfflineController,
     PodTemplateSpec,
     StatefulSet,
     Strategy,
+    template_of,
 )
 
 _SPEC: Path = ("spec",)
@@ -29,24 +32,31 @@ _PERCENT = re.compile(r"(100|[1-9]?[0-9])%\Z")
 
 def controller(obj: Controller, *, offline: bool) -> Iterator[Finding]:
     """Findings about the spec, the pod template included."""
-    template = obj.spec.template
-    yield from labelled((*_TEMPLATE, "metadata"), template.metadata)
-    if template.metadata.namespace not in ("", obj.metadata.namespace):
-        message = f"pods are made in the namespace of their {obj.kind}; remove it"
-        yield Finding((*_TEMPLATE, "metadata", "namespace"), message)
-    yield from pod_spec((*_TEMPLATE, "spec"), template.spec, offline=offline)
+    yield from template(obj, offline=offline)
     if isinstance(obj, Job):
-        yield from _job(obj.spec)
+        yield from () if offline else _job(obj.spec)
         return
-    if template.spec.restart_policy != "Always":
-        message = f"{template.spec.restart_policy}: a {obj.kind} restarts its pods; give Always"
+    pods = obj.spec.template
+    if pods.spec.restart_policy != "Always" and not offline:
+        message = f"{pods.spec.restart_policy}: a {obj.kind} restarts its pods; give Always"
         yield Finding((*_TEMPLATE, "spec", "restartPolicy"), message)
-    yield from _selector(obj.spec.selector, template)
+    yield from _selector(obj.spec.selector, pods)
     yield from refused_values(_SPEC, obj.spec, offline=offline)
     yield from between((*_SPEC, "minReadySeconds"), obj.spec.min_ready_seconds, 0)
     if not isinstance(obj.spec, DaemonSetSpec):
         yield from between((*_SPEC, "replicas"), obj.spec.replicas, 0)
     yield from _strategies(obj)
+
+
+def template(obj: Controller | OfflineController, *, offline: bool) -> Iterator[Finding]:
+    """Findings about the pod template of any controller."""
+    path: Path = (*_SPEC, "jobTemplate", *_TEMPLATE) if isinstance(obj, CronJob) else _TEMPLATE
+    pods = template_of(obj)
+    yield from labelled((*path, "metadata"), pods.metadata)
+    if pods.metadata.namespace not in ("", obj.metadata.namespace):
+        message = f"pods are made in the namespace of their {obj.kind}; remove it"
+        yield Finding((*path, "metadata", "namespace"), message)
+    yield from pod_spec((*path, "spec"), pods.spec, offline=offline)
 
 
 def _selector(wanted: LabelSelector, template: PodTemplateSpec) -> Iterator[Finding]:

@@ -10,7 +10,16 @@ from types import MappingProxyType
 from sixfold.model.meta import Key, Namespace, Object
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.service import EndpointSlice, Service
-from sixfold.model.workload import DaemonSet, Deployment, Job, Pod, ReplicaSet, StatefulSet
+from sixfold.model.workload import (
+    CronJob,
+    DaemonSet,
+    Deployment,
+    Job,
+    Pod,
+    ReplicaSet,
+    ReplicationController,
+    StatefulSet,
+)
 
 Resource = (
     Namespace
@@ -20,6 +29,8 @@ Resource = (
     | StatefulSet
     | DaemonSet
     | Job
+    | CronJob
+    | ReplicationController
     | Service
     | NetworkPolicy
 )
@@ -80,6 +91,23 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
     }
 )
 
+# Kinds that no agent runs, and offline tools know: workloads of other clusters.
+OFFLINE_KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        kind.name: kind
+        for kind in (
+            Kind("CronJob", "batch/v1", CronJob, "cronjobs", ("cj",)),
+            Kind(
+                "ReplicationController",
+                "v1",
+                ReplicationController,
+                "replicationcontrollers",
+                ("rc",),
+            ),
+        )
+    }
+)
+
 ALIASES: Mapping[str, Kind] = MappingProxyType(
     {alias: kind for kind in KINDS.values() for alias in kind.aliases}
 )
@@ -106,13 +134,14 @@ def key_of(obj: Object) -> Key:
     """What names this object; its namespace is filled in already."""
     meta = obj.metadata  # type: ignore[attr-defined]
     name = type(obj).__name__
-    return Key(name, meta.namespace if KINDS[name].namespaced else "", meta.name)
+    kind = KINDS.get(name) or OFFLINE_KINDS[name]
+    return Key(name, meta.namespace if kind.namespaced else "", meta.name)
 
 
-def classify(api_version: str, kind: str) -> Kind | str | None:
+def classify(api_version: str, kind: str, *, offline: bool = False) -> Kind | str | None:
     """The kind; or what is wrong; or None when it is not ours and to be ignored."""
     group = api_version.rpartition("/")[0]
-    known = KINDS.get(kind)
+    known = KINDS.get(kind) or (OFFLINE_KINDS.get(kind) if offline else None)
     if known and api_version == known.api_version:
         return known
     groups = {k.group for k in KINDS.values()}

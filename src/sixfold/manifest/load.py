@@ -14,7 +14,7 @@ from typing import Any, TextIO, cast
 
 from sixfold.errors import ManifestError, Problem
 from sixfold.manifest import names
-from sixfold.manifest.controllers import controller
+from sixfold.manifest.controllers import controller, template
 from sixfold.manifest.document import PROBLEMS_MAX, Document, line_of, parse
 from sixfold.manifest.kinds import Kind, Resource, classify, key_of
 from sixfold.manifest.metadata import metadata
@@ -28,7 +28,7 @@ from sixfold.manifest.sources import read
 from sixfold.model.meta import Key, Namespace, Object
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.service import Service
-from sixfold.model.workload import Pod
+from sixfold.model.workload import CronJob, Pod, ReplicationController
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,7 @@ class _Reader:
                 self.problems.append(Problem(source, line, name, "is required; add it"))
         if not (isinstance(api_version, str) and isinstance(kind, str) and api_version and kind):
             return None
-        found = classify(api_version, kind)
+        found = classify(api_version, kind, offline=self.offline)
         if isinstance(found, Kind) and not found.derived:
             return found
         if isinstance(found, Kind):
@@ -250,6 +250,8 @@ def _meaning(kind: Kind, obj: Object, *, offline: bool, runnable: bool) -> Itera
             yield from service(svc, offline=offline)
         case NetworkPolicy() as netpol:
             yield from policy(netpol)
+        case CronJob() | ReplicationController() as elsewhere:
+            yield from template(elsewhere, offline=offline)
         case owner:
             yield from controller(owner, offline=offline)
     if runnable:

@@ -1,14 +1,15 @@
 """The world that manifests describe, without any agent: for explain, reach and verify offline.
 
 Every controller becomes one endpoint that stands for all its pods, since policy cannot tell
-them apart; bare pods stand for themselves. Identities and service addresses are made up, in
+them apart; bare pods stand for themselves. Workloads with ``hostNetwork`` are the node: they
+have no endpoint, and no policy of their own. Identities and service addresses are made up, in
 order; pods have addresses only where ``status`` says so. Every endpoint counts as ready.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from itertools import count
@@ -26,7 +27,15 @@ from sixfold.model.meta import Namespace, namespace_labels
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.service import Service
 from sixfold.model.subject import container_ports, probe_ports, subject_of
-from sixfold.model.workload import Controller, Pod, PodSpec, StatefulSet
+from sixfold.model.workload import (
+    Controller,
+    OfflineController,
+    Pod,
+    PodSpec,
+    PodTemplateSpec,
+    StatefulSet,
+    template_of,
+)
 from sixfold.model.world import World
 
 _TERMINAL_PHASES = ("Succeeded", "Failed")
@@ -38,12 +47,23 @@ def offline(manifests: Manifests, config: Config | None = None) -> World:
     services = {
         _name(loaded): loaded.object
         for loaded in manifests.objects
-        if isinstance(loaded.object, Service)
+        if isinstance(loaded.object, Service) and loaded.object.spec.type != "ExternalName"
     }
+    workloads = _workloads(manifests.objects)
+    on_host = [loaded for loaded in workloads if _spec(loaded).host_network]
+    attached = [loaded for loaded in workloads if not _spec(loaded).host_network]
     return World(
         config=config,
         namespaces=_namespaces(manifests.objects),
-        endpoints={endpoint.key: endpoint for endpoint in _endpoints(manifests.objects, config)},
+        endpoints={endpoint.key: endpoint for endpoint in _endpoints(attached, config)},
+        on_host=frozenset(
+            text
+            for loaded in on_host
+            for text in (
+                _name(loaded),
+                f"{loaded.key.namespace}/{loaded.key.kind}/{loaded.key.name}",
+            )
+        ),
         services=dict(zip(services, _addressed(services.values(), config), strict=True)),
         policies={
             _name(loaded): loaded.object
@@ -64,15 +84,31 @@ def _namespaces(objects: Iterable[Loaded]) -> dict[str, dict[str, str]]:
         if isinstance(loaded.object, Namespace):
             name = loaded.key.name
             labels[name] = namespace_labels(name, loaded.object.metadata.labels)
-        else:
+        elif loaded.key.namespace:
             labels.setdefault(loaded.key.namespace, namespace_labels(loaded.key.namespace, {}))
     return labels
 
 
-def _endpoints(objects: Iterable[Loaded], config: Config) -> Iterator[Endpoint]:
+def _workloads(objects: Iterable[Loaded]) -> list[Loaded]:
+    """Pods and controllers; a controller that another one here owns is not one more."""
     workloads = [loaded for loaded in objects if _would_run(loaded)]
     present: set[tuple[str, str, str]] = {loaded.key for loaded in workloads}
-    workloads = [loaded for loaded in workloads if not _owned(loaded, present)]
+    return [loaded for loaded in workloads if not _owned(loaded, present)]
+
+
+def _template(loaded: Loaded) -> Pod | PodTemplateSpec:
+    obj = loaded.object
+    if isinstance(obj, Pod):
+        return obj
+    assert isinstance(obj, Controller | OfflineController)
+    return template_of(obj)
+
+
+def _spec(loaded: Loaded) -> PodSpec:
+    return _template(loaded).spec
+
+
+def _endpoints(workloads: Sequence[Loaded], config: Config) -> Iterator[Endpoint]:
     same_name = Counter(_name(loaded) for loaded in workloads)
     identities: dict[Subject, Identity] = {}
     for number, loaded in enumerate(workloads, 1):
@@ -87,7 +123,7 @@ def _would_run(loaded: Loaded) -> bool:
     obj = loaded.object
     if isinstance(obj, Pod):
         return obj.status.get("phase") not in _TERMINAL_PHASES
-    return isinstance(obj, Controller)
+    return isinstance(obj, Controller | OfflineController)
 
 
 def _owned(loaded: Loaded, present: Set[tuple[str, str, str]]) -> bool:
@@ -102,10 +138,8 @@ def _owned(loaded: Loaded, present: Set[tuple[str, str, str]]) -> bool:
 
 def _endpoint(loaded: Loaded, ambiguous: bool) -> Endpoint:
     """One endpoint for one workload; its name carries the kind when others share it."""
-    obj = loaded.object
-    assert isinstance(obj, Pod | Controller)
+    obj, template = loaded.object, _template(loaded)
     namespace, name = loaded.key.namespace, loaded.key.name
-    template = obj if isinstance(obj, Pod) else obj.spec.template
     spec: PodSpec = template.spec
     governing = obj.spec.service_name if isinstance(obj, StatefulSet) else ""
     ipv4, ipv6 = _addresses(loaded, obj) if isinstance(obj, Pod) else (None, None)

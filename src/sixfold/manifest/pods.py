@@ -44,7 +44,8 @@ def pod_spec(path: Path, spec: PodSpec, *, offline: bool) -> Iterator[Finding]:
         if container.restart_policy:
             message = "belongs to the pod, or to an init container that is a sidecar; remove it"
             yield Finding((*here, "restartPolicy"), message)
-    yield from _ambiguous_ports(path, spec)
+    if not offline:  # upstream takes them, and then a name means several ports
+        yield from _ambiguous_ports(path, spec)
     yield from _settings(path, spec, offline=offline)
 
 

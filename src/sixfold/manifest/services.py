@@ -15,7 +15,7 @@ _SPEC: Path = ("spec",)
 def service(obj: Service, *, offline: bool) -> Iterator[Finding]:
     """Findings about the spec. Offline, the ways in from outside are taken, and not looked at."""
     spec = obj.spec
-    if spec.type == "ExternalName" or (spec.type != "ClusterIP" and not offline):
+    if spec.type != "ClusterIP" and not offline:
         message = f"{spec.type} is not supported yet; give ClusterIP, see docs/support.md"
         yield Finding((*_SPEC, "type"), message)
     yield from refused_values(_SPEC, spec, offline=offline)

@@ -79,7 +79,7 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
     },
     Strategy: {"type": "RollingUpdate; Recreate (Deployment); OnDelete (StatefulSet, DaemonSet)"},
     ServiceSpec: {
-        "type": "ClusterIP; NodePort and LoadBalancer are taken offline only, ExternalName never",
+        "type": "ClusterIP; NodePort, LoadBalancer and ExternalName are taken offline only",
         "selector": "absent: no endpoints, connections are refused at once",
         "clusterIP": "an address of the service range, or None for headless",
     },
@@ -116,7 +116,7 @@ A field that is not on this page is unknown and refused. `null` is the same as a
 """
 
 _TAIL = f"""
-Every other kind (ConfigMap, Secret, Role, CronJob, custom resources…) is ignored: counted and named
+Every other kind (ConfigMap, Secret, Role, custom resources…) is ignored: counted and named
 by `apply`, never an error. A policy of another dialect (CiliumNetworkPolicy, AuthorizationPolicy…)
 is ignored in the same way: it is **not** in force, and `apply` says so. `kind: List` is unpacked.
 

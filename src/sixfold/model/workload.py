@@ -264,3 +264,54 @@ class Job(Object):
 
 
 Controller = Deployment | ReplicaSet | StatefulSet | DaemonSet | Job
+
+
+class JobTemplateSpec(Object):
+    spec: JobSpec
+    metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
+
+
+class CronJobSpec(Object):
+    job_template: JobTemplateSpec
+    schedule: str = ""
+    time_zone: str = ""
+    concurrency_policy: str = ""
+    suspend: bool = False
+    starting_deadline_seconds: int | None = None
+    successful_jobs_history_limit: int | None = None
+    failed_jobs_history_limit: int | None = None
+
+
+class CronJob(Object):
+    """Read offline only: nothing starts it here."""
+
+    metadata: ObjectMeta
+    spec: CronJobSpec
+    api_version: str = written("batch/v1")
+    kind: str = written("CronJob")
+    status: dict[str, Any] = {}
+
+
+class ReplicationControllerSpec(Object):
+    template: PodTemplateSpec
+    selector: dict[str, str] = {}
+    replicas: int = 1
+    min_ready_seconds: int = 0
+
+
+class ReplicationController(Object):
+    """Read offline only; ReplicaSet is its successor."""
+
+    metadata: ObjectMeta
+    spec: ReplicationControllerSpec
+    api_version: str = written("v1")
+    kind: str = written("ReplicationController")
+    status: dict[str, Any] = {}
+
+
+OfflineController = CronJob | ReplicationController
+
+
+def template_of(obj: Controller | OfflineController) -> PodTemplateSpec:
+    """What a controller's pods are made of."""
+    return obj.spec.job_template.spec.template if isinstance(obj, CronJob) else obj.spec.template

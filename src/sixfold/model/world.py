@@ -17,6 +17,8 @@ class World:
 
     ``endpoints`` holds pods that have (or, offline, would have) an address and are not in a
     terminal phase. Service objects here have their cluster addresses filled in.
+
+    on_host  names of workloads with ``hostNetwork``, as offline: to policy they are the node
     """
 
     config: Config = Config()
@@ -24,3 +26,4 @@ class World:
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     services: Mapping[str, Service] = field(default_factory=dict)
     policies: Mapping[str, NetworkPolicy] = field(default_factory=dict)
+    on_host: frozenset[str] = frozenset()
