@@ -202,7 +202,9 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 	judgement.peer[EGRESS] = mine_opened ? mine : theirs;
 	judgement.peer[INGRESS] = mine_opened ? theirs : mine;
 	judgement.protocol = packet->protocol;
-	if (packet->protocol != IPPROTO_ICMP && packet->protocol != PROTOCOL_ICMPV6)
+	if (packet->protocol == IPPROTO_ICMP || packet->protocol == PROTOCOL_ICMPV6)
+		judgement.port = htons(packet->icmp_request);
+	else
 		judgement.port =
 		    seen.is_reply ? packet->source_port : packet->destination_port;
 	if (!entry && direction == EGRESS && !theirs.ifindex &&

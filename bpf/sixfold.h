@@ -20,7 +20,11 @@ enum identity {
 	IDENTITY_HOST = 1,
 	IDENTITY_WORLD = 2,
 	IDENTITY_RESOLVER = 128,
+	IDENTITY_ANY_POD = 129, /* in policy keys only */
+	IDENTITY_FIRST_POD = 256,
+	IDENTITY_LAST_POD = 65535,
 	IDENTITY_FIRST_CIDR = 1 << 24,
+	IDENTITY_OUTSIDE = 1 << 25, /* added to a CIDR's, for addresses of the world */
 };
 
 /* Append-only; model/reason.py and docs/drops.md hold the same list. */
@@ -52,6 +56,7 @@ enum statistic {
 	STATISTIC_ANSWERED = 3,	  /* ARP requests and neighbour solicitations */
 	STATISTIC_TRANSLATED = 4, /* connects and sends to a service */
 	STATISTIC_REFUSED = 5,	  /* those without a backend */
+	STATISTIC_CUT = 6,	  /* connections that a change no longer allows */
 };
 
 enum runtime_index { RUNTIME_REVISION = 0 };
@@ -82,28 +87,30 @@ struct ipcache_entry {
 		       ipBlock */
 };
 
-/* Longest match on (protocol, port) for one peer; peer 0 is any peer. The table number
- * is fresh for every content, so that writing policy_of[id] switches all entries at
- * once. */
+/* Longest match on (protocol, port) for one peer; peer 0 is any peer. Rules of the
+ * Admin tier are asked first, apart from the others. The table number is fresh for
+ * every content, so that writing policy_of[id] switches all entries at once. */
 struct policy_key {
 	__u32 prefixlen;
 	__u32 table;
 	__u32 peer;
-	__u8 direction;
+	__u8 section;  /* direction, + 2 for the Admin tier */
 	__u8 protocol; /* 0 = every protocol, and then every port */
-	__be16 port;
+	__be16 port;   /* ICMP: the type of the request */
 };
+
+enum verdict { VERDICT_ALLOW = 1, VERDICT_PASS = 2, VERDICT_DENY = 3 };
 
 struct policy_entry {
 	__u32 rule;
-	__u8 allow;
-	__u8 pad[3];
+	__u32 strength; /* precedence, then two bits of verdict: the highest decides */
 };
 
 /* What names the verdict when nothing matches. No entry: no policy loaded, fail closed.
  */
 struct policy_defaults {
 	__u32 rule[2]; /* by direction */
+	__u32 admin;   /* bits: directions in which the Admin tier has rules */
 };
 
 struct frontend_key {
@@ -134,11 +141,12 @@ struct conntrack_key {
 	union address address[2];
 	__be16 port[2]; /* ICMP echo: the identifier, twice */
 	__u8 protocol;
-	__u8 pad[3];
+	__u8 icmp_request; /* a reply has that of its request */
+	__u8 pad[2];
 };
 
 struct conntrack {
-	__u32 revision;	  /* of policy, when last judged */
+	__u32 revision;	  /* of policy, when last judged; 0: denied since */
 	__u32 ifindex[2]; /* where each side lives; 0 = the host's stack */
 	__u32 last_seen;  /* monotonic, in units of 2^30 ns: a shift, no division */
 	__u32 identity[2];
@@ -195,6 +203,8 @@ struct fragment_key {
 struct fragment {
 	__be16 source_port;
 	__be16 destination_port;
+	__u8 icmp_request;
+	__u8 pad[3];
 };
 
 /* Socket hooks: what a socket dialled, and what it got. */
@@ -220,7 +230,12 @@ struct reply {
 	__u8 pad[6];
 };
 
-enum event_type { EVENT_VERDICT = 1, EVENT_DROP = 2, EVENT_TRANSLATION = 3 };
+enum event_type {
+	EVENT_VERDICT = 1,
+	EVENT_DROP = 2,
+	EVENT_TRANSLATION = 3,
+	EVENT_CUT = 4, /* an open connection that policy no longer allows */
+};
 
 struct flow_event {
 	__u64 time_ns; /* CLOCK_MONOTONIC */

@@ -55,7 +55,8 @@ static __always_inline __u32 conntrack_key(const struct packet *packet,
 	else
 		swap = packet->source_port > packet->destination_port;
 	key->protocol = packet->protocol;
-	key->pad[0] = key->pad[1] = key->pad[2] = 0;
+	key->icmp_request = packet->icmp_request;
+	key->pad[0] = key->pad[1] = 0;
 	if (swap) {
 		key->address[0] = *destination;
 		key->address[1] = *source;

@@ -42,7 +42,7 @@ struct packet {
 	__u8 fragment; /* enum fragment_kind */
 	__u8 family;   /* 4 or 6 */
 	__u8 fragment_overlaps;
-	__u8 pad;
+	__u8 icmp_request; /* ICMP: the type; of a reply, that of its request */
 };
 
 struct {
@@ -67,6 +67,15 @@ static __always_inline bool is_echo(const struct packet *packet)
 	if (packet->protocol == IPPROTO_ICMP)
 		return packet->icmp_type == 8 || packet->icmp_type == 0;
 	return packet->icmp_type == 128 || packet->icmp_type == 129;
+}
+
+static __always_inline __u8 icmp_request(const struct packet *packet)
+{
+	if (packet->protocol == PROTOCOL_ICMPV6)
+		return packet->icmp_type == 129 ? 128 : packet->icmp_type;
+	if (packet->icmp_type == 14) /* timestamp */
+		return 13;
+	return packet->icmp_type ? packet->icmp_type : 8;
 }
 
 /* Destination unreachable, packet too big, time exceeded, parameter problem; and the
@@ -119,6 +128,7 @@ static __noinline int load_transport(struct __sk_buff *skb, struct packet *packe
 	if (packet->protocol == IPPROTO_ICMP || packet->protocol == PROTOCOL_ICMPV6) {
 		packet->icmp_type = header[0];
 		packet->icmp_code = header[1];
+		packet->icmp_request = icmp_request(packet);
 		if (is_echo(packet)) {
 			packet->source_port = *(__be16 *)(header + 4);
 			packet->destination_port = packet->source_port;
@@ -167,6 +177,7 @@ static __noinline int fragment_ports(struct __sk_buff *skb, struct packet *packe
 			return DROP_FRAGMENT_UNKNOWN;
 		packet->source_port = first->source_port;
 		packet->destination_port = first->destination_port;
+		packet->icmp_request = first->icmp_request;
 		return DROP_NONE;
 	}
 	reason = load_transport(skb, packet, false);
@@ -174,6 +185,7 @@ static __noinline int fragment_ports(struct __sk_buff *skb, struct packet *packe
 		return reason;
 	ports.source_port = packet->source_port;
 	ports.destination_port = packet->destination_port;
+	ports.icmp_request = packet->icmp_request;
 	/* An error message quotes a packet and is never that long. */
 	if (is_icmp_error(packet))
 		return DROP_ICMP_UNRELATED;

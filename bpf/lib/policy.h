@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /* Policy: may the originator open this connection?
  *
- * The maps are already resolved: policy/compile.py leaves no allow under a broader
- * deny, so per peer the longest match is the answer. Both sides are judged together,
- * because a redirected packet never meets the destination's own program.
+ * The maps are already resolved: policy/table.py leaves nothing under a broader entry
+ * that is stronger, so per name of the peer the longest match is the answer, and of the
+ * names the strongest. Both sides are judged together, because a redirected packet
+ * never meets the destination's own program.
  */
 #pragma once
 
@@ -110,17 +111,36 @@ static __noinline int resolve(const union address *address, struct peer *peer)
 	return 0;
 }
 
-static __always_inline const struct policy_entry *
-policy_lookup(struct policy_key *key, __u32 peer, const struct policy_entry *best)
+/* What the rules for one name of the peer say; a more specific name was asked before.
+ */
+static __always_inline void policy_lookup(struct policy_key *key, __u32 peer,
+					  struct policy_entry *best)
 {
 	const struct policy_entry *entry;
 
 	key->peer = peer;
 	entry = bpf_map_lookup_elem(&policy, key);
-	/* The more specific peer names the rule, but a deny beats every allow. */
-	if (!entry || (best && (!best->allow || entry->allow)))
-		return best;
-	return entry;
+	if (entry && entry->strength > best->strength)
+		*best = *entry;
+}
+
+/* What one section of a table says about a peer; strength 0 is nothing. */
+static __noinline int policy_section(struct policy_key *key, const struct peer *peer,
+				     struct policy_entry *best)
+{
+	__u32 identity = peer->identity, cidr = peer->cidr;
+
+	best->rule = best->strength = 0;
+	policy_lookup(key, identity, best);
+	if (identity >= IDENTITY_FIRST_POD && identity <= IDENTITY_LAST_POD)
+		policy_lookup(key, IDENTITY_ANY_POD, best);
+	if (cidr) {
+		policy_lookup(key, cidr, best);
+		if (identity == IDENTITY_WORLD)
+			policy_lookup(key, cidr + IDENTITY_OUTSIDE, best);
+	}
+	policy_lookup(key, 0, best);
+	return best->strength & 3;
 }
 
 /* One direction of one endpoint; writes the rule that decided. */
@@ -129,30 +149,35 @@ static __noinline int policy_verdict(struct judgement *judgement, __u32 directio
 	const struct peer *self = &judgement->peer[direction & 1];
 	const struct peer *other = &judgement->peer[!(direction & 1)];
 	const struct policy_defaults *defaults;
-	const struct policy_entry *entry;
+	struct policy_entry entry = {};
 	struct policy_key key = {};
 	__u32 id = self->id, *table;
+	int verdict = VERDICT_PASS;
 
 	table = bpf_map_lookup_elem(&policy_of, &id);
 	if (!table || !*table)
 		return DROP_POLICY_DENIED;
 	key.prefixlen = POLICY_KEY_BITS;
 	key.table = *table;
-	key.direction = direction;
 	key.protocol = judgement->protocol;
 	key.port = judgement->port;
-	entry = policy_lookup(&key, other->identity, NULL);
-	if (other->cidr)
-		entry = policy_lookup(&key, other->cidr, entry);
-	entry = policy_lookup(&key, 0, entry);
-	if (entry) {
-		judgement->rule[direction & 1] = entry->rule;
-		return entry->allow ? DROP_NONE : DROP_POLICY_DENY;
-	}
 	defaults = bpf_map_lookup_elem(&policy_tables, &key.table);
-	if (defaults)
+	if (!defaults)
+		return DROP_POLICY_DENIED;
+	if (defaults->admin & 1 << (direction & 1)) {
+		key.section = direction + 2;
+		verdict = policy_section(&key, other, &entry);
+	}
+	if (verdict == VERDICT_PASS || !verdict) {
+		key.section = direction;
+		verdict = policy_section(&key, other, &entry);
+	}
+	if (!verdict) {
 		judgement->rule[direction & 1] = defaults->rule[direction & 1];
-	return DROP_POLICY_DENIED;
+		return DROP_POLICY_DENIED;
+	}
+	judgement->rule[direction & 1] = entry.rule;
+	return verdict == VERDICT_ALLOW ? DROP_NONE : DROP_POLICY_DENY;
 }
 
 /* Both sides must allow; a side without endpoint (world, host) has no policy. */

@@ -25,6 +25,7 @@ from sixfold.host.layout import RawEvent, unpack_event
 from sixfold.host.programs import OBJECTS
 from sixfold.model.config import HOST_MAC, POD_MAC
 from sixfold.model.datapath import (
+    DENY,
     EGRESS,
     INGRESS,
     Backend,
@@ -292,7 +293,7 @@ def test_either_side_may_deny_and_its_default_is_named(
 
 
 def test_an_explicit_deny_beats_an_allow_and_is_named(lab: Lab) -> None:
-    deny = PolicyEntry(EGRESS, Identity(0), ANY, 0, 0, False, 66)
+    deny = PolicyEntry(EGRESS, Identity(0), ANY, 0, 0, DENY, 66)
     lab.datapath.apply(lab.desired({**A_TO_B, A.id: table(*A_TO_B[A.id].entries, deny)}))
     with pytest.raises(TimeoutError):
         lab.connect("a", B.ipv4)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sixfold.model.datapath import EGRESS, INGRESS, PolicyEntry, PolicyTable
-from sixfold.model.identity import FIRST_CIDR, Identity
+from sixfold.model.datapath import ALLOW, DENY, EGRESS, INGRESS, PASS, PolicyEntry, PolicyTable
+from sixfold.model.identity import ANY_POD, FIRST_CIDR, HOST, OUTSIDE, WORLD, Identity
 from sixfold.policy.decide import Decision, Party, decide, lookup
 from sixfold.policy.plan import PolicyPlan
 
@@ -11,8 +11,8 @@ PEER, CIDR, ANY = Identity(300), Identity(FIRST_CIDR), Identity(0)
 TCP, UDP = 6, 17
 
 
-def allow(peer, protocol=0, port=0, bits=0, rule=1, direction=INGRESS, allow=True):
-    return PolicyEntry(direction, peer, protocol, port, bits, allow, rule)
+def allow(peer, protocol=0, port=0, bits=0, rule=1, direction=INGRESS, **more):
+    return PolicyEntry(direction, peer, protocol, port, bits, ALLOW, rule)._replace(**more)
 
 
 def table(*entries):
@@ -51,8 +51,38 @@ def test_the_longest_port_prefix_names_the_rule():
 
 
 def test_a_deny_beats_every_allow():
-    held = table(allow(PEER, rule=1), allow(ANY, rule=2, allow=False))
+    held = table(allow(PEER, rule=1), allow(ANY, rule=2, verdict=DENY))
     assert read(held) == Decision(False, 2)
+
+
+def test_a_higher_precedence_beats_a_deny():
+    held = table(allow(PEER, rule=1, precedence=2), allow(ANY, rule=2, verdict=DENY, precedence=1))
+    assert read(held) == Decision(True, 1)
+
+
+def test_the_admin_tier_is_asked_first():
+    held = table(allow(ANY, rule=1, verdict=DENY, admin=True), allow(PEER, rule=2, precedence=9))
+    assert read(held) == Decision(False, 1)
+
+
+def test_a_pass_hands_over_to_the_other_tiers():
+    passed = allow(PEER, rule=1, verdict=PASS, precedence=2, admin=True)
+    denied = allow(ANY, rule=2, verdict=DENY, precedence=1, admin=True)
+    assert read(table(passed, denied, allow(CIDR, rule=3))) == Decision(True, 3)
+    assert read(table(passed, denied)) == Decision(False, 90)
+
+
+def test_every_pod_is_any_pod_and_nobody_else_is():
+    held = table(allow(ANY_POD))
+    assert read(held).allow
+    assert not lookup(held, INGRESS, Party(WORLD, CIDR), TCP, 80).allow
+
+
+def test_outside_a_block_of_the_world_are_the_pods_in_it():
+    held = table(allow(Identity(CIDR + OUTSIDE)))
+    assert not read(held).allow
+    assert not lookup(held, INGRESS, Party(HOST, CIDR), TCP, 80).allow
+    assert lookup(held, INGRESS, Party(WORLD, CIDR), TCP, 80).allow
 
 
 def test_a_rule_of_one_direction_says_nothing_about_the_other():

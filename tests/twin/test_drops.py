@@ -47,7 +47,7 @@ from sixfold.host.bpf import Map, get, run_program
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.loader import BpfObject
 from sixfold.host.programs import OBJECTS
-from sixfold.model.datapath import EGRESS, INGRESS, IpcacheEntry, PolicyEntry, PolicyTable
+from sixfold.model.datapath import DENY, EGRESS, INGRESS, IpcacheEntry, PolicyEntry, PolicyTable
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import Identity
 from sixfold.model.reason import DropReason
@@ -183,7 +183,7 @@ def test_a_default_deny_names_itself(
 
 
 def test_an_explicit_deny_names_itself(kernel: Kernel) -> None:
-    deny = PolicyEntry(INGRESS, Identity(0), TCP, 80, 16, False, 99)
+    deny = PolicyEntry(INGRESS, Identity(0), TCP, 80, 16, DENY, 99)
     policies = {**kernel.desired.policies}
     policies[EndpointId(2)] = PolicyTable(policies[EndpointId(2)].entries | {deny}, 10, 11)
     kernel.datapath.apply(replace(kernel.desired, policies=policies))

@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from sixfold.host import layout
 from sixfold.host.programs import OBJECT_NAMES, OBJECTS
 from sixfold.model.datapath import (
+    ALLOW,
+    DENY,
+    PASS,
     Backend,
     EndpointEntry,
     Frontend,
@@ -206,11 +209,22 @@ def test_an_endpoint_survives(entry: EndpointEntry) -> None:
     assert layout.unpack_endpoint(packed, entry.netns_cookie) == entry
 
 
-@given(u32, st.integers(0, 1), u32, st.integers(1, 255), ports, st.integers(0, 16), st.booleans())
-def test_a_policy_entry_survives(
-    table: int, direction: int, peer: int, protocol: int, port: int, bits: int, allow: bool
-) -> None:
-    entry = PolicyEntry(direction, Identity(peer), protocol, port, bits, allow, 7)
+policy_entries = st.builds(
+    PolicyEntry,
+    direction=st.integers(0, 1),
+    peer=u32.map(Identity),
+    protocol=st.integers(1, 255),
+    port=ports,
+    port_bits=st.integers(0, 16),
+    verdict=st.sampled_from([ALLOW, PASS, DENY]),
+    rule=u32,
+    precedence=st.integers(0, 2**30 - 1),
+    admin=st.booleans(),
+)
+
+
+@given(u32, policy_entries)
+def test_a_policy_entry_survives(table: int, entry: PolicyEntry) -> None:
     assert layout.unpack_policy(*layout.pack_policy(table, entry)) == (table, entry)
 
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 from ipaddress import IPv4Address, ip_network
 
 import pytest
-from crafted import A4, ICMP, SHOT, TCP, UDP, A, Kernel, frame4, tcp, udp
+from crafted import A4, B4, ICMP, SHOT, TCP, UDP, A, B, Kernel, frame4, tcp, udp
 
 from sixfold.host.datapath import KernelDatapath
-from sixfold.model.datapath import EGRESS, IpcacheEntry, PolicyEntry, PolicyTable
+from sixfold.model.datapath import ALLOW, DENY, EGRESS, PASS, IpcacheEntry, PolicyEntry, PolicyTable
 from sixfold.model.endpoint import EndpointId
-from sixfold.model.identity import FIRST_CIDR, WORLD, Identity
+from sixfold.model.identity import ANY_POD, FIRST_CIDR, HOST, OUTSIDE, WORLD, Identity
 from sixfold.policy.decide import Party, lookup
 
 pytestmark = pytest.mark.root
@@ -26,19 +26,28 @@ NETWORKS = {
     "203.0.113.64/26": IpcacheEntry(WORLD, CIDRS[0]),
     "203.0.113.128/26": IpcacheEntry(CIDRS[1]),
     "203.0.113.192/26": IpcacheEntry(CIDRS[1], CIDRS[2]),
+    "198.51.100.64/26": IpcacheEntry(HOST, CIDRS[0]),
 }
+PEERS = [
+    *(Identity(0), WORLD, HOST, B, ANY_POD, *CIDRS),
+    *(Identity(cidr + OUTSIDE) for cidr in CIDRS),
+]
 
 
 def random_table(random_: random.Random) -> PolicyTable:
-    """Allows for overlapping peers, protocols and blocks; what a compiler may emit."""
+    """Verdicts of both sections for overlapping peers, protocols and blocks."""
     entries: dict[tuple[int, ...], PolicyEntry] = {}
-    for rule in range(100, 100 + random_.randrange(12)):
-        peer = random_.choice([Identity(0), WORLD, *CIDRS])
+    for rule in range(100, 100 + random_.randrange(24)):
+        peer = random_.choice(PEERS)
         protocol = random_.choice([0, TCP, UDP, ICMP])
-        bits = random_.choice([0, 12, 13, 15, 16]) if protocol in (TCP, UDP) else 0
-        port = random_.choice([80, 81, 88, 1024]) >> (16 - bits) << (16 - bits) if bits else 0
-        entry = PolicyEntry(EGRESS, peer, protocol, port, bits, True, rule)
-        entries[(peer, protocol, port, bits)] = entry
+        bits = random_.choice([0, 12, 13, 15, 16]) if protocol else 0
+        port = random_.choice([8, 13, 80, 81, 88, 1024]) if bits else 0
+        port = port >> (16 - bits) << (16 - bits)
+        admin = random_.random() < 0.3
+        verdict = random_.choice([ALLOW, ALLOW, DENY, *([PASS] if admin else [])])
+        precedence = random_.choice([0, 1, 2, (1 << 30) - 1])
+        entry = PolicyEntry(EGRESS, peer, protocol, port, bits, verdict, rule, precedence, admin)
+        entries[(admin, peer, protocol, port, bits)] = entry
     return PolicyTable(frozenset(entries.values()), 10, 11)
 
 
@@ -47,7 +56,7 @@ def packet(protocol: int, port: int, destination: IPv4Address) -> bytes:
         return frame4(tcp(destination=port), TCP, A4, destination)
     if protocol == UDP:
         return frame4(udp(destination=port), UDP, A4, destination)
-    return frame4(b"\x08\0\0\0\0\x07\0\x01", ICMP, A4, destination)
+    return frame4(bytes([port, 0, 0, 0, 0, 7, 0, 1]), ICMP, A4, destination)
 
 
 def test_kernel_and_python_name_the_same_rule(datapath: KernelDatapath) -> None:
@@ -58,12 +67,19 @@ def test_kernel_and_python_name_the_same_rule(datapath: KernelDatapath) -> None:
     for _ in range(TABLES):
         table = random_table(random_)
         policies = {**kernel.desired.policies, EndpointId(1): table}
-        datapath.apply(replace(kernel.desired, policies=policies, ipcache=ipcache))
+        endpoints = dict(kernel.desired.endpoints)
+        endpoints[kernel.b] = replace(endpoints[kernel.b], cidr4=CIDRS[0])
+        datapath.apply(
+            replace(kernel.desired, endpoints=endpoints, policies=policies, ipcache=ipcache)
+        )
         for _ in range(FLOWS):
             network, entry = random_.choice(list(ipcache.items()))
             destination = network[random_.randrange(64)]
+            if random_.random() < 0.2:  # the pod, in a block
+                destination, entry = B4, IpcacheEntry(B, CIDRS[0])
             protocol = random_.choice([TCP, UDP, ICMP])
             port = random_.choice([79, 80, 81, 82, 88, 95, 96, 1024, 65535])
+            port = random_.choice([8, 13, 15, 17]) if protocol == ICMP else port
             connections = datapath.maps["conntrack"]
             connections.delete([key for key, _ in connections.items()])
             verdict = kernel.send(packet(protocol, port, IPv4Address(destination)))
@@ -72,7 +88,7 @@ def test_kernel_and_python_name_the_same_rule(datapath: KernelDatapath) -> None:
                 EGRESS,
                 Party(entry.identity, entry.cidr),
                 protocol,
-                0 if protocol == ICMP else port,
+                port,
             )
             (event,) = kernel.events()
             assert (verdict != SHOT, event.rule[EGRESS]) == (wanted.allow, wanted.rule)

@@ -17,7 +17,15 @@ import click
 from sixfold.cli.output import print_structured, print_table
 from sixfold.cli.settings import ANSWERS, Settings, examples, pass_settings, shared
 from sixfold.errors import HostError, SixfoldError
-from sixfold.model.datapath import INGRESS, PROTOCOL_NUMBERS, PolicyEntry, PolicyTable
+from sixfold.model.datapath import (
+    ALLOW,
+    DENY,
+    INGRESS,
+    PASS,
+    PROTOCOL_NUMBERS,
+    PolicyEntry,
+    PolicyTable,
+)
 from sixfold.model.identity import RESERVED_NAMES
 
 if TYPE_CHECKING:
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 PROTOCOLS = {number: name for name, number in PROTOCOL_NUMBERS.items()}
+ACTIONS = {ALLOW: "allow", PASS: "pass", DENY: "deny"}
 ALGORITHMS = {0: "random"}
 
 
@@ -177,10 +186,11 @@ def policies(view: DatapathView, names: Names) -> Iterator[Row]:
 
 
 def _table(table: PolicyTable, names: Names) -> Iterator[Row]:
-    for entry in sorted(table.entries):
+    for entry in sorted(table.entries, key=lambda one: (not one.admin, one)):
         yield {
             "direction": "ingress" if entry.direction == INGRESS else "egress",
-            "action": "allow" if entry.allow else "deny",
+            "tier": "admin" if entry.admin else "",
+            "action": ACTIONS[entry.verdict],
             "protocol": PROTOCOLS.get(entry.protocol, str(entry.protocol))
             if entry.protocol
             else "any",
@@ -191,6 +201,7 @@ def _table(table: PolicyTable, names: Names) -> Iterator[Row]:
     for direction, rule in (("ingress", table.ingress_default), ("egress", table.egress_default)):
         yield {
             "direction": direction,
+            "tier": "",
             "action": "deny",
             "protocol": "any",
             "port": "any",

@@ -7,6 +7,7 @@ ports are big-endian, the rest little-endian (the objects are compiled for ``bpf
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from struct import Struct
@@ -21,6 +22,7 @@ from sixfold.model.datapath import (
     IpcacheEntry,
     IPNetwork,
     PolicyEntry,
+    PolicyTable,
 )
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import Identity
@@ -31,12 +33,12 @@ ENDPOINT = Struct("<6I16s16s")
 IPCACHE_KEY = Struct("<I16s")
 IPCACHE_ENTRY = Struct("<II")
 POLICY_KEY = Struct("<IIIBB2s")
-POLICY_ENTRY = Struct("<IB3x")
-POLICY_DEFAULTS = Struct("<II")
+POLICY_ENTRY = Struct("<II")
+POLICY_DEFAULTS = Struct("<III")
 FRONTEND_KEY = Struct("<16s2sB5x")
 FRONTEND = Struct("<IIII")
 BACKEND = Struct("<16s2sHI")
-CONNTRACK_KEY = Struct("<16s16s2s2sB3x")
+CONNTRACK_KEY = Struct("<16s16s2s2sBB2x")
 CONNTRACK = Struct("<I2II2I2IIBB2sI4x2Q2Q")
 FLOW_EVENT = Struct("<Q8B16s16s2s2s7I2s6x")
 
@@ -126,26 +128,41 @@ def pack_policy(table: int, entry: PolicyEntry) -> tuple[bytes, bytes]:
         bits,
         table,
         entry.peer,
-        entry.direction,
+        entry.direction | entry.admin << 1,
         entry.protocol,
         entry.port.to_bytes(2, "big"),
     )
-    return key, POLICY_ENTRY.pack(entry.rule, entry.allow)
+    return key, POLICY_ENTRY.pack(entry.rule, entry.precedence << 2 | entry.verdict)
 
 
 def unpack_policy(key: bytes, value: bytes) -> tuple[int, PolicyEntry]:
     """The table number and the entry."""
-    bits, table, peer, direction, protocol, port = POLICY_KEY.unpack(key)
-    rule, allow = POLICY_ENTRY.unpack(value)
+    bits, table, peer, section, protocol, port = POLICY_KEY.unpack(key)
+    rule, strength = POLICY_ENTRY.unpack(value)
     return table, PolicyEntry(
-        direction=direction,
+        direction=section & 1,
         peer=Identity(peer),
         protocol=protocol,
         port=unpack_port(port),
         port_bits=max(0, bits - PROTOCOL_BITS),
-        allow=bool(allow),
+        verdict=strength & 3,
         rule=rule,
+        precedence=strength >> 2,
+        admin=bool(section & 2),
     )
+
+
+def pack_defaults(table: PolicyTable) -> bytes:
+    """What names the verdict when nothing matches, and which directions Admin rules judge."""
+    admin = {entry.direction for entry in table.entries if entry.admin}
+    bits = sum(1 << direction for direction in admin)
+    return POLICY_DEFAULTS.pack(table.ingress_default, table.egress_default, bits)
+
+
+def unpack_defaults(packed: bytes, entries: Iterable[PolicyEntry]) -> PolicyTable:
+    """The table of these entries."""
+    ingress, egress, _ = POLICY_DEFAULTS.unpack(packed)
+    return PolicyTable(frozenset(entries), ingress, egress)
 
 
 def pack_frontend_key(frontend: Frontend) -> bytes:
@@ -195,7 +212,7 @@ class Connection:
 
 def unpack_connection(key: bytes, value: bytes, now_ns: int) -> Connection:
     """``now_ns`` is CLOCK_MONOTONIC."""
-    address0, address1, port0, port1, protocol = CONNTRACK_KEY.unpack(key)
+    address0, address1, port0, port1, protocol, _ = CONNTRACK_KEY.unpack(key)
     revision, *rest = CONNTRACK.unpack(value)
     ifindex, last_seen, identity = rest[0:2], rest[2], rest[3:5]
     rule, service, originator, flags, service_port = rest[5:7], rest[7], rest[8], rest[9], rest[10]

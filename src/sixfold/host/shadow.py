@@ -167,7 +167,7 @@ class Shadow:
         changes.put(
             "policy_tables",
             layout.U32.pack(number),
-            layout.POLICY_DEFAULTS.pack(table.ingress_default, table.egress_default),
+            layout.pack_defaults(table),
         )
         return number
 
@@ -235,7 +235,7 @@ class Shadow:
         for key, value in self._packed["policy_tables"].items():
             (number,) = layout.U32.unpack(key)
             found = entries.pop(number, [])
-            tables[number] = PolicyTable(frozenset(found), *layout.POLICY_DEFAULTS.unpack(value))
+            tables[number] = layout.unpack_defaults(value, found)
         for key, value in maps["policy_of"].items():
             if value == ZERO:
                 continue

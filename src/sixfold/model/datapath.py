@@ -19,6 +19,7 @@ IPNetwork = IPv4Network | IPv6Network
 
 INGRESS, EGRESS = 0, 1
 ANY_PROTOCOL = 0  # in a policy entry: every protocol, and then every port
+ALLOW, PASS, DENY = 1, 2, 3  # verdicts, weakest first; PASS: the tiers after Admin decide
 PROTOCOL_NUMBERS = {"ICMP": 1, "TCP": 6, "UDP": 17, "ICMPv6": 58, "SCTP": 132}
 
 
@@ -49,14 +50,17 @@ class IpcacheEntry:
 
 
 class PolicyEntry(NamedTuple):
-    """One key of a policy table: the longest match for (peer, direction) decides.
+    """One key of a policy table: for each name that a peer has, the longest match is read.
 
     A tuple, because tables hold thousands and are hashed whole.
 
-    peer      identity, local CIDR identity, or 0 for any peer
-    protocol  IP protocol number, or ANY_PROTOCOL
-    port      first port of an aligned block of 2**(16-port_bits) ports
-    port_bits 0 = all ports, 16 = this one (a range is several entries)
+    peer       identity, ANY_POD, local CIDR identity (+ OUTSIDE), or 0 for any peer
+    protocol   IP protocol number, or ANY_PROTOCOL
+    port       first port of an aligned block of 2**(16-port_bits) ports; the type for ICMP
+    port_bits  0 = all ports, 16 = this one (a range is several entries)
+    verdict    ALLOW, PASS or DENY
+    precedence of several entries that are read the highest decides; below 2**30
+    admin      asked first, apart from the others
     """
 
     direction: int
@@ -64,8 +68,15 @@ class PolicyEntry(NamedTuple):
     protocol: int
     port: int
     port_bits: int
-    allow: bool
+    verdict: int
     rule: int  # rule number
+    precedence: int = 0
+    admin: bool = False
+
+    @property
+    def strength(self) -> tuple[int, int]:
+        """What decides between two entries that both match."""
+        return self.precedence, self.verdict
 
 
 @dataclass(frozen=True, slots=True)

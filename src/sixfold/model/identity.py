@@ -16,15 +16,18 @@ UNKNOWN = Identity(0)
 HOST = Identity(1)
 WORLD = Identity(2)
 RESOLVER = Identity(128)  # the cluster DNS address
+ANY_POD = Identity(129)  # every pod that has an identity: a peer in rules, nobody's own
 FIRST_ALLOCATED = 256
 LAST_ALLOCATED = 65535
 FIRST_CIDR = 1 << 24  # local CIDR identities, one per CIDR that a policy names
+OUTSIDE = 1 << 25  # added to a CIDR identity: its addresses in the world, not pods and host
 
 RESERVED_NAMES = {
     UNKNOWN: "reserved:unknown",
     HOST: "reserved:host",
     WORLD: "reserved:world",
     RESOLVER: "reserved:resolver",
+    ANY_POD: "reserved:pods",
 }
 
 

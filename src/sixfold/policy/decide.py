@@ -1,27 +1,38 @@
 """Would this flow pass? The answer by the compiled tables, read as the kernel reads them.
 
 Pure. ``bpf/lib/policy.h`` answers the same question in the kernel; the twin tests hold the two
-equal. The peer's identity is asked first, then its CIDR identity, then 0 (any peer); the longest
-match on protocol and port in each. Any allow lets the flow pass, unless a deny matches too; the
-most specific peer names the rule. No match is the default deny, named by the table.
+equal. A peer has several names (``names_of``), the most specific first; under each the longest
+match on protocol and port is read, and of what was read the strongest decides; of equals the
+most specific names the rule. Entries of the Admin tier are asked first, apart; when they say
+nothing, or PASS, the others decide. No match is the default deny, named by the table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from sixfold.model.datapath import (
+    ALLOW,
     ANY_PROTOCOL,
     EGRESS,
     INGRESS,
+    PASS,
     IPAddress,
     PolicyEntry,
     PolicyTable,
 )
 from sixfold.model.endpoint import Endpoint
-from sixfold.model.identity import UNKNOWN, Identity
+from sixfold.model.identity import (
+    ANY_POD,
+    FIRST_ALLOCATED,
+    LAST_ALLOCATED,
+    OUTSIDE,
+    UNKNOWN,
+    WORLD,
+    Identity,
+)
 from sixfold.policy.entries import ANY_PEER
 from sixfold.policy.plan import PolicyPlan
 
@@ -60,19 +71,39 @@ class Verdict:
         return all(side is None or side.allow for side in (self.egress, self.ingress))
 
 
+def names_of(peer: Party) -> Iterator[Identity]:
+    """The peers of a table that mean this party, the most specific first."""
+    yield peer.identity
+    if FIRST_ALLOCATED <= peer.identity <= LAST_ALLOCATED:
+        yield ANY_POD
+    if peer.cidr:
+        yield peer.cidr
+        if peer.identity == WORLD:
+            yield Identity(peer.cidr + OUTSIDE)
+    yield ANY_PEER
+
+
 def lookup(table: PolicyTable, direction: int, peer: Party, protocol: int, port: int) -> Decision:
-    """What a table says about one peer, protocol number and port (0 for ICMP)."""
-    by_peer = _by_peer(table)
-    best: PolicyEntry | None = None
-    for identity in (peer.identity, peer.cidr, ANY_PEER):  # a peer without CIDR asks 0 twice
-        entries = by_peer.get((direction, identity), ())
-        entry = next((one for one in entries if _matches(one, protocol, port)), None)
-        if entry is not None and (best is None or (best.allow and not entry.allow)):
-            best = entry
-    if best is not None:
-        return Decision(best.allow, best.rule)
+    """What a table says about one peer, protocol number and port (ICMP: the request's type)."""
+    for admin in (True, False):
+        best = _strongest(table, admin, direction, peer, protocol, port)
+        if best is not None and (best.verdict != PASS or not admin):
+            return Decision(best.verdict == ALLOW, best.rule)
     default = table.ingress_default if direction == INGRESS else table.egress_default
     return Decision(False, default)
+
+
+def _strongest(
+    table: PolicyTable, admin: bool, direction: int, peer: Party, protocol: int, port: int
+) -> PolicyEntry | None:
+    by_peer = _by_peer(table)
+    best: PolicyEntry | None = None
+    for identity in names_of(peer):
+        entries = by_peer.get((admin, direction, identity), ())
+        entry = next((one for one in entries if _matches(one, protocol, port)), None)
+        if entry is not None and (best is None or entry.strength > best.strength):
+            best = entry
+    return best
 
 
 def decide(
@@ -116,11 +147,11 @@ def _matches(entry: PolicyEntry, protocol: int, port: int) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _by_peer(table: PolicyTable) -> Mapping[tuple[int, Identity], Sequence[PolicyEntry]]:
+def _by_peer(table: PolicyTable) -> Mapping[tuple[bool, int, Identity], Sequence[PolicyEntry]]:
     """The entries of each direction and peer, longest prefix first."""
-    found: dict[tuple[int, Identity], list[PolicyEntry]] = {}
+    found: dict[tuple[bool, int, Identity], list[PolicyEntry]] = {}
     for entry in table.entries:
-        found.setdefault((entry.direction, entry.peer), []).append(entry)
+        found.setdefault((entry.admin, entry.direction, entry.peer), []).append(entry)
     for entries in found.values():
         entries.sort(key=lambda entry: (entry.protocol != ANY_PROTOCOL, entry.port_bits))
         entries.reverse()

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sixfold.model.datapath import ANY_PROTOCOL, INGRESS, PROTOCOL_NUMBERS, PolicyEntry
+from sixfold.model.datapath import ALLOW, ANY_PROTOCOL, INGRESS, PROTOCOL_NUMBERS, PolicyEntry
 from sixfold.model.identity import Identity, NamedPort, Subject
 from sixfold.model.policy import IPBlock, NetworkPolicyPort
 from sixfold.policy.selector import Selection
@@ -20,6 +20,7 @@ EntryKey = tuple[int, Identity, int, int, int]
 Entries = dict[EntryKey, PolicyEntry]
 Match = tuple[int, int, int]  # protocol, port, port_bits
 ANYTHING: Match = (ANY_PROTOCOL, 0, 0)
+NETWORK_POLICY_ALLOW = 1 << 28
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +116,8 @@ def _add(
     found: Entries, clause: Clause, peers: Iterable[Identity], matches: tuple[Match, ...]
 ) -> None:
     """The hot loop: wide selectors make thousands of entries here."""
-    direction, verdict, make = clause.direction, (True, clause.number), PolicyEntry._make
+    direction, make = clause.direction, PolicyEntry._make
+    verdict = (ALLOW, clause.number, NETWORK_POLICY_ALLOW, False)
     for peer in peers:
         for protocol, port, bits in matches:
             key = (direction, peer, protocol, port, bits)

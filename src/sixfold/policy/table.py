@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from sixfold.model.config import Config
 from sixfold.model.datapath import (
+    ALLOW,
     ANY_PROTOCOL,
     EGRESS,
     INGRESS,
@@ -87,4 +88,4 @@ def _builtins(
 
 
 def _allow(key: EntryKey, rule: int) -> tuple[EntryKey, PolicyEntry]:
-    return key, PolicyEntry(*key, True, rule)
+    return key, PolicyEntry(*key, ALLOW, rule)
