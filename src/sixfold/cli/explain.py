@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from sixfold.cli import completer
 from sixfold.cli.client import ApiError
 from sixfold.cli.kinds import by_kind
 from sixfold.cli.output import coloured, print_structured
@@ -29,8 +30,8 @@ sixfold explain -f manifests/ shop/web shop/db:6379        offline, no root, no 
 """
     ),
 )
-@click.argument("source", metavar="FROM")
-@click.argument("destination", metavar="TO[:PORT]")
+@click.argument("source", metavar="FROM", shell_complete=completer.places)
+@click.argument("destination", metavar="TO[:PORT]", shell_complete=completer.places)
 @click.argument("port", metavar="[PORT]", type=click.IntRange(1, 65535), required=False)
 @click.option(
     "-f",

@@ -39,7 +39,7 @@ sixfold logs -l app=web --all-containers --prefix -f
 @click.option("--tail", type=int, help="Only the last lines; with -l 10 unless told.")
 @click.option("--since", metavar="DURATION", help="Only younger than 5s, 2m, 3h.")
 @click.option("-p", "--previous", is_flag=True, help="Of the container before its last restart.")
-@click.option("-c", "--container", default="", metavar="NAME")
+@click.option("-c", "--container", default="", metavar="NAME", shell_complete=completer.containers)
 @click.option("--all-containers", is_flag=True, help="Of init containers and sidecars, too.")
 @click.option("-l", "--selector", default="", metavar="LABELS", help="Of all pods such as app=web.")
 @click.option("--prefix", is_flag=True, help="Pod and container before each line.")

@@ -65,7 +65,19 @@ def _option(*names: str, **attributes: Any) -> Callable[[Command], Command]:
     return click.option(*names, expose_value=False, callback=_store, default=None, **attributes)
 
 
-namespace_option = _option("-n", "--namespace", metavar="NAME", help="Namespace to work in.")
+def _namespaces(ctx: click.Context, parameter: click.Parameter, prefix: str) -> Any:
+    from sixfold.cli import completer  # it needs our Settings
+
+    return completer.namespaces(ctx, parameter, prefix)
+
+
+namespace_option = _option(
+    "-n",
+    "--namespace",
+    metavar="NAME",
+    help="Namespace to work in.",
+    shell_complete=_namespaces,
+)
 all_namespaces_option = _option("-A", "--all-namespaces", is_flag=True, help="Every namespace.")
 # The environment is read at the root only: there it cannot outdo a flag given before the verb.
 instance_option = _option("--instance", metavar="NAME", help="Which Sixfold of this host.")
