@@ -39,8 +39,10 @@ def containers(ctx: click.Context, parameter: click.Parameter, prefix: str) -> l
     from sixfold.cli.pods import pick_pod
 
     settings = ctx.find_root().ensure_object(Settings)
+    # click stops reading at an option that lacks its value: the pod is among the rest then
+    pod = ctx.params.get("pod") or next(iter(ctx.args), "")
     try:
-        named = pick_pod(settings.client, settings.namespace_or_default, str(ctx.params.get("pod")))
+        named = pick_pod(settings.client, settings.namespace_or_default, pod)
         found = settings.client.objects("Pod", *named)
     except (SixfoldError, click.UsageError):
         return []
