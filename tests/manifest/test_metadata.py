@@ -74,3 +74,23 @@ def test_a_namespace_is_in_no_namespace(said, make):
 def test_an_expression_that_selects_nothing_sensible_is_refused(said, make, line, start):
     (message,) = said(make.policy({"podSelector": {"matchExpressions": [line]}}))
     assert message.startswith(f"spec.podSelector.matchExpressions[0].{start}")
+
+
+@pytest.mark.parametrize(
+    ("owners", "wanted"),
+    [
+        pytest.param([{"name": "web"}], "ownerReferences[0].kind: is required; add it", id="kind"),
+        pytest.param(
+            [{"kind": "Job", "name": 7}], "ownerReferences[0].name: is required; add it", id="name"
+        ),
+        pytest.param(
+            [{"kind": "Job", "name": name, "controller": True} for name in "ab"],
+            "ownerReferences[1].controller: a second controller; keep one",
+            id="two-controllers",
+        ),
+    ],
+)
+def test_an_owner_that_cannot_be_found_is_refused(said, make, owners, wanted):
+    raw = make.namespace()
+    raw["metadata"]["ownerReferences"] = owners
+    assert said(raw) == [f"metadata.{wanted}"]

@@ -6,7 +6,7 @@ at all. Cluster addresses are handed out here, as the Kubernetes API server does
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from ipaddress import ip_address
 from typing import Any
 
@@ -17,6 +17,7 @@ from sixfold.model.datapath import IPAddress
 from sixfold.model.meta import Key
 from sixfold.model.service import Service, ServiceSpec
 from sixfold.store import Objects
+from sixfold.workloads.pod_state import controller_of
 
 # Fields that Kubernetes does not let change either; delete and create the object instead.
 IMMUTABLE = {
@@ -36,7 +37,8 @@ def admit(
 
     Raises ManifestError with all problems; then no address is taken.
     """
-    problems = [problem for item in loaded for problem in _problems(item, objects)]
+    written = {item.key for item in loaded}
+    problems = [problem for item in loaded for problem in _problems(item, objects, written)]
     admitted = [*_missing_namespaces(loaded, objects)]
     reserved: list[IPAddress] = []
     for item in loaded:
@@ -55,8 +57,13 @@ def admit(
     return admitted, reserved
 
 
-def _problems(item: Loaded, objects: Objects) -> Iterable[Problem]:
+def _problems(item: Loaded, objects: Objects, written: Set[Key]) -> Iterable[Problem]:
     yield from requires_runtime(item.object, item.source, item.line)
+    owner = controller_of(item.object.metadata)
+    if owner is not None and owner not in written and objects.get(owner) is None:
+        yield _problem(
+            item, "metadata.ownerReferences", f"{owner} is not there; leave ownerReferences out"
+        )
     old = objects.get(item.key)
     if old is None:
         return

@@ -37,7 +37,19 @@ def metadata(kind: Kind, meta: ObjectMeta) -> Iterator[Finding]:
         yield Finding((*path, "namespace"), f"a {kind.name} is in no namespace; remove it")
     elif meta.namespace:
         yield from said((*path, "namespace"), names.dns_label(meta.namespace))
+    yield from _owners((*path, "ownerReferences"), meta)
     yield from labelled(path, meta)
+
+
+def _owners(path: Path, meta: ObjectMeta) -> Iterator[Finding]:
+    controllers = 0
+    for index, reference in enumerate(meta.owner_references):
+        for name in ("kind", "name"):
+            if not isinstance(reference.get(name), str) or not reference[name]:
+                yield Finding((*path, index, name), "is required; add it")
+        controllers += reference.get("controller") is True
+        if controllers > 1:
+            yield Finding((*path, index, "controller"), "a second controller; keep one")
 
 
 def labelled(path: Path, meta: ObjectMeta) -> Iterator[Finding]:
