@@ -179,7 +179,7 @@ class Agent:
         ``of`` narrows it to these objects and their pods.
         """
         lines = [
-            f"pod {pod.key}: {'terminating' if pod.terminating else pod.reason or pod.phase}"
+            f"pod {pod.key}: {_why_not_settled(pod)}"
             for pod in self.pods().values()
             if of is None or key_of_pod(pod.key) in of or pod.owner in of
             if pod.terminating or not (pod.ready or pod.finished)
@@ -407,6 +407,12 @@ class Agent:
     def _next_generation(self) -> None:
         self.generation += 1
         self.database.set_meta("generation", str(self.generation))
+
+
+def _why_not_settled(pod: PodState) -> str:
+    if pod.terminating:
+        return "terminating"
+    return ": ".join(filter(None, (pod.reason or pod.phase, pod.message)))
 
 
 def pod_key(key: Key) -> str:

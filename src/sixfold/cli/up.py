@@ -73,6 +73,13 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
 @click.option("--pod-cidr6", "pod_ipv6", type=Network(6), help="fd00:5f:244::/64.")
 @click.option("--service-cidr", "service_ipv4", type=Network(4), help="10.96.0.0/16.")
 @click.option("--service-cidr6", "service_ipv6", type=Network(6), help="fd00:5f:96::/112.")
+@click.option(
+    "--ip-reuse-grace",
+    "ip_reuse_grace_s",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Rest of an address before its next owner; 300.",
+)
 @click.option("--cluster-domain", metavar="NAME", help="Of DNS names; cluster.local.")
 @click.option(
     "--dns-upstream",

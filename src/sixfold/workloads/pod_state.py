@@ -45,6 +45,7 @@ class PodState:
     netns: str = ""
     cookie: int = 0
     reason: str = ""  # why it is not ready, when there is a word for it
+    message: str = ""  # and more words
 
     @property
     def name(self) -> str:

@@ -41,6 +41,7 @@ def pod_state(life: PodLifecycle) -> PodState:
         netns=network.netns if network else "",
         cookie=network.cookie if network else 0,
         reason=pod_reason(life),
+        message=_pod_message(life),
     )
 
 
@@ -59,6 +60,12 @@ def pod_reason(life: PodLifecycle) -> str:
         if run.phase is Phase.OVER and run.end is not None and run.end.exit_code != 0:
             return prefix + termination_reason(run.end)
     return "" if life.initialized else ("PodInitializing" if life.in_force else "ContainerCreating")
+
+
+def _pod_message(life: PodLifecycle) -> str:
+    if life.attach_failure is not None:
+        return life.attach_failure.message
+    return next((run.waiting_message for run in life.runs if run.waiting_message), "")
 
 
 def pod_status(life: PodLifecycle, node_ips: Sequence[str] = ()) -> Json:
