@@ -160,6 +160,16 @@ static __always_inline bool continues(const struct conntrack *entry,
 	       (entry->originator == side && !(entry->tcp_flags & (TCP_FIN | TCP_RST)));
 }
 
+/* The reset that the kernel sends when the agent closes a socket (see sweep.bpf.c): so
+ * that the other side learns of it, too. It carries nothing but a timestamp. */
+static __always_inline bool ends(const struct packet *packet,
+				 const struct conntrack *entry)
+{
+	return !entry->revision && packet->protocol == IPPROTO_TCP &&
+	       packet->tcp_flags & TCP_RST &&
+	       packet->end <= packet->transport + TCP_LENGTH + 12;
+}
+
 /* Select values, not places: the stack takes no variable index. */
 static __always_inline void remember(struct conntrack *entry,
 				     const struct judgement *judgement, __u32 source)
@@ -221,7 +231,11 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 	seen.service = entry ? entry->service : fresh->service;
 	seen.service_port = entry ? entry->service_port : fresh->service_port;
 	if (reason) {
-		bpf_map_delete_elem(&conntrack, &key);
+		if (!entry) /* the sweep closes the sockets of others */
+			bpf_map_delete_elem(&conntrack, &key);
+		else if (ends(packet, entry))
+			return direction == EGRESS ? deliver(theirs.ifindex)
+						   : TC_ACT_OK;
 		if (reason != DROP_NO_BACKEND)
 			seen.direction = judgement.direction;
 		return drop(skb, packet, &seen, reason);

@@ -14,7 +14,7 @@
 /* linux/stddef.h has a weaker one. */
 #undef __always_inline
 #define __always_inline inline __attribute__((always_inline))
-#define __noinline	__attribute__((noinline))
+#define __noinline	__attribute__((noinline, unused))
 #define likely(x)	__builtin_expect(!!(x), 1)
 #define unlikely(x)	__builtin_expect(!!(x), 0)
 #define htons(x)	__builtin_bswap16(x)

@@ -56,8 +56,8 @@ static __noinline int fill(struct flow_event *event, const struct packet *packet
 	return 0;
 }
 
-static __noinline int emit(struct __sk_buff *skb, const struct packet *packet,
-			   const struct observation *seen)
+static __noinline int tell(const struct packet *packet, const struct observation *seen,
+			   __u32 ifindex, __u32 length)
 {
 	struct flow_event *event;
 
@@ -67,8 +67,14 @@ static __noinline int emit(struct __sk_buff *skb, const struct packet *packet,
 		return 0;
 	}
 	fill(event, packet, seen);
-	event->ifindex = skb->ifindex;
-	event->length = skb->len;
+	event->ifindex = ifindex;
+	event->length = length;
 	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 	return 0;
+}
+
+static __always_inline void emit(struct __sk_buff *skb, const struct packet *packet,
+				 const struct observation *seen)
+{
+	tell(packet, seen, skb->ifindex, skb->len);
 }

@@ -19,6 +19,7 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 from random import Random
 from typing import Any
 from uuid import uuid4
@@ -34,6 +35,7 @@ from sixfold.agent.snapshot import Snapshots
 from sixfold.errors import SixfoldError, UnavailableError
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.network import Attachment, HostNetwork
+from sixfold.host.sockets import close_sockets
 from sixfold.manifest import Loaded
 from sixfold.model.config import Config
 from sixfold.model.meta import Key
@@ -238,6 +240,7 @@ class Agent:
             generation = self.generation
             try:
                 self._network_round()
+                await self._cut_connections()
                 self.applied = generation
                 self.problem = ""
             except Exception as error:  # what is in force stays so; a bug must not end the agent
@@ -257,6 +260,17 @@ class Agent:
         self.ledger.retire_identities({item.subject for item in world.endpoints.values()})
         self.datapath.apply(plans.datapath)
         self.plans = plans
+
+    async def _cut_connections(self) -> None:
+        """What policy no longer allows ends now, not on its next packet or a timeout."""
+        severed = self.datapath.sweep()
+        if severed and self.plans is not None:
+            namespaces = {
+                endpoint.ifindex: Path(endpoint.netns)
+                for endpoint in self.plans.world.endpoints.values()
+            }
+            await asyncio.to_thread(close_sockets, severed.values(), namespaces)
+            self.datapath.forget(severed)
 
     async def _push_names(self) -> None:
         """Tell the resolver; while it is away the kernel's state stands, and we try again."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from sixfold.errors import HostError
+from sixfold.model.datapath import Datapath
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -51,6 +52,22 @@ def difference(old: Mapping[K, V], new: Mapping[K, V]) -> tuple[list[K], list[K]
         if before is not value and before != value:
             put.append(key)
     return put, [key for key in old if key not in new]
+
+
+def may_revoke(before: Datapath, after: Datapath) -> bool:
+    """Whether an open connection may have lost what allowed it. Not when pods come or go."""
+    return (
+        before.ipcache != after.ipcache
+        or _differs_where_both(before.policies, after.policies)
+        or _differs_where_both(before.endpoints, after.endpoints)
+    )
+
+
+def _differs_where_both(old: Mapping[K, V], new: Mapping[K, V]) -> bool:
+    return any(
+        (one := new.get(key)) is not value and one is not None and one != value
+        for key, value in old.items()
+    )
 
 
 def map_full(name: str, wanted: int, capacity: int) -> HostError:

@@ -10,14 +10,14 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from sixfold.errors import HostError
 from sixfold.host import bpf, layout
 from sixfold.host.bpf import Map
-from sixfold.host.changes import Changes, difference
+from sixfold.host.changes import Changes, difference, may_revoke
 from sixfold.host.events import EventReader
 from sixfold.host.paths import BPFFS_ROOT, cgroup_root
 from sixfold.host.programs import (
@@ -42,9 +42,13 @@ STATISTICS = {
     3: "neighbours_answered",
     4: "translated",
     5: "refused",
+    6: "connections_cut",
 }
 TCX = {"from_endpoint": bpf.TCX_INGRESS, "to_endpoint": bpf.TCX_EGRESS}
 REVISION = layout.U32.pack(0)
+DENIED = layout.U32.pack(0)  # the revision of a connection that a sweep denied
+SWEEP_KEYS = 64  # in one run: KEYS_MAX of bpf/sweep.bpf.c
+ETHERNET = bytes(14)
 
 
 class DatapathView:
@@ -94,6 +98,7 @@ class KernelDatapath(DatapathView):
         super().__init__(programs.root, programs.maps)
         self._programs = programs
         self._shadow: Shadow | None = None
+        self._sweep_due = True  # an earlier agent may have died before it
         ring = self.maps["events"]
         self.events = EventReader(ring.fd, ring.definition.max_entries, self._lost)
 
@@ -159,10 +164,42 @@ class KernelDatapath(DatapathView):
         if self._shadow is None:
             self._shadow = Shadow.read(self.maps)
         shadow, self._shadow = self._shadow, None  # an error leaves it to be read anew
+        before = shadow.datapath
         changes = shadow.advance(desired)
+        self._sweep_due = self._sweep_due or may_revoke(before, shadow.datapath)
         self._write(changes)
         self._shadow = shadow
         return len(changes)
+
+    def sweep(self) -> dict[bytes, layout.Connection]:
+        """Judge all open connections anew, if ``apply`` may have taken away what allowed them.
+
+        Returns those that are cut: their packets are dropped from now on, and flows say so.
+        Close their sockets, then ``forget`` them.
+        """
+        if self._sweep_due:
+            judged = (self.maps["runtime"].lookup(REVISION), DENIED)
+            connections = self.maps["conntrack"].items()
+            stale = [key for key, entry in connections if entry[:4] not in judged]
+            for start in range(0, len(stale), SWEEP_KEYS):
+                keys = b"".join(stale[start : start + SWEEP_KEYS])
+                bpf.run_program(self._programs.fds["sweep"], ETHERNET + keys)
+            self._sweep_due = False
+        now_ns = time.monotonic_ns()
+        return {
+            key: layout.unpack_connection(key, entry, now_ns)
+            for key, entry in self.maps["severed"].items()
+        }
+
+    def forget(self, connections: Iterable[bytes]) -> None:
+        """The sockets of these cut connections are closed."""
+        keys = list(connections)
+        self.maps["conntrack"].delete(
+            key
+            for key in keys
+            if (entry := self.maps["conntrack"].lookup(key)) and entry[:4] == DENIED
+        )
+        self.maps["severed"].delete(keys)
 
     def repair(self, desired: Datapath) -> list[str]:
         """Compare with what the kernel really holds, put it right, and say what was wrong."""

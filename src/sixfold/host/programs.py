@@ -25,7 +25,7 @@ from sixfold.host.loader import BpfObject
 from sixfold.host.paths import BPFFS_ROOT
 
 OBJECTS = Path(__file__).parent / "objects"
-OBJECT_NAMES = ("endpoint.bpf.o", "socket.bpf.o")
+OBJECT_NAMES = ("endpoint.bpf.o", "socket.bpf.o", "sweep.bpf.o")
 PACKET_PROGRAMS = ("from_endpoint", "to_endpoint")
 # enum bpf_attach_type
 SOCKET_PROGRAMS = {
@@ -38,7 +38,7 @@ SOCKET_PROGRAMS = {
     "getpeername4": 29,
     "getpeername6": 30,
 }
-PROGRAMS = (*PACKET_PROGRAMS, *SOCKET_PROGRAMS)
+PROGRAMS = (*PACKET_PROGRAMS, *SOCKET_PROGRAMS, "sweep")
 RCU_EXPEDITED = Path("/sys/kernel/rcu_expedited")
 
 

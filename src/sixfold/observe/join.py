@@ -15,12 +15,14 @@ from sixfold.model.reason import DropReason
 from sixfold.model.rule import Direction, Rule
 from sixfold.observe.names import IPAddress, Names, Owner
 
-EVENT_VERDICT, EVENT_DROP, EVENT_TRANSLATION = 1, 2, 3
+EVENT_VERDICT, EVENT_DROP, EVENT_TRANSLATION, EVENT_CUT = 1, 2, 3, 4
 VERDICTS = {
     EVENT_VERDICT: Verdict.FORWARDED,
     EVENT_DROP: Verdict.DROPPED,
     EVENT_TRANSLATION: Verdict.TRANSLATED,
+    EVENT_CUT: Verdict.DROPPED,
 }
+DROPS = (EVENT_DROP, EVENT_CUT)
 SPOOFED = frozenset(
     {DropReason.INVALID_SOURCE_MAC, DropReason.INVALID_SOURCE_IP, DropReason.ARP_STRANGER}
 )
@@ -85,7 +87,7 @@ def join(event: RawEvent, names: Names, boot_offset_ns: int) -> Flow:
         protocol=event.protocol,
         source=_source(names, event),
         destination=_destination(names, event),
-        drop_reason=_reason(event.reason) if event.type == EVENT_DROP else DropReason.NONE,
+        drop_reason=_reason(event.reason) if event.type in DROPS else DropReason.NONE,
         egress_rule=_rule(names, event.rule[EGRESS], "egress"),
         ingress_rule=_rule(names, event.rule[INGRESS], "ingress"),
         service=f"{service.namespace}/{service.name}" if service else "",
@@ -97,6 +99,7 @@ def join(event: RawEvent, names: Names, boot_offset_ns: int) -> Flow:
         is_reply=bool(event.is_reply),
         ifindex=event.ifindex,
         node=names.node,
+        extra={"connection": "cut"} if event.type == EVENT_CUT else {},
     )
 
 

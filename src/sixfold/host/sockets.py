@@ -1,0 +1,110 @@
+"""Sockets of connections that policy no longer allows: found, and closed from outside.
+
+Both ends learn of it at once: TCP sends a reset, and the owner's next call fails with
+ECONNABORTED. Source: linux/inet_diag.h, SOCK_DESTROY (CONFIG_INET_DIAG_DESTROY). Nobody waits
+for a peer: without this a cut connection would hang until its timeouts.
+
+Looked up first, then destroyed by its cookie: the kernel answers with the *listener* when the
+connection is gone, and with the server's one socket for a datagram; neither may ever be closed.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import struct
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+
+from sixfold.errors import HostError
+from sixfold.host import netns
+from sixfold.host.layout import Connection
+from sixfold.host.netlink import ACK, Netlink, NetlinkError, Request
+from sixfold.model.datapath import PROTOCOL_NUMBERS, IPAddress
+
+NETLINK_SOCK_DIAG = 4
+SOCK_DIAG_BY_FAMILY, SOCK_DESTROY = 20, 21
+TCP, UDP = PROTOCOL_NUMBERS["TCP"], PROTOCOL_NUMBERS["UDP"]
+ESTABLISHED, SYN_SENT, TIME_WAIT, CLOSE, LISTEN = 1, 2, 6, 7, 10
+REQUEST = struct.Struct("=BBBxI48s")  # struct inet_diag_req_v2
+ANSWER = struct.Struct("=BBBB48s")  # the start of struct inet_diag_msg
+SOCKET_ID = struct.Struct("!HH16s16s")  # struct inet_diag_sockid, before interface and cookie
+NO_COOKIE = b"\xff" * 8
+
+log = logging.getLogger(__name__)
+
+End = tuple[int, IPAddress, int, IPAddress, int]  # protocol, local, its port, remote, its port
+
+
+def close_sockets(connections: Iterable[Connection], namespaces: Mapping[int, Path]) -> int:
+    """Close both ends, as far as they are on this host; returns how many sockets were closed.
+
+    ``namespaces`` by interface; the caller's own is the host's (interface 0).
+    """
+    ends: dict[Path | None, list[End]] = defaultdict(list)
+    for one in connections:
+        source = (one.source, one.source_port)
+        destination = (one.destination, one.destination_port)
+        if one.protocol not in (TCP, UDP):
+            continue
+        for interface, local, remote in (
+            (one.source_ifindex, source, destination),
+            (one.destination_ifindex, destination, source),
+        ):
+            if not interface or interface in namespaces:
+                namespace = namespaces[interface] if interface else None
+                ends[namespace].append((one.protocol, *local, *remote))
+    closed = 0
+    for namespace, those in ends.items():
+        try:
+            work = partial(_close, those)
+            closed += work() if namespace is None else netns.run_inside(namespace, work)
+        except HostError as error:  # the pod is gone, or this kernel cannot
+            log.warning("close sockets of %s: %s", namespace or "the host", error)
+    return closed
+
+
+def _close(ends: Iterable[End]) -> int:
+    with Netlink(NETLINK_SOCK_DIAG) as link:
+        return sum(_close_one(link, end) for end in ends)
+
+
+def _close_one(link: Netlink, end: End) -> bool:
+    """Whether there was a connected socket, and it is closed now."""
+    protocol, local, local_port, remote, remote_port = end
+    own = SOCKET_ID.pack(local_port, remote_port, _padded(local), _padded(remote))
+    swapped = SOCKET_ID.pack(remote_port, local_port, _padded(remote), _padded(local))
+    family = socket.AF_INET if local.version == 4 else socket.AF_INET6
+    what = f"socket {local}:{local_port} → {remote}:{remote_port}"
+    # The kernel reads the sides of a datagram's question the other way round.
+    asked = (own if protocol == TCP else swapped) + bytes(4) + NO_COOKIE
+    try:
+        answers = link.dump(
+            Request(
+                SOCK_DIAG_BY_FAMILY, 0, _question(family, protocol, asked), what, (errno.ENOENT,)
+            )
+        )
+        if not answers:
+            return False
+        _, state, _, _, found = ANSWER.unpack_from(answers[0][1])
+        if state in (LISTEN, TIME_WAIT) or found[2:4] == b"\0\0":  # without a remote port
+            return False
+        wanted = _question(family, protocol, own + found[36:48])
+        link.batch([Request(SOCK_DESTROY, ACK, wanted, f"destroy {what}")])
+    except NetlinkError as error:
+        if error.code not in (errno.ENOENT, errno.ESTALE):  # gone by itself
+            raise
+        return False
+    return True
+
+
+def _question(family: int, protocol: int, id_: bytes) -> bytes:
+    """In any state."""
+    return REQUEST.pack(family, protocol, 0, 0xFFFFFFFF, id_)
+
+
+def _padded(address: IPAddress) -> bytes:
+    return address.packed.ljust(16, b"\0")
