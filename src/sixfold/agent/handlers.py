@@ -46,6 +46,8 @@ class AgentHandlers:
                 "node": agent.config.node,
                 "instance": agent.config.instance,
                 "posture": agent.config.posture,
+                "ipblock_matches_pods": agent.config.ipblock_matches_pods,
+                "pod_networks": [str(agent.config.pod_ipv4), str(agent.config.pod_ipv6)],
                 "uptime_s": round(time.monotonic() - self._started_s, 1),
                 "problem": agent.problem,
                 "repairs": agent.repairs[-10:],
@@ -254,6 +256,7 @@ def endpoint_view(endpoint: Endpoint) -> dict[str, Any]:
                 {"name": port.name, "protocol": port.protocol, "port": port.port}
                 for port in endpoint.publish_ports
             ],
+            "probePorts": sorted(endpoint.probe_ports),
         },
     }
 

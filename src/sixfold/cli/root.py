@@ -32,6 +32,7 @@ VERBS = {
     "logs": "Print the logs of a pod.",
     "flows": "Show connections and drops, with the rule behind each.",
     "explain": "Would this connection be allowed, and which rule says so?",
+    "reach": "Who can reach whom, on what?",
     "route": "Show how packets find their way.",
     "bpf": "Show what is really loaded in the kernel.",
     "completion": "Print the completion script for a shell.",
@@ -41,7 +42,7 @@ GROUPS = {
     "Host": ("up", "down", "status", "doctor"),
     "Objects": ("apply", "delete", "get", "describe"),
     "Workloads": ("run", "exec", "logs"),
-    "Network": ("flows", "explain", "route", "bpf"),
+    "Network": ("flows", "explain", "reach", "route", "bpf"),
     "Other": ("completion", "version"),
 }
 

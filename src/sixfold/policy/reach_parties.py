@@ -9,7 +9,7 @@ belongs to exactly one group, so what holds for all groups holds for all address
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -77,6 +77,20 @@ class View:
         self.plan = plan if plan is not None else compile_policies(world)
         self._ports: dict[tuple[int, int, Identity, Identity], PortSet] = {}
         self._peers: dict[tuple[int, int], frozenset[Identity]] = {}
+        self._workloads: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        for key, endpoint in world.endpoints.items():
+            self._workloads[endpoint.namespace, endpoint.workload].append(key)
+        self._named = Counter(
+            f"{namespace}/{workload.partition('/')[2]}" for namespace, workload in self._workloads
+        )
+
+    def siblings(self, endpoint: Endpoint) -> frozenset[str]:
+        """All pods of an endpoint's workload."""
+        return frozenset(self._workloads[endpoint.namespace, endpoint.workload])
+
+    def is_unique(self, name: str) -> bool:
+        """Whether ``ns/name`` means one workload only."""
+        return self._named[name] == 1
 
     def mentioned(self, table: PolicyTable, direction: int) -> frozenset[Identity]:
         """The peers that a table says anything particular about."""

@@ -80,6 +80,15 @@ class PortSet:
         protocol, first, last = next(self.ranges())
         return protocol, first or min(1, last)
 
+    def texts(self) -> list[str]:
+        """``["all"]``, or ``["TCP/80", "TCP/8000-8010", "UDP"]``."""
+        if self == EVERY_PORT:
+            return ["all"]
+        return [
+            protocol + ("" if (first, last) == (0, PORTS - 1) else f"/{_numbers(first, last)}")
+            for protocol, first, last in self.ranges()
+        ]
+
     def __str__(self) -> str:
         return _text(self)
 
@@ -97,9 +106,13 @@ def _text(ports: PortSet) -> str:
     for protocol, first, last in ports.ranges():
         numbers = by_protocol.setdefault(protocol, [])
         if (first, last) != (0, PORTS - 1):
-            numbers.append(str(first) if first == last else f"{first}-{last}")
+            numbers.append(_numbers(first, last))
     texts = [
         f"{protocol}/{','.join(numbers)}" if numbers else protocol
         for protocol, numbers in by_protocol.items()
     ]
     return " ".join(texts) or "none"
+
+
+def _numbers(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"

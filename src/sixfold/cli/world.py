@@ -1,0 +1,142 @@
+"""The world that a question is about: manifests (offline), or what the agent has (live)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from sixfold.cli.settings import Settings
+
+if TYPE_CHECKING:
+    from sixfold.manifest import Manifests
+    from sixfold.model.config import Config
+    from sixfold.model.endpoint import Endpoint
+    from sixfold.model.world import World
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+POSTURES = ("zero-trust", "kubernetes")
+_WORKLOADS = ("Pod", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "Service")
+
+
+def filename_option(command: Command) -> Command:
+    return click.option(
+        "-f",
+        "--filename",
+        "filenames",
+        multiple=True,
+        metavar="FILE|DIR|-",
+        help="Answer from manifests, without an agent; may be given several times.",
+    )(command)
+
+
+def world_options(command: Command) -> Command:
+    """How manifests are to be understood; a running agent has its own settings."""
+    command = click.option(
+        "--ipblock-matches-pods",
+        type=bool,
+        metavar="true|false",
+        help="Offline: whether an ipBlock means pods with such an address too. Default true.",
+    )(command)
+    return click.option(
+        "--posture",
+        type=click.Choice(POSTURES),
+        help="Offline: what holds where no policy decides. zero-trust (the default): denied; "
+        "kubernetes: allowed, as upstream.",
+    )(command)
+
+
+def config_of(posture: str | None, ipblock_matches_pods: bool | None) -> Config:
+    """The settings that offline questions may choose."""
+    from sixfold.model.config import Config
+
+    return Config(
+        posture="kubernetes" if posture == "kubernetes" else "zero-trust",
+        ipblock_matches_pods=ipblock_matches_pods is not False,
+    )
+
+
+def read_manifests(filenames: Sequence[str], namespace: str) -> Manifests:
+    """Manifests as offline tools take them."""
+    from sixfold.cli.apply import read
+
+    return read(tuple(filenames), namespace, offline=True)
+
+
+def read_world(
+    settings: Settings,
+    filenames: Sequence[str],
+    posture: str | None = None,
+    ipblock_matches_pods: bool | None = None,
+) -> World:
+    """The world of the manifests, or of the agent when none are given."""
+    if not filenames:
+        if posture or ipblock_matches_pods is not None:
+            option = "--posture" if posture else "--ipblock-matches-pods"
+            raise click.UsageError(f"{option} is for offline answers; give -f as well")
+        return live_world(settings)
+    from sixfold.manifest import offline
+
+    manifests = read_manifests(filenames, settings.namespace_or_default)
+    return offline(manifests, config_of(posture, ipblock_matches_pods))
+
+
+def live_world(settings: Settings) -> World:
+    """What the agent has now: its objects, and the endpoints as they are attached."""
+    from sixfold.manifest import KINDS, Manifests, decode, offline
+    from sixfold.model.config import Config
+
+    client = settings.client
+    status = client.get("/v1/status")["agent"]
+    pods4, pods6 = map(ip_network, status["pod_networks"])
+    assert isinstance(pods4, IPv4Network)
+    assert isinstance(pods6, IPv6Network)
+    config = Config(
+        instance=status["instance"],
+        node=status["node"],
+        posture=status["posture"],
+        ipblock_matches_pods=status["ipblock_matches_pods"],
+        pod_ipv4=pods4,
+        pod_ipv6=pods6,
+    )
+    kinds = [kind for kind in KINDS.values() if kind.struct and kind.name not in _WORKLOADS]
+    raws = [raw for kind in kinds if not kind.derived for raw in client.objects(kind.name)]
+    objects = [decode(raw, f"agent {status['instance']}") for raw in raws]
+    endpoints = map(_endpoint, client.objects("Endpoints"))
+    return replace(
+        offline(Manifests(objects), config), endpoints={one.key: one for one in endpoints}
+    )
+
+
+def _endpoint(item: dict[str, Any]) -> Endpoint:
+    """An endpoint as ``get endpoints -o json`` shows it."""
+    from sixfold.model.endpoint import Endpoint, EndpointId
+    from sixfold.model.identity import Identity, NamedPort, Subject
+
+    metadata, status = item["metadata"], item["status"]
+    addresses = [ip_address(text) for text in status["ips"]]
+    ports = tuple(NamedPort(p["name"], p["protocol"], p["port"]) for p in status["ports"])
+    return Endpoint(
+        namespace=metadata["namespace"],
+        pod=metadata["name"],
+        workload=status["workload"],
+        subject=Subject(
+            metadata["namespace"],
+            status["serviceAccount"],
+            tuple(sorted(metadata["labels"].items())),
+            tuple(sorted({port for port in ports if port.name})),
+        ),
+        id=EndpointId(status["id"]),
+        identity=Identity(status["identity"]),
+        ipv4=next((one for one in addresses if isinstance(one, IPv4Address)), None),
+        ipv6=next((one for one in addresses if isinstance(one, IPv6Address)), None),
+        ifindex=status["ifindex"],
+        node=status["node"],
+        ready=status["ready"],
+        terminating=status["terminating"],
+        probe_ports=frozenset(status["probePorts"]),
+        publish_ports=ports,
+    )

@@ -1,0 +1,207 @@
+"""Reach in words: names of groups, rows of a table, edges of a graph.
+
+Pure. Pods of one workload go by the workload's name when they are all alike; all workloads of a
+namespace by ``ns/*``; addresses by the fewest CIDRs, with exceptions where that is shorter.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, summarize_address_range
+
+from sixfold.policy.block import BITS
+from sixfold.policy.reach import Block, Value, pairs_of, reach
+from sixfold.policy.reach_parties import VERSIONS, Group, Range, View, parties
+from sixfold.policy.reach_ports import PortSet
+
+CIDRS_MAX = 8  # of one set of addresses, before its complement is tried
+WORLD_NAME = "world"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Any source reaches any destination on these ports; ``family`` "" means both IP versions."""
+
+    sources: tuple[str, ...]
+    destinations: tuple[str, ...]
+    family: str
+    ports: PortSet
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One pair of a row."""
+
+    source: str
+    destination: str
+    family: str
+    ports: PortSet
+
+
+class Reach:
+    """Everything that one world allows, ready to be shown."""
+
+    def __init__(self, view: View) -> None:
+        self.groups = parties([view])
+        self.blocks = reach([view], self.groups)
+        self.names = Names([view], self.groups)
+
+    def rows(self) -> list[Row]:
+        """Blocks in words, sorted."""
+        return sorted(
+            (
+                Row(self.names.of(block.sources), self.names.of(block.destinations), *ports)
+                for block in self.blocks
+                for ports in families(block.ports)
+            ),
+            key=lambda row: (row.sources, row.destinations),
+        )
+
+    def edges(self) -> Iterator[Edge]:
+        """Pair by pair, one name each."""
+        for block in self.blocks:
+            for ports in families(block.ports):
+                for source, destination in self._pairs(block):
+                    yield Edge(source, destination, *ports)
+
+    def _pairs(self, block: Block) -> Iterator[tuple[str, str]]:
+        for source, destination in pairs_of(block, self.groups):
+            group = self.groups[source]
+            for one in self.names.each(source):
+                for other in self.names.each(destination):
+                    if source != destination or one != other or self.names.is_many(group, one):
+                        yield one, other
+
+
+def families(value: Value) -> list[tuple[str, PortSet]]:
+    """What to say of each IP version: once for both where they agree, or where only one can be."""
+    known = [(f"IPv{v}", ports) for v, ports in zip(VERSIONS, value, strict=False) if ports]
+    possible = [ports for ports in value if ports is not None]
+    if len(set(possible)) == 1:
+        return [("", possible[0])] if possible[0] else []
+    return known
+
+
+class Names:
+    """What groups are called."""
+
+    def __init__(self, views: Sequence[View], groups: Sequence[Group]) -> None:
+        self._groups = groups
+        self._many: set[str] = set()
+        self._each = [self._members(views, group) for group in groups]
+        self._workloads: defaultdict[str, set[str]] = defaultdict(set)
+        for names, group in zip(self._each, groups, strict=True):
+            for name in names if not group.outside else ():
+                self._workloads[name.partition("/")[0]].add(name)
+
+    def each(self, number: int) -> tuple[str, ...]:
+        """All names of one group."""
+        return self._each[number]
+
+    def is_many(self, group: Group, name: str) -> bool:
+        """Whether a name stands for several parties, so that it may reach others of its name."""
+        return not group.alone and (name in self._many or group.kind == "world")
+
+    def of(self, numbers: Iterable[int]) -> tuple[str, ...]:
+        """A set of groups, in few words: workloads, then the node, then the world."""
+        groups = [self._groups[number] for number in numbers]
+        workloads = {
+            name
+            for number, group in zip(numbers, groups, strict=True)
+            if not group.outside
+            for name in self._each[number]
+        }
+        kinds = [kind for kind in ("host", "resolver") if any(kind == g.kind for g in groups)]
+        ranges = [one for group in groups for one in group.ranges]
+        return (*self._compact(workloads), *kinds, *addresses(ranges))
+
+    def _compact(self, names: set[str]) -> list[str]:
+        everyone = {name for found in self._workloads.values() for name in found}
+        if len(everyone) > 1 and names == everyone:
+            return ["all workloads"]
+        by_namespace: defaultdict[str, set[str]] = defaultdict(set)
+        for name in names:
+            by_namespace[name.partition("/")[0]].add(name)
+        found: list[str] = []
+        for namespace, some in sorted(by_namespace.items()):
+            whole = len(some) > 1 and some == self._workloads[namespace]
+            found += [f"{namespace}/*"] if whole else sorted(some)
+        return found
+
+    def _members(self, views: Sequence[View], group: Group) -> tuple[str, ...]:
+        if group.kind == "world":
+            return tuple(addresses(group.ranges))
+        if group.outside:
+            return (group.kind,)
+        members = set(group.members)
+        found = set()
+        for key in group.members:
+            name, siblings = _workload(views, key)
+            whole = siblings <= members
+            found.add(name if whole else key)
+            if whole and (len(siblings) > 1 or not group.alone):
+                self._many.add(name)
+        return tuple(sorted(found))
+
+
+def _workload(views: Sequence[View], key: str) -> tuple[str, frozenset[str]]:
+    """The name of a pod's workload, and all pods that it has here."""
+    for view in views:
+        endpoint = view.world.endpoints.get(key)
+        if endpoint is not None and not endpoint.is_template:
+            siblings = view.siblings(endpoint)
+            name = f"{endpoint.namespace}/{endpoint.workload.partition('/')[2]}"
+            return (name if view.is_unique(name) else key), siblings
+    return key, frozenset({key})
+
+
+def addresses(ranges: Iterable[Range]) -> list[str]:
+    """Ranges of addresses as CIDRs; "world" is all there are."""
+    ranges = list(ranges)
+    if not ranges:
+        return []
+    merged = {version: _merge(ranges, version) for version in VERSIONS}
+    if all(merged[version] == [(0, (1 << BITS[version]) - 1)] for version in VERSIONS):
+        return [WORLD_NAME]
+    return [text for version in VERSIONS for text in _family(version, merged[version])]
+
+
+def _family(version: int, spans: list[tuple[int, int]]) -> list[str]:
+    inside = _cidrs(version, spans)
+    if len(inside) <= 1:
+        return inside
+    last = (1 << BITS[version]) - 1
+    bounds = [-1, *(bound for span in spans for bound in span), last + 1]
+    gaps = [
+        (before + 1, after - 1)
+        for before, after in zip(bounds[::2], bounds[1::2], strict=True)
+        if before + 1 <= after - 1
+    ]
+    outside = _cidrs(version, gaps)
+    if len(outside) >= len(inside):
+        return inside
+    everything = "0.0.0.0/0" if version == 4 else "::/0"
+    shown = ", ".join(outside[:CIDRS_MAX])
+    more = f" and {len(outside) - CIDRS_MAX} more" if len(outside) > CIDRS_MAX else ""
+    return [f"{everything} except {shown}{more}"]
+
+
+def _cidrs(version: int, spans: Iterable[tuple[int, int]]) -> list[str]:
+    make = IPv4Address if version == 4 else IPv6Address
+    return [
+        str(network)
+        for first, last in spans
+        for network in summarize_address_range(make(first), make(last))
+    ]
+
+
+def _merge(ranges: Iterable[Range], version: int) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    for _, first, last in sorted(one for one in ranges if one[0] == version):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(found[-1][1], last))
+        else:
+            found.append((first, last))
+    return found

@@ -1,0 +1,180 @@
+"""``sixfold reach`` on manifests, as a user would run it; the cyclonus corpus when it is there."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+CASES = Path(__file__).parents[3] / "shared/corpora/cyclonus/cases.jsonl"
+
+MANIFESTS = """
+apiVersion: v1
+kind: List
+items:
+- apiVersion: apps/v1
+  kind: Deployment
+  metadata: {name: web, namespace: shop}
+  spec:
+    selector: {matchLabels: {app: web}}
+    template:
+      metadata: {labels: {app: web}}
+      spec:
+        volumes: [{name: v, emptyDir: {}}]
+        containers:
+        - {name: web, image: "example.org/web:1", volumeMounts: [{name: v, mountPath: /v}]}
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: db, namespace: shop, labels: {app: db}}
+  spec: {containers: [{name: db, image: example.org/db, ports: [{containerPort: 6379}]}]}
+  status: {phase: Running, podIP: 10.1.0.7}
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: done, namespace: shop, labels: {app: web}}
+  spec: {containers: [{name: db, image: example.org/db}]}
+  status: {phase: Succeeded, podIP: 10.1.0.9}
+- apiVersion: v1
+  kind: Service
+  metadata: {name: db, namespace: shop}
+  spec: {type: NodePort, selector: {app: db}, ports: [{port: 80, nodePort: 30080}]}
+- {apiVersion: example.org/v1, kind: Widget, metadata: {name: w}}
+- apiVersion: networking.k8s.io/v1
+  kind: NetworkPolicy
+  metadata: {name: allow-web, namespace: shop}
+  spec:
+    podSelector: {matchLabels: {app: db}}
+    ingress:
+    - from: [{podSelector: {matchLabels: {app: web}}}]
+      ports: [{port: 6379}]
+    - from: [{ipBlock: {cidr: 10.0.0.0/8}}]
+      ports: [{port: 9999}]
+"""
+WEB_TO_DB = {"from": "shop/web", "to": "shop/db", "protocol": "TCP", "port": 6379}
+
+
+@pytest.fixture
+def manifests(tmp_path):
+    (tmp_path / "shop.yaml").write_text(MANIFESTS)
+    return str(tmp_path)
+
+
+def judge(sixfold, *args, probes):
+    text = "".join(json.dumps(probe) + "\n" for probe in probes)
+    result = sixfold("reach", *args, "--probes", "-", stdin=text)
+    assert result.exit_code == 0, result.output
+    return [json.loads(line)["verdict"] for line in result.stdout.splitlines()]
+
+
+def test_a_table_of_who_reaches_whom(sixfold, manifests):
+    result = sixfold("reach", "-f", manifests, "--posture", "kubernetes")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.startswith("posture kubernetes: ")
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["shop/web", "shop/db", "TCP/6379"] in rows
+    assert "shop/done" not in result.stdout
+
+
+def test_the_default_posture_denies_what_nothing_allows(sixfold, manifests):
+    result = sixfold("reach", "-f", manifests)
+    assert result.stderr.startswith("posture zero-trust: ")
+    assert judge(sixfold, "-f", manifests, probes=[WEB_TO_DB]) == ["DENIED"]
+
+
+def test_probes_come_back_in_order_with_verdicts(sixfold, manifests):
+    probes = [
+        WEB_TO_DB,
+        {**WEB_TO_DB, "port": 80},
+        {**WEB_TO_DB, "from": "shop/Deployment/web"},
+        {**WEB_TO_DB, "to": "10.1.0.7"},
+        {**WEB_TO_DB, "from": "192.0.2.1"},
+        {**WEB_TO_DB, "from": "10.9.9.9", "port": 9999},
+        {**WEB_TO_DB, "to": "192.0.2.1"},
+    ]
+    options = ["-f", manifests, "--posture", "kubernetes"]
+    wanted = ["ALLOWED", "DENIED", "ALLOWED", "ALLOWED", "DENIED", "ALLOWED", "ALLOWED"]
+    assert judge(sixfold, *options, probes=probes) == wanted
+
+
+def test_a_block_may_be_told_not_to_mean_pods(sixfold, manifests, tmp_path):
+    pod = MANIFESTS.split("- apiVersion: v1\n  kind: Pod\n")[1].replace("db", "peer")
+    text = "apiVersion: v1\nkind: Pod\n" + "\n".join(line[2:] for line in pod.splitlines())
+    (tmp_path / "peer.yaml").write_text(text.replace("10.1.0.7", "10.1.0.8"))
+    probe = {"from": "shop/peer", "to": "shop/db", "port": 9999}
+    options = ["-f", manifests, "--posture", "kubernetes"]
+    assert judge(sixfold, *options, probes=[probe]) == ["ALLOWED"]
+    off = "--ipblock-matches-pods=false"
+    assert judge(sixfold, *options, off, probes=[probe]) == ["DENIED"]
+
+
+def test_a_line_that_means_nothing_has_an_error_and_the_rest_is_answered(sixfold, manifests):
+    text = f'{{"from": "shop/ghost", "to": "shop/db"}}\nnonsense\n\n{json.dumps(WEB_TO_DB)}\n'
+    result = sixfold("reach", "-f", manifests, "--probes", "-", stdin=text)
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.exit_code == 1
+    assert ["error" in line for line in lines] == [True, True, False]
+
+
+def test_edges_as_json(sixfold, manifests):
+    result = sixfold("reach", "-f", manifests, "--posture", "kubernetes", "-o", "json")
+    answer = json.loads(result.stdout)
+    assert answer["posture"] == "kubernetes"
+    assert {"from": "shop/web", "to": "shop/db", "ports": ["TCP/6379"]} in answer["edges"]
+
+
+def test_wrong_usage_exits_2(sixfold, manifests):
+    assert sixfold("reach", "--posture", "kubernetes").exit_code == 2
+    assert sixfold("reach", "-f", "-", "--probes", "-").exit_code == 2
+    assert sixfold("reach", "-f", manifests, "--probes", "/nowhere").exit_code == 2
+
+
+def world_of(step):
+    """A step of a case as manifests: JSON is YAML."""
+    ports = [
+        {"name": f"serve-{port}-{protocol.lower()}", "protocol": protocol, "containerPort": port}
+        for port in (80, 81)
+        for protocol in ("TCP", "UDP", "SCTP")
+    ]
+    items = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+        for name, labels in step["namespaces"].items()
+    ]
+    for pod in step["pods"]:
+        namespace, name = pod["pod"].split("/")
+        container = {"name": "serve", "image": "agnhost", "ports": pod.get("ports") or ports}
+        items.append(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": name, "namespace": namespace, "labels": pod["labels"]},
+                "spec": {"containers": [container]},
+                "status": {"podIP": pod["ip"]},
+            }
+        )
+    typed = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy"}  # some lack it
+    items += [{**policy, **typed} for policy in step["policies"] or ()]
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+
+
+def probes_of(step):
+    for column, rows in (step["expected"] or {}).items():
+        protocol, port = column.split("/")
+        for source, row in zip(step["pods"], rows, strict=True):
+            for destination, mark in zip(step["pods"], row, strict=True):
+                if source is not destination:
+                    ends = {"from": source["pod"], "to": destination["pod"]}
+                    yield {**ends, "protocol": protocol, "port": int(port)}, mark == "1"
+
+
+@pytest.mark.skipif(not CASES.exists(), reason=f"no corpus at {CASES}")
+def test_all_cyclonus_cases_agree_by_command(sixfold, tmp_path):
+    steps = [s for line in CASES.read_text().splitlines() for s in json.loads(line)["steps"]]
+    path = tmp_path / "world.json"
+    wrong = judged = 0
+    for step in steps:
+        path.write_text(world_of(step))
+        asked = list(probes_of(step))
+        options = ["-f", str(path), "--posture", "kubernetes"]
+        verdicts = judge(sixfold, *options, probes=[probe for probe, _ in asked])
+        found = zip(verdicts, asked, strict=True)
+        wrong += sum((verdict == "ALLOWED") != allowed for verdict, (_, allowed) in found)
+        judged += len(asked)
+    assert (len(steps), wrong) == (256, 0), f"{wrong} of {judged} flows differ"
