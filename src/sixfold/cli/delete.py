@@ -31,7 +31,14 @@ sixfold delete pods --all -n shop
 )
 @click.argument("kind", required=False, shell_complete=completer.kinds)
 @click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=completer.names)
-@click.option("-f", "--filename", "filenames", multiple=True, metavar="FILE|DIR|-")
+@click.option(
+    "-f",
+    "--filename",
+    "filenames",
+    multiple=True,
+    metavar="FILE|DIR|-",
+    help="What these manifests name.",
+)
 @click.option("-l", "--selector", default="", metavar="LABELS", help="Such as app=web.")
 @click.option("--all", "everything", is_flag=True, help="All of the kind, in the namespace.")
 @click.option("--wait/--no-wait", default=True, help="Return when they are gone; the default.")

@@ -28,7 +28,14 @@ sixfold exec deploy/web -- curl -s db:6379
 @click.argument("argv", metavar="-- COMMAND [ARG]...", nargs=-1, required=True)
 @click.option("-i", "--stdin", is_flag=True, help="Keep standard input.")
 @click.option("-t", "--tty", is_flag=True, help="Use this terminal.")
-@click.option("-c", "--container", default="", metavar="NAME", shell_complete=completer.containers)
+@click.option(
+    "-c",
+    "--container",
+    default="",
+    metavar="NAME",
+    help="Its first container, unless told.",
+    shell_complete=completer.containers,
+)
 @shared()
 @pass_settings
 def command(

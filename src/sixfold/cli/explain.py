@@ -41,7 +41,12 @@ sixfold explain -f manifests/ shop/web shop/db:6379        offline, no root, no 
     metavar="FILE|DIR|-",
     help="Answer from manifests, without an agent.",
 )
-@click.option("--protocol", type=click.Choice(PROTOCOLS, case_sensitive=False), default="TCP")
+@click.option(
+    "--protocol",
+    type=click.Choice(PROTOCOLS, case_sensitive=False),
+    default="TCP",
+    help="tcp, unless told.",
+)
 @click.option(
     "--posture", type=click.Choice(["zero-trust", "kubernetes"]), help="Offline: which posture."
 )

@@ -39,11 +39,18 @@ sixfold logs -l app=web --all-containers --prefix -f
 @click.option("--tail", type=int, help="Only the last lines; with -l 10 unless told.")
 @click.option("--since", metavar="DURATION", help="Only younger than 5s, 2m, 3h.")
 @click.option("-p", "--previous", is_flag=True, help="Of the container before its last restart.")
-@click.option("-c", "--container", default="", metavar="NAME", shell_complete=completer.containers)
+@click.option(
+    "-c",
+    "--container",
+    default="",
+    metavar="NAME",
+    help="Its first container, unless told.",
+    shell_complete=completer.containers,
+)
 @click.option("--all-containers", is_flag=True, help="Of init containers and sidecars, too.")
 @click.option("-l", "--selector", default="", metavar="LABELS", help="Of all pods such as app=web.")
 @click.option("--prefix", is_flag=True, help="Pod and container before each line.")
-@click.option("--timestamps", is_flag=True)
+@click.option("--timestamps", is_flag=True, help="When each line was printed, before it.")
 @shared()
 @pass_settings
 def command(

@@ -34,9 +34,14 @@ sixfold run tmp -n shop --rm -- curl -sS http://db  print what it says, pass its
 @click.option("--image", default="host", help="Only 'host' runs here: the host's file system.")
 @click.option("-l", "--labels", multiple=True, metavar="K=V[,K=V]", help="Besides run=NAME.")
 @click.option("--port", "ports", multiple=True, metavar="[NAME:]N[/PROTO]", help="It listens on.")
-@click.option("--env", multiple=True, metavar="K=V")
+@click.option("--env", multiple=True, metavar="K=V", help="Variables of its environment.")
 @click.option("--replicas", type=click.IntRange(min=0), help="Make a Deployment of so many.")
-@click.option("--restart", type=click.Choice(["Always", "OnFailure", "Never"]), default="Always")
+@click.option(
+    "--restart",
+    type=click.Choice(["Always", "OnFailure", "Never"]),
+    default="Always",
+    help="What to do when it ends; Always.",
+)
 @click.option("--rm", "passing", is_flag=True, help="Stay with it to its end, then delete it.")
 @click.option("-i", "--stdin", is_flag=True, help="With --rm: keep standard input.")
 @click.option("-t", "--tty", is_flag=True, help="With --rm: use this terminal.")
