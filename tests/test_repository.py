@@ -184,6 +184,6 @@ def test_the_wheel_carries_the_datapath_and_the_shim(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         modes = {entry.filename: entry.external_attr >> 16 for entry in archive.infolist()}
     objects = "sixfold/host/objects"
-    assert {f"{objects}/endpoint.bpf.o", f"{objects}/socket.bpf.o"} <= modes.keys()
+    assert {f"{objects}/{path.stem}.o" for path in ROOT.glob("bpf/*.bpf.c")} <= modes.keys()
     assert modes[f"{objects}/shim"] & 0o111
     assert [name for name in modes if not name.startswith("sixfold")] == []
