@@ -35,14 +35,30 @@ class Planning:
     """The planners of this instance and the numbers they use."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self._balancing = BalancingPlanner(ledger.service_number)
+        self._ledger = ledger
+        self._start()
+
+    def _start(self) -> None:
+        self._balancing = BalancingPlanner(self._ledger.service_number)
         self._zones = ZonePlanner()
-        self._policies = PolicyCompiler(ledger.rule_number, ledger.cidr_identity)
+        self._policies = PolicyCompiler(self._ledger.rule_number, self._ledger.cidr_identity)
 
     def plan(
         self, world: World, host_addresses: Iterable[IPAddress], host_netns_cookie: int
     ) -> Plans:
-        """Plans for this world; pure but for numbers that the ledger hands out on the way."""
+        """Plans for this world; pure but for numbers that the ledger hands out on the way.
+
+        A planner that was interrupted has forgotten what it had yet to do: all start anew.
+        """
+        try:
+            return self._plan(world, host_addresses, host_netns_cookie)
+        except BaseException:
+            self._start()
+            raise
+
+    def _plan(
+        self, world: World, host_addresses: Iterable[IPAddress], host_netns_cookie: int
+    ) -> Plans:
         balancing = self._balancing.plan(world)
         zone = self._zones.plan(world, balancing.slices)
         policy = self._policies.compile(world)

@@ -35,8 +35,8 @@ class Snapshots:
     def take(self, states: Mapping[str, PodState]) -> World:
         """The world now; ``states`` by pod key."""
         if self._version != self._objects.version:
-            self._version = self._objects.version
             self._refresh()
+            self._version = self._objects.version
         return World(
             config=self._config,
             namespaces=self._namespaces,
