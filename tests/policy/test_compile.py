@@ -1,6 +1,7 @@
 """The compiled tables against the brute-force reference, and the classic bugs it must notice."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from tests.policy import cases
@@ -10,8 +11,9 @@ from tests.policy.worlds import passes, world
 from sixfold.model.meta import LabelSelectorRequirement
 from sixfold.model.policy import NetworkPolicyPeer, NetworkPolicySpec
 from sixfold.policy import entries, resolved, table
+from sixfold.policy.ir import EVERYTHING, Pods
+from sixfold.policy.languages import networkpolicy
 from sixfold.policy.plan import PolicyCompiler, compile_policies
-from sixfold.policy.selector import EVERYTHING
 
 
 def difference(case, plan, here, pick, count):
@@ -63,7 +65,7 @@ def keep(before, after):
     return after
 
 
-def either_selector(direction, number, namespace, peers, ports, index, right=resolved._clause):
+def either_selector(peers, namespace, right=networkpolicy._peers):
     halves = []
     for peer in peers or ():
         if peer.namespace_selector is not None and peer.pod_selector is not None:
@@ -73,7 +75,7 @@ def either_selector(direction, number, namespace, peers, ports, index, right=res
             )
         else:
             halves.append(peer)
-    return right(direction, number, namespace, halves, ports, index)
+    return right(halves, namespace)
 
 
 def not_in_needs_the_key(self, labels):
@@ -112,19 +114,21 @@ def last_policy_wins(policies, *rest, right=table.build_table):
     return right(policies[-1:], *rest)
 
 
-def nobody_from_nothing(direction, number, namespace, peers, ports, index, right=resolved._clause):
-    clause = right(direction, number, namespace, peers, ports, index)
-    if peers != []:
-        return clause
-    return entries.Clause(direction, number, clause.matches, clause.names, False, (), ())
+def nobody_from_nothing(peers, namespace, right=networkpolicy._peers):
+    return () if peers == [] else right(peers, namespace)
 
 
-def nothing_from_no_ports(ports, right=entries.port_matches):
-    return ((), ()) if ports == [] else right(ports)
+def nothing_from_no_ports(ports, right=networkpolicy._ports):
+    return () if ports == [] else right(ports)
+
+
+def everywhere(peer, namespace, right=networkpolicy._peer):
+    found = right(peer, namespace)
+    return replace(found, namespace=None) if isinstance(found, Pods) else found
 
 
 CLASSIC_BUGS = {
-    "and becomes or in a peer": [(resolved, "_clause", either_selector)],
+    "and becomes or in a peer": [(networkpolicy, "_peers", either_selector)],
     "NotIn needs the key": [(LabelSelectorRequirement, "matches", not_in_needs_the_key)],
     "policy types ignore egress": [
         (NetworkPolicySpec, "isolates", property(lambda self: frozenset({"Ingress"})))
@@ -133,16 +137,12 @@ CLASSIC_BUGS = {
     "endPort is exclusive": [(entries, "port_prefixes", exclusive_end)],
     "named port with the wrong protocol": [(entries, "named_matches", any_named_protocol)],
     "last policy wins": [("sixfold.policy.plan", "build_table", last_policy_wins)],
-    "from: [] is nobody": [(resolved, "_clause", nobody_from_nothing)],
-    "ports: [] is nothing": [(resolved, "port_matches", nothing_from_no_ports)],
+    "from: [] is nobody": [(networkpolicy, "_peers", nobody_from_nothing)],
+    "ports: [] is nothing": [(networkpolicy, "_ports", nothing_from_no_ports)],
     "no types and no rules isolates nothing": [
         (NetworkPolicySpec, "isolates", property(types_by_section))
     ],
-    "policies of other namespaces select too": [
-        (resolved, "_select", lambda peer, namespace, index: index.select(
-            None, peer.namespace_selector or EVERYTHING,
-            peer.pod_selector or EVERYTHING))
-    ],
+    "policies of other namespaces select too": [(networkpolicy, "_peer", everywhere)],
     "except is ignored": [
         ("sixfold.policy.block.Blocks", "inside", lambda self, block: [
             one for one in self._by_span.values()

@@ -16,12 +16,16 @@ Direction = Literal["ingress", "egress"]
 class Rule:
     """Where a verdict comes from.
 
-    kind      "NetworkPolicy", "builtin" or "posture"
+    kind      kind of the policy object, "builtin" or "posture"
     namespace of the policy; "" for the others
     name      of the policy; "resolver", "node-probes"; "default-deny", "default-allow"
     direction as the workload sees it
-    index     of the rule within its direction, 0-based; -1 for the default of a policy or posture
+    index     of the rule within its section, 0-based; -1 for the default of a policy or posture
     because   for defaults: which policies isolate the workload ("ns/a,ns/b"), or the posture
+    section   list of the policy that holds the rule, when that is not its direction:
+              "ingressDeny", "specs[1].egress"
+    tier      of a ClusterNetworkPolicy: "admin", "baseline"
+    log       what a Cilium policy wants to be said with its verdicts
     """
 
     kind: str
@@ -30,12 +34,17 @@ class Rule:
     direction: Direction
     index: int = -1
     because: str = ""
+    section: str = ""
+    tier: str = ""
+    log: str = ""
 
     def __str__(self) -> str:
-        match self.kind:
-            case "NetworkPolicy":
-                return f"{self.namespace}/{self.name} {self.direction}[{self.index}]"
-            case "builtin":
-                return f"builtin:{self.name}"
-            case _:
-                return f"{self.name} ({self.because})" if self.because else self.name
+        if self.kind == "builtin":
+            return f"builtin:{self.name}"
+        if self.index < 0:
+            return f"{self.name} ({self.because})" if self.because else self.name
+        place = f"{self.section or self.direction}[{self.index}]"
+        owner = "/".join(part for part in (self.tier, self.namespace, self.name) if part)
+        return (
+            f"{owner} {place}" if self.kind == "NetworkPolicy" else f"{self.kind} {owner} {place}"
+        )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sixfold.model.ciliumpolicy import CiliumCIDRGroup
 from sixfold.model.config import Config
+from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
-from sixfold.model.policy import NetworkPolicy
+from sixfold.model.policies import Policy
 from sixfold.model.service import Service
 
 
@@ -18,12 +20,18 @@ class World:
     ``endpoints`` holds pods that have (or, offline, would have) an address and are not in a
     terminal phase. Service objects here have their cluster addresses filled in.
 
-    on_host  names of workloads with ``hostNetwork``, as offline: to policy they are the node
+    policies     keys are ``policy_key``'s: those of other kinds have the kind before them
+    cidr_groups  by name
+    domains      what the names and patterns of policies have resolved to, as far as known; lower
+                 case, no final dot
+    on_host      names of workloads with ``hostNetwork``, as offline: to policy they are the node
     """
 
     config: Config = Config()
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     services: Mapping[str, Service] = field(default_factory=dict)
-    policies: Mapping[str, NetworkPolicy] = field(default_factory=dict)
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+    cidr_groups: Mapping[str, CiliumCIDRGroup] = field(default_factory=dict)
+    domains: Mapping[str, frozenset[IPAddress]] = field(default_factory=dict)
     on_host: frozenset[str] = frozenset()

@@ -85,8 +85,15 @@ def names_of(peer: Party) -> Iterator[Identity]:
 
 def lookup(table: PolicyTable, direction: int, peer: Party, protocol: int, port: int) -> Decision:
     """What a table says about one peer, protocol number and port (ICMP: the request's type)."""
+    return lookup_names(table, direction, tuple(names_of(peer)), protocol, port)
+
+
+def lookup_names(
+    table: PolicyTable, direction: int, names: Sequence[Identity], protocol: int, port: int
+) -> Decision:
+    """The same for a peer of these names, the most specific first."""
     for admin in (True, False):
-        best = _strongest(table, admin, direction, peer, protocol, port)
+        best = _strongest(table, admin, direction, names, protocol, port)
         if best is not None and (best.verdict != PASS or not admin):
             return Decision(best.verdict == ALLOW, best.rule)
     default = table.ingress_default if direction == INGRESS else table.egress_default
@@ -94,11 +101,16 @@ def lookup(table: PolicyTable, direction: int, peer: Party, protocol: int, port:
 
 
 def _strongest(
-    table: PolicyTable, admin: bool, direction: int, peer: Party, protocol: int, port: int
+    table: PolicyTable,
+    admin: bool,
+    direction: int,
+    names: Sequence[Identity],
+    protocol: int,
+    port: int,
 ) -> PolicyEntry | None:
     by_peer = _by_peer(table)
     best: PolicyEntry | None = None
-    for identity in names_of(peer):
+    for identity in names:
         entries = by_peer.get((admin, direction, identity), ())
         entry = next((one for one in entries if _matches(one, protocol, port)), None)
         if entry is not None and (best is None or entry.strength > best.strength):

@@ -1,7 +1,7 @@
-"""One rule of a NetworkPolicy as policy entries: ports become prefixes, peers identities.
+"""One line of policy as policy entries: ports become prefixes, peers identities.
 
-Pure. Source: NetworkPolicy v1. ``Clause`` is a rule whose selectors are resolved; ``grants``
-spells it out for one kind of workload.
+Pure. ``Clause`` is a line whose selectors are resolved; ``grants`` spells it out for one kind of
+workload.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sixfold.model.datapath import ALLOW, ANY_PROTOCOL, INGRESS, PROTOCOL_NUMBERS, PolicyEntry
+from sixfold.model.datapath import ANY_PROTOCOL, INGRESS, PROTOCOL_NUMBERS, PolicyEntry
 from sixfold.model.identity import Identity, NamedPort, Subject
-from sixfold.model.policy import IPBlock, NetworkPolicyPort
+from sixfold.model.policy import IPBlock
+from sixfold.policy.ir import Port
 from sixfold.policy.selector import Selection
 
 ANY_PEER = Identity(0)
@@ -20,21 +21,29 @@ EntryKey = tuple[int, Identity, int, int, int]
 Entries = dict[EntryKey, PolicyEntry]
 Match = tuple[int, int, int]  # protocol, port, port_bits
 ANYTHING: Match = (ANY_PROTOCOL, 0, 0)
-NETWORK_POLICY_ALLOW = 1 << 28
+TRANSPORTS = ("TCP", "UDP", "SCTP")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clause:
-    """One rule, its selectors resolved to selections; None means any."""
+    """One line, its selectors resolved to selections."""
 
     direction: int
     number: int  # of the rule
+    verdict: int
+    precedence: int
+    admin: bool
     matches: tuple[Match, ...]  # numeric ports
     names: tuple[tuple[str, str], ...]  # named ports: name, protocol
-    any_peer: bool
+    identities: frozenset[Identity]  # reserved ones, ANY_POD and ANY_PEER among them
     selections: tuple[Selection, ...]
     blocks: tuple[IPBlock, ...]
-    everyone: Selection | None = None  # all identities: whom a name may mean when any peer may
+    outside: tuple[IPBlock, ...]  # blocks that mean no pod and no host
+    everyone: Selection | None = None  # all identities: whom a name may mean when any pod may
+
+    @property
+    def all_blocks(self) -> tuple[IPBlock, ...]:
+        return self.blocks + self.outside
 
 
 @lru_cache(maxsize=4096)
@@ -51,23 +60,27 @@ def port_prefixes(first: int, last: int) -> tuple[tuple[int, int], ...]:
 
 
 def port_matches(
-    ports: Iterable[NetworkPolicyPort] | None,
+    ports: Iterable[Port] | None,
 ) -> tuple[tuple[Match, ...], tuple[tuple[str, str], ...]]:
-    """Numeric ports as prefixes, and named ones by name; no ports at all is anything."""
-    if not ports:
+    """Numeric ports as prefixes, and named ones by name; None is anything."""
+    if ports is None:
         return (ANYTHING,), ()
     matches: list[Match] = []
     names = []
     for port in ports:
-        protocol = PROTOCOL_NUMBERS[port.protocol]
-        match port.port:
-            case None:
-                matches.append((protocol, 0, 0))
-            case str(name):
-                names.append((name, port.protocol))
-            case first:
-                last = port.end_port or first
-                matches += ((protocol, *block) for block in port_prefixes(first, last))
+        if port.protocol == "ALL":
+            matches.append(ANYTHING)
+            continue
+        for protocol in TRANSPORTS if port.protocol == "ANY" else (port.protocol,):
+            number = PROTOCOL_NUMBERS[protocol]
+            match port.first:
+                case None:
+                    matches.append((number, 0, 0))
+                case str(name):
+                    names.append((name, protocol))
+                case first:
+                    last = first if port.last is None else port.last
+                    matches += ((number, *block) for block in port_prefixes(first, last))
     return tuple(matches), tuple(names)
 
 
@@ -86,17 +99,14 @@ def grants(
     cidrs: Iterable[Identity],
     named_addresses: Iterable[tuple[Identity, NamedPort]],
 ) -> Entries:
-    """Everything that a clause allows to one kind of workload.
+    """Everything that a clause says for one kind of workload.
 
-    cidrs            CIDR identities inside the clause's blocks
+    cidrs            CIDR identities inside the clause's blocks, with OUTSIDE where so meant
     named_addresses  CIDR identities of single pods inside the blocks, with a port of each:
                      what a name means when the peer is a block (egress)
     """
-    peers = {identity for selection in clause.selections for identity in selection.members}
-    everyone = set(peers)
-    if clause.any_peer:
-        peers = {ANY_PEER}
-        everyone = clause.everyone.members if clause.everyone is not None else set()
+    members = {identity for selection in clause.selections for identity in selection.members}
+    peers = members | clause.identities
     peers.update(cidrs)
     matches = clause.matches
     if clause.direction == INGRESS:  # the subject is the destination: its own names
@@ -104,7 +114,7 @@ def grants(
     found: Entries = {}
     _add(found, clause, peers, matches)
     if clause.direction != INGRESS and clause.names:
-        for peer in everyone:
+        for peer in clause.everyone.members if clause.everyone is not None else members:
             named = subjects[peer].named_ports
             _add(found, clause, (peer,), tuple(named_matches(named, clause.names)))
         for peer, port in named_addresses:
@@ -117,7 +127,7 @@ def _add(
 ) -> None:
     """The hot loop: wide selectors make thousands of entries here."""
     direction, make = clause.direction, PolicyEntry._make
-    verdict = (ALLOW, clause.number, NETWORK_POLICY_ALLOW, False)
+    verdict = (clause.verdict, clause.number, clause.precedence, clause.admin)
     for peer in peers:
         for protocol, port, bits in matches:
             key = (direction, peer, protocol, port, bits)

@@ -7,17 +7,19 @@ namespace, the pod's labels or the address.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
-from sixfold.model.datapath import EGRESS, INGRESS, PROTOCOL_NUMBERS
+from sixfold.model.datapath import ALLOW, EGRESS, INGRESS, PROTOCOL_NUMBERS
 from sixfold.model.endpoint import Endpoint
+from sixfold.model.identity import WORLD
 from sixfold.model.meta import LabelSelector, namespace_labels
-from sixfold.model.policy import IPBlock, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort
-from sixfold.model.rule import Direction, Rule
+from sixfold.model.rule import Rule
 from sixfold.model.world import World
+from sixfold.policy import ir
 from sixfold.policy.block import holds, parse_cidr
-from sixfold.policy.decide import Decision, Party, decide
+from sixfold.policy.decide import Decision, Party, decide, names_of
 from sixfold.policy.entries import named_matches, port_matches
 from sixfold.policy.plan import PolicyPlan
 
@@ -83,41 +85,35 @@ class _Flow:
 
     def _near_misses(self, subject: Party, peer: Party, direction: int) -> Iterator[str]:
         endpoint = self.world.endpoints[subject.key]
-        name: Direction = "ingress" if direction == INGRESS else "egress"
+        name = "ingress" if direction == INGRESS else "egress"
         selecting = [
             policy
-            for _, policy in sorted(self.world.policies.items())
-            if policy.metadata.namespace == endpoint.namespace
-            and name.capitalize() in policy.spec.isolates
-            and policy.spec.pod_selector.matches(endpoint.labels)
+            for policy in sorted(self.plan.policies.values(), key=_order)
+            if (direction in policy.isolates or any(_of(policy, direction)))
+            and not self._pods_misses(policy.subject, endpoint)
         ]
         if not selecting:
             yield f"no {name} policy selects {subject.key}"
         target = endpoint if direction == INGRESS else self.world.endpoints.get(peer.key)
         for policy in selecting:
-            for at, (peers, ports) in enumerate(_rules(policy, direction)):
-                where = Rule("NetworkPolicy", *_name(policy), name, at)
-                for reason in self._reasons(policy, peers, ports, peer, target):
-                    yield f"{where}: {reason}"
+            for line in _of(policy, direction):
+                if line.verdict == ALLOW:
+                    for reason in self._reasons(line, peer, target):
+                        yield f"{line.rule}: {reason}"
 
-    def _reasons(
-        self,
-        policy: NetworkPolicy,
-        peers: list[NetworkPolicyPeer],
-        ports: list[NetworkPolicyPort],
-        other: Party,
-        target: Endpoint | None,
-    ) -> list[str]:
+    def _reasons(self, line: ir.Line, other: Party, target: Endpoint | None) -> list[str]:
         """Why one rule misses, if by one thing only."""
-        peer_misses = [self._peer_misses(policy, peer, other) for peer in peers] or [()]
-        if self._port_matches(ports, target):
-            return [misses[0] for misses in peer_misses if len(misses) == 1]
-        if any(not misses for misses in peer_misses):
-            allowed = ", ".join(map(_port_text, ports))
+        peers = [()] if line.peers is None else [self._misses(one, other) for one in line.peers]
+        if self._port_matches(line.ports, target):
+            if any(not misses for misses in peers):
+                return ["would allow it, but the denial comes first"]
+            return [misses[0] for misses in peers if len(misses) == 1]
+        if any(not misses for misses in peers):
+            allowed = ", ".join(map(str, line.ports or ()))
             return [f"allows {allowed}, not {self.protocol}/{self.port}"]
         return []
 
-    def _port_matches(self, ports: list[NetworkPolicyPort], target: Endpoint | None) -> bool:
+    def _port_matches(self, ports: Sequence[ir.Port] | None, target: Endpoint | None) -> bool:
         matches, names = port_matches(ports)
         if target is not None:
             matches += tuple(named_matches(target.subject.named_ports, names))
@@ -127,35 +123,47 @@ class _Flow:
             for protocol, port, bits in matches
         )
 
-    def _peer_misses(
-        self, policy: NetworkPolicy, peer: NetworkPolicyPeer, other: Party
-    ) -> tuple[str, ...]:
+    def _misses(self, peer: ir.Peer, other: Party) -> tuple[str, ...]:
         """What about the other side is not as the peer wants it; nothing: it matches."""
-        if peer.ip_block is not None:
-            return self._block_misses(peer.ip_block, other)
-        endpoint = self.world.endpoints.get(other.key)
-        if endpoint is None:
-            return NOT_A_POD
+        match peer:
+            case ir.Pods():
+                endpoint = self.world.endpoints.get(other.key)
+                return NOT_A_POD if endpoint is None else self._pods_misses(peer, endpoint)
+            case ir.Addresses():
+                return self._block_misses(peer, other)
+            case ir.Reserved():
+                if peer.identity in names_of(other):
+                    return ()
+                return (f"wants entity {peer.name}",)
+            case ir.DomainName():
+                if other.identity == WORLD and other.address in peer.addresses:
+                    return ()
+                return (f"{peer.pattern} is not known to resolve to {other.address}",)
+            case _:
+                assert_never(peer)
+
+    def _pods_misses(self, wanted: ir.Pods, endpoint: Endpoint) -> tuple[str, ...]:
         misses: list[str] = []
         namespace = endpoint.namespace
-        if peer.namespace_selector is not None:
-            around = self.world.namespaces.get(namespace) or namespace_labels(namespace, {})
-            missing = _missing(peer.namespace_selector, around)
-            misses += [f"wants {missing} on namespace {namespace}"] if missing else []
-        elif namespace != policy.metadata.namespace:
-            own = policy.metadata.namespace
-            misses.append(f"without namespaceSelector it means {own} only, not {namespace}")
-        if peer.pod_selector is not None and (
-            missing := _missing(peer.pod_selector, endpoint.labels)
-        ):
+        around = self.world.namespaces.get(namespace) or namespace_labels(namespace, {})
+        if wanted.namespace is not None and namespace != wanted.namespace:
+            own = wanted.namespace
+            misses.append(f"means pods of namespace {own} only, not of {namespace}")
+        elif missing := _missing(wanted.namespaces, around):
+            misses.append(f"wants {missing} on namespace {namespace}")
+        account = {ir.SERVICE_ACCOUNT_LABEL: endpoint.subject.service_account}
+        if missing := _missing(wanted.pods, {**endpoint.labels, **account}):
             misses.append(f"wants {missing} on pod {endpoint.key}")
         return tuple(misses)
 
-    def _block_misses(self, block: IPBlock, other: Party) -> tuple[str, ...]:
+    def _block_misses(self, wanted: ir.Addresses, other: Party) -> tuple[str, ...]:
+        block = wanted.block
+        if wanted.outside and other.identity != WORLD:
+            return (f"{block.cidr} means no pods and no host here: name them by label or entity",)
         if other.key and not self.world.config.ipblock_matches_pods:
-            return (f"ipBlock {block.cidr} does not mean pods (ipblock_matches_pods is off)",)
+            return (f"{block.cidr} does not mean pods (ipblock_matches_pods is off)",)
         if other.address is None:
-            return (f"ipBlock {block.cidr} cannot be judged without an address",)
+            return (f"{block.cidr} cannot be judged without an address",)
         if holds(block, other.address):
             return ()
         if other.address in parse_cidr(block.cidr):
@@ -163,16 +171,12 @@ class _Flow:
         return (f"{other.address} is not in {block.cidr}",)
 
 
-def _name(policy: NetworkPolicy) -> tuple[str, str]:
-    return policy.metadata.namespace, policy.metadata.name
+def _order(policy: ir.Policy) -> tuple[int, int, str]:
+    return policy.tier, policy.priority, policy.key
 
 
-def _rules(
-    policy: NetworkPolicy, direction: int
-) -> list[tuple[list[NetworkPolicyPeer], list[NetworkPolicyPort]]]:
-    if direction == INGRESS:
-        return [(rule.from_ or [], rule.ports or []) for rule in policy.spec.ingress or ()]
-    return [(rule.to or [], rule.ports or []) for rule in policy.spec.egress or ()]
+def _of(policy: ir.Policy, direction: int) -> list[ir.Line]:
+    return [line for line in policy.lines if line.direction == direction]
 
 
 def _missing(selector: LabelSelector, labels: Mapping[str, str]) -> str:
@@ -189,10 +193,3 @@ def _missing(selector: LabelSelector, labels: Mapping[str, str]) -> str:
                 f"{line.key} {line.operator}{values} (has {labels.get(line.key, 'none')})"
             )
     return " and ".join(wanted)
-
-
-def _port_text(port: NetworkPolicyPort) -> str:
-    if port.port is None:
-        return f"every {port.protocol} port"
-    end = f"-{port.end_port}" if port.end_port is not None else ""
-    return f"{port.protocol}/{port.port}{end}"

@@ -1,14 +1,14 @@
-"""What every workload may say and hear: NetworkPolicies in, one policy table per endpoint out.
+"""What every workload may say and hear: policies in, one policy table per endpoint out.
 
-Pure. Source: NetworkPolicy v1, and the posture of ``Config``. The kernel looks up the peer's
-identity, its CIDR identity and 0 (any), the longest match on protocol and port in each; the
-tables hold allows only, so any match allows and no match is the default deny. ``decide`` reads
-the tables the same way.
+Pure. Every language is lowered to ``ir`` first; all that follows knows nothing of languages.
+``decide`` reads the tables as the kernel does.
 
 Theory of operation. ``PolicyCompiler`` keeps what it compiled and follows the world by object
 identity: an endpoint, policy or namespace that is the same object is not looked at again. What
 did change makes policies stale (their rules name other peers now) or identities stale (other
-policies select them); only their tables are built anew. Cost follows the change.
+policies select them); only their tables are built anew. Cost follows the change. A policy that
+was lowered from more than its own object (services, CIDR groups, domain names) is lowered again
+when that changes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress, IPNetwork, PolicyTable
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import FIRST_CIDR, UNKNOWN, Identity
-from sixfold.model.policy import NetworkPolicy
+from sixfold.model.policies import Policy
 from sixfold.model.rule import Rule
 from sixfold.model.world import World
+from sixfold.policy import ir
 from sixfold.policy.block import Blocks, Span, includes, span
+from sixfold.policy.languages import lower
 from sixfold.policy.population import Population
 from sixfold.policy.resolved import Resolved, release, resolve
 from sixfold.policy.selector import Selection, SelectorIndex
 from sixfold.policy.table import build_table, closed_table
+from sixfold.policy.ties import Ties
 
 Numbering = Callable[[Rule], int]
 CidrNumbering = Callable[[IPNetwork], Identity]
@@ -41,6 +44,7 @@ class PolicyPlan:
     endpoint_cidrs  CIDR identities of each endpoint's IPv4 and IPv6 address; 0 = none, and
                     always when ``ipblock_matches_pods`` is off
     rules           every rule number in the tables
+    policies        what the policies say, language apart, by ``ir.Policy.key``
     """
 
     tables: Mapping[str, PolicyTable] = field(default_factory=dict)
@@ -48,6 +52,7 @@ class PolicyPlan:
     endpoint_cidrs: Mapping[str, tuple[Identity, Identity]] = field(default_factory=dict)
     rules: Mapping[int, Rule] = field(default_factory=dict)
     blocks: Blocks = field(default_factory=Blocks)
+    policies: Mapping[str, ir.Policy] = field(default_factory=dict)
 
     def covering_cidr(self, address: IPAddress) -> Identity:
         """Identity of the longest policy CIDR around an address that is no pod's; 0 = none."""
@@ -86,7 +91,11 @@ class PolicyCompiler:
         self._index = SelectorIndex()
         self._population = Population(config, self._index)
         self._namespaces: Mapping[str, Mapping[str, str]] = {}
-        self._policies: Mapping[str, NetworkPolicy] = {}
+        self._policies: Mapping[str, Policy] = {}
+        self._world = World(config)
+        self._lowered: dict[str, tuple[ir.Policy, ...]] = {}  # by key of the object
+        self._watching: dict[str, frozenset[str]] = {}  # objects lowered from more than themselves
+        self._ties = Ties()
         self._resolved: dict[str, Resolved] = {}
         self._cidr_uses: Counter[IPNetwork] = Counter()
         self._cidrs: dict[IPNetwork, Identity] = {}
@@ -103,7 +112,7 @@ class PolicyCompiler:
         moves = self._population.follow(world.endpoints)
         stale |= moves.joined
         stale_policies = {key for one in selections | moves.selections for key in one.peer_of}
-        outdated = self._follow_policies(world.policies, stale_policies)
+        outdated = self._follow_policies(world, stale_policies)
         for policy in outdated:
             stale |= policy.subject.members
         changed = self._follow_cidrs(outdated, moves.readdressed, stale_policies)
@@ -119,6 +128,7 @@ class PolicyCompiler:
             endpoint_cidrs=dict(self._endpoint_cidrs),
             rules=dict(self._rules),
             blocks=self._blocks,
+            policies={key: one.policy for key, one in self._resolved.items()},
         )
 
     def _number(self, rule: Rule) -> int:
@@ -145,21 +155,40 @@ class PolicyCompiler:
         self._namespaces = dict(now)
         return touched
 
-    def _follow_policies(
-        self, now: Mapping[str, NetworkPolicy], stale_policies: set[str]
-    ) -> list[Resolved]:
+    def _follow_policies(self, world: World, stale_policies: set[str]) -> list[Resolved]:
         """Take over policies that came, went or changed; returns what they were before."""
-        known = self._policies
+        now, known = world.policies, self._policies
         changed = {key for key, policy in now.items() if known.get(key) is not policy}
         changed |= known.keys() - now.keys()
-        outdated = [self._resolved.pop(key) for key in changed & self._resolved.keys()]
-        for key in changed & now.keys():  # before the release: selections in use stay
-            self._resolved[key] = resolve(key, now[key], self._index, self._number)
+        changed |= self._affected(world)
+        before = [one for key in changed for one in self._lowered.pop(key, ())]
+        for key in changed & now.keys():
+            self._lowered[key] = lower(key, now[key], world)
+        after = {one.key: one for key in changed & now.keys() for one in self._lowered[key]}
+        for key in changed:
+            watches = {name for one in self._lowered.get(key, ()) for name in one.watches}
+            self._watching.pop(key, None)
+            if watches:
+                self._watching[key] = frozenset(watches)
+        for key in self._ties.follow(before, after.values()) - after.keys():
+            after[key] = self._resolved[key].policy
+        stale = {one.key for one in before} | after.keys()
+        outdated = [self._resolved.pop(key) for key in stale & self._resolved.keys()]
+        for key, policy in after.items():  # before the release: selections in use stay
+            tie = self._ties.of(policy)
+            self._resolved[key] = resolve(policy, tie, self._index, self._number)
         for resolved in outdated:
             release(resolved, self._resolved.get(resolved.key), self._index)
-        stale_policies |= changed
+        stale_policies |= stale
         self._policies = dict(now)
+        self._world = world
         return outdated
+
+    def _affected(self, world: World) -> set[str]:
+        """Policies that look at a part of the world that is not what it was."""
+        names = {name for watched in self._watching.values() for name in watched}
+        changed = {name for name in names if getattr(world, name) != getattr(self._world, name)}
+        return {key for key, watched in self._watching.items() if watched & changed}
 
     def _follow_cidrs(
         self, outdated: list[Resolved], readdressed: bool, stale_policies: set[str]
@@ -191,7 +220,7 @@ class PolicyCompiler:
             key
             for key in self._resolved.keys() - stale_policies
             for clause in self._resolved[key].clauses
-            for block in clause.blocks
+            for block in clause.all_blocks
             if any(includes(block, inner) for inner in changed)
         }
 

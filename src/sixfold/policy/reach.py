@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from sixfold.model.datapath import EGRESS, INGRESS
 from sixfold.model.identity import Identity
+from sixfold.policy.decide import Party, names_of
 from sixfold.policy.reach_parties import Face, Group, View, flow_ports, side_ports
 from sixfold.policy.reach_ports import PortSet
 
@@ -68,7 +69,7 @@ class _Survey:
             for number, group in enumerate(groups):
                 face = group.faces[at]
                 if face is not None:
-                    for name in {face.identity, face.cidr}:
+                    for name in set(names_of(Party(face.identity, face.cidr))):
                         called[name].append(number)
             self.called.append(called)
         self.sends = [self._bucket(group, EGRESS) for group in groups]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from itertools import pairwise
@@ -30,7 +30,7 @@ from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import HOST, RESOLVER, UNKNOWN, WORLD, Identity
 from sixfold.model.world import World
 from sixfold.policy.block import BITS
-from sixfold.policy.decide import Party, lookup, party_at, party_of
+from sixfold.policy.decide import Party, lookup_names, names_of, party_at, party_of
 from sixfold.policy.plan import PolicyPlan, compile_policies
 from sixfold.policy.reach_ports import EVERY_PORT, PORTS, PROTOCOLS, PortSet, Span
 
@@ -75,7 +75,7 @@ class View:
     def __init__(self, world: World, plan: PolicyPlan | None = None) -> None:
         self.world = world
         self.plan = plan if plan is not None else compile_policies(world)
-        self._ports: dict[tuple[int, int, Identity, Identity], PortSet] = {}
+        self._ports: dict[tuple[int, int, tuple[Identity, ...]], PortSet] = {}
         self._peers: dict[tuple[int, int], frozenset[Identity]] = {}
         self._workloads: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         for key, endpoint in world.endpoints.items():
@@ -105,18 +105,16 @@ class View:
     ) -> PortSet:
         """All ports on which a table lets a peer pass."""
         mentioned = self.mentioned(table, direction)
-        identity = identity if identity in mentioned else UNKNOWN
-        cidr = cidr if cidr in mentioned else UNKNOWN
-        key = (id(table), direction, identity, cidr)
+        names = tuple(one for one in names_of(Party(identity, cidr)) if one in mentioned)
+        key = (id(table), direction, names)
         if (known := self._ports.get(key)) is None:
-            known = self._ports[key] = allowed_ports(table, direction, Party(identity, cidr))
+            known = self._ports[key] = allowed_ports(table, direction, (*names, UNKNOWN))
         return known
 
 
-def allowed_ports(table: PolicyTable, direction: int, peer: Party) -> PortSet:
+def allowed_ports(table: PolicyTable, direction: int, names: Sequence[Identity]) -> PortSet:
     """Every port that ``lookup`` allows: it is asked once between any two bounds of entries."""
-    asked = (peer.identity, peer.cidr, UNKNOWN)
-    entries = [one for one in table.entries if one.direction == direction and one.peer in asked]
+    entries = [one for one in table.entries if one.direction == direction and one.peer in names]
     found: list[Span] = []
     for at, protocol in enumerate(PROTOCOLS):
         number, bounds = PROTOCOL_NUMBERS[protocol], {0, PORTS}
@@ -130,14 +128,22 @@ def allowed_ports(table: PolicyTable, direction: int, peer: Party) -> PortSet:
         found += (
             (at * PORTS + first, at * PORTS + after - 1)
             for first, after in pairwise(ordered)
-            if lookup(table, direction, peer, number, first).allow
+            if lookup_names(table, direction, names, number, first).allow
         )
     return PortSet.join(found)
 
 
-def parties(views: Sequence[View], cuts: Iterable[IPNetwork] = ()) -> list[Group]:
-    """Everybody, in groups; ``cuts`` are networks that groups of addresses must not straddle."""
-    found = [*_workloads(views), *_node(views), *_outside(views, tuple(cuts))]
+def parties(
+    views: Sequence[View],
+    cuts: Iterable[IPNetwork] = (),
+    apart: Callable[[str], object] = lambda key: None,
+) -> list[Group]:
+    """Everybody, in groups.
+
+    cuts   networks that no group of addresses may straddle
+    apart  of an endpoint's key: endpoints for which it differs are never in one group
+    """
+    found = [*_workloads(views, apart), *_node(views), *_outside(views, tuple(cuts))]
     if all(_same_in_both_versions(group) for group in found):
         return [_without_ipv6(group) for group in found]
     return found
@@ -165,13 +171,16 @@ def side_ports(view: View, subject: Face, direction: int, peer: Face | None = No
     return view.ports(subject.table, direction, identity, cidr)
 
 
-def _workloads(views: Sequence[View]) -> Iterator[Group]:
+def _workloads(views: Sequence[View], apart: Callable[[str], object]) -> Iterator[Group]:
     keys = sorted({key for view in views for key in view.world.endpoints})
     grouped: defaultdict[tuple[object, ...], list[str]] = defaultdict(list)
     faces: dict[tuple[object, ...], tuple[Face | None, ...]] = {}
     for key in keys:
         seen = tuple(_pod_face(view, key, version) for view in views for version in VERSIONS)
-        same = tuple(face and (id(face.table), face.identity, face.cidr) for face in seen)
+        same = (
+            apart(key),
+            *(face and (id(face.table), face.identity, face.cidr) for face in seen),
+        )
         grouped[same].append(key)
         faces[same] = seen
     for identical, members in grouped.items():

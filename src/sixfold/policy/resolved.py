@@ -1,7 +1,6 @@
-"""One NetworkPolicy with its selectors resolved: whom it applies to, whom it names, what it grants.
+"""One policy with its selectors resolved: whom it applies to, whom it names, what it grants.
 
-Pure. Source: NetworkPolicy v1. A rule in a direction that the policy does not isolate is inert,
-and left out.
+Pure.
 """
 
 from __future__ import annotations
@@ -9,34 +8,46 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
+from typing import assert_never
 
-from sixfold.model.datapath import EGRESS, INGRESS, IPNetwork
+from sixfold.model.datapath import ALLOW, EGRESS, INGRESS, IPNetwork
 from sixfold.model.endpoint import Endpoint
-from sixfold.model.identity import Identity, NamedPort, Subject
-from sixfold.model.policy import NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort
-from sixfold.model.rule import Direction, Rule
+from sixfold.model.identity import ANY_POD, OUTSIDE, Identity, NamedPort, Subject
+from sixfold.model.policy import IPBlock
+from sixfold.model.rule import Rule
+from sixfold.policy import ir
 from sixfold.policy.block import Blocks, holds, parse_cidr
-from sixfold.policy.entries import Clause, Entries, grants, port_matches
-from sixfold.policy.selector import EVERYTHING, Selection, SelectorIndex
-
-DIRECTIONS: tuple[tuple[int, Direction], ...] = ((INGRESS, "ingress"), (EGRESS, "egress"))
+from sixfold.policy.entries import ANY_PEER, Clause, Entries, grants, port_matches
+from sixfold.policy.selector import Selection, SelectorIndex
 
 
 @dataclass(slots=True, eq=False)
 class Resolved:
     """A policy in force.
 
-    by_address  a rule allows a named port on a block: then it depends on pod addresses
+    tie         how many policies of the same tier and priority come first
+    by_address  a rule means a named port on a block: then it depends on pod addresses
     cidrs       those that it names, as ``PolicyCompiler`` counted them
     """
 
-    key: str  # namespace/name
+    policy: ir.Policy
+    tie: int
     subject: Selection
-    isolates: frozenset[int]  # directions
     clauses: tuple[Clause, ...]
     by_address: bool
     cidrs: frozenset[IPNetwork] = frozenset()
     grants: dict[tuple[NamedPort, ...], Entries] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return self.policy.key
+
+    @property
+    def only_allows(self) -> bool:
+        """Whether its entries may be merged with others' without a look at precedence."""
+        return self.policy.tier is ir.Tier.NETWORK_POLICY and all(
+            one.verdict == ALLOW for one in self.clauses
+        )
 
     @property
     def peers(self) -> set[Selection]:
@@ -50,7 +61,7 @@ class Resolved:
 
     def named_cidrs(self, endpoints: Iterable[Endpoint]) -> frozenset[IPNetwork]:
         """Blocks, exceptions, and the pods whose named ports a block brings in."""
-        blocks = [block for clause in self.clauses for block in clause.blocks]
+        blocks = [block for clause in self.clauses for block in clause.all_blocks]
         written = {parse_cidr(text) for block in blocks for text in (block.cidr, *block.except_)}
         pods = {
             network for clause in self.clauses for network, _ in _named_addresses(clause, endpoints)
@@ -72,6 +83,11 @@ class Resolved:
         found: Entries = {}
         for clause in reversed(self.clauses):
             inside = [cidrs[one] for block in clause.blocks for one in blocks.inside(block)]
+            inside += [
+                Identity(cidrs[one] + OUTSIDE)
+                for block in clause.outside
+                for one in blocks.inside(block)
+            ]
             pods = [(cidrs[cidr], port) for cidr, port in _named_addresses(clause, endpoints)]
             found.update(grants(clause, subject, subjects, inside, pods))
         self.grants[ports] = found
@@ -79,30 +95,15 @@ class Resolved:
 
 
 def resolve(
-    key: str, policy: NetworkPolicy, index: SelectorIndex, number: Callable[[Rule], int]
+    policy: ir.Policy, tie: int, index: SelectorIndex, number: Callable[[Rule], int]
 ) -> Resolved:
     """Resolve a policy's selectors against the index, which then keeps them up to date."""
-    spec, namespace = policy.spec, policy.metadata.namespace
-    isolates = frozenset(
-        direction for direction, name in DIRECTIONS if name.capitalize() in spec.isolates
-    )
-    clauses = []
-    for direction, name in DIRECTIONS:
-        if direction not in isolates:
-            continue
-        rules = (
-            [(rule.from_, rule.ports) for rule in spec.ingress or ()]
-            if direction == INGRESS
-            else [(rule.to, rule.ports) for rule in spec.egress or ()]
-        )
-        for at, (peers, ports) in enumerate(rules):
-            rule = Rule("NetworkPolicy", namespace, policy.metadata.name, name, at)
-            clauses.append(_clause(direction, number(rule), namespace, peers, ports, index))
-    subject = index.select(namespace, EVERYTHING, spec.pod_selector)
-    resolved = Resolved(key, subject, isolates, tuple(clauses), any(map(_by_address, clauses)))
+    clauses = tuple(_clause(policy, at, tie, index, number) for at in range(len(policy.lines)))
+    subject = index.select(policy.subject)
+    resolved = Resolved(policy, tie, subject, clauses, any(map(_by_address, clauses)))
     for selection in resolved.peers:
-        selection.peer_of.add(key)
-    subject.subject_of.add(key)
+        selection.peer_of.add(resolved.key)
+    subject.subject_of.add(resolved.key)
     return resolved
 
 
@@ -120,29 +121,50 @@ def _uses(resolved: Resolved) -> set[tuple[Selection, str]]:
 
 
 def _clause(
-    direction: int,
-    number: int,
-    namespace: str,
-    peers: list[NetworkPolicyPeer] | None,
-    ports: list[NetworkPolicyPort] | None,
+    policy: ir.Policy,
+    at: int,
+    tie: int,
     index: SelectorIndex,
+    number: Callable[[Rule], int],
 ) -> Clause:
-    matches, names = port_matches(ports)
-    selections = tuple(
-        _select(peer, namespace, index) for peer in peers or () if peer.ip_block is None
+    line = policy.lines[at]
+    matches, names = port_matches(line.ports)
+    identities: set[Identity] = {ANY_PEER} if line.peers is None else set()
+    selections: list[Selection] = []
+    blocks: list[IPBlock] = []
+    outside: list[IPBlock] = []
+    for peer in line.peers or ():
+        match peer:
+            case ir.Pods():
+                if peer.everyone:
+                    identities.add(ANY_POD)
+                else:
+                    selections.append(index.select(peer))
+            case ir.Addresses():
+                (outside if peer.outside else blocks).append(peer.block)
+            case ir.Reserved():
+                identities.add(peer.identity)
+            case ir.DomainName():
+                outside += [
+                    IPBlock(str(ip_network(one))) for one in sorted(peer.addresses, key=str)
+                ]
+            case _:
+                assert_never(peer)
+    may_name_anyone = names and line.direction == EGRESS and identities & {ANY_PEER, ANY_POD}
+    return Clause(
+        direction=line.direction,
+        number=number(line.rule),
+        verdict=line.verdict,
+        precedence=ir.precedence(policy, tie, at),
+        admin=policy.tier is ir.Tier.ADMIN,
+        matches=matches,
+        names=names,
+        identities=frozenset(identities),
+        selections=tuple(selections),
+        blocks=tuple(blocks),
+        outside=tuple(outside),
+        everyone=index.select(ir.Pods()) if may_name_anyone else None,
     )
-    blocks = tuple(peer.ip_block for peer in peers or () if peer.ip_block is not None)
-    any_named_peer = not peers and names and direction == EGRESS
-    everyone = index.select(None, EVERYTHING, EVERYTHING) if any_named_peer else None
-    return Clause(direction, number, matches, names, not peers, selections, blocks, everyone)
-
-
-def _select(peer: NetworkPolicyPeer, namespace: str, index: SelectorIndex) -> Selection:
-    """A peer with only a podSelector means the policy's own namespace."""
-    pods = peer.pod_selector if peer.pod_selector is not None else EVERYTHING
-    if peer.namespace_selector is None:
-        return index.select(namespace, EVERYTHING, pods)
-    return index.select(None, peer.namespace_selector, pods)
 
 
 def _by_address(clause: Clause) -> bool:

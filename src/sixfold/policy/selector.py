@@ -17,9 +17,9 @@ import msgspec
 
 from sixfold.model.identity import Identity, Subject
 from sixfold.model.meta import LabelSelector, namespace_labels
+from sixfold.policy.ir import SERVICE_ACCOUNT_LABEL, Pods
 
 Thing = TypeVar("Thing", bound=Hashable)
-EVERYTHING = LabelSelector()
 
 
 class Selection:
@@ -127,7 +127,7 @@ class SelectorIndex:
         namespace = subject.namespace
         if namespace not in self._around:  # known only by its pods
             self.label_namespace(namespace, namespace_labels(namespace, {}))
-        labels = dict(subject.labels)
+        labels = {**dict(subject.labels), SERVICE_ACCOUNT_LABEL: subject.service_account}
         self.subjects[identity] = subject
         self._labels[identity] = labels
         self._pods[namespace].add(identity, labels)
@@ -155,22 +155,26 @@ class SelectorIndex:
             selection.members.discard(identity)
         return selected_by
 
-    def select(
-        self, namespace: str | None, namespaces: LabelSelector, pods: LabelSelector
-    ) -> Selection:
+    def select(self, wanted: Pods) -> Selection:
         """The selection of this selector: the same object for equal selectors."""
+        namespace, namespaces, pods = wanted.namespace, wanted.namespaces, wanted.pods
         key = msgspec.json.encode((namespace, namespaces, pods))
         if (known := self._selections.get(key)) is not None:
             return known
         selection = self._selections[key] = Selection(key, namespace, namespaces, pods)
         self._watching[selection.bucket].add(selection)
-        names = [namespace] if namespace is not None else self._namespaces.select(namespaces)
-        for name in names:
+        for name in self._namespaces_of(wanted):
             if name in self._pods:
                 selection.members.update(self._pods[name].select(pods))
         for identity in selection.members:
             self._selected_by[identity].append(selection)
         return selection
+
+    def _namespaces_of(self, wanted: Pods) -> list[str]:
+        if wanted.namespace is None:
+            return self._namespaces.select(wanted.namespaces)
+        around = self._around.get(wanted.namespace)
+        return [wanted.namespace] if around and wanted.namespaces.matches(around) else []
 
     def release(self, selection: Selection) -> None:
         """Forget a selection that no policy uses any more."""

@@ -1,20 +1,25 @@
 """One policy table: what the policies that select a workload add up to, and the built-ins.
 
-Pure. Allows only add up (NetworkPolicy v1); a direction that no policy isolates is open in
-posture ``kubernetes`` and shut in posture ``zero-trust``. Built-in exceptions are few, and are
-rules with names like any other: the node's resolver, and the node's own probes.
+Pure. Order of evaluation: see ``ir``. A direction that no policy isolates is open in posture
+``kubernetes`` and shut in posture ``zero-trust``. Built-in exceptions come before every policy;
+they are few, and rules with names like any other: the node's resolver, the node's own probes.
+
+Allows only add up, so tables of allows are merged as they are. Where a policy denies or is of an
+ordered tier, precedence decides, and what could never be read the right way is pruned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 
 from sixfold.model.config import Config
 from sixfold.model.datapath import (
     ALLOW,
     ANY_PROTOCOL,
+    DENY,
     EGRESS,
     INGRESS,
+    PASS,
     PROTOCOL_NUMBERS,
     PolicyEntry,
     PolicyTable,
@@ -22,8 +27,10 @@ from sixfold.model.datapath import (
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import HOST, RESOLVER
 from sixfold.model.rule import Direction, Rule
+from sixfold.policy import ir
 from sixfold.policy.entries import ANY_PEER, Entries, EntryKey
-from sixfold.policy.resolved import DIRECTIONS, Resolved
+from sixfold.policy.languages.networkpolicy import DIRECTIONS
+from sixfold.policy.resolved import Resolved
 
 Numbering = Callable[[Rule], int]
 Profile = frozenset[int]  # ports that the node's probes dial, where that matters
@@ -52,18 +59,91 @@ def build_table(
     config: Config,
     number: Numbering,
 ) -> PolicyTable:
-    """Merge what policies grant, in their order: of two rules for one key the first is named."""
-    entries: Entries = dict(_builtins(profile, config, number))
-    for _, granted in reversed(policies):
-        entries.update(granted)
+    """Merge what policies say; where two say the same of one key the first is named."""
     defaults = {}
+    main: Entries = {}
+    isolated = set()
     for direction, name in DIRECTIONS:
-        isolated_by = [one.key for one, _ in policies if direction in one.isolates]
-        rule = number(default_rule(name, isolated_by, config))
+        titles = [one.policy.title for one, _ in policies if direction in one.policy.isolates]
+        rule = number(default_rule(name, list(dict.fromkeys(titles)), config))
         defaults[direction] = rule
-        if not isolated_by and config.posture == "kubernetes":
-            entries.update([_allow((direction, ANY_PEER, ANY_PROTOCOL, 0, 0), rule)])
-    return PolicyTable(frozenset(entries.values()), defaults[INGRESS], defaults[EGRESS])
+        if titles:
+            isolated.add(direction)
+        elif config.posture == "kubernetes":
+            key = (direction, ANY_PEER, ANY_PROTOCOL, 0, 0)
+            main[key] = PolicyEntry(*key, ALLOW, rule, ir.POSTURE)
+    for one, granted in reversed(policies):
+        if one.only_allows:
+            main.update(granted)
+    builtins = dict(_builtins(profile, config, number))
+    admin: Entries = {}
+    if all(one.only_allows for one, _ in policies):
+        main.update(builtins)
+    else:
+        for one, granted in policies:
+            if not one.only_allows:
+                verdicts = _settled(one.policy.tier, granted, isolated, defaults, config)
+                _merge(admin if one.policy.tier is ir.Tier.ADMIN else main, verdicts)
+        main.update(builtins)
+        admin.update(_asked_first(builtins, admin))
+        main, admin = _prune(main), _prune(admin)
+    entries = frozenset((*main.values(), *admin.values()))
+    return PolicyTable(entries, defaults[INGRESS], defaults[EGRESS])
+
+
+def _settled(
+    tier: ir.Tier,
+    granted: Entries,
+    isolated: Set[int],
+    defaults: Mapping[int, int],
+    config: Config,
+) -> Iterator[PolicyEntry]:
+    """What counts of a policy here. Baseline comes after isolation; its PASS is the posture."""
+    for entry in granted.values():
+        if tier is not ir.Tier.BASELINE:
+            yield entry
+        elif entry.direction not in isolated:
+            if entry.verdict == PASS:
+                verdict = ALLOW if config.posture == "kubernetes" else DENY
+                entry = entry._replace(verdict=verdict, rule=defaults[entry.direction])
+            yield entry
+
+
+def _merge(entries: Entries, more: Iterable[PolicyEntry]) -> None:
+    for entry in more:
+        known = entries.get(entry[:5])
+        if known is None or entry.strength > known.strength:
+            entries[entry[:5]] = entry
+
+
+def _asked_first(builtins: Entries, admin: Entries) -> Entries:
+    """The built-in exceptions once more, where Admin rules would shut them."""
+    directions = {entry.direction for entry in admin.values()}
+    return {
+        key: entry._replace(admin=True)
+        for key, entry in builtins.items()
+        if entry.direction in directions
+    }
+
+
+def _prune(entries: Entries) -> Entries:
+    """Leave out what a broader entry for the same peer overrules: only the longest is read."""
+    kept: Entries = {}
+    for entry in sorted(entries.values(), key=_breadth):
+        direction, peer, protocol, port, bits = entry[:5]
+        around = (
+            kept.get((direction, peer, protocol, port >> (16 - n) << (16 - n), n))
+            for n in range(bits - 1, -1, -1)
+        )
+        anything = kept.get((direction, peer, ANY_PROTOCOL, 0, 0))
+        broader = next((one for one in around if one is not None), anything)
+        if broader is None or broader.strength <= entry.strength:
+            kept[entry[:5]] = entry
+    return kept
+
+
+def _breadth(entry: PolicyEntry) -> tuple[bool, int]:
+    return entry.protocol != ANY_PROTOCOL, entry.port_bits
 
 
 def closed_table(number: Numbering) -> PolicyTable:
@@ -88,4 +168,4 @@ def _builtins(
 
 
 def _allow(key: EntryKey, rule: int) -> tuple[EntryKey, PolicyEntry]:
-    return key, PolicyEntry(*key, ALLOW, rule)
+    return key, PolicyEntry(*key, ALLOW, rule, ir.BUILT_IN)

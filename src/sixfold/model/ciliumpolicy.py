@@ -1,0 +1,169 @@
+"""cilium.io: CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy, CiliumCIDRGroup, as written.
+
+``None`` is absent, ``[]`` is written and empty: for peers that makes a difference.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from sixfold.model.meta import LabelSelector, Object, ObjectMeta, written
+
+Entity = Literal[
+    "all",
+    "world",
+    "world-ipv4",
+    "world-ipv6",
+    "cluster",
+    "host",
+    "remote-node",
+    "kube-apiserver",
+    "ingress",
+    "init",
+    "health",
+    "unmanaged",
+    "none",
+]
+CiliumProtocol = Literal["ANY", "TCP", "UDP", "SCTP", ""]
+
+
+class CIDRRule(Object):
+    """A CIDR of one's own or those of groups; less the exceptions."""
+
+    cidr: str = ""
+    cidr_group_ref: str = ""
+    cidr_group_selector: LabelSelector | None = None
+    except_: list[str] = msgspec.field(default_factory=list, name="except")
+
+
+class CiliumPort(Object):
+    """``port`` is a number in quotes (0: all ports) or a name; protocol absent: ANY."""
+
+    port: str = ""
+    end_port: int | None = None
+    protocol: CiliumProtocol = ""
+
+
+class CiliumPortRule(Object):
+    ports: list[CiliumPort] = []
+
+
+class ICMPField(Object):
+    """``type`` is a number or a name of Cilium's list."""
+
+    type: int | str
+    family: Literal["IPv4", "IPv6", ""] = "IPv4"
+
+
+class ICMPRule(Object):
+    fields: list[ICMPField] = []
+
+
+class FQDNSelector(Object):
+    """Exactly one field."""
+
+    match_name: str = ""
+    match_pattern: str = ""
+
+
+class CiliumServiceName(Object):
+    service_name: str = ""
+    namespace: str = ""
+
+
+class CiliumServiceSelector(Object):
+    """``namespace`` absent: services of every namespace."""
+
+    selector: LabelSelector
+    namespace: str = ""
+
+
+class CiliumService(Object):
+    """Exactly one field."""
+
+    k8s_service: CiliumServiceName | None = None
+    k8s_service_selector: CiliumServiceSelector | None = None
+
+
+class CiliumIngressRule(Object):
+    """Of ``ingress`` and ``ingressDeny``: at most one kind of peer."""
+
+    from_endpoints: list[LabelSelector] | None = None
+    from_entities: list[Entity] | None = None
+    from_cidr: list[str] | None = msgspec.field(default=None, name="fromCIDR")
+    from_cidr_set: list[CIDRRule] | None = msgspec.field(default=None, name="fromCIDRSet")
+    to_ports: list[CiliumPortRule] | None = None
+    icmps: list[ICMPRule] | None = None
+
+
+class CiliumEgressRule(Object):
+    """Of ``egress`` and ``egressDeny``: at most one kind of peer."""
+
+    to_endpoints: list[LabelSelector] | None = None
+    to_entities: list[Entity] | None = None
+    to_cidr: list[str] | None = msgspec.field(default=None, name="toCIDR")
+    to_cidr_set: list[CIDRRule] | None = msgspec.field(default=None, name="toCIDRSet")
+    to_services: list[CiliumService] | None = None
+    to_fqdns: list[FQDNSelector] | None = msgspec.field(default=None, name="toFQDNs")
+    to_ports: list[CiliumPortRule] | None = None
+    icmps: list[ICMPRule] | None = None
+
+
+class EnableDefaultDeny(Object):
+    """Absent: a direction that has rules is denied by default."""
+
+    ingress: bool | None = None
+    egress: bool | None = None
+
+
+class CiliumLog(Object):
+    value: str = ""
+
+
+class CiliumSpec(Object):
+    """One rule set, for the endpoints that it selects."""
+
+    endpoint_selector: LabelSelector
+    ingress: list[CiliumIngressRule] | None = None
+    ingress_deny: list[CiliumIngressRule] | None = None
+    egress: list[CiliumEgressRule] | None = None
+    egress_deny: list[CiliumEgressRule] | None = None
+    enable_default_deny: EnableDefaultDeny | None = None
+    log: CiliumLog | None = None
+    labels: list[Any] | None = None
+    description: str = ""
+
+
+class CiliumNetworkPolicy(Object):
+    """``spec`` and each of ``specs`` stand for themselves."""
+
+    metadata: ObjectMeta
+    spec: CiliumSpec | None = None
+    specs: list[CiliumSpec] | None = None
+    api_version: str = written("cilium.io/v2")
+    kind: str = written("CiliumNetworkPolicy")
+    status: dict[str, Any] = {}
+
+
+class CiliumClusterwideNetworkPolicy(Object):
+    metadata: ObjectMeta
+    spec: CiliumSpec | None = None
+    specs: list[CiliumSpec] | None = None
+    api_version: str = written("cilium.io/v2")
+    kind: str = written("CiliumClusterwideNetworkPolicy")
+    status: dict[str, Any] = {}
+
+
+class CiliumCIDRGroupSpec(Object):
+    external_cidrs: list[str] = msgspec.field(name="externalCIDRs")
+
+
+class CiliumCIDRGroup(Object):
+    """CIDRs by name, for ``cidrGroupRef``; by its labels, for ``cidrGroupSelector``."""
+
+    metadata: ObjectMeta
+    spec: CiliumCIDRGroupSpec
+    api_version: str = written("cilium.io/v2")
+    kind: str = written("CiliumCIDRGroup")

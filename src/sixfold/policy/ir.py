@@ -1,0 +1,144 @@
+"""The one form that every policy language is compiled to, and that everything else reads.
+
+Pure values. A *policy* applies *lines* to a subject; a line is one rule of one direction, with a
+verdict. Selectors are still selectors here, ports still ranges and names: what was written,
+spelled the same whatever it was written in.
+
+Order of evaluation, per direction; the first that says allow or deny decides:
+  1. Admin tier: policies by priority, then name; their lines in order; the first that matches.
+     PASS leaves the tier
+  2. NetworkPolicy tier: one deny beats every allow; one allow is enough; then, if any policy
+     isolates the workload in this direction, denied
+  3. Baseline tier: as Admin
+  4. the posture
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from sixfold.model.clusternetworkpolicy import PRIORITY_MAX
+from sixfold.model.datapath import DENY, IPAddress
+from sixfold.model.identity import Identity
+from sixfold.model.meta import LabelSelector
+from sixfold.model.policy import IPBlock
+from sixfold.model.rule import Rule
+
+EVERYTHING = LabelSelector()
+# Stands for a pod's service account among its labels: no label may be called so.
+SERVICE_ACCOUNT_LABEL = ":serviceaccount"
+
+
+class Tier(IntEnum):
+    ADMIN = 0
+    NETWORK_POLICY = 1
+    BASELINE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Pods:
+    """Pods by labels, of one namespace, or of namespaces by labels."""
+
+    namespace: str | None = None
+    namespaces: LabelSelector = EVERYTHING
+    pods: LabelSelector = EVERYTHING
+
+    @property
+    def everyone(self) -> bool:
+        """Whether every pod there is, or will be, is meant."""
+        return self.namespace is None and self.namespaces == self.pods == EVERYTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """A block less its exceptions. ``outside``: addresses of pods and of the host are not meant."""
+
+    block: IPBlock
+    outside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """One of the reserved identities, and what the author called it."""
+
+    identity: Identity
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DomainName:
+    """A name or pattern, and what it has resolved to; addresses of the world only."""
+
+    pattern: str
+    addresses: frozenset[IPAddress]
+
+
+Peer = Pods | Addresses | Reserved | DomainName
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A range of ports; a name, of the destination's; or every port, when ``first`` is None.
+
+    protocol  "TCP", "UDP", "SCTP", "ANY" of those, "ICMP" or "ICMPv6": then ports are types
+    """
+
+    protocol: str
+    first: int | str | None = None
+    last: int | None = None
+
+    def __str__(self) -> str:
+        if self.first is None:
+            return f"every {self.protocol} port"
+        return f"{self.protocol}/{self.first}" + (f"-{self.last}" if self.last is not None else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One rule. ``peers`` and ``ports``: None is any, empty is none."""
+
+    rule: Rule
+    direction: int
+    verdict: int
+    peers: tuple[Peer, ...] | None
+    ports: tuple[Port, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One subject and the lines for it; an object may hold several.
+
+    key       unique; ``World.policies``' key, with a suffix for further parts of one object
+    title     how a default deny names it
+    isolates  directions in which the subject is denied what no line allows
+    priority  of ordered tiers, lower first
+    watches   fields of ``World`` that it was compiled from besides its object
+    """
+
+    key: str
+    title: str
+    subject: Pods
+    lines: tuple[Line, ...]
+    isolates: frozenset[int] = frozenset()
+    tier: Tier = Tier.NETWORK_POLICY
+    priority: int = 0
+    watches: frozenset[str] = frozenset()
+
+
+# --- precedence in the kernel's tables: 30 bits, the highest decides -----------------------------
+
+POSTURE = 0
+_TIES, _LINES = 11, 7  # bits: policies of one priority, lines of one policy
+NETWORK_POLICY = 1 << 28
+BUILT_IN = 1 << 29
+
+
+def precedence(policy: Policy, tie: int, line: int) -> int:
+    """Precedence of a line; ``tie`` counts the policies of equal priority that come first."""
+    if policy.tier is Tier.NETWORK_POLICY:
+        return NETWORK_POLICY + (policy.lines[line].verdict == DENY)
+    before = min(tie, (1 << _TIES) - 1)
+    at = sum(1 for one in policy.lines[:line] if one.direction == policy.lines[line].direction)
+    later = ((PRIORITY_MAX - policy.priority) << _TIES) + (1 << _TIES) - 1 - before
+    return (later << _LINES) + (1 << _LINES) - at

@@ -1,0 +1,223 @@
+"""CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy v2 to ``ir``.
+
+A deny beats every allow of this tier, NetworkPolicy's too. A direction that has rules is denied by
+default, unless ``enableDefaultDeny`` says otherwise. A CIDR never means a pod or the host. Every
+spec of an object becomes a policy of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import ip_network
+
+from sixfold.model.ciliumpolicy import (
+    CIDRRule,
+    CiliumClusterwideNetworkPolicy,
+    CiliumEgressRule,
+    CiliumIngressRule,
+    CiliumNetworkPolicy,
+    CiliumPort,
+    CiliumPortRule,
+    CiliumService,
+    CiliumSpec,
+    ICMPField,
+)
+from sixfold.model.datapath import ALLOW, DENY, EGRESS, INGRESS
+from sixfold.model.identity import ANY_POD, HOST, UNKNOWN, WORLD
+from sixfold.model.meta import LabelSelector
+from sixfold.model.policy import IPBlock
+from sixfold.model.rule import Direction, Rule
+from sixfold.model.service import Service
+from sixfold.model.world import World
+from sixfold.policy import ir
+from sixfold.policy.block import parse_cidr
+from sixfold.policy.languages.cilium_labels import endpoints, subject
+from sixfold.policy.languages.cilium_types import icmp_type
+from sixfold.policy.languages.clusternetworkpolicy import domain_name
+
+CiliumPolicy = CiliumNetworkPolicy | CiliumClusterwideNetworkPolicy
+CiliumRule = CiliumIngressRule | CiliumEgressRule
+
+# On one host nobody is behind the entities that are not here: they match nothing.
+ENTITIES: Mapping[str, tuple[ir.Peer, ...]] = {
+    "all": (ir.Reserved(UNKNOWN, "all"),),
+    "world": (ir.Reserved(WORLD, "world"),),
+    "world-ipv4": (ir.Addresses(IPBlock("0.0.0.0/0"), outside=True),),
+    "world-ipv6": (ir.Addresses(IPBlock("::/0"), outside=True),),
+    "host": (ir.Reserved(HOST, "host"),),
+    "cluster": (ir.Reserved(HOST, "cluster"), ir.Reserved(ANY_POD, "cluster")),
+}
+NOBODY = ("remote-node", "kube-apiserver", "ingress", "init", "health", "unmanaged", "none")
+
+
+def lower_cilium(key: str, policy: CiliumPolicy, world: World) -> Iterator[ir.Policy]:
+    """One policy per spec, in their order."""
+    specs = [("", policy.spec)] if policy.spec is not None else []
+    specs += [(f"specs[{at}].", spec) for at, spec in enumerate(policy.specs or ())]
+    for number, (prefix, spec) in enumerate(specs):
+        lowering = _Lowering(policy, spec, prefix, world)
+        yield ir.Policy(
+            key=f"{key}#{number}" if number else key,
+            title=key,
+            subject=subject(spec.endpoint_selector, lowering.namespace),
+            lines=tuple(lowering.lines()),
+            isolates=frozenset(_isolates(spec)),
+            watches=frozenset(lowering.watches),
+        )
+
+
+def _isolates(spec: CiliumSpec) -> Iterator[int]:
+    wanted = spec.enable_default_deny
+    ingress = wanted.ingress if wanted is not None else None
+    egress = wanted.egress if wanted is not None else None
+    if ingress if ingress is not None else spec.ingress or spec.ingress_deny:
+        yield INGRESS
+    if egress if egress is not None else spec.egress or spec.egress_deny:
+        yield EGRESS
+
+
+class _Lowering:
+    """One spec on its way; ``watches`` fills up as its lines are made."""
+
+    def __init__(self, policy: CiliumPolicy, spec: CiliumSpec, prefix: str, world: World) -> None:
+        self.policy = policy
+        self.spec = spec
+        self.prefix = prefix
+        self.world = world
+        self.watches: set[str] = set()
+
+    @property
+    def namespace(self) -> str | None:
+        if isinstance(self.policy, CiliumNetworkPolicy):
+            return self.policy.metadata.namespace
+        return None
+
+    def lines(self) -> Iterator[ir.Line]:
+        spec = self.spec
+        yield from self._section("ingress", "ingressDeny", INGRESS, DENY, spec.ingress_deny)
+        yield from self._section("ingress", "ingress", INGRESS, ALLOW, spec.ingress)
+        yield from self._section("egress", "egressDeny", EGRESS, DENY, spec.egress_deny)
+        yield from self._section("egress", "egress", EGRESS, ALLOW, spec.egress)
+
+    def _section(
+        self,
+        name: Direction,
+        section: str,
+        direction: int,
+        verdict: int,
+        rules: Sequence[CiliumRule] | None,
+    ) -> Iterator[ir.Line]:
+        meta = self.policy.metadata
+        place = self.prefix + section
+        log = self.spec.log.value if self.spec.log is not None else ""
+        for at, rule in enumerate(rules or ()):
+            where = Rule(
+                self.policy.kind,
+                self.namespace or "",
+                meta.name,
+                name,
+                at,
+                section="" if place == name else place,
+                log=log,
+            )
+            ports = _ports(rule)
+            yield ir.Line(where, direction, verdict, self._peers(rule, ports), ports)
+
+    def _peers(
+        self, rule: CiliumRule, ports: tuple[ir.Port, ...] | None
+    ) -> tuple[ir.Peer, ...] | None:
+        """No kind of peer written: any peer if ports are, else nobody."""
+        if isinstance(rule, CiliumIngressRule):
+            written = (rule.from_endpoints, rule.from_entities, rule.from_cidr, rule.from_cidr_set)
+            chosen, entities, cidrs, sets = written
+            services = domains = None
+        else:
+            written = (rule.to_endpoints, rule.to_entities, rule.to_cidr, rule.to_cidr_set)
+            chosen, entities, cidrs, sets = written
+            services, domains = rule.to_services, rule.to_fqdns
+        if all(one is None for one in (*written, services, domains)):
+            return None if ports is not None else ()
+        found: list[ir.Peer] = [endpoints(one, self.namespace) for one in chosen or ()]
+        found += [peer for entity in entities or () for peer in ENTITIES.get(entity, ())]
+        found += [ir.Addresses(IPBlock(plain(text)), outside=True) for text in cidrs or ()]
+        found += [peer for one in sets or () for peer in self._cidr_set(one)]
+        found += [peer for one in services or () for peer in self._service(one)]
+        if domains:
+            self.watches.add("domains")
+            names = (one.match_name or one.match_pattern for one in domains)
+            found += [domain_name(name, self.world.domains) for name in names]
+        return tuple(found)
+
+    def _cidr_set(self, rule: CIDRRule) -> Iterator[ir.Addresses]:
+        cidrs = [rule.cidr] if rule.cidr else self._group(rule)
+        for text in map(plain, cidrs):
+            inside = [hole for hole in map(plain, rule.except_) if _within(hole, text)]
+            if text not in inside:
+                yield ir.Addresses(IPBlock(text, inside), outside=True)
+
+    def _group(self, rule: CIDRRule) -> list[str]:
+        """The CIDRs of the groups that a rule names or selects; of a missing group none."""
+        self.watches.add("cidr_groups")
+        selector = rule.cidr_group_selector
+        return [
+            cidr
+            for name, group in sorted(self.world.cidr_groups.items())
+            if name == rule.cidr_group_ref
+            or (selector is not None and selector.matches(group.metadata.labels))
+            for cidr in group.spec.external_cidrs
+        ]
+
+    def _service(self, wanted: CiliumService) -> Iterator[ir.Pods]:
+        """The pods behind services; a service without selector has none."""
+        self.watches.add("services")
+        for _, service in sorted(self.world.services.items()):
+            if self._means(wanted, service) and service.spec.selector:
+                pods = LabelSelector(match_labels=service.spec.selector)
+                yield ir.Pods(service.metadata.namespace, pods=pods)
+
+    def _means(self, wanted: CiliumService, service: Service) -> bool:
+        meta = service.metadata
+        if (chosen := wanted.k8s_service_selector) is not None:
+            here = chosen.namespace in ("", meta.namespace)
+            return here and chosen.selector.matches(meta.labels)
+        named = wanted.k8s_service
+        assert named is not None, "manifest refuses neither"
+        namespace = named.namespace or self.namespace or "default"
+        return (namespace, named.service_name) == (meta.namespace, meta.name)
+
+
+def plain(text: str) -> str:
+    """A CIDR; an address alone is one of full length."""
+    return str(ip_network(text))
+
+
+def _within(inner: str, outer: str) -> bool:
+    one, other = parse_cidr(inner), parse_cidr(outer)
+    return one.version == other.version and one.subnet_of(other)  # type: ignore[arg-type]
+
+
+def _ports(rule: CiliumRule) -> tuple[ir.Port, ...] | None:
+    """None is every port: none are written, or ANY of port 0."""
+    written: list[CiliumPortRule] = rule.to_ports or []
+    fields: list[ICMPField] = [one for icmp in rule.icmps or () for one in icmp.fields]
+    if not written and not fields:
+        return None
+    ports = [_port(port) for each in written for port in each.ports]
+    if ir.Port("ANY") in ports:
+        return (ir.Port("ALL"),)
+    return tuple(ports) + tuple(_icmp(field) for field in fields)
+
+
+def _port(port: CiliumPort) -> ir.Port:
+    protocol = port.protocol or "ANY"
+    if not port.port.isdigit():
+        return ir.Port(protocol, port.port)
+    if int(port.port) == 0:
+        return ir.Port(protocol)
+    return ir.Port(protocol, int(port.port), port.end_port or None)
+
+
+def _icmp(field: ICMPField) -> ir.Port:
+    number = icmp_type(field)
+    assert number is not None, "manifest refuses unknown types"
+    return ir.Port("ICMPv6" if field.family == "IPv6" else "ICMP", number)
