@@ -38,6 +38,12 @@ static double now_s(void)
 	return now.tv_sec + now.tv_nsec * 1e-9;
 }
 
+/* The same in every namespace, whatever the host's default; accepted sockets inherit it. */
+static void use_cubic(int fd)
+{
+	setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5);
+}
+
 static int dial(const char *host, const char *port, int type)
 {
 	struct addrinfo hints = {.ai_socktype = type}, *found;
@@ -46,6 +52,8 @@ static int dial(const char *host, const char *port, int type)
 	if (getaddrinfo(host, port, &hints, &found))
 		die(host);
 	fd = socket(found->ai_family, type, 0);
+	if (type == SOCK_STREAM)
+		use_cubic(fd);
 	if (fd < 0 || connect(fd, found->ai_addr, found->ai_addrlen))
 		die("connect");
 	if (type == SOCK_STREAM)
@@ -59,6 +67,7 @@ static int listen_on(int port)
 	struct sockaddr_in6 any = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
 	int fd = socket(AF_INET6, SOCK_STREAM, 0), one = 1;
 
+	use_cubic(fd);
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (bind(fd, (void *)&any, sizeof(any)) || listen(fd, 1024))
 		die("listen");

@@ -1,0 +1,156 @@
+"""Figures as tables, JSON and a plot; which bars they meet."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.plot import traffic_plot
+from bench.schedule import measured_cpu
+from bench.traffic import LIMIT, METRICS, SERVICES, Traffic
+from sixfold import __version__
+
+RESULTS = Path(__file__).parent / "results"
+STREAM_AND_RR, CONNECTS, ATTACH_MS, POLICY_MS, MEMORY_MB = 0.95, 1.15, 20.0, 20.0, 150.0
+
+
+def machine(seed: int) -> dict[str, str]:
+    """What the figures depend on."""
+    cpu = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    nft = shutil.which("nft")
+    version = (
+        subprocess.run([nft, "--version"], capture_output=True, text=True, check=False).stdout
+        if nft
+        else "not installed"
+    )
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "processor": f"{cpu}, {os.cpu_count()} CPUs",
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "sixfold": __version__,
+        "nftables": version.strip(),
+        "load average": " ".join(f"{value:.1f}" for value in os.getloadavg()),
+        "measured on": f"CPU {measured_cpu()}, SCHED_FIFO",
+        "seed": str(seed),
+    }
+
+
+def heading(about: Mapping[str, str]) -> str:
+    return "\n".join(f"{name:13} {value}" for name, value in about.items()) + "\n"
+
+
+def section(name: str, found: Any) -> str:
+    """One part as Markdown; the same text goes to the terminal."""
+    return {
+        "traffic": _traffic,
+        "programs": _programs,
+        "attach": _attach,
+        "workloads": _workloads,
+    }[name](found)
+
+
+def write(about: Mapping[str, str], found: Mapping[str, Any]) -> None:
+    """All parts of one run into bench/results/."""
+    RESULTS.mkdir(exist_ok=True)
+    raw = {
+        name: part.figures if isinstance(part, Traffic) else part for name, part in found.items()
+    }
+    (RESULTS / "latest.json").write_text(json.dumps({"machine": about, **raw}, indent=1) + "\n")
+    lines = ["# Measured by `make bench`", "", *(f"- {k}: {v}" for k, v in about.items()), ""]
+    lines += ["![traffic, as part of plain veth](traffic.svg)", ""]
+    lines += [section(name, part) + "\n" for name, part in found.items()]
+    (RESULTS / "latest.md").write_text("\n".join(lines))
+    (RESULTS / "traffic.svg").write_text(traffic_plot(found["traffic"]))
+    print(f"written: {RESULTS}/latest.md, latest.json, traffic.svg")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table that is readable as text too."""
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    lines = [[*head], ["-" * width for width in widths], *map(list, rows)]
+    return "\n".join(
+        "| "
+        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        + " |"
+        for line in lines
+    )
+
+
+def _traffic(found: Traffic) -> str:
+    head = ["path", *(f"{METRICS[metric][0]}, {METRICS[metric][1]}" for metric in found.figures)]
+    rows = []
+    for peer in found.figures["rr"]:
+        cells = []
+        for metric in found.figures:
+            ratio = found.ratio(metric, peer, LIMIT)
+            cells.append(f"{found.median(metric, peer):.1f} ({ratio:.2f})")
+        rows.append([peer, *cells])
+    text = ["## Traffic", "", "Medians; in brackets the ratio to plain veth.", ""]
+    text += [_table(head, rows), "", *_traffic_bars(found)]
+    text += [f"- skipped: {peer}: {reason}" for peer, reason in found.skipped.items()]
+    return "\n".join([*text, f"- rounds measured again: {found.again}"])
+
+
+def _traffic_bars(found: Traffic) -> list[str]:
+    lines = []
+    for services in SERVICES:
+        ours, theirs = f"Sixfold, {services:,} services", f"nftables, {services:,} services"
+        for metric in found.figures:
+            to_limit = found.ratio(metric, ours, LIMIT)
+            to_nft = found.ratio(metric, ours, theirs)
+            if metric != "crr" and to_limit is not None:
+                lines.append(_bar(f"{metric} at {services:,}, of veth", to_limit, STREAM_AND_RR))
+            if to_nft is not None:
+                wanted = CONNECTS if metric == "crr" else 1.0
+                lines.append(_bar(f"{metric} at {services:,}, of nftables", to_nft, wanted))
+    return lines
+
+
+def _bar(what: str, value: float, wanted: float, *, most: bool = False, unit: str = "") -> str:
+    met = value <= wanted if most else value >= wanted
+    sign = "≤" if most else "≥"
+    return (
+        f"- {'met   ' if met else 'MISSED'} {what}: {value:.2f}{unit} (bar {sign} {wanted:g}{unit})"
+    )
+
+
+def _programs(found: Mapping[str, float]) -> str:
+    (_, empty), *_ = found.items()
+    rows = [[name, f"{ns:.0f}", f"{ns - empty:.0f}"] for name, ns in found.items()]
+    return "## Programs\n\n" + _table(["ns a packet (or a connect)", "whole", "over empty"], rows)
+
+
+def _attach(found: Mapping[str, float]) -> str:
+    line = f"{found['pods']:.0f} pods, one after the other; 90th percentile {found['p90_ms']} ms"
+    bar = _bar("pod attached, median", found["median_ms"], ATTACH_MS, most=True, unit=" ms")
+    return f"## Attach\n\n{line}\n\n{bar}"
+
+
+def _workloads(found: Mapping[str, float]) -> str:
+    rows = [[name.replace("_", " "), f"{value:g}"] for name, value in found.items()]
+    bars = [
+        _bar(
+            "policy in the kernel, median",
+            found["policy_median_ms"],
+            POLICY_MS,
+            most=True,
+            unit=" ms",
+        ),
+        _bar("agent's memory", found["agent_rss_mb"], MEMORY_MB, most=True, unit=" MB"),
+    ]
+    return "\n".join(["## Workloads", "", _table(["real pods, one agent", ""], rows), "", *bars])
