@@ -33,6 +33,7 @@ VERBS = {
     "flows": "Show connections and drops, with the rule behind each.",
     "explain": "Would this connection be allowed, and which rule says so?",
     "reach": "Who can reach whom, on what?",
+    "verify": "Prove assertions about who can reach whom.",
     "route": "Show how packets find their way.",
     "bpf": "Show what is really loaded in the kernel.",
     "completion": "Print the completion script for a shell.",
@@ -42,7 +43,8 @@ GROUPS = {
     "Host": ("up", "down", "status", "doctor"),
     "Objects": ("apply", "delete", "get", "describe"),
     "Workloads": ("run", "exec", "logs"),
-    "Network": ("flows", "explain", "reach", "route", "bpf"),
+    "Network": ("flows", "explain", "route", "bpf"),
+    "Policy": ("reach", "verify"),
     "Other": ("completion", "version"),
 }
 
