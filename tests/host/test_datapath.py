@@ -658,3 +658,12 @@ def test_remove_leaves_nothing(lab: Lab) -> None:
     KernelDatapath.remove(lab.instance)
     with pytest.raises(HostError, match="no datapath is loaded"):
         KernelDatapath.view(lab.instance)
+
+
+def test_maps_of_another_version_are_not_read_as_ours(lab):
+    (programs,) = (lab.datapath.root / "programs").iterdir()
+    for path in programs.iterdir():
+        path.unlink()
+    programs.rmdir()
+    with pytest.raises(HostError, match="another version of Sixfold"):
+        KernelDatapath.view(lab.instance)

@@ -25,6 +25,7 @@ from sixfold.host.programs import (
     SOCKET_PROGRAMS,
     Programs,
     expedited_rcu,
+    objects_hash,
     open_maps,
     open_programs,
 )
@@ -112,9 +113,15 @@ class KernelDatapath(DatapathView):
 
     @staticmethod
     def view(instance: str) -> DatapathView:
-        """For looking only; HostError when nothing is loaded."""
+        """For looking only; HostError when nothing is loaded, or another version's maps."""
         root = BPFFS_ROOT / instance
-        return DatapathView(root, open_maps(root))
+        maps = open_maps(root)
+        if not (root / "programs" / objects_hash()).is_dir():
+            raise HostError(
+                f"{root}: loaded by another version of Sixfold, whose maps may look different; "
+                "restart the agent with this version, or ask with that one"
+            )
+        return DatapathView(root, maps)
 
     @staticmethod
     def remove(instance: str) -> None:
