@@ -69,6 +69,27 @@ def container(state, ready=False):
             id="init failed",
         ),
         pytest.param(
+            {
+                "initContainerStatuses": [
+                    container({"terminated": {"exitCode": 0, "reason": "Completed"}}),
+                    container({"running": {}}),
+                ],
+                "containerStatuses": [container({"waiting": {"reason": "PodInitializing"}})],
+            },
+            "Init:1/2",
+            id="second init container runs",
+        ),
+        pytest.param(
+            {
+                "phase": "Running",
+                "conditions": [{"type": "Initialized", "status": "True"}],
+                "initContainerStatuses": [container({"running": {}})],
+                "containerStatuses": [container({"running": {}}, True)],
+            },
+            "Running",
+            id="sidecar not ready",
+        ),
+        pytest.param(
             {"phase": "Failed", "reason": "AddressesExhausted"}, "AddressesExhausted", id="reason"
         ),
     ],
@@ -102,3 +123,10 @@ def test_rows_of_a_bare_object_have_a_cell_for_each_column(kind):
     row = columns.row({"metadata": {"name": "bare"}}, wide=True)
     assert len(row) == len(columns.header(wide=True))
     assert all(isinstance(cell, str) for cell in row)
+
+
+def test_restarts_are_those_of_init_containers_while_they_work():
+    again = {**container({"waiting": {"reason": "CrashLoopBackOff"}}), "restartCount": 2}
+    status = {"initContainerStatuses": [again], "containerStatuses": [container({"waiting": {}})]}
+    row = COLUMNS["Pod"].row({"metadata": {"name": "web"}, "status": status}, wide=False)
+    assert row[2:4] == ["Init:CrashLoopBackOff", "2"]

@@ -5,7 +5,7 @@ Pure: an object in, cells out. ``wide`` columns come after the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -104,14 +104,25 @@ def pod_status(pod: Item) -> str:
     status = pod.get("status", {})
     if pod["metadata"].get("deletionTimestamp"):
         return "Terminating"
-    if not all(_finished(c) for c in status.get("initContainerStatuses", ())):
-        for container in status.get("initContainerStatuses", ()):
-            if reason := _reason(container):
-                return f"Init:{reason}"
+    inits = _inits_at_work(pod)
+    for number, container in enumerate(inits):
+        if not _finished(container):
+            reason = _reason(container)
+            counted = f"{number}/{len(inits)}"
+            return f"Init:{counted if reason in ('', 'PodInitializing') else reason}"
     for container in reversed(status.get("containerStatuses", ())):
         if reason := _reason(container):
             return reason
     return str(status.get("reason") or status.get("phase") or "Pending")
+
+
+def _inits_at_work(pod: Item) -> Sequence[Item]:
+    """The init containers of a pod that still needs them: kubectl shows them first then."""
+    status = pod.get("status", {})
+    inits: Sequence[Item] = status.get("initContainerStatuses") or ()
+    turned = {each["type"]: each["status"] for each in status.get("conditions", ())}
+    done = turned.get("Initialized") == "True" or all(map(_finished, inits))
+    return () if done else inits
 
 
 def _finished(container: Item) -> bool:
@@ -128,7 +139,9 @@ def _reason(container: Item) -> str:
 
 
 def _restarts(pod: Item) -> str:
-    statuses = _at(pod, "status", "containerStatuses", default=())
+    statuses = [*_at(pod, "status", "containerStatuses", default=())]
+    if inits := _inits_at_work(pod):
+        statuses = [*inits]
     count = sum(status.get("restartCount", 0) for status in statuses)
     ends = [_at(status, "lastState", "terminated", "finishedAt") for status in statuses]
     last = max(filter(None, ends), default=None)
