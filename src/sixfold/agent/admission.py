@@ -10,9 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from ipaddress import ip_address
 from typing import Any
 
+import msgspec
+
 from sixfold.agent.addresses import Addresses
 from sixfold.errors import ManifestError, Problem, SixfoldError
 from sixfold.manifest import Loaded, requires_runtime
+from sixfold.manifest.kinds import Resource
 from sixfold.model.datapath import IPAddress
 from sixfold.model.meta import Key
 from sixfold.model.service import Service, ServiceSpec
@@ -72,10 +75,18 @@ def _problems(item: Loaded, objects: Objects, written: Set[Key]) -> Iterable[Pro
             item, "metadata.name", f"{item.key} is being deleted; try again when it is gone"
         )
     for path in IMMUTABLE.get(item.key.kind, ()):
-        if _at(old.raw, path) != _at(item.raw, path):
+        if _fixed(old.object, path) != _fixed(item.object, path):
             yield _problem(
                 item, ".".join(path), f"is immutable; delete {item.key} first, then apply again"
             )
+
+
+def _fixed(obj: Resource, path: tuple[str, ...]) -> Any:
+    """What must not change there: defaults written out change nothing, nor does our one node."""
+    value = _at(msgspec.to_builtins(obj), path)  # leaves defaults out
+    if path == ("spec",):
+        value.pop("nodeName", None)
+    return value
 
 
 def _missing_namespaces(

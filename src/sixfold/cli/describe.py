@@ -85,7 +85,9 @@ def _walk(value: Any, indent: int) -> Iterator[str]:
     pad = " " * indent
     for key, inner in value.items():
         title = _title(key)
-        if isinstance(inner, Mapping) and key.lower().endswith("selector"):
+        if isinstance(inner, Mapping) and key in ("labels", "annotations", "matchLabels"):
+            yield f"{pad}{title}: " + (",".join(f"{k}={v}" for k, v in inner.items()) or "<none>")
+        elif isinstance(inner, Mapping) and key.lower().endswith("selector"):
             yield f"{pad}{title}: {_selector(inner)}"
         elif isinstance(inner, Mapping):
             yield f"{pad}{title}:" + ("" if inner else " {}")
