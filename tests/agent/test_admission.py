@@ -51,5 +51,5 @@ def test_a_pod_as_get_shows_it_may_be_applied_again(apply):
 
 def test_the_program_of_a_pod_may_not_change(apply):
     apply(POD)
-    with pytest.raises(ManifestError, match=r"^-:5: spec: is immutable; delete pod default/web"):
+    with pytest.raises(ManifestError, match=r"^-:2: spec: is immutable; delete pod default/web"):
         apply(POD.replace("inf", "1s"))
