@@ -17,7 +17,6 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "autoscale": "change spec.replicas in the manifest, then sixfold apply -f FILE",
         "rollout": "sixfold apply -f FILE --wait returns when a roll-out is done",
         "wait": "sixfold apply -f FILE --wait returns when all of it is ready",
-        "diff": "sixfold apply -f FILE --dry-run says what would change",
         "expose": "write a Service, then sixfold apply -f FILE",
         "port-forward": "addresses of pods: sixfold get pods -o wide; a policy must let host in",
         "attach": "sixfold logs -f POD, or sixfold exec -it POD -- COMMAND",

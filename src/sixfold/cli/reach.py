@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from sixfold.cli.output import print_structured, print_table
+from sixfold.cli.rows import cells
 from sixfold.cli.settings import Settings, examples, pass_settings, shared
 from sixfold.cli.world import filename_option, read_world, world_options
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from sixfold.policy.reach_show import Reach
 
 OUTPUTS = ("table", "wide", "json", "yaml", "dot", "svg")
-NAMES_MAX = 6  # in one cell of a table; -o wide has all
 
 
 @click.command(
@@ -122,7 +122,7 @@ def show(world: World, settings: Settings) -> None:
             from sixfold.policy.reach_picture import dot, svg
 
             draw = dot if settings.output == "dot" else svg
-            click.echo(draw(found.rows()), nl=False)
+            click.echo(draw(found.rows(compact=False)), nl=False)
         case "json" | "yaml":
             print_structured(structured(world, found), settings.output)
         case _:
@@ -137,21 +137,7 @@ def _posture(world: World) -> str:
 
 
 def show_table(found: Reach, *, wide: bool) -> None:
-    rows = [
-        (
-            cell(row.sources, wide=wide),
-            cell(row.destinations, wide=wide),
-            f"{row.ports} ({row.family})" if row.family else str(row.ports),
-        )
-        for row in found.rows()
-    ]
-    print_table(("FROM", "TO", "PORTS"), rows)
-
-
-def cell(names: tuple[str, ...], *, wide: bool) -> str:
-    if wide or len(names) <= NAMES_MAX:
-        return ", ".join(names)
-    return f"{', '.join(names[:NAMES_MAX])} and {len(names) - NAMES_MAX} more"
+    print_table(("FROM", "TO", "PORTS"), [cells(row, wide=wide) for row in found.rows()])
 
 
 def structured(world: World, found: Reach) -> dict[str, Any]:

@@ -33,6 +33,7 @@ VERBS = {
     "flows": "Show connections and drops, with the rule behind each.",
     "explain": "Would this connection be allowed, and which rule says so?",
     "reach": "Who can reach whom, on what?",
+    "diff": "Which flows does a change open, and which does it close?",
     "verify": "Prove assertions about who can reach whom.",
     "route": "Show how packets find their way.",
     "bpf": "Show what is really loaded in the kernel.",
@@ -44,7 +45,7 @@ GROUPS = {
     "Objects": ("apply", "delete", "get", "describe"),
     "Workloads": ("run", "exec", "logs"),
     "Network": ("flows", "explain", "route", "bpf"),
-    "Policy": ("reach", "verify"),
+    "Policy": ("reach", "diff", "verify"),
     "Other": ("completion", "version"),
 }
 

@@ -45,7 +45,7 @@ def reach(views: Sequence[View], groups: Sequence[Group]) -> list[Block]:
         if survey.counts(pair):
             explicit[pair] = flow_ports(views, groups[pair[0]], groups[pair[1]])
     plain = list(survey.plain_blocks(explicit))
-    blocks = _merged([*_rows(explicit), *plain], groups)
+    blocks = merge([*_rows(explicit), *plain], groups)
     return [block for block in blocks if next(pairs_of(block, groups), None)]
 
 
@@ -157,7 +157,7 @@ def _rows(explicit: dict[Pair, Value]) -> Iterator[Block]:
         yield Block((source,), tuple(destinations), ports)
 
 
-def _merged(blocks: Iterable[Block], groups: Sequence[Group]) -> list[Block]:
+def merge(blocks: Iterable[Block], groups: Sequence[Group]) -> list[Block]:
     """Blocks with the same destinations and ports become one; then those with the same sources."""
     by_row: defaultdict[tuple[frozenset[int], Value], set[int]] = defaultdict(set)
     for block in _cliques(blocks, groups):

@@ -48,11 +48,12 @@ class Reach:
         self.blocks = reach([view], self.groups)
         self.names = Names([view], self.groups)
 
-    def rows(self) -> list[Row]:
-        """Blocks in words, sorted."""
+    def rows(self, *, compact: bool = True) -> list[Row]:
+        """Blocks in words, sorted; not ``compact``: every workload by its own name."""
+        named = self.names.of if compact else self.names.all_of
         return sorted(
             (
-                Row(self.names.of(block.sources), self.names.of(block.destinations), *ports)
+                Row(named(block.sources), named(block.destinations), *ports)
                 for block in self.blocks
                 for ports in families(block.ports)
             ),
@@ -103,6 +104,10 @@ class Names:
     def is_many(self, group: Group, name: str) -> bool:
         """Whether a name stands for several parties, so that it may reach others of its name."""
         return not group.alone and (name in self._many or group.kind == "world")
+
+    def all_of(self, numbers: Iterable[int]) -> tuple[str, ...]:
+        """Every name of a set of groups."""
+        return tuple(sorted({name for number in numbers for name in self._each[number]}))
 
     def of(self, numbers: Iterable[int]) -> tuple[str, ...]:
         """A set of groups, in few words: workloads, then the node, then the world."""
