@@ -106,11 +106,15 @@ def family_of(address: str) -> int:
     return socket.AF_INET if ip_address(address).version == 4 else socket.AF_INET6
 
 
-def place_of(system: System, prefix: str) -> Place:
-    """The one pod whose ``namespace/name`` starts so."""
-    status = system.endpoint(prefix)
-    ipv4, ipv6 = status["ips"]
-    return Place(Path(status["netns"]), ipv4, ipv6, status["identity"])
+def places_of(system: System, *names: str) -> list[Place]:
+    """Pods, by ``name`` (in default) or ``namespace/name``."""
+    endpoints = system.endpoints()
+    found = []
+    for name in names:
+        status = endpoints[name if "/" in name else f"default/{name}"]
+        ipv4, ipv6 = status["ips"]
+        found.append(Place(Path(status["netns"]), ipv4, ipv6, status["identity"]))
+    return found
 
 
 def received(sock: socket.socket, timeout_s: float = SILENCE_S) -> bytes | None:

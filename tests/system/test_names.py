@@ -22,7 +22,7 @@ import dns.rrset
 import pytest
 
 from .conftest import System
-from .places import SILENCE_S, Place, manifest, place_of, pod, service
+from .places import SILENCE_S, Place, manifest, places_of, pod, service
 
 pytestmark = pytest.mark.root
 
@@ -131,8 +131,8 @@ def town(module_system: System, upstream: None, tmp_path_factory: pytest.TempPat
         ),
     )
     host = Place(module_system.host, "10.244.0.1", "fd00:5f:244::1")
-    db = {name: place_of(module_system, f"default/{name}") for name in members}
-    return Town(module_system, place_of(module_system, "default/client"), host, db, ready)
+    client, *db = places_of(module_system, "client", *members)
+    return Town(module_system, client, host, dict(zip(members, db, strict=True)), ready)
 
 
 def member(name: str, ready: Path) -> dict:
@@ -172,21 +172,19 @@ def test_a_headless_service_is_its_pods(town: Town):
         assert town.records(reverse, "PTR") == {f"{name}.db.{DOMAIN}."}
 
 
-@pytest.mark.parametrize("name", ["web", "web.default", "web.default.svc", f"web.{DOMAIN}"])
-def test_programs_find_a_service_by_any_of_its_names(town: Town, name: str):
+def test_programs_find_a_service_by_any_of_its_names(town: Town):
     """glibc in the pod: its resolv.conf, its search path."""
+    names = ["web", "web.default", "web.default.svc", f"web.{DOMAIN}"]
+    asked = " && ".join(f"getent ahostsv4 {it} && getent ahostsv6 {it}" for it in names)
+    found = [line.split()[0] for line in town.in_pod("sh", "-c", asked).splitlines()]
     ipv4, ipv6 = town.vips("web")
-    assert town.in_pod("getent", "ahostsv4", name).split()[0] == ipv4
-    assert town.in_pod("getent", "ahostsv6", name).split()[0] == ipv6
-
-
-def test_programs_find_a_name_for_an_address(town: Town):
-    assert town.in_pod("getent", "hosts", town.vips("web")[0]).split()[1] == f"web.{DOMAIN}"
+    per_socket_type = 3
+    assert found == ([ipv4] * per_socket_type + [ipv6] * per_socket_type) * len(names)
+    assert town.in_pod("getent", "hosts", ipv4).split()[1] == f"web.{DOMAIN}"
 
 
 def test_other_names_are_asked_upstream(town: Town):
     assert town.records("www.example") == {"203.0.113.1"}
-    assert town.in_pod("getent", "ahostsv4", "www.example").split()[0] == "203.0.113.1"
     assert len(town.records("long.example", tcp=True)) == 200
     assert town.ask("long.example").flags & dns.flags.TC
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from .conftest import CommandError, System
-from .places import labelled, manifest, place_of, pod, policy, service
+from .places import labelled, manifest, places_of, pod, policy, service
 
 pytestmark = pytest.mark.root
 
@@ -100,20 +100,19 @@ def test_listed_identities_cover_the_host_the_resolver_and_the_world(block: Syst
 
 def test_a_listed_policy_names_peer_port_and_rule(block: System):
     listed = rows(block, "policy", "--pod", "default/web-1")
-    client = place_of(block, "default/client").identity
+    (client,) = places_of(block, "client")
     allowed = [row for row in listed if row["action"] == "allow" and row["direction"] == "ingress"]
     assert [(row["protocol"], row["port"], row["rule"]) for row in allowed] == [
         ("TCP", "8080", "default/web ingress[0]")
     ]
-    assert allowed[0]["peer"].split()[0] == str(client)
+    assert allowed[0]["peer"].split()[0] == str(client.identity)
     defaults = {row["direction"]: row["rule"] for row in listed if row["peer"] == "any other"}
     assert "default/web" in defaults["ingress"]
     assert "zero-trust" in defaults["egress"]
 
 
 def test_a_listed_connection_is_the_one_that_is_open(block: System):
-    client = place_of(block, "default/client")
-    webs = [place_of(block, f"default/{name}") for name in ("web-1", "web-2")]
+    client, *webs = places_of(block, "client", "web-1", "web-2")
     vip = block.json("get", "svc", "web")["spec"]["clusterIP"]
     balanced = {row["frontend"]: row["backends"] for row in rows(block, "lb")}
     assert set(balanced[f"{vip}:80"]) == {f"{place.ipv4}:8080" for place in webs}

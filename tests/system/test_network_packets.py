@@ -39,7 +39,7 @@ from .places import (
     Place,
     checksummed,
     manifest,
-    place_of,
+    places_of,
     pod,
     policy,
     received,
@@ -86,8 +86,7 @@ class Net:
 def net(module_system: System) -> Net:
     module_system.up(manifest=MANIFEST)
     vip = module_system.json("get", "svc", "two")["spec"]["clusterIP"]
-    places = (place_of(module_system, f"default/{name}") for name in ("one", "two", "shut"))
-    return Net(module_system, *places, vip)
+    return Net(module_system, *places_of(module_system, "one", "two", "shut"), vip)
 
 
 def transmit(place: Place, frame: bytes) -> None:

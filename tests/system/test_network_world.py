@@ -1,6 +1,8 @@
 """The world behind the host: who gets out, who gets in, and under which address.
 
 pod ─ host 192.0.2.1 ──(mtu 1400)── 192.0.2.2 router 198.51.100.1 ──(mtu 1300)── .2 far
+
+``far`` sends what its link takes, but asks for more: it is for others to find out the path's MTU.
 """
 
 from __future__ import annotations
@@ -9,7 +11,9 @@ import socket
 import struct
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -19,12 +23,13 @@ from sixfold.host.paths import NETNS_ROOT
 from .conftest import System
 from .places import (
     FAMILIES,
+    SILENCE_S,
     WAIT_S,
     Place,
     block,
     checksummed,
     manifest,
-    place_of,
+    places_of,
     pod,
     policy,
     received,
@@ -33,7 +38,7 @@ from .places import (
 pytestmark = pytest.mark.root
 
 LINKS = """
-link add up0 mtu 1400 address 02:00:00:00:00:aa type veth peer name up1 mtu 1500
+link add up0 mtu 1400 address 02:00:00:00:00:aa type veth peer name up1 mtu 1400
 link set up1 netns {router}
 addr add 192.0.2.1/24 dev up0
 addr add 2001:db8:1::1/64 dev up0 nodad
@@ -57,8 +62,8 @@ FAR_LINKS = """
 addr add 198.51.100.2/24 dev far1
 addr add 2001:db8:2::2/64 dev far1 nodad
 link set far1 up
-route add default via 198.51.100.1
-route add default via 2001:db8:2::1
+route add default via 198.51.100.1 mtu 1300 advmss 1460
+route add default via 2001:db8:2::1 mtu 1300 advmss 1440
 """
 UPLINK_MAC = bytes.fromhex("0200000000aa")
 SERVER = (
@@ -125,7 +130,7 @@ def world(module_system: System) -> Map:
     system.up(manifest=MANIFEST)
     return Map(
         system, host, router, far,
-        *(place_of(system, f"default/{name}") for name in ("tourist", "hermit", "probed")),
+        *places_of(system, "tourist", "hermit", "probed"),
     )  # fmt: skip
 
 
@@ -240,6 +245,31 @@ def pump(client: socket.socket, server: socket.socket, payload: bytes) -> int:
         got += len(chunk)
     sender.join()
     return got
+
+
+@FAMILIES
+def test_a_datagram_in_fragments_goes_out_and_back(world: Map, version: int):
+    """Cut anew for each link: the host and the router put fragments together in between."""
+    udp = socket.SOCK_DGRAM
+    with (
+        world.far.listen(version=version, kind=udp) as server,
+        world.tourist.dial(world.far.address(version), kind=udp) as client,
+    ):
+        sender = deliver(client, server)
+        server.connect(sender)
+        deliver(server, client)
+
+
+def deliver(source: socket.socket, destination: socket.socket) -> tuple[Any, ...]:
+    """Send 4000 bytes until they arrive: over IPv6 the first may only teach the path's MTU."""
+    destination.settimeout(SILENCE_S)
+    for _ in range(3):
+        source.send(bytes(4000))
+        with suppress(TimeoutError):
+            message, sender = destination.recvfrom(9000)
+            assert message == bytes(4000)
+            return sender
+    raise AssertionError("no datagram arrives")
 
 
 @FAMILIES
