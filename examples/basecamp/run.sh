@@ -20,13 +20,12 @@ finish() {
 		"$sixfold" down --timeout 2 >/dev/null || true
 	fi
 }
-trap finish EXIT
-trap 'exit 130' INT TERM
-
 if [ "$(id -u)" != 0 ]; then
 	echo "demo: needs root: namespaces, BPF and cgroups are the kernel's; use sudo make demo" >&2
 	exit 1
 fi
+trap finish EXIT
+trap 'exit 130' INT TERM
 "$sixfold" down --timeout 0 >/dev/null
 
 say "1. Three namespaces, seven workloads, deny-all policies: up"
