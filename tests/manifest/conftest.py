@@ -73,6 +73,50 @@ def policy(spec=None):
     }
 
 
+def cluster_policy(spec=None, kind="ClusterNetworkPolicy"):
+    """An object of an ordered kind; ``spec`` replaces parts of a valid one."""
+    older = kind != "ClusterNetworkPolicy"
+    head = {"tier": "Admin"} if not older else {}
+    head |= {"priority": 10} if kind != "BaselineAdminNetworkPolicy" else {}
+    action = "Allow" if older else "Accept"
+    return {
+        "apiVersion": f"policy.networking.k8s.io/v1alpha{1 if older else 2}",
+        "kind": kind,
+        "metadata": {"name": "default"},
+        "spec": {
+            **head,
+            "subject": {"namespaces": {}},
+            "ingress": [{"action": action, "from": [{"namespaces": {}}]}],
+            "egress": [{"action": action, "to": [{"namespaces": {}}]}],
+            **(spec or {}),
+        },
+    }
+
+
+def cilium_policy(spec=None, kind="CiliumNetworkPolicy"):
+    ports = [{"ports": [{"port": "80", "protocol": "TCP"}]}]
+    return {
+        "apiVersion": "cilium.io/v2",
+        "kind": kind,
+        "metadata": {"name": "allow"},
+        "spec": {
+            "endpointSelector": {},
+            "ingress": [{"fromEndpoints": [{}], "toPorts": ports}],
+            "egress": [{"toEndpoints": [{}], "toPorts": ports}],
+            **(spec or {}),
+        },
+    }
+
+
+def cidr_group(cidrs=("192.0.2.0/24",), version="v2"):
+    return {
+        "apiVersion": f"cilium.io/{version}",
+        "kind": "CiliumCIDRGroup",
+        "metadata": {"name": "partners"},
+        "spec": {"externalCIDRs": list(cidrs)},
+    }
+
+
 def namespace():
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
 
@@ -86,12 +130,19 @@ class Make:
     job = staticmethod(job)
     service = staticmethod(service)
     policy = staticmethod(policy)
+    cluster_policy = staticmethod(cluster_policy)
+    cilium_policy = staticmethod(cilium_policy)
+    cidr_group = staticmethod(cidr_group)
     namespace = staticmethod(namespace)
 
     @staticmethod
     def all():
         kinds = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet")
         objects = [namespace(), pod(), job(), service(), policy()]
+        ordered = ("ClusterNetworkPolicy", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy")
+        objects += [cluster_policy(kind=kind) for kind in ordered]
+        clusterwide = cilium_policy(kind="CiliumClusterwideNetworkPolicy")
+        objects += [cilium_policy(), clusterwide, cidr_group()]
         return copy.deepcopy(objects + [deployment(kind=kind) for kind in kinds])
 
 

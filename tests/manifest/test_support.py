@@ -21,6 +21,9 @@ ASKING = {
     "allocateLoadBalancerNodePorts": True,
     "healthCheckNodePort": 30000,
     "nodePort": 30000,
+    "nodes": {},
+    "domainNames": ["example.com"],
+    "toFQDNs": [{"matchName": "example.com"}],
 }
 # What holds the struct, in an object that is valid without it.
 EXTRA = {

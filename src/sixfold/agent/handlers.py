@@ -17,6 +17,7 @@ from sixfold.errors import ManifestError, NotFoundError, Problem, SixfoldError
 from sixfold.manifest import Loaded, decode
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.meta import Key
+from sixfold.model.policies import POLICY_KINDS
 from sixfold.observe import FlowFilter, compact, response
 from sixfold.serve.api import ApplyRequest, DeleteRequest, ExplainRequest, Source
 from sixfold.store import Stored
@@ -59,7 +60,7 @@ class AgentHandlers:
                 "unsettled": agent.unsettled(),
             },
             "services": len(agent.objects.of("Service")),
-            "policies": len(agent.objects.of("NetworkPolicy")),
+            "policies": sum(len(agent.objects.of(kind)) for kind in POLICY_KINDS),
             "flows": {"seen": self._flows.log.seen, "lost": self._flows.log.lost},
             "drops": self._flows.statistics(),
             "patterns": self._patterns(),

@@ -13,6 +13,7 @@ from sixfold.agent.ledger import Ledger
 from sixfold.model.config import Config
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.meta import namespace_labels
+from sixfold.model.policies import POLICY_KINDS, policy_key
 from sixfold.model.subject import container_ports, probe_ports, subject_of
 from sixfold.model.world import World
 from sixfold.store import Objects, Stored
@@ -31,6 +32,7 @@ class Snapshots:
         self._namespaces: dict[str, Mapping[str, str]] = {}
         self._services: dict[str, Any] = {}
         self._policies: dict[str, Any] = {}
+        self._cidr_groups: dict[str, Any] = {}
 
     def take(self, states: Mapping[str, PodState]) -> World:
         """The world now; ``states`` by pod key."""
@@ -43,6 +45,7 @@ class Snapshots:
             endpoints=self._take_endpoints(states),
             services=self._services,
             policies=self._policies,
+            cidr_groups=self._cidr_groups,
         )
 
     def _refresh(self) -> None:
@@ -51,7 +54,14 @@ class Snapshots:
             for key, stored in self._objects.of("Namespace").items()
         }
         self._services = _by_name(self._objects, "Service")
-        self._policies = _by_name(self._objects, "NetworkPolicy")
+        self._policies = {
+            policy_key(stored.object): stored.object
+            for kind in POLICY_KINDS
+            for stored in self._objects.of(kind).values()
+            if not stored.deleting
+        }
+        groups = self._objects.of("CiliumCIDRGroup")
+        self._cidr_groups = {key.name: stored.object for key, stored in groups.items()}
 
     def _labels_of(self, name: str, stored: Stored) -> Mapping[str, str]:
         labels = namespace_labels(name, stored.object.metadata.labels)

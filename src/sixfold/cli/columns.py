@@ -279,6 +279,18 @@ COLUMNS: Mapping[str, Columns] = {
     "NetworkPolicy": Columns(
         {"POD-SELECTOR": lambda item: label_selector(_at(item, "spec", "podSelector"))}
     ),
+    "ClusterNetworkPolicy": Columns(
+        {"TIER": _text("spec", "tier"), "PRIORITY": _text("spec", "priority")}
+    ),
+    "AdminNetworkPolicy": Columns({"PRIORITY": _text("spec", "priority")}),
+    "BaselineAdminNetworkPolicy": Columns({}),
+    "CiliumNetworkPolicy": Columns(
+        {"ENDPOINT-SELECTOR": lambda item: label_selector(_at(item, "spec", "endpointSelector"))}
+    ),
+    "CiliumClusterwideNetworkPolicy": Columns(
+        {"ENDPOINT-SELECTOR": lambda item: label_selector(_at(item, "spec", "endpointSelector"))}
+    ),
+    "CiliumCIDRGroup": Columns({"CIDRS": _joined("spec", "externalCIDRs")}),
     "EndpointSlice": Columns(
         {
             "ADDRESSTYPE": _text("addressType"),

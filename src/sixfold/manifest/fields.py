@@ -11,6 +11,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sixfold.model.ciliumpolicy import (
+    CiliumClusterwideNetworkPolicy,
+    CiliumEgressRule,
+    CiliumIngressRule,
+    CiliumNetworkPolicy,
+    CiliumPortRule,
+    CiliumSpec,
+)
+from sixfold.model.clusternetworkpolicy import (
+    AdminEgressRule,
+    AdminIngressRule,
+    AdminNetworkPolicy,
+    BaselineAdminNetworkPolicy,
+    ClusterEgressPeer,
+    ClusterEgressRule,
+    ClusterIngressRule,
+    ClusterNetworkPolicy,
+)
 from sixfold.model.meta import Namespace, Object, ObjectMeta
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.service import Service, ServicePort, ServiceSpec
@@ -63,6 +81,13 @@ _UNCONFINED = "this confinement is not applied, the pod would run without it"
 _NO_VOLUMES = "containers see the host's files, volumes are not mounted"
 _WINDOWS = "Linux only"
 
+_L7 = "rules about requests come with the mesh; give ports only"
+_ONE_HOST = "there is one node, and it is the entity host"
+_DOMAINS = "answers of the resolver do not open addresses yet; give toCIDR or networks"
+_NAMED_BY_PLACE = "kept; verdicts name a rule by its place"
+
+_AUTHENTICATION = Refusal("mutual authentication comes with the mesh", ({"mode": "disabled"},))
+
 _SECURITY: dict[str, Refusal] = {
     "seLinuxOptions": _local(_UNCONFINED),
     "windowsOptions": _local(_WINDOWS),
@@ -71,6 +96,31 @@ _SECURITY: dict[str, Refusal] = {
 }
 
 REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
+    ClusterEgressPeer: {
+        "nodes": Refusal(f"{_ONE_HOST}, without labels; give networks"),
+        "domainNames": _local(_DOMAINS),
+    },
+    CiliumSpec: {"nodeSelector": Refusal("the host's own packets are not judged")},
+    CiliumIngressRule: {
+        "fromRequires": Refusal("Cilium has removed it; write it into the selectors"),
+        "fromGroups": Refusal("there is no cloud to ask; give fromCIDR"),
+        "fromNodes": Refusal(_ONE_HOST),
+        "authentication": _AUTHENTICATION,
+    },
+    CiliumEgressRule: {
+        "toFQDNs": _local(_DOMAINS),
+        "toRequires": Refusal("Cilium has removed it; write it into the selectors"),
+        "toGroups": Refusal("there is no cloud to ask; give toCIDR"),
+        "toNodes": Refusal(_ONE_HOST),
+        "authentication": _AUTHENTICATION,
+    },
+    CiliumPortRule: {
+        "rules": Refusal(_L7),
+        "serverNames": Refusal(_L7),
+        "listener": Refusal(_L7),
+        "originatingTLS": Refusal(_L7),
+        "terminatingTLS": Refusal(_L7),
+    },
     PodSpec: {
         "volumes": _local(_NO_VOLUMES),
         "ephemeralContainers": _local("use sixfold exec"),
@@ -183,6 +233,16 @@ NO_EFFECT: Mapping[type[Object], Mapping[str, str]] = {
     **dict.fromkeys((Deployment, ReplicaSet, StatefulSet, DaemonSet, Job), _STATUS),
     Service: _STATUS,
     NetworkPolicy: _STATUS,
+    ClusterNetworkPolicy: _STATUS,
+    AdminNetworkPolicy: _STATUS,
+    BaselineAdminNetworkPolicy: _STATUS,
+    CiliumNetworkPolicy: _STATUS,
+    CiliumClusterwideNetworkPolicy: _STATUS,
+    ClusterIngressRule: {"name": _NAMED_BY_PLACE},
+    ClusterEgressRule: {"name": _NAMED_BY_PLACE},
+    AdminIngressRule: {"name": _NAMED_BY_PLACE},
+    AdminEgressRule: {"name": _NAMED_BY_PLACE},
+    CiliumSpec: {"labels": "kept, shown", "description": "kept, shown"},
     PodSpec: {
         "nodeName": _ONE_NODE,
         "nodeSelector": _ONE_NODE,

@@ -7,6 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from sixfold.model.ciliumpolicy import (
+    CiliumCIDRGroup,
+    CiliumClusterwideNetworkPolicy,
+    CiliumNetworkPolicy,
+)
+from sixfold.model.clusternetworkpolicy import (
+    AdminNetworkPolicy,
+    BaselineAdminNetworkPolicy,
+    ClusterNetworkPolicy,
+)
 from sixfold.model.meta import Key, Namespace, Object
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.service import EndpointSlice, Service
@@ -33,12 +43,21 @@ Resource = (
     | ReplicationController
     | Service
     | NetworkPolicy
+    | ClusterNetworkPolicy
+    | AdminNetworkPolicy
+    | BaselineAdminNetworkPolicy
+    | CiliumNetworkPolicy
+    | CiliumClusterwideNetworkPolicy
+    | CiliumCIDRGroup
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind. ``struct`` None and ``derived`` True: shown by ``get``, never written."""
+    """One kind. ``struct`` None and ``derived`` True: shown by ``get``, never written.
+
+    older  further versions of the API in which it is the same
+    """
 
     name: str
     api_version: str
@@ -47,6 +66,7 @@ class Kind:
     short: tuple[str, ...] = ()
     namespaced: bool = True
     derived: bool = False
+    older: tuple[str, ...] = ()
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -77,6 +97,53 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 NetworkPolicy,
                 "networkpolicies",
                 ("netpol",),
+            ),
+            Kind(  # upstream's short name is cnp as well; that is Cilium's here
+                "ClusterNetworkPolicy",
+                "policy.networking.k8s.io/v1alpha2",
+                ClusterNetworkPolicy,
+                "clusternetworkpolicies",
+                namespaced=False,
+            ),
+            Kind(
+                "AdminNetworkPolicy",
+                "policy.networking.k8s.io/v1alpha1",
+                AdminNetworkPolicy,
+                "adminnetworkpolicies",
+                ("anp",),
+                namespaced=False,
+            ),
+            Kind(
+                "BaselineAdminNetworkPolicy",
+                "policy.networking.k8s.io/v1alpha1",
+                BaselineAdminNetworkPolicy,
+                "baselineadminnetworkpolicies",
+                ("banp",),
+                namespaced=False,
+            ),
+            Kind(
+                "CiliumNetworkPolicy",
+                "cilium.io/v2",
+                CiliumNetworkPolicy,
+                "ciliumnetworkpolicies",
+                ("cnp", "ciliumnp"),
+            ),
+            Kind(
+                "CiliumClusterwideNetworkPolicy",
+                "cilium.io/v2",
+                CiliumClusterwideNetworkPolicy,
+                "ciliumclusterwidenetworkpolicies",
+                ("ccnp",),
+                namespaced=False,
+            ),
+            Kind(
+                "CiliumCIDRGroup",
+                "cilium.io/v2",
+                CiliumCIDRGroup,
+                "ciliumcidrgroups",
+                ("ccg",),
+                namespaced=False,
+                older=("cilium.io/v2alpha1",),
             ),
             Kind("Endpoints", "v1", None, "endpoints", ("ep",), derived=True),
             Kind(
@@ -142,7 +209,7 @@ def classify(api_version: str, kind: str, *, offline: bool = False) -> Kind | st
     """The kind; or what is wrong; or None when it is not ours and to be ignored."""
     group = api_version.rpartition("/")[0]
     known = KINDS.get(kind) or (OFFLINE_KINDS.get(kind) if offline else None)
-    if known and api_version == known.api_version:
+    if known and api_version in (known.api_version, *known.older):
         return known
     groups = {k.group for k in KINDS.values()}
     if known and (group in groups or group in _OLD_GROUPS):

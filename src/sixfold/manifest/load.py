@@ -14,10 +14,12 @@ from typing import Any, TextIO, cast
 
 from sixfold.errors import ManifestError, Problem
 from sixfold.manifest import names
+from sixfold.manifest.cilium_policies import cidr_group, cilium_policy
 from sixfold.manifest.controllers import controller, template
 from sixfold.manifest.document import PROBLEMS_MAX, Document, line_of, parse
 from sixfold.manifest.kinds import Kind, Resource, classify, key_of
 from sixfold.manifest.metadata import metadata
+from sixfold.manifest.ordered_policies import ordered_policy
 from sixfold.manifest.path import Finding, Path, overlap, show
 from sixfold.manifest.pods import pod_spec
 from sixfold.manifest.policies import policy
@@ -25,6 +27,16 @@ from sixfold.manifest.runtime import unrunnable
 from sixfold.manifest.services import service
 from sixfold.manifest.shape import shaped
 from sixfold.manifest.sources import read
+from sixfold.model.ciliumpolicy import (
+    CiliumCIDRGroup,
+    CiliumClusterwideNetworkPolicy,
+    CiliumNetworkPolicy,
+)
+from sixfold.model.clusternetworkpolicy import (
+    AdminNetworkPolicy,
+    BaselineAdminNetworkPolicy,
+    ClusterNetworkPolicy,
+)
 from sixfold.model.meta import Key, Namespace, Object
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.service import Service
@@ -250,6 +262,12 @@ def _meaning(kind: Kind, obj: Object, *, offline: bool, runnable: bool) -> Itera
             yield from service(svc, offline=offline)
         case NetworkPolicy() as netpol:
             yield from policy(netpol)
+        case ClusterNetworkPolicy() | AdminNetworkPolicy() | BaselineAdminNetworkPolicy() as anp:
+            yield from ordered_policy(anp, offline=offline)
+        case CiliumNetworkPolicy() | CiliumClusterwideNetworkPolicy() as cnp:
+            yield from cilium_policy(cnp, offline=offline)
+        case CiliumCIDRGroup() as group:
+            yield from cidr_group(group)
         case CronJob() | ReplicationController() as elsewhere:
             yield from template(elsewhere, offline=offline)
         case owner:

@@ -20,11 +20,12 @@ import msgspec
 from sixfold.errors import ManifestError, Problem
 from sixfold.manifest import names
 from sixfold.manifest.load import Loaded, Manifests
+from sixfold.model.ciliumpolicy import CiliumCIDRGroup
 from sixfold.model.config import Config
 from sixfold.model.endpoint import Endpoint, EndpointId
 from sixfold.model.identity import FIRST_ALLOCATED, Identity, Subject
 from sixfold.model.meta import Namespace, namespace_labels
-from sixfold.model.policy import NetworkPolicy
+from sixfold.model.policies import Policy, policy_key
 from sixfold.model.service import Service
 from sixfold.model.subject import container_ports, probe_ports, subject_of
 from sixfold.model.workload import (
@@ -66,9 +67,14 @@ def offline(manifests: Manifests, config: Config | None = None) -> World:
         ),
         services=dict(zip(services, _addressed(services.values(), config), strict=True)),
         policies={
-            _name(loaded): loaded.object
+            policy_key(loaded.object): loaded.object
             for loaded in manifests.objects
-            if isinstance(loaded.object, NetworkPolicy)
+            if isinstance(loaded.object, Policy)
+        },
+        cidr_groups={
+            loaded.key.name: loaded.object
+            for loaded in manifests.objects
+            if isinstance(loaded.object, CiliumCIDRGroup)
         },
     )
 

@@ -16,6 +16,20 @@ from sixfold.manifest.fields import NO_EFFECT, REFUSED
 from sixfold.manifest.kinds import KINDS
 from sixfold.manifest.shape import struct_type
 from sixfold.manifest.sources import TOTAL_BYTES_MAX
+from sixfold.model.ciliumpolicy import (
+    CIDRRule,
+    CiliumEgressRule,
+    CiliumIngressRule,
+    CiliumPort,
+    CiliumSpec,
+    ICMPField,
+)
+from sixfold.model.clusternetworkpolicy import (
+    AdminNetworkPolicySpec,
+    ClusterEgressPeer,
+    ClusterNetworkPolicySpec,
+    ClusterProtocol,
+)
 from sixfold.model.meta import Object, ObjectMeta
 from sixfold.model.policy import IPBlock, NetworkPolicyPeer, NetworkPolicyPort
 from sixfold.model.service import ServicePort, ServiceSpec
@@ -89,6 +103,48 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "except": "strictly inside cidr",
     },
     NetworkPolicyPeer: {"ipBlock": "alone; an empty peer is refused"},
+    ClusterNetworkPolicySpec: {
+        "tier": "Admin; Baseline",
+        "priority": "0 to 1000, lower first; of equals the policy whose name comes first",
+        "subject": "namespaces or pods",
+    },
+    AdminNetworkPolicySpec: {
+        "priority": "0 to 1000, lower first; of equals the policy whose name comes first"
+    },
+    ClusterEgressPeer: {"networks": "pod addresses match too"},
+    ClusterProtocol: {"destinationNamedPort": "whatever the port's protocol; pods only"},
+    CiliumSpec: {
+        "endpointSelector": "never beyond the namespace of a CiliumNetworkPolicy",
+        "ingressDeny": "beats every allow of CiliumNetworkPolicy and NetworkPolicy",
+        "egressDeny": "beats every allow of CiliumNetworkPolicy and NetworkPolicy",
+        "enableDefaultDeny": "absent: true for a direction that has rules",
+        "log": "at most 32 characters; shown with the flow",
+    },
+    CiliumIngressRule: {
+        "fromEndpoints": "labels with k8s: or any: before them, or nothing; "
+        "io.kubernetes.pod.namespace, io.cilium.k8s.namespace.labels.KEY, "
+        "io.cilium.k8s.policy.serviceaccount",
+        "fromEntities": "remote-node, kube-apiserver, ingress, init, health, unmanaged: "
+        "nobody is behind them on one host",
+        "fromCIDR": "never pods or the host",
+        "fromCIDRSet": "never pods or the host",
+        "icmps": "not beside toPorts; replies belong to their request",
+    },
+    CiliumEgressRule: {
+        "toEndpoints": "as fromEndpoints",
+        "toEntities": "as fromEntities",
+        "toCIDR": "never pods or the host",
+        "toCIDRSet": "never pods or the host",
+        "toServices": "the pods that the services select",
+        "icmps": "not beside toPorts; replies belong to their request",
+    },
+    CiliumPort: {
+        "port": 'a number in quotes, "0" is all; or name of a containerPort of the destination',
+        "endPort": "inclusive; needs a number in port",
+        "protocol": "absent, ANY: TCP, UDP and SCTP",
+    },
+    ICMPField: {"type": "number, or one of Cilium's names"},
+    CIDRRule: {"except": "inside cidr; of a group, the parts of its CIDRs"},
     NetworkPolicyPort: {
         "port": "number, or name of a containerPort of the destination; absent: all",
         "endPort": "inclusive; needs a number in port",
@@ -117,7 +173,7 @@ A field that is not on this page is unknown and refused. `null` is the same as a
 
 _TAIL = f"""
 Every other kind (ConfigMap, Secret, Role, custom resources…) is ignored: counted and named
-by `apply`, never an error. A policy of another dialect (CiliumNetworkPolicy, AuthorizationPolicy…)
+by `apply`, never an error. A policy of another dialect (AuthorizationPolicy, Calico's kinds…)
 is ignored in the same way: it is **not** in force, and `apply` says so. `kind: List` is unpacked.
 
 ## Images
@@ -226,6 +282,7 @@ def _yaml(value: object) -> str:
 def _kinds() -> Iterator[str]:
     for kind in KINDS.values():
         what = "derived, shown by `get`; written by users: refused" if kind.derived else "ours"
+        what += f", also {', '.join(kind.older)}" if kind.older else ""
         yield f"| {kind.name} | {kind.api_version} | {what} |"
 
 

@@ -138,7 +138,7 @@ def timestamp(time_ns: int) -> str:
 
 def _named(rule: Rule, side: str) -> str:
     text = str(rule)
-    return text if rule.kind == "NetworkPolicy" else f"{side} {text}"
+    return text if rule.index >= 0 else f"{side} {text}"
 
 
 def _tcp_flags(bits: int) -> list[str]:
@@ -179,6 +179,13 @@ def _endpoint(peer: Peer) -> dict[str, Any]:
 def _rules(flow: Flow) -> dict[str, Any]:
     """Which rules allowed or denied. Egress is judged first: an ingress denial passed it."""
     egress, ingress = _policy(flow.egress_rule), _policy(flow.ingress_rule)
+    logs = [rule.log for rule in (flow.egress_rule, flow.ingress_rule) if rule and rule.log]
+    return {**_judged_by(flow, egress, ingress), **({"policy_log": logs} if logs else {})}
+
+
+def _judged_by(
+    flow: Flow, egress: list[dict[str, Any]], ingress: list[dict[str, Any]]
+) -> dict[str, Any]:
     if flow.verdict is not Verdict.DROPPED:
         return {"egress_allowed_by": egress, "ingress_allowed_by": ingress}
     if flow.drop_reason not in POLICY_DROPS:

@@ -1,0 +1,250 @@
+"""What is wrong with a CiliumNetworkPolicy, a clusterwide one, or a CiliumCIDRGroup.
+
+Source: ``Rule.Sanitize`` of Cilium 1.19, and the CRDs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import ip_network
+
+from sixfold.manifest import names
+from sixfold.manifest.metadata import refused_values, said, selector
+from sixfold.manifest.ordered_policies import exactly_one
+from sixfold.manifest.path import Finding, Path
+from sixfold.model.ciliumpolicy import (
+    CIDRRule,
+    CiliumCIDRGroup,
+    CiliumEgressRule,
+    CiliumIngressRule,
+    CiliumPort,
+    CiliumService,
+    CiliumSpec,
+    FQDNSelector,
+    ICMPRule,
+)
+from sixfold.model.datapath import IPNetwork
+from sixfold.model.meta import LabelSelector, LabelSelectorRequirement
+from sixfold.policy.languages.cilium import CiliumPolicy, CiliumRule
+from sixfold.policy.languages.cilium_labels import plain_key
+from sixfold.policy.languages.cilium_types import icmp_type
+
+_PORTS_MAX = 40
+_LOG_MAX = 32
+_NAME = re.compile(r"[-a-zA-Z0-9_.]{1,255}\Z")
+_PATTERN = re.compile(r"[-a-zA-Z0-9_.*]{1,255}\Z")
+
+
+def cilium_policy(obj: CiliumPolicy, *, offline: bool) -> Iterator[Finding]:
+    """Findings about all specs."""
+    if obj.spec is None and not obj.specs:
+        yield Finding(("spec",), "is required; add it, or specs")
+    if obj.spec is not None:
+        yield from _spec(("spec",), obj.spec, offline=offline)
+    for index, spec in enumerate(obj.specs or ()):
+        yield from _spec(("specs", index), spec, offline=offline)
+
+
+def cidr_group(obj: CiliumCIDRGroup) -> Iterator[Finding]:
+    """Findings about the spec."""
+    path: Path = ("spec", "externalCIDRs")
+    for index, text in enumerate(obj.spec.external_cidrs):
+        yield from _wrong((*path, index), _network(text))
+
+
+def _spec(path: Path, spec: CiliumSpec, *, offline: bool) -> Iterator[Finding]:
+    yield from _endpoints((*path, "endpointSelector"), spec.endpoint_selector)
+    for section, rules in (("ingress", spec.ingress), ("ingressDeny", spec.ingress_deny)):
+        for index, rule in enumerate(rules or ()):
+            yield from _ingress((*path, section, index), rule)
+    for name, egress in (("egress", spec.egress), ("egressDeny", spec.egress_deny)):
+        for index, out in enumerate(egress or ()):
+            yield from _egress((*path, name, index), out, offline=offline)
+            if name == "egressDeny" and out.to_fqdns is not None:
+                message = "names cannot be denied; deny addresses, or leave the name out of egress"
+                yield Finding((*path, name, index, "toFQDNs"), message)
+    if spec.log is not None:
+        value = spec.log.value
+        if len(value) > _LOG_MAX or not value.isprintable():
+            message = f"give at most {_LOG_MAX} printable characters"
+            yield Finding((*path, "log", "value"), message)
+
+
+def _ingress(path: Path, rule: CiliumIngressRule) -> Iterator[Finding]:
+    peers = {
+        "fromEndpoints": rule.from_endpoints,
+        "fromEntities": rule.from_entities,
+        "fromCIDR": rule.from_cidr,
+        "fromCIDRSet": rule.from_cidr_set,
+    }
+    yield from _one_kind(path, peers)
+    yield from _common(path, "from", rule.from_endpoints, rule.from_cidr, rule.from_cidr_set)
+    yield from _ports(path, rule)
+
+
+def _egress(path: Path, rule: CiliumEgressRule, *, offline: bool) -> Iterator[Finding]:
+    peers = {
+        "toEndpoints": rule.to_endpoints,
+        "toEntities": rule.to_entities,
+        "toCIDR": rule.to_cidr,
+        "toCIDRSet": rule.to_cidr_set,
+        "toServices": rule.to_services,
+        "toFQDNs": rule.to_fqdns,
+    }
+    yield from _one_kind(path, peers)
+    yield from _common(path, "to", rule.to_endpoints, rule.to_cidr, rule.to_cidr_set)
+    yield from refused_values(path, rule, offline=offline)
+    for index, service in enumerate(rule.to_services or ()):
+        yield from _service((*path, "toServices", index), service)
+    for index, name in enumerate(rule.to_fqdns or ()):
+        yield from _domain((*path, "toFQDNs", index), name)
+    yield from _ports(path, rule)
+
+
+def _one_kind(path: Path, peers: Mapping[str, Sequence[object] | None]) -> Iterator[Finding]:
+    given = [name for name, value in peers.items() if value]
+    if len(given) > 1:
+        message = f"has {' and '.join(given)}; give each a rule of its own"
+        yield Finding(path, message)
+
+
+def _common(
+    path: Path,
+    side: str,
+    chosen: Sequence[LabelSelector] | None,
+    cidrs: Sequence[str] | None,
+    sets: Sequence[CIDRRule] | None,
+) -> Iterator[Finding]:
+    for index, one in enumerate(chosen or ()):
+        yield from _endpoints((*path, f"{side}Endpoints", index), one)
+    for index, text in enumerate(cidrs or ()):
+        yield from _wrong((*path, f"{side}CIDR", index), _network(text))
+    for index, rule in enumerate(sets or ()):
+        yield from _cidr_rule((*path, f"{side}CIDRSet", index), rule)
+
+
+def _endpoints(path: Path, wanted: LabelSelector) -> Iterator[Finding]:
+    """Keys may say where a label comes from; only Kubernetes' labels are here."""
+    sources: list[tuple[Path, str]] = [(("matchLabels", key), key) for key in wanted.match_labels]
+    sources += [
+        (("matchExpressions", index, "key"), line.key)
+        for index, line in enumerate(wanted.match_expressions)
+    ]
+    foreign = False
+    for where, written in sources:
+        source, colon, _ = plain_key(written).partition(":")
+        if colon:
+            foreign = True
+            message = f'no labels are from "{source}"; give a label of the pod'
+            if source == "reserved":
+                message = "reserved identities are no endpoints; name them in entities"
+            yield Finding((*path, *where), message)
+    if not foreign:
+        plain = {plain_key(key): value for key, value in wanted.match_labels.items()}
+        lines = [
+            LabelSelectorRequirement(plain_key(line.key), line.operator, line.values)
+            for line in wanted.match_expressions
+        ]
+        yield from selector(path, LabelSelector(plain, lines))
+
+
+def _network(text: str) -> IPNetwork | str:
+    """An address alone is fine here."""
+    if "/" not in text:
+        address = names.address(text)
+        return address if isinstance(address, str) else ip_network(address)
+    return names.cidr(text)
+
+
+def _wrong(path: Path, parsed: IPNetwork | str) -> Iterator[Finding]:
+    yield from said(path, parsed if isinstance(parsed, str) else None)
+
+
+def _cidr_rule(path: Path, rule: CIDRRule) -> Iterator[Finding]:
+    options = {
+        "cidr": rule.cidr,
+        "cidrGroupRef": rule.cidr_group_ref,
+        "cidrGroupSelector": rule.cidr_group_selector,
+    }
+    yield from exactly_one(path, options)
+    outer = _network(rule.cidr) if rule.cidr else None
+    if outer is not None:
+        yield from _wrong((*path, "cidr"), outer)
+    if rule.cidr_group_selector is not None:
+        yield from selector((*path, "cidrGroupSelector"), rule.cidr_group_selector)
+    for index, text in enumerate(rule.except_):
+        here, inner = (*path, "except", index), _network(text)
+        yield from _wrong(here, inner)
+        if isinstance(inner, str) or outer is None or isinstance(outer, str):
+            continue
+        if inner.version != outer.version or not inner.subnet_of(outer):  # type: ignore[arg-type]
+            message = f"{text} is not a part of {outer}; give a block inside it"
+            yield Finding(here, message, also=((*path, "cidr"),))
+
+
+def _service(path: Path, service: CiliumService) -> Iterator[Finding]:
+    options = {
+        "k8sService": service.k8s_service,
+        "k8sServiceSelector": service.k8s_service_selector,
+    }
+    yield from exactly_one(path, options)
+    if service.k8s_service is not None and not service.k8s_service.service_name:
+        yield Finding((*path, "k8sService", "serviceName"), "is required; add it")
+    if service.k8s_service_selector is not None:
+        here = (*path, "k8sServiceSelector", "selector")
+        yield from selector(here, service.k8s_service_selector.selector)
+
+
+def _domain(path: Path, name: FQDNSelector) -> Iterator[Finding]:
+    options = {"matchName": name.match_name, "matchPattern": name.match_pattern}
+    yield from exactly_one(path, options)
+    if name.match_name and not _NAME.match(name.match_name):
+        message = f"{names.quoted(name.match_name)} is no name; patterns go into matchPattern"
+        yield Finding((*path, "matchName"), message)
+    if name.match_pattern and not _PATTERN.match(name.match_pattern):
+        message = f"{names.quoted(name.match_pattern)} is no pattern; give *.example.com"
+        yield Finding((*path, "matchPattern"), message)
+
+
+def _ports(path: Path, rule: CiliumRule) -> Iterator[Finding]:
+    if rule.to_ports and rule.icmps:
+        yield Finding((*path, "icmps"), "not beside toPorts; give each a rule of its own")
+    for index, each in enumerate(rule.to_ports or ()):
+        here = (*path, "toPorts", index, "ports")
+        if not 1 <= len(each.ports) <= _PORTS_MAX:
+            yield Finding(here, f"{len(each.ports)} items; give 1 to {_PORTS_MAX}")
+        for at, port in enumerate(each.ports):
+            yield from _port((*here, at), port)
+    for index, icmp in enumerate(rule.icmps or ()):
+        yield from _icmp((*path, "icmps", index, "fields"), icmp)
+
+
+def _port(path: Path, port: CiliumPort) -> Iterator[Finding]:
+    here = (*path, "port")
+    if not port.port:
+        yield Finding(here, 'is required; add it, "0" is every port')
+    elif not port.port.isdecimal():
+        yield from said(here, names.port_name(port.port))
+    elif int(port.port) > 65535:
+        yield Finding(here, f"{port.port} is not a port; give 0 to 65535")
+    if not port.end_port:
+        return
+    end, also = (*path, "endPort"), (here,)
+    if not port.port.isdecimal() or int(port.port) == 0:
+        yield Finding(end, "endPort needs a number in port; add the first port", also)
+    elif port.end_port < int(port.port):
+        message = f"{port.end_port} is below port {port.port}; give {port.port} to 65535"
+        yield Finding(end, message, also)
+    else:
+        yield from said(end, names.port_number(port.end_port))
+
+
+def _icmp(path: Path, icmp: ICMPRule) -> Iterator[Finding]:
+    if not 1 <= len(icmp.fields) <= _PORTS_MAX:
+        yield Finding(path, f"{len(icmp.fields)} items; give 1 to {_PORTS_MAX}")
+    for index, field in enumerate(icmp.fields):
+        if icmp_type(field) is None:
+            family = field.family or "IPv4"
+            message = f"{names.quoted(field.type)} is no ICMP type of {family}; give its number"
+            yield Finding((*path, index, "type"), message)
