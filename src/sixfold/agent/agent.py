@@ -33,6 +33,7 @@ from sixfold.agent.planning import Planning, Plans
 from sixfold.agent.pods import PodRunner
 from sixfold.agent.snapshot import Snapshots
 from sixfold.errors import SixfoldError, UnavailableError
+from sixfold.host import netns
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.network import Attachment, HostNetwork
 from sixfold.host.sockets import close_sockets
@@ -51,6 +52,7 @@ log = logging.getLogger(__name__)
 CONTROLLERS = ("Deployment", "StatefulSet", "ReplicaSet", "DaemonSet", "Job")
 REPAIR_PERIOD_S = 5.0
 RETRY_S = 1.0
+REPAIRS_SHOWN, REPAIRS_KEPT = 20, 100
 
 
 class Agent:
@@ -308,16 +310,36 @@ class Agent:
         while True:
             await asyncio.sleep(REPAIR_PERIOD_S)
             try:
-                found = [*self.network.repair()]
+                found = [*self.network.repair(), *self._reset_broken_pods()]
                 if self.plans is not None:
                     found += self.datapath.repair(self.plans.datapath)
                 await self.resolver.start_or_adopt()
             except Exception as error:
                 found = [f"not repaired: {self._trouble('repair', error)}"]
+            if len(found) > REPAIRS_SHOWN:
+                found[REPAIRS_SHOWN:] = [f"and {len(found) - REPAIRS_SHOWN} more"]
             for line in found:
                 log.warning("repair: %s", line)
-            self.repairs = (self.repairs + found)[-100:]
+            self.repairs = (self.repairs + found)[-REPAIRS_KEPT:]
             self._network_changed.set()
+
+    def _reset_broken_pods(self) -> list[str]:
+        """Pods that lost their link or their namespace are made anew; returns which."""
+        found = []
+        for state in self.runner.states():
+            stored = self.objects.get(key_of_pod(state.key))
+            lost = state.netns and not netns.exists(Path(state.netns))
+            if not (lost or state.key in self.network.broken) or state.key in self._tasks:
+                continue
+            if stored is None or stored.deleting or state.finished:
+                continue
+            found.append(f"pod {state.key}: its network is gone; started anew")
+            self._spawn(state.key, self._reset(state))
+        return found
+
+    async def _reset(self, state: PodState) -> None:
+        await self.runner.reset(state.key)
+        self.datapath.detach(state.ifindex)
 
     # --- pods -------------------------------------------------------------------------------
 

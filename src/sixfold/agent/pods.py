@@ -163,17 +163,19 @@ class PodRunner:
             )
         return asdict(enter.Target.of(running))
 
+    async def reset(self, key: str) -> None:
+        """Take down a pod whose network is lost; ``start`` takes it up again by its record."""
+        entry = self._pods.pop(key, None)
+        if entry is not None:
+            await _let_go([entry])
+            await self._containers.remove(entry.uid)
+        self._network.detach(key)
+
     async def close(self) -> None:
         """Let go of everything; pods run on, for the next agent to adopt."""
         entries = list(self._pods.values())
         self._pods.clear()  # so that no late event is taken
-        tasks = [task for entry in entries for task in entry.tasks]
-        for entry in entries:
-            if entry.timer is not None:
-                entry.timer.cancel()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _let_go(entries)
 
     # --- events -------------------------------------------------------------------------------
 
@@ -266,6 +268,17 @@ def _container_name(entry: RunningPod, name: str) -> str:
     if name and name not in names:
         raise SixfoldError(f"pod {entry.key}: no container {name!r}; one of {', '.join(names)}")
     return name or entry.life.pod.spec.containers[0].name
+
+
+async def _let_go(entries: Iterable[RunningPod]) -> None:
+    """End what is under way for pods that are no longer ours."""
+    tasks = [task for entry in entries for task in entry.tasks]
+    for entry in entries:
+        if entry.timer is not None:
+            entry.timer.cancel()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _by_uid(containers: Iterable[Container]) -> dict[str, list[Container]]:
