@@ -99,6 +99,7 @@ class KernelDatapath(DatapathView):
         super().__init__(programs.root, programs.maps)
         self._programs = programs
         self._shadow: Shadow | None = None
+        self._links: dict[Path, int] = {}  # held: while we live, a lost pin detaches nothing
         self._sweep_due = True  # an earlier agent may have died before it
         ring = self.maps["events"]
         self.events = EventReader(ring.fd, ring.definition.max_entries, self._lost)
@@ -144,6 +145,9 @@ class KernelDatapath(DatapathView):
         """Let go; what is pinned goes on."""
         self.events.close()
         self._programs.close()
+        for link in self._links.values():
+            os.close(link)
+        self._links.clear()
 
     def attach(self, ifindex: int) -> None:
         """Both programs on the host side of a veth; call before the link goes up.
@@ -154,14 +158,14 @@ class KernelDatapath(DatapathView):
             for name in PACKET_PROGRAMS:
                 path = self._link_path(name, ifindex)
                 if not self._is_attached(path, name, ifindex):
-                    _detach(path)
+                    self._detach(path)
                     self._link(path, name, ifindex, TCX[name])
 
     def detach(self, ifindex: int) -> None:
         """Undo ``attach``; fine when the interface is gone."""
         with expedited_rcu():
             for name in PACKET_PROGRAMS:
-                _detach(self._link_path(name, ifindex))
+                self._detach(self._link_path(name, ifindex))
 
     def apply(self, desired: Datapath) -> int:
         """Bring the maps to ``desired``; returns the number of writes.
@@ -242,15 +246,20 @@ class KernelDatapath(DatapathView):
                     self.attach(ifindex)
                     found += missing
         found += self._attach_sockets()
-        return [f"links[{name}]: detached; attached again" for name in found]
+        done = [f"links[{name}]: detached; attached again" for name in found]
+        for path, link in self._links.items():
+            if not path.exists():
+                bpf.pin(link, path)
+                done.append(f"links[{path.name}]: not pinned; pinned again")
+        return done
 
     def _forget_dead_links(self) -> None:
-        """A pinned link outlives its interface, attached to nothing."""
-        for path in (self.root / "links").glob("*_endpoint_*"):
-            link = bpf.get(path)
+        """A link outlives its interface, attached to nothing."""
+        pinned = (self.root / "links").glob("*_endpoint_*")
+        for path in {*pinned, *(it for it in self._links if "_endpoint_" in it.name)}:
+            link = self._links.get(path) or self._links.setdefault(path, bpf.get(path))
             if bpf.link_info(link, cgroup=False).target == 0:
-                path.unlink()
-            os.close(link)
+                self._detach(path)
 
     def _write(self, changes: Changes) -> None:
         puts = changes.puts
@@ -278,7 +287,7 @@ class KernelDatapath(DatapathView):
                 for name, attach_type in SOCKET_PROGRAMS.items():
                     path = self.root / "links" / name
                     if not self._is_attached(path, name, None):
-                        _detach(path)
+                        self._detach(path)
                         self._link(path, name, cgroup, attach_type)
                         missing.append(name)
         finally:
@@ -295,19 +304,25 @@ class KernelDatapath(DatapathView):
             ) from error
         try:
             bpf.pin(link, path)
-        finally:
+        except OSError:
             os.close(link)
+            raise
+        self._links[path] = link
+
+    def _detach(self, path: Path) -> None:
+        if (link := self._links.pop(path, None)) is not None:
+            with contextlib.suppress(OSError):  # the pin may be lost
+                bpf.link_detach(link)
+            os.close(link)
+        _detach(path)
 
     def _is_attached(self, path: Path, name: str, ifindex: int | None) -> bool:
         """Whether the pinned link runs our program there; a dead device leaves target 0."""
         try:
-            link = bpf.get(path)
+            link = self._links.get(path) or self._links.setdefault(path, bpf.get(path))
         except FileNotFoundError:
             return False
-        try:
-            found = bpf.link_info(link, cgroup=ifindex is None)
-        finally:
-            os.close(link)
+        found = bpf.link_info(link, cgroup=ifindex is None)
         alive = found.target != 0 if ifindex is None else found.target == ifindex
         return alive and found.program_id == bpf.program_id(self._programs.fds[name])
 
