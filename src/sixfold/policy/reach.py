@@ -18,14 +18,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sixfold.model.datapath import EGRESS, INGRESS
-from sixfold.model.identity import Identity
-from sixfold.policy.decide import Party, names_of
-from sixfold.policy.reach_parties import Face, Group, View, flow_ports, side_ports
+from sixfold.model.identity import ANY_POD, UNKNOWN, Identity
+from sixfold.policy.reach_parties import GENERAL, Face, Group, View, flow_ports, side_ports
 from sixfold.policy.reach_ports import PortSet
 
 Value = tuple[PortSet | None, ...]  # one for each face
 Pair = tuple[int, int]  # indices of groups: source, destination
-Bucket = tuple[bool, Value]  # outside or not, and what it sends to (takes from) anybody
+Plain = tuple[bool, PortSet, PortSet]  # is a pod; what passes with any pod, and with anything else
+Bucket = tuple[bool, tuple[Plain | None, ...]]  # outside or not; one for each face
+ANY_PEER_NAMES = (UNKNOWN,)
+ANY_POD_NAMES = (ANY_POD, UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,8 @@ class _Survey:
             called: defaultdict[Identity, list[int]] = defaultdict(list)
             for number, group in enumerate(groups):
                 face = group.faces[at]
-                if face is not None:
-                    for name in set(names_of(Party(face.identity, face.cidr))):
+                for name in face.names if face is not None else ():
+                    if name not in GENERAL:
                         called[name].append(number)
             self.called.append(called)
         self.sends = [self._bucket(group, EGRESS) for group in groups]
@@ -77,7 +79,13 @@ class _Survey:
 
     def _bucket(self, group: Group, direction: int) -> Bucket:
         return group.outside, tuple(
-            None if face is None else side_ports(self.view(at), face, direction)
+            None
+            if face is None
+            else (
+                face.is_pod,
+                side_ports(self.view(at), face, direction, ANY_POD_NAMES),
+                side_ports(self.view(at), face, direction, ANY_PEER_NAMES),
+            )
             for at, face in enumerate(group.faces)
         )
 
@@ -119,10 +127,7 @@ class _Survey:
             for takes, destinations in takers.items():
                 if sends[0] and takes[0]:
                     continue
-                ports = tuple(
-                    None if out is None or into is None else out & into
-                    for out, into in zip(sends[1], takes[1], strict=True)
-                )
+                ports = tuple(map(_meet, sends[1], takes[1]))
                 if not any(ports):
                     continue
                 without: defaultdict[int, set[int]] = defaultdict(set)
@@ -138,6 +143,14 @@ class _Survey:
                 for left_out, members in same.items():
                     rest = tuple(one for one in destinations if one not in left_out)
                     yield Block(tuple(members), rest, ports)
+
+
+def _meet(sender: Plain | None, taker: Plain | None) -> PortSet | None:
+    """What passes between two that do not mention each other."""
+    if sender is None or taker is None:
+        return None
+    out = sender[1] if taker[0] else sender[2]
+    return out & (taker[1] if sender[0] else taker[2])
 
 
 def _grouped(buckets: Sequence[Bucket]) -> dict[Bucket, list[int]]:

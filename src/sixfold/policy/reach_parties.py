@@ -27,7 +27,7 @@ from sixfold.model.datapath import (
     PolicyTable,
 )
 from sixfold.model.endpoint import Endpoint
-from sixfold.model.identity import HOST, RESOLVER, UNKNOWN, WORLD, Identity
+from sixfold.model.identity import ANY_POD, HOST, RESOLVER, UNKNOWN, WORLD, Identity
 from sixfold.model.world import World
 from sixfold.policy.block import BITS
 from sixfold.policy.decide import Party, lookup_names, names_of, party_at, party_of
@@ -36,15 +36,26 @@ from sixfold.policy.reach_ports import EVERY_PORT, PORTS, PROTOCOLS, PortSet, Sp
 
 VERSIONS = (4, 6)
 Range = tuple[int, int, int]  # IP version, first, last
+Entries = frozenset[tuple[int, ...]]
+NOTHING: Entries = frozenset()
+GENERAL = (UNKNOWN, ANY_POD)  # names that all peers, or all pods, have
 GroupKind = Literal["workloads", "world", "host", "resolver"]
 
 
 class Face(NamedTuple):
-    """How one view sees a party in one IP version; no table: no policy on its side."""
+    """How one view sees a party in one IP version.
+
+    table  None: no policy on its side
+    names  by which the tables of others may mean it, the most specific first
+    """
 
     table: PolicyTable | None
-    identity: Identity
-    cidr: Identity
+    names: tuple[Identity, ...]
+
+    @property
+    def is_pod(self) -> bool:
+        """Whether rules about any pod mean it."""
+        return ANY_POD in self.names
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,8 +86,8 @@ class View:
     def __init__(self, world: World, plan: PolicyPlan | None = None) -> None:
         self.world = world
         self.plan = plan if plan is not None else compile_policies(world)
-        self._ports: dict[tuple[int, int, tuple[Identity, ...]], PortSet] = {}
-        self._peers: dict[tuple[int, int], frozenset[Identity]] = {}
+        self._shapes: dict[int, dict[tuple[int, Identity], Entries]] = {}
+        self._ports: dict[tuple[Entries, ...], PortSet] = {}
         self._workloads: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         for key, endpoint in world.endpoints.items():
             self._workloads[endpoint.namespace, endpoint.workload].append(key)
@@ -92,28 +103,33 @@ class View:
         """Whether ``ns/name`` means one workload only."""
         return self._named[name] == 1
 
-    def mentioned(self, table: PolicyTable, direction: int) -> frozenset[Identity]:
+    def mentioned(self, table: PolicyTable, direction: int) -> list[Identity]:
         """The peers that a table says anything particular about."""
-        key = (id(table), direction)
-        if (known := self._peers.get(key)) is None:
-            peers = {entry.peer for entry in table.entries if entry.direction == direction}
-            known = self._peers[key] = frozenset(peers - {UNKNOWN})
+        return [
+            peer for side, peer in self._shape(table) if side == direction and peer not in GENERAL
+        ]
+
+    def ports(self, table: PolicyTable, direction: int, names: tuple[Identity, ...]) -> PortSet:
+        """All ports on which a table lets a peer of these names pass."""
+        shape = self._shape(table)
+        met = tuple(shape.get((direction, name), NOTHING) for name in names)
+        if (known := self._ports.get(met)) is None:
+            known = self._ports[met] = allowed_ports(table, direction, names)
         return known
 
-    def ports(
-        self, table: PolicyTable, direction: int, identity: Identity, cidr: Identity
-    ) -> PortSet:
-        """All ports on which a table lets a peer pass."""
-        mentioned = self.mentioned(table, direction)
-        names = tuple(one for one in names_of(Party(identity, cidr)) if one in mentioned)
-        key = (id(table), direction, names)
-        if (known := self._ports.get(key)) is None:
-            known = self._ports[key] = allowed_ports(table, direction, (*names, UNKNOWN))
+    def _shape(self, table: PolicyTable) -> dict[tuple[int, Identity], Entries]:
+        """Entries by direction and peer, less what does not change a verdict: whose rule it is."""
+        if (known := self._shapes.get(id(table))) is None:
+            found: defaultdict[tuple[int, Identity], list[tuple[int, ...]]] = defaultdict(list)
+            for direction, peer, protocol, port, bits, verdict, _, *order in table.entries:
+                found[direction, peer].append((protocol, port, bits, verdict, *order))
+            known = {key: frozenset(entries) for key, entries in found.items()}
+            self._shapes[id(table)] = known
         return known
 
 
-def allowed_ports(table: PolicyTable, direction: int, names: Sequence[Identity]) -> PortSet:
-    """Every port that ``lookup`` allows: it is asked once between any two bounds of entries."""
+def allowed_ports(table: PolicyTable, direction: int, names: tuple[Identity, ...]) -> PortSet:
+    """Every port that is allowed: the table is read once between any two bounds of entries."""
     entries = [one for one in table.entries if one.direction == direction and one.peer in names]
     found: list[Span] = []
     for at, protocol in enumerate(PROTOCOLS):
@@ -124,10 +140,9 @@ def allowed_ports(table: PolicyTable, direction: int, names: Sequence[Identity])
             size = 1 << (16 - entry.port_bits)
             first = entry.port & -size
             bounds |= {first, first + size}
-        ordered = sorted(bounds)
         found += (
             (at * PORTS + first, at * PORTS + after - 1)
-            for first, after in pairwise(ordered)
+            for first, after in pairwise(sorted(bounds))
             if lookup_names(table, direction, names, number, first).allow
         )
     return PortSet.join(found)
@@ -157,18 +172,15 @@ def flow_ports(
     return tuple(
         None
         if out is None or into is None
-        else side_ports(views[at // per_view], out, EGRESS, into)
-        & side_ports(views[at // per_view], into, INGRESS, out)
+        else side_ports(views[at // per_view], out, EGRESS, into.names)
+        & side_ports(views[at // per_view], into, INGRESS, out.names)
         for at, (out, into) in enumerate(zip(source.faces, destination.faces, strict=True))
     )
 
 
-def side_ports(view: View, subject: Face, direction: int, peer: Face | None = None) -> PortSet:
-    """What one side lets pass: to a peer, or (None) to one that its table does not mention."""
-    if subject.table is None:
-        return EVERY_PORT
-    identity, cidr = (UNKNOWN, UNKNOWN) if peer is None else (peer.identity, peer.cidr)
-    return view.ports(subject.table, direction, identity, cidr)
+def side_ports(view: View, subject: Face, direction: int, peer: tuple[Identity, ...]) -> PortSet:
+    """What one side lets pass, to or from a peer of these names."""
+    return EVERY_PORT if subject.table is None else view.ports(subject.table, direction, peer)
 
 
 def _workloads(views: Sequence[View], apart: Callable[[str], object]) -> Iterator[Group]:
@@ -179,7 +191,7 @@ def _workloads(views: Sequence[View], apart: Callable[[str], object]) -> Iterato
         seen = tuple(_pod_face(view, key, version) for view in views for version in VERSIONS)
         same = (
             apart(key),
-            *(face and (id(face.table), face.identity, face.cidr) for face in seen),
+            *(face and (id(face.table), face.names) for face in seen),
         )
         grouped[same].append(key)
         faces[same] = seen
@@ -200,8 +212,7 @@ def _pod_face(view: View, key: str, version: int) -> Face | None:
     endpoint = view.world.endpoints.get(key)
     if endpoint is None or not has_version(endpoint, version):
         return None
-    party = party_of(view.plan, endpoint, version)
-    return Face(view.plan.tables[key], party.identity, party.cidr)
+    return Face(view.plan.tables[key], tuple(names_of(party_of(view.plan, endpoint, version))))
 
 
 def has_version(endpoint: Endpoint, version: int) -> bool:
@@ -215,7 +226,7 @@ def _node(views: Sequence[View]) -> Iterator[Group]:
     kinds: tuple[tuple[GroupKind, Identity], ...] = (("host", HOST), ("resolver", RESOLVER))
     for kind, identity in kinds:
         seen = tuple(
-            Face(None, identity, party_at(view.plan, identity, address).cidr)
+            Face(None, tuple(names_of(party_at(view.plan, identity, address))))
             for view in views
             for address in (
                 (view.world.config.host_ipv4, view.world.config.host_ipv6)
@@ -251,7 +262,9 @@ def _outside(views: Sequence[View], cuts: tuple[IPNetwork, ...]) -> Iterator[Gro
             found[where, *cidrs, *within].append((version, first, after - 1))
     for (where, *key), ranges in found.items():
         faces = tuple(
-            Face(None, WORLD, Identity(cidr)) if where in (0, version) else None
+            Face(None, tuple(names_of(Party(WORLD, Identity(cidr)))))
+            if where in (0, version)
+            else None
             for cidr in key[: len(views)]
             for version in VERSIONS
         )
