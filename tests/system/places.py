@@ -117,6 +117,10 @@ def places_of(system: System, *names: str) -> list[Place]:
     return found
 
 
+def place_of(system: System, name: str) -> Place:
+    return places_of(system, name)[0]
+
+
 def received(sock: socket.socket, timeout_s: float = SILENCE_S) -> bytes | None:
     """The next datagram, or None when none comes."""
     sock.settimeout(timeout_s)
