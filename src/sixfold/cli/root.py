@@ -35,6 +35,7 @@ VERBS = {
     "reach": "Who can reach whom, on what?",
     "diff": "Which flows does a change open, and which does it close?",
     "verify": "Prove assertions about who can reach whom.",
+    "suggest": "Write policies that allow what was seen, and nothing else.",
     "route": "Show how packets find their way.",
     "bpf": "Show what is really loaded in the kernel.",
     "completion": "Print the completion script for a shell.",
@@ -45,7 +46,7 @@ GROUPS = {
     "Objects": ("apply", "delete", "get", "describe"),
     "Workloads": ("run", "exec", "logs"),
     "Network": ("flows", "explain", "route", "bpf"),
-    "Policy": ("reach", "diff", "verify"),
+    "Policy": ("reach", "diff", "verify", "suggest"),
     "Other": ("completion", "version"),
 }
 
