@@ -1,10 +1,12 @@
-"""The reference: NetworkPolicy v1 by the letter, on raw YAML, one flow at a time.
+"""The reference: the tiers, and NetworkPolicy v1 by the letter, on raw YAML, one flow at a time.
 
 No sets, no caches, no code of the engine: slow by design, so that bugs do not correlate.
 A side is a pod of the case, or ``{"ip": …}`` (outside), or ``{"ip": …, "host": True}``.
 """
 
 from ipaddress import ip_address, ip_network
+
+from tests.policy.reference_languages import cilium_verdict, ordered_verdict
 
 RESOLVERS = ("169.254.20.10", "fd00:5f::10")
 
@@ -26,8 +28,28 @@ def side_allows(case, subject, other, direction, protocol, port):
         return True
     if direction == "Ingress" and is_probe(subject, other, zero_trust, protocol, port):
         return True
+    flow = (subject, other, direction, protocol, port)
+    admin = ordered_verdict(case, "Admin", *flow)
+    if admin is not None:
+        return admin
+    denied, allowed_by_cilium, isolated_by_cilium = cilium_verdict(case, *flow)
+    allowed_by_network_policy, isolated = network_policies(case, *flow)
+    if denied:
+        return False
+    if allowed_by_cilium or allowed_by_network_policy:
+        return True
+    if isolated or isolated_by_cilium:
+        return False
+    baseline = ordered_verdict(case, "Baseline", *flow)
+    return not zero_trust if baseline is None else baseline
+
+
+def network_policies(case, subject, other, direction, protocol, port):
+    """(a rule allows, a policy isolates)."""
     isolated = False
     for policy in case["policies"]:
+        if policy["kind"] != "NetworkPolicy":
+            continue
         namespace = policy["metadata"]["namespace"]
         spec = policy.get("spec", {})
         if namespace != namespace_of(subject):
@@ -43,8 +65,8 @@ def side_allows(case, subject, other, direction, protocol, port):
             if peers_match(case, peers, namespace, other) and ports_match(
                 rule.get("ports"), target, protocol, port
             ):
-                return True
-    return not isolated and not zero_trust
+                return True, True
+    return False, isolated
 
 
 def is_dns(other, protocol, port):

@@ -6,16 +6,20 @@ A case is plain YAML-like data, so that ``reference.py`` and the engine share no
 
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
+from sixfold.manifest import decode
+from sixfold.model.ciliumpolicy import CiliumCIDRGroup, CiliumCIDRGroupSpec
 from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6, Config
 from sixfold.model.datapath import PROTOCOL_NUMBERS
 from sixfold.model.endpoint import Endpoint, EndpointId
 from sixfold.model.identity import HOST, RESOLVER, WORLD, Identity, NamedPort, Subject
-from sixfold.model.meta import namespace_labels
+from sixfold.model.meta import ObjectMeta, namespace_labels
+from sixfold.model.policies import Policy, policy_key
 from sixfold.model.policy import NetworkPolicy
+from sixfold.model.service import Service
 from sixfold.model.world import World
 from sixfold.policy.decide import Party, decide, party_at, party_of
 from sixfold.policy.plan import PolicyPlan
@@ -28,7 +32,12 @@ CYCLONUS_PORTS = tuple(
 )
 
 
-def policy(raw: Mapping[str, Any]) -> NetworkPolicy:
+def policy(raw: Mapping[str, Any]) -> Policy:
+    return cast(Policy, decode(raw, offline=True).object)
+
+
+def unchecked(raw: Mapping[str, Any]) -> NetworkPolicy:
+    """Blocks with host bits and the like, which ``manifest`` refuses."""
     return msgspec.convert(raw, NetworkPolicy)
 
 
@@ -46,7 +55,7 @@ def endpoint(pod: Mapping[str, Any], number: int, identity: int) -> Endpoint:
         namespace=namespace,
         pod=name,
         workload=f"Pod/{name}",
-        subject=Subject(namespace, "default", labels, ports),
+        subject=Subject(namespace, pod.get("account", "default"), labels, ports),
         id=EndpointId(number),
         identity=Identity(identity),
         ipv4=next((one for one in addresses if one.version == 4), None),
@@ -65,7 +74,11 @@ def world(case: Case, identities: dict[Subject, int] | None = None) -> World:
         blank = endpoint(pod, number, 0)
         identity = known.setdefault(blank.subject, 256 + len(known))
         endpoints[pod["pod"]] = endpoint(pod, number, identity)
-    policies = [policy(raw) for raw in case["policies"] or ()]
+    policies = [
+        unchecked(raw) if raw.get("kind", "NetworkPolicy") == "NetworkPolicy" else policy(raw)
+        for raw in case["policies"] or ()
+    ]
+    services = [cast(Service, decode(raw).object) for raw in case.get("services", ())]
     return World(
         config=Config(
             posture=case.get("posture", "kubernetes"),
@@ -75,7 +88,18 @@ def world(case: Case, identities: dict[Subject, int] | None = None) -> World:
             name: namespace_labels(name, labels) for name, labels in case["namespaces"].items()
         },
         endpoints=endpoints,
-        policies={f"{one.metadata.namespace}/{one.metadata.name}": one for one in policies},
+        policies={policy_key(one): one for one in policies},
+        services={f"{one.metadata.namespace}/{one.metadata.name}": one for one in services},
+        cidr_groups={
+            name: CiliumCIDRGroup(
+                ObjectMeta(name=name, labels=group["labels"]), CiliumCIDRGroupSpec(group["cidrs"])
+            )
+            for name, group in case.get("groups", {}).items()
+        },
+        domains={
+            name: frozenset(map(ip_address, texts))
+            for name, texts in case.get("domains", {}).items()
+        },
     )
 
 
