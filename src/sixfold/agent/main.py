@@ -29,11 +29,11 @@ from sixfold.agent.handlers import AgentHandlers
 from sixfold.agent.pods import PodRunner
 from sixfold.agent.teardown import remove_all
 from sixfold.errors import HostError, ManifestError, SixfoldError, UnavailableError
-from sixfold.host import probes
+from sixfold.host import capabilities, probes
 from sixfold.host.containers import Containers
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.network import HostNetwork
-from sixfold.host.paths import Paths
+from sixfold.host.paths import Paths, cgroup_root
 from sixfold.manifest import Loaded, restore
 from sixfold.model.config import Config
 from sixfold.serve.api import application
@@ -57,6 +57,8 @@ def run(
     # Plans are many small long-lived values: scanned at the default pace, they cost more than
     # they took to make (4x at 1,000 workloads).
     gc.set_threshold(200_000, 50, 100)
+    capabilities.require()
+    cgroup_root()  # refused before anything is made
     paths.run.mkdir(mode=0o700, parents=True, exist_ok=True)
     paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _lock(paths.run / "agent.lock"):

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Literal
 
 from sixfold.errors import HostError, SixfoldError
+from sixfold.host import capabilities, netns, sysctl
 from sixfold.host import netlink_nft as nft
 from sixfold.host import netlink_route as rt
-from sixfold.host import netns, sysctl
 from sixfold.host.nat import Masquerade
 from sixfold.host.netlink import NETLINK_NETFILTER, Netlink, NetlinkError
 from sixfold.host.node import FORWARDING, HOST_DEVICE, overlaps, unusable
@@ -29,7 +29,6 @@ from sixfold.model.config import HOST_MAC, POD_MAC, RESOLVER_IPV4, RESOLVER_IPV6
 State = Literal["ok", "warn", "fail"]
 
 KERNEL_FLOOR = (6, 6)  # TCX links
-CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_BPF": 39}
 BORN_S = 1_735_689_600  # 2025-01-01: no clock that is right shows an earlier time
 TIME_ERROR = 5  # adjtimex(2): not synchronised
 
@@ -85,21 +84,10 @@ def _kernel() -> Check:
     return Check("kernel", "fail", release, f"needs Linux {floor} or newer; boot one")
 
 
-def _effective() -> int:
-    status = Path("/proc/self/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("CapEff:"))
-    return int(line.split()[1], 16)
-
-
-def _missing_capabilities() -> list[str]:
-    effective = _effective()
-    return [name for name, bit in CAPABILITIES.items() if not effective >> bit & 1]
-
-
 def _privileges() -> Check:
-    missing = _missing_capabilities()
+    missing = capabilities.missing()
     if not missing:
-        return Check("privileges", "ok", f"uid {os.geteuid()} with {', '.join(CAPABILITIES)}")
+        return Check("privileges", "ok", f"uid {os.geteuid()} with all capabilities it needs")
     return Check(
         "privileges",
         "fail",
@@ -150,7 +138,7 @@ def _cgroup() -> Check:
 def _trial() -> Check:
     """Make, in a namespace that vanishes with its thread, what every pod needs."""
     name = "namespaces, veth, nf_tables"
-    if _missing_capabilities():
+    if capabilities.missing():
         return Check(name, "warn", "cannot tell without root", "run as root to know")
     try:
         netns.in_thread(_try_everything)
@@ -208,7 +196,7 @@ def _forwarding() -> Check:
         return Check("forwarding", "ok", "on")
     if os.access(sysctl.ROOT / off[0], os.W_OK):
         return Check("forwarding", "ok", f"{', '.join(off)} is 0: up sets it, down restores it")
-    if _missing_capabilities():
+    if capabilities.missing():
         return Check("forwarding", "ok", f"{', '.join(off)} is 0: up, as root, sets it")
     fix = "set it outside: sysctl -w " + " ".join(f"{key.replace('/', '.')}=1" for key in off)
     return Check("forwarding", "fail", f"{', '.join(off)} is 0 and /proc/sys is read-only", fix)
