@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import pytest
+
+
+def ingress(make, rule):
+    return make.cilium_policy({"ingress": [rule]})
+
+
+def egress(make, rule, section="egress"):
+    return make.cilium_policy({section: [rule]})
+
+
+def to_port(make, port):
+    return egress(make, {"toPorts": [{"ports": [port]}]})
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param({}, id="empty"),
+        pytest.param({"fromEndpoints": []}, id="nobody"),
+        pytest.param({"fromEndpoints": [{"matchLabels": {"k8s:app": "web"}}]}, id="source"),
+        pytest.param({"fromEntities": ["cluster", "world"]}, id="entities"),
+        pytest.param({"fromCIDR": ["192.0.2.1", "2001:db8::/32"]}, id="cidr"),
+        pytest.param({"fromCIDRSet": [{"cidrGroupRef": "partners"}]}, id="group"),
+        pytest.param({"icmps": [{"fields": [{"type": 8}, {"type": "EchoReply"}]}]}, id="icmp"),
+        pytest.param({"fromEntities": ["all"], "fromEndpoints": []}, id="one kind is empty"),
+        pytest.param({"authentication": {"mode": "disabled"}}, id="no authentication"),
+    ],
+)
+def test_rules_of_the_api_are_taken(said, make, rule):
+    assert said(ingress(make, rule)) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        pytest.param(
+            {"fromEndpoints": [{}], "fromCIDR": ["192.0.2.0/24"]},
+            ": has fromEndpoints and fromCIDR; give each a rule of its own",
+            id="two kinds",
+        ),
+        pytest.param(
+            {"fromEndpoints": [{"matchLabels": {"reserved:host": ""}}]},
+            "reserved identities are no endpoints; name them in entities",
+            id="reserved",
+        ),
+        pytest.param(
+            {"fromEndpoints": [{"matchLabels": {"container:id": "x"}}]},
+            'no labels are from "container"',
+            id="container",
+        ),
+        pytest.param(
+            {"fromEndpoints": [{"matchLabels": {"k8s:-": "x"}}]}, "not a label key", id="key"
+        ),
+        pytest.param({"fromEntities": ["clutser"]}, "did you mean cluster?", id="entity"),
+        pytest.param({"fromCIDR": ["10.0.0.1/8"]}, "fromCIDR[0]: ", id="host bits"),
+        pytest.param({"fromCIDRSet": [{}]}, "has nothing; give exactly one of cidr", id="no cidr"),
+        pytest.param(
+            {"fromCIDRSet": [{"cidr": "10.0.0.0/8", "except": ["11.0.0.0/16"]}]},
+            "except[0]: 11.0.0.0/16 is not a part of 10.0.0.0/8",
+            id="except outside",
+        ),
+        pytest.param(
+            {"icmps": [{"fields": [{"type": "Ping"}]}]}, '"Ping" is no ICMP type of IPv4', id="icmp"
+        ),
+        pytest.param(
+            {"toPorts": [{"ports": [{"port": "1"}]}], "icmps": [{"fields": [{"type": 8}]}]},
+            "icmps: not beside toPorts",
+            id="icmp and ports",
+        ),
+        pytest.param({"toPorts": [{}]}, "ports: 0 items; give 1 to 40", id="no ports"),
+        pytest.param({"authentication": {"mode": "required"}}, "comes with the mesh", id="auth"),
+    ],
+)
+def test_rules_that_mean_nothing_are_refused(said, make, rule, message):
+    (line,) = said(ingress(make, rule))
+    assert line.startswith("spec.ingress[0]")
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("port", "message"),
+    [
+        pytest.param({}, 'port: is required; add it, "0" is every port', id="none"),
+        pytest.param({"port": "65536"}, "port: 65536 is not a port", id="65536"),
+        pytest.param({"port": 80}, 'quote it, "80"', id="number"),
+        pytest.param({"port": "80", "endPort": 79}, "endPort: 79 is below port 80", id="below"),
+        pytest.param({"port": "web", "endPort": 90}, "endPort needs a number", id="name"),
+        pytest.param({"port": "80", "protocol": "GRE"}, '"GRE" is not one of', id="protocol"),
+    ],
+)
+def test_ports_that_are_none_are_refused(said, make, port, message):
+    (line,) = said(to_port(make, port))
+    assert message in line
+
+
+def test_names_cannot_be_denied(said, make):
+    lines = said(egress(make, {"toFQDNs": [{"matchName": "a.b"}]}, "egressDeny"), offline=True)
+    assert any("names cannot be denied" in line for line in lines)
+
+
+def test_names_are_taken_offline_only(said, make):
+    raw = egress(make, {"toFQDNs": [{"matchPattern": "*.example.com"}]})
+    assert said(raw, offline=True) == []
+    (line,) = said(raw)
+    assert "toFQDNs: not supported: " in line
+
+
+def test_a_policy_needs_a_spec(said, make):
+    raw = make.cilium_policy()
+    raw["specs"] = [raw.pop("spec")]
+    assert said(raw) == []
+    del raw["specs"]
+    assert said(raw) == ["spec: is required; add it, or specs"]
+
+
+def test_a_clusterwide_policy_is_in_no_namespace(said, make):
+    raw = make.cilium_policy(kind="CiliumClusterwideNetworkPolicy")
+    raw["metadata"]["namespace"] = "shop"
+    (line,) = said(raw)
+    assert line.startswith("metadata.namespace: ")
+
+
+def test_what_is_logged_is_short_and_printable(said, make):
+    assert said(make.cilium_policy({"log": {"value": "shop"}})) == []
+    (line,) = said(make.cilium_policy({"log": {"value": "x" * 33}}))
+    assert line == "spec.log.value: give at most 32 printable characters"
+
+
+@pytest.mark.parametrize("version", ["v2", "v2alpha1"])
+def test_groups_of_both_versions_are_taken(said, make, version):
+    assert said(make.cidr_group(version=version)) == []
+    (line,) = said(make.cidr_group(["nonsense"], version))
+    assert line.startswith("spec.externalCIDRs[0]: ")
