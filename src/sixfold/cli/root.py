@@ -35,6 +35,7 @@ VERBS = {
     "reach": "Who can reach whom, on what?",
     "diff": "Which flows does a change open, and which does it close?",
     "verify": "Prove assertions about who can reach whom.",
+    "lint": "Find policies that probably do not do what was meant.",
     "suggest": "Write policies that allow what was seen, and nothing else.",
     "route": "Show how packets find their way.",
     "bpf": "Show what is really loaded in the kernel.",
@@ -46,7 +47,7 @@ GROUPS = {
     "Objects": ("apply", "delete", "get", "describe"),
     "Workloads": ("run", "exec", "logs"),
     "Network": ("flows", "explain", "route", "bpf"),
-    "Policy": ("reach", "diff", "verify", "suggest"),
+    "Policy": ("reach", "diff", "verify", "lint", "suggest"),
     "Other": ("completion", "version"),
 }
 

@@ -7,8 +7,9 @@ what we refuse beyond it says so and points to ``docs/support.md``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Any, TextIO, cast
 
@@ -45,13 +46,17 @@ from sixfold.model.workload import CronJob, Pod, ReplicationController
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """One object of ours. ``raw`` is as written, aliases shared: do not change it."""
+    """One object of ours. ``raw`` is as written, aliases shared: do not change it.
+
+    line_at  the line of a field path; only with ``positions``, it keeps the whole text's lines
+    """
 
     key: Key
     object: Resource
     raw: dict[str, Any]
     source: str
     line: int
+    line_at: Callable[[Path], int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +86,17 @@ def load(
     namespace: str = "default",
     offline: bool = False,
     runnable: bool = False,
+    positions: bool = False,
 ) -> Manifests:
     """Read files, directories (recursively, sorted) and "-".
 
     namespace  for objects that name none
     offline    take fields that matter only to a pod that runs here, and ignore them
     runnable   also refuse what could not run here: foreign images, no command
+    positions  know the line of every field
     """
     problems: list[Problem] = []
-    reader = _Reader(problems, namespace, offline, runnable)
+    reader = _Reader(problems, namespace, offline, runnable, positions)
     for source, text in read(sources, stdin, problems):
         reader.text(text, source)
     return reader.finish()
@@ -145,6 +152,7 @@ class _Reader:
     namespace: str
     offline: bool
     runnable: bool
+    positions: bool = False
     manifests: Manifests = field(default_factory=Manifests)
     first: dict[Key, Loaded] = field(default_factory=dict)
     claimed: dict[str, Loaded] = field(default_factory=dict)
@@ -172,7 +180,8 @@ class _Reader:
         if findings:
             return
         _fill_in(kind, obj, self.namespace)
-        loaded = Loaded(key_of(obj), cast(Resource, obj), raw, source, line)
+        lines = partial(_line_at, document, path) if self.positions else None
+        loaded = Loaded(key_of(obj), cast(Resource, obj), raw, source, line, lines)
         first = self.first.setdefault(loaded.key, loaded)
         if first is not loaded:
             message = f"{loaded.key} is in {first.source}:{first.line} too; keep one"
@@ -233,6 +242,10 @@ class _Reader:
         if self.problems:
             raise ManifestError(self.problems)
         return self.manifests
+
+
+def _line_at(document: Document, path: Path, field: Path) -> int:
+    return line_of(document, (*path, *field))
 
 
 def examine(

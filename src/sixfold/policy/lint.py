@@ -1,0 +1,349 @@
+"""What in these policies is probably not what its author meant?
+
+Pure. Checks read the compiled form, so they hold for every language; what only NetworkPolicy has is
+said where it is checked. A finding names a policy and a field path; lines are the reader's matter.
+Severity: "warning" is worth a change, "info" is worth a look.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import msgspec
+
+from sixfold.model.datapath import ALLOW, EGRESS, INGRESS, IPAddress
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.meta import namespace_labels
+from sixfold.model.policies import Policy
+from sixfold.model.policy import NetworkPolicy
+from sixfold.policy import ir
+from sixfold.policy.block import includes, parse_cidr, span
+from sixfold.policy.lint_cover import covers, numeric_ports
+from sixfold.policy.plan import PolicyCompiler
+from sixfold.policy.reach_parties import View, parties
+from sixfold.policy.reach_sides import side_changes
+
+Severity = Literal["warning", "info"]
+Path = tuple[str | int, ...]
+WIDE_BITS = 8  # a block of this length or shorter means "outside", not some pods
+NAMES_MAX = 4
+COMPARED_MAX = 1_000_000  # workloads times rules whose absence is tried: a minute or so
+DIRECTIONS = ((INGRESS, "ingress"), (EGRESS, "egress"))
+
+CHECKS = {
+    "allow-without-deny-base": "rules allow, but what no policy selects stays open",
+    "cidr-instead-of-identity": "a block names pods, whose addresses change",
+    "empty-selector": "a rule lets everybody pass",
+    "no-effect": "a rule or policy that can never decide anything",
+    "redundant": "without it nothing would change",
+    "selects-nothing": "no workload is meant",
+    "shadowed": "another rule of the policy says it already",
+    "unknown-port-name": "no workload that is meant has a port of this name",
+}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Finding:
+    """One thing to look at. ``policy`` is the key of ``World.policies``."""
+
+    policy: str
+    path: Path
+    check: str
+    severity: Severity
+    message: str
+
+
+def lint(view: View) -> list[Finding]:
+    """All findings, by policy and place."""
+    return sorted(_Linter(view).findings(), key=_order)
+
+
+class _Linter:
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.world = view.world
+        self.endpoints = list(view.world.endpoints.values())
+        self.of_namespace: defaultdict[str, list[Endpoint]] = defaultdict(list)
+        for endpoint in self.endpoints:
+            self.of_namespace[endpoint.namespace].append(endpoint)
+        self._selected: dict[bytes, list[Endpoint]] = {}
+
+    def findings(self) -> Iterator[Finding]:
+        dead = set()
+        for policy in self.view.plan.policies.values():
+            key = _object(policy)
+            if not self._select(policy.subject):
+                dead.add(key)
+                message = f"selects no workload: {self._why_nobody(policy.subject)}"
+                yield Finding(key, _subject_path(key), "selects-nothing", "warning", message)
+                continue
+            yield from self._lines(key, policy)
+        yield from self._inert()
+        yield from self._open()
+        yield from self._redundant(dead)
+
+    def _lines(self, key: str, policy: ir.Policy) -> Iterator[Finding]:
+        for at, line in enumerate(policy.lines):
+            path = _path(line)
+            shadow = _shadow(policy, at)
+            if shadow is not None:
+                message = f"{_place(shadow)} says the same and more; remove one of them"
+                yield Finding(key, path, "shadowed", "warning", message)
+            yield from self._peers(key, line, path)
+            yield from self._names(key, policy, line, path)
+            yield from _everybody(key, line, path)
+
+    def _peers(self, key: str, line: ir.Line, path: Path) -> Iterator[Finding]:
+        side = "from" if line.direction == INGRESS else "to"
+        empty = []
+        for at, peer in enumerate(line.peers or ()):
+            here: Path = (*path, side, at) if line.rule.kind == "NetworkPolicy" else path
+            if isinstance(peer, ir.Pods) and not self._select(peer):
+                empty.append(peer)
+                message = f"selects no workload: {self._why_nobody(peer)}"
+                yield Finding(key, here, "selects-nothing", "warning", message)
+            elif isinstance(peer, ir.Addresses):
+                yield from self._block(key, peer, here)
+        if line.peers and len(empty) == len(line.peers):
+            message = "no peer of this rule is anybody, so that it lets nothing pass"
+            yield Finding(key, path, "no-effect", "warning", message)
+
+    def _block(self, key: str, peer: ir.Addresses, path: Path) -> Iterator[Finding]:
+        network, config = parse_cidr(peer.block.cidr), self.world.config
+        services = (config.service_ipv4, config.service_ipv6)
+        if any(span(own).holds(span(network)) for own in services):
+            message = f"{network} is of the service range; policy sees the pods behind, name these"
+            yield Finding(key, (*path, "ipBlock"), "no-effect", "warning", message)
+            return
+        if network.prefixlen <= WIDE_BITS or peer.outside:
+            return
+        inside = [
+            endpoint.key
+            for endpoint in self.endpoints
+            if any(_is_in(peer, one) for one in (endpoint.ipv4, endpoint.ipv6) if one is not None)
+        ]
+        pools = (config.pod_ipv4, config.pod_ipv6)
+        if inside:
+            message = f"{network} means {_some(inside)}, whose addresses change; use a selector"
+            yield Finding(key, (*path, "ipBlock"), "cidr-instead-of-identity", "warning", message)
+        elif any(span(pool).holds(span(network)) for pool in pools):
+            message = f"{network} is of the pod range, where addresses change; use a selector"
+            yield Finding(key, (*path, "ipBlock"), "cidr-instead-of-identity", "warning", message)
+
+    def _names(self, key: str, policy: ir.Policy, line: ir.Line, path: Path) -> Iterator[Finding]:
+        """A port name is the destination's: the subject's on ingress, the peers' on egress."""
+        _, names = numeric_ports(line.ports)
+        if not names:
+            return
+        targets = self._select(policy.subject)
+        if line.direction == EGRESS:
+            pods = [peer for peer in line.peers or () if isinstance(peer, ir.Pods)]
+            targets = [one for peer in pods for one in self._select(peer)]
+            if line.peers is None or len(pods) < len(line.peers):
+                targets = self.endpoints
+        have = {(p.name, p.protocol) for one in targets for p in one.subject.named_ports}
+        for name, protocol in sorted(names - have):
+            known = sorted({n for n, p in have if p == protocol})
+            hint = f"they have {', '.join(known[:NAMES_MAX])}" if known else "they name no port"
+            message = f'no workload that is meant has a {protocol} port "{name}"; {hint}'
+            yield Finding(key, (*path, "ports"), "unknown-port-name", "warning", message)
+
+    def _inert(self) -> Iterator[Finding]:
+        """Rules of a NetworkPolicy in a direction that its policyTypes leave out."""
+        for key, policy in self.world.policies.items():
+            if not isinstance(policy, NetworkPolicy):
+                continue
+            for name, rules in (("ingress", policy.spec.ingress), ("egress", policy.spec.egress)):
+                if rules and name.capitalize() not in policy.spec.isolates:
+                    message = (
+                        f"policyTypes leaves out {name.capitalize()}, so these rules are inert"
+                    )
+                    yield Finding(key, ("spec", name), "no-effect", "warning", message)
+
+    def _open(self) -> Iterator[Finding]:
+        """Namespaces in which some workloads are isolated by rules, and others forgotten."""
+        kubernetes = self.world.config.posture == "kubernetes"
+        for direction, name in DIRECTIONS:
+            allowing: dict[str, str] = {}
+            isolated: set[str] = set()
+            for policy in self.view.plan.policies.values():
+                if direction not in policy.isolates:
+                    continue
+                for endpoint in self._select(policy.subject):
+                    isolated.add(endpoint.key)
+                    if any(line.direction == direction for line in policy.lines):
+                        allowing.setdefault(endpoint.namespace, _object(policy))
+            for namespace, key in allowing.items():
+                keys = (endpoint.key for endpoint in self.of_namespace[namespace])
+                if left := [one for one in keys if one not in isolated]:
+                    where = "" if kubernetes else "upstream (not under posture zero-trust), "
+                    message = (
+                        f"{where}{name} of {_some(left)} is open: namespace {namespace} has no "
+                        "deny-all base; add a policy with podSelector: {}"
+                    )
+                    severity: Severity = "warning" if kubernetes else "info"
+                    path = _subject_path(key)
+                    yield Finding(key, path, "allow-without-deny-base", severity, message)
+
+    def _redundant(self, dead: set[str]) -> Iterator[Finding]:
+        """Policies, and rules of NetworkPolicies, without which all flows would be the same.
+
+        A policy without rules is a base for workloads to come, and never called redundant.
+        """
+        count = len(self.world.policies) + sum(
+            len(one.lines) for one in self.view.plan.policies.values()
+        )
+        if count * len(self.endpoints) > COMPARED_MAX:
+            message = f"not looked for: {count} policies and rules are too many; lint some of them"
+            yield Finding("", (), "redundant", "info", message)
+            return
+        ruled = {_object(one) for one in self.view.plan.policies.values() if one.lines}
+        compiler = PolicyCompiler()
+        base = View(self.world, compiler.compile(self.world))
+        for key, policy in self.world.policies.items():
+            if key in dead or key not in ruled:
+                continue
+            others = {name: one for name, one in self.world.policies.items() if name != key}
+            if self._same(base, compiler, others):
+                message = "without this policy, nothing would change"
+                yield Finding(key, ("spec",), "redundant", "info", message)
+            elif isinstance(policy, NetworkPolicy):
+                yield from self._redundant_rules(base, compiler, key, policy)
+
+    def _redundant_rules(
+        self, base: View, compiler: PolicyCompiler, key: str, policy: NetworkPolicy
+    ) -> Iterator[Finding]:
+        shadowed = {
+            _path(one.lines[at])
+            for one in self.view.plan.policies.values()
+            if _object(one) == key
+            for at in range(len(one.lines))
+            if _shadow(one, at) is not None or self._is_empty(one.lines[at])
+        }
+        for name in ("ingress", "egress"):
+            rules = getattr(policy.spec, name) or []
+            if name.capitalize() not in policy.spec.isolates:
+                continue
+            for at in range(len(rules)):
+                if ("spec", name, at) in shadowed:
+                    continue
+                types = sorted(policy.spec.isolates)  # without its last rule it must stay as it is
+                rest = [*rules[:at], *rules[at + 1 :]]
+                spec = msgspec.structs.replace(policy.spec, policy_types=types, **{name: rest})
+                without = msgspec.structs.replace(policy, spec=spec)
+                if self._same(base, compiler, {**self.world.policies, key: without}):
+                    message = "without this rule, nothing would change: others allow it all"
+                    yield Finding(key, ("spec", name, at), "redundant", "info", message)
+
+    def _is_empty(self, line: ir.Line) -> bool:
+        return bool(line.peers) and all(
+            isinstance(peer, ir.Pods) and not self._select(peer) for peer in line.peers or ()
+        )
+
+    def _same(self, base: View, compiler: PolicyCompiler, policies: Mapping[str, Policy]) -> bool:
+        world = replace(self.world, policies=policies)
+        after = View(world, compiler.compile(world))
+        groups = parties([base, after])
+        return next(side_changes(base, after, groups), None) is None
+
+    def _select(self, pods: ir.Pods) -> list[Endpoint]:
+        key = msgspec.json.encode((pods.namespace, pods.namespaces, pods.pods))
+        if (known := self._selected.get(key)) is None:
+            where = self.endpoints
+            if pods.namespace is not None:
+                where = self.of_namespace[pods.namespace]
+            known = [one for one in where if self._matches(pods, one)]
+            self._selected[key] = known
+        return known
+
+    def _matches(self, pods: ir.Pods, endpoint: Endpoint) -> bool:
+        around = self._around(endpoint.namespace)
+        account = {ir.SERVICE_ACCOUNT_LABEL: endpoint.subject.service_account}
+        return pods.namespaces.matches(around) and pods.pods.matches({**endpoint.labels, **account})
+
+    def _around(self, namespace: str) -> dict[str, str]:
+        known = self.world.namespaces.get(namespace)
+        return dict(known) if known is not None else namespace_labels(namespace, {})
+
+    def _why_nobody(self, pods: ir.Pods) -> str:
+        """The part of a selector that nobody fulfils."""
+        if pods.namespace is not None:
+            if not self.of_namespace[pods.namespace]:
+                return f"namespace {pods.namespace} has none"
+            return f"none of namespace {pods.namespace} has these labels"
+        names = {*self.world.namespaces, *self.of_namespace}
+        if not any(pods.namespaces.matches(self._around(name)) for name in names):
+            return "no namespace has these labels"
+        return "none in these namespaces has these labels"
+
+
+def _order(finding: Finding) -> tuple[object, ...]:
+    steps = [(isinstance(step, str), step) for step in finding.path]
+    return finding.policy, steps, finding.check
+
+
+def _everybody(key: str, line: ir.Line, path: Path) -> Iterator[Finding]:
+    if line.verdict != ALLOW:
+        return
+    side = "from" if line.direction == INGRESS else "to"
+    all_ports = line.ports is None
+    ports = "all ports" if all_ports else "these ports"
+    severity: Severity = "warning" if all_ports else "info"
+    everyone = [p for p in line.peers or () if isinstance(p, ir.Pods) and p.everyone]
+    if line.peers is None:
+        message = f"{side} everybody, the world outside included, on {ports}; name peers"
+        yield Finding(key, path, "empty-selector", severity, message)
+    elif everyone:
+        message = f"{side} every pod of every namespace, on {ports}; name labels"
+        yield Finding(key, path, "empty-selector", severity, message)
+
+
+def _shadow(policy: ir.Policy, at: int) -> ir.Line | None:
+    """The line that leaves nothing for this one: any other, or in ordered tiers an earlier."""
+    line = policy.lines[at]
+    ordered = policy.tier is not ir.Tier.NETWORK_POLICY
+    for number, other in enumerate(policy.lines):
+        if number == at or (ordered and number > at):
+            continue
+        if not ordered and other.verdict != line.verdict:
+            continue
+        if covers(other, line) and (ordered or number < at or not covers(line, other)):
+            return other
+    return None
+
+
+def _object(policy: ir.Policy) -> str:
+    """Key of the object that a policy is of, or a part of."""
+    return policy.key.partition("#")[0]
+
+
+def _subject_path(key: str) -> Path:
+    return ("spec",) if " " in key else ("spec", "podSelector")
+
+
+def _path(line: ir.Line) -> Path:
+    """Where a rule is written; sections may be nested: ``specs[1].egress``."""
+    section = line.rule.section or line.rule.direction
+    steps = [
+        int(part) if part.isdigit() else part for part in re.split(r"[.\[\]]+", section) if part
+    ]
+    head: Path = () if steps[0] == "specs" else ("spec",)
+    return (*head, *steps, line.rule.index)
+
+
+def _place(line: ir.Line) -> str:
+    return f"{line.rule.section or line.rule.direction}[{line.rule.index}]"
+
+
+def _is_in(peer: ir.Addresses, address: IPAddress) -> bool:
+    return includes(peer.block, span(parse_cidr(str(address))))
+
+
+def _some(keys: Iterable[str]) -> str:
+    names = sorted(keys)
+    more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
+    return ", ".join(names[:NAMES_MAX]) + more
