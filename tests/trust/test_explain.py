@@ -131,7 +131,7 @@ def test_the_wrong_port_is_a_near_miss():
 def test_a_peer_of_another_namespace_is_a_near_miss():
     answer = ask(stack(FROM_A), "y/a", "x/b", 8080)
     assert details(answer, "policy ingress")[1] == (
-        "x/from-a ingress[0]: means pods of namespace x only, not of y"
+        "x/from-a ingress[0]: without namespaceSelector it means x only, not y"
     )
 
 

@@ -148,7 +148,8 @@ class _Flow:
         around = self.world.namespaces.get(namespace) or namespace_labels(namespace, {})
         if wanted.namespace is not None and namespace != wanted.namespace:
             own = wanted.namespace
-            misses.append(f"means pods of namespace {own} only, not of {namespace}")
+            unsaid = f"without {wanted.unsaid} it " if wanted.unsaid else ""
+            misses.append(f"{unsaid}means {own} only, not {namespace}")
         elif missing := _missing(wanted.namespaces, around):
             misses.append(f"wants {missing} on namespace {namespace}")
         account = {ir.SERVICE_ACCOUNT_LABEL: endpoint.subject.service_account}

@@ -38,11 +38,15 @@ class Tier(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pods:
-    """Pods by labels, of one namespace, or of namespaces by labels."""
+    """Pods by labels, of one namespace, or of namespaces by labels.
+
+    unsaid  what the author would have had to write to mean other namespaces than the policy's
+    """
 
     namespace: str | None = None
     namespaces: LabelSelector = EVERYTHING
     pods: LabelSelector = EVERYTHING
+    unsaid: str = ""
 
     @property
     def everyone(self) -> bool:

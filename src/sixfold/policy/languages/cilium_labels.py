@@ -34,7 +34,7 @@ def endpoints(selector: LabelSelector, namespace: str | None) -> ir.Pods:
     """Peers. Nothing said of namespaces means the policy's own; all, when it has none."""
     own, around = _split(selector)
     if around == ir.EVERYTHING:
-        return ir.Pods(namespace, pods=own)
+        return ir.Pods(namespace, pods=own, unsaid=NAMESPACE)
     if not around.match_expressions and around.match_labels.keys() == {NAME_LABEL}:
         return ir.Pods(around.match_labels[NAME_LABEL], pods=own)
     return ir.Pods(None, around, own)

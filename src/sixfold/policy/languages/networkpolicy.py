@@ -55,7 +55,7 @@ def _peer(peer: NetworkPolicyPeer, namespace: str) -> ir.Peer:
         return ir.Addresses(peer.ip_block)
     pods = peer.pod_selector if peer.pod_selector is not None else ir.EVERYTHING
     if peer.namespace_selector is None:
-        return ir.Pods(namespace, pods=pods)
+        return ir.Pods(namespace, pods=pods, unsaid="namespaceSelector")
     return ir.Pods(None, peer.namespace_selector, pods)
 
 
