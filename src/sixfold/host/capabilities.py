@@ -11,7 +11,6 @@ from pathlib import Path
 from sixfold.errors import HostError
 
 NEEDED = {
-    "CAP_CHOWN": 0,
     "CAP_DAC_OVERRIDE": 1,
     "CAP_KILL": 5,
     "CAP_SETGID": 6,
@@ -26,6 +25,7 @@ NEEDED = {
     "CAP_BPF": 39,
 }
 HANDED_ON = {  # the rest of what root has in a container (shim/container.h)
+    "CAP_CHOWN": 0,
     "CAP_FOWNER": 3,
     "CAP_FSETID": 4,
     "CAP_NET_RAW": 13,
