@@ -153,3 +153,26 @@ def test_offline_needs_nothing_of_the_host(manifests):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_denial_comes_with_the_smallest_edit(sixfold, manifests):
+    result = sixfold("explain", "-f", manifests, "shop/web", "db:80", "--posture", "kubernetes")
+    assert "fix" not in result.stdout
+    result = sixfold("explain", "-f", manifests, "shop/web", "192.0.2.7:443")
+    (line,) = [one for one in result.stdout.splitlines() if one.startswith("fix egress")]
+    assert "add a rule to shop/web-egress: to 192.0.2.7 on TCP/443" in line
+
+
+def test_with_fix_the_output_is_yaml_that_mends_it(sixfold, manifests, tmp_path):
+    question = ["shop/db", "shop/web:8080"]
+    result = sixfold("explain", "-f", manifests, *question, "--fix")
+    assert result.exit_code == 1
+    (tmp_path / "manifests" / "fix.yaml").write_text(result.stdout)
+    assert sixfold("explain", "-f", manifests, *question).exit_code == 0
+    answer = json.loads(
+        sixfold(
+            "explain", "-f", manifests, "shop/web", "192.0.2.7:443", "--fix", "-o", "json"
+        ).stdout
+    )
+    (fix,) = answer["fixes"]
+    assert (fix["side"], fix["policy"]["metadata"]["name"]) == ("egress", "web-egress")

@@ -10,6 +10,7 @@ from tests.policy.worlds import NINE, nine, np, world
 from sixfold.errors import NotFoundError
 from sixfold.model.identity import NamedPort
 from sixfold.model.service import Service
+from sixfold.model.world import World
 from sixfold.trust.explain import OfflinePlans, explain, plan_offline
 
 HTTP = {"name": "http", "protocol": "TCP", "port": 8080}
@@ -285,3 +286,10 @@ def test_icmp_has_no_port_and_a_service_does_not_answer_it():
     here = stack(open_all)
     assert ask(here, "x/a", "x/b", None, "icmp").allowed
     assert not ask(here, "x/a", "web", None, "icmp").allowed
+
+
+def test_a_workload_in_the_hosts_network_is_explained_as_the_host():
+    here = replace(World(), on_host=frozenset({"kube-system/agent"}))
+    answer = explain(here, plan_offline(here), "kube-system/agent", "192.0.2.1", 443)
+    assert answer.allowed
+    assert answer.source == "kube-system/agent (host)"

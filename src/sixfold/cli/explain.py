@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,9 +11,15 @@ from sixfold.cli.client import ApiError
 from sixfold.cli.kinds import by_kind
 from sixfold.cli.output import coloured, print_structured
 from sixfold.cli.settings import ANSWERS, Settings, examples, pass_settings, shared
+from sixfold.cli.world import live_world, read_world
 from sixfold.errors import NotFoundError
 
+if TYPE_CHECKING:
+    from sixfold.model.world import World
+    from sixfold.policy.fix import Fix
+
 PROTOCOLS = ("TCP", "UDP", "SCTP", "ICMP")
+QUICK_MAX = 100_000  # workloads times policies for which edits are tried without --fix
 UNKNOWN = (400, 404, 422)  # answers of the agent that mean: no such name
 
 
@@ -26,6 +32,7 @@ sixfold explain -n shop web db:6379
 sixfold explain shop/web db.shop.svc.cluster.local:6379
 sixfold explain -n shop deploy/web svc/db:6379
 sixfold explain shop/web 192.0.2.7:443
+sixfold explain shop/web shop/db:6379 --fix                what to change, as YAML
 sixfold explain -f manifests/ shop/web shop/db:6379        offline, no root, no agent
 """
     ),
@@ -50,6 +57,7 @@ sixfold explain -f manifests/ shop/web shop/db:6379        offline, no root, no 
 @click.option(
     "--posture", type=click.Choice(["zero-trust", "kubernetes"]), help="Offline: which posture."
 )
+@click.option("--fix", is_flag=True, help="If denied: the smallest edit that would allow it.")
 @shared(outputs=ANSWERS)
 @pass_settings
 @click.pass_context
@@ -62,12 +70,16 @@ def command(
     filenames: tuple[str, ...],
     protocol: str,
     posture: str | None,
+    fix: bool,
 ) -> None:
     """Would this connection be allowed, and which rule says so?
 
     FROM and TO are pods, workloads, "host", "world" or addresses; TO may be a service or a DNS
     name as well; a kind may stand before a name: deploy/web, shop/svc/db. One line per pattern,
     bottom up. Exit code 0: allowed; 1: denied; 2: no such name.
+
+    --fix tries edits on the compiled policies and prints those that let least else pass, one for
+    each side that denies, as whole NetworkPolicies to apply; the explanation becomes a comment.
     """
     destination, own_port = split_port(destination)
     port = port or own_port
@@ -76,9 +88,10 @@ def command(
             f"{source!r}: a service opens no connections; give a pod or workload"
         )
     source, destination = (qualified(settings, text) for text in (source, destination))
+    world = read_world(settings, filenames, posture) if filenames else None
     try:
-        if filenames:
-            answer = offline(settings, filenames, posture, source, destination, port, protocol)
+        if world is not None:
+            answer = offline(settings, world, source, destination, port, protocol)
         elif posture:
             raise click.UsageError("--posture is for offline answers; give -f as well")
         else:
@@ -86,11 +99,27 @@ def command(
     except Unknown as error:
         click.echo(f"error: {error}", err=True)
         ctx.exit(2)
-    if settings.structured:
-        print_structured(answer, settings.output)
-    else:
-        show(answer)
+    edits: list[Fix] = []
+    if not answer["allowed"] and (fix or filenames):
+        world = world or live_world(settings)
+        if fix or len(world.endpoints) * len(world.policies) <= QUICK_MAX:
+            edits = smallest_edits(settings, world, source, destination, port, protocol)
+    report(settings, answer, edits, whole=fix)
     ctx.exit(0 if answer["allowed"] else 1)
+
+
+def report(settings: Settings, answer: dict[str, Any], edits: list[Fix], *, whole: bool) -> None:
+    """Print the answer, a line for each edit, and with ``whole`` the edited policies."""
+    if edits:
+        *lines, verdict = answer["lines"]
+        answer = {**answer, "lines": [*lines, *map(line_of, edits), verdict]}
+    if settings.structured:
+        more = {"fixes": [structured_fix(one) for one in edits]} if whole else {}
+        print_structured({**answer, **more}, settings.output)
+        return
+    show(answer, before="# " if whole and edits else "")
+    for one in edits if whole else ():
+        show_fix(one)
 
 
 def qualified(settings: Settings, text: str) -> str:
@@ -148,8 +177,7 @@ def live(
 
 def offline(
     settings: Settings,
-    filenames: tuple[str, ...],
-    posture: str | None,
+    world: World,
     source: str,
     destination: str,
     port: int | None,
@@ -158,15 +186,9 @@ def offline(
     """Compile the manifests as the agent would, and ask that plan."""
     from dataclasses import asdict
 
-    from sixfold.cli.apply import read
-    from sixfold.manifest import offline as offline_world
-    from sixfold.model.config import Config
     from sixfold.trust.explain import explain, plan_offline
 
     namespace = settings.namespace_or_default
-    manifests = read(filenames, namespace, offline=True)
-    config = Config(posture="kubernetes" if posture == "kubernetes" else "zero-trust")
-    world = offline_world(manifests, config)
     try:
         answer = explain(
             world, plan_offline(world), source, destination, port, protocol.upper(), namespace
@@ -176,10 +198,53 @@ def offline(
     return asdict(answer)
 
 
-def show(answer: dict[str, Any]) -> None:
+def smallest_edits(
+    settings: Settings,
+    world: World,
+    source: str,
+    destination: str,
+    port: int | None,
+    protocol: str,
+) -> list[Fix]:
+    """The edits that the first flow needs that policy denies; none if it is no matter of policy."""
+    from sixfold.policy.fix import fixes
+    from sixfold.trust.explain import denied, plan_offline
+
+    plans = plan_offline(world)
+    question = (source, destination, port, protocol.upper(), settings.namespace_or_default)
+    flows = denied(world, plans, *question)
+    return fixes(world, plans.policy, *flows[0]) if flows else []
+
+
+def line_of(fix: Fix) -> dict[str, Any]:
+    besides = f"; lets {fix.others} other pairs pass" if fix.others else ""
+    pattern = f"fix {fix.direction}"
+    return {"pattern": pattern, "outcome": "smallest", "detail": f"{fix.what}{besides}"}
+
+
+def structured_fix(fix: Fix) -> dict[str, Any]:
+    import msgspec
+
+    policy = msgspec.to_builtins(fix.policy) if fix.policy is not None else None
+    return {"side": fix.direction, "what": fix.what, "others": fix.others, "policy": policy}
+
+
+def show_fix(fix: Fix) -> None:
+    """The edit as a comment, and the whole policy after it: YAML that applies."""
+    import msgspec
+
+    click.echo("---")
+    click.echo(f"# fix {fix.direction} of {fix.subject}: {fix.what}")
+    if fix.policy is not None:
+        item = msgspec.to_builtins(fix.policy)
+        keys = ("apiVersion", "kind", "metadata", "spec")
+        print_structured({key: item[key] for key in keys}, "yaml")
+
+
+def show(answer: dict[str, Any], before: str = "") -> None:
     """The verdict on top, then one line per pattern."""
     width = max((len(line["pattern"]) for line in answer["lines"]), default=0)
     outcomes = max((len(line["outcome"]) for line in answer["lines"]), default=0)
     for line in answer["lines"]:
         outcome = coloured(line["outcome"].ljust(outcomes))
-        click.echo(f"{line['pattern']:<{width}}  {outcome}  {line['detail']}".rstrip())
+        click.echo(f"{before}{line['pattern']:<{width}}  {outcome}  {line['detail']}".rstrip())

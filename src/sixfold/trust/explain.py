@@ -18,6 +18,7 @@ from sixfold.model.datapath import PROTOCOL_NUMBERS
 from sixfold.model.identity import WORLD
 from sixfold.model.service import Service
 from sixfold.model.world import World
+from sixfold.policy.decide import Party
 from sixfold.policy.explain import PolicyAnswer, Side, explain_policy
 from sixfold.policy.plan import PolicyPlan, compile_policies
 from sixfold.routing.explain import RouteAnswer, explain_route, is_same_pod
@@ -90,6 +91,20 @@ def explain(
     return _Question(world, plans, places, destination, port, protocol, namespace).answer()
 
 
+def denied(
+    world: World,
+    plans: Plans,
+    source: str,
+    destination: str,
+    port: int | None = None,
+    protocol: str = "TCP",
+    namespace: str = "default",
+) -> list[tuple[Party, Party, str, int]]:
+    """The flows behind a connection that policy denies: both ends, protocol and the pod's port."""
+    places = sources(world, plans.routing, source, namespace)
+    return _Question(world, plans, places, destination, port, protocol, namespace).denied()
+
+
 @dataclass(frozen=True, slots=True)
 class _Flow:
     """One source to one backend: the unit that routing and policy judge."""
@@ -135,6 +150,22 @@ class _Question:
             known = ", ".join(PROTOCOL_NUMBERS)
             raise NotFoundError(f"protocol {protocol}: not one that policy knows; give {known}")
         self.port = self._port(port)
+
+    def denied(self) -> list[tuple[Party, Party, str, int]]:
+        """Each flow that policy denies, as policy sees it."""
+        found = []
+        backends, _ = self._balancing()
+        for source in self.sources:
+            for backend, port in backends:
+                flow = self._flow(source, backend, port)
+                if not flow.policy.allow:
+                    version = _version(source, backend)
+                    ends = (source.party(self.plan, version), backend.party(self.plan, version))
+                    found.append((*ends, self._protocol(version), port))
+        return found
+
+    def _protocol(self, version: int) -> str:
+        return "ICMPv6" if self.protocol == "ICMP" and version == 6 else self.protocol
 
     def answer(self) -> Explanation:
         lines = [self._discovery()]
@@ -224,7 +255,7 @@ class _Question:
             self.plan,
             source.party(self.plan, version),
             backend.party(self.plan, version),
-            "ICMPv6" if self.protocol == "ICMP" and version == 6 else self.protocol,
+            self._protocol(version),
             port,
         )
         return _Flow(source, backend, route, policy, port)

@@ -52,7 +52,7 @@ class Destination:
 
 def sources(world: World, routing: RoutingPlan, text: str, namespace: str) -> tuple[Place, ...]:
     """FROM as places: several when a workload's pods differ in identity."""
-    if found := _special(world, routing, text):
+    if found := _special(world, routing, text) or _on_host(world, text, namespace):
         return (found,)
     pods = _pods(world, text, namespace)
     if not pods:
@@ -63,7 +63,7 @@ def sources(world: World, routing: RoutingPlan, text: str, namespace: str) -> tu
 
 def destination(world: World, routing: RoutingPlan, text: str, namespace: str) -> Destination:
     """TO as the client in ``namespace`` means it; a service wins over a pod of its name."""
-    if found := _special(world, routing, text):
+    if found := _special(world, routing, text) or _on_host(world, text, namespace):
         service = _service_at(world, found.address)
         return Destination(None, service, () if service else (found,))
     lookup = explain_name(world, _dns_name(world, text), namespace)
@@ -93,6 +93,13 @@ def _special(world: World, routing: RoutingPlan, text: str) -> Place | None:
     identity = identity_at(routing.ipcache, address)
     name = RESERVED_NAMES[identity].removeprefix("reserved:")
     return Place(f"{name} {address}", identity, address=address)
+
+
+def _on_host(world: World, text: str, namespace: str) -> Place | None:
+    """A workload with ``hostNetwork``: to policy it is the node."""
+    key = text if "/" in text else f"{namespace}/{text}"
+    here = key in world.on_host
+    return Place(f"{key} (host)", HOST, address=world.config.host_ipv4) if here else None
 
 
 def _place(pod: Endpoint) -> Place:
