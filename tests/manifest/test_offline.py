@@ -152,3 +152,10 @@ def test_one_name_may_mean_several_ports_of_a_pod(make):
     both = [make.container(name=f"c{n}", ports=[{"containerPort": n, "name": "x"}]) for n in (1, 2)]
     (endpoint,) = world(make.pod({"containers": both})).endpoints.values()
     assert [port.port for port in endpoint.subject.named_ports] == [1, 2]
+
+
+def test_what_a_cluster_derives_is_not_looked_at(make):
+    slices = {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice"}
+    derived = [slices, {"apiVersion": "v1", "kind": "Endpoints"}]
+    built = world(make.pod(), *({**raw, "metadata": {"name": "web"}} for raw in derived))
+    assert list(built.endpoints) == ["default/web"]
