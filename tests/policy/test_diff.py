@@ -5,7 +5,7 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
-from tests.policy import cases, reference
+from tests.policy import cases, languages, reference
 from tests.policy.worlds import nine, np, world
 
 from sixfold.policy.diff import compare
@@ -61,16 +61,17 @@ def test_an_exception_that_goes_opens_its_addresses_only():
     assert found.closed == ()
 
 
+@pytest.mark.parametrize("worlds", [cases, languages], ids=["networkpolicy", "languages"])
 @pytest.mark.parametrize("seed", range(30))
-def test_random_changes_are_as_the_reference_says(seed):
-    before = cases.case(seed)
-    after = cases.change(before, seed)
+def test_random_changes_are_as_the_reference_says(seed, worlds):
+    before = worlds.case(seed)
+    after = worlds.change(before, seed)
     pools = {"pod_ipv4": ip_network("192.168.0.0/16"), "pod_ipv6": ip_network("2001:db8::/64")}
     here, there = world(before), world(after)
     views = [View(replace(one, config=replace(one.config, **pools))) for one in (here, there)]
     found = compare(*views)
     both = {pod["pod"] for pod in before["pods"]} & {pod["pod"] for pod in after["pods"]}
-    for flow in cases.flows(before, random.Random(seed), 150):
+    for flow in worlds.flows(before, random.Random(seed), 150):
         source, destination, protocol, port, _ = flow
         ends = [end.get("pod") for end in (source, destination)]
         if not any(ends) or ends[0] == ends[1] or not {*ends} - {None} <= both:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
-from tests.policy import cases, reference
+from tests.policy import cases, languages, reference
 from tests.policy.worlds import endpoint, nine, np, world
 
 from sixfold.model.world import World
@@ -35,16 +35,17 @@ def test_sets_of_ports_read_as_people_write_them():
 
 
 @pytest.mark.parametrize("posture", ["kubernetes", "zero-trust"])
+@pytest.mark.parametrize("worlds", [cases, languages], ids=["networkpolicy", "languages"])
 @pytest.mark.parametrize("seed", range(40))
-def test_random_worlds_are_as_the_reference_says(seed, posture):
-    case = cases.case(seed, posture)
+def test_random_worlds_are_as_the_reference_says(seed, worlds, posture):
+    case = worlds.case(seed, posture)
     here = world(case)
     pools = {"pod_ipv4": ip_network("192.168.0.0/16"), "pod_ipv6": ip_network("2001:db8::/64")}
     view = View(replace(here, config=replace(here.config, **pools)))  # the host as cases have it
     groups = parties([view])
     blocks = reach([view], groups)
     pick = random.Random(seed)
-    for source, destination, protocol, port, version in cases.flows(case, pick, 150):
+    for source, destination, protocol, port, version in worlds.flows(case, pick, 150):
         if "pod" not in source and "pod" not in destination:
             continue
         if source is destination or source.get("pod") == destination.get("pod"):
