@@ -106,3 +106,10 @@ def test_an_endpoint_without_table_is_shut():
     assert verdict.egress == Decision(False, 0)
     assert verdict.ingress is None
     assert not verdict.allow
+
+
+def test_a_pod_with_a_number_beyond_the_kernels_is_any_pod_too():
+    """Offline, a hundred thousand kinds of pods may be judged together."""
+    held = table(allow(ANY_POD))
+    assert lookup(held, INGRESS, Party(Identity(70000)), TCP, 80).allow
+    assert not lookup(held, INGRESS, Party(WORLD), TCP, 80).allow

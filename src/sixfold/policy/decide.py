@@ -27,7 +27,7 @@ from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import (
     ANY_POD,
     FIRST_ALLOCATED,
-    LAST_ALLOCATED,
+    FIRST_CIDR,
     OUTSIDE,
     UNKNOWN,
     WORLD,
@@ -74,7 +74,7 @@ class Verdict:
 def names_of(peer: Party) -> Iterator[Identity]:
     """The peers of a table that mean this party, the most specific first."""
     yield peer.identity
-    if FIRST_ALLOCATED <= peer.identity <= LAST_ALLOCATED:
+    if FIRST_ALLOCATED <= peer.identity < FIRST_CIDR:  # offline there may be more than 65535
         yield ANY_POD
     if peer.cidr:
         yield peer.cidr
