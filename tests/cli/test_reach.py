@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+BASECAMP = Path(__file__).parents[2] / "examples/basecamp"
 CASES = Path(__file__).parents[3] / "shared/corpora/cyclonus/cases.jsonl"
 
 MANIFESTS = """
@@ -71,6 +72,14 @@ def test_a_table_of_who_reaches_whom(sixfold, manifests):
     rows = [line.split() for line in result.stdout.splitlines()]
     assert ["shop/web", "shop/db", "TCP/6379"] in rows
     assert "shop/done" not in result.stdout
+
+
+def test_pods_without_a_known_address_are_counted_where_blocks_matter(sixfold, manifests):
+    note = "note: 1 of 2 workloads have no known address"
+    assert note in sixfold("reach", "-f", manifests).stderr
+    off = "--ipblock-matches-pods=false"
+    assert "note" not in sixfold("reach", "-f", manifests, off).stderr
+    assert "note" not in sixfold("reach", "-f", str(BASECAMP)).stderr
 
 
 def test_the_default_posture_denies_what_nothing_allows(sixfold, manifests):

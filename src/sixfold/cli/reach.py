@@ -13,7 +13,12 @@ import click
 from sixfold.cli.output import print_structured, print_table
 from sixfold.cli.rows import cells
 from sixfold.cli.settings import Settings, examples, pass_settings, shared
-from sixfold.cli.world import filename_option, read_world, world_options
+from sixfold.cli.world import (
+    filename_option,
+    read_world,
+    warn_of_unknown_addresses,
+    world_options,
+)
 
 if TYPE_CHECKING:
     from sixfold.model.world import World
@@ -116,7 +121,8 @@ def show(world: World, settings: Settings) -> None:
     from sixfold.policy.reach_parties import View
     from sixfold.policy.reach_show import Reach
 
-    found = Reach(View(world))
+    view = View(world)
+    found = Reach(view)
     match settings.output:
         case "dot" | "svg":
             from sixfold.policy.reach_picture import dot, svg
@@ -127,6 +133,7 @@ def show(world: World, settings: Settings) -> None:
             print_structured(structured(world, found), settings.output)
         case _:
             click.echo(_posture(world), err=True)
+            warn_of_unknown_addresses(view)
             show_table(found, wide=settings.output == "wide")
 
 

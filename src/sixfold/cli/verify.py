@@ -12,7 +12,12 @@ import click
 
 from sixfold.cli.output import coloured, print_structured
 from sixfold.cli.settings import ANSWERS, Settings, examples, pass_settings, shared
-from sixfold.cli.world import filename_option, read_world, world_options
+from sixfold.cli.world import (
+    filename_option,
+    read_world,
+    warn_of_unknown_addresses,
+    world_options,
+)
 from sixfold.errors import ManifestError, Problem
 
 if TYPE_CHECKING:
@@ -77,7 +82,9 @@ def command(
 
     assertions = read_assertions(asserted)
     world = read_world(settings, filenames, posture, ipblock_matches_pods)
-    outcomes = verify(View(world), assertions)
+    view = View(world)
+    warn_of_unknown_addresses(view)
+    outcomes = verify(view, assertions)
     if junit:
         Path(junit).write_text(report(outcomes, asserted), encoding="utf-8")
     if settings.structured:

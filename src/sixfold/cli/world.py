@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sixfold.model.config import Config
     from sixfold.model.endpoint import Endpoint
     from sixfold.model.world import World
+    from sixfold.policy.reach_parties import View
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 POSTURES = ("zero-trust", "kubernetes")
@@ -82,6 +83,21 @@ def read_world(
 
     manifests = read_manifests(filenames, settings.namespace_or_default)
     return offline(manifests, config_of(posture, ipblock_matches_pods))
+
+
+def warn_of_unknown_addresses(view: View) -> None:
+    """Say it when a proof rests on pods being in no ipBlock because nobody knows where they are."""
+    world = view.world
+    if not view.plan.cidrs or not world.config.ipblock_matches_pods:
+        return
+    endpoints = world.endpoints.values()
+    unknown = sum(one.ipv4 is None and one.ipv6 is None for one in endpoints)
+    if unknown:
+        click.echo(
+            f"note: {unknown} of {len(endpoints)} workloads have no known address (status.podIP); "
+            "no ipBlock is taken to mean them",
+            err=True,
+        )
 
 
 def live_world(settings: Settings) -> World:
