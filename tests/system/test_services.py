@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import selectors
 import socket
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -31,6 +32,11 @@ pytestmark = pytest.mark.root
 DGRAM = socket.SOCK_DGRAM
 HTTP = {"web-1": 8081, "web-2": 8082}  # one name, two numbers
 TIME, METRICS = 8123, 8090
+ACCEPT = (
+    "import socket\n"
+    "server = socket.create_server(('', 8080), backlog=128)\n"
+    "while True: server.accept()[0].close()\n"
+)
 
 
 @dataclass
@@ -297,6 +303,34 @@ def test_endpoints_follow_readiness_and_open_connections_live_on(shop: Shop):
         shop.mark("web-2", ready=True)
         assert set(spread(shop, 40, servers)) == {"web-1", "web-2"}
         assert slice_addresses(shop, ready=True) == {place.ipv4 for place in shop.web.values()}
+
+
+def test_nobody_is_sent_to_a_pod_that_is_being_stopped(shop: Shop):
+    """Its server is gone as soon as it is told; by then the service has forgotten it."""
+    names = [f"short-{number}" for number in range(4)]
+    container = {
+        "command": ["python3", "-c", ACCEPT],
+        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+    }
+    servers = [pod(name, labels={"app": "short"}, container=container) for name in names]
+    ports = [{"port": 80, "targetPort": 8080}]
+    shop.system.apply(manifest(*servers, service("short", ports=ports)), "--wait")
+    vip = shop.vip("short")
+    stop = threading.Event()
+    outcomes: Counter[str] = Counter()
+
+    def dial() -> None:
+        while not stop.is_set():
+            outcomes[shop.client.attempt(vip, 80, timeout_s=WAIT_S)] += 1
+
+    dialling = threading.Thread(target=dial)
+    dialling.start()
+    for name in names[1:]:
+        shop.system.sixfold("delete", "pod", name)
+    stop.set()
+    dialling.join()
+    assert set(outcomes) == {"open"}
+    shop.system.sixfold("delete", "pod", names[0])
 
 
 def test_a_thousand_services_at_once(shop: Shop):

@@ -413,6 +413,8 @@ class Agent:
     async def _stop(self, stored: Stored) -> None:
         grace_s = stored.raw["metadata"].get("deletionGracePeriodSeconds", 30)
         state = self.pods().get(pod_key(stored.key))
+        with contextlib.suppress(UnavailableError):  # it ends all the same
+            await self.in_force()  # services send nobody to it any more
         await self.runner.stop(pod_key(stored.key), grace_s)
         if state is not None and state.ifindex:
             self.datapath.detach(state.ifindex)

@@ -88,6 +88,7 @@ class Snapshots:
         pod = stored.object
         subject = subject_of(stored.key.namespace, pod.metadata, pod.spec)
         owner = state.owner
+        terminating = state.terminating or stored.deleting
         return Endpoint(
             namespace=stored.key.namespace,
             pod=stored.key.name,
@@ -101,8 +102,8 @@ class Snapshots:
             netns=state.netns,
             netns_cookie=state.cookie,
             node=self._config.node,
-            ready=state.ready and not state.terminating,
-            terminating=state.terminating,
+            ready=state.ready and not terminating,
+            terminating=terminating,
             hostname=pod.spec.hostname or stored.key.name,
             subdomain=pod.spec.subdomain,
             probe_ports=probe_ports(pod.spec),
