@@ -122,6 +122,16 @@ def test_a_line_that_means_nothing_has_an_error_and_the_rest_is_answered(sixfold
     assert ["error" in line for line in lines] == [True, True, False]
 
 
+def test_one_namespace_is_what_has_a_side_there(sixfold):
+    def edges(*args):
+        answer = json.loads(sixfold("reach", "-f", str(BASECAMP), "-o", "json", *args).stdout)
+        return [(one["from"], one["to"]) for one in answer["edges"]]
+
+    there = edges("-n", "supply")
+    assert ("camp/kitchen", "supply/pantry") in there
+    assert there == [one for one in edges() if any(end.startswith("supply/") for end in one)]
+
+
 def test_edges_as_json(sixfold, manifests):
     result = sixfold("reach", "-f", manifests, "--posture", "kubernetes", "-o", "json")
     answer = json.loads(result.stdout)

@@ -60,6 +60,7 @@ def command(
 
     Proved by the compiled policies, for all ports and all addresses. Offline, pods whose address
     is not known (status.podIP) are meant by no ipBlock; a workload with hostNetwork is the host.
+    With -n, what has a side in that namespace.
 
     --probes reads {"from", "to", "protocol", "port"} and prints the same lines, in order, with
     "verdict" (ALLOWED or DENIED), "egress" and "ingress". FROM and TO are ns/name, ns/Kind/name
@@ -122,7 +123,7 @@ def show(world: World, settings: Settings) -> None:
     from sixfold.policy.reach_show import Reach
 
     view = View(world)
-    found = Reach(view)
+    found = Reach(view, settings.namespace)
     match settings.output:
         case "dot" | "svg":
             from sixfold.policy.reach_picture import dot, svg

@@ -37,7 +37,7 @@ from sixfold.policy.reach_ports import EVERY_PORT, PORTS, PROTOCOLS, PortSet, Sp
 VERSIONS = (4, 6)
 Range = tuple[int, int, int]  # IP version, first, last
 Entries = frozenset[tuple[int, ...]]
-NOTHING: Entries = frozenset()
+Shape = dict[Identity, Entries]
 GENERAL = (UNKNOWN, ANY_POD)  # names that all peers, or all pods, have
 GroupKind = Literal["workloads", "world", "host", "resolver"]
 
@@ -86,8 +86,8 @@ class View:
     def __init__(self, world: World, plan: PolicyPlan | None = None) -> None:
         self.world = world
         self.plan = plan if plan is not None else compile_policies(world)
-        self._shapes: dict[int, dict[tuple[int, Identity], Entries]] = {}
-        self._ports: dict[tuple[Entries, ...], PortSet] = {}
+        self._shapes: dict[int, tuple[Shape, Shape]] = {}
+        self._ports: dict[tuple[Entries | None, ...], PortSet] = {}
         self._workloads: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         for key, endpoint in world.endpoints.items():
             self._workloads[endpoint.namespace, endpoint.workload].append(key)
@@ -105,26 +105,26 @@ class View:
 
     def mentioned(self, table: PolicyTable, direction: int) -> list[Identity]:
         """The peers that a table says anything particular about."""
-        return [
-            peer for side, peer in self._shape(table) if side == direction and peer not in GENERAL
-        ]
+        return [peer for peer in self._shape(table)[direction] if peer not in GENERAL]
 
     def ports(self, table: PolicyTable, direction: int, names: tuple[Identity, ...]) -> PortSet:
         """All ports on which a table lets a peer of these names pass."""
-        shape = self._shape(table)
-        met = tuple(shape.get((direction, name), NOTHING) for name in names)
+        met = tuple(map(self._shape(table)[direction].get, names))
         if (known := self._ports.get(met)) is None:
             known = self._ports[met] = allowed_ports(table, direction, names)
         return known
 
-    def _shape(self, table: PolicyTable) -> dict[tuple[int, Identity], Entries]:
+    def _shape(self, table: PolicyTable) -> tuple[Shape, Shape]:
         """Entries by direction and peer, less what does not change a verdict: whose rule it is."""
         if (known := self._shapes.get(id(table))) is None:
-            found: defaultdict[tuple[int, Identity], list[tuple[int, ...]]] = defaultdict(list)
+            found: tuple[defaultdict[Identity, list[tuple[int, ...]]], ...] = (
+                defaultdict(list),
+                defaultdict(list),
+            )
             for direction, peer, protocol, port, bits, verdict, _, *order in table.entries:
-                found[direction, peer].append((protocol, port, bits, verdict, *order))
-            known = {key: frozenset(entries) for key, entries in found.items()}
-            self._shapes[id(table)] = known
+                found[direction][peer].append((protocol, port, bits, verdict, *order))
+            into, out = ({key: frozenset(some) for key, some in one.items()} for one in found)
+            known = self._shapes[id(table)] = (into, out)
         return known
 
 

@@ -41,12 +41,22 @@ class Edge:
 
 
 class Reach:
-    """Everything that one world allows, ready to be shown."""
+    """Everything that one world allows, ready to be shown.
 
-    def __init__(self, view: View) -> None:
+    namespace  leave out what has neither side there
+    """
+
+    def __init__(self, view: View, namespace: str | None = None) -> None:
         self.groups = parties([view])
         self.blocks = reach([view], self.groups)
         self.names = Names([view], self.groups)
+        if namespace is not None:
+            here = {
+                number
+                for number, group in enumerate(self.groups)
+                if any(view.world.endpoints[key].namespace == namespace for key in group.members)
+            }
+            self.blocks = [part for block in self.blocks for part in _touching(block, here)]
 
     def rows(self, *, compact: bool = True) -> list[Row]:
         """Blocks in words, sorted; not ``compact``: every workload by its own name."""
@@ -74,6 +84,17 @@ class Reach:
                 for other in self.names.each(destination):
                     if source != destination or one != other or self.names.is_many(group, one):
                         yield one, other
+
+
+def _touching(block: Block, here: set[int]) -> Iterator[Block]:
+    """The pairs of a block with a side among some groups."""
+    inside = tuple(one for one in block.sources if one in here)
+    outside = tuple(one for one in block.sources if one not in here)
+    targets = tuple(one for one in block.destinations if one in here)
+    if inside:
+        yield Block(inside, block.destinations, block.ports)
+    if outside and targets:
+        yield Block(outside, targets, block.ports)
 
 
 def families(value: Value) -> list[tuple[str, PortSet]]:
