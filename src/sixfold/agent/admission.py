@@ -68,12 +68,13 @@ def _problems(item: Loaded, objects: Objects, written: Set[Key]) -> Iterable[Pro
             item, "metadata.ownerReferences", f"{owner} is not there; leave ownerReferences out"
         )
     old = objects.get(item.key)
+    home = objects.get(Key("Namespace", "", item.key.namespace))
+    for ending in (home, old):
+        if ending is not None and ending.deleting:
+            message = f"{ending.key} is being deleted; try again when it is gone"
+            yield _problem(item, "metadata.name", message)
     if old is None:
         return
-    if old.deleting:
-        yield _problem(
-            item, "metadata.name", f"{item.key} is being deleted; try again when it is gone"
-        )
     for path in IMMUTABLE.get(item.key.kind, ()):
         if _fixed(old.object, path) != _fixed(item.object, path):
             yield _problem(

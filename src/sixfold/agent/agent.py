@@ -128,8 +128,8 @@ class Agent:
 
     def changed(self) -> None:
         """Something in the store or on the host is new: look again."""
+        self._network_changed.set()  # first: a policy need not wait for the controllers
         self._pods_changed.set()
-        self._network_changed.set()
 
     def pod_changed(self, key: str) -> None:
         """A pod's status changed (the runner calls this)."""
@@ -385,6 +385,7 @@ class Agent:
                 self._spawn(key, self._stop(stored))
             elif state is None:
                 self._spawn(key, self._start(stored))
+        self._finish_namespaces()
 
     def _spawn(self, key: str, work: Any) -> None:
         async def tracked() -> None:
@@ -429,11 +430,18 @@ class Agent:
         match key.kind:
             case "Pod":
                 wanted = stored.object.spec.termination_grace_period_seconds
-                self.objects.mark_deleting(key, now, wanted if grace_s is None else grace_s)
+                grace_s = wanted if grace_s is None else grace_s
+                self.objects.mark_deleting(key, now, grace_s)
+                if stored.deleting:  # it is ending already, perhaps not soon enough
+                    self._spawn(f"{pod_key(key)} again", self.runner.stop(pod_key(key), grace_s))
                 return
             case "Namespace":
-                for other in [item.key for item in self.objects if item.key.namespace == key.name]:
-                    self._delete(other, now, grace_s)
+                self.objects.mark_deleting(key, now, 0)
+                for other in self._inside(key.name):
+                    if not other.kind.endswith("Policy"):
+                        self._delete(other, now, grace_s)
+                self._finish_namespaces()
+                return
             case "Service":
                 self.addresses.release(str(key), time.time())
             case _:
@@ -441,6 +449,19 @@ class Agent:
                     self._delete(key_of_pod(pod.key), now, grace_s)
         self.statuses.pop(key, None)
         self.objects.remove([key])
+
+    def _inside(self, namespace: str) -> list[Key]:
+        return [item.key for item in self.objects if item.key.namespace == namespace]
+
+    def _finish_namespaces(self) -> None:
+        """Drop what is left of namespaces on their way out, once their last pod has ended.
+
+        Policies go last: a pod that is still ending must not be open meanwhile (CVE-2024-7598).
+        """
+        for key, stored in list(self.objects.of("Namespace").items()):
+            left = self._inside(key.name) if stored.deleting else []
+            if stored.deleting and not any(other.kind == "Pod" for other in left):
+                self.objects.remove([*left, key])
 
     def _next_generation(self) -> None:
         self.generation += 1

@@ -144,7 +144,7 @@ class AgentHandlers:
             case kind if kind in CONTROLLERS:
                 status = self._agent.statuses.get(stored.key, {})
             case "Namespace":
-                status = {"phase": "Active"}
+                status = {"phase": "Terminating" if stored.deleting else "Active"}
             case "Service":
                 status = {"loadBalancer": {}}
         return {**raw, "status": status} if status else raw

@@ -114,11 +114,18 @@ class Objects:
         return results, fresh, version
 
     def mark_deleting(self, key: Key, now: str, grace_s: int) -> None:
-        """Set the deletion timestamp, once; the object goes when its finish is seen."""
+        """Set the deletion timestamp, once; the object goes when its finish is seen.
+
+        Asked again with less grace, the lesser holds.
+        """
         stored = self._by_kind[key.kind][key]
-        if stored.deleting:
+        metadata = stored.raw["metadata"]
+        if stored.deleting and metadata["deletionGracePeriodSeconds"] <= grace_s:
             return
-        leaving = {"deletionTimestamp": now, "deletionGracePeriodSeconds": grace_s}
+        leaving = {
+            "deletionTimestamp": metadata.get("deletionTimestamp", now),
+            "deletionGracePeriodSeconds": grace_s,
+        }
         raw = {**stored.raw, "metadata": {**stored.raw["metadata"], **leaving}}
         with self._database.transaction() as connection:
             connection.execute(
