@@ -48,6 +48,14 @@ def test_a_report_for_ci(run, tmp_path):
     assert [case.find("failure") is None for case in suite] == [True, True, False]
 
 
+def test_assertions_may_lie_beside_the_manifests(sixfold, tmp_path):
+    (tmp_path / "shop.yaml").write_text(MANIFESTS)
+    path = tmp_path / "assertions.yaml"
+    path.write_text(f"apiVersion: sixfold.dev/v1\nkind: Assertions\nassertions:\n{BAD}")
+    result = sixfold("verify", "-f", str(tmp_path), "--assert", str(path))
+    assert (result.exit_code, result.stdout[:4]) == (1, "fail")
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

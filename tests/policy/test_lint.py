@@ -3,7 +3,8 @@
 import pytest
 from tests.policy.worlds import NINE, nine, np, world
 
-from sixfold.policy.lint import CHECKS, lint
+from sixfold.policy.lint import lint
+from sixfold.policy.lint_finding import CHECKS
 from sixfold.policy.reach_parties import View
 
 A, B = ({"matchLabels": {"pod": name}} for name in "ab")

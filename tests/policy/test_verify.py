@@ -9,7 +9,8 @@ from tests.policy import cases, reference
 from tests.policy.worlds import nine, np, world
 
 from sixfold.policy.reach_parties import View
-from sixfold.policy.verify import Assertion, verify
+from sixfold.policy.verify import verify
+from sixfold.policy.verify_assertion import Assertion
 
 X_A = {"namespace": "x", "podSelector": {"matchLabels": {"pod": "a"}}}
 TCP_80 = [{"port": 80}]

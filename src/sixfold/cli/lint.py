@@ -13,7 +13,7 @@ from sixfold.cli.world import config_of, filename_option, live_world, world_opti
 
 if TYPE_CHECKING:
     from sixfold.manifest import Manifests
-    from sixfold.policy.lint import Finding
+    from sixfold.policy.lint_finding import Finding
 
 SEVERITIES = ("info", "warning")
 

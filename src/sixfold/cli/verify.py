@@ -23,7 +23,8 @@ from sixfold.errors import ManifestError, Problem
 if TYPE_CHECKING:
     from sixfold.manifest.document import Document
     from sixfold.manifest.path import Path as FieldPath
-    from sixfold.policy.verify import Assertion, Outcome
+    from sixfold.policy.verify import Outcome
+    from sixfold.policy.verify_assertion import Assertion
 
 
 @click.command(
@@ -73,7 +74,8 @@ def command(
     podSelector} (all that are given must hold), {workload: ns/name}, {cidr}, {world: true}
     (addresses that are no pod's) or {host: true}, or a list of these; absent, it is anybody. Absent
     ports are all. DNS to the node's resolver and the node's own access to its pods are built in and
-    count only where the host is named. Exit code 0: all hold; 1: one does not; 2: wrong usage.
+    count only where the host is named. A file of "apiVersion: sixfold.dev/v1, kind: Assertions,
+    assertions: […]" may lie beside the manifests: they leave it alone. Exit code 0: all hold; 1: one does not; 2: wrong usage.
     """
     if asserted == "-" and "-" in filenames:
         raise click.UsageError("--assert - and -f - both read standard input; give one a file")
@@ -131,7 +133,7 @@ def _assertion(
     from sixfold.manifest.document import line_of
     from sixfold.manifest.path import Finding, show
     from sixfold.manifest.shape import shaped
-    from sixfold.policy.verify import Assertion
+    from sixfold.policy.verify_assertion import Assertion
 
     assertion, findings = shaped(_listed(raw), Assertion, offline=True)
     if not findings and len(assertion.kinds) != 1:

@@ -9,52 +9,24 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from sixfold.model.datapath import ALLOW, EGRESS, INGRESS, IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.meta import namespace_labels
-from sixfold.model.policies import Policy
 from sixfold.model.policy import NetworkPolicy
 from sixfold.policy import ir
 from sixfold.policy.block import includes, parse_cidr, span
 from sixfold.policy.lint_cover import covers, numeric_ports
-from sixfold.policy.plan import PolicyCompiler
-from sixfold.policy.reach_parties import View, parties
-from sixfold.policy.reach_sides import side_changes
+from sixfold.policy.lint_finding import Finding, Path, Severity
+from sixfold.policy.lint_redundant import redundant
+from sixfold.policy.reach_parties import View
 
-Severity = Literal["warning", "info"]
-Path = tuple[str | int, ...]
 WIDE_BITS = 8  # a block of this length or shorter means "outside", not some pods
 NAMES_MAX = 4
-COMPARED_MAX = 1_000_000  # workloads times rules whose absence is tried: a minute or so
 DIRECTIONS = ((INGRESS, "ingress"), (EGRESS, "egress"))
-
-CHECKS = {
-    "allow-without-deny-base": "rules allow, but what no policy selects stays open",
-    "cidr-instead-of-identity": "a block names pods, whose addresses change",
-    "empty-selector": "a rule lets everybody pass",
-    "no-effect": "a rule or policy that can never decide anything",
-    "redundant": "without it nothing would change",
-    "selects-nothing": "no workload is meant",
-    "shadowed": "another rule of the policy says it already",
-    "unknown-port-name": "no workload that is meant has a port of this name",
-}
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Finding:
-    """One thing to look at. ``policy`` is the key of ``World.policies``."""
-
-    policy: str
-    path: Path
-    check: str
-    severity: Severity
-    message: str
 
 
 def lint(view: View) -> list[Finding]:
@@ -84,7 +56,14 @@ class _Linter:
             yield from self._lines(key, policy)
         yield from self._inert()
         yield from self._open()
-        yield from self._redundant(dead)
+        said = {
+            (_object(policy), _path(line))
+            for policy in self.view.plan.policies.values()
+            for at, line in enumerate(policy.lines)
+            if _shadow(policy, at) is not None or self._is_empty(line)
+        }
+        ruled = {_object(one) for one in self.view.plan.policies.values() if one.lines}
+        yield from redundant(self.world, ruled - dead, said)
 
     def _lines(self, key: str, policy: ir.Policy) -> Iterator[Finding]:
         for at, line in enumerate(policy.lines):
@@ -189,66 +168,10 @@ class _Linter:
                     path = _subject_path(key)
                     yield Finding(key, path, "allow-without-deny-base", severity, message)
 
-    def _redundant(self, dead: set[str]) -> Iterator[Finding]:
-        """Policies, and rules of NetworkPolicies, without which all flows would be the same.
-
-        A policy without rules is a base for workloads to come, and never called redundant.
-        """
-        count = len(self.world.policies) + sum(
-            len(one.lines) for one in self.view.plan.policies.values()
-        )
-        if count * len(self.endpoints) > COMPARED_MAX:
-            message = f"not looked for: {count} policies and rules are too many; lint some of them"
-            yield Finding("", (), "redundant", "info", message)
-            return
-        ruled = {_object(one) for one in self.view.plan.policies.values() if one.lines}
-        compiler = PolicyCompiler()
-        base = View(self.world, compiler.compile(self.world))
-        for key, policy in self.world.policies.items():
-            if key in dead or key not in ruled:
-                continue
-            others = {name: one for name, one in self.world.policies.items() if name != key}
-            if self._same(base, compiler, others):
-                message = "without this policy, nothing would change"
-                yield Finding(key, ("spec",), "redundant", "info", message)
-            elif isinstance(policy, NetworkPolicy):
-                yield from self._redundant_rules(base, compiler, key, policy)
-
-    def _redundant_rules(
-        self, base: View, compiler: PolicyCompiler, key: str, policy: NetworkPolicy
-    ) -> Iterator[Finding]:
-        shadowed = {
-            _path(one.lines[at])
-            for one in self.view.plan.policies.values()
-            if _object(one) == key
-            for at in range(len(one.lines))
-            if _shadow(one, at) is not None or self._is_empty(one.lines[at])
-        }
-        for name in ("ingress", "egress"):
-            rules = getattr(policy.spec, name) or []
-            if name.capitalize() not in policy.spec.isolates:
-                continue
-            for at in range(len(rules)):
-                if ("spec", name, at) in shadowed:
-                    continue
-                types = sorted(policy.spec.isolates)  # without its last rule it must stay as it is
-                rest = [*rules[:at], *rules[at + 1 :]]
-                spec = msgspec.structs.replace(policy.spec, policy_types=types, **{name: rest})
-                without = msgspec.structs.replace(policy, spec=spec)
-                if self._same(base, compiler, {**self.world.policies, key: without}):
-                    message = "without this rule, nothing would change: others allow it all"
-                    yield Finding(key, ("spec", name, at), "redundant", "info", message)
-
     def _is_empty(self, line: ir.Line) -> bool:
         return bool(line.peers) and all(
             isinstance(peer, ir.Pods) and not self._select(peer) for peer in line.peers or ()
         )
-
-    def _same(self, base: View, compiler: PolicyCompiler, policies: Mapping[str, Policy]) -> bool:
-        world = replace(self.world, policies=policies)
-        after = View(world, compiler.compile(world))
-        groups = parties([base, after])
-        return next(side_changes(base, after, groups), None) is None
 
     def _select(self, pods: ir.Pods) -> list[Endpoint]:
         key = msgspec.json.encode((pods.namespace, pods.namespaces, pods.pods))
