@@ -115,6 +115,14 @@ def test_live_it_asks_the_agent(sixfold, agent):
     }
 
 
+def test_live_a_denial_by_policy_points_to_the_smallest_edit(sixfold, agent):
+    denied = {"pattern": "policy egress", "outcome": "DROPPED", "detail": "default-deny"}
+    agent.answers["POST /v1/explain"] = {**ANSWER, "lines": [denied, *ANSWER["lines"]]}
+    assert "--fix" in sixfold("explain", "web", "db:80").stderr
+    agent.answers["POST /v1/explain"] = ANSWER
+    assert sixfold("explain", "web", "db:80").stderr == ""
+
+
 def test_live_an_unknown_name_exits_2(sixfold, agent):
     agent.answers["POST /v1/explain"] = (404, {"error": {"message": "from web: no such pod"}})
     result = sixfold("explain", "web", "db:80")

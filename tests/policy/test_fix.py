@@ -4,7 +4,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from tests.policy import cases
+from tests.policy import cases, languages
 from tests.policy.worlds import nine, np, parties, world
 
 from sixfold.model.datapath import PROTOCOL_NUMBERS
@@ -74,20 +74,38 @@ def test_a_protocol_without_ports_opens_all_and_says_so():
     assert edits[0].policy.spec.egress[0].ports is None
 
 
+def test_what_denies_by_name_is_named_when_no_allow_can_help():
+    deny = {
+        "apiVersion": "policy.networking.k8s.io/v1alpha2",
+        "kind": "ClusterNetworkPolicy",
+        "metadata": {"name": "shut"},
+        "spec": {
+            "tier": "Admin",
+            "priority": 1,
+            "subject": {"namespaces": {}},
+            "ingress": [{"action": "Deny", "from": [{"namespaces": {}}]}],
+        },
+    }
+    ((side, what),) = between(nine(deny), "x/a", "x/b")
+    assert side == "ingress"
+    assert what.startswith("no allow rule can help: change what denies, ClusterNetworkPolicy")
+
+
 def test_nothing_is_edited_where_nothing_is_denied():
     assert between(nine(), "x/a", "x/b") == []
 
 
+@pytest.mark.parametrize("worlds", [cases, languages], ids=["networkpolicy", "languages"])
 @pytest.mark.parametrize("seed", range(25))
-def test_random_denials_are_mended(seed):
+def test_random_denials_are_mended(seed, worlds):
     pick = random.Random(seed)
-    case = cases.case(seed, pick.choice(("kubernetes", "zero-trust")))
+    case = worlds.case(seed, pick.choice(("kubernetes", "zero-trust")))
     tried = 0
-    for source, destination, protocol, port, version in cases.flows(case, pick, 40):
+    for source, destination, protocol, port, version in worlds.flows(case, pick, 40):
         if version == 6 or source.get("pod") == destination.get("pod") or tried == 4:
             continue
         here, edits = fix(case, source, destination, port, protocol)
-        if not edits:
+        if not edits or any(edit.policy is None for edit in edits):
             continue
         tried += 1
         after = applied(here, edits)

@@ -1,8 +1,14 @@
 """Findings of lint: each check on the smallest policies that show it, and not on good ones."""
 
+from dataclasses import replace
+
+import msgspec
 import pytest
+from tests.policy import languages
 from tests.policy.worlds import NINE, nine, np, world
 
+from sixfold.model.policy import NetworkPolicy
+from sixfold.policy.diff import compare
 from sixfold.policy.lint import lint
 from sixfold.policy.lint_finding import CHECKS
 from sixfold.policy.reach_parties import View
@@ -129,3 +135,25 @@ def test_what_others_allow_already_is_redundant():
 
 def test_every_check_is_explained():
     assert all(CHECKS[check] for check in CHECKS)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_what_is_called_shadowed_or_redundant_can_go(seed):
+    """And in all languages nothing breaks, and every place is one."""
+    case = languages.case(seed, ("kubernetes", "zero-trust")[seed % 2])
+    here = world(case)
+    before = View(here)
+    for one in lint(before):
+        assert one.path[0] in ("spec", "specs")
+        policy = here.policies[one.policy]
+        if one.check not in ("shadowed", "redundant") or not isinstance(policy, NetworkPolicy):
+            continue
+        policies = {key: held for key, held in here.policies.items() if key != one.policy}
+        if len(one.path) > 1:
+            _, section, at = one.path
+            rules = list(getattr(policy.spec, section))
+            del rules[at]
+            types = sorted(policy.spec.isolates)
+            spec = msgspec.structs.replace(policy.spec, policy_types=types, **{section: rules})
+            policies[one.policy] = msgspec.structs.replace(policy, spec=spec)
+        assert not compare(before, View(replace(here, policies=policies))), one

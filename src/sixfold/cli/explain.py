@@ -118,6 +118,11 @@ def report(settings: Settings, answer: dict[str, Any], edits: list[Fix], *, whol
         print_structured({**answer, **more}, settings.output)
         return
     show(answer, before="# " if whole and edits else "")
+    lines = answer["lines"]
+    if not edits and any(
+        one["pattern"][:6] == "policy" and one["outcome"] == "DROPPED" for one in lines
+    ):
+        click.echo("--fix shows the smallest edit that would allow it", err=True)
     for one in edits if whole else ():
         show_fix(one)
 
