@@ -75,8 +75,8 @@ def command(
     (addresses that are no pod's) or {host: true}, or a list of these; absent, it is anybody. Absent
     ports are all. DNS to the node's resolver and the node's own access to its pods are built in and
     count only where the host is named. A file of "apiVersion: sixfold.dev/v1, kind: Assertions,
-    assertions: […]" may lie beside the manifests: they leave it alone. Exit code 0: all hold; 1: one
-    does not; 2: wrong usage.
+    assertions: […]" may lie beside the manifests: they leave it alone. Exit code 0: all hold; 1:
+    one does not; 2: wrong usage.
     """
     if asserted == "-" and "-" in filenames:
         raise click.UsageError("--assert - and -f - both read standard input; give one a file")
