@@ -161,6 +161,7 @@ def test_liveness_restarts_the_container(world: System, directory: Path) -> None
     (directory / "alive").touch()
     last = pod(world, "http")["status"]["containerStatuses"][0]["lastState"]["terminated"]
     assert last["exitCode"] in (137, 143)
+    assert last["message"].startswith("liveness probe: ")
 
 
 def test_apply_wait_returns_when_the_roll_out_is_done(world: System, manifest: str) -> None:

@@ -340,6 +340,15 @@ def test_liveness_failure_stops_with_grace_and_starts_anew():
     assert pod.exited(code=143) == ["start main/1"]
 
 
+def test_a_run_that_a_probe_ended_says_so():
+    live = {**PROBE, "failureThreshold": 1}
+    pod = Transcript(make_pod({"name": "main", "livenessProbe": live}))
+    pod.started()
+    pod.tell(ev.Probed("main", 0, "liveness", False, "tcp 10.0.0.1:80: ECONNREFUSED"))
+    pod.exited(code=143)
+    assert pod.life.runs[0].end_before.message == "liveness probe: tcp 10.0.0.1:80: ECONNREFUSED"
+
+
 def test_liveness_probe_may_bring_its_own_grace():
     live = {**PROBE, "failureThreshold": 1, "terminationGracePeriodSeconds": 3}
     pod = Transcript(make_pod({"name": "main", "livenessProbe": live}))

@@ -6,6 +6,7 @@ ten minutes forgives what was before.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 
 from sixfold.model.workload import Container
@@ -39,6 +40,7 @@ class ContainerRun:
         self.started_s = 0.0
         self.stop_by_s: float | None = None  # asked to stop: killed at the latest then
         self.must_restart = False  # a probe asked for the stop
+        self.restart_reason = ""  # what that probe said
         self.end: Termination | None = None  # of the last run
         self.end_before: Termination | None = None  # of the run before the present one
         self.retry_s = 0.0
@@ -76,7 +78,7 @@ class ContainerRun:
         self.phase = Phase.STARTING
         self.attempt += 1
         self.end_before, self.end = self.end, None
-        self.stop_by_s, self.must_restart = None, False
+        self.stop_by_s, self.must_restart, self.restart_reason = None, False, ""
         self.waiting_reason = self.waiting_message = ""
         return self.attempt
 
@@ -97,7 +99,8 @@ class ContainerRun:
     def exited(self, end: Termination) -> None:
         """The run is over; ``lifecycle`` says whether another follows."""
         self.phase = Phase.OVER
-        self.end = end
+        # there are no events to look it up in: the end itself says who asked for it
+        self.end = replace(end, message=end.message or self.restart_reason)
         self.probing = None
 
     def restart_later(self, pod: str, now_s: float) -> None:

@@ -179,6 +179,7 @@ class PodLifecycle:
         if not restart or run.stop_by_s is not None or self.terminating or self.final:
             return []
         run.must_restart = True
+        run.restart_reason = f"{event.kind} probe: {event.message}"
         return [_stop(run, now_s + self._probe_grace_s(run, event.kind), now_s)]
 
     def _probe_grace_s(self, run: ContainerRun, kind: events.ProbeKind) -> float:
