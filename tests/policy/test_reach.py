@@ -133,6 +133,15 @@ def test_addresses_are_said_in_few_cidrs():
     assert addresses([low, (4, 1 << 31, (1 << 32) - 1), everything6]) == ["world"]
     hole = [(4, 0, 9), (4, 11, (1 << 32) - 1)]
     assert addresses(hole) == ["0.0.0.0/0 except 0.0.0.10/32"]
+    block = (10 << 24, (11 << 24) - 1)
+    inner = (10 << 24) + (1 << 16) + 256
+    assert addresses([(4, block[0], inner - 1), (4, inner + 256, block[1])]) == [
+        "10.0.0.0/8 except 10.1.1.0/24"
+    ]
+    assert addresses([(4, block[0], block[1]), (4, 192 << 24, 192 << 24)]) == [
+        "10.0.0.0/8",
+        "192.0.0.0/32",
+    ]
 
 
 def test_pairs_of_a_block_leave_out_a_single_pod_and_itself():

@@ -16,7 +16,6 @@ from sixfold.policy.reach import Block, Value, pairs_of, reach
 from sixfold.policy.reach_parties import VERSIONS, Group, Range, View, parties
 from sixfold.policy.reach_ports import PortSet
 
-CIDRS_MAX = 8  # of one set of addresses, before its complement is tried
 WORLD_NAME = "world"
 
 
@@ -195,11 +194,14 @@ def addresses(ranges: Iterable[Range]) -> list[str]:
 
 
 def _family(version: int, spans: list[tuple[int, int]]) -> list[str]:
+    """The fewest CIDRs; or the smallest one around all of them, with exceptions."""
     inside = _cidrs(version, spans)
     if len(inside) <= 1:
         return inside
-    last = (1 << BITS[version]) - 1
-    bounds = [-1, *(bound for span in spans for bound in span), last + 1]
+    first, last = spans[0][0], spans[-1][1]
+    host_bits = (first ^ last).bit_length()
+    start = first >> host_bits << host_bits
+    bounds = [start - 1, *(bound for span in spans for bound in span), start + (1 << host_bits)]
     gaps = [
         (before + 1, after - 1)
         for before, after in zip(bounds[::2], bounds[1::2], strict=True)
@@ -208,10 +210,8 @@ def _family(version: int, spans: list[tuple[int, int]]) -> list[str]:
     outside = _cidrs(version, gaps)
     if len(outside) >= len(inside):
         return inside
-    everything = "0.0.0.0/0" if version == 4 else "::/0"
-    shown = ", ".join(outside[:CIDRS_MAX])
-    more = f" and {len(outside) - CIDRS_MAX} more" if len(outside) > CIDRS_MAX else ""
-    return [f"{everything} except {shown}{more}"]
+    around = _cidrs(version, [(start, start + (1 << host_bits) - 1)])[0]
+    return [f"{around} except {', '.join(outside)}"]
 
 
 def _cidrs(version: int, spans: Iterable[tuple[int, int]]) -> list[str]:
