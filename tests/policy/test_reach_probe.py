@@ -103,6 +103,24 @@ def test_what_means_nothing_is_an_error_of_its_line(probe, error):
     assert "verdict" not in answer
 
 
+def test_a_policy_of_another_language_is_named_with_its_kind_and_section():
+    deny = {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumNetworkPolicy",
+        "metadata": {"name": "c", "namespace": "x"},
+        "spec": {"endpointSelector": {}, "ingressDeny": [{"fromEntities": ["all"]}]},
+    }
+    answer = ask(nine(deny), "x/a", "x/b")["ingress"]
+    assert (answer["verdict"], answer["policy"]) == ("DENIED", "x/c")
+    assert (answer["kind"], answer["rule"]) == ("CiliumNetworkPolicy", "ingressDeny[0]")
+
+
+def test_a_port_may_be_text_and_nothing_said_is_tcp():
+    case = nine(np("p", {"podSelector": {}, "ingress": [{"ports": [{"port": 80}]}]}))
+    assert ask(case, "x/a", "x/b", port="80", protocol=None)["verdict"] == "ALLOWED"
+    assert ask(case, "x/a", "x/b", port="http")["error"].startswith('"port": ')
+
+
 def test_protocols_are_their_own():
     tcp = np("tcp", {"podSelector": {}, "ingress": [{"ports": [{"port": 80}]}]})
     verdicts = [

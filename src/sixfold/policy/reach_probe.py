@@ -152,13 +152,14 @@ SELF = {"verdict": ALLOWED, "policy": None, "rule": None, "default": "a pod alwa
 def side_of(allow: bool, rule: Rule) -> dict[str, Any]:
     """One side's verdict: the policy and its rule, or the default that decided."""
     verdict = ALLOWED if allow else DENIED
-    if rule.kind == "posture":
-        return {"verdict": verdict, "policy": None, "rule": None, "default": str(rule)}
     if rule.kind == "builtin":
         return {"verdict": verdict, "policy": str(rule), "rule": str(rule), "default": None}
+    if rule.index < 0:
+        return {"verdict": verdict, "policy": None, "rule": None, "default": str(rule)}
     policy = f"{rule.namespace}/{rule.name}" if rule.namespace else rule.name
-    place = f"{rule.direction}[{rule.index}]"
-    return {"verdict": verdict, "policy": policy, "rule": place, "default": None}
+    place = f"{rule.section or rule.direction}[{rule.index}]"
+    found = {"verdict": verdict, "policy": policy, "rule": place, "default": None}
+    return found if rule.kind == "NetworkPolicy" else {**found, "kind": rule.kind}
 
 
 def _names(view: View) -> dict[str, dict[str, list[Endpoint]]]:
@@ -196,7 +197,7 @@ def _text(probe: Mapping[str, Any], side: str) -> str:
 
 
 def _protocol(probe: Mapping[str, Any]) -> str:
-    text = probe.get("protocol", "TCP")
+    text = probe.get("protocol") or "TCP"
     known = _PROTOCOLS.get(text.upper()) if isinstance(text, str) else None
     if known is None:
         raise ValueError(f'"protocol": {text!r}: give one of {", ".join(PROTOCOL_NUMBERS)}')
@@ -204,7 +205,9 @@ def _protocol(probe: Mapping[str, Any]) -> str:
 
 
 def _port(probe: Mapping[str, Any]) -> int:
-    port = probe.get("port", 0)
+    port = probe.get("port") or 0
+    if isinstance(port, str) and port.isdecimal():
+        port = int(port)
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
         raise ValueError(f'"port": {port!r} is no port; give 1 to 65535')
     return port
