@@ -160,7 +160,7 @@ together.
 - **enforced**: it does what Kubernetes says.
 - **refused**: the manifest is not taken; the message says why. Values that ask for what happens
   anyway (in the note) are taken. Fields marked *offline: taken* concern only a process that runs
-  here: `explain -f`, `reach -f`, `verify` and `audit` take them and look at the rest.
+  here: `explain -f`, `reach -f`, `verify -f`, `diff` and `lint -f` take them and look at the rest.
 - **accepted, no effect**: taken, kept, shown; nothing else happens.
 
 A field that is not on this page is unknown and refused. `null` is the same as absent.
@@ -175,6 +175,8 @@ _TAIL = f"""
 Every other kind (ConfigMap, Secret, Role, custom resources…) is ignored: counted and named
 by `apply`, never an error. A policy of another dialect (AuthorizationPolicy, Calico's kinds…)
 is ignored in the same way: it is **not** in force, and `apply` says so. `kind: List` is unpacked.
+Offline, CronJob and ReplicationController are workloads too, and what a cluster derives (Endpoints,
+EndpointSlice) is ignored: dumps of clusters can be judged as they are.
 
 ## Images
 
