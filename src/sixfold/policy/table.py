@@ -10,7 +10,9 @@ ordered tier, precedence decides, and what could never be read the right way is 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from operator import itemgetter
 
 from sixfold.model.config import Config
 from sixfold.model.datapath import (
@@ -38,6 +40,7 @@ Profile = frozenset[int]  # ports that the node's probes dial, where that matter
 RESOLVER_RULE = Rule("builtin", "", "resolver", "egress")
 PROBES_RULE = Rule("builtin", "", "node-probes", "ingress")
 DNS_PORT = 53
+_OF_PEER = itemgetter(0, 1)  # of an entry's key: direction and peer
 
 
 def profile_of(endpoint: Endpoint, config: Config) -> Profile:
@@ -111,8 +114,8 @@ def _settled(
 
 def _merge(entries: Entries, more: Iterable[PolicyEntry]) -> None:
     for entry in more:
-        known = entries.get(entry[:5])
-        if known is None or entry.strength > known.strength:
+        known = entries.setdefault(entry[:5], entry)
+        if known is not entry and entry.strength > known.strength:
             entries[entry[:5]] = entry
 
 
@@ -128,12 +131,17 @@ def _asked_first(builtins: Entries, admin: Entries) -> Entries:
 
 def _prune(entries: Entries) -> Entries:
     """Leave out what a broader entry for the same peer overrules: only the longest is read."""
-    kept: Entries = {}
-    for entry in sorted(entries.values(), key=_breadth):
+    per_peer = Counter(map(_OF_PEER, entries))
+    # Most peers have one entry, and that has nothing around it.
+    kept = {key: entry for key, entry in entries.items() if per_peer[_OF_PEER(key)] == 1}
+    several = [entry for key, entry in entries.items() if per_peer[_OF_PEER(key)] > 1]
+    lengths = sorted({entry.port_bits for entry in several}, reverse=True)
+    for entry in sorted(several, key=_breadth):
         direction, peer, protocol, port, bits = entry[:5]
         around = (
             kept.get((direction, peer, protocol, port >> (16 - n) << (16 - n), n))
-            for n in range(bits - 1, -1, -1)
+            for n in lengths
+            if n < bits
         )
         anything = kept.get((direction, peer, ANY_PROTOCOL, 0, 0))
         broader = next((one for one in around if one is not None), anything)
