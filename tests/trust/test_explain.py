@@ -293,3 +293,20 @@ def test_a_workload_in_the_hosts_network_is_explained_as_the_host():
     answer = explain(here, plan_offline(here), "kube-system/agent", "192.0.2.1", 443)
     assert answer.allowed
     assert answer.source == "kube-system/agent (host)"
+
+
+def test_a_question_about_icmp_means_a_ping():
+    """Rules may name ICMP types; the type of an echo request is asked about."""
+    echo = {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumClusterwideNetworkPolicy",
+        "metadata": {"name": "ping"},
+        "spec": {
+            "endpointSelector": {},
+            "ingress": [{"fromEntities": ["all"], "icmps": [{"fields": [{"type": 8}]}]}],
+            "egress": [{"toEntities": ["all"], "icmps": [{"fields": [{"type": "EchoRequest"}]}]}],
+        },
+    }
+    here = stack(echo)
+    assert explain(here, plan_offline(here), "x/a", "x/b", protocol="ICMP").allowed
+    assert not explain(here, plan_offline(here), "x/a", "x/b", 8, protocol="TCP").allowed

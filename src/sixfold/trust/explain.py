@@ -161,11 +161,14 @@ class _Question:
                 if not flow.policy.allow:
                     version = _version(source, backend)
                     ends = (source.party(self.plan, version), backend.party(self.plan, version))
-                    found.append((*ends, self._protocol(version), port))
+                    found.append((*ends, *self._asked(version, port)))
         return found
 
-    def _protocol(self, version: int) -> str:
-        return "ICMPv6" if self.protocol == "ICMP" and version == 6 else self.protocol
+    def _asked(self, version: int, port: int) -> tuple[str, int]:
+        """Protocol and port of one flow; who asks about ICMP means a ping."""
+        if not self.protocol.startswith("ICMP"):
+            return self.protocol, port
+        return ("ICMPv6", 128) if version == 6 or self.protocol == "ICMPv6" else ("ICMP", 8)
 
     def answer(self) -> Explanation:
         lines = [self._discovery()]
@@ -255,8 +258,7 @@ class _Question:
             self.plan,
             source.party(self.plan, version),
             backend.party(self.plan, version),
-            self._protocol(version),
-            port,
+            *self._asked(version, port),
         )
         return _Flow(source, backend, route, policy, port)
 
