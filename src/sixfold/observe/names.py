@@ -47,6 +47,7 @@ class Names:
     rules: dict[int, Rule] = field(default_factory=dict)
     services: dict[int, ServiceName] = field(default_factory=dict)
     node: str = ""
+    _taken: dict[int, Endpoint] = field(default_factory=dict)  # by ifindex, as of update()
 
     def add_endpoint(self, endpoint: Endpoint) -> None:
         """Name the endpoint's addresses and its identity."""
@@ -59,9 +60,11 @@ class Names:
         self.labels[endpoint.identity] = identity_labels(endpoint.subject)
 
     def update(self, endpoints: Iterable[Endpoint]) -> None:
-        """Take over what is now; what is gone keeps its name."""
+        """Take over what is now; what is gone keeps its name. Cost follows the change."""
         for endpoint in endpoints:
-            self.add_endpoint(endpoint)
+            if self._taken.get(endpoint.ifindex) is not endpoint:
+                self._taken[endpoint.ifindex] = endpoint
+                self.add_endpoint(endpoint)
 
     def labels_of(self, identity: Identity) -> tuple[str, ...]:
         """Labels of an identity; reserved ones name themselves."""
