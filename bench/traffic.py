@@ -26,7 +26,7 @@ METRICS = {
 }
 SERVICES = (10, 10_000)
 SECONDS = 0.4
-ROUNDS, ROUNDS_MAX = 7, 14
+ROUNDS, ROUNDS_MAX = 15, 24
 OFF = 0.15  # a round's plain-veth figure may be that far from the median
 READY_TRIES, READY_WAIT_S = 100, 0.02
 LIMIT = "veth"
