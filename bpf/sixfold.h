@@ -57,6 +57,7 @@ enum statistic {
 	STATISTIC_TRANSLATED = 4, /* connects and sends to a service */
 	STATISTIC_REFUSED = 5,	  /* those without a backend */
 	STATISTIC_CUT = 6,	  /* connections that a change no longer allows */
+	STATISTIC_UNCOUNTED = 7,  /* hits of rules that found rule_hits full */
 };
 
 enum runtime_index { RUNTIME_REVISION = 0 };

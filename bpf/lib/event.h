@@ -15,6 +15,30 @@ struct {
 	__uint(max_entries, 4 << 20);
 } events SEC(".maps");
 
+/* How often each rule decided: what its events would say, had none been lost. Full:
+ * what is not counted is, under STATISTIC_UNCOUNTED. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, 131072);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32); /* rule */
+	__type(value, __u64);
+} rule_hits SEC(".maps");
+
+static __noinline int count_rule(__u32 rule)
+{
+	__u64 one = 1, *hits;
+
+	if (!rule)
+		return 0;
+	hits = bpf_map_lookup_elem(&rule_hits, &rule);
+	if (hits)
+		*hits += 1;
+	else if (bpf_map_update_elem(&rule_hits, &rule, &one, BPF_ANY))
+		statistic(STATISTIC_UNCOUNTED);
+	return 0;
+}
+
 /* What an event says beyond its packet. */
 struct observation {
 	__u8 type;
@@ -61,6 +85,8 @@ static __noinline int tell(const struct packet *packet, const struct observation
 {
 	struct flow_event *event;
 
+	count_rule(seen->rule[0]);
+	count_rule(seen->rule[1]);
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event) {
 		statistic(STATISTIC_LOST);

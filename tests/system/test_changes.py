@@ -234,3 +234,21 @@ def test_cuts_are_counted(lab: Lab):
     lab.deny()
     assert_cut(*ends)
     assert lab.system.status()["drops"]["connections_cut"] > before
+
+
+def test_policies_show_how_often_each_rule_decided(lab: Lab):
+    def shown() -> dict[str, int]:
+        found = lab.system.json("get", "netpol", "server")
+        return {each["rule"]: each["hits"] for each in found["status"]["rules"]}
+
+    before = shown()
+    with lab.places["server"].listen():
+        assert lab.places["caller"].attempt(lab.places["server"].ipv4) == "open"
+        assert lab.places["other"].attempt(lab.places["server"].ipv4) == "timeout"
+    after = shown()
+    assert after["ingress[0]"] == before.get("ingress[0]", 0) + 1
+    assert after["ingress default-deny"] > before.get("ingress default-deny", 0)
+    header, row = lab.system.sixfold("get", "netpol", "server", "-o", "wide").stdout.splitlines()
+    assert dict(zip(header.split(), row.split(), strict=True))["HITS"] == str(sum(after.values()))
+    listed = lab.system.json("bpf", "policy", "list", "--pod", "default/server")
+    assert after["ingress[0]"] in [each["hits"] for each in listed if each["action"] == "allow"]

@@ -159,3 +159,20 @@ def test_what_an_earlier_agent_left_to_close_is_found_again(
     kernel.datapath.sweep()
     kernel.datapath._sweep_due = False
     assert len(kernel.datapath.sweep()) == 1
+
+
+def test_rules_count_connections_and_denied_packets(kernel: Kernel) -> None:
+    before = kernel.datapath.rule_hits()
+
+    def hits(rule: int) -> int:
+        return kernel.datapath.rule_hits().get(rule, 0) - before.get(rule, 0)
+
+    for _ in range(3):
+        kernel.send(PACKETS["tcp"])
+        kernel.send(PACKETS["udp"])
+    assert (hits(20), hits(21)) == (2, 2), "connections, not packets; of both sides"
+    kernel.datapath.apply(with_policy(kernel.desired, 2))
+    kernel.datapath.forget(kernel.datapath.sweep())
+    assert hits(10) == 2, "each cut counts for the rule that cut"
+    kernel.send(PACKETS["tcp"])
+    assert hits(10) == 3

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.layout import unpack_event
 from sixfold.model.flow import Flow
-from sixfold.observe import FlowLog, Names, join
+from sixfold.observe import FlowLog, Names, PolicyHits, join, policy_hits
 
 PERIOD_S = 0.02
 
@@ -37,6 +38,10 @@ class FlowReader:
         while True:
             self.drain()
             await asyncio.sleep(PERIOD_S)
+
+    def policy_hits(self) -> Mapping[str, PolicyHits]:
+        """How often each policy decided, by rule."""
+        return policy_hits(self._names.rules, self._datapath.rule_hits())
 
     def statistics(self) -> dict[str, int]:
         """Packets dropped since the datapath was loaded, by reason; events lost."""

@@ -17,7 +17,7 @@ from sixfold.errors import ManifestError, NotFoundError, Problem, SixfoldError
 from sixfold.manifest import Loaded, decode
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.meta import Key
-from sixfold.model.policies import POLICY_KINDS
+from sixfold.model.policies import POLICY_KINDS, key_of
 from sixfold.observe import FlowFilter, compact, response
 from sixfold.serve.api import ApplyRequest, DeleteRequest, ExplainRequest, Source
 from sixfold.store import Stored
@@ -122,6 +122,8 @@ class AgentHandlers:
                 items = [msgspec.to_builtins(item) for group in slices for item in group]
             case _:
                 items = [self._with_status(item) for item in self._agent.objects.of(kind).values()]
+                if kind in POLICY_KINDS:
+                    items = self._with_hits(items)
         found = [
             item
             for item in items
@@ -148,6 +150,17 @@ class AgentHandlers:
             case "Service":
                 status = {"loadBalancer": {}}
         return {**raw, "status": status} if status else raw
+
+    def _with_hits(self, policies: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Policies with the kernel's counters as their status."""
+        by_policy = self._flows.policy_hits()
+        found: list[Mapping[str, Any]] = []
+        for item in policies:
+            meta = item["metadata"]
+            hits = by_policy.get(key_of(item["kind"], meta.get("namespace", ""), meta["name"]), {})
+            rules = [{"rule": rule, "hits": count} for rule, count in sorted(hits.items())]
+            found.append({**item, "status": {"hits": sum(hits.values()), "rules": rules}})
+        return found
 
     async def flows(self, parameters: Mapping[str, Sequence[str]]) -> AsyncIterator[bytes]:
         wanted = FlowFilter.parse(parameters, time.time_ns())

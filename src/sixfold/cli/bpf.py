@@ -177,15 +177,22 @@ def ipcache(view: DatapathView, names: Names) -> Iterator[Row]:
         }
 
 
-@_listing("policy", "Every entry of every endpoint's policy table, and its default.")
+@_listing(
+    "policy",
+    "Every entry of every endpoint's policy table, its default, and how often each rule decided "
+    "(for all endpoints).",
+)
 def policies(view: DatapathView, names: Names) -> Iterator[Row]:
-    tables = view.read().policies
+    tables, hits = view.read().policies, view.rule_hits()
     for number in sorted(tables):
-        for row in _table(tables[number], names):
-            yield {"id": number, "endpoint": names.endpoint(number), **row}
+        for row in _table(tables[number]):
+            rule = row.pop("rule")
+            named = {"rule": names.rule(rule), "hits": hits.get(rule, 0)}
+            peer = {"peer": names.identity(row["peer"])} if isinstance(row["peer"], int) else {}
+            yield {"id": number, "endpoint": names.endpoint(number), **row, **peer, **named}
 
 
-def _table(table: PolicyTable, names: Names) -> Iterator[Row]:
+def _table(table: PolicyTable) -> Iterator[Row]:
     for entry in sorted(table.entries, key=lambda one: (not one.admin, one)):
         yield {
             "direction": "ingress" if entry.direction == INGRESS else "egress",
@@ -195,8 +202,8 @@ def _table(table: PolicyTable, names: Names) -> Iterator[Row]:
             if entry.protocol
             else "any",
             "port": ports(entry),
-            "peer": names.identity(entry.peer) if entry.peer else "any",
-            "rule": names.rule(entry.rule),
+            "peer": entry.peer or "any",
+            "rule": entry.rule,
         }
     for direction, rule in (("ingress", table.ingress_default), ("egress", table.egress_default)):
         yield {
@@ -206,7 +213,7 @@ def _table(table: PolicyTable, names: Names) -> Iterator[Row]:
             "protocol": "any",
             "port": "any",
             "peer": "any other",
-            "rule": names.rule(rule),
+            "rule": rule,
         }
 
 

@@ -277,7 +277,8 @@ COLUMNS: Mapping[str, Columns] = {
         },
     ),
     "NetworkPolicy": Columns(
-        {"POD-SELECTOR": lambda item: label_selector(_at(item, "spec", "podSelector"))}
+        {"POD-SELECTOR": lambda item: label_selector(_at(item, "spec", "podSelector"))},
+        wide={"HITS": _text("status", "hits")},
     ),
     "ClusterNetworkPolicy": Columns(
         {"TIER": _text("spec", "tier"), "PRIORITY": _text("spec", "priority")}

@@ -44,6 +44,7 @@ STATISTICS = {
     4: "translated",
     5: "refused",
     6: "connections_cut",
+    7: "rule_hits_lost",
 }
 TCX = {"from_endpoint": bpf.TCX_INGRESS, "to_endpoint": bpf.TCX_EGRESS}
 REVISION = layout.U32.pack(0)
@@ -78,6 +79,13 @@ class DatapathView:
             if total:
                 counts[_statistic(index)] = total
         return counts
+
+    def rule_hits(self) -> dict[int, int]:
+        """How often each rule number decided: connections let in, and packets denied."""
+        return {
+            int(layout.U32.unpack(key)[0]): _sum(value)
+            for key, value in self.maps["rule_hits"].items()
+        }
 
     def revision(self) -> int:
         """Goes up with every change of policy or place."""

@@ -30,6 +30,10 @@ POLICY_KINDS = (
 
 def policy_key(policy: Policy) -> str:
     """Key in ``World.policies``: ``namespace/name``, with the kind before it if it is not v1."""
-    meta = policy.metadata
-    name = f"{meta.namespace}/{meta.name}" if meta.namespace else meta.name
-    return name if isinstance(policy, NetworkPolicy) else f"{policy.kind} {name}"
+    return key_of(policy.kind, policy.metadata.namespace, policy.metadata.name)
+
+
+def key_of(kind: str, namespace: str, name: str) -> str:
+    """The same, of a policy known by name only."""
+    named = f"{namespace}/{name}" if namespace else name
+    return named if kind == "NetworkPolicy" else f"{kind} {named}"

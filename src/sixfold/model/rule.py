@@ -43,8 +43,11 @@ class Rule:
             return f"builtin:{self.name}"
         if self.index < 0:
             return f"{self.name} ({self.because})" if self.because else self.name
-        place = f"{self.section or self.direction}[{self.index}]"
         owner = "/".join(part for part in (self.tier, self.namespace, self.name) if part)
-        return (
-            f"{owner} {place}" if self.kind == "NetworkPolicy" else f"{self.kind} {owner} {place}"
-        )
+        text = f"{owner} {self.place}"
+        return text if self.kind == "NetworkPolicy" else f"{self.kind} {text}"
+
+    @property
+    def place(self) -> str:
+        """Where in its policy: ``ingress[0]``."""
+        return f"{self.section or self.direction}[{self.index}]"

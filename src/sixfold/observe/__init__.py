@@ -7,6 +7,7 @@ FlowLog ── bytes of struct flow_event ─▶ join(event, names, offset) ─�
 """
 
 from sixfold.observe.filter import FilterError, FlowFilter, parse_time_ns
+from sixfold.observe.hits import PolicyHits, policy_hits
 from sixfold.observe.join import RawEvent, join
 from sixfold.observe.log import Batch, FlowLog, Search
 from sixfold.observe.names import Names, Owner, ServiceName, cidr_labels, identity_labels
@@ -19,6 +20,7 @@ __all__ = [
     "FlowLog",
     "Names",
     "Owner",
+    "PolicyHits",
     "RawEvent",
     "Search",
     "ServiceName",
@@ -27,6 +29,7 @@ __all__ = [
     "identity_labels",
     "join",
     "parse_time_ns",
+    "policy_hits",
     "response",
     "to_hubble",
 ]
