@@ -105,3 +105,16 @@ def damage(random_: random.Random, datapath: KernelDatapath) -> None:
     for name in ("policy", "policy_tables", "ipcache", "endpoints", "addresses", "frontends"):
         keys = [key for key, _ in datapath.maps[name].items()]
         datapath.maps[name].delete(random_.sample(keys, min(len(keys), random_.randrange(3))))
+
+
+def test_an_endpoint_that_lost_its_table_is_cleared_when_nobody_wants_it(
+    datapath: KernelDatapath,
+) -> None:
+    rules = frozenset({PolicyEntry(0, Identity(256), 6, 80, 16, True, 1)})
+    datapath._repair_links = lambda desired: []
+    datapath.apply(Datapath(policies={EndpointId(6): PolicyTable(rules, 1, 2)}))
+    tables = datapath.maps["policy_tables"]
+    tables.delete([key for key, _ in tables.items()])
+    datapath._shadow = None  # a new agent, whose world has no such endpoint
+    datapath.apply(Datapath())
+    assert {value for _, value in datapath.maps["policy_of"].items()} == {bytes(4)}

@@ -244,6 +244,8 @@ class Shadow:
             # Of two numbers for one content only one survives; who has the other is put anew.
             if number in tables and self._numbers.setdefault(tables[number], number) == number:
                 self.policies[EndpointId(endpoint)] = tables[number]
+            else:
+                self._orphans.put("policy_of", key, ZERO)  # unless the next apply wants it
         self._last_number = max([0, *tables, *entries])
         for number, table in tables.items():
             if self._numbers.get(table) != number:
