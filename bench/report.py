@@ -98,7 +98,7 @@ def _traffic(found: Traffic) -> str:
         cells = []
         for metric in found.figures:
             ratio = found.ratio(metric, peer, LIMIT)
-            cells.append(f"{found.median(metric, peer):.1f} ({ratio:.2f})")
+            cells.append(f"{found.median(metric, peer):.1f} ({ratio:.3f})")
         rows.append([peer, *cells])
     text = ["## Traffic", "", "Medians; in brackets the ratio to plain veth.", ""]
     text += [_table(head, rows), "", *_traffic_bars(found)]
@@ -125,7 +125,7 @@ def _bar(what: str, value: float, wanted: float, *, most: bool = False, unit: st
     met = value <= wanted if most else value >= wanted
     sign = "≤" if most else "≥"
     return (
-        f"- {'met   ' if met else 'MISSED'} {what}: {value:.2f}{unit} (bar {sign} {wanted:g}{unit})"
+        f"- {'met   ' if met else 'MISSED'} {what}: {value:.3g}{unit} (bar {sign} {wanted:g}{unit})"
     )
 
 
