@@ -185,11 +185,26 @@ static __always_inline void remember(struct conntrack *entry,
 	entry->rule[1] = judgement->rule[1];
 }
 
+/* Told once per rule: an open connection may come to be allowed by an audit only. */
+static __always_inline bool audited(struct observation *seen,
+				    const struct judgement *judgement,
+				    const struct conntrack *known)
+{
+	if (!judgement->audit || (known && known->rule[0] == judgement->rule[0] &&
+				  known->rule[1] == judgement->rule[1]))
+		return false;
+	statistic(STATISTIC_AUDITED);
+	seen->type = EVENT_AUDIT;
+	seen->reason = judgement->audit;
+	seen->direction = judgement->audit_direction;
+	return true;
+}
+
 /* A connection that conntrack does not know, or whose verdict is of yesterday. */
 static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 				 const struct endpoint *endpoint, __u32 direction)
 {
-	struct judgement judgement = {};
+	struct judgement *judgement = blank_judgement();
 	struct observation seen = {.type = EVENT_VERDICT, .direction = direction};
 	struct conntrack *entry, *fresh = blank_connection();
 	struct conntrack_key key;
@@ -200,8 +215,8 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 	bool mine_opened;
 	int reason;
 
-	if (!fresh)
-		return TC_ACT_SHOT; /* never: an array of one */
+	if (!fresh || !judgement)
+		return TC_ACT_SHOT; /* never: arrays of one */
 	entry = bpf_map_lookup_elem(&conntrack, &key);
 	if (entry && !continues(entry, packet, side))
 		entry = NULL;
@@ -209,23 +224,23 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 	peer_of(&mine, endpoint, packet->family == 4);
 	resolve(direction == EGRESS ? &packet->destination : &packet->source, &theirs);
 	mine_opened = (direction == EGRESS) != seen.is_reply;
-	judgement.peer[EGRESS] = mine_opened ? mine : theirs;
-	judgement.peer[INGRESS] = mine_opened ? theirs : mine;
-	judgement.protocol = packet->protocol;
+	judgement->peer[EGRESS] = mine_opened ? mine : theirs;
+	judgement->peer[INGRESS] = mine_opened ? theirs : mine;
+	judgement->protocol = packet->protocol;
 	if (packet->protocol == IPPROTO_ICMP || packet->protocol == PROTOCOL_ICMPV6)
-		judgement.port = htons(packet->icmp_request);
+		judgement->port = htons(packet->icmp_request);
 	else
-		judgement.port =
+		judgement->port =
 		    seen.is_reply ? packet->source_port : packet->destination_port;
 	if (!entry && direction == EGRESS && !theirs.ifindex &&
 	    is_service(&packet->destination))
 		reason = DROP_NO_BACKEND;
 	else
-		reason = judge(&judgement);
+		reason = judge(judgement);
 	seen.identity[0] = direction == EGRESS ? mine.identity : theirs.identity;
 	seen.identity[1] = direction == EGRESS ? theirs.identity : mine.identity;
-	seen.rule[0] = judgement.rule[0];
-	seen.rule[1] = judgement.rule[1];
+	seen.rule[0] = judgement->rule[0];
+	seen.rule[1] = judgement->rule[1];
 	if (!entry)
 		take_translation(packet, direction == EGRESS ? endpoint->id : 0, fresh);
 	seen.service = entry ? entry->service : fresh->service;
@@ -237,16 +252,18 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 			return direction == EGRESS ? deliver(theirs.ifindex)
 						   : TC_ACT_OK;
 		if (reason != DROP_NO_BACKEND)
-			seen.direction = judgement.direction;
+			seen.direction = judgement->direction;
 		return drop(skb, packet, &seen, reason);
 	}
 	if (entry) {
-		remember(entry, &judgement, entry->originator);
+		if (audited(&seen, judgement, entry))
+			emit(skb, packet, &seen);
+		remember(entry, judgement, entry->originator);
 		entry->revision = current;
 		conntrack_touch(entry, packet, side, skb->len);
 		return direction == EGRESS ? deliver(theirs.ifindex) : TC_ACT_OK;
 	}
-	remember(fresh, &judgement, side);
+	remember(fresh, judgement, side);
 	fresh->revision = current;
 	fresh->originator = side;
 	fresh->last_seen = now();
@@ -259,6 +276,7 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 	if (bpf_map_update_elem(&conntrack, &key, fresh, BPF_ANY))
 		return drop(skb, packet, &seen, DROP_CT_FULL);
 	statistic(STATISTIC_FORWARDED);
+	audited(&seen, judgement, NULL);
 	emit(skb, packet, &seen);
 	return direction == EGRESS ? deliver(theirs.ifindex) : TC_ACT_OK;
 }

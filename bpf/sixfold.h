@@ -58,6 +58,7 @@ enum statistic {
 	STATISTIC_REFUSED = 5,	  /* those without a backend */
 	STATISTIC_CUT = 6,	  /* connections that a change no longer allows */
 	STATISTIC_UNCOUNTED = 7,  /* hits of rules that found rule_hits full */
+	STATISTIC_AUDITED = 8,	  /* connections that only an audit let in */
 };
 
 enum runtime_index { RUNTIME_REVISION = 0 };
@@ -112,6 +113,7 @@ struct policy_entry {
 struct policy_defaults {
 	__u32 rule[2]; /* by direction */
 	__u32 admin;   /* bits: directions in which the Admin tier has rules */
+	__u32 audit;   /* table that would be in force: asked too, and told; 0 = none */
 };
 
 struct frontend_key {
@@ -235,7 +237,8 @@ enum event_type {
 	EVENT_VERDICT = 1,
 	EVENT_DROP = 2,
 	EVENT_TRANSLATION = 3,
-	EVENT_CUT = 4, /* an open connection that policy no longer allows */
+	EVENT_CUT = 4,	 /* an open connection that policy no longer allows */
+	EVENT_AUDIT = 5, /* allowed, but the table in audit would deny it */
 };
 
 struct flow_event {

@@ -27,10 +27,11 @@ static long (*const bpf_loop)(__u32 iterations, void *callback, void *context,
 static __always_inline void report(const struct conntrack *entry, struct packet *packet,
 				   const struct judgement *judgement)
 {
+	bool cut = judgement->reason;
 	struct observation seen = {
-	    .type = EVENT_CUT,
-	    .reason = judgement->reason,
-	    .direction = judgement->direction,
+	    .type = cut ? EVENT_CUT : EVENT_AUDIT,
+	    .reason = cut ? judgement->reason : judgement->audit,
+	    .direction = cut ? judgement->direction : judgement->audit_direction,
 	    .identity = {judgement->peer[EGRESS].identity,
 			 judgement->peer[INGRESS].identity},
 	    .rule = {judgement->rule[0], judgement->rule[1]},
@@ -91,6 +92,11 @@ static __noinline int judge_again(const struct conntrack_key *key)
 			bpf_map_update_elem(&severed, key, entry, BPF_ANY);
 		}
 		return 0;
+	}
+	if (judgement.audit && (entry->rule[0] != judgement.rule[0] ||
+				entry->rule[1] != judgement.rule[1])) {
+		statistic(STATISTIC_AUDITED);
+		report(entry, &packet, &judgement);
 	}
 	entry->identity[0] = judgement.peer[swapped ? INGRESS : EGRESS].identity;
 	entry->identity[1] = judgement.peer[swapped ? EGRESS : INGRESS].identity;

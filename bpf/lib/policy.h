@@ -76,10 +76,30 @@ struct judgement {
 	__u8 reason;
 	__u8 direction; /* that denied */
 	__u8 protocol;
-	__u8 pad;
+	__u8 audit;  /* allowed, but this reason by the table in audit, if any */
 	__be16 port; /* of the destination */
-	__be16 pad2;
+	__u8 audit_direction;
+	__u8 pad;
+	__u32 table; /* to be asked; then the one that audits it */
 };
+
+/* A judgement is put together here: the stack is short. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct judgement);
+} new_judgement SEC(".maps");
+
+static __always_inline struct judgement *blank_judgement(void)
+{
+	__u32 zero = 0;
+	struct judgement *judgement = bpf_map_lookup_elem(&new_judgement, &zero);
+
+	if (judgement)
+		__builtin_memset(judgement, 0, sizeof(*judgement));
+	return judgement;
+}
 
 static __always_inline void peer_of(struct peer *peer, const struct endpoint *endpoint,
 				    bool ipv4)
@@ -143,25 +163,21 @@ static __noinline int policy_section(struct policy_key *key, const struct peer *
 	return best->strength & 3;
 }
 
-/* One direction of one endpoint; writes the rule that decided. */
-static __noinline int policy_verdict(struct judgement *judgement, __u32 direction)
+/* What one table says of one direction; writes the rule that decided. */
+static __noinline int policy_table(struct judgement *judgement, __u32 direction)
 {
-	const struct peer *self = &judgement->peer[direction & 1];
 	const struct peer *other = &judgement->peer[!(direction & 1)];
 	const struct policy_defaults *defaults;
 	struct policy_entry entry = {};
 	struct policy_key key = {};
-	__u32 id = self->id, *table;
 	int verdict = VERDICT_PASS;
 
-	table = bpf_map_lookup_elem(&policy_of, &id);
-	if (!table || !*table)
-		return DROP_POLICY_DENIED;
 	key.prefixlen = POLICY_KEY_BITS;
-	key.table = *table;
+	key.table = judgement->table;
 	key.protocol = judgement->protocol;
 	key.port = judgement->port;
 	defaults = bpf_map_lookup_elem(&policy_tables, &key.table);
+	judgement->table = defaults ? defaults->audit : 0;
 	if (!defaults)
 		return DROP_POLICY_DENIED;
 	if (defaults->admin & 1 << (direction & 1)) {
@@ -180,11 +196,34 @@ static __noinline int policy_verdict(struct judgement *judgement, __u32 directio
 	return verdict == VERDICT_ALLOW ? DROP_NONE : DROP_POLICY_DENY;
 }
 
+/* One direction of one endpoint. What is allowed is shown to the table in audit, too.
+ */
+static __always_inline int policy_verdict(struct judgement *judgement, __u32 direction)
+{
+	__u32 id = judgement->peer[direction].id, *table;
+	int reason;
+
+	table = bpf_map_lookup_elem(&policy_of, &id);
+	if (!table || !*table)
+		return DROP_POLICY_DENIED;
+	judgement->table = *table;
+	reason = policy_table(judgement, direction);
+	if (reason || !judgement->table)
+		return reason;
+	reason = policy_table(judgement, direction);
+	if (reason && !judgement->audit) {
+		judgement->audit = reason;
+		judgement->audit_direction = direction;
+	}
+	return DROP_NONE;
+}
+
 /* Both sides must allow; a side without endpoint (world, host) has no policy. */
-static __always_inline int judge(struct judgement *judgement)
+static __noinline int judge(struct judgement *judgement)
 {
 	int reason = DROP_NONE;
 
+	judgement->audit = 0;
 	judgement->rule[INGRESS] = judgement->rule[EGRESS] = 0;
 	judgement->direction = EGRESS;
 	if (judgement->peer[EGRESS].id)

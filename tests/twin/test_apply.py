@@ -56,6 +56,7 @@ def random_state(random_: random.Random) -> Datapath:
         )
         for _ in range(3)
     ]
+    tables += [replace(random_.choice(tables), audit=random_.choice(tables)) for _ in range(2)]
     backends = [Backend(IPv4Address("192.0.2.0") + i, 80 + i) for i in range(6)]
     return Datapath(
         endpoints=endpoints,

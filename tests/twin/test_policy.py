@@ -19,6 +19,7 @@ from sixfold.policy.decide import Party, lookup
 pytestmark = pytest.mark.root
 
 TABLES, FLOWS = 40, 50
+VERDICT, DROP, AUDIT = 1, 2, 5  # event types
 CIDRS = [Identity(FIRST_CIDR + i) for i in range(3)]
 # Four networks of the world: plain, with a CIDR identity of its own, and with one on top.
 NETWORKS = {
@@ -66,6 +67,8 @@ def test_kernel_and_python_name_the_same_rule(datapath: KernelDatapath) -> None:
     ipcache = {ip_network(network): entry for network, entry in NETWORKS.items()}
     for _ in range(TABLES):
         table = random_table(random_)
+        if random_.random() < 0.5:
+            table = replace(table, audit=random_table(random_))
         policies = {**kernel.desired.policies, EndpointId(1): table}
         endpoints = dict(kernel.desired.endpoints)
         endpoints[kernel.b] = replace(endpoints[kernel.b], cidr4=CIDRS[0])
@@ -92,4 +95,5 @@ def test_kernel_and_python_name_the_same_rule(datapath: KernelDatapath) -> None:
             )
             (event,) = kernel.events()
             assert (verdict != SHOT, event.rule[EGRESS]) == (wanted.allow, wanted.rule)
+            assert event.type == (AUDIT if wanted.audit else VERDICT if wanted.allow else DROP)
             assert event.source_identity == A

@@ -176,3 +176,27 @@ def test_rules_count_connections_and_denied_packets(kernel: Kernel) -> None:
     assert hits(10) == 2, "each cut counts for the rule that cut"
     kernel.send(PACKETS["tcp"])
     assert hits(10) == 3
+
+
+def test_an_open_connection_that_comes_into_audit_is_told_once(kernel: Kernel) -> None:
+    kernel.send(PACKETS["tcp"])
+    kernel.events()
+    strict = PolicyTable(frozenset(), 10, 44)
+    audited = PolicyTable(frozenset({allow(EGRESS, B)}), 10, 11, strict)
+    kernel.datapath.apply(
+        replace(kernel.desired, policies={**kernel.desired.policies, EndpointId(1): audited})
+    )
+    assert kernel.datapath.sweep() == {}
+    (event,) = kernel.events()
+    assert (event.type, event.rule[EGRESS], event.reason) == (5, 44, DropReason.POLICY_DENIED)
+    kernel.datapath.apply(
+        with_policy(
+            replace(kernel.desired, policies={**kernel.desired.policies, EndpointId(1): audited}),
+            2,
+            allow(INGRESS, A),
+            allow(INGRESS, 9),
+        )
+    )
+    assert kernel.send(PACKETS["tcp"]) == REDIRECT
+    assert kernel.datapath.sweep() == {}
+    assert kernel.events() == []

@@ -13,6 +13,7 @@ import msgspec
 from sixfold import __version__
 from sixfold.agent.agent import CONTROLLERS, Agent, pod_key
 from sixfold.agent.events import FlowReader
+from sixfold.agent.planning import Plans
 from sixfold.errors import ManifestError, NotFoundError, Problem, SixfoldError
 from sixfold.manifest import Loaded, decode
 from sixfold.model.endpoint import Endpoint
@@ -47,6 +48,7 @@ class AgentHandlers:
                 "node": agent.config.node,
                 "instance": agent.config.instance,
                 "posture": agent.config.posture,
+                "audit": agent.config.audit,
                 "ipblock_matches_pods": agent.config.ipblock_matches_pods,
                 "pod_networks": [str(agent.config.pod_ipv4), str(agent.config.pod_ipv6)],
                 "uptime_s": round(time.monotonic() - self._started_s, 1),
@@ -81,6 +83,8 @@ class AgentHandlers:
             "mesh": ("absent", "no mTLS yet: flows between workloads are plaintext"),
             "trust": ("partial", f"posture {agent.config.posture}; no attestation yet"),
         }
+        if in_audit := _in_audit(plans):
+            lines["policy"] = ("audit", f"{lines['policy'][1]}; in audit: {in_audit}")
         if agent.problem:
             lines["policy"] = ("stale", agent.problem)
         return [
@@ -242,6 +246,15 @@ class AgentHandlers:
 
     def shutdown(self) -> None:
         self._stop.set()
+
+
+def _in_audit(plans: Plans) -> str:
+    """What is told, not enforced; "" when all is enforced."""
+    if plans.world.config.audit:
+        return "everything (up --audit)"
+    namespaces = [f"namespace {name}" for name in sorted(plans.world.audited)]
+    policies = sorted({one.title for one in plans.policy.policies.values() if one.audit})
+    return ", ".join([*namespaces, *policies])
 
 
 def endpoint_view(endpoint: Endpoint) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from sixfold.agent.ledger import Ledger
 from sixfold.model.config import Config
 from sixfold.model.endpoint import Endpoint
+from sixfold.model.enforcement import in_audit
 from sixfold.model.meta import namespace_labels
 from sixfold.model.policies import POLICY_KINDS, policy_key
 from sixfold.model.subject import container_ports, probe_ports, subject_of
@@ -30,6 +31,7 @@ class Snapshots:
         self._endpoints: dict[str, tuple[Stored, PodState, Endpoint]] = {}
         self._version = -1
         self._namespaces: dict[str, Mapping[str, str]] = {}
+        self._audited: frozenset[str] = frozenset()
         self._services: dict[str, Any] = {}
         self._policies: dict[str, Any] = {}
         self._cidr_groups: dict[str, Any] = {}
@@ -46,6 +48,7 @@ class Snapshots:
             services=self._services,
             policies=self._policies,
             cidr_groups=self._cidr_groups,
+            audited=self._audited,
         )
 
     def _refresh(self) -> None:
@@ -53,6 +56,11 @@ class Snapshots:
             key.name: self._labels_of(key.name, stored)
             for key, stored in self._objects.of("Namespace").items()
         }
+        self._audited = frozenset(
+            key.name
+            for key, stored in self._objects.of("Namespace").items()
+            if in_audit(stored.object.metadata)
+        )
         self._services = _by_name(self._objects, "Service")
         self._policies = {
             policy_key(stored.object): stored.object

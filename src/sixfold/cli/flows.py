@@ -38,7 +38,7 @@ sixfold flows --from app=intruder --drop-reason policy_denied
 @click.option("--all", "everything", is_flag=True, help="All that the agent remembers.")
 @click.option("--from", "from_", multiple=True, metavar="PEER", help="Source.")
 @click.option("--to", multiple=True, metavar="PEER", help="Destination, or the service dialled.")
-@click.option("--verdict", multiple=True, metavar="WORD", help="FORWARDED, DROPPED, …")
+@click.option("--verdict", multiple=True, metavar="WORD", help="FORWARDED, DROPPED, AUDIT, …")
 @click.option("--port", multiple=True, metavar="N", help="Port of either side or of the service.")
 @click.option("--protocol", multiple=True, metavar="WORD", help="tcp, udp, icmp, sctp or a number.")
 @click.option("--drop-reason", multiple=True, metavar="WORD", help="policy_denied, …")
@@ -128,7 +128,7 @@ def show(records: Iterable[dict[str, Any]], output: str, *, streamed: bool) -> N
 
 
 def _in_colour(text: str) -> str:
-    for verdict in ("FORWARDED", "DROPPED"):
+    for verdict in ("FORWARDED", "DROPPED", "AUDIT"):
         text = text.replace(f" {verdict} ", f" {coloured(verdict)} ", 1)
     return text
 

@@ -67,6 +67,11 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
     type=click.Choice(["zero-trust", "kubernetes"]),
     help="What no rule allows: denied, or upstream's default; zero-trust.",
 )
+@click.option(
+    "--audit/--enforce",
+    default=None,
+    help="What policy denies passes and is told as AUDIT; --enforce ends that.",
+)
 @click.option("--node", metavar="NAME", help="This node's name; the host's name.")
 @click.option("--mtu", type=click.IntRange(1280, 65535), help="Of pod interfaces; 1500.")
 @click.option("--pod-cidr", "pod_ipv4", type=Network(4), help="Pod addresses; 10.244.0.0/16.")
@@ -250,7 +255,10 @@ def _argv(ctx: click.Context, instance: str, given: dict[str, Any], timeout_s: f
     for parameter in ctx.command.params:
         value = given.get(parameter.name or "", ())
         for each in value if isinstance(value, tuple) else (value,):
-            argv += [parameter.opts[0], str(each)]
+            if isinstance(each, bool):
+                argv.append((parameter.opts if each else parameter.secondary_opts)[0])
+            else:
+                argv += [parameter.opts[0], str(each)]
     return argv
 
 

@@ -117,6 +117,7 @@ def live_world(settings: Settings) -> World:
         instance=status["instance"],
         node=status["node"],
         posture=status["posture"],
+        audit=status["audit"],
         ipblock_matches_pods=status["ipblock_matches_pods"],
         pod_ipv4=pods4,
         pod_ipv6=pods6,

@@ -45,6 +45,7 @@ STATISTICS = {
     5: "refused",
     6: "connections_cut",
     7: "rule_hits_lost",
+    8: "connections_audited",
 }
 TCX = {"from_endpoint": bpf.TCX_INGRESS, "to_endpoint": bpf.TCX_EGRESS}
 REVISION = layout.U32.pack(0)

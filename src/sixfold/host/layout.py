@@ -34,7 +34,7 @@ IPCACHE_KEY = Struct("<I16s")
 IPCACHE_ENTRY = Struct("<II")
 POLICY_KEY = Struct("<IIIBB2s")
 POLICY_ENTRY = Struct("<II")
-POLICY_DEFAULTS = Struct("<III")
+POLICY_DEFAULTS = Struct("<IIII")
 FRONTEND_KEY = Struct("<16s2sB5x")
 FRONTEND = Struct("<IIII")
 BACKEND = Struct("<16s2sHI")
@@ -152,17 +152,20 @@ def unpack_policy(key: bytes, value: bytes) -> tuple[int, PolicyEntry]:
     )
 
 
-def pack_defaults(table: PolicyTable) -> bytes:
-    """What names the verdict when nothing matches, and which directions Admin rules judge."""
+def pack_defaults(table: PolicyTable, audit: int) -> bytes:
+    """What names the verdict when nothing matches, and which directions Admin rules judge.
+
+    ``audit`` is the number of the table in audit, 0 if there is none.
+    """
     admin = {entry.direction for entry in table.entries if entry.admin}
     bits = sum(1 << direction for direction in admin)
-    return POLICY_DEFAULTS.pack(table.ingress_default, table.egress_default, bits)
+    return POLICY_DEFAULTS.pack(table.ingress_default, table.egress_default, bits, audit)
 
 
-def unpack_defaults(packed: bytes, entries: Iterable[PolicyEntry]) -> PolicyTable:
-    """The table of these entries."""
-    ingress, egress, _ = POLICY_DEFAULTS.unpack(packed)
-    return PolicyTable(frozenset(entries), ingress, egress)
+def unpack_defaults(packed: bytes, entries: Iterable[PolicyEntry]) -> tuple[PolicyTable, int]:
+    """The table of these entries, and the number of its table in audit."""
+    ingress, egress, _, audit = POLICY_DEFAULTS.unpack(packed)
+    return PolicyTable(frozenset(entries), ingress, egress), audit
 
 
 def pack_frontend_key(frontend: Frontend) -> bytes:

@@ -152,6 +152,7 @@ class Shadow:
             return
         self.policies = dict(desired.policies)
         used = set(self.policies.values())
+        used |= {table.audit for table in used if table.audit is not None}
         for unused in [table for table in self._numbers if table not in used]:
             self._delete_table(self._numbers.pop(unused), unused, changes)
 
@@ -160,6 +161,7 @@ class Shadow:
         number = self._numbers.get(table)
         if number is not None:
             return number
+        audit = self._table_number(table.audit, changes) if table.audit is not None else 0
         self._last_number += 1
         number = self._numbers[table] = self._last_number
         for entry in table.entries:
@@ -167,7 +169,7 @@ class Shadow:
         changes.put(
             "policy_tables",
             layout.U32.pack(number),
-            layout.pack_defaults(table),
+            layout.pack_defaults(table, audit),
         )
         return number
 
@@ -231,28 +233,39 @@ class Shadow:
         for key, value in self._packed["policy"].items():
             owner, entry = layout.unpack_policy(key, value)
             entries[owner].append(entry)
-        tables = {}
+        plain, audits = {}, {}
         for key, value in self._packed["policy_tables"].items():
             (number,) = layout.U32.unpack(key)
             found = entries.pop(number, [])
-            tables[number] = layout.unpack_defaults(value, found)
+            plain[number], audits[number] = layout.unpack_defaults(value, found)
+        tables = {
+            number: replace(table, audit=plain[audit]) if (audit := audits[number]) else table
+            for number, table in plain.items()
+            if audits[number] in (0, *plain)
+        }
         for key, value in maps["policy_of"].items():
             if value == ZERO:
                 continue
             self._packed["policy_of"][key] = value
             (endpoint,), (number,) = layout.U32.unpack(key), layout.U32.unpack(value)
-            # Of two numbers for one content only one survives; who has the other is put anew.
-            if number in tables and self._numbers.setdefault(tables[number], number) == number:
+            if number in tables and self._adopt(number, tables[number], audits[number]):
                 self.policies[EndpointId(endpoint)] = tables[number]
             else:
                 self._orphans.put("policy_of", key, ZERO)  # unless the next apply wants it
-        self._last_number = max([0, *tables, *entries])
-        for number, table in tables.items():
+        self._last_number = max([0, *plain, *entries])
+        for number, table in plain.items():
+            table = tables.get(number, table)
             if self._numbers.get(table) != number:
                 self._delete_table(number, table, self._orphans)
         for number, left in entries.items():
             for entry in left:
                 self._orphans.delete("policy", layout.pack_policy(number, entry)[0])
+
+    def _adopt(self, number: int, table: PolicyTable, audit: int) -> bool:
+        """Of two numbers for one content only one survives; who has the other is put anew."""
+        if table.audit is not None and self._numbers.setdefault(table.audit, audit) != audit:
+            return False
+        return self._numbers.setdefault(table, number) == number
 
     def _read_frontends(self, maps: Mapping[str, Map]) -> None:
         slots, backends = maps["slots"].items(), maps["backends"].items()

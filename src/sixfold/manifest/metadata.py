@@ -13,7 +13,9 @@ from sixfold.manifest import names
 from sixfold.manifest.fields import REFUSED
 from sixfold.manifest.kinds import Kind
 from sixfold.manifest.path import Finding, Path
+from sixfold.model.enforcement import AUDIT, ENFORCE, ENFORCEMENT
 from sixfold.model.meta import LabelSelector, Object, ObjectMeta
+from sixfold.model.policies import POLICY_KINDS
 
 INT32_MAX = (1 << 31) - 1
 _ANNOTATIONS_BYTES_MAX = 256 * 1024
@@ -39,6 +41,19 @@ def metadata(kind: Kind, meta: ObjectMeta) -> Iterator[Finding]:
         yield from said((*path, "namespace"), names.dns_label(meta.namespace))
     yield from _owners((*path, "ownerReferences"), meta)
     yield from labelled(path, meta)
+    yield from _enforcement(kind, meta)
+
+
+def _enforcement(kind: Kind, meta: ObjectMeta) -> Iterator[Finding]:
+    """A misspelt annotation would enforce what was meant to be looked at first, or not at all."""
+    value = meta.annotations.get(ENFORCEMENT)
+    if value is None:
+        return
+    here: Path = ("metadata", "annotations", ENFORCEMENT)
+    if kind.name not in (*POLICY_KINDS, "Namespace"):
+        yield Finding(here, f"means nothing on a {kind.name}; give it to a policy or Namespace")
+    elif value not in (AUDIT, ENFORCE):
+        yield Finding(here, f"{names.quoted(value)} is unknown; give {AUDIT} or {ENFORCE}")
 
 
 def _owners(path: Path, meta: ObjectMeta) -> Iterator[Finding]:

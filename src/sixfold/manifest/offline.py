@@ -23,6 +23,7 @@ from sixfold.manifest.load import Loaded, Manifests
 from sixfold.model.ciliumpolicy import CiliumCIDRGroup
 from sixfold.model.config import Config
 from sixfold.model.endpoint import Endpoint, EndpointId
+from sixfold.model.enforcement import in_audit
 from sixfold.model.identity import FIRST_ALLOCATED, Identity, Subject
 from sixfold.model.meta import Namespace, namespace_labels
 from sixfold.model.policies import Policy, policy_key
@@ -56,6 +57,11 @@ def offline(manifests: Manifests, config: Config | None = None) -> World:
     return World(
         config=config,
         namespaces=_namespaces(manifests.objects),
+        audited=frozenset(
+            loaded.key.name
+            for loaded in manifests.objects
+            if isinstance(loaded.object, Namespace) and in_audit(loaded.object.metadata)
+        ),
         endpoints={endpoint.key: endpoint for endpoint in _endpoints(attached, config)},
         on_host=frozenset(
             text

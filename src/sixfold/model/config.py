@@ -23,6 +23,7 @@ class Config:
     instance: str = "sixfold"  # names the run, state, bpffs and cgroup directories
     node: str = "localhost"
     posture: Posture = "zero-trust"
+    audit: bool = False  # what policy denies passes, and is told
     cluster_domain: str = "cluster.local"
     pod_ipv4: IPv4Network = IPv4Network("10.244.0.0/16")
     pod_ipv6: IPv6Network = IPv6Network("fd00:5f:244::/64")

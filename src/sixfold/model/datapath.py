@@ -84,11 +84,15 @@ class PolicyTable:
     """Everything that decides about one kind of workload; immutable, shared, content-addressed.
 
     No entry matches: dropped, and the default rule of the direction is the reason given.
+
+    audit  what would be in force, were nothing in audit: what this table allows and that one
+           denies passes, and is told with that one's rule
     """
 
     entries: frozenset[PolicyEntry]
     ingress_default: int  # rule number
     egress_default: int
+    audit: PolicyTable | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -24,6 +24,7 @@ class World:
     cidr_groups  by name
     domains      what the names and patterns of policies have resolved to, as far as known; lower
                  case, no final dot
+    audited      names of namespaces whose workloads are in audit
     on_host      names of workloads with ``hostNetwork``, as offline: to policy they are the node
     """
 
@@ -35,3 +36,4 @@ class World:
     cidr_groups: Mapping[str, CiliumCIDRGroup] = field(default_factory=dict)
     domains: Mapping[str, frozenset[IPAddress]] = field(default_factory=dict)
     on_host: frozenset[str] = frozenset()
+    audited: frozenset[str] = frozenset()

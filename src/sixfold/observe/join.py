@@ -15,14 +15,15 @@ from sixfold.model.reason import DropReason
 from sixfold.model.rule import Direction, Rule
 from sixfold.observe.names import IPAddress, Names, Owner
 
-EVENT_VERDICT, EVENT_DROP, EVENT_TRANSLATION, EVENT_CUT = 1, 2, 3, 4
+EVENT_VERDICT, EVENT_DROP, EVENT_TRANSLATION, EVENT_CUT, EVENT_AUDIT = 1, 2, 3, 4, 5
 VERDICTS = {
     EVENT_VERDICT: Verdict.FORWARDED,
     EVENT_DROP: Verdict.DROPPED,
     EVENT_TRANSLATION: Verdict.TRANSLATED,
     EVENT_CUT: Verdict.DROPPED,
+    EVENT_AUDIT: Verdict.AUDIT,
 }
-DROPS = (EVENT_DROP, EVENT_CUT)
+WITH_REASON = (EVENT_DROP, EVENT_CUT, EVENT_AUDIT)
 SPOOFED = frozenset(
     {DropReason.INVALID_SOURCE_MAC, DropReason.INVALID_SOURCE_IP, DropReason.ARP_STRANGER}
 )
@@ -87,7 +88,7 @@ def join(event: RawEvent, names: Names, boot_offset_ns: int) -> Flow:
         protocol=event.protocol,
         source=_source(names, event),
         destination=_destination(names, event),
-        drop_reason=_reason(event.reason) if event.type in DROPS else DropReason.NONE,
+        drop_reason=_reason(event.reason) if event.type in WITH_REASON else DropReason.NONE,
         egress_rule=_rule(names, event.rule[EGRESS], "egress"),
         ingress_rule=_rule(names, event.rule[INGRESS], "ingress"),
         service=f"{service.namespace}/{service.name}" if service else "",

@@ -32,6 +32,7 @@ HUBBLE_DROPS: dict[DropReason, tuple[int, str]] = {
 TCP_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
 PROTOCOLS = {1: "ICMPv4", 6: "TCP", 17: "UDP", 58: "ICMPv6", 132: "SCTP"}
 EVENT_DROP, EVENT_POLICY_VERDICT = 1, 5  # Cilium's monitor message types
+DENIALS = (Verdict.DROPPED, Verdict.AUDIT)  # AUDIT: a rule denies, but is not in force
 POLICY_DROPS = (DropReason.POLICY_DENIED, DropReason.POLICY_DENY)
 
 
@@ -104,7 +105,7 @@ def event_text(flow: Flow) -> str:
 
 def rule_text(flow: Flow) -> str:
     """The rules behind the verdict: of the side that denied, or of both sides."""
-    if flow.verdict is Verdict.DROPPED:
+    if flow.verdict in DENIALS:
         rule = flow.egress_rule if flow.direction == "egress" else flow.ingress_rule
         return _named(rule, flow.direction) if rule else ""
     rules = ((flow.egress_rule, "egress"), (flow.ingress_rule, "ingress"))
@@ -186,7 +187,7 @@ def _rules(flow: Flow) -> dict[str, Any]:
 def _judged_by(
     flow: Flow, egress: list[dict[str, Any]], ingress: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    if flow.verdict is not Verdict.DROPPED:
+    if flow.verdict not in DENIALS:
         return {"egress_allowed_by": egress, "ingress_allowed_by": ingress}
     if flow.drop_reason not in POLICY_DROPS:
         return {}

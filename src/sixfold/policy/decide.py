@@ -4,7 +4,8 @@ Pure. ``bpf/lib/policy.h`` answers the same question in the kernel; the twin tes
 equal. A peer has several names (``names_of``), the most specific first; under each the longest
 match on protocol and port is read, and of what was read the strongest decides; of equals the
 most specific names the rule. Entries of the Admin tier are asked first, apart; when they say
-nothing, or PASS, the others decide. No match is the default deny, named by the table.
+nothing, or PASS, the others decide. No match is the default deny, named by the table. What a
+table allows is shown to its table in audit, too: that one names the rule.
 """
 
 from __future__ import annotations
@@ -39,10 +40,14 @@ from sixfold.policy.plan import PolicyPlan
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One side's verdict and the number of the rule behind it."""
+    """One side's verdict and the number of the rule behind it.
+
+    audit  it is allowed only because the rule that denies it is in audit
+    """
 
     allow: bool
     rule: int  # 0: no table is loaded, everything is dropped
+    audit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,16 @@ def lookup_names(
     table: PolicyTable, direction: int, names: Sequence[Identity], protocol: int, port: int
 ) -> Decision:
     """The same for a peer of these names, the most specific first."""
+    if table.audit is None:
+        return _lookup(table, direction, names, protocol, port)
+    real = _lookup(table, direction, names, protocol, port)
+    told = _lookup(table.audit, direction, names, protocol, port)
+    return Decision(True, told.rule, audit=not told.allow) if real.allow else real
+
+
+def _lookup(
+    table: PolicyTable, direction: int, names: Sequence[Identity], protocol: int, port: int
+) -> Decision:
     for admin in (True, False):
         best = _strongest(table, admin, direction, names, protocol, port)
         if best is not None and (best.verdict != PASS or not admin):

@@ -30,12 +30,16 @@ NOT_A_POD = ("no namespace", "no pod")  # two misses: never a near one
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side's verdict: its rule, and after a denial the rules that nearly matched."""
+    """One side's verdict: its rule, and after a denial the rules that nearly matched.
+
+    audit  the rule denies, but is in audit: the flow is allowed, and told
+    """
 
     endpoint: str
     allow: bool
     rule: Rule
     nearly: tuple[str, ...] = ()
+    audit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,11 @@ class PolicyAnswer:
     @property
     def allow(self) -> bool:
         return all(side is None or side.allow for side in (self.egress, self.ingress))
+
+    @property
+    def audit(self) -> bool:
+        """Allowed only because a rule that denies is in audit."""
+        return self.allow and any(side and side.audit for side in (self.egress, self.ingress))
 
 
 def explain_policy(
@@ -78,10 +87,12 @@ class _Flow:
         if decision is None:
             return None
         rule = self.plan.rules.get(decision.rule, NO_TABLE)
-        if decision.allow:
+        if decision.allow and not decision.audit:
             return Side(subject.key, True, rule)
         nearly = list(self._near_misses(subject, peer, direction))
-        return Side(subject.key, False, rule, tuple(nearly[:NEARLY_MAX]))
+        return Side(
+            subject.key, decision.allow, rule, tuple(nearly[:NEARLY_MAX]), audit=decision.audit
+        )
 
     def _near_misses(self, subject: Party, peer: Party, direction: int) -> Iterator[str]:
         endpoint = self.world.endpoints[subject.key]

@@ -118,6 +118,7 @@ class Policy:
     isolates  directions in which the subject is denied what no line allows
     priority  of ordered tiers, lower first
     watches   fields of ``World`` that it was compiled from besides its object
+    audit     neither its isolation nor its denials are in force: they are told
     """
 
     key: str
@@ -128,6 +129,7 @@ class Policy:
     tier: Tier = Tier.NETWORK_POLICY
     priority: int = 0
     watches: frozenset[str] = frozenset()
+    audit: bool = False
 
 
 # --- precedence in the kernel's tables: 30 bits, the highest decides -----------------------------

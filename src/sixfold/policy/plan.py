@@ -91,6 +91,7 @@ class PolicyCompiler:
         self._index = SelectorIndex()
         self._population = Population(config, self._index)
         self._namespaces: Mapping[str, Mapping[str, str]] = {}
+        self._audited: frozenset[str] = frozenset()
         self._policies: Mapping[str, Policy] = {}
         self._world = World(config)
         self._lowered: dict[str, tuple[ir.Policy, ...]] = {}  # by key of the object
@@ -109,6 +110,9 @@ class PolicyCompiler:
             self._start(world.config)
         stale: set[Identity] = set()
         selections = self._follow_namespaces(world.namespaces, stale)
+        for name in self._audited ^ world.audited:
+            stale |= self._index.inside(name)
+        self._audited = world.audited
         moves = self._population.follow(world.endpoints)
         stale |= moves.joined
         stale_policies = {key for one in selections | moves.selections for key in one.peer_of}
@@ -270,7 +274,12 @@ class PolicyCompiler:
                 subject, index.subjects, self._blocks, self._cidrs, endpoints
             )
             policies.append((resolved, granted))
+        audited = ""
+        if self._config.audit:
+            audited = "up --audit"
+        elif subject.namespace in self._audited:
+            audited = f"namespace {subject.namespace}"
         for profile, members in groups.items():
-            table = build_table(policies, profile, self._config, self._number)
+            table = build_table(policies, profile, self._config, self._number, audited)
             for member in members:
                 self._tables[member] = table

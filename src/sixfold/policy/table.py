@@ -3,6 +3,7 @@
 Pure. Order of evaluation: see ``ir``. A direction that no policy isolates is open in posture
 ``kubernetes`` and shut in posture ``zero-trust``. Built-in exceptions come before every policy;
 they are few, and rules with names like any other: the node's resolver, the node's own probes.
+What is in audit is not in force: the table without it has the one with it beside it.
 
 Allows only add up, so tables of allows are merged as they are. Where a policy denies or is of an
 ordered tier, precedence decides, and what could never be read the right way is pruned.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from operator import itemgetter
 
 from sixfold.model.config import Config
@@ -56,13 +58,67 @@ def default_rule(direction: Direction, isolated_by: Sequence[str], config: Confi
     return Rule("posture", "", name, direction, because=config.posture)
 
 
+Granted = tuple[Resolved, Entries]
+
+
 def build_table(
-    policies: Sequence[tuple[Resolved, Entries]],
+    policies: Sequence[Granted],
     profile: Profile,
     config: Config,
     number: Numbering,
+    audited: str = "",
 ) -> PolicyTable:
-    """Merge what policies say; where two say the same of one key the first is named."""
+    """What is in force, and beside it what would be, if some of it is in audit.
+
+    ``audited`` says whose word puts the whole workload in audit; "" if nobody's.
+    """
+    full = _merge_policies(policies, profile, config, number)
+    if audited:
+        return _open_table(audited, number, full)
+    if not any(one.policy.audit for one, _ in policies):
+        return full
+    relaxed = [_relax(one) for one in policies]
+    opened = {
+        direction
+        for direction, _ in DIRECTIONS
+        if any(direction in one.policy.isolates for one, _ in policies)
+        and not any(direction in one.policy.isolates for one, _ in relaxed)
+    }
+    table = _merge_policies(relaxed, profile, config, number, opened)
+    return table if table.entries == full.entries else replace(table, audit=full)
+
+
+def _relax(granted: Granted) -> Granted:
+    """A policy in audit isolates nobody and denies nothing; what it allows, it allows."""
+    resolved, entries = granted
+    if not resolved.policy.audit:
+        return granted
+    kept = {key: entry for key, entry in entries.items() if entry.verdict != DENY}
+    return replace(resolved, policy=replace(resolved.policy, isolates=frozenset())), kept
+
+
+def _open_table(audited: str, number: Numbering, full: PolicyTable) -> PolicyTable:
+    rules = {
+        direction: number(Rule("posture", "", "audit", name, because=audited))
+        for direction, name in DIRECTIONS
+    }
+    anything = (ANY_PEER, ANY_PROTOCOL, 0, 0, ALLOW)
+    entries = frozenset(PolicyEntry(way, *anything, rule) for way, rule in rules.items())
+    return PolicyTable(entries, rules[INGRESS], rules[EGRESS], full)
+
+
+def _merge_policies(
+    policies: Sequence[Granted],
+    profile: Profile,
+    config: Config,
+    number: Numbering,
+    opened: Set[int] = frozenset(),
+) -> PolicyTable:
+    """Merge what policies say; where two say the same of one key the first is named.
+
+    ``opened``: directions that are open, whatever the posture, unless something denies.
+    """
+    is_open = {INGRESS, EGRESS} if config.posture == "kubernetes" else opened
     defaults = {}
     main: Entries = {}
     isolated = set()
@@ -72,7 +128,7 @@ def build_table(
         defaults[direction] = rule
         if titles:
             isolated.add(direction)
-        elif config.posture == "kubernetes":
+        elif direction in is_open:
             key = (direction, ANY_PEER, ANY_PROTOCOL, 0, 0)
             main[key] = PolicyEntry(*key, ALLOW, rule, ir.POSTURE)
     for one, granted in reversed(policies):
@@ -85,7 +141,7 @@ def build_table(
     else:
         for one, granted in policies:
             if not one.only_allows:
-                verdicts = _settled(one.policy.tier, granted, isolated, defaults, config)
+                verdicts = _settled(one.policy.tier, granted, isolated, defaults, is_open)
                 _merge(admin if one.policy.tier is ir.Tier.ADMIN else main, verdicts)
         main.update(builtins)
         admin.update(_asked_first(builtins, admin))
@@ -99,7 +155,7 @@ def _settled(
     granted: Entries,
     isolated: Set[int],
     defaults: Mapping[int, int],
-    config: Config,
+    is_open: Set[int],
 ) -> Iterator[PolicyEntry]:
     """What counts of a policy here. Baseline comes after isolation; its PASS is the posture."""
     for entry in granted.values():
@@ -107,7 +163,7 @@ def _settled(
             yield entry
         elif entry.direction not in isolated:
             if entry.verdict == PASS:
-                verdict = ALLOW if config.posture == "kubernetes" else DENY
+                verdict = ALLOW if entry.direction in is_open else DENY
                 entry = entry._replace(verdict=verdict, rule=defaults[entry.direction])
             yield entry
 

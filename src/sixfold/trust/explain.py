@@ -8,7 +8,7 @@ backend's own port, because that is what the kernel judges. The plan is the one 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from sixfold.balancing.explain import BalancingAnswer, Candidate, explain_balancing
@@ -266,7 +266,8 @@ class _Question:
         port = f":{self.port}" if self.port else ""
         what = f"{self._from} → {self.text}{port}/{self.protocol}"
         if allowed:
-            return Line("verdict", "FORWARDED", what)
+            audit = any(flow.policy.audit for flow in flows)
+            return Line("verdict", "AUDIT" if audit else "FORWARDED", what)
         if not flows:
             return Line("verdict", "DROPPED", f"{what}: {balancing.detail}")
         denied = [flow for flow in flows if not flow.allowed]
@@ -323,7 +324,7 @@ def _policy(flows: Sequence[_Flow], direction: str, sides: Sequence[Side | None]
     pattern = f"policy {direction}"
     grouped: dict[Side | None, list[_Flow]] = {}
     for flow, side in zip(flows, sides, strict=True):
-        grouped.setdefault(side and Side("", side.allow, side.rule, side.nearly), []).append(flow)
+        grouped.setdefault(side and replace(side, endpoint=""), []).append(flow)
     for side, group in grouped.items():
         whose = group[0].source if direction == "egress" else group[0].destination
         if side is None:
@@ -331,8 +332,10 @@ def _policy(flows: Sequence[_Flow], direction: str, sides: Sequence[Side | None]
             continue
         towards = f" to {', '.join(flow.target for flow in group)}" if len(grouped) > 1 else ""
         verb = "allowed" if side.allow else "denied"
-        detail = f"{whose.name}{towards} {verb} by {side.rule}"
-        yield Line(pattern, "FORWARDED" if side.allow else "DROPPED", detail)
+        outcome = "FORWARDED" if side.allow else "DROPPED"
+        if side.audit:
+            verb, outcome = "allowed, but would be denied", "AUDIT"
+        yield Line(pattern, outcome, f"{whose.name}{towards} {verb} by {side.rule}")
         for near in side.nearly:
             yield Line(pattern, "nearly", near)
 

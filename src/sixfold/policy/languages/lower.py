@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sixfold.model.ciliumpolicy import CiliumClusterwideNetworkPolicy, CiliumNetworkPolicy
+from sixfold.model.enforcement import in_audit
 from sixfold.model.policies import Policy
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.world import World
@@ -14,6 +17,13 @@ from sixfold.policy.languages.networkpolicy import lower_networkpolicy
 
 def lower(key: str, policy: Policy, world: World) -> tuple[ir.Policy, ...]:
     """What an object says; ``world`` answers for services, CIDR groups and domain names."""
+    said = _lower(key, policy, world)
+    if in_audit(policy.metadata):
+        return tuple(replace(one, audit=True) for one in said)
+    return said
+
+
+def _lower(key: str, policy: Policy, world: World) -> tuple[ir.Policy, ...]:
     match policy:
         case NetworkPolicy():
             return (lower_networkpolicy(key, policy),)
