@@ -12,8 +12,7 @@
 #include "lib/conntrack.h"
 #include "lib/event.h"
 #include "lib/neighbour.h"
-
-#define TRANSLATION_MAX_AGE 4 /* in units of 2^24 ns: 67 ms */
+#include "lib/translation.h"
 
 static __noinline int drop(struct __sk_buff *skb, const struct packet *packet,
 			   struct observation *seen, int reason)
@@ -59,47 +58,6 @@ static __always_inline bool is_service(const union address *address)
 
 	key.address = *address;
 	return bpf_map_lookup_elem(&frontends, &key);
-}
-
-/* The service that a connected datagram socket dialled. */
-static __always_inline void take_dialled(const struct packet *packet, __u32 endpoint,
-					 struct conntrack *entry)
-{
-	struct dialled_key key = {.endpoint = endpoint, .protocol = packet->protocol};
-	struct dialled_service *dialled;
-
-	key.address = packet->destination;
-	key.port = packet->destination_port;
-	dialled = bpf_map_lookup_elem(&dialled_services, &key);
-	if (dialled) {
-		entry->service = dialled->service;
-		entry->service_port = dialled->service_port;
-	}
-}
-
-/* The service that the sender dialled, if its socket was translated just now, here. */
-static __noinline int take_translation(const struct packet *packet, __u32 endpoint,
-				       struct conntrack *entry)
-{
-	struct translation *last = translation_slot();
-
-	if (!entry)
-		return 0;
-	if (!last || !last->service || last->endpoint != endpoint ||
-	    last->port != packet->destination_port ||
-	    last->protocol != packet->protocol ||
-	    !equal(&last->address, &packet->destination)) {
-		if (packet->protocol == IPPROTO_UDP)
-			take_dialled(packet, endpoint, entry);
-		return 0;
-	}
-	if ((__u32)(bpf_ktime_get_coarse_ns() >> 24) - last->time <=
-	    TRANSLATION_MAX_AGE) {
-		entry->service = last->service;
-		entry->service_port = last->service_port;
-	}
-	last->service = 0;
-	return 0;
 }
 
 /* An ICMP error passes iff it is about a connection that is there, and is addressed to

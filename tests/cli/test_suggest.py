@@ -48,6 +48,7 @@ def test_live_it_reads_the_agents_flows_and_endpoints(sixfold, agent):
             "instance": "sixfold",
             "node": "n",
             "posture": "zero-trust",
+            "audit": False,
             "ipblock_matches_pods": True,
             "pod_networks": ["10.244.0.0/16", "fd00:5f:244::/64"],
         }

@@ -92,24 +92,23 @@ def test_a_full_map_is_said_leaves_the_old_state_in_force_and_heals(system: Syst
     closed = policy("web", {"app": "web"}, ingress=[{"from": [labelled(app="friend")]}])
     system.up(manifest=manifest(*given, closed))
     web, friend, stranger = places_of(system, "web", "friend", "stranger")
-    listener = web.listen()
     opened = manifest(policy("web", {"app": "web"}, ingress=[{}]))
-    for _ in range(5):  # the agent clears such entries away, now and then before they are met
-        fill(system, "policy_tables")
-        refused = system.sixfold("apply", "-f", "-", stdin=opened, check=False)
-        if refused.returncode:
-            break
-        system.apply(manifest(closed))
-    assert refused.returncode == 1
-    assert "put policy_tables: " in refused.stderr
-    agent = system.status()["agent"]
-    if agent["problem"]:  # not healed yet
-        assert "put policy_tables: " in agent["problem"]
-        assert agent["applied"] < agent["generation"]
-    assert friend.attempt(web.ipv4) == "open"
-    system.eventually(lambda: not system.status()["agent"]["problem"], "healed")
-    assert stranger.attempt(web.ipv4) == "open"
-    listener.close()
+    with web.listen():
+        for _ in range(5):  # the agent clears such entries away, now and then before they are met
+            fill(system, "policy_tables")
+            refused = system.sixfold("apply", "-f", "-", stdin=opened, check=False)
+            if refused.returncode:
+                break
+            system.apply(manifest(closed))
+        assert refused.returncode == 1
+        assert "put policy_tables: " in refused.stderr
+        agent = system.status()["agent"]
+        if agent["problem"]:  # not healed yet
+            assert "put policy_tables: " in agent["problem"]
+            assert agent["applied"] < agent["generation"]
+        assert friend.attempt(web.ipv4) == "open"
+        system.eventually(lambda: not system.status()["agent"]["problem"], "healed")
+        assert stranger.attempt(web.ipv4) == "open"
 
 
 OPEN_EGRESS = {"policyTypes": ["Egress"], "egress": [{}]}

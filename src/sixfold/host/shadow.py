@@ -241,7 +241,7 @@ class Shadow:
         tables = {
             number: replace(table, audit=plain[audit]) if (audit := audits[number]) else table
             for number, table in plain.items()
-            if audits[number] in (0, *plain)
+            if not audits[number] or audits[number] in plain
         }
         for key, value in maps["policy_of"].items():
             if value == ZERO:
