@@ -23,6 +23,7 @@ COMMAND_TIMEOUT_S = 60.0
 # Equal in every namespace that sends or receives.
 SETTINGS = {
     "net/ipv4/ip_local_port_range": "1024 65535",
+    "net/ipv4/tcp_slow_start_after_idle": "0",  # who waits for his turn loses no window
 }
 
 

@@ -4,21 +4,31 @@
  *   load server PORT                     echo single bytes, swallow streams; until killed
  *   load rr|crr|stream HOST PORT SECONDS print one figure: transactions or bits per second
  *   load udp HOST PORT SECONDS           datagrams of 32 bytes per second, no answers
+ *   load rotate METRIC SECONDS ROUNDS SEED (NETNS HOST PORT)...
+ *                                        print a line per round: everybody's figure, in turn
  *
  * A connection that starts with 'S' is a stream, any other byte is echoed. Bounded by SECONDS
- * and, for a server, by its parent (PR_SET_PDEATHSIG). Not part of the product.
+ * (and ROUNDS), a server by its parent (PR_SET_PDEATHSIG). Not part of the product.
+ *
+ * In a rotation everybody has a process in its namespace and a connection that stays; they
+ * take short turns, in another random order each round. So what makes the machine slow for
+ * a while, a neighbour or its clock, is the same for all who are compared.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -116,10 +126,23 @@ static void serve(int port)
 	}
 }
 
-static double round_trips(const char *host, const char *port, double seconds)
+/* Where to, and the connection that is kept; -1 before the first turn. */
+struct target {
+	const char *host, *port;
+	int fd;
+};
+
+static int connection(struct target *to)
 {
+	if (to->fd < 0)
+		to->fd = dial(to->host, to->port, SOCK_STREAM);
+	return to->fd;
+}
+
+static double round_trips(struct target *to, double seconds)
+{
+	int fd = connection(to);
 	double start = now_s(), end = start + seconds;
-	int fd = dial(host, port, SOCK_STREAM);
 	long count = 0;
 	char byte = 'r';
 
@@ -130,7 +153,7 @@ static double round_trips(const char *host, const char *port, double seconds)
 }
 
 /* RST on close: no TIME_WAIT, so that ports do not run out. */
-static double connects(const char *host, const char *port, double seconds)
+static double connects(struct target *to, double seconds)
 {
 	double start = now_s(), end = start + seconds;
 	struct linger hard = {.l_onoff = 1, .l_linger = 0};
@@ -138,7 +161,7 @@ static double connects(const char *host, const char *port, double seconds)
 	char byte = 'c';
 
 	for (; now_s() < end; count++) {
-		int fd = dial(host, port, SOCK_STREAM);
+		int fd = dial(to->host, to->port, SOCK_STREAM);
 
 		if (send(fd, &byte, 1, 0) != 1 || recv(fd, &byte, 1, 0) != 1)
 			die("connection");
@@ -148,16 +171,15 @@ static double connects(const char *host, const char *port, double seconds)
 	return count / (now_s() - start);
 }
 
-static double stream(const char *host, const char *port, double seconds)
+/* Until all of it is acknowledged: nothing is left to be carried in somebody else's turn. */
+static double stream(struct target *to, double seconds)
 {
 	static char buffer[1 << 17];
-	double start, end;
-	int fd = dial(host, port, SOCK_STREAM);
+	int fd = connection(to), left = 1;
+	double start = now_s(), end = start + seconds;
 	double bits = 0;
 
 	memset(buffer, 'S', sizeof(buffer));
-	start = now_s();
-	end = start + seconds;
 	while (now_s() < end) {
 		ssize_t sent = send(fd, buffer, sizeof(buffer), 0);
 
@@ -165,19 +187,116 @@ static double stream(const char *host, const char *port, double seconds)
 			die("stream");
 		bits += 8.0 * sent;
 	}
+	while (!ioctl(fd, SIOCOUTQ, &left) && left && now_s() < end + 1)
+		sched_yield();
 	return bits / (now_s() - start);
 }
 
-static double datagrams(const char *host, const char *port, double seconds)
+static double datagrams(struct target *to, double seconds)
 {
 	double start = now_s(), end = start + seconds;
-	int fd = dial(host, port, SOCK_DGRAM);
+	int fd = dial(to->host, to->port, SOCK_DGRAM);
 	char payload[32] = {0};
 	long count = 0;
 
 	for (; now_s() < end; count++)
 		send(fd, payload, sizeof(payload), 0);
+	close(fd);
 	return count / (now_s() - start);
+}
+
+static double measure(const char *metric, struct target *to, double seconds)
+{
+	if (!strcmp(metric, "rr"))
+		return round_trips(to, seconds);
+	if (!strcmp(metric, "crr"))
+		return connects(to, seconds);
+	if (!strcmp(metric, "stream"))
+		return stream(to, seconds);
+	return datagrams(to, seconds);
+}
+
+#define CONTESTANTS_MAX 64
+#define PAUSE_US	1000 /* the last one's server reads what is left */
+
+struct contestant {
+	int turn, figure; /* pipes: a byte says go, a double comes back */
+};
+
+static void contend(const char *metric, const char *netns, struct target *to, double seconds,
+		    const struct contestant *self)
+{
+	int fd = open(netns, O_RDONLY | O_CLOEXEC);
+	double figure;
+	char go;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (fd < 0 || setns(fd, CLONE_NEWNET))
+		die(netns);
+	while (read(self->turn, &go, 1) == 1) {
+		figure = measure(metric, to, seconds);
+		if (write(self->figure, &figure, sizeof(figure)) != sizeof(figure))
+			die("report");
+	}
+	exit(0);
+}
+
+static struct contestant start(const char *metric, char **place, double seconds)
+{
+	struct target to = {.host = place[1], .port = place[2], .fd = -1};
+	int turn[2], figure[2];
+
+	if (pipe2(turn, O_CLOEXEC) || pipe2(figure, O_CLOEXEC))
+		die("pipe");
+	switch (fork()) {
+	case -1:
+		die("fork");
+	case 0:
+		close(turn[1]);
+		contend(metric, place[0], &to, seconds,
+			&(struct contestant){turn[0], figure[1]});
+	}
+	close(turn[0]);
+	close(figure[1]);
+	return (struct contestant){turn[1], figure[0]};
+}
+
+static double take_turn(const struct contestant *one)
+{
+	double figure;
+
+	if (write(one->turn, "", 1) != 1 ||
+	    read(one->figure, &figure, sizeof(figure)) != sizeof(figure)) {
+		fprintf(stderr, "a contestant is gone\n");
+		exit(1);
+	}
+	usleep(PAUSE_US);
+	return figure;
+}
+
+static void rotate(const char *metric, double seconds, int rounds, char **places, int count)
+{
+	struct contestant all[CONTESTANTS_MAX];
+	double figures[CONTESTANTS_MAX];
+	int order[CONTESTANTS_MAX];
+
+	for (int i = 0; i < count; i++) {
+		all[i] = start(metric, places + 3 * i, seconds);
+		order[i] = i;
+		take_turn(&all[i]); /* connect, warm up */
+	}
+	for (int round = 0; round < rounds; round++) {
+		for (int i = count - 1; i > 0; i--) {
+			int j = random() % (i + 1), other = order[j];
+
+			order[j] = order[i];
+			order[i] = other;
+		}
+		for (int i = 0; i < count; i++)
+			figures[order[i]] = take_turn(&all[order[i]]);
+		for (int i = 0; i < count; i++)
+			printf("%.1f%c", figures[i], i + 1 < count ? ' ' : '\n');
+	}
 }
 
 int main(int argc, char **argv)
@@ -186,20 +305,16 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	if (argc == 3 && !strcmp(argv[1], "server"))
 		serve(atoi(argv[2]));
+	if (argc >= 9 && argc % 3 == 0 && argc <= 6 + 3 * CONTESTANTS_MAX &&
+	    !strcmp(argv[1], "rotate")) {
+		srandom(atoi(argv[5]));
+		rotate(argv[2], atof(argv[3]), atoi(argv[4]), argv + 6, argc / 3 - 2);
+		return 0;
+	}
 	if (argc != 5) {
 		fprintf(stderr, "usage: see the head of load.c\n");
 		return 2;
 	}
-	double seconds = atof(argv[4]), figure;
-
-	if (!strcmp(argv[1], "rr"))
-		figure = round_trips(argv[2], argv[3], seconds);
-	else if (!strcmp(argv[1], "crr"))
-		figure = connects(argv[2], argv[3], seconds);
-	else if (!strcmp(argv[1], "stream"))
-		figure = stream(argv[2], argv[3], seconds);
-	else
-		figure = datagrams(argv[2], argv[3], seconds);
-	printf("%.1f\n", figure);
+	printf("%.1f\n", measure(argv[1], &(struct target){argv[2], argv[3], -1}, atof(argv[4])));
 	return 0;
 }

@@ -19,8 +19,8 @@ def traffic_plot(found: Traffic) -> str:
         y += 8
         peers = [peer for peer in found.figures[metric] if peer != LIMIT]
         for number, peer in enumerate(peers):
-            ratio = found.ratio(metric, peer, LIMIT) or 0.0
-            parts += _bar(y, peer, ratio, COLOURS[number % len(COLOURS)])
+            ratio = found.ratio(metric, peer, LIMIT)
+            parts += _bar(y, peer, ratio.median if ratio else 0.0, COLOURS[number % len(COLOURS)])
             y += STEP
         y += GAP
     limit = LEFT + SCALE
