@@ -22,6 +22,7 @@ from typing import Any
 
 from bench import attach, programs, report, traffic, workloads
 from bench.lab import Lab, LabError, laboratory
+from bench.peers import why_no_nftables
 from sixfold.errors import SixfoldError
 
 LIMIT_S = 345  # of a whole run, clean-up included in the six minutes
@@ -50,6 +51,7 @@ def main() -> int:
     for number in (signal.SIGALRM, signal.SIGTERM):
         signal.signal(number, _stop)
     signal.alarm(LIMIT_S)
+    why_no_nftables()  # installs it; the heading has its version
     machine = report.machine(given.seed)
     print(report.heading(machine), flush=True)
     try:
