@@ -74,6 +74,28 @@ def test_a_table_of_who_reaches_whom(sixfold, manifests):
     assert "shop/done" not in result.stdout
 
 
+def test_what_passes_only_by_audit_is_listed_again_and_probes_say_it(sixfold, manifests, tmp_path):
+    whole = sixfold("reach", "-f", manifests, "--posture", "kubernetes", "-o", "json").stdout
+    assert "audit" not in json.loads(whole)
+    path = tmp_path / "shop.yaml"
+    named = "{name: allow-web, namespace: shop"
+    path.write_text(
+        MANIFESTS.replace(named, f"{named}, annotations: {{sixfold.dev/enforcement: audit}}")
+    )
+    args = ("-f", manifests, "--posture", "kubernetes")
+    told = json.loads(sixfold("reach", *args, "-o", "json").stdout)["audit"]
+    assert told["by"] == ["shop/allow-web"]
+    assert ["shop/web"] in [flow["from"] for flow in told["flows"]]
+    assert "in audit, so allowed and told: shop/allow-web" in sixfold("reach", *args).stdout
+    probes = "".join(json.dumps({**WEB_TO_DB, "port": port}) + "\n" for port in (6379, 6380))
+    lines = sixfold("reach", *args, "--probes", "-", stdin=probes).stdout.splitlines()
+    let, by_audit = map(json.loads, lines)
+    assert let["verdict"] == by_audit["verdict"] == "ALLOWED"
+    assert "audit" not in let
+    assert by_audit["audit"] is by_audit["ingress"]["audit"] is True
+    assert by_audit["ingress"]["default"] == "default-deny (shop/allow-web)"
+
+
 def test_pods_without_a_known_address_are_counted_where_blocks_matter(sixfold, manifests):
     note = "note: 1 of 2 workloads have no known address"
     assert note in sixfold("reach", "-f", manifests).stderr

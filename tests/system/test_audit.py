@@ -86,6 +86,12 @@ def test_explain_and_status_say_that_it_is_in_audit(lab: Lab):
     lines = [(line["pattern"], line["outcome"]) for line in json.loads(done.stdout)["lines"]]
     assert ("policy ingress", "AUDIT") in lines
     assert lines[-1] == ("verdict", "AUDIT")
+    assert "audit" in lab.system.sixfold("get", "netpol").stdout
+    assert "sixfold.dev/enforcement=audit" in lab.system.sixfold("describe", "netpol/server").stdout
+    assert lab.system.json("reach")["audit"]["by"] == ["default/server"]
+    listed = lab.system.json("bpf", "policy", "list", "--pod", "default/server")
+    told = [row["rule"] for row in listed if row.get("enforcement") == "audit"]
+    assert "default-deny (default/server)" in told
     patterns = {one["name"]: one for one in lab.system.status()["patterns"]}
     assert patterns["policy"]["state"] == "audit"
     assert "default/server" in patterns["policy"]["detail"]
@@ -104,6 +110,32 @@ def test_the_end_of_an_audit_cuts_what_it_let_in(lab: Lab):
     with pytest.raises(ConnectionError):
         client.recv(1)
     client.close()
+
+
+def test_the_end_of_an_audit_cuts_udp_too(lab: Lab):
+    lab.apply(marked(SERVER, AUDIT))
+    address = lab.places["server"].ipv4
+    with (
+        lab.places["server"].listen(kind=socket.SOCK_DGRAM) as server,
+        lab.places["guest"].dial(address, kind=socket.SOCK_DGRAM) as client,
+    ):
+        client.send(b"one")
+        assert received(server) == b"one"
+        lab.apply(SERVER)
+        with pytest.raises(OSError, match="Destination address required"):  # disconnected
+            client.send(b"two")
+        assert received(server) is None
+
+
+def test_what_is_let_in_by_audit_is_counted(lab: Lab):
+    def audited() -> int:
+        return int(lab.system.status()["drops"].get("connections_audited", 0))
+
+    lab.apply(marked(SERVER, AUDIT))
+    before = audited()
+    lab.attempt("caller")
+    lab.attempt("guest")
+    assert audited() == before + 1
 
 
 def test_an_open_connection_that_an_audit_finds_is_told(lab: Lab):

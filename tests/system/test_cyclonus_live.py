@@ -210,7 +210,9 @@ def suite(module_system: System) -> Iterator[Suite]:
 
 
 @pytest.mark.skipif(not CASES.exists(), reason=f"no corpus at {CASES}")
-def test_every_step_of_cyclonus_reaches_whom_the_truth_table_says(suite: Suite) -> None:
+def test_every_step_of_cyclonus_reaches_whom_the_truth_table_says(
+    suite: Suite, capsys: pytest.CaptureFixture[str]
+) -> None:
     cases = [json.loads(line) for line in CASES.read_text().splitlines()]
     steps = [(case["id"], at, one) for case in cases for at, one in enumerate(case["steps"])]
     prepare(suite, steps[0][2])
@@ -224,7 +226,8 @@ def test_every_step_of_cyclonus_reaches_whom_the_truth_table_says(suite: Suite) 
         wrong += [
             (case, at, flow, found[flow]) for flow in expected if found[flow] != expected[flow]
         ]
-    print(f"cyclonus live: {len(steps)} steps, {probes} probes, {len(wrong)} differ")
+    with capsys.disabled():
+        print(f"\ncyclonus live: {len(steps)} steps, {probes} probes, {len(wrong)} differ")
     assert len(steps) == STEPS
     assert not wrong, f"{len(wrong)} of {probes} probes differ: {wrong[:10]}"
 

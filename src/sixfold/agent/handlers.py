@@ -13,13 +13,13 @@ import msgspec
 from sixfold import __version__
 from sixfold.agent.agent import CONTROLLERS, Agent, pod_key
 from sixfold.agent.events import FlowReader
-from sixfold.agent.planning import Plans
 from sixfold.errors import ManifestError, NotFoundError, Problem, SixfoldError
 from sixfold.manifest import Loaded, decode
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.meta import Key
 from sixfold.model.policies import POLICY_KINDS, key_of
 from sixfold.observe import FlowFilter, compact, response
+from sixfold.policy.audit import in_audit
 from sixfold.serve.api import ApplyRequest, DeleteRequest, ExplainRequest, Source
 from sixfold.store import Stored
 from sixfold.trust.explain import explain
@@ -83,8 +83,8 @@ class AgentHandlers:
             "mesh": ("absent", "no mTLS yet: flows between workloads are plaintext"),
             "trust": ("partial", f"posture {agent.config.posture}; no attestation yet"),
         }
-        if in_audit := _in_audit(plans):
-            lines["policy"] = ("audit", f"{lines['policy'][1]}; in audit: {in_audit}")
+        if audited := in_audit(plans.world, plans.policy):
+            lines["policy"] = ("audit", f"{lines['policy'][1]}; in audit: {', '.join(audited)}")
         if agent.problem:
             lines["policy"] = ("stale", agent.problem)
         return [
@@ -246,15 +246,6 @@ class AgentHandlers:
 
     def shutdown(self) -> None:
         self._stop.set()
-
-
-def _in_audit(plans: Plans) -> str:
-    """What is told, not enforced; "" when all is enforced."""
-    if plans.world.config.audit:
-        return "everything (up --audit)"
-    namespaces = [f"namespace {name}" for name in sorted(plans.world.audited)]
-    policies = sorted({one.title for one in plans.policy.policies.values() if one.audit})
-    return ", ".join([*namespaces, *policies])
 
 
 def endpoint_view(endpoint: Endpoint) -> dict[str, Any]:

@@ -180,12 +180,16 @@ def ipcache(view: DatapathView, names: Names) -> Iterator[Row]:
 @_listing(
     "policy",
     "Every entry of every endpoint's policy table, its default, and how often each rule decided "
-    "(for all endpoints).",
+    "(for all endpoints); of a table in audit, what would be in force comes last.",
 )
 def policies(view: DatapathView, names: Names) -> Iterator[Row]:
     tables, hits = view.read().policies, view.rule_hits()
     for number in sorted(tables):
-        for row in _table(tables[number]):
+        table = tables[number]
+        told = (
+            [{**row, "enforcement": "audit"} for row in _table(table.audit)] if table.audit else []
+        )
+        for row in (*_table(table), *told):
             rule = row.pop("rule")
             named = {"rule": names.rule(rule), "hits": hits.get(rule, 0)}
             peer = {"peer": names.identity(row["peer"])} if isinstance(row["peer"], int) else {}

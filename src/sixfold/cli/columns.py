@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from sixfold.cli.output import age, duration
+from sixfold.model.enforcement import ENFORCE, ENFORCEMENT
 
 Item = Mapping[str, Any]
 Cell = Callable[[Item], str]
@@ -91,6 +92,10 @@ def label_selector(selector: Mapping[str, Any] | None) -> str:
             case _:
                 parts.append(f"!{key}")
     return ",".join(parts) or NONE
+
+
+def _enforcement(item: Item) -> str:
+    return str(_at(item, "metadata", "annotations", ENFORCEMENT, default=ENFORCE))
 
 
 def _pod_ready(pod: Item) -> str:
@@ -228,7 +233,9 @@ REPLICAS_WIDE: dict[str, Cell] = {
 }
 
 COLUMNS: Mapping[str, Columns] = {
-    "Namespace": Columns({"STATUS": _text("status", "phase", default="Active")}),
+    "Namespace": Columns(
+        {"STATUS": _text("status", "phase", default="Active")}, {"ENFORCEMENT": _enforcement}
+    ),
     "Pod": Columns(
         {"READY": _pod_ready, "STATUS": pod_status, "RESTARTS": _restarts},
         {"IP": _pod_ips, "NODE": _text("spec", "nodeName")},
@@ -277,19 +284,34 @@ COLUMNS: Mapping[str, Columns] = {
         },
     ),
     "NetworkPolicy": Columns(
-        {"POD-SELECTOR": lambda item: label_selector(_at(item, "spec", "podSelector"))},
+        {
+            "POD-SELECTOR": lambda item: label_selector(_at(item, "spec", "podSelector")),
+            "ENFORCEMENT": _enforcement,
+        },
         wide={"HITS": _text("status", "hits")},
     ),
     "ClusterNetworkPolicy": Columns(
-        {"TIER": _text("spec", "tier"), "PRIORITY": _text("spec", "priority")}
+        {
+            "TIER": _text("spec", "tier"),
+            "PRIORITY": _text("spec", "priority"),
+            "ENFORCEMENT": _enforcement,
+        }
     ),
-    "AdminNetworkPolicy": Columns({"PRIORITY": _text("spec", "priority")}),
-    "BaselineAdminNetworkPolicy": Columns({}),
+    "AdminNetworkPolicy": Columns(
+        {"PRIORITY": _text("spec", "priority"), "ENFORCEMENT": _enforcement}
+    ),
+    "BaselineAdminNetworkPolicy": Columns({"ENFORCEMENT": _enforcement}),
     "CiliumNetworkPolicy": Columns(
-        {"ENDPOINT-SELECTOR": lambda item: label_selector(_at(item, "spec", "endpointSelector"))}
+        {
+            "ENDPOINT-SELECTOR": lambda item: label_selector(_at(item, "spec", "endpointSelector")),
+            "ENFORCEMENT": _enforcement,
+        }
     ),
     "CiliumClusterwideNetworkPolicy": Columns(
-        {"ENDPOINT-SELECTOR": lambda item: label_selector(_at(item, "spec", "endpointSelector"))}
+        {
+            "ENDPOINT-SELECTOR": lambda item: label_selector(_at(item, "spec", "endpointSelector")),
+            "ENFORCEMENT": _enforcement,
+        }
     ),
     "CiliumCIDRGroup": Columns({"CIDRS": _joined("spec", "externalCIDRs")}),
     "EndpointSlice": Columns(

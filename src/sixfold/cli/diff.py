@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sixfold.cli.output import print_structured, print_table
-from sixfold.cli.rows import cells, names, ports
+from sixfold.cli.rows import cells, names, ports, structured_row
 from sixfold.cli.settings import Settings, examples, pass_settings, shared
 from sixfold.cli.world import config_of, live_world, read_manifests, world_options
 from sixfold.errors import SixfoldError
@@ -116,18 +116,10 @@ def show(found: Difference, *, wide: bool) -> None:
 
 def structured(found: Difference) -> dict[str, Any]:
     return {
-        "opened": [_item(row) for row in found.opened],
-        "closed": [_item(row) for row in found.closed],
+        "opened": [structured_row(row) for row in found.opened],
+        "closed": [structured_row(row) for row in found.closed],
         "workloads": {"added": list(found.came), "removed": list(found.went)},
     }
-
-
-def _item(row: Row) -> dict[str, Any]:
-    item: dict[str, Any] = {"from": list(row.sources), "to": list(row.destinations)}
-    item["ports"] = row.ports.texts()
-    if row.family:
-        item["family"] = row.family
-    return item
 
 
 def markdown(found: Difference) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from sixfold.cli.output import print_structured, print_table
-from sixfold.cli.rows import cells
+from sixfold.cli.rows import cells, structured_row
 from sixfold.cli.settings import Settings, examples, pass_settings, shared
 from sixfold.cli.world import (
     filename_option,
@@ -22,6 +22,7 @@ from sixfold.cli.world import (
 
 if TYPE_CHECKING:
     from sixfold.model.world import World
+    from sixfold.policy.reach_parties import View
     from sixfold.policy.reach_show import Reach
 
 OUTPUTS = ("table", "wide", "json", "yaml", "dot", "svg")
@@ -131,11 +132,12 @@ def show(world: World, settings: Settings) -> None:
             draw = dot if settings.output == "dot" else svg
             click.echo(draw(found.rows(compact=False)), nl=False)
         case "json" | "yaml":
-            print_structured(structured(world, found), settings.output)
+            print_structured(structured(view, found), settings.output)
         case _:
             click.echo(_posture(world), err=True)
             warn_of_unknown_addresses(view)
             show_table(found, wide=settings.output == "wide")
+            show_audit(view, wide=settings.output == "wide")
 
 
 def _posture(world: World) -> str:
@@ -148,8 +150,22 @@ def show_table(found: Reach, *, wide: bool) -> None:
     print_table(("FROM", "TO", "PORTS"), [cells(row, wide=wide) for row in found.rows()])
 
 
-def structured(world: World, found: Reach) -> dict[str, Any]:
-    """Edges one by one, for programs."""
+def show_audit(view: View, *, wide: bool) -> None:
+    """What is told and not enforced, and which of the flows above pass only because of that."""
+    from sixfold.policy.audit import in_audit
+    from sixfold.policy.diff import only_by_audit
+
+    if audited := in_audit(view.world, view.plan):
+        rows = [cells(row, wide=wide) for row in only_by_audit(view)]
+        click.echo(f"\nin audit, so allowed and told: {', '.join(audited)}")
+        print_table(("FROM", "TO", "PORTS"), rows)
+
+
+def structured(view: View, found: Reach) -> dict[str, Any]:
+    """Edges one by one, for programs; those that only audit lets pass again, by rows."""
+    from sixfold.policy.audit import in_audit
+    from sixfold.policy.diff import only_by_audit
+
     edges = []
     for edge in sorted(found.edges(), key=lambda one: (one.source, one.destination, one.family)):
         item: dict[str, Any] = {"from": edge.source, "to": edge.destination}
@@ -157,4 +173,8 @@ def structured(world: World, found: Reach) -> dict[str, Any]:
         if edge.family:
             item["family"] = edge.family
         edges.append(item)
-    return {"posture": world.config.posture, "edges": edges}
+    answer: dict[str, Any] = {"posture": view.world.config.posture, "edges": edges}
+    if audited := in_audit(view.world, view.plan):
+        flows = [structured_row(row) for row in only_by_audit(view)]
+        answer["audit"] = {"by": list(audited), "flows": flows}
+    return answer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sixfold.policy.reach_show import Row
@@ -23,3 +23,12 @@ def names(texts: tuple[str, ...], *, wide: bool = False) -> str:
 
 def ports(row: Row) -> str:
     return f"{row.ports} ({row.family})" if row.family else str(row.ports)
+
+
+def structured_row(row: Row) -> dict[str, Any]:
+    """A row for programs."""
+    item: dict[str, Any] = {"from": list(row.sources), "to": list(row.destinations)}
+    item["ports"] = row.ports.texts()
+    if row.family:
+        item["family"] = row.family
+    return item

@@ -62,7 +62,8 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
     ObjectMeta: {
         "name": "required; DNS name. In a pod template: no effect",
         "namespace": '"default", or what -n says, when absent',
-        "annotations": "kept, shown; 256 KiB at most",
+        "annotations": "kept, shown; 256 KiB at most. `sixfold.dev/enforcement` of a policy or "
+        "Namespace: enforce, or audit (what it would deny passes and is told)",
     },
     PodSpec: {
         "initContainers": "with restartPolicy Always: sidecars",

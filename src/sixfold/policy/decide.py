@@ -75,6 +75,11 @@ class Verdict:
     def allow(self) -> bool:
         return all(side is None or side.allow for side in (self.egress, self.ingress))
 
+    @property
+    def audit(self) -> bool:
+        """Allowed only because a rule that denies is in audit."""
+        return self.allow and any(side and side.audit for side in (self.egress, self.ingress))
+
 
 def names_of(peer: Party) -> Iterator[Identity]:
     """The peers of a table that mean this party, the most specific first."""

@@ -8,7 +8,7 @@ closes, all its flows.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sixfold.policy.reach import Block, Value, merge, reach
 from sixfold.policy.reach_parties import View, parties
@@ -51,6 +51,15 @@ def compare(old: View, new: View) -> Difference:
         tuple(sorted(after - before)),
         tuple(sorted(before - after)),
     )
+
+
+def only_by_audit(view: View) -> tuple[Row, ...]:
+    """Flows that would be denied, were nothing in audit: the tables have that beside them."""
+    plan = view.plan
+    if all(table.audit is None for table in plan.tables.values()):
+        return ()
+    enforced = {key: table.audit or table for key, table in plan.tables.items()}
+    return compare(View(view.world, replace(plan, tables=enforced)), view).opened
 
 
 def _changes(blocks: list[Block], *, opened: bool) -> Iterator[Block]:

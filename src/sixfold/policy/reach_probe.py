@@ -4,6 +4,7 @@ Pure. A probe is ``{"from": …, "to": …, "protocol": "TCP", "port": 80}``; th
 mapping with "verdict", "egress" and "ingress", or with "error". Ends are workloads (``ns/name``, or
 ``ns/Kind/name`` where two kinds share a name), addresses, or "host". The address of a pod is the
 pod; any other address is the world outside. Workloads of the host's network are the host.
+"audit": true says that the rule that is named would deny it, were it in force.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ class Probes:
         assert found is not None, "a name means somebody, and a version is asked about"
         return {
             "verdict": ALLOWED if found.allow else DENIED,
+            **({"audit": True} if found.audit else {}),
             "egress": self._side(found.egress, source),
             "ingress": self._side(found.ingress, destination),
         }
@@ -103,7 +105,8 @@ class Probes:
         if decision is None:
             why = f"{end.name} is no workload: no policy on this side"
             return {"verdict": ALLOWED, "policy": None, "rule": None, "default": why}
-        return side_of(decision.allow, self.view.plan.rules.get(decision.rule, NO_TABLE))
+        side = side_of(decision.allow, self.view.plan.rules.get(decision.rule, NO_TABLE))
+        return {**side, "audit": True} if decision.audit else side
 
     def _find(self, text: str) -> End:
         if text == "host":

@@ -124,7 +124,10 @@ def _merge_policies(
     isolated = set()
     for direction, name in DIRECTIONS:
         titles = [one.policy.title for one, _ in policies if direction in one.policy.isolates]
-        rule = number(default_rule(name, list(dict.fromkeys(titles)), config))
+        default = default_rule(name, list(dict.fromkeys(titles)), config)
+        if direction in opened:
+            default = Rule("posture", "", "audit", name, because="its policies")
+        rule = number(default)
         defaults[direction] = rule
         if titles:
             isolated.add(direction)
