@@ -55,7 +55,7 @@ def test_rules_of_the_api_are_taken(said, make, rule):
             {"fromEndpoints": [{"matchLabels": {"k8s:-": "x"}}]}, "not a label key", id="key"
         ),
         pytest.param({"fromEntities": ["clutser"]}, "did you mean cluster?", id="entity"),
-        pytest.param({"fromCIDR": ["10.0.0.1/8"]}, "fromCIDR[0]: ", id="host bits"),
+        pytest.param({"fromCIDR": ["10.0.0.0/33"]}, "fromCIDR[0]: ", id="too long"),
         pytest.param({"fromCIDRSet": [{}]}, "has nothing; give exactly one of cidr", id="no cidr"),
         pytest.param(
             {"fromCIDRSet": [{"cidr": "10.0.0.0/8", "except": ["11.0.0.0/16"]}]},

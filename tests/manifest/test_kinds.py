@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sixfold.manifest import ALIASES, KINDS, decode, find, key_of
-from sixfold.manifest.kinds import classify
+from sixfold.manifest.kinds import Kind, classify
 from sixfold.model.meta import Key
 
 
@@ -79,3 +79,20 @@ def test_kinds_that_are_not_ours_are_ignored(api_version, kind):
 )
 def test_a_slip_in_a_kind_of_ours_is_not_taken_for_a_foreign_kind(api_version, kind, message):
     assert message in str(classify(api_version, kind))
+
+
+@pytest.mark.parametrize(
+    ("api_version", "kind"),
+    [
+        ("extensions/v1beta1", "Deployment"),
+        ("apps/v1beta1", "StatefulSet"),
+        ("apps/v1beta2", "DaemonSet"),
+        ("extensions/v1beta1", "NetworkPolicy"),
+        ("batch/v1beta1", "CronJob"),
+    ],
+)
+def test_versions_that_no_server_has_any_more_are_taken_offline(api_version, kind):
+    found = classify(api_version, kind, offline=True)
+    assert isinstance(found, Kind)
+    assert found.name == kind
+    assert not isinstance(classify(api_version, kind), Kind)

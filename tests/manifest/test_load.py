@@ -36,7 +36,7 @@ spec:
   egress:
   - to:
     - ipBlock:
-        cidr: 10.0.0.1/24
+        cidr: 10.0.0.1/33
 """
 
 
@@ -44,8 +44,8 @@ def test_all_problems_are_told_at_once_in_file_order(told):
     assert told(TWO_POLICIES) == [
         "shop.yaml:13: spec.ingress[0].ports[0].endPort: 79 is below port 80; give 80 to 65535",
         "shop.yaml:20: spec.podSelectr: unknown field; did you mean podSelector?",
-        'shop.yaml:24: spec.egress[0].to[0].ipBlock.cidr: "10.0.0.1/24" has host bits set;'
-        " give 10.0.0.0/24",
+        'shop.yaml:24: spec.egress[0].to[0].ipBlock.cidr: "10.0.0.1/33": prefix length is not 0 to'
+        " 32",
     ]
 
 
@@ -90,10 +90,15 @@ def test_an_object_without_a_namespace_gets_the_one_given(make):
     assert decode(make.pod(), namespace="shop").object.metadata.namespace == "shop"
 
 
-def test_the_same_object_twice_names_both_places(tmp_path):
+def test_the_same_object_twice_with_the_same_content_is_one():
+    text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n"
+    assert len(loads(f"{text}---\n{text}").objects) == 1
+
+
+def test_two_objects_of_one_name_are_refused_with_both_places(tmp_path):
     text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n"
     (tmp_path / "a.yaml").write_text(text)
-    (tmp_path / "b.yaml").write_text("#\n" + text)
+    (tmp_path / "b.yaml").write_text("#\n" + text.replace("shop}", "shop, labels: {a: b}}"))
     with pytest.raises(ManifestError) as caught:
         load([tmp_path])
     assert str(caught.value) == (

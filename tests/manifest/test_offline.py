@@ -159,3 +159,48 @@ def test_what_a_cluster_derives_is_not_looked_at(make):
     derived = [slices, {"apiVersion": "v1", "kind": "Endpoints"}]
     built = world(make.pod(), *({**raw, "metadata": {"name": "web"}} for raw in derived))
     assert list(built.endpoints) == ["default/web"]
+
+
+def owned(make, name, *, kind="ReplicaSet", owner="web-5d", **changes):
+    raw = make.pod(**changes)
+    reference = {"apiVersion": "apps/v1", "kind": kind, "name": owner, "controller": True}
+    raw["metadata"] |= {"name": name, "ownerReferences": [reference]}
+    return raw
+
+
+def test_a_pod_belongs_to_its_controller_whether_that_is_here_or_not(make):
+    built = world(owned(make, "web-5d-a"), owned(make, "web-5d-b"))
+    assert [one.key for one in built.endpoints.values()] == ["default/web-5d-a", "default/web-5d-b"]
+    assert {one.workload for one in built.endpoints.values()} == {"ReplicaSet/web-5d"}
+    assert not any(one.is_template for one in built.endpoints.values())
+
+
+def test_a_pod_of_a_node_or_of_a_namesake_is_its_own(make):
+    static = owned(make, "proxy-n1", kind="Node", owner="n1")
+    machine = owned(make, "vm", kind="VirtualMachine", owner="vm")
+    workloads = [one.workload for one in world(static, machine).endpoints.values()]
+    assert workloads == ["Pod/proxy-n1", "Pod/vm"]
+
+
+def test_a_pod_in_the_hosts_network_goes_by_its_controllers_name_too(make):
+    raw = owned(make, "agent-x", kind="DaemonSet", owner="agent")
+    raw["spec"]["hostNetwork"] = True
+    assert {"default/agent", "default/Pod/agent-x"} <= world(raw).on_host
+
+
+def test_what_only_a_running_pod_would_need_may_be_missing_or_unknown(make):
+    bare = {"apiVersion": "extensions/v1beta1", "kind": "Deployment", "metadata": {"name": "old"}}
+    labels = {"metadata": {"labels": {"app": "old"}, "clusterName": "x"}}
+    bare["spec"] = {"rollbackTo": {"revision": 0}, "template": {**labels, "spec": {}}}
+    bare["spec"]["template"]["spec"]["containers"] = [{"name": "c", "quantumFlux": 1}]
+    empty = make.pod({"containers": None})
+    (one, other) = world(bare, empty).endpoints.values()
+    assert one.labels == {"app": "old"}
+    assert other.subject.named_ports == ()
+
+
+def test_a_slip_in_what_policies_depend_on_is_still_refused(make):
+    with pytest.raises(ManifestError, match="did you mean hostNetwork"):
+        world(make.pod({"hostNetwrok": True}))
+    with pytest.raises(ManifestError, match="unknown field"):
+        world(make.policy({"quantumFlux": 1}))

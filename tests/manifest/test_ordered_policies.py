@@ -49,7 +49,7 @@ def test_what_the_api_refuses_is_refused(said, make, spec, message):
     [
         pytest.param({}, "has nothing; give exactly one of", id="empty"),
         pytest.param({"networks": []}, "networks: an empty list", id="no network"),
-        pytest.param({"networks": ["10.0.0.1/8"]}, "networks[0]: ", id="host bits"),
+        pytest.param({"networks": ["10.0.0.0/33"]}, "networks[0]: ", id="too long"),
         pytest.param({"nodes": {}}, "nodes: not supported: ", id="nodes"),
         pytest.param({"domainNames": ["*"]}, "is no domain name", id="domain"),
     ],

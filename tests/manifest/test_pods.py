@@ -173,6 +173,6 @@ def test_offline_takes_what_matters_only_to_a_process_that_runs_here(said, make)
 
 
 def test_offline_still_refuses_what_changes_the_answer(said, make):
-    assert said(make.pod({"volume": []}), offline=True) == [
-        "spec.volume: unknown field; remove it, or see docs/support.md"
+    assert said(make.pod({"hostnetwork": True}), offline=True) == [
+        "spec.hostnetwork: unknown field; did you mean hostNetwork?"
     ]

@@ -40,7 +40,8 @@ def controller(obj: Controller, *, offline: bool) -> Iterator[Finding]:
     if pods.spec.restart_policy != "Always" and not offline:
         message = f"{pods.spec.restart_policy}: a {obj.kind} restarts its pods; give Always"
         yield Finding((*_TEMPLATE, "spec", "restartPolicy"), message)
-    yield from _selector(obj.spec.selector, pods)
+    if not offline:  # whose pods they are is the controller's matter
+        yield from _selector(obj.spec.selector, pods)
     yield from refused_values(_SPEC, obj.spec, offline=offline)
     yield from between((*_SPEC, "minReadySeconds"), obj.spec.min_ready_seconds, 0)
     if not isinstance(obj.spec, DaemonSetSpec):

@@ -36,19 +36,28 @@ from sixfold.model.workload import (
     Container,
     ContainerPort,
     ContainerSecurityContext,
+    CronJobSpec,
     DaemonSet,
     DaemonSetSpec,
     Deployment,
     DeploymentSpec,
+    EnvVar,
     EnvVarSource,
     Job,
     JobSpec,
+    JobTemplateSpec,
     Pod,
     PodSecurityContext,
     PodSpec,
+    PodTemplateSpec,
+    Probe,
     ReplicaSet,
+    ReplicaSetSpec,
+    ReplicationControllerSpec,
+    RollingUpdate,
     StatefulSet,
     StatefulSetSpec,
+    Strategy,
 )
 
 
@@ -208,6 +217,24 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
         "healthCheckNodePort": _local("only cluster addresses are served yet", 0),
     },
 }
+
+# What a pod would need to run, and nobody who only asks about policies.
+OPTIONAL_OFFLINE: Mapping[type[Object], frozenset[str]] = {
+    PodSpec: frozenset({"containers"}),
+    **dict.fromkeys(
+        (DeploymentSpec, ReplicaSetSpec, StatefulSetSpec, DaemonSetSpec), frozenset({"selector"})
+    ),
+}
+
+# Offline, fields that these have and we do not know are not looked at: no policy depends on them.
+ONLY_RUN: frozenset[type[Object]] = frozenset(
+    {
+        *(ObjectMeta, PodTemplateSpec, PodSpec, PodSecurityContext, Container, ContainerPort),
+        *(ContainerSecurityContext, EnvVar, EnvVarSource, Probe, DeploymentSpec, ReplicaSetSpec),
+        *(StatefulSetSpec, DaemonSetSpec, Strategy, RollingUpdate, JobSpec, JobTemplateSpec),
+        *(CronJobSpec, ReplicationControllerSpec, ServiceSpec, ServicePort),
+    }
+)
 
 _SERVER = "kept as written; the API server's"
 _STATUS = {"status": "kept as written; the agent reports its own"}

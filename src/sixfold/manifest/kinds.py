@@ -56,7 +56,8 @@ Resource = (
 class Kind:
     """One kind. ``struct`` None and ``derived`` True: shown by ``get``, never written.
 
-    older  further versions of the API in which it is the same
+    older     further versions of the API in which it is the same
+    formerly  versions that no server has any more; offline they are taken, too
     """
 
     name: str
@@ -67,6 +68,7 @@ class Kind:
     namespaced: bool = True
     derived: bool = False
     older: tuple[str, ...] = ()
+    formerly: tuple[str, ...] = ()
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -85,10 +87,38 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         for kind in (
             Kind("Namespace", "v1", Namespace, "namespaces", ("ns",), namespaced=False),
             Kind("Pod", "v1", Pod, "pods", ("po",)),
-            Kind("Deployment", "apps/v1", Deployment, "deployments", ("deploy",)),
-            Kind("ReplicaSet", "apps/v1", ReplicaSet, "replicasets", ("rs",)),
-            Kind("StatefulSet", "apps/v1", StatefulSet, "statefulsets", ("sts",)),
-            Kind("DaemonSet", "apps/v1", DaemonSet, "daemonsets", ("ds",)),
+            Kind(
+                "Deployment",
+                "apps/v1",
+                Deployment,
+                "deployments",
+                ("deploy",),
+                formerly=("apps/v1beta2", "apps/v1beta1", "extensions/v1beta1"),
+            ),
+            Kind(
+                "ReplicaSet",
+                "apps/v1",
+                ReplicaSet,
+                "replicasets",
+                ("rs",),
+                formerly=("apps/v1beta2", "extensions/v1beta1"),
+            ),
+            Kind(
+                "StatefulSet",
+                "apps/v1",
+                StatefulSet,
+                "statefulsets",
+                ("sts",),
+                formerly=("apps/v1beta2", "apps/v1beta1"),
+            ),
+            Kind(
+                "DaemonSet",
+                "apps/v1",
+                DaemonSet,
+                "daemonsets",
+                ("ds",),
+                formerly=("apps/v1beta2", "extensions/v1beta1"),
+            ),
             Kind("Job", "batch/v1", Job, "jobs"),
             Kind("Service", "v1", Service, "services", ("svc",)),
             Kind(
@@ -97,6 +127,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 NetworkPolicy,
                 "networkpolicies",
                 ("netpol",),
+                formerly=("extensions/v1beta1",),
             ),
             Kind(  # upstream's short name is cnp as well; that is Cilium's here
                 "ClusterNetworkPolicy",
@@ -163,7 +194,14 @@ OFFLINE_KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         kind.name: kind
         for kind in (
-            Kind("CronJob", "batch/v1", CronJob, "cronjobs", ("cj",)),
+            Kind(
+                "CronJob",
+                "batch/v1",
+                CronJob,
+                "cronjobs",
+                ("cj",),
+                formerly=("batch/v1beta1", "batch/v2alpha1"),
+            ),
             Kind(
                 "ReplicationController",
                 "v1",
@@ -209,8 +247,10 @@ def classify(api_version: str, kind: str, *, offline: bool = False) -> Kind | st
     """The kind; or what is wrong; or None when it is not ours and to be ignored."""
     group = api_version.rpartition("/")[0]
     known = KINDS.get(kind) or (OFFLINE_KINDS.get(kind) if offline else None)
-    if known and api_version in (known.api_version, *known.older):
-        return known
+    if known:
+        former = known.formerly if offline else ()
+        if api_version in (known.api_version, *known.older, *former):
+            return known
     groups = {k.group for k in KINDS.values()}
     if known and (group in groups or group in _OLD_GROUPS):
         return f'{kind} is not in "{api_version}"; give apiVersion: {known.api_version}'

@@ -184,6 +184,8 @@ class _Reader:
         loaded = Loaded(key_of(obj), cast(Resource, obj), raw, source, line, lines)
         first = self.first.setdefault(loaded.key, loaded)
         if first is not loaded:
+            if first.raw == raw:  # the same once more: a Namespace in each file, often
+                return
             message = f"{loaded.key} is in {first.source}:{first.line} too; keep one"
             self.problems.append(Problem(source, line, "", message))
             return
@@ -192,7 +194,7 @@ class _Reader:
 
     def _claim_addresses(self, loaded: Loaded) -> None:
         """Two services cannot have one address; the agent checks those it has already."""
-        if not isinstance(loaded.object, Service):
+        if self.offline or not isinstance(loaded.object, Service):
             return
         spec = loaded.object.spec
         for text in {spec.cluster_ip, *spec.cluster_ips} - {"", "None"}:

@@ -110,7 +110,7 @@ def address(text: str) -> IPAddress | str:
 
 
 def cidr(text: str) -> IPNetwork | str:
-    """The network, or what is wrong with it."""
+    """The network, or what is wrong with it; host bits are dropped, as everywhere."""
     host, slash, length = text.partition("/")
     parsed = address(host)
     if isinstance(parsed, str):
@@ -119,7 +119,4 @@ def cidr(text: str) -> IPNetwork | str:
         return f"{quoted(text)} has no prefix length; give {text}/{parsed.max_prefixlen}"
     if not _PREFIX_LENGTH.match(length) or int(length) > parsed.max_prefixlen:
         return f"{quoted(text)}: prefix length is not 0 to {parsed.max_prefixlen}"
-    network = ip_network(f"{parsed}/{int(length)}", strict=False)
-    if network.network_address != parsed:
-        return f"{quoted(text)} has host bits set; give {network}"
-    return network
+    return ip_network(f"{parsed}/{int(length)}", strict=False)

@@ -63,14 +63,7 @@ def offline(manifests: Manifests, config: Config | None = None) -> World:
             if isinstance(loaded.object, Namespace) and in_audit(loaded.object.metadata)
         ),
         endpoints={endpoint.key: endpoint for endpoint in _endpoints(attached, config)},
-        on_host=frozenset(
-            text
-            for loaded in on_host
-            for text in (
-                _name(loaded),
-                f"{loaded.key.namespace}/{loaded.key.kind}/{loaded.key.name}",
-            )
-        ),
+        on_host=frozenset(text for loaded in on_host for text in _names(loaded)),
         services=dict(zip(services, _addressed(services.values(), config), strict=True)),
         policies={
             policy_key(loaded.object): loaded.object
@@ -87,6 +80,13 @@ def offline(manifests: Manifests, config: Config | None = None) -> World:
 
 def _name(loaded: Loaded) -> str:
     return f"{loaded.key.namespace}/{loaded.key.name}"
+
+
+def _names(loaded: Loaded) -> Iterator[str]:
+    """What one may call a workload: by its own name and its controller's, with and without kind."""
+    for whole in (f"{loaded.key.kind}/{loaded.key.name}", _workload(loaded)):
+        yield f"{loaded.key.namespace}/{whole}"
+        yield f"{loaded.key.namespace}/{whole.partition('/')[2]}"
 
 
 def _namespaces(objects: Iterable[Loaded]) -> dict[str, dict[str, str]]:
@@ -148,6 +148,19 @@ def _owned(loaded: Loaded, present: Set[tuple[str, str, str]]) -> bool:
     )
 
 
+def _workload(loaded: Loaded) -> str:
+    """``Kind/name`` of what made a pod, as its ownerReferences say; else of the object itself."""
+    kind, name = loaded.key.kind, loaded.key.name
+    if kind == "Pod":
+        owners = loaded.object.metadata.owner_references
+        chosen = [one for one in owners if one.get("controller") is True] or owners[:1]
+        for owner in chosen:
+            whose, called = owner.get("kind"), owner.get("name")
+            if isinstance(whose, str) and isinstance(called, str) and called not in ("", name):
+                return f"{kind}/{name}" if whose == "Node" else f"{whose}/{called}"
+    return f"{kind}/{name}"
+
+
 def _endpoint(loaded: Loaded, ambiguous: bool) -> Endpoint:
     """One endpoint for one workload; its name carries the kind when others share it."""
     obj, template = loaded.object, _template(loaded)
@@ -158,7 +171,7 @@ def _endpoint(loaded: Loaded, ambiguous: bool) -> Endpoint:
     return Endpoint(
         namespace=namespace,
         pod=f"{loaded.key.kind}/{name}" if ambiguous else name,
-        workload=f"{loaded.key.kind}/{name}",
+        workload=_workload(loaded),
         subject=subject_of(namespace, template.metadata, spec),
         ipv4=ipv4,
         ipv6=ipv6,

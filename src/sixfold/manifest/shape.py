@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import inspect
 
-from sixfold.manifest.fields import REFUSED
+from sixfold.manifest.fields import ONLY_RUN, OPTIONAL_OFFLINE, REFUSED
 from sixfold.manifest.names import quoted
 from sixfold.manifest.path import Finding, Path
 from sixfold.model.meta import Object
@@ -91,7 +91,9 @@ class _Walk:
                 good[name] = self.value(here, value, known[name].type)
         for name, described in known.items():
             if described.required and name not in good:
-                if raw is not None:
+                assert issubclass(wanted.cls, Object)
+                spared = self.offline and name in OPTIONAL_OFFLINE.get(wanted.cls, ())
+                if raw is not None and not spared:
                     self.report((*path, name), "is required; add it")
                 good[name] = _stand_in(described.type)
         return good
@@ -102,7 +104,10 @@ class _Walk:
         assert issubclass(wanted.cls, Object)
         refusal = REFUSED.get(wanted.cls, {}).get(name)
         if refusal is None:
-            close = difflib.get_close_matches(str(name), known, 1, 0.6)
+            spared = self.offline and wanted.cls in ONLY_RUN
+            close = difflib.get_close_matches(str(name), known, 1, 0.85 if spared else 0.6)
+            if spared and not close:
+                return
             hint = f"did you mean {close[0]}?" if close else "remove it, or see docs/support.md"
             self.report(path, f"unknown field; {hint}")
         elif not refusal.tolerates(value, offline=self.offline):

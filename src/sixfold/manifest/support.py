@@ -100,7 +100,7 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
     },
     ServicePort: {"targetPort": "number, or name of a containerPort; absent: same as port"},
     IPBlock: {
-        "cidr": "no host bits; matches pod addresses too",
+        "cidr": "matches pod addresses too",
         "except": "strictly inside cidr",
     },
     NetworkPolicyPeer: {"ipBlock": "alone; an empty peer is refused"},
@@ -176,8 +176,15 @@ _TAIL = f"""
 Every other kind (ConfigMap, Secret, Role, custom resources…) is ignored: counted and named
 by `apply`, never an error. A policy of another dialect (AuthorizationPolicy, Calico's kinds…)
 is ignored in the same way: it is **not** in force, and `apply` says so. `kind: List` is unpacked.
-Offline, CronJob and ReplicationController are workloads too, and what a cluster derives (Endpoints,
-EndpointSlice) is ignored: dumps of clusters can be judged as they are.
+
+Offline, manifests of other projects and dumps of clusters can be judged as they are:
+
+- CronJob and ReplicationController are workloads too; a pod goes by its controller's name as well,
+  as its ownerReferences have it; what a cluster derives (Endpoints, EndpointSlice) is ignored;
+- versions that servers have dropped are taken: extensions/v1beta1, apps/v1beta1 and apps/v1beta2 of
+  workloads, extensions/v1beta1 of NetworkPolicy, batch/v1beta1 of CronJob;
+- of a workload or Service, what no policy depends on may be missing or unknown, unless it looks
+  like a slip of the pen.
 
 ## Images
 
@@ -193,9 +200,8 @@ At most {TOTAL_BYTES_MAX >> 20} MiB of manifests in one command, {NODES_MAX:,} v
 
 ## Stricter than Kubernetes
 
-- a key twice in one mapping, and an object twice in one command, are refused;
+- a key twice in one mapping is refused; an object twice in one command too, unless both are alike;
 - an unknown field is refused, never dropped;
-- a CIDR with host bits (10.0.0.1/24) is refused;
 - one port name with one protocol means one port in the whole pod, not per container;
 - a `null` in a list is refused; `generateName` needs a `name`;
 - probe times and thresholds of 0 are refused, not replaced by the default.

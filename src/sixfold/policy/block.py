@@ -46,7 +46,7 @@ class Span(NamedTuple):
 
 @lru_cache(maxsize=16384)
 def parse_cidr(text: str) -> IPNetwork:
-    """A CIDR as written; host bits are dropped (``manifest`` refuses them)."""
+    """A CIDR as written; host bits are dropped."""
     return ip_network(text, strict=False)
 
 

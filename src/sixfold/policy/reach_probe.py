@@ -178,6 +178,8 @@ def _names(view: View) -> dict[str, dict[str, list[Endpoint]]]:
             found[text].setdefault(whole, []).append(endpoint)
     for endpoint in view.world.endpoints.values():  # a pod's own name is only its own
         if not endpoint.is_template:
+            own = f"{endpoint.namespace}/Pod/{endpoint.pod}"
+            found[own] = {own: [endpoint]}
             found[endpoint.key] = {endpoint.key: [endpoint]} | {
                 whole: pods
                 for whole, pods in found[endpoint.key].items()
