@@ -62,7 +62,7 @@ def test_assertions_may_lie_beside_the_manifests(sixfold, tmp_path):
         ("- deny: {form: {}}\n", ":1: [0].deny.form: unknown field"),
         ("- name: x\n", ":1: [0]: give one of deny, allow, only, isolated"),
         ("- deny: {}\n  allow: {}\n", ":1: [0]: give one of"),
-        ("\n- deny: {from: {cidr: 192.0.2.1/24}}\n", ":2: [0].deny: "),
+        ("\n- deny: {from: {cidr: 192.0.2.0/33}}\n", ":2: [0].deny: "),
         ("- deny: {from: {cidr: 192.0.2.0/24, host: true}}\n", "sides of their own"),
         ("- deny: {ports: [{port: http}]}\n", '[0].deny.ports: "http" is a name'),
         ("", "no assertion"),

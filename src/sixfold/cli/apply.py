@@ -15,6 +15,8 @@ from sixfold.cli.settings import OUTPUTS, Settings, examples, pass_settings, sha
 if TYPE_CHECKING:
     from sixfold.manifest import Loaded, Manifests
 
+FOREIGN_POLICIES = ("NetworkPolicy", "AuthorizationPolicy", "EgressFirewall")  # Calico's, Istio's…
+
 
 @click.command(
     short_help="Create or change objects from manifests.",
@@ -91,12 +93,22 @@ def wire(item: Loaded) -> dict[str, Any]:
 
 
 def report_ignored(manifests: Manifests) -> None:
-    """Name the kinds that are not ours: never an error, never in silence."""
-    if not manifests.ignored:
-        return
-    counted = Counter(item.kind for item in manifests.ignored)
-    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(counted.items()))
-    click.echo(f"ignored, not a kind of Sixfold's: {kinds}", err=True)
+    """Name what is not ours: never an error, never in silence."""
+    counted = Counter(item.kind for item in manifests.ignored if item.kind)
+    policies = {kind: count for kind, count in counted.items() if kind.endswith(FOREIGN_POLICIES)}
+    others = {kind: count for kind, count in counted.items() if kind not in policies}
+    files = dict.fromkeys(item.source for item in manifests.ignored if not item.kind)
+    for what, found in (
+        ("NOT in force, a policy that Sixfold does not know", _counts(policies)),
+        ("ignored, not a kind of Sixfold's", _counts(others)),
+        ("ignored, no Kubernetes object", ", ".join(files)),
+    ):
+        if found:
+            click.echo(f"{what}: {found}", err=True)
+
+
+def _counts(counted: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(counted.items()))
 
 
 def show_results(

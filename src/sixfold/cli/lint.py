@@ -56,7 +56,7 @@ def command(
     workloads and policies together. Exit code 0: nothing of that severity; 1: something; 2: wrong
     usage.
     """
-    from sixfold.cli.apply import read
+    from sixfold.cli.apply import read, report_ignored
     from sixfold.manifest import offline
     from sixfold.policy.lint import lint
     from sixfold.policy.reach_parties import View
@@ -65,6 +65,7 @@ def command(
     if filenames:
         namespace = settings.namespace_or_default
         manifests = read(filenames, namespace, offline=True, positions=True)
+        report_ignored(manifests)
         world = offline(manifests, config_of(posture, ipblock_matches_pods))
     elif posture or ipblock_matches_pods is not None:
         raise click.UsageError("the running agent has its own settings; give -f as well")

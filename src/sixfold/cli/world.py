@@ -63,9 +63,11 @@ def config_of(posture: str | None, ipblock_matches_pods: bool | None) -> Config:
 
 def read_manifests(filenames: Sequence[str], namespace: str) -> Manifests:
     """Manifests as offline tools take them."""
-    from sixfold.cli.apply import read
+    from sixfold.cli.apply import read, report_ignored
 
-    return read(tuple(filenames), namespace, offline=True)
+    manifests = read(tuple(filenames), namespace, offline=True)
+    report_ignored(manifests)
+    return manifests
 
 
 def read_world(

@@ -61,7 +61,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """One object that is not ours."""
+    """One object that is not ours; kind "": a document in a folder that is no object at all."""
 
     api_version: str
     kind: str
@@ -97,8 +97,9 @@ def load(
     """
     problems: list[Problem] = []
     reader = _Reader(problems, namespace, offline, runnable, positions)
-    for source, text in read(sources, stdin, problems):
-        reader.text(text, source)
+    given = [str(source) for source in sources]
+    for source, text in read(given, stdin, problems):
+        reader.text(text, source, found=offline and source not in given)
     return reader.finish()
 
 
@@ -158,9 +159,13 @@ class _Reader:
     claimed: dict[str, Loaded] = field(default_factory=dict)
     cut: bool = False  # not all objects were looked at, there were problems enough
 
-    def text(self, text: str, source: str) -> None:
+    def text(self, text: str, source: str, *, found: bool = False) -> None:
+        """``found``: nobody named this file, a folder has it; it may be something else."""
         start = len(self.problems)
         for document in parse(text, source, self.problems):
+            if found and _is_something_else(document.value):
+                self.manifests.ignored.append(Ignored("", "", "", "", source, document.line))
+                continue
             for path, raw in _items(document.value):
                 if len(self.problems) >= PROBLEMS_MAX:
                     self.cut = True
@@ -297,6 +302,13 @@ def _fill_in(kind: Kind, obj: Object, namespace: str) -> None:
     meta = obj.metadata  # type: ignore[attr-defined]
     if kind.namespaced and not meta.namespace:
         meta.namespace = namespace
+
+
+def _is_something_else(value: Any) -> bool:
+    """Values of a chart, a pipeline, a compose file: nothing that looks like an object."""
+    if isinstance(value, dict):
+        return "apiVersion" not in value and "kind" not in value
+    return value is not None
 
 
 def _items(value: Any) -> Iterator[tuple[Path, Any]]:
