@@ -1,13 +1,14 @@
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 import pytest
+from tests.store.conftest import full_disk
 
 from sixfold.agent.addresses import Addresses
 from sixfold.agent.admission import admit
-from sixfold.errors import ManifestError
+from sixfold.errors import HostError, ManifestError
 from sixfold.manifest import decode, loads
 from sixfold.model.config import Config
 from sixfold.routing.ipam import ExhaustedError
@@ -69,16 +70,25 @@ def test_what_no_object_speaks_for_is_released(database: Database):
 )
 def test_a_refused_apply_takes_no_address(database: Database, text: str):
     addresses, objects = Addresses(database, Config()), Objects(database, decode)
-    with pytest.raises(ManifestError, match=r"spec\.clusterIP"):
+    with pytest.raises(ManifestError, match=r"spec\.clusterIP"), database.transaction():
         admit(loads(text).objects, objects, addresses, 0)
     assert held(database) == []
 
 
-def test_withdrawn_addresses_are_free_at_once(database: Database):
+def test_a_rehearsed_apply_takes_no_address(database: Database):
     config = Config(service_ipv4=IPv4Network("10.96.0.0/29"))
     addresses, objects = Addresses(database, config), Objects(database, decode)
     for _ in range(20):  # more than the pool has
-        _, reserved = admit(loads(SERVICE % ("a", "")).objects, objects, addresses, 0)
-        addresses.withdraw(reserved)
-    assert reserved == [IPv4Address("10.96.0.2")]
+        with database.rehearsal():
+            *_, (_, raw) = admit(loads(SERVICE % ("a", "")).objects, objects, addresses, 0)
+    assert raw["spec"]["clusterIP"] == "10.96.0.2"
     assert held(database) == []
+
+
+def test_an_address_that_the_disk_did_not_take_is_free_for_the_next(database: Database):
+    addresses = Addresses(database, Config(pod_ipv4=IPv4Network("10.9.0.0/29")))
+    for number in range(20):  # more than the pool has
+        with pytest.raises(HostError, match="full"), full_disk(database):
+            addresses.allocate_pod(f"uid-{number}" * 500, 0)
+    assert str(addresses.allocate_pod("uid", 0)[0]) == "10.9.0.2"
+    assert held(database) == ["10.9.0.2", "fd00:5f:244::2"]

@@ -38,7 +38,7 @@ def apply(tmp_path: Path):
     addresses = Addresses(database, Config())
 
     def put(text: str) -> list[str]:
-        admitted, _ = admit(loads(text).objects, objects, addresses, 0)
+        admitted = admit(loads(text).objects, objects, addresses, 0)
         return [f"{r.key} {r.action}" for r in objects.put(admitted, lambda: "uid", "now")]
 
     return put

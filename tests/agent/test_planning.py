@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 import pytest
 
 from sixfold.agent.ledger import Ledger
 from sixfold.agent.planning import Planning
+from sixfold.errors import HostError
 from sixfold.manifest import loads, offline
 from sixfold.model.config import Config
 from sixfold.model.world import World
@@ -49,7 +49,7 @@ def test_what_changed_while_planning_failed_is_planned_afterwards(tmp_path: Path
     planning.plan(world(PODS), [], 0)
     changed = world(text)
     database.connection.execute("PRAGMA query_only=ON")
-    with pytest.raises(sqlite3.OperationalError):
+    with pytest.raises(HostError):
         planning.plan(changed, [], 0)
     database.connection.execute("PRAGMA query_only=OFF")
     found = planning.plan(changed, [], 0)

@@ -88,24 +88,6 @@ def test_claimed_address_is_passed_over_by_allocation():
     assert str(pool.allocate("a/c", 0).address) == "10.0.0.3"
 
 
-def test_withdrawn_allocation_needs_no_rest():
-    pool = Pool("pod", ip_network("10.0.0.0/30"), GRACE_S)
-    address = pool.allocate("a/b", 0).address
-    assert pool.withdraw(address) is None
-    assert pool.allocate("a/c", 0).address == address
-
-
-def test_withdrawn_claim_of_a_resting_address_rests_on():
-    pool = Pool("service", ip_network("10.0.0.0/30"), GRACE_S)
-    address = pool.allocate("a/b", 0).address
-    resting = pool.release(address, 10)
-    pool.claim(address, "a/b", 20)
-    assert pool.withdraw(address) == resting
-    with pytest.raises(ExhaustedError):
-        pool.allocate("a/c", 309)
-    assert pool.allocate("a/c", 310).address == address
-
-
 def test_clock_that_was_set_back_does_not_prolong_the_rest():
     pool = Pool("pod", ip_network("10.0.0.0/30"), GRACE_S)
     pool.release(pool.allocate("a/b", 0).address, 1_000_000)

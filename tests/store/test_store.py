@@ -6,6 +6,7 @@ import itertools
 import sqlite3
 
 import pytest
+from tests.store.conftest import full_disk
 
 from sixfold.errors import HostError
 from sixfold.model.meta import Key
@@ -118,6 +119,42 @@ def test_a_file_that_is_not_a_database_is_refused_and_left_alone(tmp_path):
     with pytest.raises(HostError, match=r"state\.db"):
         Database(path)
     assert path.read_text().startswith("not a database")
+
+
+def test_a_damaged_file_is_refused_with_what_to_do(database):
+    objects_of(database).put([service(f"web-{n}", a="x" * 500) for n in range(50)], uids(), NOW)
+    database.close()
+    with database.path.open("r+b") as file:
+        file.seek(3 * 4096)
+        file.write(b"\xff" * 8192)
+    with pytest.raises(HostError, match=r"state\.db.* move the file away"):
+        Database(database.path)
+
+
+def test_what_a_full_disk_refuses_is_not_in_memory_either(database):
+    objects = objects_of(database)
+    objects.put([service("old", a=1)], uids(), NOW)
+    before = {item.key: item.raw for item in objects}
+    much = [service("old", a=2), *(service(f"new-{n}", a="x" * 4000) for n in range(9))]
+    with full_disk(database), pytest.raises(HostError, match=r"full; free some space"):
+        objects.put(much, uids(), NOW)
+    assert {item.key: item.raw for item in objects} == before
+    objects.put([service("late", a=3)], uids(), NOW)
+    assert {item.key: item.raw for item in objects_of(reopen(database))} == {
+        item.key: item.raw for item in objects
+    }
+
+
+def test_an_outer_transaction_that_comes_to_nothing_undoes_all_within_it(database):
+    objects = objects_of(database)
+    objects.put([service("a", a=1), service("b", a=1)], uids(), NOW)
+    before, version = {item.key: item.raw for item in objects}, objects.version
+    with database.rehearsal():
+        objects.put([service("a", a=2), service("c", a=1)], uids(), NOW)
+        objects.mark_deleting(Key("Service", "shop", "a"), NOW, 30)
+        objects.remove([Key("Service", "shop", "b"), Key("Service", "shop", "c")])
+    assert {item.key: item.raw for item in objects} == before
+    assert objects.version == version
 
 
 def test_a_schema_from_the_future_is_refused(tmp_path):

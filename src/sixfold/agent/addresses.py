@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress, IPNetwork
-from sixfold.routing.ipam import ExhaustedError, Lease, Pool
+from sixfold.routing.ipam import Lease, Pool
 from sixfold.store import Database
 
 
@@ -16,8 +17,13 @@ class Addresses:
 
     def __init__(self, database: Database, config: Config) -> None:
         self._database = database
-        rows = database.connection.execute("SELECT address, owner, freed_at FROM addresses")
+        self._config = config
+        self._load()
+
+    def _load(self) -> None:
+        rows = self._database.connection.execute("SELECT address, owner, freed_at FROM addresses")
         kept = [(ip_address(address), owner, freed_at) for address, owner, freed_at in rows]
+        config = self._config
         grace_s = config.ip_reuse_grace_s
         self._pods = _pools("pod", (config.pod_ipv4, config.pod_ipv6), grace_s, kept)
         self._services = _pools(
@@ -28,21 +34,19 @@ class Addresses:
             if freed_at is None:
                 self._held.setdefault(owner, []).append(address)
 
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """What comes to nothing on disk comes to nothing here: all is read anew."""
+        with self._database.transaction():
+            self._database.on_rollback(self._load)
+            yield
+
     def allocate_pod(self, uid: str, now_s: float) -> tuple[IPv4Address, IPv6Address]:
         """The pod's two addresses; asked again, the same. ExhaustedError when a pool is empty."""
-        held = {address.version: address for address in self._held.get(uid, [])}
-        leases: list[Lease] = []
-        try:
+        held: dict[int, IPAddress] = {it.version: it for it in self._held.get(uid, [])}
+        with self._transaction():  # half of a pod's addresses is of no use to it
             for version in {4, 6} - held.keys():
-                leases.append(self._pods[version].allocate(uid, now_s))  # noqa: PERF401 - may raise
-        except ExhaustedError:  # half of a pod's addresses is of no use to it
-            for lease in leases:
-                self._pods[lease.address.version].withdraw(lease.address)
-            raise
-        with self._database.transaction():
-            for lease in leases:
-                self._keep(lease)
-                held[lease.address.version] = lease.address
+                held[version] = self._keep(self._pods[version].allocate(uid, now_s))
         ipv4, ipv6 = held[4], held[6]
         assert isinstance(ipv4, IPv4Address)
         assert isinstance(ipv6, IPv6Address)
@@ -50,46 +54,35 @@ class Addresses:
 
     def allocate_service(self, family: str, owner: str, now_s: float) -> IPAddress:
         """A cluster address of a family ("IPv4", "IPv6")."""
-        lease = self._services[4 if family == "IPv4" else 6].allocate(owner, now_s)
-        self._keep(lease)
-        return lease.address
+        with self._transaction():
+            pool = self._services[4 if family == "IPv4" else 6]
+            return self._keep(pool.allocate(owner, now_s))
 
-    def claim_service(self, address: IPAddress, owner: str, now_s: float) -> bool:
-        """Take this very address; False when the owner had it already. Raises AddressError."""
-        if address in self._held.get(owner, []):
-            return False
-        self._keep(self._services[address.version].claim(address, owner, now_s))
-        return True
+    def claim_service(self, address: IPAddress, owner: str, now_s: float) -> None:
+        """Take this very address, unless the owner has it already. Raises AddressError."""
+        if address not in self._held.get(owner, []):
+            with self._transaction():
+                self._keep(self._services[address.version].claim(address, owner, now_s))
 
     def release(self, owner: str, now_s: float) -> None:
         """Let all addresses of an owner rest."""
-        for address in self._held.pop(owner, []):
-            for pools in (self._pods, self._services):
-                if lease := pools[address.version].release(address, now_s):
-                    self._write(lease)
+        if owner not in self._held:
+            return
+        with self._transaction():
+            for address in self._held.pop(owner):
+                for pools in (self._pods, self._services):
+                    if lease := pools[address.version].release(address, now_s):
+                        self._write(lease)
 
     def release_all_but(self, owners: Iterable[str], now_s: float) -> None:
         """Release what a crash left behind: leases of owners that no object speaks for."""
         for owner in set(self._held) - set(owners):
             self.release(owner, now_s)
 
-    def withdraw(self, addresses: Iterable[IPAddress]) -> None:
-        """Undo allocations for services that came to nothing."""
-        for address in addresses:
-            lease = self._services[address.version].withdraw(address)
-            for held in self._held.values():
-                if address in held:
-                    held.remove(address)
-            if lease is None:
-                self._database.connection.execute(
-                    "DELETE FROM addresses WHERE address=?", (str(address),)
-                )
-            else:
-                self._write(lease)
-
-    def _keep(self, lease: Lease) -> None:
+    def _keep(self, lease: Lease) -> IPAddress:
         self._write(lease)
         self._held.setdefault(lease.owner, []).append(lease.address)
+        return lease.address
 
     def _write(self, lease: Lease) -> None:
         self._database.connection.execute(

@@ -35,29 +35,27 @@ IMMUTABLE = {
 
 def admit(
     loaded: Sequence[Loaded], objects: Objects, addresses: Addresses, now_s: float
-) -> tuple[list[tuple[Key, dict[str, Any]]], list[IPAddress]]:
-    """What to put, defaults filled in, namespaces first, and the addresses taken for it.
+) -> list[tuple[Key, dict[str, Any]]]:
+    """What to put, defaults filled in, namespaces first; takes addresses for it.
 
-    Raises ManifestError with all problems; then no address is taken.
+    Part of a transaction of the store. Raises ManifestError with all problems.
     """
     written = {item.key for item in loaded}
     problems = [problem for item in loaded for problem in _problems(item, objects, written)]
     admitted = [*_missing_namespaces(loaded, objects)]
-    reserved: list[IPAddress] = []
     for item in loaded:
         raw = {**item.raw, "metadata": dict(item.raw.get("metadata", {}))}
         if item.key.namespace:
             raw["metadata"]["namespace"] = item.key.namespace
         if item.key.kind == "Service":
             try:
-                _service_addresses(item, raw, objects, addresses, now_s, reserved)
+                _service_addresses(item, raw, objects, addresses, now_s)
             except SixfoldError as error:
                 problems.append(_problem(item, "spec.clusterIP", str(error)))
         admitted.append((item.key, raw))
     if problems:
-        addresses.withdraw(reserved)
         raise ManifestError(problems)
-    return admitted, reserved
+    return admitted
 
 
 def _problems(item: Loaded, objects: Objects, written: Set[Key]) -> Iterable[Problem]:
@@ -108,9 +106,8 @@ def _service_addresses(
     objects: Objects,
     addresses: Addresses,
     now_s: float,
-    taken: list[IPAddress],
 ) -> None:
-    """Fill clusterIP, clusterIPs and ipFamilies; newly taken addresses are added to ``taken``."""
+    """Fill clusterIP, clusterIPs and ipFamilies."""
     spec, owner = dict(raw.get("spec") or {}), str(item.key)
     raw["spec"] = spec
     assert isinstance(item.object, Service)
@@ -121,12 +118,11 @@ def _service_addresses(
     else:
         chosen = _wanted(item, spec, objects)
         for address in chosen:
-            if addresses.claim_service(address, owner, now_s):
-                taken.append(address)  # noqa: PERF401 - the next may raise
-        for family in _order(families, chosen)[len(chosen) :]:
-            address = addresses.allocate_service(family, owner, now_s)
-            chosen.append(address)
-            taken.append(address)
+            addresses.claim_service(address, owner, now_s)
+        chosen += [
+            addresses.allocate_service(family, owner, now_s)
+            for family in _order(families, chosen)[len(chosen) :]
+        ]
         spec["clusterIPs"] = [str(address) for address in chosen]
         spec["clusterIP"] = spec["clusterIPs"][0]
         families = [_family(address) for address in chosen]

@@ -18,6 +18,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from random import Random
@@ -101,17 +102,13 @@ class Agent:
     async def apply(self, loaded: Sequence[Loaded], *, dry_run: bool = False) -> list[Put]:
         """Take objects, whole or not at all, and return when the kernel has what they say."""
         now_s = time.time()
-        admitted, reserved = admit(loaded, self.objects, self.addresses, now_s)
         if dry_run:
-            self.addresses.withdraw(reserved)
-            return self.objects.preview(admitted)
-        try:
-            with self.database.transaction():
-                results = self.objects.put(admitted, lambda: str(uuid4()), format_time(now_s))
-                self._next_generation()
-        except BaseException:
-            self.addresses.withdraw(reserved)
-            raise
+            with self.database.rehearsal():
+                return self.objects.preview(admit(loaded, self.objects, self.addresses, now_s))
+        with self.database.transaction():
+            admitted = admit(loaded, self.objects, self.addresses, now_s)
+            results = self.objects.put(admitted, lambda: str(uuid4()), format_time(now_s))
+            self._next_generation()
         self.changed()
         await self.in_force()
         return results
@@ -464,6 +461,7 @@ class Agent:
                 self.objects.remove([*left, key])
 
     def _next_generation(self) -> None:
+        self.database.on_rollback(partial(setattr, self, "generation", self.generation))
         self.generation += 1
         self.database.set_meta("generation", str(self.generation))
 

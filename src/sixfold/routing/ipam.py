@@ -62,7 +62,6 @@ class Pool:
         self._cursor = 0
         self._held: dict[IPAddress, str] = {}
         self._resting: dict[IPAddress, Lease] = {}  # in order of freed_at
-        self._earlier: dict[IPAddress, Lease] = {}  # of held ones that rested before
         mine = [it for it in leases if it.kind == kind and self._contains(it.address)]
         for lease in sorted(mine, key=lambda lease: lease.freed_at or 0.0):
             if lease.freed_at is None:
@@ -126,29 +125,15 @@ class Pool:
         owner = self._held.pop(address, None)
         if owner is None:
             return None
-        self._earlier.pop(address, None)
         lease = Lease(self.kind, address, owner, now_s)
         self._resting[address] = lease
         return lease
-
-    def withdraw(self, address: IPAddress) -> Lease | None:
-        """Undo an allocation that was never used: back to resting (the lease to keep) or fresh."""
-        if self._held.pop(address, None) is None:
-            return None
-        earlier = self._earlier.pop(address, None)
-        if earlier is None:
-            self._cursor = min(self._cursor, int(address) - self._first)
-            return None
-        rested = [*self._resting.values(), earlier]
-        self._resting = {it.address: it for it in sorted(rested, key=lambda it: it.freed_at or 0)}
-        return earlier
 
     def _contains(self, address: IPAddress) -> bool:
         return address.version == self.network.version and address in self.network
 
     def _hold(self, address: IPAddress, owner: str) -> Lease:
-        if earlier := self._resting.pop(address, None):
-            self._earlier[address] = earlier
+        self._resting.pop(address, None)
         self._held[address] = owner
         return Lease(self.kind, address, owner)
 

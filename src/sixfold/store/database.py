@@ -1,14 +1,15 @@
 """The SQLite file: schema, connection, transactions.
 
 WAL with ``synchronous=NORMAL``: a commit survives the death of the process at any moment;
-after a power cut the last commits may be missing, never torn.
+after a power cut the last commits may be missing, never torn. What is kept in memory besides
+follows the disk: a transaction that fails, on a full disk say, is undone in both.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sixfold.errors import HostError
@@ -27,13 +28,25 @@ CREATE TABLE IF NOT EXISTS addresses (
     address TEXT PRIMARY KEY, owner TEXT NOT NULL, freed_at REAL) WITHOUT ROWID;
 """
 
+DAMAGED = "move the file away to start with an empty store"
+ADVICE = {
+    sqlite3.SQLITE_FULL: "free some space in its file system",
+    sqlite3.SQLITE_CORRUPT: DAMAGED,
+    sqlite3.SQLITE_NOTADB: DAMAGED,
+}
+
+
+class _RehearsedError(Exception):
+    """Ends a rehearsal."""
+
 
 class Database:
     """One connection, used by one thread."""
 
     def __init__(self, path: Path | str) -> None:
-        """Open or create; raises HostError when the file is not ours or from the future."""
+        """Open or create; raises HostError when the file is damaged, not ours, or too new."""
         self.path = path
+        self._undo: dict[Callable[[], None], None] = {}  # in order; each once
         try:
             self.connection = sqlite3.connect(path, isolation_level=None)
             self.connection.execute("PRAGMA journal_mode=WAL")
@@ -44,33 +57,59 @@ class Database:
                     f"{path}: schema {found} is newer than {SCHEMA_VERSION}; "
                     "run the newer sixfold that wrote it"
                 )
-            self.connection.executescript(SCHEMA)
-            self.connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        except sqlite3.DatabaseError as error:
-            raise HostError(
-                f"{path}: {error}; move the file away to start with an empty store"
-            ) from error
+            if found < SCHEMA_VERSION:
+                self.connection.executescript(SCHEMA)
+                self.connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            damage = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        except sqlite3.Error as error:
+            raise self._host_error(error) from error
+        if damage != "ok":
+            raise HostError(f"{path}: damaged: {' '.join(damage.split())}; {DAMAGED}")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing; nested use joins the outer transaction."""
+        """All or nothing; nested use joins the outer transaction. HostError: not written."""
         if self.connection.in_transaction:
             yield self.connection
             return
-        self.connection.execute("BEGIN IMMEDIATE")
         try:
+            self.connection.execute("BEGIN IMMEDIATE")
             yield self.connection
-        except BaseException:
-            self.connection.execute("ROLLBACK")
+            self.connection.execute("COMMIT")
+        except BaseException as error:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            for step in reversed([*self._undo]):
+                step()
+            if isinstance(error, sqlite3.Error):
+                raise self._host_error(error) from error
             raise
-        self.connection.execute("COMMIT")
+        finally:
+            self._undo.clear()
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """A transaction that comes to nothing."""
+        with suppress(_RehearsedError), self.transaction():
+            yield
+            raise _RehearsedError
+
+    def on_rollback(self, step: Callable[[], None]) -> None:
+        """Do this, last things first, if the transaction under way comes to nothing."""
+        assert self.connection.in_transaction, "nothing can be rolled back"
+        self._undo.setdefault(step)
+
+    def _host_error(self, error: sqlite3.Error) -> HostError:
+        advice = ADVICE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "see its file system")
+        return HostError(f"{self.path}: {error}; {advice}")
 
     def meta(self, key: str, default: str = "") -> str:
         row = self.connection.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
         return default if row is None else str(row[0])
 
     def set_meta(self, key: str, value: str) -> None:
-        self.connection.execute("REPLACE INTO meta VALUES (?, ?)", (key, value))
+        with self.transaction() as connection:
+            connection.execute("REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def close(self) -> None:
         self.connection.close()

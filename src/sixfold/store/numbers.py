@@ -41,12 +41,11 @@ class Numbers:
 
     def release(self, key: str) -> None:
         """Give the number up; unknown keys are ignored."""
-        number = self.by_key.pop(key, None)
-        if number is not None:
-            del self.by_number[number]
-            self._database.connection.execute(
-                "DELETE FROM numbers WHERE space=? AND key=?", (self._space, key)
-            )
+        if key not in self.by_key:
+            return
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM numbers WHERE space=? AND key=?", (self._space, key))
+        del self.by_number[self.by_key.pop(key)]
 
     def _fresh(self) -> int:
         size = self._last - self._first + 1

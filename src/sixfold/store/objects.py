@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -54,10 +55,25 @@ class Objects:
             "SELECT kind, namespace, name, raw FROM objects"
         ):
             decoded = msgspec.json.decode(raw)
-            self._remember(Stored(Key(kind, namespace, name), decode(decoded), decoded))
+            key = Key(kind, namespace, name)
+            self._set(key, Stored(key, decode(decoded), decoded))
 
-    def _remember(self, stored: Stored) -> None:
-        self._by_kind.setdefault(stored.key.kind, {})[stored.key] = stored
+    def _set(self, key: Key, stored: Stored | None) -> None:
+        of_kind = self._by_kind.setdefault(key.kind, {})
+        if stored is None:
+            of_kind.pop(key, None)
+        else:
+            of_kind[key] = stored
+
+    def _change(self, key: Key, stored: Stored | None) -> None:
+        """Within a transaction: as it goes, so goes this."""
+        self._database.on_rollback(partial(self._set, key, self.get(key)))
+        self._set(key, stored)
+
+    def _count(self, version: int) -> None:
+        self._database.on_rollback(partial(setattr, self, "version", self.version))
+        self._database.set_meta("resource_version", str(version))
+        self.version = version
 
     def get(self, key: Key) -> Stored | None:
         return self._by_kind.get(key.kind, {}).get(key)
@@ -84,10 +100,9 @@ class Objects:
                 "REPLACE INTO objects VALUES (?, ?, ?, ?)",
                 [(*item.key, msgspec.json.encode(item.raw).decode()) for item in fresh],
             )
-            self._database.set_meta("resource_version", str(version))
-        self.version = version
-        for item in fresh:
-            self._remember(item)
+            self._count(version)
+            for item in fresh:
+                self._change(item.key, item)
         return results
 
     def preview(self, raws: Iterable[tuple[Key, dict[str, Any]]]) -> list[Put]:
@@ -132,7 +147,7 @@ class Objects:
                 "REPLACE INTO objects VALUES (?, ?, ?, ?)",
                 (*key, msgspec.json.encode(raw).decode()),
             )
-        self._remember(Stored(key, self._decode(raw), raw))
+            self._change(key, Stored(key, self._decode(raw), raw))
 
     def remove(self, keys: Iterable[Key]) -> None:
         """Forget these objects; unknown keys are ignored."""
@@ -141,10 +156,9 @@ class Objects:
             connection.executemany(
                 "DELETE FROM objects WHERE kind=? AND namespace=? AND name=?", keys
             )
-            self._database.set_meta("resource_version", str(self.version + 1))
-        self.version += 1
-        for key in keys:
-            self._by_kind.get(key.kind, {}).pop(key, None)
+            self._count(self.version + 1)
+            for key in keys:
+                self._change(key, None)
 
 
 DELETION = ("deletionTimestamp", "deletionGracePeriodSeconds")
