@@ -67,3 +67,14 @@ def test_record_is_whole_at_every_moment_of_its_replacement(tmp_path):
     PodRecords(tmp_path).write(changed)
     assert PodRecords(tmp_path).read("u-1") == changed
     assert [path.name for path in tmp_path.iterdir()] == ["u-1.json"]
+
+
+def test_a_record_that_cannot_be_written_holds_nobody_up_and_is_written_later(tmp_path, caplog):
+    (tmp_path / "pods").write_text("in the way")
+    records = PodRecords(tmp_path / "pods")
+    records.write(RECORD)
+    records.write(RECORD)
+    assert len(caplog.records) == 1
+    (tmp_path / "pods").unlink()
+    records.write(RECORD)
+    assert records.read("u-1") == RECORD

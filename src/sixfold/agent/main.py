@@ -62,7 +62,17 @@ def run(
     paths.run.mkdir(mode=0o700, parents=True, exist_ok=True)
     paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _lock(paths.run / "agent.lock"):
-        return asyncio.run(_run(config, paths, objects, on_ready, ready_timeout_s))
+        try:
+            return asyncio.run(_run(config, paths, objects, on_ready, ready_timeout_s))
+        except BaseExceptionGroup as group:
+            raise _cause(group) from group
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What ended a task group, out of its wrapping."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ They live in the state directory, because a pod that is over must stay over afte
 Each is replaced whole: written aside, the old one removed, then renamed. Renaming over the old one
 would make ext4 flush it to disk first, 1 ms each time; so between two of these steps there may be
 only the new file, and it is read. A record that cannot be read counts as absent: then the host is
-believed.
+believed. One that cannot be written, on a full disk say, holds no pod up: it is written later.
 """
 
 from __future__ import annotations
@@ -27,17 +27,28 @@ class PodRecords:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._written: dict[str, PodRecord] = {}
+        self._trouble = ""
 
     def write(self, record: PodRecord) -> None:
         """Keep a record; nothing is written when it says nothing new."""
         if self._written.get(record.uid) == record:
             return
+        try:
+            self._replace(record)
+        except OSError as error:
+            if str(error) != self._trouble:
+                log.warning("records of pods: %s; written when they can be", error)
+            self._trouble = str(error)
+        else:
+            self._trouble = ""
+            self._written[record.uid] = record
+
+    def _replace(self, record: PodRecord) -> None:
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         path, aside = self._path(record.uid), self._path(record.uid, ".new")
         aside.write_bytes(msgspec.json.encode(record))
         path.unlink(missing_ok=True)
         aside.rename(path)
-        self._written[record.uid] = record
 
     def read(self, uid: str) -> PodRecord | None:
         for path in (self._path(uid), self._path(uid, ".new")):

@@ -31,9 +31,8 @@ AGENT_STOP_S = 10
 async def teardown(paths: Paths, config: Config, *, grace_s: float, keep: bool) -> list[str]:
     """End the instance; returns what was ended, a line each. Fine when nothing is there."""
     done = stop_agent(paths) + await remove_all(paths, config, grace_s=grace_s)
-    if not keep and (paths.state / "state.db").exists():
-        _forget(paths.state / "state.db")
-        shutil.rmtree(paths.state / "pods", ignore_errors=True)
+    if not keep:
+        done += _forget(paths)
     return done
 
 
@@ -91,14 +90,33 @@ def _end(pid: int) -> None:
     raise HostError(f"agent (pid {pid}): does not end; look at /proc/{pid}/stack")
 
 
-def _forget(path: Path) -> None:
-    """Drop all objects; addresses are free after their grace, numbers stay as they were."""
+def _forget(paths: Paths) -> list[str]:
+    """Drop all objects, and what was kept of their pods; addresses are free after their grace,
+    numbers stay as they were. A store that cannot be written goes whole."""
+    for directory in ("pods", "logs"):
+        shutil.rmtree(paths.state / directory, ignore_errors=True)
+    path = paths.state / "state.db"
+    if not path.exists():
+        return []
+    try:
+        _forget_objects(path)
+    except HostError as error:
+        for name in ("state.db", "state.db-wal", "state.db-shm"):
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                (paths.state / name).unlink()
+        return [f"{error}: removed whole"]
+    return []
+
+
+def _forget_objects(path: Path) -> None:
     database = Database(path)
-    with database.transaction() as connection:
-        connection.execute("DELETE FROM objects")
-        connection.execute("DELETE FROM numbers WHERE space = 'endpoint'")
-        connection.execute(
-            "UPDATE addresses SET freed_at = ? WHERE freed_at IS NULL", (time.time(),)
-        )
-        database.set_meta("config", "")
-    database.close()
+    try:
+        with database.transaction() as connection:
+            connection.execute("DELETE FROM objects")
+            connection.execute("DELETE FROM numbers WHERE space = 'endpoint'")
+            connection.execute(
+                "UPDATE addresses SET freed_at = ? WHERE freed_at IS NULL", (time.time(),)
+            )
+            database.set_meta("config", "")
+    finally:
+        database.close()

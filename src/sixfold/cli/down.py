@@ -45,7 +45,12 @@ def command(settings: Settings, grace_s: float, keep: bool) -> None:
     from sixfold.agent.teardown import teardown
 
     paths = settings.paths
-    config = stored_config(paths) or Config(instance=paths.instance)
+    try:
+        config = stored_config(paths)
+    except HostError as error:  # a store that cannot be read keeps nothing running
+        click.echo(f"warning: {error}", err=True)
+        config = None
+    config = config or Config(instance=paths.instance)
     with progress("stopping"):
         done = asyncio.run(teardown(paths, config, grace_s=grace_s, keep=keep))
     for line in done or ["nothing was running"]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 READY = b"ready"
 SETTLE_TRIES, SETTLE_PERIOD_S = 15, 0.2  # a pod may just be restarting
+LOG_BYTES_MAX = 16 << 20  # a longer one is put aside at the next start
 LOG_TAIL = 20  # lines shown when a detached agent dies before it is ready
 
 
@@ -134,7 +135,13 @@ def command(
         return
     report = _Report(ready_fd) if ready_fd is not None else None
     objects = list(manifests.objects) if manifests else []
-    ctx.exit(run_here(configuration(paths, given), paths, objects, timeout_s, report))
+    try:
+        code = run_here(configuration(paths, given), paths, objects, timeout_s, report)
+    except (SixfoldError, OSError) as error:
+        if report:
+            report.say(str(error).encode())
+        raise
+    ctx.exit(code)
 
 
 def not_in_force(status: dict[str, Any]) -> str:
@@ -186,12 +193,7 @@ def run_here(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    try:
-        code = run(config, paths, objects, ready, ready_timeout_s=timeout_s)
-    except SixfoldError as error:
-        if report:
-            report.say(str(error).encode())
-        raise
+    code = run(config, paths, objects, ready, ready_timeout_s=timeout_s)
     click.echo("agent stopped; workloads go on, 'sixfold down' ends them", err=True)
     return code
 
@@ -215,6 +217,7 @@ def start_detached(paths: Paths, argv: list[str]) -> None:
     """Run the command line as a daemon, and wait for its word: ready, or what went wrong."""
     paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = paths.state / "agent.log"
+    begun = _make_room(log)
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -230,10 +233,19 @@ def start_detached(paths: Paths, argv: list[str]) -> None:
         return
     if word:
         raise SixfoldError(word.decode(errors="replace"))
-    lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL:]
+    lines = log.read_bytes()[begun:].decode(errors="replace").splitlines()[-LOG_TAIL:]
     raise SixfoldError(
         "\n".join([f"{log}: agent ended before it was ready; its last words:", *lines])
     )
+
+
+def _make_room(log: Path) -> int:
+    """Put a log that has grown big aside; returns where the lines of this start will begin."""
+    size = log.stat().st_size if log.exists() else 0
+    if size < LOG_BYTES_MAX:
+        return size
+    log.replace(log.with_suffix(".log.1"))
+    return 0
 
 
 def _become_daemon(log: Path) -> None:
