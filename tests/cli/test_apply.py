@@ -37,6 +37,13 @@ def test_results_are_in_kubectls_words(sixfold, agent, file):
     assert sixfold("apply", "-f", file, "--dry-run").stdout.endswith("configured (dry run)\n")
 
 
+def test_what_was_taken_is_told_also_when_it_is_not_ready_in_time(sixfold, agent, file):
+    agent.answers["POST /v1/apply"] = {**RESULT, "problem": "not ready after 1 s: pod shop/web"}
+    result = sixfold("apply", "-f", file, "--wait")
+    assert (result.exit_code, result.stdout) == (1, "networkpolicy/deny configured\n")
+    assert result.stderr.endswith("error: not ready after 1 s: pod shop/web\n")
+
+
 def test_objects_go_with_their_namespace_source_and_line(sixfold, agent, file):
     agent.answers["POST /v1/apply"] = RESULT
     sixfold("apply", "-f", file, "-n", "shop", "--wait")

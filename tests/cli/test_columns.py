@@ -130,3 +130,27 @@ def test_restarts_are_those_of_init_containers_while_they_work():
     status = {"initContainerStatuses": [again], "containerStatuses": [container({"waiting": {}})]}
     row = COLUMNS["Pod"].row({"metadata": {"name": "web"}, "status": status}, wide=False)
     assert row[2:4] == ["Init:CrashLoopBackOff", "2"]
+
+
+def test_sidecars_count_as_containers_of_their_pod():
+    up = {**container({"running": {}}), "ready": True}
+    row = COLUMNS["Pod"].row(
+        {
+            "metadata": {"name": "web"},
+            "spec": {
+                "initContainers": [{"name": "once"}, {"name": "side", "restartPolicy": "Always"}],
+                "containers": [{"name": "main"}],
+            },
+            "status": {
+                "phase": "Running",
+                "conditions": [{"type": "Initialized", "status": "True"}],
+                "initContainerStatuses": [
+                    {**up, "name": "once"},
+                    {**up, "name": "side", "restartCount": 3},
+                ],
+                "containerStatuses": [up],
+            },
+        },
+        wide=False,
+    )
+    assert row[1:4] == ["2/2", "Running", "3"]

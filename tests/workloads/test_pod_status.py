@@ -143,6 +143,7 @@ def test_failing_probe_speaks_in_the_condition():
     assert (
         "main: readiness probe: tcp 10.244.0.2:1: refused" in conditions(life)["Ready"]["message"]
     )
+    assert pod_state(life).message == "readiness probe: tcp 10.244.0.2:1: refused"
 
 
 def test_terminating_pod_says_so():

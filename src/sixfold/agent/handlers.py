@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -13,9 +14,10 @@ import msgspec
 from sixfold import __version__
 from sixfold.agent.agent import CONTROLLERS, Agent, pod_key
 from sixfold.agent.events import FlowReader
-from sixfold.errors import ManifestError, NotFoundError, Problem, SixfoldError
+from sixfold.errors import ManifestError, NotFoundError, Problem, SixfoldError, UnavailableError
 from sixfold.manifest import Loaded, decode
 from sixfold.model.endpoint import Endpoint
+from sixfold.model.flow import Flow
 from sixfold.model.meta import Key
 from sixfold.model.policies import POLICY_KINDS, key_of
 from sixfold.observe import FlowFilter, compact, response
@@ -25,6 +27,7 @@ from sixfold.store import Stored
 from sixfold.trust.explain import explain
 
 FOLLOW_PERIOD_S = 0.05
+LINES_AT_ONCE = 64  # of flows; about 5 ms
 
 
 class AgentHandlers:
@@ -95,12 +98,16 @@ class AgentHandlers:
     async def apply(self, request: ApplyRequest) -> dict[str, Any]:
         loaded = await asyncio.to_thread(_decode, request)  # large ones take seconds
         results = await self._agent.apply(loaded, dry_run=request.dry_run)
+        problem = ""
         if request.wait and not request.dry_run:
-            keys = {put.key for put in results}
-            await self._agent.settled(request.timeout_s, keys)
+            try:
+                await self._agent.settled(request.timeout_s, {put.key for put in results})
+            except UnavailableError as error:  # it is taken all the same
+                problem = str(error)
         return {
             "results": [{**put.key._asdict(), "action": put.action} for put in results],
             "generation": self._agent.generation,
+            "problem": problem,
         }
 
     async def delete(self, request: DeleteRequest) -> dict[str, Any]:
@@ -178,8 +185,8 @@ class AgentHandlers:
         search = log.search(wanted, count)
         for _ in search.steps():
             await asyncio.sleep(0)
-        for flow in search.found:
-            yield _line({**response(flow), "text": compact(flow)})
+        async for lines in _lines(search.found):
+            yield lines
         while follow and not self._stop.is_set():
             await asyncio.sleep(FOLLOW_PERIOD_S)
             batch = log.read(cursor)
@@ -192,8 +199,8 @@ class AgentHandlers:
                 if count:
                     yield _line({"lost_events": {"source": source, "num_events_lost": count}})
             lost = log.lost
-            for flow in filter(wanted.matches, batch.flows):
-                yield _line({**response(flow), "text": compact(flow)})
+            async for lines in _lines(filter(wanted.matches, batch.flows)):
+                yield lines
 
     def flows_lost(self) -> int:
         return self._flows.log.lost
@@ -304,6 +311,14 @@ def _decode(request: ApplyRequest) -> list[Loaded]:
 
 def _sort_key(item: Mapping[str, Any]) -> tuple[str, str]:
     return item["metadata"].get("namespace", ""), item["metadata"]["name"]
+
+
+async def _lines(flows: Iterable[Flow]) -> AsyncIterator[bytes]:
+    """Some at a time: a long answer must not hold the loop, nor outlive its reader."""
+    left = iter(flows)
+    while some := list(islice(left, LINES_AT_ONCE)):
+        yield b"".join(_line({**response(flow), "text": compact(flow)}) for flow in some)
+        await asyncio.sleep(0)
 
 
 def _line(value: Any) -> bytes:

@@ -11,6 +11,7 @@ import click
 
 from sixfold.cli.output import print_structured, progress
 from sixfold.cli.settings import OUTPUTS, Settings, examples, pass_settings, shared
+from sixfold.errors import UnavailableError
 
 if TYPE_CHECKING:
     from sixfold.manifest import Loaded, Manifests
@@ -57,8 +58,9 @@ def command(
         answer = settings.client.post("/v1/apply", body)
     if settings.structured:
         print_structured(answer, settings.output)
-        return
-    show_results(answer["results"], settings.output, dry_run=dry_run)
+    else:
+        show_results(answer["results"], settings.output, dry_run=dry_run)
+    require_ready(answer)
 
 
 def read(filenames: Sequence[str], namespace: str, **how: bool) -> Manifests:
@@ -109,6 +111,12 @@ def report_ignored(manifests: Manifests) -> None:
 
 def _counts(counted: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in sorted(counted.items()))
+
+
+def require_ready(answer: Mapping[str, Any]) -> None:
+    """Taken, but not ready in time: told after what was taken."""
+    if problem := answer.get("problem"):
+        raise UnavailableError(problem)
 
 
 def show_results(

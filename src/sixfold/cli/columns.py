@@ -99,9 +99,20 @@ def _enforcement(item: Item) -> str:
 
 
 def _pod_ready(pod: Item) -> str:
-    statuses = _at(pod, "status", "containerStatuses", default=())
-    total = len(_at(pod, "spec", "containers", default=()))
+    statuses = [*_at(pod, "status", "containerStatuses", default=()), *_sidecars(pod)]
+    total = len(_at(pod, "spec", "containers", default=())) + len(_sidecar_names(pod))
     return f"{sum(bool(status.get('ready')) for status in statuses)}/{total}"
+
+
+def _sidecar_names(pod: Item) -> set[str]:
+    inits = _at(pod, "spec", "initContainers", default=())
+    return {each["name"] for each in inits if each.get("restartPolicy") == "Always"}
+
+
+def _sidecars(pod: Item) -> Sequence[Item]:
+    """Init containers that run as long as the pod count as its containers."""
+    statuses = _at(pod, "status", "initContainerStatuses", default=())
+    return [status for status in statuses if status["name"] in _sidecar_names(pod)]
 
 
 def pod_status(pod: Item) -> str:
@@ -144,7 +155,7 @@ def _reason(container: Item) -> str:
 
 
 def _restarts(pod: Item) -> str:
-    statuses = [*_at(pod, "status", "containerStatuses", default=())]
+    statuses = [*_at(pod, "status", "containerStatuses", default=()), *_sidecars(pod)]
     if inits := _inits_at_work(pod):
         statuses = [*inits]
     count = sum(status.get("restartCount", 0) for status in statuses)

@@ -5,6 +5,7 @@ Exit codes: 0 yes or done, 1 denied or failed, 2 wrong usage, 130 interrupted.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -99,6 +100,14 @@ class Root(click.Group):
         except SixfoldError as error:
             for line in str(error).splitlines():
                 click.echo(f"error: {line}", err=True)
+            ctx.exit(1)
+        except BrokenPipeError:  # who reads has seen enough: end as SIGPIPE would
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            ctx.exit(141)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            name = errno.errorcode.get(error.errno or 0, type(error).__name__)
+            click.echo(f"error: {where}{name}: {error.strerror or error}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
             ctx.exit(130)

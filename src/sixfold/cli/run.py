@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
-from sixfold.cli.apply import show_results
+from sixfold.cli.apply import require_ready, show_results
 from sixfold.cli.client import Client
 from sixfold.cli.logs import Stream
 from sixfold.cli.output import print_structured, progress
@@ -91,6 +91,7 @@ def command(
         print_structured(answer, settings.output)
     else:
         show_results(answer["results"], settings.output)
+    require_ready(answer)
 
 
 def visit(
@@ -113,7 +114,8 @@ def visit(
         raise SixfoldError(f"pod {namespace}/{name}: is there already; give another name")
     request = {"objects": [manifest], "sources": [{"source": "command line", "line": 0}]}
     try:
-        client.post("/v1/apply", {**request, "wait": interactive, "timeout_s": timeout_s})
+        waiting = {"wait": interactive, "timeout_s": timeout_s}
+        require_ready(client.post("/v1/apply", {**request, **waiting}))
         if interactive:
             flags = [flag for flag, given in (("-i", stdin), ("-t", tty)) if given]
             sixfold = (sys.executable, "-m", "sixfold.cli", "--instance", settings.paths.instance)

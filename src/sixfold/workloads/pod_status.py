@@ -65,7 +65,14 @@ def pod_reason(life: PodLifecycle) -> str:
 def _pod_message(life: PodLifecycle) -> str:
     if life.attach_failure is not None:
         return life.attach_failure.message
-    return next((run.waiting_message for run in life.runs if run.waiting_message), "")
+    if life.ready or life.final is not None:
+        return ""
+    messages = (run.waiting_message or _complaint(run) for run in life.runs)
+    return next(filter(None, messages), "")
+
+
+def _complaint(run: ContainerRun) -> str:
+    return run.probing.complaint() if run.probing and not run.ready else ""
 
 
 def pod_status(life: PodLifecycle, node_ips: Sequence[str] = ()) -> Json:
@@ -130,7 +137,7 @@ def _names(life: PodLifecycle, *roles: Role) -> str:
     lines = []
     for run in life.runs:
         if run.role in roles and not run.ready and not run.succeeded:
-            complaint = run.probing.complaint() if run.probing else run.waiting_message
+            complaint = _complaint(run) or run.waiting_message
             lines.append(f"{run.name}: {complaint}" if complaint else run.name)
     return f"containers with unready status: [{', '.join(lines)}]"
 
