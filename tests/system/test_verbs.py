@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -197,6 +198,24 @@ def test_output_in_a_pipe_has_no_colour_and_on_a_terminal_it_has(camp: System) -
     camp_in_colour = System(camp.paths, camp.host, plain)
     _, screen = at_terminal(camp_in_colour, "get", "pods", "-A", types=b"")
     assert "\x1b[32mRunning" in screen
+
+
+def test_who_has_seen_enough_of_a_long_answer_may_go(camp: System) -> None:
+    """As ``flows --all | head``: the agent notices, and the command ends as SIGPIPE would."""
+    storm = (
+        "import socket\n"
+        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "for i in range(20000): s.sendto(b'x', (f'10.244.9.{i % 250 + 1}', 1000 + i // 250))\n"
+    )
+    seen = camp.status()["flows"]["seen"]
+    camp.run_in(camp.endpoint("default/talker")["netns"], "python3", "-c", storm)
+    camp.eventually(lambda: camp.status()["flows"]["seen"] >= seen + 20000)
+    line = shlex.join([*SIXFOLD, "flows", "--all"])
+    done = camp.on_host("bash", "-c", f"{line} | head -1; echo ${{PIPESTATUS[0]}}")
+    assert done.stdout.splitlines()[1:] == ["141"]
+    assert done.stderr == ""
+    assert camp.status()["agent"]["problem"] == ""
+    assert "socket.send() raised" not in camp.agent_log()
 
 
 def test_what_the_ring_could_not_take_is_counted_and_shown(camp: System, tmp_path: Path) -> None:
