@@ -42,9 +42,18 @@ def test_rules_of_the_api_are_taken(said, make, rule):
             id="two kinds",
         ),
         pytest.param(
-            {"fromEndpoints": [{"matchLabels": {"reserved:host": ""}}]},
-            "reserved identities are no endpoints; name them in entities",
+            {"fromEndpoints": [{"matchLabels": {"reserved:hosts": ""}}]},
+            '"hosts" is not reserved; give one of host, world',
             id="reserved",
+        ),
+        pytest.param(
+            {
+                "fromEndpoints": [
+                    {"matchExpressions": [{"key": "reserved:host", "operator": "DoesNotExist"}]}
+                ]
+            },
+            "matchExpressions[0].key: pods have no reserved labels",
+            id="not reserved",
         ),
         pytest.param(
             {"fromEndpoints": [{"matchLabels": {"container:id": "x"}}]},
@@ -134,3 +143,16 @@ def test_groups_of_both_versions_are_taken(said, make, version):
     assert said(make.cidr_group(version=version)) == []
     (line,) = said(make.cidr_group(["nonsense"], version))
     assert line.startswith("spec.externalCIDRs[0]: ")
+
+
+def test_policies_for_nodes_are_refused_even_for_all_of_them(said, make):
+    raw = make.cilium_policy({"nodeSelector": {}}, kind="CiliumClusterwideNetworkPolicy")
+    assert "spec.nodeSelector: not supported: the host's own packets" in said(raw)[0]
+
+
+def test_reserved_labels_are_taken_in_selectors(said, make):
+    peers = [{"matchLabels": {"reserved:host": ""}}, {"matchLabels": {"any:reserved:world": ""}}]
+    assert said(ingress(make, {"fromEndpoints": peers})) == []
+    lines = [{"key": "reserved:init", "operator": "DoesNotExist"}]
+    selector = {"endpointSelector": {"matchExpressions": lines}}
+    assert said(make.cilium_policy(selector, kind="CiliumClusterwideNetworkPolicy")) == []

@@ -107,3 +107,13 @@ def test_no_kind_is_in_a_namespace(said, make):
         raw["metadata"]["namespace"] = "shop"
         (line,) = said(raw)
         assert line.startswith("metadata.namespace: ")
+
+
+@pytest.mark.parametrize("field", ["sameLabels", "notSameLabels"])
+def test_what_the_api_has_removed_says_so(said, make, field):
+    peer = {"namespaces": {field: ["team"]}}
+    rule = {"action": "Deny", "from": [peer]}
+    raw = make.cluster_policy({"ingress": [rule]}, kind="AdminNetworkPolicy")
+    (line,) = said(raw)
+    assert line.startswith(f"spec.ingress[0].from[0].namespaces.{field}: not supported: ")
+    assert "the API has removed it" in line

@@ -191,7 +191,8 @@ def cilium_rule(pick, side, section):
     found = {}
     match pick.randint(0, 7):
         case 0 | 1:
-            found[f"{side}Endpoints"] = [endpoints(pick) for _ in range(pick.choice((0, 1, 1, 2)))]
+            chosen = [endpoints(pick) for _ in range(pick.choice((0, 1, 1, 2)))]
+            found[f"{side}Endpoints"] = chosen + [reserved(pick)] * (pick.random() < 0.2)
         case 2:
             found[f"{side}Entities"] = pick.sample(ENTITIES, pick.choice((1, 1, 2)))
         case 3:
@@ -236,6 +237,19 @@ def endpoints(pick):
             labels["io.cilium.k8s.policy.cluster"] = pick.choice(("default", "default", "far"))
     if labels:
         found["matchLabels"] = labels
+    return found
+
+
+def reserved(pick):
+    """A selector for what is no pod."""
+    name = pick.choice(("host", "world", "world-ipv6", "init"))
+    key = f"{pick.choice(('', 'any:'))}reserved:{name}"
+    found = {"matchLabels": {key: ""}} if pick.random() < 0.5 else {}
+    found["matchExpressions"] = [] if found else [{"key": key, "operator": "Exists"}]
+    if pick.random() < 0.3:
+        found["matchExpressions"].append(
+            {"key": pick.choice(KEYS), "operator": pick.choice(("Exists", "DoesNotExist"))}
+        )
     return found
 
 

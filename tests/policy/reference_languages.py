@@ -164,10 +164,10 @@ def cilium_rule(case, policy, rule, other, target, protocol, port):
 def cilium_peer(case, policy, kind, one, other):
     namespace = policy["metadata"].get("namespace")
     if kind == "Endpoints":
-        if "pod" not in other:
-            return False
         mentioned = [strip(key) for key in one.get("matchLabels") or {}]
         mentioned += [strip(line["key"]) for line in one.get("matchExpressions") or []]
+        if any(key.startswith("reserved:") for key in mentioned) or "pod" not in other:
+            return reserved_selected(one, mentioned, other)
         placed = any(
             key == "io.kubernetes.pod.namespace"
             or key.startswith("io.cilium.k8s.namespace.labels.")
@@ -276,6 +276,18 @@ def cilium_selected(case, wanted, pod):
             return False
     lines = [{**line, "key": strip(line["key"])} for line in wanted.get("matchExpressions") or []]
     return selected({"matchExpressions": lines}, labels)
+
+
+def reserved_selected(wanted, mentioned, other):
+    """Only selectors with a reserved label mean what is no pod, and never a pod."""
+    if "pod" in other or not any(key.startswith("reserved:") for key in mentioned):
+        return False
+    labels = {"reserved:host": ""} if other.get("host") else {}
+    if is_world(other):
+        labels = {"reserved:world": "", f"reserved:world-ipv{ip_address(other['ip']).version}": ""}
+    items = {strip(key): value for key, value in (wanted.get("matchLabels") or {}).items()}
+    lines = [{**line, "key": strip(line["key"])} for line in wanted.get("matchExpressions") or []]
+    return selected({"matchLabels": items, "matchExpressions": lines}, labels)
 
 
 def strip(key):

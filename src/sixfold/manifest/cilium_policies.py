@@ -27,7 +27,12 @@ from sixfold.model.ciliumpolicy import (
 from sixfold.model.datapath import IPNetwork
 from sixfold.model.meta import LabelSelector, LabelSelectorRequirement
 from sixfold.policy.languages.cilium import CiliumPolicy, CiliumRule
-from sixfold.policy.languages.cilium_labels import plain_key
+from sixfold.policy.languages.cilium_labels import (
+    RESERVED,
+    RESERVED_SOURCE,
+    asks_reserved,
+    plain_key,
+)
 from sixfold.policy.languages.cilium_types import icmp_type
 
 _PORTS_MAX = 40
@@ -117,7 +122,7 @@ def _common(
     sets: Sequence[CIDRRule] | None,
 ) -> Iterator[Finding]:
     for index, one in enumerate(chosen or ()):
-        yield from _endpoints((*path, f"{side}Endpoints", index), one)
+        yield from _peers((*path, f"{side}Endpoints", index), one)
     for index, text in enumerate(cidrs or ()):
         yield from _wrong((*path, f"{side}CIDR", index), _network(text))
     for index, rule in enumerate(sets or ()):
@@ -133,20 +138,37 @@ def _endpoints(path: Path, wanted: LabelSelector) -> Iterator[Finding]:
     ]
     foreign = False
     for where, written in sources:
-        source, colon, _ = plain_key(written).partition(":")
-        if colon:
+        source, colon, name = plain_key(written).partition(":")
+        if source == "reserved" and name not in RESERVED:
+            foreign = True
+            message = f"{names.quoted(name)} is not reserved; give one of {', '.join(RESERVED)}"
+            yield Finding((*path, *where), message)
+        elif colon and source != "reserved":
             foreign = True
             message = f'no labels are from "{source}"; give a label of the pod'
-            if source == "reserved":
-                message = "reserved identities are no endpoints; name them in entities"
             yield Finding((*path, *where), message)
     if not foreign:
-        plain = {plain_key(key): value for key, value in wanted.match_labels.items()}
+        plain = {_checked(key): value for key, value in wanted.match_labels.items()}
         lines = [
-            LabelSelectorRequirement(plain_key(line.key), line.operator, line.values)
+            LabelSelectorRequirement(_checked(line.key), line.operator, line.values)
             for line in wanted.match_expressions
         ]
         yield from selector(path, LabelSelector(plain, lines))
+
+
+def _peers(path: Path, wanted: LabelSelector) -> Iterator[Finding]:
+    """To be no reserved identity would mean pods and whoever else: say which."""
+    yield from _endpoints(path, wanted)
+    if asks_reserved(wanted):
+        return
+    for index, line in enumerate(wanted.match_expressions):
+        if plain_key(line.key).startswith(RESERVED_SOURCE):
+            message = "pods have no reserved labels; remove it, and name others in entities"
+            yield Finding((*path, "matchExpressions", index, "key"), message)
+
+
+def _checked(key: str) -> str:
+    return plain_key(key).removeprefix(RESERVED_SOURCE)
 
 
 def _network(text: str) -> IPNetwork | str:

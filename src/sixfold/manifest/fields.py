@@ -29,7 +29,7 @@ from sixfold.model.clusternetworkpolicy import (
     ClusterIngressRule,
     ClusterNetworkPolicy,
 )
-from sixfold.model.meta import Namespace, Object, ObjectMeta
+from sixfold.model.meta import LabelSelector, Namespace, Object, ObjectMeta
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.service import Service, ServicePort, ServiceSpec
 from sixfold.model.workload import (
@@ -67,17 +67,19 @@ class Refusal:
 
     harmless  values that ask for what we do anyway
     local     matters only to a pod that runs here: offline tools take it
+    selects   empty, it means everything, not nothing
     """
 
     why: str
     harmless: tuple[Any, ...] = ()
     local: bool = False
+    selects: bool = False
 
     def tolerates(self, value: Any, *, offline: bool) -> bool:
         """Whether this value may stand: nothing asked, nothing ignored."""
         if value is None or (offline and self.local):
             return True
-        if isinstance(value, list | dict | str) and not value:
+        if isinstance(value, list | dict | str) and not value and not self.selects:
             return True
         return any(type(value) is type(good) and value == good for good in self.harmless)
 
@@ -95,6 +97,8 @@ _ONE_HOST = "there is one node, and it is the entity host"
 _DOMAINS = "answers of the resolver do not open addresses yet; give toCIDR or networks"
 _NAMED_BY_PLACE = "kept; verdicts name a rule by its place"
 
+_TENANTS = "the API has removed it; give a policy for each tenant"
+
 _AUTHENTICATION = Refusal("mutual authentication comes with the mesh", ({"mode": "disabled"},))
 
 _SECURITY: dict[str, Refusal] = {
@@ -109,7 +113,14 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
         "nodes": Refusal(f"{_ONE_HOST}, without labels; give networks"),
         "domainNames": _local(_DOMAINS),
     },
-    CiliumSpec: {"nodeSelector": Refusal("the host's own packets are not judged")},
+    LabelSelector: {
+        "sameLabels": Refusal(_TENANTS),
+        "notSameLabels": Refusal(_TENANTS),
+        "namespaceSelector": Refusal(
+            "of AdminNetworkPolicy an old form; give its matchLabels and matchExpressions here"
+        ),
+    },
+    CiliumSpec: {"nodeSelector": Refusal("the host's own packets are not judged", selects=True)},
     CiliumIngressRule: {
         "fromRequires": Refusal("Cilium has removed it; write it into the selectors"),
         "fromGroups": Refusal("there is no cloud to ask; give fromCIDR"),

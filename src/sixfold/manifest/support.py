@@ -124,7 +124,7 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
     CiliumIngressRule: {
         "fromEndpoints": "labels with k8s: or any: before them, or nothing; "
         "io.kubernetes.pod.namespace, io.cilium.k8s.namespace.labels.KEY, "
-        "io.cilium.k8s.policy.serviceaccount",
+        "io.cilium.k8s.policy.serviceaccount; reserved:NAME means the entity",
         "fromEntities": "remote-node, kube-apiserver, ingress, init, health, unmanaged: "
         "nobody is behind them on one host",
         "fromCIDR": "never pods or the host",

@@ -8,7 +8,6 @@ spec of an object becomes a policy of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import ip_network
 
 from sixfold.model.ciliumpolicy import (
     CIDRRule,
@@ -31,7 +30,13 @@ from sixfold.model.service import Service
 from sixfold.model.world import World
 from sixfold.policy import ir
 from sixfold.policy.block import parse_cidr
-from sixfold.policy.languages.cilium_labels import endpoints, subject
+from sixfold.policy.languages.cilium_labels import (
+    RESERVED,
+    asks_reserved,
+    endpoints,
+    is_reserved,
+    subject,
+)
 from sixfold.policy.languages.cilium_types import icmp_type
 from sixfold.policy.languages.clusternetworkpolicy import domain_name
 
@@ -137,7 +142,7 @@ class _Lowering:
             services, domains = rule.to_services, rule.to_fqdns
         if all(one is None for one in (*written, services, domains)):
             return None if ports is not None else ()
-        found: list[ir.Peer] = [endpoints(one, self.namespace) for one in chosen or ()]
+        found = [peer for one in chosen or () for peer in self._endpoints(one)]
         found += [peer for entity in entities or () for peer in ENTITIES.get(entity, ())]
         found += [ir.Addresses(IPBlock(plain(text)), outside=True) for text in cidrs or ()]
         found += [peer for one in sets or () for peer in self._cidr_set(one)]
@@ -147,6 +152,17 @@ class _Lowering:
             names = (one.match_name or one.match_pattern for one in domains)
             found += [domain_name(name, self.world.domains) for name in names]
         return tuple(found)
+
+    def _endpoints(self, selector: LabelSelector) -> tuple[ir.Peer, ...]:
+        """Pods; or, where a reserved label is asked for, the entities that have it."""
+        if asks_reserved(selector):
+            return tuple(
+                peer
+                for name in RESERVED
+                if is_reserved(selector, name)
+                for peer in ENTITIES.get(name, ())
+            )
+        return (endpoints(selector, self.namespace),)
 
     def _cidr_set(self, rule: CIDRRule) -> Iterator[ir.Addresses]:
         cidrs = [rule.cidr] if rule.cidr else self._group(rule)
@@ -188,7 +204,7 @@ class _Lowering:
 
 def plain(text: str) -> str:
     """A CIDR; an address alone is one of full length."""
-    return str(ip_network(text))
+    return str(parse_cidr(text))
 
 
 def _within(inner: str, outer: str) -> bool:

@@ -1,7 +1,8 @@
 """Cilium's selectors to ``ir``: labels of pods, of their namespace, and two that Cilium makes up.
 
 Source: ``getEndpointSelector`` of Cilium 1.19. Where a label comes from (``k8s:``, ``any:``) makes
-no difference here: all labels come from Kubernetes.
+no difference here: all labels come from Kubernetes. Reserved labels (``reserved:host``) are no
+pod's; whom they mean are entities.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ SERVICE_ACCOUNT = "io.cilium.k8s.policy.serviceaccount"
 CLUSTER = "io.cilium.k8s.policy.cluster"
 CLUSTER_NAME = "default"  # Cilium's, for a cluster that was given none
 
-Owner = Literal["pod", "namespace", "cluster"]
+RESERVED_SOURCE = "reserved:"
+RESERVED = (
+    *("host", "world", "world-ipv4", "world-ipv6", "remote-node", "kube-apiserver"),
+    *("ingress", "init", "health", "unmanaged"),
+)
+POSITIVE = ("In", "Exists")
+
+Owner = Literal["pod", "namespace", "cluster", "reserved"]
 NEVER = LabelSelectorRequirement(CLUSTER, "In", [])
 
 
@@ -28,6 +36,23 @@ def plain_key(key: str) -> str:
         if key.startswith(prefix):
             return key.removeprefix(prefix)
     return key
+
+
+def asks_reserved(selector: LabelSelector) -> bool:
+    """Whether a reserved label must be there, so that no pod is meant."""
+    keys = [*selector.match_labels]
+    keys += [line.key for line in selector.match_expressions if line.operator in POSITIVE]
+    return any(plain_key(key).startswith(RESERVED_SOURCE) for key in keys)
+
+
+def is_reserved(selector: LabelSelector, name: str) -> bool:
+    """Whether the entity with this reserved label, and no other label, is meant."""
+    labels = {plain_key(key): value for key, value in selector.match_labels.items()}
+    lines = [
+        LabelSelectorRequirement(plain_key(line.key), line.operator, line.values)
+        for line in selector.match_expressions
+    ]
+    return LabelSelector(labels, lines).matches({f"{RESERVED_SOURCE}{name}": ""})
 
 
 def endpoints(selector: LabelSelector, namespace: str | None) -> ir.Pods:
@@ -51,8 +76,9 @@ def subject(selector: LabelSelector, namespace: str | None) -> ir.Pods:
 
 def _split(selector: LabelSelector) -> tuple[LabelSelector, LabelSelector]:
     """What is asked of the pod, and of its namespace."""
-    labels: dict[Owner, dict[str, str]] = {"pod": {}, "namespace": {}, "cluster": {}}
-    lines: dict[Owner, list[LabelSelectorRequirement]] = {"pod": [], "namespace": [], "cluster": []}
+    owners: tuple[Owner, ...] = ("pod", "namespace", "cluster", "reserved")
+    labels: dict[Owner, dict[str, str]] = {owner: {} for owner in owners}
+    lines: dict[Owner, list[LabelSelectorRequirement]] = {owner: [] for owner in owners}
     for written, value in selector.match_labels.items():
         owner, key = _owner(written)
         # One key twice, from two sources, with two values: then nobody has both.
@@ -62,7 +88,8 @@ def _split(selector: LabelSelector) -> tuple[LabelSelector, LabelSelector]:
         owner, key = _owner(line.key)
         lines[owner].append(LabelSelectorRequirement(key, line.operator, line.values))
     cluster = LabelSelector(labels["cluster"], lines["cluster"])
-    if not cluster.matches({CLUSTER: CLUSTER_NAME}):
+    reserved = LabelSelector(labels["reserved"], lines["reserved"])
+    if not cluster.matches({CLUSTER: CLUSTER_NAME}) or not reserved.matches({}):
         lines["pod"].append(NEVER)
     pods = LabelSelector(labels["pod"], lines["pod"])
     return pods, LabelSelector(labels["namespace"], lines["namespace"])
@@ -71,6 +98,8 @@ def _split(selector: LabelSelector) -> tuple[LabelSelector, LabelSelector]:
 def _owner(written: str) -> tuple[Owner, str]:
     """Whose label a key means, and its name there."""
     key = plain_key(written)
+    if key.startswith(RESERVED_SOURCE):
+        return "reserved", key
     if key == NAMESPACE:
         return "namespace", NAME_LABEL
     if key.startswith(NAMESPACE_LABELS):
