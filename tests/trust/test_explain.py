@@ -1,7 +1,7 @@
 """One flow through the stack: what each pattern says, and that policy judges the backend's port."""
 
 from dataclasses import replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import msgspec
 import pytest
@@ -57,6 +57,19 @@ def stack(*policies, services=(WEB,), pods=NINE, **settings):
     }
     keyed = {f"{one.metadata.namespace}/{one.metadata.name}": one for one in services}
     return replace(here, endpoints=named, services=keyed)
+
+
+def dual_stack(here):
+    """The pods with an address of each family, 10.244.1.N and fd00:5f:244::1:N."""
+    both = {
+        key: replace(
+            pod,
+            ipv4=ip_address(f"10.244.1.{number}"),
+            ipv6=ip_address(f"fd00:5f:244::1:{number}"),
+        )
+        for number, (key, pod) in enumerate(sorted(here.endpoints.items()), 1)
+    }
+    return replace(here, endpoints=both)
 
 
 def ask(here, *question, **more):
@@ -173,6 +186,32 @@ def test_service_addresses_do_not_exist_outside():
     answer = ask(stack(TO_B, FROM_A), "world", "x/web", 80)
     assert not answer.allowed
     assert outcome(answer, "balancing") == "refused"
+
+
+@pytest.mark.parametrize(
+    ("dialled", "allowed"),
+    [("web", True), ("10.96.0.9", True), ("fd00:5f:96::9", False)],
+    ids=["name", "ipv4", "ipv6"],
+)
+def test_the_address_of_a_service_says_which_family_its_backends_are_asked_in(dialled, allowed):
+    raw = msgspec.to_builtins(WEB)
+    addresses = {"clusterIPs": ["10.96.0.9", "fd00:5f:96::9"], "ipFamilies": ["IPv4", "IPv6"]}
+    dual = msgspec.convert({**raw, "spec": {**raw["spec"], **addresses}}, Service)
+    four = {"policyTypes": ["Egress"], "egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]}
+    here = dual_stack(stack(np("four", {"podSelector": {}, **four}), FROM_A, services=(dual,)))
+    answer = ask(here, "x/a", dialled, 80)
+    assert answer.allowed == allowed
+    (balancing,), b = details(answer, "balancing"), here.endpoints["x/b"]
+    assert str(b.ipv4 if allowed else b.ipv6) in balancing
+
+
+@pytest.mark.parametrize("block", ["10.244.0.1/32", "fd00:5f:244::1/128"])
+def test_the_node_is_judged_by_its_address_of_the_family_asked(block):
+    peer = {"ipBlock": {"cidr": block}}
+    here = dual_stack(stack(np("node", {"podSelector": {}, "ingress": [{"from": [peer]}]})))
+    b = here.endpoints["x/b"]
+    assert ask(here, "host", str(b.ipv4), 9).allowed == ("." in block)
+    assert ask(here, "host", str(b.ipv6), 9).allowed == (":" in block)
 
 
 def test_an_address_outside_is_judged_by_its_block():

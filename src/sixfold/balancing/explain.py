@@ -38,9 +38,16 @@ class BalancingAnswer:
 
 
 def explain_balancing(
-    world: World, service: Service, port: int | str | None, protocol: str = "TCP"
+    world: World,
+    service: Service,
+    port: int | str | None,
+    protocol: str = "TCP",
+    family: str = "",
 ) -> BalancingAnswer:
-    """What answers at a service port; ``port`` is a number, a port name, or None for the first."""
+    """What answers at a service port; ``port`` is a number, a port name, or None for the first.
+
+    family  "IPv4", "IPv6", or that of the service's first address
+    """
     key = f"{service.metadata.namespace}/{service.metadata.name}"
     members = [
         endpoint
@@ -54,7 +61,7 @@ def explain_balancing(
     if found is None:
         wanted = port if isinstance(port, int) else 0
         return BalancingAnswer(key, wanted, "none", _unknown_port(service, port, protocol), ())
-    family = families(service)[0]
+    family = family or families(service)[0]
     candidates = tuple(
         Candidate(endpoint.key, address_of(endpoint, family), number, is_ready(service, endpoint))
         for endpoint in members

@@ -160,7 +160,7 @@ class _Question:
                 flow = self._flow(source, backend, port)
                 if not flow.policy.allow:
                     version = _version(source, backend)
-                    ends = (source.party(self.plan, version), backend.party(self.plan, version))
+                    ends = (self._party(source, version), self._party(backend, version))
                     found.append((*ends, *self._asked(version, port)))
         return found
 
@@ -225,7 +225,9 @@ class _Question:
             return [(place, self.port) for place in self.target.places], line
         if refusal := self._refusal(service):
             return [], Line("balancing", "refused", refusal)
-        answer = explain_balancing(self.world, service, self.port, self.protocol)
+        dialled = self.target.address
+        family = f"IPv{dialled.version}" if dialled is not None else ""
+        answer = explain_balancing(self.world, service, self.port, self.protocol, family)
         candidates = [one for one in answer.candidates if one.ready]
         if not candidates:
             return [], Line("balancing", "refused", answer.why)
@@ -256,11 +258,18 @@ class _Question:
         policy = explain_policy(
             self.world,
             self.plan,
-            source.party(self.plan, version),
-            backend.party(self.plan, version),
+            self._party(source, version),
+            self._party(backend, version),
             *self._asked(version, port),
         )
         return _Flow(source, backend, route, policy, port)
+
+    def _party(self, place: Place, version: int) -> Party:
+        """As policy sees a place; the node has an address of each family."""
+        config = self.world.config
+        if place.address == config.host_ipv4 and version == 6:
+            place = replace(place, address=config.host_ipv6)
+        return place.party(self.plan, version)
 
     def _verdict(self, allowed: bool, flows: Sequence[_Flow], balancing: Line) -> Line:
         port = f":{self.port}" if self.port else ""

@@ -42,12 +42,14 @@ class Place:
 class Destination:
     """What TO means: a service, or places without one in between.
 
-    lookup  the DNS answer that a client gets for the name; None for what is no name
+    lookup   the DNS answer that a client gets for the name; None for what is no name
+    address  of the service, when that was given instead of its name
     """
 
     lookup: NameAnswer | None
     service: Service | None
     places: tuple[Place, ...]
+    address: IPAddress | None = None
 
 
 def sources(world: World, routing: RoutingPlan, text: str, namespace: str) -> tuple[Place, ...]:
@@ -65,7 +67,7 @@ def destination(world: World, routing: RoutingPlan, text: str, namespace: str) -
     """TO as the client in ``namespace`` means it; a service wins over a pod of its name."""
     if found := _special(world, routing, text) or _on_host(world, text, namespace):
         service = _service_at(world, found.address)
-        return Destination(None, service, () if service else (found,))
+        return Destination(None, service, () if service else (found,), found.address)
     lookup = explain_name(world, _dns_name(world, text), namespace)
     if lookup.kind in ("service", "headless") and lookup.service is not None:
         return Destination(lookup, world.services[lookup.service], ())
