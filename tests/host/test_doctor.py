@@ -77,14 +77,16 @@ def test_host_with_other_networks_is_told_what_is_in_the_way():
         ip("route", "add", "default", "via", "192.0.2.9")
         ip("route", "add", "10.244.0.0/24", "dev", "up0")
         ip("addr", "add", "169.254.20.10/32", "dev", "up0")
-        return {name: check(name) for name in ("pools", "resolver address", "mtu")}
+        found = {name: check(name) for name in ("pools", "resolver address", "mtu")}
+        return {**found, "too big": check("mtu", config=Config(mtu=1500))}
 
     found = netns.in_thread(work)
     assert found["pools"].state == "fail"
     assert "10.244.0.0/24 dev up0" in found["pools"].detail
     assert found["resolver address"].state == "fail"
-    assert found["mtu"].state == "warn"
-    assert found["mtu"].fix == "sixfold up --mtu 1400"
+    assert (found["mtu"].state, found["mtu"].detail) == ("ok", "pods get 1400, from up0")
+    assert found["too big"].state == "warn"
+    assert found["too big"].fix == "sixfold up --mtu 1400"
 
 
 def test_other_pools_may_be_examined():

@@ -118,6 +118,11 @@ def refusal(address, path=None):
     return 0
 
 
+def link_mtu(name):
+    with Netlink() as netlink:
+        return rt.get_link(netlink, name=name).mtu
+
+
 def device_names(netlink):
     return {link.name for link in rt.dump_links(netlink)}
 
@@ -244,6 +249,33 @@ def test_detached_name_is_free_at_once(network, host):
 
 def test_detach_of_nothing_is_fine(network):
     network.detach("shop/never-was")
+
+
+def test_a_pods_mtu_is_that_of_the_way_out_unless_told(host, config, paths):
+    def mtus(pod):
+        inside = netns.run_inside(pod.netns, lambda: link_mtu("eth0"))
+        return link_mtu(pod.device), inside
+
+    for line in (
+        "link add up0 mtu 1400 type veth peer name up1",
+        "link set up0 up",
+        "addr add 192.0.2.1/24 dev up0",
+        "route add default via 192.0.2.9",
+    ):
+        subprocess.run(["ip", *line.split()], check=True)
+    network = HostNetwork(config, paths)
+    network.setup()
+    assert mtus(start(network, "shop/web", WEB)) == (1400, 1400)
+    subprocess.run(["ip", "link", "set", "up0", "mtu", "1300"], check=True)
+    network.repair()
+    assert mtus(start(network, "shop/client", CLIENT)) == (1300, 1300)
+    network.teardown()
+    network.close()
+    network = HostNetwork(replace(config, mtu=1450), paths)
+    network.setup()
+    assert mtus(start(network, "shop/web", WEB)) == (1450, 1450)
+    network.teardown()
+    network.close()
 
 
 def test_failed_attach_leaves_nothing(host, config, paths):

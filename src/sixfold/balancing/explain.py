@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sixfold.balancing.members import IPAddress, address_of, families, is_ready, selects
 from sixfold.balancing.members import target_port as target_port_of
 from sixfold.model.endpoint import Endpoint
-from sixfold.model.service import Service, ServicePort
+from sixfold.model.service import IPFamily, Service, ServicePort
 from sixfold.model.world import World
 
 
@@ -42,11 +42,11 @@ def explain_balancing(
     service: Service,
     port: int | str | None,
     protocol: str = "TCP",
-    family: str = "",
+    family: IPFamily | None = None,
 ) -> BalancingAnswer:
     """What answers at a service port; ``port`` is a number, a port name, or None for the first.
 
-    family  "IPv4", "IPv6", or that of the service's first address
+    family  of the address dialled; None: that of the service's first
     """
     key = f"{service.metadata.namespace}/{service.metadata.name}"
     members = [

@@ -22,7 +22,14 @@ from sixfold.host import netlink_nft as nft
 from sixfold.host import netlink_route as rt
 from sixfold.host.nat import Masquerade
 from sixfold.host.netlink import NETLINK_NETFILTER, Netlink, NetlinkError
-from sixfold.host.node import FORWARDING, HOST_DEVICE, overlaps, unusable
+from sixfold.host.node import (
+    FORWARDING,
+    HOST_DEVICE,
+    overlaps,
+    pod_mtu,
+    unusable,
+    uplinks_of,
+)
 from sixfold.host.paths import BPFFS_ROOT, NETNS_ROOT, Paths, cgroup_root
 from sixfold.model.config import HOST_MAC, POD_MAC, RESOLVER_IPV4, RESOLVER_IPV6, Config
 
@@ -223,12 +230,11 @@ def _filters() -> Check:
 
 def _mtu(config: Config) -> Check:
     with Netlink() as netlink:
-        links = {link.index: link for link in rt.dump_links(netlink)}
-        uplinks = {
-            links[route.ifindex]
-            for route in rt.dump_routes(netlink)
-            if route.destination.prefixlen == 0 and route.ifindex in links
-        }
+        links, routes = rt.dump_links(netlink), rt.dump_routes(netlink)
+    uplinks = uplinks_of(links, routes)
+    if not config.mtu:
+        mtu = pod_mtu(config, links, routes)
+        return Check("mtu", "ok", f"pods get {mtu}, from {_names(uplinks)}")
     small = sorted((link.mtu, link.name) for link in uplinks if link.mtu < config.mtu)
     if not small:
         return Check("mtu", "ok", f"{config.mtu} fits {_names(uplinks)}")

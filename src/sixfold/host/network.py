@@ -37,7 +37,7 @@ from sixfold.host.attachment import (
     parse_alias,
 )
 from sixfold.host.netlink import Changes, Netlink, Request
-from sixfold.host.node import DEVICES, Node, enable_ipv6
+from sixfold.host.node import DEVICES, MTU_DEFAULT, Node, enable_ipv6, pod_mtu
 from sixfold.host.paths import NETNS_ROOT, Paths
 from sixfold.model.config import HOST_MAC, POD_MAC, Config
 
@@ -57,6 +57,7 @@ class HostNetwork:
         self._netlink = Netlink()
         self.broken: frozenset[str] = frozenset()  # pods that lost their link, as of repair()
         self._node = Node(config, paths, self._netlink)
+        self._mtu = config.mtu or MTU_DEFAULT  # of the next pod
         self._cookie = netns.cookie()
         self._changes = Changes(rt.CHANGES)
         self._burial = Netlink()
@@ -84,6 +85,7 @@ class HostNetwork:
         self._netlink.batch([rt.link_delete_group(rt.DYING_GROUP)])
         links, routes = rt.dump_links(self._netlink), rt.dump_routes(self._netlink)
         owned = list(self._owned(links))
+        self._mtu = pod_mtu(self._config, links, routes)
         done = self._node.setup(links, routes)
         return done + self._sweep(links, owned) + self._repair_pods(owned, routes)
 
@@ -94,6 +96,7 @@ class HostNetwork:
             return self._node.repair_settings()
         links, routes = rt.dump_links(self._netlink), rt.dump_routes(self._netlink)
         owned = list(self._owned(links))
+        self._mtu = pod_mtu(self._config, links, routes)
         self.broken = self._without_link(owned)
         return self._node.setup(links, routes) + self._repair_pods(owned, routes)
 
@@ -273,7 +276,7 @@ class HostNetwork:
                 [
                     rt.veth_add(
                         device, HOST_MAC, POD_DEVICE, POD_MAC,
-                        mtu=self._config.mtu, peer_netns=descriptor,
+                        mtu=self._mtu, peer_netns=descriptor,
                     )
                 ]
             )  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from itertools import combinations
@@ -35,6 +35,7 @@ HOST_DEVICE, HOST_PEER = "sixfold0", "sixfold1"
 DEVICES = frozenset((HOST_DEVICE, HOST_PEER))
 READY_TRIES, READY_WAIT_S = 1000, 0.001
 FORWARDING = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
+MTU_DEFAULT, MTU_MIN, MTU_MAX = 1500, 1280, 65535  # IPv6 needs 1280
 SCOPES = {rt.SCOPE_UNIVERSE: "global", rt.SCOPE_LINK: "link", rt.SCOPE_HOST: "host"}
 
 
@@ -64,7 +65,7 @@ class Node:
         done = self.repair_settings(self._uplinks(links))
         changed = self._sysctls.set(_advertisements(links))
         done += [f"sysctl {key}" for key in changed]
-        done += self._setup_device()
+        done += self._setup_device(pod_mtu(self._config, links, routes))
         return done + self._route_pools(routes)
 
     def owner(self) -> str | None:
@@ -126,11 +127,10 @@ class Node:
         draft.replace(self._uplinks_record)
         return uplinks
 
-    def _setup_device(self) -> list[str]:
+    def _setup_device(self, mtu: int) -> list[str]:
         """A veth pair, because a dummy device is a module that not every kernel has."""
         done = []
         if not rt.get_link(self._netlink, name=HOST_DEVICE):
-            mtu = self._config.mtu
             self._netlink.batch([rt.veth_add(HOST_DEVICE, HOST_MAC, HOST_PEER, POD_MAC, mtu=mtu)])
             done.append(f"link {HOST_DEVICE}")
         host, peer = self._device(HOST_DEVICE), self._device(HOST_PEER)
@@ -172,6 +172,21 @@ class Node:
         missing = [pool for pool in self._pools if pool not in there]
         self._netlink.batch([rt.route_replace(pool) for pool in missing])
         return [f"route unreachable {pool}" for pool in missing]
+
+
+def uplinks_of(links: Iterable[rt.Link], routes: Iterable[rt.Route]) -> set[rt.Link]:
+    """Links with a default route."""
+    by_index = {link.index: link for link in links}
+    ways = {route.ifindex for route in routes if route.destination.prefixlen == 0}
+    return {by_index[index] for index in ways if index in by_index}
+
+
+def pod_mtu(config: Config, links: Iterable[rt.Link], routes: Iterable[rt.Route]) -> int:
+    """As configured, else what every way out takes whole."""
+    if config.mtu:
+        return config.mtu
+    smallest = min((link.mtu for link in uplinks_of(links, routes)), default=MTU_DEFAULT)
+    return min(max(smallest, MTU_MIN), MTU_MAX)
 
 
 def enable_ipv6(device: str) -> None:

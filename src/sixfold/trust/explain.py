@@ -16,7 +16,7 @@ from sixfold.errors import NotFoundError
 from sixfold.mesh.explain import explain_mesh
 from sixfold.model.datapath import PROTOCOL_NUMBERS
 from sixfold.model.identity import WORLD
-from sixfold.model.service import Service
+from sixfold.model.service import IPFamily, Service
 from sixfold.model.world import World
 from sixfold.policy.decide import Party
 from sixfold.policy.explain import PolicyAnswer, Side, explain_policy
@@ -225,9 +225,7 @@ class _Question:
             return [(place, self.port) for place in self.target.places], line
         if refusal := self._refusal(service):
             return [], Line("balancing", "refused", refusal)
-        dialled = self.target.address
-        family = f"IPv{dialled.version}" if dialled is not None else ""
-        answer = explain_balancing(self.world, service, self.port, self.protocol, family)
+        answer = explain_balancing(self.world, service, self.port, self.protocol, self._family)
         candidates = [one for one in answer.candidates if one.ready]
         if not candidates:
             return [], Line("balancing", "refused", answer.why)
@@ -237,6 +235,13 @@ class _Question:
             if (endpoint := self.world.endpoints.get(one.endpoint)) is not None
         ]
         return backends, Line("balancing", answer.algorithm, _candidates(answer, candidates))
+
+    @property
+    def _family(self) -> IPFamily | None:
+        dialled = self.target.address
+        if dialled is None:
+            return None
+        return "IPv4" if dialled.version == 4 else "IPv6"
 
     def _refusal(self, service: Service) -> str:
         if self.protocol.startswith("ICMP") and not service.spec.headless:
