@@ -71,8 +71,6 @@ def at_home(side, version):
 
 
 def name_of(side, kinds, pick, version):
-    if side.get("host"):
-        return "host"
     if "pod" not in side:
         return side["ip"]
     namespace, name = side["pod"].split("/")

@@ -119,6 +119,9 @@ class Probes:
             return End(endpoint.key, (endpoint,), endpoint.identity, address)
         if address in (RESOLVER_IPV4, RESOLVER_IPV6):
             return End(text, identity=RESOLVER, address=address)
+        config = self.view.world.config
+        if address in (config.host_ipv4, config.host_ipv6):
+            return End(text, identity=HOST, address=address)
         return End(text, address=address)
 
     def _workload(self, text: str) -> End:
