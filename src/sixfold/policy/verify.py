@@ -197,7 +197,8 @@ class _Prover:
         endpoint = self.view.world.endpoints[key]
         kind, _, short = endpoint.workload.partition("/")
         where = endpoint.namespace
-        return name in (key, f"{where}/{short}", f"{where}/{kind}/{short}")
+        own = "" if endpoint.is_template else f"{where}/Pod/{endpoint.pod}"
+        return name in (key, own, f"{where}/{short}", f"{where}/{kind}/{short}")
 
     def _empty(
         self, assertion: Assertion, sources: set[int], destinations: set[int]
