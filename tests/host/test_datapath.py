@@ -19,7 +19,7 @@ from typing import NamedTuple
 import pytest
 
 from sixfold.errors import HostError
-from sixfold.host import netns
+from sixfold.host import layout, netns
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.layout import RawEvent, unpack_event
 from sixfold.host.programs import OBJECTS
@@ -638,6 +638,41 @@ def test_a_state_that_does_not_fit_changes_nothing(lab: Lab) -> None:
     server = lab.listen("b", B.ipv4)
     exchange(lab.connect("a", B.ipv4), server)
     assert lab.datapath.apply(lab.desired()) == 0
+
+
+@pytest.mark.parametrize("name", ["policy", "policy_tables"])
+def test_policies_that_do_not_fit_change_nothing(
+    lab: Lab, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = lab.datapath.maps[name]
+    lab.datapath.apply(lab.desired())
+    before = lab.datapath.read()
+    there = len(list(full.items()))
+    monkeypatch.setattr(full, "definition", full.definition._replace(max_entries=there))
+    lab.datapath._shadow = None  # it knows the map as it was
+    changed = {**A_TO_B, A.id: table(*(allow(EGRESS, B.identity, TCP, n) for n in range(1, 9)))}
+    with pytest.raises(HostError, match=f"put {name}: map is full: .* {there} fit"):
+        lab.datapath.apply(lab.desired(changed))
+    assert lab.datapath.read() == before
+    server = lab.listen("b", B.ipv4)
+    exchange(lab.connect("a", B.ipv4), server)
+
+
+def test_a_map_full_of_what_nobody_owns_makes_room(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a change leaves it that was killed amid its writes."""
+    lab.datapath.apply(lab.desired())
+    policy = lab.datapath.maps["policy"]
+    left = [layout.pack_policy(77, allow(EGRESS, Identity(n))) for n in range(1000, 1100)]
+    policy.update(left)
+    there = len(list(policy.items()))
+    monkeypatch.setattr(policy, "definition", policy.definition._replace(max_entries=there))
+    lab.datapath._shadow = None
+    changed = {**A_TO_B, A.id: table(*(allow(EGRESS, B.identity, TCP, n) for n in range(1, 9)))}
+    lab.datapath.apply(lab.desired(changed))
+    assert lab.datapath.read().policies == changed
+    assert not {key for key, _ in left} & {key for key, _ in policy.items()}
 
 
 def test_a_link_whose_interface_is_gone_is_forgotten(lab: Lab) -> None:

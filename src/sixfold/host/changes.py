@@ -16,10 +16,11 @@ V = TypeVar("V")
 
 @dataclass(slots=True)
 class Changes:
-    """Writes by map; keys and values are packed."""
+    """Writes by map; keys and values are packed. ``room``: deletes that must come before puts."""
 
     puts: dict[str, dict[bytes, bytes]] = field(default_factory=lambda: defaultdict(dict))
     deletes: dict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
+    room: dict[str, list[bytes]] = field(default_factory=dict)
 
     def put(self, name: str, key: bytes, value: bytes) -> None:
         self.puts[name][key] = value

@@ -272,6 +272,8 @@ class KernelDatapath(DatapathView):
 
     def _write(self, changes: Changes) -> None:
         puts = changes.puts
+        for name, keys in changes.room.items():
+            self.maps[name].delete(keys)
         for name in (*PREPARE, *PLACE, "policy_of"):
             if puts.get(name):
                 self.maps[name].update(puts[name].items())

@@ -67,6 +67,7 @@ class Shadow:
         self._numbers: dict[PolicyTable, int] = {}
         self._last_number = 0
         self._runs = BackendRuns(capacities["slots"], capacities["backends"])
+        self._busy: frozenset[int] = frozenset()  # numbers that were in use when it was read
         self._orphans = Changes()  # found by read(), deleted by the next advance()
 
     @property
@@ -83,6 +84,7 @@ class Shadow:
     def advance(self, desired: Datapath) -> Changes:
         """Become ``desired``; returns the writes. HostError when a map cannot hold them."""
         changes, self._orphans = self._orphans, Changes()
+        nobodys = {name: list(keys) for name, keys in changes.deletes.items()}
         self._runs.settle()
         self._advance_endpoints(desired, changes)
         self._advance_ipcache(desired, changes)
@@ -91,6 +93,9 @@ class Shadow:
         for name in TABLES:
             known, puts = self._packed[name], changes.puts[name]
             wanted = len(known) + sum(key not in known for key in puts)
+            if wanted > self._capacities[name] and name in nobodys:
+                changes.room[name] = self._unused(name, nobodys[name], puts)
+                wanted -= len(changes.room[name])
             if wanted > self._capacities[name]:
                 raise map_full(name, wanted, self._capacities[name])
         for name, keys in changes.deletes.items():
@@ -102,6 +107,14 @@ class Shadow:
         for name, puts in changes.puts.items():
             self._packed[name].update(puts)
         return changes
+
+    def _unused(self, name: str, keys: Iterable[bytes], puts: Mapping[bytes, bytes]) -> list[bytes]:
+        """Of keys that nobody owns, those that no packet is judged by even now."""
+        free = [key for key in keys if key not in puts]
+        if name not in ("policy", "policy_tables"):
+            return free
+        at = 4 if name == "policy" else 0  # of the table's number in a key
+        return [key for key in free if layout.U32.unpack_from(key, at)[0] not in self._busy]
 
     def is_true(self, maps: Mapping[str, Map]) -> bool:
         """Whether the kernel still holds just this; quick, because it unpacks nothing."""
@@ -243,15 +256,18 @@ class Shadow:
             for number, table in plain.items()
             if not audits[number] or audits[number] in plain
         }
+        in_use = set()
         for key, value in maps["policy_of"].items():
             if value == ZERO:
                 continue
+            in_use.add(layout.U32.unpack(value)[0])
             self._packed["policy_of"][key] = value
             (endpoint,), (number,) = layout.U32.unpack(key), layout.U32.unpack(value)
             if number in tables and self._adopt(number, tables[number], audits[number]):
                 self.policies[EndpointId(endpoint)] = tables[number]
             else:
                 self._orphans.put("policy_of", key, ZERO)  # unless the next apply wants it
+        self._busy = frozenset(in_use | {audits[one] for one in in_use & audits.keys()})
         self._last_number = max([0, *plain, *entries])
         for number, table in plain.items():
             table = tables.get(number, table)
