@@ -34,7 +34,7 @@ from .places import (
 
 pytestmark = pytest.mark.root
 
-CHANGES = 100
+CHANGES = 200
 TCP_INFO = 11
 TOTAL_RETRANSMITS = struct.Struct("100xI")  # tcpi_total_retrans of linux/tcp.h
 NAMES = ("caller", "server", "other")
@@ -184,48 +184,81 @@ def test_a_connection_that_died_with_its_pod_is_not_called_cut(lab: Lab):
 
 def rewrite_policies(lab: Lab) -> None:
     for number in range(CHANGES // 2):
-        ports = [{"port": 8080}, {"port": 9000, "protocol": "UDP"}, {"port": 1000 + number}]
+        ports = [
+            {"port": 8080},
+            {"port": 80},
+            {"port": 9000, "protocol": "UDP"},
+            {"port": 1000 + number},
+        ]
         peers = {"from": [labelled(app="caller")]}
         lab.let(policy("server", {"app": "server"}, ingress=[{**peers, "ports": ports}]))
         lab.let(policy("caller", {"app": "caller"}, **{**OPEN, "egress": [{"ports": ports}, {}]}))
 
 
-def test_what_stays_allowed_loses_no_packet_in_a_hundred_changes(lab: Lab):
-    """Change by change, policies of both ends are written anew."""
+def test_what_stays_allowed_loses_no_packet_in_two_hundred_changes(lab: Lab):
+    """Change by change, policies of both ends are written anew.
+
+    A stream as fast as it goes, a datagram there for each turn, and for each turn a request over
+    a connection of its own, through the service.
+    """
     client, server = ends_of(lab.places["server"], lab.places["caller"])
     datagrams = lab.places["server"].listen(9000, kind=socket.SOCK_DGRAM)
     sender = lab.places["caller"].dial(lab.places["server"].ipv4, 9000, kind=socket.SOCK_DGRAM)
+    listener = lab.places["server"].listen(80)
+    frontend = lab.system.json("get", "service", "server")["spec"]["clusterIP"]
     done = threading.Event()
     played: list[int] = []
+    streamed: list[int] = []
 
-    def play() -> None:
+    def stream() -> None:
         count = 0
         while not done.is_set():
-            for here, there in ((client, server), (server, client)):
-                here.sendall(b"x")
-                assert there.recv(1) == b"x"
+            client.sendall(bytes(16384))
+            count += 1
+        client.shutdown(socket.SHUT_WR)
+        streamed.append(count * 16384)
+
+    def drain() -> None:
+        count = 0
+        while part := server.recv(65536):
+            count += len(part)
+        streamed.append(count)
+
+    def ask() -> None:
+        count = 0
+        while not done.is_set():
             sender.send(b"x")
-            datagrams.recv(1)  # a loss is a timeout
+            assert datagrams.recv(1) == b"x"  # a loss is a timeout
+            with lab.places["caller"].dial(frontend, 80) as asking:
+                answering, _ = listener.accept()
+                with answering:
+                    asking.sendall(b"?")
+                    assert answering.recv(1) == b"?"
+                    answering.sendall(b"!")
+                    assert asking.recv(1) == b"!"
+                    assert retransmits_of(asking) == retransmits_of(answering) == 0
             count += 1
         played.append(count)
 
-    player = threading.Thread(target=play)
-    player.start()
+    players = [threading.Thread(target=play) for play in (stream, drain, ask)]
+    for player in players:
+        player.start()
     try:
         rewrite_policies(lab)
     finally:
         done.set()
-        player.join()
+        for player in players:
+            player.join()
     assert played
     assert played[0] > CHANGES
-    for end in (client, server):
-        (retransmits,) = TOTAL_RETRANSMITS.unpack(
-            end.getsockopt(socket.IPPROTO_TCP, TCP_INFO, TOTAL_RETRANSMITS.size)
-        )
-        assert retransmits == 0
-        end.close()
-    datagrams.close()
-    sender.close()
+    assert len(set(streamed)) == 1, "every byte has come"
+    for sock in (client, server, datagrams, sender, listener):
+        sock.close()
+
+
+def retransmits_of(sock: socket.socket) -> int:
+    found = sock.getsockopt(socket.IPPROTO_TCP, TCP_INFO, TOTAL_RETRANSMITS.size)
+    return int(TOTAL_RETRANSMITS.unpack(found)[0])
 
 
 def test_cuts_are_counted(lab: Lab):
