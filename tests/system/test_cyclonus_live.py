@@ -32,7 +32,7 @@ CASES = Path(__file__).parents[3] / "shared/corpora/cyclonus/cases.jsonl"
 STEPS = 256
 SERVED = [(protocol, port) for protocol in ("TCP", "UDP") for port in (80, 81)]
 KINDS = {"TCP": socket.SOCK_STREAM, "UDP": socket.SOCK_DGRAM}
-SETTLED_S = 0.1  # after the last answer that must come: one that must not would be here too
+SETTLED_S = 0.05  # after the last answer that must come: one that must not would be here too
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: no TIME_WAIT piles up
 BLOCKS = {  # the corpus's ranges around z's pods, in terms of our addresses
     "192.168.3.0/24": "10.244.0.8/29",
