@@ -85,8 +85,9 @@ struct ipcache_key {
 
 struct ipcache_entry {
 	__u32 identity;
-	__u32 cidr; /* local CIDR identity as well, for reserved identities inside an
-		       ipBlock */
+	__u32 cidr;   /* local CIDR identity as well, for reserved identities inside an
+			 ipBlock */
+	__u32 domain; /* identity of the domain names that resolved to it; 0 = none */
 };
 
 /* Longest match on (protocol, port) for one peer; peer 0 is any peer. Rules of the

@@ -67,6 +67,7 @@ struct peer {
 	__u32 id;      /* 0: no policy on this side */
 	__u32 identity;
 	__u32 cidr;
+	__u32 domain; /* of the world only */
 };
 
 /* A connection in the direction in which it was opened, and what policy says of it. */
@@ -108,6 +109,7 @@ static __always_inline void peer_of(struct peer *peer, const struct endpoint *en
 	peer->id = endpoint->id;
 	peer->identity = endpoint->identity;
 	peer->cidr = ipv4 ? endpoint->cidr4 : endpoint->cidr6;
+	peer->domain = 0;
 }
 
 static __noinline int resolve(const union address *address, struct peer *peer)
@@ -128,6 +130,7 @@ static __noinline int resolve(const union address *address, struct peer *peer)
 	peer->id = 0;
 	peer->identity = entry ? entry->identity : IDENTITY_WORLD;
 	peer->cidr = entry ? entry->cidr : 0;
+	peer->domain = entry && entry->identity == IDENTITY_WORLD ? entry->domain : 0;
 	return 0;
 }
 
@@ -159,6 +162,8 @@ static __noinline int policy_section(struct policy_key *key, const struct peer *
 		if (identity == IDENTITY_WORLD)
 			policy_lookup(key, cidr + IDENTITY_OUTSIDE, best);
 	}
+	if (peer->domain)
+		policy_lookup(key, peer->domain, best);
 	policy_lookup(key, 0, best);
 	return best->strength & 3;
 }

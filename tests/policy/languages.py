@@ -9,7 +9,8 @@ ORDERED = ("ClusterNetworkPolicy", "AdminNetworkPolicy", "BaselineAdminNetworkPo
 ACTIONS = {"ClusterNetworkPolicy": ("Accept", "Deny", "Pass")}
 ENTITIES = ("all", "world", "world-ipv4", "world-ipv6", "cluster", "host", "remote-node", "none")
 GROUPS = ("partners", "pods")
-NAMES = ("api.example.com", "*.example.com")
+NAMES = ("api.example.com", "www.example.com", "a.b.example.com", "example.com", "api.other.com")
+PATTERNS = ("*.example.com", "**.example.com", "a*.example.com", "*", "api.*.com", "*w.*x*e.com")
 ICMP_TYPES = {"ICMP": (8, 13), "ICMPv6": (128, 130)}
 
 
@@ -23,7 +24,9 @@ def case(seed, posture="kubernetes"):
         found["policies"] = found["policies"][: pick.randint(0, 1)]
     found["services"] = [service(pick, name) for name in ("red", "blue")]
     found["groups"] = {name: group(pick) for name in GROUPS}
-    found["domains"] = {name: pick.sample(cases.OUTSIDE[:4], 1) for name in NAMES}
+    found["domains"] = {
+        name: pick.sample(cases.OUTSIDE, pick.choice((0, 1, 1, 2))) for name in NAMES
+    }
     found["policies"] += [policy(pick, at) for at in range(pick.randint(1, 4))]
     return unique(found)
 
@@ -50,7 +53,7 @@ def change(before, seed):
         case "group":
             after["groups"] = {**before["groups"], pick.choice(GROUPS): group(pick)}
         case "name":
-            known = pick.sample(cases.OUTSIDE[:4], 2)
+            known = pick.sample(cases.OUTSIDE, 2)
             after["domains"] = {**before["domains"], pick.choice(NAMES): known}
     return unique(after)
 
@@ -114,7 +117,7 @@ def ordered_rule(pick, kind, side):
     peer = networks if external else pods
     found = {"action": action, side: [peer(pick) for _ in range(pick.choice((1, 1, 2)))]}
     if external and action in ("Accept", "Allow") and pick.random() < 0.3:
-        found[side].append({"domainNames": [pick.choice(NAMES)]})
+        found[side].append({"domainNames": [pick.choice((*NAMES, "*.example.com"))]})
     if pick.random() < 0.6:
         new = kind == "ClusterNetworkPolicy"
         make = protocol if new else admin_port
@@ -202,9 +205,9 @@ def cilium_rule(pick, side, section):
         case 5 if side == "to":
             found["toServices"] = [to_service(pick)]
         case 6 if section == "egress":
-            name = pick.choice(NAMES)
-            key = "matchPattern" if "*" in name else "matchName"
-            found["toFQDNs"] = [{key: name}]
+            name, pattern = pick.choice(NAMES), pick.choice(PATTERNS)
+            chosen = [{"matchName": name.title()}, {"matchPattern": f"{pattern}."}]
+            found["toFQDNs"] = pick.sample(chosen, pick.choice((1, 1, 2)))
     match pick.randint(0, 5):
         case 0 | 1 | 2:
             ports = [cilium_port(pick) for _ in range(pick.choice((1, 1, 2)))]

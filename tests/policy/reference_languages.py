@@ -63,9 +63,8 @@ def ordered_peer(case, peer, other):
             return False
         return any(ip_address(other["ip"]) in ip_network(cidr) for cidr in peer["networks"])
     if "domainNames" in peer:
-        return is_world(other) and any(
-            other["ip"] in case["domains"].get(name, ()) for name in peer["domainNames"]
-        )
+        wanted = [("*" + one if one.startswith("*") else one) for one in peer["domainNames"]]
+        return is_world(other) and any(resolves(case, one, other) for one in wanted)
     return chosen(case, peer, other)
 
 
@@ -98,6 +97,34 @@ def admin_port_matches(one, target, protocol, port):
         return one["portNumber"]["protocol"] == protocol and one["portNumber"]["port"] == port
     span = one["portRange"]
     return span["protocol"] == protocol and span["start"] <= port <= span["end"]
+
+
+# --- names -----------------------------------------------------------------------------------
+
+
+def resolves(case, pattern, other):
+    return any(
+        other["ip"] in addresses and means(pattern.lower().removesuffix("."), name)
+        for name, addresses in case["domains"].items()
+    )
+
+
+def means(pattern, name):
+    """By trying everything that a star could stand for, letter by letter."""
+    if pattern == "*":
+        return True
+    if pattern.startswith("**."):
+        ends = [at for at, letter in enumerate(name) if letter == "." and at > 0]
+        return any(spells(pattern[3:], name[at + 1 :]) for at in ends)
+    return spells(pattern, name)
+
+
+def spells(pattern, name):
+    if not pattern or not name:
+        return pattern.strip("*") == "" and name == ""
+    if pattern[0] == "*":
+        return spells(pattern[1:], name) or (name[0] != "." and spells(pattern, name[1:]))
+    return pattern[0] == name[0] and spells(pattern[1:], name[1:])
 
 
 # --- Cilium ----------------------------------------------------------------------------------
@@ -186,8 +213,7 @@ def cilium_peer(case, policy, kind, one, other):
     if not is_world(other):
         return False
     if kind == "FQDNs":
-        name = one.get("matchName") or one.get("matchPattern")
-        return other["ip"] in case["domains"].get(name, ())
+        return resolves(case, one.get("matchName") or one["matchPattern"], other)
     if kind == "CIDR":
         return in_network(other, one)
     cidrs = [one["cidr"]] if "cidr" in one else []

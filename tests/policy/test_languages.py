@@ -39,18 +39,21 @@ def test_compiled_tables_equal_the_reference(posture):
 def test_following_changes_equals_compiling_afresh():
     for seed in range(60):
         case = languages.case(seed, "zero-trust" if seed % 2 else "kubernetes")
-        numbers, cidrs, identities = {}, {}, {}
+        numbers, cidrs, names, identities = {}, {}, {}, {}
         number = lambda rule, numbers=numbers: numbers.setdefault(rule, len(numbers) + 1)  # noqa: E731
         cidr = lambda net, cidrs=cidrs: cidrs.setdefault(net, (1 << 24) + len(cidrs))  # noqa: E731
-        compiler = PolicyCompiler(number, cidr)
+        name = lambda them, names=names: names.setdefault(them, (1 << 26) + len(names))  # noqa: E731
+        compiler = PolicyCompiler(number, cidr, name)
         before = world(case, identities)
         compiler.compile(before)
         for step in range(8):
             case = languages.change(case, seed * 100 + step)
             here = keep(before, world(case, identities))
-            followed, fresh = compiler.compile(here), compile_policies(here, number, cidr)
+            followed = compiler.compile(here)
+            fresh = compile_policies(here, number, cidr, name)
             assert followed.tables == fresh.tables, f"seed {seed} step {step}"
             assert followed.cidrs == fresh.cidrs, f"seed {seed} step {step}"
+            assert followed.domains == fresh.domains, f"seed {seed} step {step}"
             assert followed.endpoint_cidrs == fresh.endpoint_cidrs, f"seed {seed} step {step}"
             before = here
 
@@ -156,9 +159,9 @@ SEEDED = {
 @pytest.mark.parametrize("bug", SEEDED)
 def test_a_seeded_bug_is_noticed(bug, monkeypatch):
     monkeypatch.setattr(*SEEDED[bug])
-    for seed in range(200):
+    for seed in range(500):
         case = languages.case(seed)
         here = world(case)
         if difference(case, compile_policies(here), here, random.Random(seed), 120):
             return
-    pytest.fail(f"200 cases do not notice: {bug}")
+    pytest.fail(f"500 cases do not notice: {bug}")

@@ -231,6 +231,40 @@ def test_names_open_the_addresses_that_they_are_known_to_have():
     assert not passes(compiler.compile(here), here, flow)
 
 
+def test_what_a_name_resolves_to_next_changes_no_table():
+    out = [{"toFQDNs": [{"matchPattern": "*.example.com"}]}]
+    compiler, here = PolicyCompiler(), world(nine(ccnp("p", egress=out)))
+    before = compiler.compile(here).tables
+    for number in range(1, 9):
+        names = {f"{number}.example.com": frozenset({ip_address(f"192.0.2.{number}")})}
+        plan = compiler.compile(replace(here, domains=names))
+        assert plan.tables == before
+        assert passes(plan, here, (A, {"ip": f"192.0.2.{number}"}, "TCP", 443))
+        assert not passes(plan, here, (A, {"ip": f"192.0.2.{number + 1}"}, "TCP", 443))
+
+
+def test_an_address_with_a_name_stays_in_its_blocks():
+    named = [{"toFQDNs": [{"matchName": "a.b"}]}]
+    denied = [{"toCIDR": ["192.0.2.0/31"]}]
+    domains = {"a.b": ["192.0.2.1", "192.0.2.2"]}
+    case = nine(ccnp("p", egress=named, egressDeny=denied), domains=domains)
+    assert judge(case, A, {"ip": "192.0.2.2"})
+    assert not judge(case, A, OUTSIDE)
+    allowed = [{"toCIDR": ["192.0.2.0/24"], "toPorts": [{"ports": [{"port": "22"}]}]}]
+    case = nine(ccnp("p", egress=allowed), ccnp("q", egress=named), domains=domains)
+    assert judge(case, A, OUTSIDE, port=22)
+    assert judge(case, A, OUTSIDE, port=23)
+    assert not judge(case, A, {"ip": "192.0.2.3"}, port=23)
+
+
+def test_a_name_that_resolves_to_a_pod_or_the_node_opens_neither():
+    named = [{"toFQDNs": [{"matchName": "a.b"}]}]
+    node = {"ip": "192.168.0.1", "host": True}
+    case = nine(ccnp("p", egress=named), domains={"a.b": [B["ip"], node["ip"]]})
+    assert not judge(case, A, B)
+    assert not judge(case, A, node)
+
+
 def test_a_rule_about_every_pod_is_one_entry_however_many_pods():
     plan = compile_policies(world(nine(cnp("p", rule("Deny")))))
     denies = [one for one in plan.tables["x/a"].entries if one.verdict == DENY]

@@ -43,7 +43,7 @@ def interfaces(datapath: KernelDatapath) -> list[int]:
 
 
 def loaded(here: World, plan: PolicyPlan) -> Datapath:
-    routing = plan_routing(here, plan.covering_cidr, HOSTS, plan.cidrs)
+    routing = plan_routing(here, plan.covering_cidr, HOSTS, plan.cidrs, plan.domains)
     tables = {endpoint.id: plan.tables[key] for key, endpoint in here.endpoints.items()}
     return Datapath(endpoints=routing.endpoints, ipcache=routing.ipcache, policies=tables)
 

@@ -13,7 +13,7 @@ from crafted import A4, B4, ICMP, SHOT, TCP, UDP, A, B, Kernel, frame4, tcp, udp
 from sixfold.host.datapath import KernelDatapath
 from sixfold.model.datapath import ALLOW, DENY, EGRESS, PASS, IpcacheEntry, PolicyEntry, PolicyTable
 from sixfold.model.endpoint import EndpointId
-from sixfold.model.identity import ANY_POD, FIRST_CIDR, HOST, OUTSIDE, WORLD, Identity
+from sixfold.model.identity import ANY_POD, FIRST_CIDR, FIRST_DOMAIN, HOST, OUTSIDE, WORLD, Identity
 from sixfold.policy.decide import Party, lookup
 
 pytestmark = pytest.mark.root
@@ -21,17 +21,22 @@ pytestmark = pytest.mark.root
 TABLES, FLOWS = 40, 50
 VERDICT, DROP, AUDIT = 1, 2, 5  # event types
 CIDRS = [Identity(FIRST_CIDR + i) for i in range(3)]
-# Four networks of the world: plain, with a CIDR identity of its own, and with one on top.
+DOMAINS = [Identity(FIRST_DOMAIN + i) for i in range(2)]
+# Networks of the world: plain, with a CIDR identity of its own, and with one on top.
 NETWORKS = {
     "203.0.113.0/26": IpcacheEntry(WORLD),
     "203.0.113.64/26": IpcacheEntry(WORLD, CIDRS[0]),
     "203.0.113.128/26": IpcacheEntry(CIDRS[1]),
     "203.0.113.192/26": IpcacheEntry(CIDRS[1], CIDRS[2]),
     "198.51.100.64/26": IpcacheEntry(HOST, CIDRS[0]),
+    "198.51.100.128/26": IpcacheEntry(WORLD, CIDRS[0], DOMAINS[0]),
+    "198.51.100.192/26": IpcacheEntry(WORLD, Identity(0), DOMAINS[1]),
+    "203.0.112.0/26": IpcacheEntry(HOST, Identity(0), DOMAINS[0]),
 }
 PEERS = [
     *(Identity(0), WORLD, HOST, B, ANY_POD, *CIDRS),
     *(Identity(cidr + OUTSIDE) for cidr in CIDRS),
+    *DOMAINS,
 ]
 
 
@@ -89,7 +94,7 @@ def test_kernel_and_python_name_the_same_rule(datapath: KernelDatapath) -> None:
             wanted = lookup(
                 table,
                 EGRESS,
-                Party(entry.identity, entry.cidr),
+                Party(entry.identity, entry.cidr, domains=(entry.domain,) if entry.domain else ()),
                 protocol,
                 port,
             )

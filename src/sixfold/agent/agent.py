@@ -17,7 +17,9 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -29,6 +31,7 @@ import msgspec
 
 from sixfold.agent.addresses import Addresses
 from sixfold.agent.admission import admit
+from sixfold.agent.learning import Learning, rules_of_names
 from sixfold.agent.ledger import Ledger
 from sixfold.agent.planning import Planning, Plans
 from sixfold.agent.pods import PodRunner
@@ -40,9 +43,13 @@ from sixfold.host.network import Attachment, HostNetwork
 from sixfold.host.sockets import close_sockets
 from sixfold.manifest import Loaded
 from sixfold.model.config import Config
+from sixfold.model.datapath import EGRESS, IPAddress
 from sixfold.model.meta import Key
 from sixfold.model.workload import Pod
+from sixfold.model.world import World
 from sixfold.serve.dns_client import ResolverClient
+from sixfold.serve.dns_control import Resolved
+from sixfold.serve.dns_watch import NameWatch
 from sixfold.store import Database, Objects, Stored
 from sixfold.store.objects import Put
 from sixfold.workloads.controllers import reconcile, unfinished
@@ -54,6 +61,7 @@ CONTROLLERS = ("Deployment", "StatefulSet", "ReplicaSet", "DaemonSet", "Job")
 REPAIR_PERIOD_S = 5.0
 RETRY_S = 1.0
 REPAIRS_SHOWN, REPAIRS_KEPT = 20, 100
+EXPIRY_MIN_S, EXPIRY_S = 0.2, 5.0  # pauses between looks at names whose time is over
 
 
 class Agent:
@@ -87,6 +95,8 @@ class Agent:
         self.repairs: list[str] = []
         self._planning = Planning(self.ledger)
         self._snapshots = Snapshots(config, objects, self.ledger)
+        self.learning = Learning(config, database, self.names)
+        self._watch = NameWatch(resolver.socket, self._learn)
         self._chance = Random()
         self._pods_changed = asyncio.Event()
         self._network_changed = asyncio.Event()
@@ -215,10 +225,13 @@ class Agent:
                 group.create_task(self._converge_network()),
                 group.create_task(self._converge_pods()),
                 group.create_task(self._repair()),
+                group.create_task(self._watch.run()),
+                group.create_task(self._expire_names()),
             ]
             await stop.wait()
             for task in (*loops, *self._tasks.values()):
                 task.cancel()
+        await self._watch.close()
 
     async def _adopt(self) -> None:
         wanted = {pod_key(stored.key): stored.object for stored in self.objects.of("Pod").values()}
@@ -251,14 +264,54 @@ class Agent:
                 self._round.notify_all()
 
     def _network_round(self) -> None:
-        world = self._snapshots.take(self.pods())
-        plans = self._planning.plan(
-            world, self.network.host_addresses(), self.network.host_netns_cookie()
-        )
+        plans = self._plan(self._snapshots.take(self.pods(), self.learning.names))
+        world = plans.world
         self.names.update(world.endpoints.values())
         self.ledger.retire_identities({item.subject for item in world.endpoints.values()})
         self.datapath.apply(plans.datapath)
         self.plans = plans
+        self.learning.narrowed = False
+        self.ledger.retire_domains(plans.policy.domain_sets)
+        if self.learning.follow(plans.policy.patterns):
+            self._network_changed.set()
+
+    def _plan(self, world: World) -> Plans:
+        network = self.network
+        return self._planning.plan(world, network.host_addresses(), network.host_netns_cookie())
+
+    def _learn(self, batch: Sequence[Resolved]) -> list[bool]:
+        """Open what names have resolved to; says of each answer whether all of it is open."""
+        host = self.network.host_addresses()
+        taken = [self.learning.take(message, host) for message in batch]
+        if any(fresh for _, fresh in taken):
+            try:
+                assert self.plans is not None, "names are watched after the first round"
+                # The world of the last round, so that nothing else changes on the way.
+                plans = self._plan(replace(self.plans.world, domains=self.learning.names))
+                self.datapath.apply(plans.datapath, opens_only=not self.learning.narrowed)
+                self.plans = plans
+            except Exception as error:  # what is in force stays so
+                self._trouble("names", error)
+                self._network_changed.set()
+                return [False] * len(batch)
+        return [complete for complete, _ in taken]
+
+    async def _expire_names(self) -> None:
+        """Let go of addresses whose time is over and that no open connection depends on."""
+        while True:
+            deadline_s = self.learning.next_deadline()
+            pause_s = EXPIRY_S if deadline_s is None else deadline_s - time.time()
+            await asyncio.sleep(min(EXPIRY_S, max(EXPIRY_MIN_S, pause_s)))
+            addresses, plans = self.learning.due(), self.plans
+            if not addresses or plans is None:
+                continue
+            connections = await asyncio.to_thread(self.datapath.connections_to, addresses)
+            rules = rules_of_names(plans.policy, self.ledger.rule_number)
+            dependent: defaultdict[IPAddress, frozenset[str]] = defaultdict(frozenset)
+            for one in connections:
+                dependent[one.destination] |= rules.get(one.rule[EGRESS], frozenset())
+            if self.learning.expire(dependent):
+                self._network_changed.set()
 
     async def _cut_connections(self) -> None:
         """What policy no longer allows ends now, not on its next packet or a timeout."""
@@ -277,6 +330,7 @@ class Agent:
             return
         try:
             await self.resolver.push(self.plans.zone)
+            await self._watch.watch(self.plans.policy.patterns)
         except Exception as error:
             self._trouble("resolver", error)
             asyncio.get_running_loop().call_later(RETRY_S, self._network_changed.set)

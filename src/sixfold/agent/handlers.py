@@ -228,6 +228,9 @@ class AgentHandlers:
             "endpoints": {str(item.id): item.key for item in self._endpoints()},
         }
 
+    def fqdn(self) -> list[Any]:
+        return list(self._agent.learning.entries())
+
     def routes(self) -> list[Any]:
         return list(self._agent.network.routes())
 

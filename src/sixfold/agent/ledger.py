@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from sixfold.model.datapath import IPNetwork
@@ -9,13 +11,17 @@ from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import (
     FIRST_ALLOCATED,
     FIRST_CIDR,
+    FIRST_DOMAIN,
     LAST_ALLOCATED,
+    LAST_DOMAIN,
     Identity,
     Subject,
 )
 from sixfold.model.rule import Rule
 from sixfold.observe import Names, ServiceName, cidr_labels, identity_labels
 from sixfold.store import Database, Numbers
+
+DOMAINS_KEPT = 4096
 
 
 class Ledger:
@@ -29,6 +35,7 @@ class Ledger:
         self._rules = Numbers(database, "rule", 1, 2**32 - 1)
         self._services = Numbers(database, "service", 1, 2**32 - 1)
         self._cidrs = Numbers(database, "cidr", FIRST_CIDR, (2 << 24) - 1)
+        self._domains = Numbers(database, "domain", FIRST_DOMAIN, LAST_DOMAIN)
         self._endpoints = Numbers(database, "endpoint", 1, 65535)
         self._identity_of: dict[Subject, Identity] = {}
         self._number_of: dict[Rule, int] = {}
@@ -68,6 +75,17 @@ class Ledger:
         self.names.labels[identity] = cidr_labels(network)
         return identity
 
+    def domain_identity(self, patterns: frozenset[str]) -> Identity:
+        """One number per set of domain patterns."""
+        return Identity(self._domains.number(_domain_key(patterns)))
+
+    def retire_domains(self, used: Iterable[frozenset[str]]) -> None:
+        """Give up the numbers of sets that are not in the kernel any more, once they are many."""
+        if len(self._domains.by_key) < DOMAINS_KEPT:
+            return
+        for key in set(self._domains.by_key) - set(map(_domain_key, used)):
+            self._domains.release(key)
+
     def endpoint_id(self, pod_uid: str) -> EndpointId:
         return EndpointId(self._endpoints.number(pod_uid))
 
@@ -89,6 +107,10 @@ class Ledger:
 
 def _key(value: Rule | Subject) -> str:
     return msgspec.json.encode(value).decode()
+
+
+def _domain_key(patterns: frozenset[str]) -> str:
+    return " ".join(sorted(patterns))
 
 
 def _service_name(key: str) -> ServiceName:

@@ -41,7 +41,9 @@ class Planning:
     def _start(self) -> None:
         self._balancing = BalancingPlanner(self._ledger.service_number)
         self._zones = ZonePlanner()
-        self._policies = PolicyCompiler(self._ledger.rule_number, self._ledger.cidr_identity)
+        self._policies = PolicyCompiler(
+            self._ledger.rule_number, self._ledger.cidr_identity, self._ledger.domain_identity
+        )
 
     def plan(
         self, world: World, host_addresses: Iterable[IPAddress], host_netns_cookie: int
@@ -62,7 +64,9 @@ class Planning:
         balancing = self._balancing.plan(world)
         zone = self._zones.plan(world, balancing.slices)
         policy = self._policies.compile(world)
-        routing = plan_routing(world, policy.covering_cidr, host_addresses, policy.cidrs)
+        routing = plan_routing(
+            world, policy.covering_cidr, host_addresses, policy.cidrs, policy.domains
+        )
         datapath = Datapath(
             endpoints=routing.endpoints,
             ipcache=routing.ipcache,

@@ -11,6 +11,7 @@ from typing import Any
 
 from sixfold.agent.ledger import Ledger
 from sixfold.model.config import Config
+from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.enforcement import in_audit
 from sixfold.model.meta import namespace_labels
@@ -36,8 +37,10 @@ class Snapshots:
         self._policies: dict[str, Any] = {}
         self._cidr_groups: dict[str, Any] = {}
 
-    def take(self, states: Mapping[str, PodState]) -> World:
-        """The world now; ``states`` by pod key."""
+    def take(
+        self, states: Mapping[str, PodState], domains: Mapping[str, frozenset[IPAddress]]
+    ) -> World:
+        """The world now; ``states`` by pod key, ``domains`` as resolved."""
         if self._version != self._objects.version:
             self._refresh()
             self._version = self._objects.version
@@ -49,6 +52,7 @@ class Snapshots:
             policies=self._policies,
             cidr_groups=self._cidr_groups,
             audited=self._audited,
+            domains=domains,
         )
 
     def _refresh(self) -> None:

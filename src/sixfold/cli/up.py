@@ -94,6 +94,13 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
     metavar="IP",
     help="Instead of the host's resolvers.",
 )
+@click.option(
+    "--fqdn-min-ttl",
+    "fqdn_min_ttl_s",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="For how long a resolved name is open at least; 10.",
+)
 @click.option("--timeout", "timeout_s", type=float, default=120.0, help="Seconds until ready.")
 @click.option("--ready-fd", type=int, hidden=True)  # how a detached agent reports to its parent
 @shared()

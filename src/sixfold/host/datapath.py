@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,7 +30,7 @@ from sixfold.host.programs import (
     open_programs,
 )
 from sixfold.host.shadow import BUILT_IN, JUDGED, PLACE, PREPARE, Shadow
-from sixfold.model.datapath import Datapath
+from sixfold.model.datapath import Datapath, IPAddress
 from sixfold.model.reason import DropReason
 
 K = TypeVar("K", bound=Hashable)
@@ -70,6 +70,17 @@ class DatapathView:
         now_ns = time.monotonic_ns()
         for key, value in self.maps["conntrack"].items():
             yield layout.unpack_connection(key, value, now_ns)
+
+    def connections_to(self, addresses: Set[IPAddress]) -> list[layout.Connection]:
+        """Open connections to some addresses."""
+        wanted = {layout.pack_address(address) for address in addresses}
+        now_ns = time.monotonic_ns()
+        found = (
+            layout.unpack_connection(key, value, now_ns)
+            for key, value in self.maps["conntrack"].items()
+            if key[:16] in wanted or key[16:32] in wanted
+        )
+        return [one for one in found if one.destination in addresses and one.is_open]
 
     def statistics(self) -> dict[str, int]:
         """Counts since the datapath was loaded; drop reasons by name, zeros left out."""
@@ -176,8 +187,11 @@ class KernelDatapath(DatapathView):
             for name in PACKET_PROGRAMS:
                 self._detach(self._link_path(name, ifindex))
 
-    def apply(self, desired: Datapath) -> int:
+    def apply(self, desired: Datapath, *, opens_only: bool = False) -> int:
         """Bring the maps to ``desired``; returns the number of writes.
+
+        ``opens_only``: the caller knows that nothing that is allowed is taken away, so that no
+        open connection need be judged anew.
 
         HostError when something does not fit: nothing was written, the old state is in force.
         """
@@ -186,8 +200,9 @@ class KernelDatapath(DatapathView):
         shadow, self._shadow = self._shadow, None  # an error leaves it to be read anew
         before = shadow.datapath
         changes = shadow.advance(desired)
-        self._sweep_due = self._sweep_due or may_revoke(before, shadow.datapath)
-        self._write(changes)
+        if not opens_only:
+            self._sweep_due = self._sweep_due or may_revoke(before, shadow.datapath)
+        self._write(changes, judge=not opens_only)
         self._shadow = shadow
         return len(changes)
 
@@ -270,18 +285,18 @@ class KernelDatapath(DatapathView):
             if bpf.link_info(link, cgroup=False).target == 0:
                 self._detach(path)
 
-    def _write(self, changes: Changes) -> None:
+    def _write(self, changes: Changes, *, judge: bool) -> None:
         puts = changes.puts
         for name, keys in changes.room.items():
             self.maps[name].delete(keys)
         for name in (*PREPARE, *PLACE, "policy_of"):
             if puts.get(name):
                 self.maps[name].update(puts[name].items())
-        if any(puts.get(name) for name in JUDGED):
+        if judge and any(puts.get(name) for name in JUDGED):
             self._bump()
         for name, keys in changes.deletes.items():
             self.maps[name].delete(keys)
-        if any(changes.deletes.get(name) for name in JUDGED):
+        if judge and any(changes.deletes.get(name) for name in JUDGED):
             self._bump()
 
     def _bump(self) -> None:

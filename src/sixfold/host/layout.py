@@ -31,7 +31,7 @@ U32 = Struct("<I")
 U64 = Struct("<Q")
 ENDPOINT = Struct("<6I16s16s")
 IPCACHE_KEY = Struct("<I16s")
-IPCACHE_ENTRY = Struct("<II")
+IPCACHE_ENTRY = Struct("<III")
 POLICY_KEY = Struct("<IIIBB2s")
 POLICY_ENTRY = Struct("<II")
 POLICY_DEFAULTS = Struct("<IIII")
@@ -45,6 +45,8 @@ FLOW_EVENT = Struct("<Q8B16s16s2s2s7I2s6x")
 # ``const`` bits of a policy key: table, peer and direction are always compared.
 PEER_BITS = 72
 PROTOCOL_BITS = 80
+TCP, ENDED = 6, 0x05  # FIN or RST was seen
+IDLE_TCP_S, IDLE_S = 6 * 3600.0, 60.0
 MAPPED = bytes(10) + b"\xff\xff"
 IPV4_BITS = 96
 NO_ADDRESS = bytes(16)
@@ -113,12 +115,11 @@ def unpack_network(packed: bytes) -> IPNetwork:
 
 
 def pack_ipcache_entry(entry: IpcacheEntry) -> bytes:
-    return IPCACHE_ENTRY.pack(entry.identity, entry.cidr)
+    return IPCACHE_ENTRY.pack(entry.identity, entry.cidr, entry.domain)
 
 
 def unpack_ipcache_entry(packed: bytes) -> IpcacheEntry:
-    identity, cidr = IPCACHE_ENTRY.unpack(packed)
-    return IpcacheEntry(Identity(identity), Identity(cidr))
+    return IpcacheEntry(*map(Identity, IPCACHE_ENTRY.unpack(packed)))
 
 
 def pack_policy(table: int, entry: PolicyEntry) -> tuple[bytes, bytes]:
@@ -211,6 +212,13 @@ class Connection:
     bytes: tuple[int, int]
     idle_s: float
     revision: int
+
+    @property
+    def is_open(self) -> bool:
+        """Not over, not expired, not cut: as ``expired()`` of bpf/lib/conntrack.h has it."""
+        if not self.revision or (self.protocol == TCP and self.tcp_flags & ENDED):
+            return False
+        return self.idle_s <= (IDLE_TCP_S if self.protocol == TCP else IDLE_S)
 
 
 def unpack_connection(key: bytes, value: bytes, now_ns: int) -> Connection:

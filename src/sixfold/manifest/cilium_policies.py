@@ -37,8 +37,8 @@ from sixfold.policy.languages.cilium_types import icmp_type
 
 _PORTS_MAX = 40
 _LOG_MAX = 32
-_NAME = re.compile(r"[-a-zA-Z0-9_.]{1,255}\Z")
-_PATTERN = re.compile(r"[-a-zA-Z0-9_.*]{1,255}\Z")
+_NAME = re.compile(r"(?=.{1,255}\Z)[-a-zA-Z0-9_]+(\.[-a-zA-Z0-9_]+)*\.?\Z")
+_PATTERN = re.compile(r"(?=.{1,255}\Z)(?!\*\*\.?\Z)[-a-zA-Z0-9_*]+(\.[-a-zA-Z0-9_*]+)*\.?\Z")
 
 
 def cilium_policy(obj: CiliumPolicy, *, offline: bool) -> Iterator[Finding]:
@@ -225,7 +225,7 @@ def _domain(path: Path, name: FQDNSelector) -> Iterator[Finding]:
         message = f"{names.quoted(name.match_name)} is no name; patterns go into matchPattern"
         yield Finding((*path, "matchName"), message)
     if name.match_pattern and not _PATTERN.match(name.match_pattern):
-        message = f"{names.quoted(name.match_pattern)} is no pattern; give *.example.com"
+        message = f"{names.quoted(name.match_pattern)} is no pattern; give *.example.com, or *"
         yield Finding((*path, "matchPattern"), message)
 
 

@@ -94,7 +94,6 @@ _WINDOWS = "Linux only"
 
 _L7 = "rules about requests come with the mesh; give ports only"
 _ONE_HOST = "there is one node, and it is the entity host"
-_DOMAINS = "answers of the resolver do not open addresses yet; give toCIDR or networks"
 _NAMED_BY_PLACE = "kept; verdicts name a rule by its place"
 
 _TENANTS = "the API has removed it; give a policy for each tenant"
@@ -111,7 +110,6 @@ _SECURITY: dict[str, Refusal] = {
 REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
     ClusterEgressPeer: {
         "nodes": Refusal(f"{_ONE_HOST}, without labels; give networks"),
-        "domainNames": _local(_DOMAINS),
     },
     LabelSelector: {
         "sameLabels": Refusal(_TENANTS),
@@ -128,7 +126,6 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
         "authentication": _AUTHENTICATION,
     },
     CiliumEgressRule: {
-        "toFQDNs": _local(_DOMAINS),
         "toRequires": Refusal("Cilium has removed it; write it into the selectors"),
         "toGroups": Refusal("there is no cloud to ask; give toCIDR"),
         "toNodes": Refusal(_ONE_HOST),

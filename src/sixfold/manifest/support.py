@@ -22,6 +22,7 @@ from sixfold.model.ciliumpolicy import (
     CiliumIngressRule,
     CiliumPort,
     CiliumSpec,
+    FQDNSelector,
     ICMPField,
 )
 from sixfold.model.clusternetworkpolicy import (
@@ -112,7 +113,11 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
     AdminNetworkPolicySpec: {
         "priority": "0 to 1000, lower first; of equals the policy whose name comes first"
     },
-    ClusterEgressPeer: {"networks": "pod addresses match too"},
+    ClusterEgressPeer: {
+        "networks": "pod addresses match too",
+        "domainNames": "*. is one label or more; in Accept rules; opened when a pod asks the "
+        "cluster resolver; never pods or the host",
+    },
     ClusterProtocol: {"destinationNamedPort": "whatever the port's protocol; pods only"},
     CiliumSpec: {
         "endpointSelector": "never beyond the namespace of a CiliumNetworkPolicy",
@@ -137,7 +142,13 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "toCIDR": "never pods or the host",
         "toCIDRSet": "never pods or the host",
         "toServices": "the pods that the services select",
+        "toFQDNs": "opened when a pod asks the cluster resolver; never pods or the host",
         "icmps": "not beside toPorts; replies belong to their request",
+    },
+    FQDNSelector: {
+        "matchName": "the name that is asked for, whatever its CNAMEs",
+        "matchPattern": "* stands for characters of one label, **. before it for one label or "
+        "more, * alone for every name",
     },
     CiliumPort: {
         "port": 'a number in quotes, "0" is all; or name of a containerPort of the destination',

@@ -33,6 +33,7 @@ class Config:
     ip_reuse_grace_s: float = 300.0
     dns_upstreams: tuple[str, ...] = ()  # empty: the host's /etc/resolv.conf
     dns_ttl_s: int = 5
+    fqdn_min_ttl_s: float = 10.0  # for so long at least policy lets a resolved name through
     ipblock_matches_pods: bool = True  # NetworkPolicy ipBlock applies to pod addresses too
 
     @property

@@ -42,11 +42,13 @@ class EndpointEntry:
 class IpcacheEntry:
     """Who is behind a remote address; the longest prefix decides.
 
-    cidr  local CIDR identity as well, when a policy's ipBlock covers the prefix; 0 = none
+    cidr    local CIDR identity as well, when a policy's ipBlock covers the prefix; 0 = none
+    domain  identity of the domain patterns that the address was learned for; of WORLD only
     """
 
     identity: Identity
     cidr: Identity = Identity(0)
+    domain: Identity = Identity(0)
 
 
 class PolicyEntry(NamedTuple):
@@ -54,7 +56,8 @@ class PolicyEntry(NamedTuple):
 
     A tuple, because tables hold thousands and are hashed whole.
 
-    peer       identity, ANY_POD, local CIDR identity (+ OUTSIDE), or 0 for any peer
+    peer       identity, ANY_POD, local CIDR identity (+ OUTSIDE), identity of domain patterns,
+               or 0 for any peer
     protocol   IP protocol number, or ANY_PROTOCOL
     port       first port of an aligned block of 2**(16-port_bits) ports; the type for ICMP
     port_bits  0 = all ports, 16 = this one (a range is several entries)

@@ -35,6 +35,7 @@ class Peer:
     workload: str = ""  # "Deployment/web"
     labels: tuple[str, ...] = ()  # "k8s:app=web", "reserved:world", "cidr:192.0.2.0/24"
     endpoint_id: int = 0
+    names: tuple[str, ...] = ()  # domain names that have resolved to the address
 
     @property
     def name(self) -> str:

@@ -21,6 +21,8 @@ FIRST_ALLOCATED = 256
 LAST_ALLOCATED = 65535
 FIRST_CIDR = 1 << 24  # local CIDR identities, one per CIDR that a policy names
 OUTSIDE = 1 << 25  # added to a CIDR identity: its addresses in the world, not pods and host
+FIRST_DOMAIN = 1 << 26  # one per set of domain patterns that an address was learned for
+LAST_DOMAIN = (1 << 27) - 1
 
 RESERVED_NAMES = {
     UNKNOWN: "reserved:unknown",

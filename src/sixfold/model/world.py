@@ -22,8 +22,7 @@ class World:
 
     policies     keys are ``policy_key``'s: those of other kinds have the kind before them
     cidr_groups  by name
-    domains      what the names and patterns of policies have resolved to, as far as known; lower
-                 case, no final dot
+    domains      what names have resolved to, as far as known; lower case, no final dot
     audited      names of namespaces whose workloads are in audit
     on_host      names of workloads with ``hostNetwork``, as offline: to policy they are the node
     """

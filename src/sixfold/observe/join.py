@@ -131,7 +131,8 @@ def _port(event: RawEvent, port: int) -> int:
 def _peer(names: Names, address: IPAddress, port: int, number: int, owner: Owner | None) -> Peer:
     identity = Identity(number)
     if owner is None or identity in (HOST, WORLD, RESOLVER):
-        return Peer(address, port, identity, labels=names.labels_of(identity))
+        domains = names.domains.get(address, ()) if identity == WORLD else ()
+        return Peer(address, port, identity, labels=names.labels_of(identity), names=domains)
     return Peer(
         address=address,
         port=port,

@@ -17,6 +17,9 @@ from sixfold.model.rule import Rule
 
 IPAddress = IPv4Address | IPv6Address
 
+DOMAINS_MAX = 32_768  # addresses of the world that have a name
+NAMES_MAX = 8  # of one of them
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:
@@ -46,6 +49,7 @@ class Names:
     labels: dict[Identity, tuple[str, ...]] = field(default_factory=dict)
     rules: dict[int, Rule] = field(default_factory=dict)
     services: dict[int, ServiceName] = field(default_factory=dict)
+    domains: dict[IPAddress, tuple[str, ...]] = field(default_factory=dict)
     node: str = ""
     _taken: dict[int, Endpoint] = field(default_factory=dict)  # by ifindex, as of update()
 
@@ -58,6 +62,14 @@ class Names:
         if endpoint.ifindex:
             self.interfaces[endpoint.ifindex] = owner
         self.labels[endpoint.identity] = identity_labels(endpoint.subject)
+
+    def add_domain(self, name: str, addresses: Iterable[IPAddress]) -> None:
+        """A name of the world has resolved to these; of too many the oldest is forgotten."""
+        for address in addresses:
+            known = tuple(one for one in self.domains.pop(address, ()) if one != name)
+            self.domains[address] = (*known, name)[-NAMES_MAX:]
+            if len(self.domains) > DOMAINS_MAX:
+                del self.domains[next(iter(self.domains))]
 
     def update(self, endpoints: Iterable[Endpoint]) -> None:
         """Take over what is now; what is gone keeps its name. Cost follows the change."""

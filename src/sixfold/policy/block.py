@@ -55,6 +55,12 @@ def span(network: IPNetwork) -> Span:
     return Span(network.version, int(network.network_address), network.prefixlen)
 
 
+@lru_cache(maxsize=65_536)
+def single(address: IPAddress) -> IPNetwork:
+    """The network of one address."""
+    return ip_network(address)
+
+
 class Blocks:
     """All CIDRs that policies name, sorted for the two questions above."""
 

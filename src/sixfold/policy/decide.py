@@ -24,6 +24,7 @@ from sixfold.model.datapath import (
     PolicyEntry,
     PolicyTable,
 )
+from sixfold.model.domain import matches, plain_name
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import (
     ANY_POD,
@@ -56,12 +57,15 @@ class Party:
 
     key      of the endpoint; "" when it is none of ours
     address  None when it is not known, as offline; no ipBlock matches then
+    domains  identities of the domain patterns that mean its address: of the set of them, or,
+             for an address that is not known yet, of each
     """
 
     identity: Identity
     cidr: Identity = UNKNOWN
     key: str = ""
     address: IPAddress | None = None
+    domains: tuple[Identity, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,8 @@ def names_of(peer: Party) -> Iterator[Identity]:
         yield peer.cidr
         if peer.identity == WORLD:
             yield Identity(peer.cidr + OUTSIDE)
+    if peer.identity == WORLD:
+        yield from peer.domains
     yield ANY_PEER
 
 
@@ -158,8 +164,17 @@ def party_of(plan: PolicyPlan, endpoint: Endpoint, version: int = 4) -> Party:
 
 def party_at(plan: PolicyPlan, identity: Identity, address: IPAddress | None) -> Party:
     """A reserved identity as a party, by its address if one is known."""
-    cidr = UNKNOWN if address is None else plan.covering_cidr(address)
-    return Party(identity, cidr, address=address)
+    if address is None:
+        return Party(identity)
+    domain = plan.domains.get(address)
+    domains = () if domain is None else (domain,)
+    return Party(identity, plan.covering_cidr(address), address=address, domains=domains)
+
+
+def party_named(plan: PolicyPlan, name: str) -> Party:
+    """Whatever address a domain name of the world resolves to; as if it was in no CIDR."""
+    found = sorted(one for one in plan.patterns if matches(one, plain_name(name)))
+    return Party(WORLD, domains=tuple(plan.domain_sets[frozenset({one})] for one in found))
 
 
 def _side(

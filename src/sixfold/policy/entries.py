@@ -39,6 +39,7 @@ class Clause:
     selections: tuple[Selection, ...]
     blocks: tuple[IPBlock, ...]
     outside: tuple[IPBlock, ...]  # blocks that mean no pod and no host
+    domains: tuple[str, ...] = ()  # patterns of domain names
     everyone: Selection | None = None  # all identities: whom a name may mean when any pod may
 
     @property
@@ -101,7 +102,8 @@ def grants(
 ) -> Entries:
     """Everything that a clause says for one kind of workload.
 
-    cidrs            CIDR identities inside the clause's blocks, with OUTSIDE where so meant
+    cidrs            CIDR identities inside the clause's blocks, with OUTSIDE where so meant, and
+                     those of its domain patterns
     named_addresses  CIDR identities of single pods inside the blocks, with a port of each:
                      what a name means when the peer is a block (egress)
     """

@@ -147,11 +147,19 @@ class _Flow:
                     return ()
                 return (f"wants entity {peer.name}",)
             case ir.DomainName():
-                if other.identity == WORLD and other.address in peer.addresses:
-                    return ()
-                return (f"{peer.pattern} is not known to resolve to {other.address}",)
+                return self._domain_misses(peer.pattern, other)
             case _:
                 assert_never(peer)
+
+    def _domain_misses(self, pattern: str, other: Party) -> tuple[str, ...]:
+        meant = (one for one, number in self.plan.domain_sets.items() if number in other.domains)
+        if other.identity == WORLD and any(pattern in one for one in meant):
+            return ()
+        if other.address is None:
+            return (f"{pattern} is another name",)
+        if other.identity != WORLD:
+            return (f"{pattern} means addresses of the world only",)
+        return (f"{pattern} has not resolved to {other.address}",)
 
     def _pods_misses(self, wanted: ir.Pods, endpoint: Endpoint) -> tuple[str, ...]:
         misses: list[str] = []

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from sixfold.model.clusternetworkpolicy import PRIORITY_MAX
-from sixfold.model.datapath import DENY, IPAddress
+from sixfold.model.datapath import DENY
 from sixfold.model.identity import Identity
 from sixfold.model.meta import LabelSelector
 from sixfold.model.policy import IPBlock
@@ -72,10 +72,9 @@ class Reserved:
 
 @dataclass(frozen=True, slots=True)
 class DomainName:
-    """A name or pattern, and what it has resolved to; addresses of the world only."""
+    """Addresses of the world that names have resolved to; a pattern as in ``model/domain``."""
 
     pattern: str
-    addresses: frozenset[IPAddress]
 
 
 Peer = Pods | Addresses | Reserved | DomainName

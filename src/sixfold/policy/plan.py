@@ -7,8 +7,8 @@ Theory of operation. ``PolicyCompiler`` keeps what it compiled and follows the w
 identity: an endpoint, policy or namespace that is the same object is not looked at again. What
 did change makes policies stale (their rules name other peers now) or identities stale (other
 policies select them); only their tables are built anew. Cost follows the change. A policy that
-was lowered from more than its own object (services, CIDR groups, domain names) is lowered again
-when that changes.
+was lowered from more than its own object (services, CIDR groups) is lowered again when that
+changes. What domain names have resolved to touches no policy: see ``domains``.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from dataclasses import dataclass, field
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress, IPNetwork, PolicyTable
 from sixfold.model.endpoint import Endpoint
-from sixfold.model.identity import FIRST_CIDR, UNKNOWN, Identity
+from sixfold.model.identity import FIRST_CIDR, FIRST_DOMAIN, UNKNOWN, Identity
 from sixfold.model.policies import Policy
 from sixfold.model.rule import Rule
 from sixfold.model.world import World
 from sixfold.policy import ir
 from sixfold.policy.block import Blocks, Span, includes, span
+from sixfold.policy.domains import DomainIndex, Patterns
 from sixfold.policy.languages import lower
 from sixfold.policy.population import Population
 from sixfold.policy.resolved import Resolved, release, resolve
@@ -35,6 +36,7 @@ from sixfold.policy.ties import Ties
 
 Numbering = Callable[[Rule], int]
 CidrNumbering = Callable[[IPNetwork], Identity]
+DomainNumbering = Callable[[Patterns], Identity]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,9 @@ class PolicyPlan:
                     always when ``ipblock_matches_pods`` is off
     rules           every rule number in the tables
     policies        what the policies say, language apart, by ``ir.Policy.key``
+    domains         identities of the addresses that domain patterns mean now
+    domain_sets     identity of each set of patterns that an address may be meant by; every
+                    pattern that a policy names is a set of its own, too
     """
 
     tables: Mapping[str, PolicyTable] = field(default_factory=dict)
@@ -53,6 +58,13 @@ class PolicyPlan:
     rules: Mapping[int, Rule] = field(default_factory=dict)
     blocks: Blocks = field(default_factory=Blocks)
     policies: Mapping[str, ir.Policy] = field(default_factory=dict)
+    domains: Mapping[IPAddress, Identity] = field(default_factory=dict)
+    domain_sets: Mapping[Patterns, Identity] = field(default_factory=dict)
+
+    @property
+    def patterns(self) -> Patterns:
+        """Every domain pattern that a policy names."""
+        return frozenset().union(*self.domain_sets)
 
     def covering_cidr(self, address: IPAddress) -> Identity:
         """Identity of the longest policy CIDR around an address that is no pod's; 0 = none."""
@@ -61,26 +73,36 @@ class PolicyPlan:
 
 
 def compile_policies(
-    world: World, number: Numbering | None = None, cidr_identity: CidrNumbering | None = None
+    world: World,
+    number: Numbering | None = None,
+    cidr_identity: CidrNumbering | None = None,
+    domain_identity: DomainNumbering | None = None,
 ) -> PolicyPlan:
     """Compile everything once; numbers count up from 1 unless the caller keeps them."""
-    return PolicyCompiler(number, cidr_identity).compile(world)
+    return PolicyCompiler(number, cidr_identity, domain_identity).compile(world)
 
 
 class PolicyCompiler:
     """Compiles world after world; see the theory of operation above.
 
-    ``number`` and ``cidr_identity`` must answer the same for the same argument, always.
+    All three numberings must answer the same for the same argument, always.
     """
 
     def __init__(
-        self, number: Numbering | None = None, cidr_identity: CidrNumbering | None = None
+        self,
+        number: Numbering | None = None,
+        cidr_identity: CidrNumbering | None = None,
+        domain_identity: DomainNumbering | None = None,
     ) -> None:
         rules: dict[Rule, int] = {}
         cidrs: dict[IPNetwork, Identity] = {}
+        domains: dict[Patterns, Identity] = {}
         self._allocate = number or (lambda rule: rules.setdefault(rule, len(rules) + 1))
         self._cidr_identity = cidr_identity or (
             lambda cidr: cidrs.setdefault(cidr, Identity(FIRST_CIDR + len(cidrs)))
+        )
+        self._domain_identity = domain_identity or (
+            lambda them: domains.setdefault(them, Identity(FIRST_DOMAIN + len(domains)))
         )
         self._start(Config())
 
@@ -101,6 +123,7 @@ class PolicyCompiler:
         self._cidr_uses: Counter[IPNetwork] = Counter()
         self._cidrs: dict[IPNetwork, Identity] = {}
         self._blocks = Blocks()
+        self._domains = DomainIndex(self._domain_identity)
         self._tables: dict[str, PolicyTable] = {}
         self._endpoint_cidrs: dict[str, tuple[Identity, Identity]] = {}
 
@@ -119,6 +142,10 @@ class PolicyCompiler:
         outdated = self._follow_policies(world, stale_policies)
         for policy in outdated:
             stale |= policy.subject.members
+        if renamed := self._domains.follow(world.domains):
+            stale_policies |= {
+                key for key, one in self._resolved.items() if not renamed.isdisjoint(one.patterns)
+            }
         changed = self._follow_cidrs(outdated, moves.readdressed, stale_policies)
         self._place(moves.keys, changed)
         for key in stale_policies & self._resolved.keys():
@@ -133,6 +160,8 @@ class PolicyCompiler:
             rules=dict(self._rules),
             blocks=self._blocks,
             policies={key: one.policy for key, one in self._resolved.items()},
+            domains=self._domains.addresses,
+            domain_sets=self._domains.sets,
         )
 
     def _number(self, rule: Rule) -> int:
@@ -181,7 +210,9 @@ class PolicyCompiler:
         for key, policy in after.items():  # before the release: selections in use stay
             tie = self._ties.of(policy)
             self._resolved[key] = resolve(policy, tie, self._index, self._number)
+            self._domains.count((), self._resolved[key].patterns)
         for resolved in outdated:
+            self._domains.count(resolved.patterns, ())
             release(resolved, self._resolved.get(resolved.key), self._index)
         stale_policies |= stale
         self._policies = dict(now)
@@ -271,7 +302,7 @@ class PolicyCompiler:
         for key in keys:
             resolved = self._resolved[key]
             granted = resolved.entries(
-                subject, index.subjects, self._blocks, self._cidrs, endpoints
+                subject, index.subjects, self._blocks, self._cidrs, endpoints, self._domains
             )
             policies.append((resolved, granted))
         audited = ""

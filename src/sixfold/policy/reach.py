@@ -27,6 +27,7 @@ Pair = tuple[int, int]  # indices of groups: source, destination
 Plain = tuple[bool, PortSet, PortSet]  # is a pod; what passes with any pod, and with anything else
 Bucket = tuple[bool, tuple[Plain | None, ...]]  # outside or not; one for each face
 ANY_PEER_NAMES = (UNKNOWN,)
+SILENT = ("resolver", "name")  # the one answers, and asks nobody here; who asks has an address
 ANY_POD_NAMES = (ANY_POD, UNKNOWN)
 
 
@@ -113,7 +114,7 @@ class _Survey:
         source, destination = (self.groups[number] for number in pair)
         if source.outside and destination.outside:
             return False
-        if source.kind == "resolver":  # it answers, and asks nobody here
+        if source.kind in SILENT:
             return False
         return not (source is destination and source.alone)
 
@@ -138,7 +139,7 @@ class _Survey:
                         without[pair[0]].add(pair[1])
                 same: defaultdict[frozenset[int], list[int]] = defaultdict(list)
                 for source in sources:
-                    if self.groups[source].kind != "resolver":
+                    if self.groups[source].kind not in SILENT:
                         same[frozenset(without.get(source, ()))].append(source)
                 for left_out, members in same.items():
                     rest = tuple(one for one in destinations if one not in left_out)

@@ -2,8 +2,10 @@
 
 Pure. ``View`` is one world, compiled. ``parties`` puts everybody into groups that no policy can
 tell apart, in one view or in several at once (as a comparison needs): pods with the same
-identity, table and CIDRs; addresses outside with the same longest CIDR. Every address there is
-belongs to exactly one group, so what holds for all groups holds for all addresses.
+identity, table and CIDRs; addresses outside with the same longest CIDR and domain names. Every
+address there is belongs to exactly one group, so what holds for all groups holds for all
+addresses, as they are now. What the domain names of rules may resolve to later is a group
+more for each pattern, and those belong to no address yet.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from sixfold.model.datapath import (
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import ANY_POD, HOST, RESOLVER, UNKNOWN, WORLD, Identity
 from sixfold.model.world import World
-from sixfold.policy.block import BITS
+from sixfold.policy.block import BITS, single
 from sixfold.policy.decide import Party, lookup_names, names_of, party_at, party_of
 from sixfold.policy.plan import PolicyPlan, compile_policies
 from sixfold.policy.reach_ports import EVERY_PORT, PORTS, PROTOCOLS, PortSet, Span
@@ -38,8 +40,9 @@ VERSIONS = (4, 6)
 Range = tuple[int, int, int]  # IP version, first, last
 Entries = frozenset[tuple[int, ...]]
 Shape = dict[Identity, Entries]
+NOBODY = (WORLD, UNKNOWN)  # names of an address outside that no rule mentions
 GENERAL = (UNKNOWN, ANY_POD)  # names that all peers, or all pods, have
-GroupKind = Literal["workloads", "world", "host", "resolver"]
+GroupKind = Literal["workloads", "world", "host", "resolver", "name"]
 
 
 class Face(NamedTuple):
@@ -66,6 +69,7 @@ class Group:
     ranges   addresses of a group of kind "world"
     faces    one for each view and IP version; None: not there, or no address of that version
     alone    one single pod: it has nobody of its own group to talk to
+    pattern  of a group of kind "name": whatever such names resolve to
     """
 
     kind: GroupKind
@@ -73,6 +77,7 @@ class Group:
     ranges: tuple[Range, ...]
     faces: tuple[Face | None, ...]
     alone: bool = False
+    pattern: str = ""
 
     @property
     def outside(self) -> bool:
@@ -152,13 +157,19 @@ def parties(
     views: Sequence[View],
     cuts: Iterable[IPNetwork] = (),
     apart: Callable[[str], object] = lambda key: None,
+    *,
+    names_anywhere: bool = False,
 ) -> list[Group]:
     """Everybody, in groups.
 
     cuts   networks that no group of addresses may straddle
     apart  of an endpoint's key: endpoints for which it differs are never in one group
+    names_anywhere  names may resolve to addresses of any CIDR: a group for each pattern and group
+                    of addresses, instead of one that is in no CIDR
     """
-    found = [*_workloads(views, apart), *_node(views), *_outside(views, tuple(cuts))]
+    outside = list(_outside(views, tuple(cuts)))
+    named = _names(views, outside if names_anywhere else [_nowhere(views)])
+    found = [*_workloads(views, apart), *_node(views), *outside, *named]
     if all(_same_in_both_versions(group) for group in found):
         return [_without_ipv6(group) for group in found]
     return found
@@ -239,11 +250,14 @@ def _node(views: Sequence[View]) -> Iterator[Group]:
 
 def _outside(views: Sequence[View], cuts: tuple[IPNetwork, ...]) -> Iterator[Group]:
     """Every address that is nobody's here, cut at the bounds of all CIDRs."""
-    found: defaultdict[tuple[Identity | bool | int, ...], list[Range]] = defaultdict(list)
+    found: defaultdict[
+        tuple[int, tuple[tuple[Identity, ...], ...], tuple[int, ...]], list[Range]
+    ] = defaultdict(list)
     for version in VERSIONS:
         make = IPv4Address if version == 4 else IPv6Address
         taken = sorted({int(one) for one in _addresses(views) if one.version == version})
         networks = {network for view in views for network in view.plan.cidrs} | set(cuts)
+        networks |= {single(address) for view in views for address in view.plan.domains}
         bounds = {0, 1 << BITS[version]}
         for network in networks:
             if network.version == version:
@@ -257,18 +271,39 @@ def _outside(views: Sequence[View], cuts: tuple[IPNetwork, ...]) -> Iterator[Gro
             within = tuple(
                 version if cut.version == version and address in cut else 0 for cut in cuts
             )
-            cidrs = tuple(view.plan.covering_cidr(address) for view in views)
-            where = version if any((*within, *cidrs)) else 0  # the rest is one, of both versions
-            found[where, *cidrs, *within].append((version, first, after - 1))
-    for (where, *key), ranges in found.items():
+            seen = tuple(tuple(names_of(party_at(view.plan, WORLD, address))) for view in views)
+            # The rest is one, of both versions.
+            where = version if any(within) or any(names != NOBODY for names in seen) else 0
+            found[where, seen, within].append((version, first, after - 1))
+    for (where, seen, _), ranges in found.items():
         faces = tuple(
-            Face(None, tuple(names_of(Party(WORLD, Identity(cidr)))))
-            if where in (0, version)
-            else None
-            for cidr in key[: len(views)]
+            Face(None, names) if where in (0, version) else None
+            for names in seen
             for version in VERSIONS
         )
         yield Group("world", (), tuple(ranges), faces)
+
+
+def _nowhere(views: Sequence[View]) -> Group:
+    """An address of the world that no CIDR holds."""
+    face = Face(None, tuple(names_of(Party(WORLD))))
+    return Group("world", (), (), (face,) * (len(views) * len(VERSIONS)))
+
+
+def _names(views: Sequence[View], places: Sequence[Group]) -> Iterator[Group]:
+    """What names may resolve to: addresses like those of a place, and meant by a pattern."""
+    for pattern in sorted({pattern for view in views for pattern in view.plan.patterns}):
+        for place in places:
+            faces = tuple(
+                face and Face(None, _also(face.names, views[at // len(VERSIONS)].plan, pattern))
+                for at, face in enumerate(place.faces)
+            )
+            yield Group("name", (), place.ranges, faces, pattern=pattern)
+
+
+def _also(names: tuple[Identity, ...], plan: PolicyPlan, pattern: str) -> tuple[Identity, ...]:
+    domain = plan.domain_sets.get(frozenset({pattern}))
+    return names if domain is None or domain in names else (*names[:-1], domain, names[-1])
 
 
 def _addresses(views: Sequence[View]) -> Iterator[IPAddress]:
@@ -283,4 +318,5 @@ def _same_in_both_versions(group: Group) -> bool:
 
 
 def _without_ipv6(group: Group) -> Group:
-    return Group(group.kind, group.members, group.ranges, group.faces[::2], group.alone)
+    faces = group.faces[::2]
+    return Group(group.kind, group.members, group.ranges, faces, group.alone, group.pattern)

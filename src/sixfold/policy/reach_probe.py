@@ -2,9 +2,10 @@
 
 Pure. A probe is ``{"from": …, "to": …, "protocol": "TCP", "port": 80}``; the answer is the same
 mapping with "verdict", "egress" and "ingress", or with "error". Ends are workloads (``ns/name``, or
-``ns/Kind/name`` where two kinds share a name), addresses, or "host". The address of a pod is the
-pod; any other address is the world outside. Workloads of the host's network are the host.
-"audit": true says that the rule that is named would deny it, were it in force.
+``ns/Kind/name`` where two kinds share a name), addresses, domain names, or "host". The address of a
+pod is the pod; any other address is the world outside, and so is what a name resolves to.
+Workloads of the host's network are the host. "audit": true says that the rule
+that is named would deny it, were it in force.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from typing import Any
 from sixfold.errors import NotFoundError
 from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
 from sixfold.model.datapath import PROTOCOL_NUMBERS, IPAddress
+from sixfold.model.domain import plain_name
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import HOST, RESOLVER, WORLD, Identity
 from sixfold.model.rule import Rule
-from sixfold.policy.decide import Decision, Party, Verdict, decide, party_at, party_of
+from sixfold.policy.decide import Decision, Party, Verdict, decide, party_at, party_named, party_of
 from sixfold.policy.explain import NO_TABLE
 from sixfold.policy.reach_parties import VERSIONS, View, has_version
 
@@ -37,11 +39,14 @@ class End:
     pods: tuple[Endpoint, ...] = ()
     identity: Identity = WORLD
     address: IPAddress | None = None
+    domain: str = ""
 
     def parties(self, view: View, version: int) -> list[Party]:
         """Everybody it means; a pod without an address of this version is in no ipBlock."""
         if self.pods:
             return [party_of(view.plan, pod, version) for pod in self.pods]
+        if self.domain:
+            return [party_named(view.plan, self.domain)]
         address = self.address
         if address is None and self.identity == HOST:
             config = view.world.config
@@ -132,6 +137,8 @@ class Probes:
         if found:
             kinds = ", ".join(sorted(found))
             raise NotFoundError(f'"{text}" is {len(found)} workloads; give one of {kinds}')
+        if "." in text and "/" not in text:
+            return End(text, domain=plain_name(text))
         return self._unknown(text)
 
     def _unknown(self, text: str) -> End:

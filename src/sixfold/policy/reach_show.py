@@ -123,7 +123,7 @@ class Names:
 
     def is_many(self, group: Group, name: str) -> bool:
         """Whether a name stands for several parties, so that it may reach others of its name."""
-        return not group.alone and (name in self._many or group.kind == "world")
+        return not group.alone and (name in self._many or group.kind in ("world", "name"))
 
     def all_of(self, numbers: Iterable[int]) -> tuple[str, ...]:
         """Every name of a set of groups."""
@@ -139,8 +139,12 @@ class Names:
             for name in self._each[number]
         }
         kinds = [kind for kind in ("host", "resolver") if any(kind == g.kind for g in groups)]
-        ranges = [one for group in groups for one in group.ranges]
-        return (*self._compact(workloads), *kinds, *addresses(ranges))
+        ranges = [one for group in groups if group.kind == "world" for one in group.ranges]
+        shown = addresses(ranges)
+        patterns = sorted({group.pattern for group in groups if group.pattern})
+        if shown == [WORLD_NAME]:  # wherever the names are, it is part of that
+            patterns = []
+        return (*self._compact(workloads), *kinds, *patterns, *shown)
 
     def _compact(self, names: set[str]) -> list[str]:
         everyone = {name for found in self._workloads.values() for name in found}
@@ -159,7 +163,7 @@ class Names:
         if group.kind == "world":
             return tuple(addresses(group.ranges))
         if group.outside:
-            return (group.kind,)
+            return (group.pattern or group.kind,)
         members = set(group.members)
         found = set()
         for key in group.members:

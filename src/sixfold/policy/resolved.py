@@ -17,6 +17,7 @@ from sixfold.model.policy import IPBlock
 from sixfold.model.rule import Rule
 from sixfold.policy import ir
 from sixfold.policy.block import Blocks, holds, parse_cidr
+from sixfold.policy.domains import DomainIndex
 from sixfold.policy.entries import ANY_PEER, Clause, Entries, grants, port_matches
 from sixfold.policy.selector import Selection, SelectorIndex
 
@@ -56,6 +57,11 @@ class Resolved:
         return named | {one.everyone for one in self.clauses if one.everyone is not None}
 
     @property
+    def patterns(self) -> set[str]:
+        """Every domain pattern that its rules name."""
+        return {pattern for clause in self.clauses for pattern in clause.domains}
+
+    @property
     def names_own_ports(self) -> bool:
         return any(clause.names for clause in self.clauses if clause.direction == INGRESS)
 
@@ -75,6 +81,7 @@ class Resolved:
         blocks: Blocks,
         cidrs: Mapping[IPNetwork, Identity],
         endpoints: Iterable[Endpoint],
+        domains: DomainIndex,
     ) -> Entries:
         """What it grants to one kind of workload; of two rules for one key the first is named."""
         ports = subject.named_ports if self.names_own_ports else ()
@@ -88,6 +95,7 @@ class Resolved:
                 for block in clause.outside
                 for one in blocks.inside(block)
             ]
+            inside += [one for pattern in clause.domains for one in domains.named(pattern)]
             pods = [(cidrs[cidr], port) for cidr, port in _named_addresses(clause, endpoints)]
             found.update(grants(clause, subject, subjects, inside, pods))
         self.grants[ports] = found
@@ -133,6 +141,7 @@ def _clause(
     selections: list[Selection] = []
     blocks: list[IPBlock] = []
     outside: list[IPBlock] = []
+    domains: list[str] = []
     for peer in line.peers or ():
         match peer:
             case ir.Pods():
@@ -145,9 +154,7 @@ def _clause(
             case ir.Reserved():
                 identities.add(peer.identity)
             case ir.DomainName():
-                outside += [
-                    IPBlock(str(ip_network(one))) for one in sorted(peer.addresses, key=str)
-                ]
+                domains.append(peer.pattern)
             case _:
                 assert_never(peer)
     may_name_anyone = names and line.direction == EGRESS and identities & {ANY_PEER, ANY_POD}
@@ -163,6 +170,7 @@ def _clause(
         selections=tuple(selections),
         blocks=tuple(blocks),
         outside=tuple(outside),
+        domains=tuple(domains),
         everyone=index.select(ir.Pods()) if may_name_anyone else None,
     )
 

@@ -16,6 +16,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from sixfold.model.datapath import EGRESS, INGRESS, PolicyTable
+from sixfold.model.domain import an_example
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import UNKNOWN
 from sixfold.model.meta import namespace_labels
@@ -55,7 +56,9 @@ class _Prover:
         self.assertions = assertions
         cidrs = {end.cidr for one in assertions for end in one.ends if end.cidr}
         self.named = sorted({name for one in assertions for name in one.workloads})
-        self.groups = parties([view], sorted(map(parse_cidr, cidrs), key=str), self._apart)
+        self.groups = parties(
+            [view], sorted(map(parse_cidr, cidrs), key=str), self._apart, names_anywhere=True
+        )
         self.blocks = reach([view], self.groups)
         self.probes = Probes(view)
 
@@ -176,7 +179,7 @@ class _Prover:
             if group.kind == "host":
                 return end.host
             in_cidr = bool(end.cidr) and _inside(group, end.cidr)
-            return group.kind == "world" and (end.world or in_cidr)
+            return group.kind in ("world", "name") and (end.world or in_cidr)
         if group.kind != "workloads":
             return False
         first = group.members[0]  # the others are like it in all that is asked here
@@ -243,6 +246,8 @@ class _Prover:
         group = self.groups[number]
         if group.kind == "world":
             return self._free_address(group, version)
+        if group.pattern:
+            return an_example(group.pattern)
         if group.outside:
             return group.kind
         same = number == other_than

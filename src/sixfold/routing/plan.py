@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_network
+from types import MappingProxyType
 
 from sixfold.model.config import GATEWAY_IPV4, GATEWAY_IPV6, RESOLVER_IPV4, RESOLVER_IPV6
 from sixfold.model.datapath import EndpointEntry, IPAddress, IpcacheEntry, IPNetwork
@@ -18,6 +20,9 @@ from sixfold.model.identity import HOST, RESOLVER, UNKNOWN, WORLD, Identity
 from sixfold.model.world import World
 
 EVERYWHERE: tuple[IPNetwork, ...] = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+NO_DOMAINS: Mapping[IPAddress, Identity] = MappingProxyType({})
+
+single = lru_cache(maxsize=65_536)(ip_network)  # of one address
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +41,25 @@ def plan_routing(
     cidr_of: Callable[[IPAddress], Identity],
     host_addresses: Iterable[IPAddress],
     cidrs: Mapping[IPNetwork, Identity],
+    domains: Mapping[IPAddress, Identity] = NO_DOMAINS,
 ) -> RoutingPlan:
     """Plan delivery and identity of addresses.
 
     cidr_of         the local CIDR identity that covers an address, 0 if none
     host_addresses  every address of the node, loopback or not; ours are added
     cidrs           every CIDR that a policy names, with its local identity
+    domains         addresses that domain names of policies have resolved to; one that is the
+                    node's or the resolver's stays what it is
     """
     config = world.config
     ipcache: dict[IPNetwork, IpcacheEntry] = {
         network: IpcacheEntry(WORLD) for network in EVERYWHERE
     }
     ipcache |= {network: IpcacheEntry(WORLD, identity) for network, identity in cidrs.items()}
+    ipcache |= {
+        single(address): IpcacheEntry(WORLD, cidr_of(address), identity)
+        for address, identity in domains.items()
+    }
     ours = (config.host_ipv4, config.host_ipv6, GATEWAY_IPV4, GATEWAY_IPV6)
     for address in (*host_addresses, *ours):
         ipcache[ip_network(address)] = IpcacheEntry(HOST, cidr_of(address))

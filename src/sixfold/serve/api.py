@@ -75,6 +75,7 @@ class Handlers(Protocol):
     def flows_lost(self) -> int: ...
     def explain(self, request: ExplainRequest) -> Any: ...
     def names(self) -> dict[str, Any]: ...
+    def fqdn(self) -> list[Any]: ...
     def routes(self) -> list[Any]: ...
     def log(self, key: Key, parameters: Mapping[str, str]) -> AsyncIterator[str]: ...
     def exec_target(self, key: Key, container: str) -> dict[str, Any]: ...
@@ -95,6 +96,7 @@ def application(agent: Handlers) -> Starlette:
             Route("/v1/flows", _guard(handlers.flows)),
             Route("/v1/explain", _guard(handlers.explain), methods=["POST"]),
             Route("/v1/names", _guard(handlers.names)),
+            Route("/v1/fqdn", _guard(handlers.fqdn)),
             Route("/v1/routes", _guard(handlers.routes)),
             Route("/v1/pods/{namespace}/{name}/log", _guard(handlers.log)),
             Route("/v1/pods/{namespace}/{name}/exec", _guard(handlers.exec_target)),
@@ -171,6 +173,9 @@ class _Routes:
 
     async def names(self, request: Request) -> Response:
         return _json(self._agent.names())
+
+    async def fqdn(self, request: Request) -> Response:
+        return _json({"entries": self._agent.fqdn()})
 
     async def routes(self, request: Request) -> Response:
         return _json({"routes": self._agent.routes()})

@@ -6,7 +6,8 @@ Theory of operation. It answers on UDP and TCP at the resolver addresses: names 
 memory, all others from upstream. The agent sends it the zone over ``<run>/dns.sock`` and then
 every change; the last zone is kept in ``<run>/dns-zone.msgpack``, so that a restarted resolver
 serves before anybody talks to it. Without a zone every question is SERVFAIL: a name that may
-exist is never denied.
+exist is never denied. Answers for names that policies mention wait until the agent has opened
+their addresses: see ``dns_openings``.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from sixfold.serve import dns_control as control
 from sixfold.serve.dns_answer import TCP_MAX, Clients, Responder
 from sixfold.serve.dns_file import ZoneFile
 from sixfold.serve.dns_forward import Forwarder
+from sixfold.serve.dns_openings import Openings
 from sixfold.serve.dns_upstream import HostResolvers, parse_upstreams
 from sixfold.serve.dns_wire import Query
 
@@ -60,7 +62,8 @@ class ResolverServer:
         self._pid_file = run / "dns.pid"
         self._responder = Responder()
         self._host_resolvers = HostResolvers(resolv_conf)
-        self._forwarder = Forwarder(self._host_resolvers)
+        self._openings = Openings()
+        self._forwarder = Forwarder(self._host_resolvers, self._openings.open)
         self._clients = Clients()
         self._loaded: control.Load | None = None  # without its records: those are in the zone
         self._generation = 0
@@ -189,7 +192,10 @@ class ResolverServer:
         try:
             while True:
                 message = control.decode_message(await control.read_frame(reader))
-                self._take(message)
+                if isinstance(message, control.Opened):
+                    self._openings.opened(message)
+                    continue
+                self._take(message, writer)
                 control.write_frame(writer, control.encode(self._state()))
                 await writer.drain()
                 if isinstance(message, control.Shutdown):
@@ -200,10 +206,13 @@ class ResolverServer:
             return
         finally:
             self._agents.discard(writer)
+            self._openings.left(writer)
             writer.close()
 
-    def _take(self, message: control.Message) -> None:
+    def _take(self, message: control.Message, writer: asyncio.StreamWriter) -> None:
         match message:
+            case control.Watch():
+                self._openings.watch(message.patterns, writer, self._forwarder.replies())
             case control.Load():
                 self._load(message)
                 self._save_soon()
@@ -230,6 +239,7 @@ class ResolverServer:
         zone = self._responder.zone
         statistics = dict(self._responder.statistics)
         statistics |= {"forwarded": self._forwarder.asked, "cached": self._forwarder.cached}
+        statistics |= self._openings.statistics
         return control.State(
             pid=os.getpid(),
             version=__version__,

@@ -61,6 +61,11 @@ class ResolverClient:
         self.pid = 0
 
     @property
+    def socket(self) -> Path:
+        """Where the resolver listens for its agent."""
+        return self._paths.run / "dns.sock"
+
+    @property
     def state(self) -> str:
         """``ok``, or ``down`` while there is no resolver."""
         return "ok" if self._writer is not None else "down"
@@ -181,7 +186,7 @@ class ResolverClient:
 
     async def _connect(self) -> control.State:
         """Open the control connection; OSError when nobody listens."""
-        reader, writer = await asyncio.open_unix_connection(self._paths.run / "dns.sock")
+        reader, writer = await asyncio.open_unix_connection(self.socket)
         self._reader, self._writer, self._sent = reader, writer, None
         self._answers = asyncio.Queue()
         peer = writer.get_extra_info("socket")

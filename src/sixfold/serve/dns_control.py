@@ -1,7 +1,9 @@
 """What the agent and the resolver say to each other over ``<run>/dns.sock``.
 
-Frames: four bytes of length, then MessagePack. Every message is answered by one ``State``. The
-file that a restarted resolver starts from is a ``Load``, as it would have been sent.
+Frames: four bytes of length, then MessagePack. Every message is answered by one ``State``, but
+``Opened``. On a connection that sent ``Watch`` the resolver also speaks: ``Resolved``, each
+answered by ``Opened`` when the kernel is ready. The file that a restarted resolver starts from is
+a ``Load``, as it would have been sent.
 """
 
 from __future__ import annotations
@@ -45,6 +47,27 @@ class Ask(msgspec.Struct, tag="ask"):
     """How is it going?"""
 
 
+class Watch(msgspec.Struct, tag="watch"):
+    """Hold answers for names like these until they are ``Opened``; replaces an earlier one."""
+
+    patterns: tuple[str, ...]
+
+
+class Resolved(msgspec.Struct, tag="resolved"):
+    """A name has these addresses for so many seconds. 0: nobody waits for this one."""
+
+    number: int
+    name: str
+    addresses: dict[str, int]
+
+
+class Opened(msgspec.Struct, tag="opened"):
+    """The answer may go out; ``complete``: the kernel lets all its addresses through."""
+
+    number: int
+    complete: bool
+
+
 class Shutdown(msgspec.Struct, tag="shutdown"):
     """Answer, then exit."""
 
@@ -60,11 +83,12 @@ class State(msgspec.Struct, tag="state"):
     statistics: dict[str, int]
 
 
-Message = Load | Change | Ask | Shutdown
+Message = Load | Change | Ask | Shutdown | Watch | Opened
 
 encode = msgspec.msgpack.Encoder().encode
 decode_message = msgspec.msgpack.Decoder(Message).decode
 decode_state = msgspec.msgpack.Decoder(State).decode
+decode_report = msgspec.msgpack.Decoder(State | Resolved).decode
 decode_load = msgspec.msgpack.Decoder(Load).decode
 
 

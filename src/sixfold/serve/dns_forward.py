@@ -11,7 +11,7 @@ import asyncio
 import socket
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from random import SystemRandom
 from typing import NamedTuple
 
@@ -55,11 +55,24 @@ class Cached(NamedTuple):
     ttl_offsets: tuple[int, ...]
 
 
-class Forwarder:
-    """Asks upstreams; ``upstreams()`` is called for every question."""
+Release = Callable[[str, bytes], Awaitable[None]]
 
-    def __init__(self, upstreams: Callable[[], Sequence[Upstream]]) -> None:
+
+async def _at_once(name: str, reply: bytes) -> None:
+    """Nobody wants to know."""
+
+
+class Forwarder:
+    """Asks upstreams; ``upstreams()`` is called for every question.
+
+    ``release`` is awaited with the name and the whole reply before any answer goes out.
+    """
+
+    def __init__(
+        self, upstreams: Callable[[], Sequence[Upstream]], release: Release = _at_once
+    ) -> None:
         self.upstreams = upstreams
+        self._release = release
         self.asked = 0
         self.cached = 0
         self._cache: dict[bytes, Cached] = {}
@@ -71,6 +84,7 @@ class Forwarder:
         key = _cache_key(query)
         if (cached := self._fresh(key)) is not None:
             self.cached += 1
+            await self._release(query.name, cached)
             return _for_client(query, cached, limit)
         task = self._in_flight.get(key)
         if task is None:
@@ -83,7 +97,14 @@ class Forwarder:
         if reply is None:
             return None
         self._keep(key, reply)
+        await self._release(query.name, reply)
         return _for_client(query, reply, limit)
+
+    def replies(self) -> Iterator[bytes]:
+        """All that is still good, as of now."""
+        for key in list(self._cache):
+            if (reply := self._fresh(key)) is not None:
+                yield reply
 
     async def _ask(self, query: Query) -> bytes | None:
         """The first usable reply; a SERVFAIL or REFUSED only when nobody had better."""

@@ -24,6 +24,9 @@ CREATE TABLE IF NOT EXISTS objects (
 CREATE TABLE IF NOT EXISTS numbers (
     space TEXT, key TEXT, number INTEGER NOT NULL,
     PRIMARY KEY (space, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS learned (
+    name TEXT, address TEXT, expires REAL NOT NULL,
+    PRIMARY KEY (name, address)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS addresses (
     address TEXT PRIMARY KEY, owner TEXT NOT NULL, freed_at REAL) WITHOUT ROWID;
 """

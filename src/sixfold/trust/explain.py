@@ -70,7 +70,9 @@ class OfflinePlans:
 def plan_offline(world: World) -> OfflinePlans:
     """Compile what the agent would load."""
     policy = compile_policies(world)
-    return OfflinePlans(plan_routing(world, policy.covering_cidr, (), policy.cidrs), policy)
+    return OfflinePlans(
+        plan_routing(world, policy.covering_cidr, (), policy.cidrs, policy.domains), policy
+    )
 
 
 def explain(

@@ -22,6 +22,7 @@ from sixfold.model.ciliumpolicy import (
     ICMPField,
 )
 from sixfold.model.datapath import ALLOW, DENY, EGRESS, INGRESS
+from sixfold.model.domain import plain_name
 from sixfold.model.identity import ANY_POD, HOST, UNKNOWN, WORLD
 from sixfold.model.meta import LabelSelector
 from sixfold.model.policy import IPBlock
@@ -38,7 +39,6 @@ from sixfold.policy.languages.cilium_labels import (
     subject,
 )
 from sixfold.policy.languages.cilium_types import icmp_type
-from sixfold.policy.languages.clusternetworkpolicy import domain_name
 
 CiliumPolicy = CiliumNetworkPolicy | CiliumClusterwideNetworkPolicy
 CiliumRule = CiliumIngressRule | CiliumEgressRule
@@ -148,9 +148,8 @@ class _Lowering:
         found += [peer for one in sets or () for peer in self._cidr_set(one)]
         found += [peer for one in services or () for peer in self._service(one)]
         if domains:
-            self.watches.add("domains")
             names = (one.match_name or one.match_pattern for one in domains)
-            found += [domain_name(name, self.world.domains) for name in names]
+            found += [ir.DomainName(plain_name(name)) for name in names]
         return tuple(found)
 
     def _endpoints(self, selector: LabelSelector) -> tuple[ir.Peer, ...]:

@@ -5,7 +5,7 @@ To ``ir``. None of them isolates anybody: what no rule matches is left to the ti
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from sixfold.model.clusternetworkpolicy import (
     PRIORITY_MAX,
@@ -22,26 +22,25 @@ from sixfold.model.clusternetworkpolicy import (
     ClusterProtocol,
     ClusterSubject,
 )
-from sixfold.model.datapath import ALLOW, DENY, EGRESS, INGRESS, PASS, IPAddress
+from sixfold.model.datapath import ALLOW, DENY, EGRESS, INGRESS, PASS
+from sixfold.model.domain import plain_name
 from sixfold.model.policy import IPBlock
 from sixfold.model.rule import Direction, Rule
 from sixfold.policy import ir
 
 Ordered = ClusterNetworkPolicy | AdminNetworkPolicy | BaselineAdminNetworkPolicy
 OrderedRule = ClusterIngressRule | ClusterEgressRule | AdminIngressRule | AdminEgressRule
-Domains = Mapping[str, frozenset[IPAddress]]
 
 VERDICTS = {"Accept": ALLOW, "Allow": ALLOW, "Pass": PASS, "Deny": DENY}
 
 
-def lower_ordered(key: str, policy: Ordered, domains: Domains) -> ir.Policy:
+def lower_ordered(key: str, policy: Ordered) -> ir.Policy:
     """The whole policy: it has one subject."""
     ingress, egress = policy.spec.ingress or (), policy.spec.egress or ()
     lines = [
-        *_lines(policy, "ingress", INGRESS, ingress, domains),
-        *_lines(policy, "egress", EGRESS, egress, domains),
+        *_lines(policy, "ingress", INGRESS, ingress),
+        *_lines(policy, "egress", EGRESS, egress),
     ]
-    named = any(isinstance(peer, ir.DomainName) for line in lines for peer in line.peers or ())
     return ir.Policy(
         key=key,
         title=key,
@@ -51,7 +50,6 @@ def lower_ordered(key: str, policy: Ordered, domains: Domains) -> ir.Policy:
         priority=PRIORITY_MAX
         if isinstance(policy, BaselineAdminNetworkPolicy)
         else policy.spec.priority,
-        watches=frozenset({"domains"} if named else ()),
     )
 
 
@@ -70,7 +68,6 @@ def _lines(
     name: Direction,
     direction: int,
     rules: Iterable[OrderedRule],
-    domains: Domains,
 ) -> Iterator[ir.Line]:
     tier = policy.spec.tier.lower() if isinstance(policy, ClusterNetworkPolicy) else ""
     for at, rule in enumerate(rules):
@@ -83,7 +80,7 @@ def _lines(
             if isinstance(rule, ClusterIngressRule | ClusterEgressRule)
             else _ports(rule.ports)
         )
-        peers = tuple(one for peer in written for one in _peers(peer, domains))
+        peers = tuple(one for peer in written for one in _peers(peer))
         yield ir.Line(where, direction, VERDICTS[rule.action], peers, ports)
 
 
@@ -95,19 +92,18 @@ def pods(chosen: ClusterSubject | ClusterIngressPeer | ClusterEgressPeer) -> ir.
     return ir.Pods(None, chosen.pods.namespace_selector, chosen.pods.pod_selector)
 
 
-def _peers(peer: ClusterIngressPeer | ClusterEgressPeer, domains: Domains) -> Iterator[ir.Peer]:
+def _peers(peer: ClusterIngressPeer | ClusterEgressPeer) -> Iterator[ir.Peer]:
     if isinstance(peer, ClusterEgressPeer) and peer.networks is not None:
         yield from (ir.Addresses(IPBlock(cidr)) for cidr in peer.networks)
     elif isinstance(peer, ClusterEgressPeer) and peer.domain_names is not None:
-        yield from (domain_name(name, domains) for name in peer.domain_names)
+        yield from (ir.DomainName(_pattern(name)) for name in peer.domain_names)
     else:
         yield pods(peer)
 
 
-def domain_name(text: str, domains: Domains) -> ir.DomainName:
-    """A name or pattern with the addresses that it is known to have."""
-    pattern = text.lower().rstrip(".")
-    return ir.DomainName(pattern, domains.get(pattern, frozenset()))
+def _pattern(text: str) -> str:
+    """Here ``*.`` is one label or more."""
+    return plain_name(f"*{text}" if text.startswith("*.") else text)
 
 
 def _protocols(protocols: Sequence[ClusterProtocol] | None) -> tuple[ir.Port, ...] | None:

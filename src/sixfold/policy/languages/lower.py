@@ -16,7 +16,7 @@ from sixfold.policy.languages.networkpolicy import lower_networkpolicy
 
 
 def lower(key: str, policy: Policy, world: World) -> tuple[ir.Policy, ...]:
-    """What an object says; ``world`` answers for services, CIDR groups and domain names."""
+    """What an object says; ``world`` answers for services and CIDR groups."""
     said = _lower(key, policy, world)
     if in_audit(policy.metadata):
         return tuple(replace(one, audit=True) for one in said)
@@ -30,4 +30,4 @@ def _lower(key: str, policy: Policy, world: World) -> tuple[ir.Policy, ...]:
         case CiliumNetworkPolicy() | CiliumClusterwideNetworkPolicy():
             return tuple(lower_cilium(key, policy, world))
         case _:
-            return (lower_ordered(key, policy, world.domains),)
+            return (lower_ordered(key, policy),)
