@@ -91,7 +91,7 @@ def run_dir(tmp_path, monkeypatch):
 
 @pytest.fixture
 def agent(run_dir):
-    small = SmallAgent(run_dir / "api.sock")
+    small = SmallAgent(run_dir / "api.sock", {"GET /v1/fqdn": {"entries": []}})
     server = UnixServer(str(small.path), handler_of(small))
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()

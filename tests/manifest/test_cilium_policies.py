@@ -110,11 +110,21 @@ def test_names_cannot_be_denied(said, make):
     assert any("names cannot be denied" in line for line in lines)
 
 
-def test_names_are_taken_offline_only(said, make):
-    raw = egress(make, {"toFQDNs": [{"matchPattern": "*.example.com"}]})
-    assert said(raw, offline=True) == []
-    (line,) = said(raw)
-    assert "toFQDNs: not supported: " in line
+@pytest.mark.parametrize("pattern", ["*", "*.example.com", "**.example.com.", "A-*_b.c*", "x"])
+def test_patterns_of_names_are_taken(said, make, pattern):
+    assert said(egress(make, {"toFQDNs": [{"matchPattern": pattern}]})) == []
+
+
+@pytest.mark.parametrize("pattern", ["**", "**.", ".", "a..b", "*.exämple.com", "a b", "x" * 256])
+def test_what_is_no_pattern_of_names_is_refused(said, make, pattern):
+    (line,) = said(egress(make, {"toFQDNs": [{"matchPattern": pattern}]}))
+    assert "is no pattern" in line
+
+
+@pytest.mark.parametrize("name", ["*.example.com", "a..b", ".a", "a/b"])
+def test_what_is_no_name_is_refused(said, make, name):
+    (line,) = said(egress(make, {"toFQDNs": [{"matchName": name}]}))
+    assert "is no name" in line
 
 
 def test_a_policy_needs_a_spec(said, make):

@@ -7,16 +7,19 @@ Each test asks for names of its own, so that one does not live on what another l
 
 from __future__ import annotations
 
+import os
 import selectors
+import signal
 import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+import dns.exception
 import dns.flags
 import dns.message
 import dns.query
@@ -208,8 +211,6 @@ def scene(module_system: System) -> Iterator[Scene]:
     for place, links in ((host, HOST_LINKS), (world, WORLD_LINKS)):
         for line in links.format(world=path.name).strip().splitlines():
             place.run("ip", *line.split())
-    for route in (["192.0.2.0/24"], ["-6", "2001:db8:1::/64"]):
-        assert route
     world.run("ip", "route", "add", "default", "via", "192.0.2.1")
     world.run("ip", "-6", "route", "add", "default", "via", "2001:db8:1::1")
     upstream, stop = Upstream(world), threading.Event()
@@ -279,3 +280,198 @@ def test_a_name_opens_its_addresses_to_whom_policy_names_it_only(scene: Scene, v
     assert scene.caller.attempt(address, 8081) == "timeout"
     for stranger in (scene.other, scene.hermit):
         assert stranger.attempt(address) == "timeout"
+
+
+def test_over_tcp_and_by_long_answers_it_is_the_same(scene: Scene):
+    first = scene.upstream.new("x1.fresh.example.org")[0]
+    assert scene.ask(scene.caller, "x1.fresh.example.org", tcp=True) == [first]
+    assert scene.caller.attempt(first) == "open"
+    second = scene.upstream.new("x2.fresh.example.org")[0]
+    scene.upstream.long.add("x2.fresh.example.org")  # upstream sends it over TCP only
+    assert scene.ask(scene.caller, "x2.fresh.example.org") == [second]
+    assert scene.caller.attempt(second) == "open"
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    [
+        pytest.param("one.deep.example.org", "open", id="one label"),
+        pytest.param("one.two.deep.example.org", "open", id="two labels"),
+        pytest.param("deep.example.org", "timeout", id="no label"),
+        pytest.param("abbc.example.org", "open", id="inside a label"),
+        pytest.param("ac.example.org", "open", id="nothing"),
+        pytest.param("a.c.example.org", "timeout", id="across a dot"),
+        pytest.param("abcd.example.org", "timeout", id="more behind"),
+        pytest.param("api.example.org.evil.test", "timeout", id="longer name"),
+    ],
+)
+def test_patterns_mean_labels(scene: Scene, name: str, verdict: str):
+    address = scene.upstream.new(name)[0]
+    assert scene.ask(scene.caller, name) == [address]
+    assert scene.caller.attempt(address) == verdict
+
+
+def test_the_name_that_was_asked_counts_whatever_its_aliases(scene: Scene):
+    address = scene.upstream.new("edge.cdn.test")[0]
+    scene.upstream.alias("cdn.test", "edge.cdn.test")
+    scene.upstream.alias("www.fresh.example.org", "cdn.test")
+    scene.upstream.alias("www.cdn.test", "www.fresh.example.org")  # the other way round
+    assert scene.ask(scene.caller, "www.cdn.test") == [address]
+    assert scene.caller.attempt(address) == "timeout"
+    assert scene.ask(scene.caller, "www.fresh.example.org") == [address]
+    assert scene.caller.attempt(address) == "open"
+
+
+def test_an_answer_cannot_make_a_pod_or_the_host_part_of_the_world(scene: Scene):
+    """DNS rebinding: the name is the caller's, and what it resolves to is not the world's."""
+    scene.system.apply(manifest(pod("victim")))
+    victim = places_of(scene.system, "victim")[0]
+    targets = (victim.ipv4, "10.244.0.1", "192.0.2.1", RESOLVER, "127.0.0.1")
+    scene.upstream.set("bad.fresh.example.org", *targets)
+    with closing(victim.listen()):
+        assert set(scene.ask(scene.caller, "bad.fresh.example.org")) == set(targets)
+        assert "bad.fresh.example.org" not in scene.cache()
+        for target in targets[:3]:
+            assert scene.caller.attempt(target) == "timeout"
+    assert "not opened: an address of the cluster" in scene.system.agent_log()
+
+
+def test_it_closes_when_its_time_is_over_but_not_under_an_open_connection(scene: Scene):
+    name = "short.fresh.example.org"
+    held, idle = scene.upstream.new(name, ttl_s=0)[0], scene.upstream.new("idle.test")[0]
+    scene.upstream.set(name, held, idle, ttl_s=0)
+    assert set(scene.ask(scene.caller, name)) == {held, idle}
+    assert scene.caller.attempt(idle) == "open"
+    with scene.caller.dial(held) as connection:
+        scene.closes(scene.caller, idle)
+        entries = {one["address"]: one for one in scene.cache()[name]}
+        assert entries.keys() == {held}
+        scene.system.eventually(
+            lambda: [one["held"] for one in scene.cache().get(name, ())] == [True], "not held"
+        )
+        connection.sendall(b"still there")
+        assert connection.recv(64) == b"still there"
+        assert scene.caller.attempt(held) == "open"  # as in Cilium: the address is still known
+    scene.closes(scene.caller, held)
+    assert name not in scene.cache()
+    drop = scene.system.flows("--verdict", "DROPPED", "--to", name, "--last", "1")[0]
+    assert drop["destination_names"] == [name]
+    assert "default-deny" in drop["sixfold"]["rule"]
+
+
+def test_flows_explain_and_reach_speak_of_names(scene: Scene):
+    name = "shown.fresh.example.org"
+    address = scene.upstream.new(name)[0]
+    asked = scene.system.sixfold("explain", "caller", f"{name}:8080").stdout
+    assert "opened for *.fresh.example.org" in asked
+    assert "CiliumNetworkPolicy default/caller egress[0]" in asked
+    scene.ask(scene.caller, name)
+    assert scene.caller.attempt(address) == "open"
+    (flow, *_) = scene.system.flows("--to", "shown.*.example.org", "--last", "1")
+    assert flow["destination_names"] == [name]
+    explained = scene.system.sixfold("explain", "caller", f"{name}:8080").stdout
+    assert f"has resolved to {address}" in explained
+    by_address = scene.system.sixfold("explain", "caller", f"{address}:8080").stdout
+    assert "FORWARDED" in by_address
+    denied = scene.system.sixfold("explain", "other", f"{name}:8080", check=False)
+    assert denied.returncode == 1
+    assert "*.elsewhere.example.org" in denied.stdout
+    rows = scene.system.sixfold("reach").stdout
+    assert "*.fresh.example.org" in rows
+    table = scene.system.sixfold("fqdn", "cache", "list", "-p", "shown.*.example.org", "-o", "wide")
+    assert table.stdout.splitlines()[1].split()[:2] == [name, address]
+
+
+def test_a_policy_that_goes_closes_its_names_and_cuts_their_connections(scene: Scene):
+    scene.system.apply(manifest(cnp("late", "hermit", {"matchName": "late.example.org"})))
+    address = scene.upstream.new("late.example.org")[0]
+    scene.ask(scene.hermit, "late.example.org")
+    with scene.hermit.dial(address) as connection:
+        scene.system.sixfold("delete", "cnp", "late")
+        with pytest.raises(ConnectionError):
+            connection.recv(1)
+    assert scene.hermit.attempt(address) == "timeout"
+    assert "late.example.org" not in scene.cache()
+    # Again: the resolver's cache still has the answer, so nobody has to ask.
+    scene.system.apply(manifest(cnp("late", "hermit", {"matchName": "late.example.org"})))
+    scene.system.eventually(lambda: scene.hermit.attempt(address) == "open", "not opened again")
+    scene.system.sixfold("delete", "cnp", "late")
+
+
+def test_admin_rules_and_denies_come_first_and_audit_tells(scene: Scene):
+    system = scene.system
+    address = scene.upstream.new("x3.fresh.example.org")[0]
+    scene.ask(scene.caller, "x3.fresh.example.org")
+    assert scene.caller.attempt(address) == "open"
+    admin = {
+        "apiVersion": "policy.networking.k8s.io/v1alpha2",
+        "kind": "ClusterNetworkPolicy",
+        "metadata": {"name": "guard"},
+        "spec": {
+            "tier": "Admin",
+            "priority": 1,
+            "subject": {"namespaces": {}},
+            "egress": [
+                {"action": "Accept", "to": [{"domainNames": ["*.accepted.test"]}]},
+                {"action": "Deny", "to": [{"networks": ["198.51.100.0/24"]}]},
+            ],
+        },
+    }
+    system.apply(manifest(admin))
+    assert scene.caller.attempt(address) == "timeout"
+    accepted = scene.upstream.new("a.b.accepted.test")[0]
+    scene.ask(scene.hermit, "a.b.accepted.test")
+    assert scene.hermit.attempt(accepted) == "open"  # one label or more, on every port
+    system.sixfold("delete", "clusternetworkpolicy", "guard")
+    deny = cnp("deny", "caller", {"matchName": "x.y"})
+    deny["spec"]["egressDeny"] = [{"toCIDR": [f"{address}/32"]}]
+    system.apply(manifest(deny))
+    assert scene.caller.attempt(address) == "timeout"
+    system.sixfold("delete", "cnp", "deny")
+    assert scene.caller.attempt(address) == "open"
+
+
+def test_in_audit_names_are_told_apart_from_what_would_be_denied(scene: Scene):
+    policy = cnp("watched", "hermit", {"matchName": "watched.test"})
+    policy["metadata"]["annotations"] = {"sixfold.dev/enforcement": "audit"}
+    scene.system.apply(manifest(policy))
+    named, other = scene.upstream.new("watched.test")[0], scene.upstream.new("other.test")[0]
+    scene.ask(scene.hermit, "watched.test")
+    for address, verdict in ((named, "FORWARDED"), (other, "AUDIT")):
+        assert scene.hermit.attempt(address) == "open"
+        assert scene.system.flows("--to", address, "--last", "1")[0]["verdict"] == verdict
+    scene.system.sixfold("delete", "cnp", "watched")
+
+
+def test_the_agent_may_die_at_any_time(scene: Scene):
+    """Known names go on, new ones stay closed, and what was asked meanwhile is opened later."""
+    system = scene.system
+    known = scene.upstream.new("known.fresh.example.org", ttl_s=300)[0]
+    scene.ask(scene.caller, "known.fresh.example.org")
+    os.kill(system.agent_pid(), signal.SIGKILL)
+    unknown = scene.upstream.new("unknown.fresh.example.org", ttl_s=300)[0]
+    assert scene.ask(scene.caller, "known.fresh.example.org") == [known]
+    assert scene.caller.attempt(known) == "open"
+    assert scene.ask(scene.caller, "unknown.fresh.example.org") == [unknown]
+    assert scene.caller.attempt(unknown) == "timeout"
+    system.up()
+    assert scene.caller.attempt(known) == "open"
+    assert {"known.fresh.example.org", "unknown.fresh.example.org"} <= scene.cache().keys()
+    assert scene.caller.attempt(unknown) == "open"
+
+
+def test_the_resolver_may_die_at_any_time(scene: Scene):
+    system = scene.system
+    before = scene.upstream.new("before.fresh.example.org", ttl_s=300)[0]
+    scene.ask(scene.caller, "before.fresh.example.org")
+    os.kill(int((system.paths.run / "dns.pid").read_text()), signal.SIGKILL)
+    assert scene.caller.attempt(before) == "open"
+    after = scene.upstream.new("after.fresh.example.org")[0]
+
+    def answered() -> bool:
+        with suppress(OSError, dns.exception.DNSException):
+            return scene.ask(scene.caller, "after.fresh.example.org") == [after]
+        return False
+
+    system.eventually(answered, "no resolver")
+    system.eventually(lambda: scene.caller.attempt(after) == "open", "the answer opened nothing")

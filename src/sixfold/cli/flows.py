@@ -52,9 +52,9 @@ def command(
     """Show connections and drops, with the rule behind each.
 
     A PEER is a pod (shop/web-0), a workload (shop/web, deploy/web), a namespace (shop/), a
-    reserved name (host, world, resolver), an address or block, a label (app=web) or an identity
-    number; "!" before it leaves it out (--to '!resolver'). Options given several times widen the
-    choice; different options narrow it.
+    reserved name (host, world, resolver), an address or block, a domain name (*.example.org), a
+    label (app=web) or an identity number; "!" before it leaves it out (--to '!resolver'). Options
+    given several times widen the choice; different options narrow it.
     """
     params = parameters(settings, options)
     if last is not None:
@@ -156,6 +156,8 @@ def _peer(flow: dict[str, Any], side: str, port: int | None) -> str:
     else:
         address = flow.get("IP", {}).get(side, "?")
         name = f"[{address}]" if ":" in address and port else address
+        if names := flow.get(f"{side}_names"):
+            name = f"{names[-1]} ({name})"
     return f"{name}:{port}" if port else name
 
 

@@ -15,6 +15,7 @@ from sixfold.cli.settings import Settings
 if TYPE_CHECKING:
     from sixfold.manifest import Manifests
     from sixfold.model.config import Config
+    from sixfold.model.datapath import IPAddress
     from sixfold.model.endpoint import Endpoint
     from sixfold.model.world import World
     from sixfold.policy.reach_parties import View
@@ -129,8 +130,19 @@ def live_world(settings: Settings) -> World:
     objects = [decode(raw, f"agent {status['instance']}") for raw in raws]
     endpoints = map(_endpoint, client.objects("Endpoints"))
     return replace(
-        offline(Manifests(objects), config), endpoints={one.key: one for one in endpoints}
+        offline(Manifests(objects), config),
+        endpoints={one.key: one for one in endpoints},
+        domains=_domains(client.get("/v1/fqdn")["entries"]),
     )
+
+
+def _domains(entries: list[dict[str, Any]]) -> dict[str, frozenset[IPAddress]]:
+    """What names have resolved to, as ``fqdn cache list -o json`` shows it."""
+    found: dict[str, frozenset[IPAddress]] = {}
+    for entry in entries:
+        known = found.get(entry["name"], frozenset())
+        found[entry["name"]] = known | {ip_address(entry["address"])}
+    return found
 
 
 def _endpoint(item: dict[str, Any]) -> Endpoint:

@@ -12,6 +12,7 @@ A peer (``--from``, ``--to``) is one of
     Deployment/web   the pods of that workload (also shop/Deployment/web)
     host, world, resolver, unknown
     192.0.2.7        an address; 192.0.2.0/24 a block
+    api.example.org  a name of the world that the address was known by; *.example.org others
     app=web          a label; 1234 an identity
     !web             any other: what "!" excludes stays out whatever else is asked for
 """
@@ -24,6 +25,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_network
 
 from sixfold.errors import SixfoldError
+from sixfold.model.domain import matches, plain_name
 from sixfold.model.flow import Flow, Peer, Verdict
 from sixfold.model.identity import RESERVED_NAMES
 from sixfold.model.reason import DropReason
@@ -164,8 +166,11 @@ def _name_match(text: str) -> PeerMatch:
         case _:
             raise FilterError(f"{text!r}: not a name; give namespace/pod or namespace/Kind/name")
     stem = name.removesuffix("*")
+    domain = plain_name(name) if "." in name and not namespace else ""
 
     def match_name(peer: Peer) -> bool:
+        if domain and any(matches(domain, one) for one in peer.names):
+            return True
         if not peer.pod or (namespace and peer.namespace != namespace):
             return False
         if kind:

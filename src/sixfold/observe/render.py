@@ -51,6 +51,8 @@ def to_hubble(flow: Flow) -> dict[str, Any]:
         "l4": _l4(flow),
         "source": _endpoint(flow.source),
         "destination": _endpoint(flow.destination),
+        "source_names": list(flow.source.names),
+        "destination_names": list(flow.destination.names),
         "Type": "L3_L4",
         "node_name": flow.node,
         "event_type": {"type": EVENT_DROP, "sub_type": number}
@@ -116,6 +118,8 @@ def peer_text(peer: Peer) -> str:
     """``shop/web-1:41234 (ID:1234)``, or the address and its reserved name."""
     address = f"[{peer.address}]" if peer.address.version == 6 and peer.port else peer.address
     who = f"{peer.namespace}/{peer.pod}" if peer.pod else f"{address}"
+    if peer.names:
+        who = f"{peer.names[-1]} ({address})"
     port = f":{peer.port}" if peer.port else ""
     reserved = RESERVED_NAMES.get(peer.identity, "").removeprefix("reserved:")
     return f"{who}{port} ({reserved})" if reserved else f"{who}{port} (ID:{peer.identity})"

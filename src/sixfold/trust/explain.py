@@ -15,6 +15,7 @@ from sixfold.balancing.explain import BalancingAnswer, Candidate, explain_balanc
 from sixfold.errors import NotFoundError
 from sixfold.mesh.explain import explain_mesh
 from sixfold.model.datapath import PROTOCOL_NUMBERS
+from sixfold.model.domain import matches
 from sixfold.model.identity import WORLD
 from sixfold.model.service import IPFamily, Service
 from sixfold.model.world import World
@@ -217,7 +218,11 @@ class _Question:
         lookup = self.target.lookup
         if lookup is None or lookup.kind == "address":
             return Line("discovery", NOT_INVOLVED, "no name to look up")
-        return Line("discovery", "upstream" if lookup.kind == "external" else "found", lookup.text)
+        if lookup.kind != "external":
+            return Line("discovery", "found", lookup.text)
+        named = [one for one in sorted(self.plan.patterns) if matches(one, lookup.fqdn)]
+        opened = f"; what it resolves to is opened for {', '.join(named)}" if named else ""
+        return Line("discovery", "upstream", lookup.text + opened)
 
     def _balancing(self) -> tuple[list[tuple[Place, int]], Line]:
         """The backends that a connection may meet, each with its own port."""

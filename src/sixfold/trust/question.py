@@ -7,7 +7,7 @@ and services by any name that the client may use.
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from sixfold.discovery.explain import NameAnswer, explain_name
@@ -17,10 +17,12 @@ from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import HOST, RESERVED_NAMES, WORLD, Identity
 from sixfold.model.service import Service
 from sixfold.model.world import World
-from sixfold.policy.decide import Party, party_at, party_of
+from sixfold.policy.decide import Party, party_at, party_named, party_of
 from sixfold.policy.plan import PolicyPlan
 from sixfold.routing.explain import endpoint_at, identity_at
 from sixfold.routing.plan import RoutingPlan
+
+LISTED_MAX = 4  # addresses of a name in one line
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +33,13 @@ class Place:
     identity: Identity
     endpoint: Endpoint | None = None
     address: IPAddress | None = None
+    domain: str = ""  # of the world, when it is not known what it resolves to
 
     def party(self, plan: PolicyPlan, version: int) -> Party:
         if self.endpoint is not None:
             return party_of(plan, self.endpoint, version)
+        if self.domain:
+            return party_named(plan, self.domain)
         return party_at(plan, self.identity, self.address)
 
 
@@ -76,8 +81,19 @@ def destination(world: World, routing: RoutingPlan, text: str, namespace: str) -
     if pods := _pods(world, text, namespace):
         return Destination(None, None, tuple(map(_place, pods)))
     if lookup.kind == "external":
-        return Destination(lookup, None, (Place(text, WORLD),))
+        return _outside(world, text, lookup)
     raise NotFoundError(_unknown(world, "to", text, namespace))
+
+
+def _outside(world: World, text: str, lookup: NameAnswer) -> Destination:
+    """A name of the world: the addresses that it has resolved to, or any that it may."""
+    known = sorted(world.domains.get(lookup.fqdn, ()), key=lambda one: (one.version, one))
+    if not known:
+        return Destination(lookup, None, (Place(text, WORLD, domain=lookup.fqdn),))
+    listed = ", ".join(map(str, known[:LISTED_MAX])) + (", …" if len(known) > LISTED_MAX else "")
+    told = replace(lookup, text=f"{lookup.text}; has resolved to {listed}")
+    places = (Place(f"{text} ({one})", WORLD, address=one) for one in known)
+    return Destination(told, None, tuple(places))
 
 
 def _special(world: World, routing: RoutingPlan, text: str) -> Place | None:
