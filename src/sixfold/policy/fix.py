@@ -30,7 +30,7 @@ from sixfold.model.policy import (
 )
 from sixfold.model.rule import Direction
 from sixfold.model.world import World
-from sixfold.policy.decide import Decision, Party, decide
+from sixfold.policy.decide import Decision, Party, decide, party_at
 from sixfold.policy.plan import PolicyCompiler, PolicyPlan
 from sixfold.policy.reach_parties import Group, View, parties
 from sixfold.policy.reach_ports import PortSet
@@ -270,8 +270,8 @@ def _again(plan: PolicyPlan, party: Party) -> Party:
         cidr4, cidr6 = plan.endpoint_cidrs.get(party.key, (party.cidr, party.cidr))
         return replace(party, cidr=cidr4 if party.address.version == 4 else cidr6)
     if party.address is not None:
-        return replace(party, cidr=plan.covering_cidr(party.address))
-    return party
+        return party_at(plan, party.identity, party.address)
+    return replace(party, domains=())  # nothing but its name is known: no edit can mean it
 
 
 def _short(endpoint: Endpoint) -> str:

@@ -87,8 +87,15 @@ class _Linter:
                 yield Finding(key, here, "selects-nothing", "warning", message)
             elif isinstance(peer, ir.Addresses):
                 yield from self._block(key, peer, here)
+            elif isinstance(peer, ir.DomainName):
+                yield from self._domain(key, peer, here)
         if line.peers and len(empty) == len(line.peers):
             message = "no peer of this rule is anybody, so that it lets nothing pass"
+            yield Finding(key, path, "no-effect", "warning", message)
+
+    def _domain(self, key: str, peer: ir.DomainName, path: Path) -> Iterator[Finding]:
+        if f".{peer.pattern}".endswith(f".{self.world.config.cluster_domain}"):
+            message = f"{peer.pattern} is a name of the cluster; policy sees the pods behind it"
             yield Finding(key, path, "no-effect", "warning", message)
 
     def _block(self, key: str, peer: ir.Addresses, path: Path) -> Iterator[Finding]:

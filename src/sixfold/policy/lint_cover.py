@@ -6,6 +6,7 @@ Pure, and careful: it compares what is written, not who is there; "no" also mean
 from __future__ import annotations
 
 from sixfold.model.datapath import PROTOCOL_NUMBERS
+from sixfold.model.domain import EVERY_NAME, is_pattern, matches
 from sixfold.model.meta import LabelSelector
 from sixfold.model.policy import IPBlock
 from sixfold.policy import ir
@@ -62,6 +63,10 @@ def _peer_covers(wide: ir.Peer, narrow: ir.Peer) -> bool:
             )
         case ir.Addresses(), ir.Addresses():
             return wide.outside <= narrow.outside and _block_covers(wide.block, narrow.block)
+        case ir.DomainName(), ir.DomainName():
+            return wide.pattern == EVERY_NAME or (
+                not is_pattern(narrow.pattern) and matches(wide.pattern, narrow.pattern)
+            )
     return False
 
 
