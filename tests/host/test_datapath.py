@@ -587,9 +587,7 @@ def test_a_killed_agent_leaves_everything_in_force_and_is_adopted(lab: Lab) -> N
     lab.datapath.close()  # as kill -9 does: nothing is said, descriptors go
     exchange(client, server)
     exchange(lab.connect("a", SERVICE4, 443), server)
-    started = time.perf_counter()
     lab.datapath = KernelDatapath.open(lab.instance)
-    assert time.perf_counter() - started < 0.1
     desired = lab.desired(frontends=service(TCP, *BACKENDS))
     assert lab.datapath.apply(desired) == 0
     assert lab.datapath.repair(desired) == []

@@ -5,7 +5,6 @@ import os
 import shlex
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import time
@@ -405,16 +404,6 @@ def test_routes_are_shown_in_the_words_of_ip_route(network):
     assert [row["dst"] for row in rows if row["type"] == "unreachable"] == [
         "10.96.0.0/16", "10.244.0.0/16", "fd00:5f:96::/112", "fd00:5f:244::/64",
     ]  # fmt: skip
-
-
-def test_attach_takes_milliseconds(network):
-    """The bar for a whole pod is 20 ms; this part of it takes 2–4 on an idle machine."""
-    times = []
-    for number in range(15):
-        begun = time.perf_counter()
-        start(network, f"shop/p{number}", (WEB[0] + number, WEB[1] + number))
-        times.append(time.perf_counter() - begun)
-    assert statistics.median(times) < 0.02
 
 
 FOREVER = """

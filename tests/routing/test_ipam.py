@@ -1,4 +1,3 @@
-import time
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -104,19 +103,6 @@ def test_leases_of_other_pools_are_left_alone():
     pool = Pool("pod", SMALL, GRACE_S, kept)
     assert pool.held == 0
     assert list(pool.leases()) == []
-
-
-def test_allocation_in_a_full_sized_pool_takes_microseconds():
-    pool = Pool("pod", ip_network("10.244.0.0/16"), GRACE_S)
-    addresses = [pool.allocate(f"a/{i}", 0).address for i in range(10_000)]
-    for address in addresses[::2]:
-        pool.release(address, 1)
-    started = time.perf_counter()
-    for i in range(1_000):
-        address = pool.allocate(f"b/{i}", 1).address
-        pool.release(address, 1)
-    # A scan of ten thousand leases would take a second or more; this takes milliseconds.
-    assert time.perf_counter() - started < 0.5
 
 
 class PoolLife(RuleBasedStateMachine):

@@ -7,6 +7,7 @@ import os
 import struct
 
 import dns.message
+import dns.opcode
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,7 +61,10 @@ def test_one_flipped_byte_never_breaks_the_responder(key, position, value):
     answer = responder().respond(bytes(packet))
     if isinstance(answer, bytes):
         assert len(answer) <= 1232
-        dns.message.from_wire(answer)
+        if dns.opcode.from_flags(packet[2] << 8) == dns.opcode.QUERY:
+            dns.message.from_wire(answer)
+        else:  # a sample of another section would not be read back as one
+            assert answer[3] & 0xF == Rcode.NOTIMP
 
 
 @pytest.mark.parametrize("key", ZONE, ids=lambda key: key.type)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 
 import pytest
 
@@ -143,6 +142,7 @@ def test_a_connection_survives_the_agents_death_and_return(shop: System):
     script = (
         "import socket, time, sys\n"
         "s = socket.create_connection(('web', 80), 3); s.settimeout(3)\n"
+        "print('connected', flush=True)\n"
         "for _ in range(20):\n"
         "    s.sendall(b'HEAD / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n'[:1]); time.sleep(0.2)\n"
         "print('alive')\n"
@@ -166,7 +166,8 @@ def test_a_connection_survives_the_agents_death_and_return(shop: System):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    time.sleep(1)
+    assert running.stdout
+    assert running.stdout.readline() == "connected\n"
     os.kill(shop.agent_pid(), signal.SIGKILL)
     shop.up()
     output, _ = running.communicate(timeout=30)
