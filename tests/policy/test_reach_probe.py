@@ -121,6 +121,20 @@ def test_a_port_may_be_text_and_nothing_said_is_tcp():
     assert ask(case, "x/a", "x/b", port="http")["error"].startswith('"port": ')
 
 
+def test_a_port_must_be_said_and_icmp_without_one_is_a_ping():
+    assert ask(nine(), "x/a", "x/b", port=None)["error"].startswith('"port": is missing')
+    rules = [{"icmps": [{"fields": [{"type": 8}, {"family": "IPv6", "type": 128}]}]}]
+    ping = {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumNetworkPolicy",
+        "metadata": {"name": "ping", "namespace": "x"},
+        "spec": {"endpointSelector": {}, "ingress": rules},
+    }
+    assert ask(nine(ping), "y/a", "x/a", protocol="ICMP", port=None)["verdict"] == "ALLOWED"
+    assert ask(nine(ping), "y/a", "x/a", protocol="ICMP", port=13)["verdict"] == "DENIED"
+    assert ask(nine(ping), "2001:db8::9", "x/a", protocol="ICMP", port=None)["verdict"] == "ALLOWED"
+
+
 def test_protocols_are_their_own():
     tcp = np("tcp", {"podSelector": {}, "ingress": [{"ports": [{"port": 80}]}]})
     verdicts = [

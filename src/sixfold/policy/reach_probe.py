@@ -27,6 +27,7 @@ from sixfold.policy.decide import Decision, Party, Verdict, decide, party_at, pa
 from sixfold.policy.explain import NO_TABLE
 from sixfold.policy.reach_parties import VERSIONS, View, has_version
 
+PING = {PROTOCOL_NUMBERS["ICMP"]: 8, PROTOCOL_NUMBERS["ICMPv6"]: 128}
 ALLOWED, DENIED = "ALLOWED", "DENIED"
 _PROTOCOLS = {name.upper(): name for name in PROTOCOL_NUMBERS}
 
@@ -83,7 +84,8 @@ class Probes:
 
     def _judge(self, probe: Mapping[str, Any]) -> dict[str, Any]:
         source, destination = (self.end(_text(probe, side)) for side in ("from", "to"))
-        protocol, port = _protocol(probe), _port(probe)
+        protocol = _protocol(probe)
+        port = _port(probe, protocol)
         if _is_one_pod(source) and source.pods == destination.pods:
             return {"verdict": ALLOWED, "egress": SELF, "ingress": SELF}
         found: Verdict | None = None
@@ -95,7 +97,8 @@ class Probes:
                 for other in destination.parties(self.view, version):
                     if one.key and one.key == other.key and len(source.pods) > 1:
                         continue  # a pod of the workload, and itself
-                    verdict = decide(self.view.plan, one, other, number, port)
+                    asked = PING[number] if port is None else port
+                    verdict = decide(self.view.plan, one, other, number, asked)
                     if found is None or (found.allow and not verdict.allow):
                         found = verdict
         assert found is not None, "a name means somebody, and a version is asked about"
@@ -219,8 +222,13 @@ def _protocol(probe: Mapping[str, Any]) -> str:
     return known
 
 
-def _port(probe: Mapping[str, Any]) -> int:
-    port = probe.get("port") or 0
+def _port(probe: Mapping[str, Any], protocol: str) -> int | None:
+    """None: a ping. Of ICMP it is the type of the request."""
+    port = probe.get("port")
+    if port is None and protocol.startswith("ICMP"):
+        return None
+    if port is None:
+        raise ValueError('"port": is missing; give 1 to 65535')
     if isinstance(port, str) and port.isdecimal():
         port = int(port)
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
