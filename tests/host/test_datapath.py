@@ -594,6 +594,42 @@ def test_a_killed_agent_leaves_everything_in_force_and_is_adopted(lab: Lab) -> N
     assert len(lab.events()) == 2  # those of the time between, too
 
 
+def dial_often(lab: Lab, client: str, server: object) -> None:
+    """The kernel lets go of a link a moment after its last holder."""
+    for _ in range(100):
+        lab.connect(client, server)
+
+
+@pytest.mark.parametrize(("a", "host"), [(A.ipv4, HOST4), (A.ipv6, HOST6)], ids=["IPv4", "IPv6"])
+def test_a_pod_that_lost_its_programs_is_closed_both_ways_until_they_are_back(
+    lab: Lab, a: object, host: object
+) -> None:
+    """Somebody empties the BPF file system while no agent runs."""
+    policies = {A.id: table(allow(EGRESS, HOST), allow(INGRESS, HOST))}
+    lab.datapath.apply(lab.desired(policies))
+    at_host, at_pod = lab.listen("host", host), lab.listen("a", a)
+    exchange(lab.connect("a", host), at_host)
+    exchange(lab.connect("host", a), at_pod)
+    open_client = lab.connect("a", host)
+    accepted, _ = at_host.accept()
+    lab.sockets.append(accepted)
+    accepted.settimeout(WAIT_S)
+    lab.datapath.close()
+    for path in (lab.datapath.root / "links").glob("*_endpoint_*"):
+        path.unlink()
+    for client, server in (("a", host), ("host", a)):
+        with pytest.raises(TimeoutError):
+            dial_often(lab, client, server)
+    open_client.sendall(b"x")
+    with pytest.raises(TimeoutError):
+        accepted.recv(1)
+    lab.datapath = KernelDatapath.open(lab.instance)
+    lab.datapath.apply(lab.desired(policies))
+    lab.datapath.repair(lab.desired(policies))
+    exchange(lab.connect("a", host), at_host)
+    exchange(lab.connect("host", a), at_pod)
+
+
 def test_another_version_of_the_programs_takes_over_under_traffic(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from sixfold.model.config import Config
 
 NAMES = {
     "kernel", "privileges", "BTF", "libbpf", "bpffs", "cgroup v2", "namespaces, veth, nf_tables",
+    "tc filters",
     "pools", "resolver address", "IPv6", "forwarding", "other filters", "mtu", "clock", "instance",
 }  # fmt: skip
 

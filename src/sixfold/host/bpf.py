@@ -19,7 +19,7 @@ from sixfold.errors import HostError
 
 SYS_BPF = 321  # x86_64
 MAP_LOOKUP, MAP_UPDATE, MAP_DELETE = 1, 2, 3
-OBJ_PIN, OBJ_GET, PROG_TEST_RUN = 6, 7, 10
+PROG_LOAD, OBJ_PIN, OBJ_GET, PROG_TEST_RUN = 5, 6, 7, 10
 OBJ_GET_INFO = 15
 MAP_LOOKUP_BATCH, MAP_UPDATE_BATCH, MAP_DELETE_BATCH = 24, 26, 27
 LINK_CREATE, LINK_UPDATE, LINK_DETACH = 28, 29, 34
@@ -57,6 +57,13 @@ def _address(buffer: ctypes.Array[ctypes.c_char]) -> int:
 
 def _buffer(content: bytes) -> ctypes.Array[ctypes.c_char]:
     return ctypes.create_string_buffer(content, len(content) or 1)
+
+
+def load(kind: int, instructions: bytes, name: str) -> int:
+    """A program of a few instructions, without maps; larger ones come from objects."""
+    code, licence = _buffer(instructions), _buffer(b"GPL\0")
+    head = pack("<IIQQ", kind, len(instructions) // 8, _address(code), _address(licence))
+    return bpf(PROG_LOAD, head + bytes(24) + pack("<16s", name.encode()[:15]))
 
 
 def pin(fd: int, path: Path) -> None:

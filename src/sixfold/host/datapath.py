@@ -30,6 +30,7 @@ from sixfold.host.programs import (
     open_programs,
 )
 from sixfold.host.shadow import BUILT_IN, JUDGED, PLACE, PREPARE, Shadow
+from sixfold.host.wall import Wall
 from sixfold.model.datapath import Datapath, IPAddress
 from sixfold.model.reason import DropReason
 
@@ -119,6 +120,7 @@ class KernelDatapath(DatapathView):
         super().__init__(programs.root, programs.maps)
         self._programs = programs
         self._shadow: Shadow | None = None
+        self._wall = Wall()
         self._links: dict[Path, int] = {}  # held: while we live, a lost pin detaches nothing
         self._sweep_due = True  # an earlier agent may have died before it
         ring = self.maps["events"]
@@ -164,17 +166,20 @@ class KernelDatapath(DatapathView):
     def close(self) -> None:
         """Let go; what is pinned goes on."""
         self.events.close()
+        self._wall.close()
         self._programs.close()
         for link in self._links.values():
             os.close(link)
         self._links.clear()
 
     def attach(self, ifindex: int) -> None:
-        """Both programs on the host side of a veth; call before the link goes up.
+        """Both programs on the host side of a veth, and the wall behind them; call before the
+        link goes up.
 
         Fine when they are there already; a stale link of an earlier interface is replaced.
         """
         with expedited_rcu():
+            self._wall.put_behind(ifindex)
             for name in PACKET_PROGRAMS:
                 path = self._link_path(name, ifindex)
                 if not self._is_attached(path, name, ifindex):

@@ -31,6 +31,7 @@ from sixfold.host.node import (
     uplinks_of,
 )
 from sixfold.host.paths import BPFFS_ROOT, NETNS_ROOT, Paths, cgroup_root
+from sixfold.host.wall import Wall
 from sixfold.model.config import HOST_MAC, POD_MAC, RESOLVER_IPV4, RESOLVER_IPV6, Config
 
 State = Literal["ok", "warn", "fail"]
@@ -61,6 +62,7 @@ def examine(paths: Paths, config: Config | None = None) -> list[Check]:
         "bpffs": _bpffs,
         "cgroup v2": _cgroup,
         "namespaces, veth, nf_tables": _trial,
+        "tc filters": _tc,
         "pools": lambda: _pools(config),
         "resolver address": _resolver,
         "IPv6": _ipv6,
@@ -153,6 +155,25 @@ def _trial() -> Check:
         fix = "needs CONFIG_NET_NS, VETH, NF_TABLES_INET, NFT_MASQ (modprobe veth nft_masq)"
         return Check(name, "fail", str(error), fix)
     return Check(name, "ok", "made and removed in a throwaway namespace")
+
+
+def _tc() -> Check:
+    name = "tc filters"
+    if capabilities.missing():
+        return Check(name, "warn", "cannot tell without root", "run as root to know")
+    if netns.in_thread(_try_wall):
+        return Check(name, "ok", "a pod that loses its programs is closed")
+    fix = "modprobe cls_bpf; needs CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_BPF"
+    return Check(name, "warn", "a pod that loses its programs is open until repaired", fix)
+
+
+def _try_wall() -> bool:
+    netns.leave()
+    wall = Wall()
+    try:
+        return wall.put_behind(1)  # lo
+    finally:
+        wall.close()
 
 
 def _try_everything() -> None:
