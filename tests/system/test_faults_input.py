@@ -89,7 +89,7 @@ def case(name: str, text: str, *wanted: str) -> object:
         ),
         case(
             "twice-in-one-file",
-            POD + "---\n" + POD.replace("inf", "1"),
+            POD + "---\n" + POD.replace("inf", "1d"),
             ":13: pod default/p",
             "keep one",
         ),
