@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,35 @@ def test_what_changed_while_planning_failed_is_planned_afterwards(tmp_path: Path
     fresh = Planning(Ledger(database)).plan(changed, [], 0)
     assert found.datapath == fresh.datapath
     assert found.zone == fresh.zone
+
+
+NAMES = """
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: names}
+spec:
+  endpointSelector: {matchLabels: {app: web}}
+  egress:
+  - toFQDNs: [{matchPattern: "*.a.b"}]
+  - toFQDNs: [{matchPattern: "*.c.d"}]
+"""
+
+
+def test_an_address_that_gets_a_second_name_is_open_all_the_way(tmp_path: Path):
+    """Who is where is written before tables are switched: what a step writes first, the step
+    before must know."""
+    planning, address = Planning(Ledger(Database(tmp_path / "state.db"))), ip_address("192.0.2.1")
+    named = replace(world(PODS + NAMES), domains={"x.a.b": frozenset({address})})
+    steps = [planning.plan(named, [], 0)]
+    assert steps[0].bridge is None
+    twice = replace(named, domains={**named.domains, "y.c.d": frozenset({address})})
+    steps.append(planning.plan(twice, [], 0))
+    bridge = steps[1].bridge
+    assert bridge is not None
+    way = [steps[0].datapath, bridge, steps[1].datapath]
+    numbers = [each.ipcache[ip_network(address)].domain for each in way]
+    assert numbers[0] == numbers[1] != numbers[2]
+    (web,) = (e.id for e in named.endpoints.values() if e.pod == "web")
+    for tables, number in ((way[0], numbers[1]), (way[1], numbers[2]), (way[2], numbers[2])):
+        assert number in {entry.peer for entry in tables.policies[web].entries}
+    assert planning.plan(replace(twice, domains=named.domains), [], 0).bridge is None

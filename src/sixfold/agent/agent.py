@@ -268,8 +268,7 @@ class Agent:
         world = plans.world
         self.names.update(world.endpoints.values())
         self.ledger.retire_identities({item.subject for item in world.endpoints.values()})
-        self.datapath.apply(plans.datapath)
-        self.plans = plans
+        self._apply(plans)
         self.learning.narrowed = False
         self.ledger.retire_domains(plans.policy.domain_sets)
         if self.learning.follow(plans.policy.patterns):
@@ -278,6 +277,12 @@ class Agent:
     def _plan(self, world: World) -> Plans:
         network = self.network
         return self._planning.plan(world, network.host_addresses(), network.host_netns_cookie())
+
+    def _apply(self, plans: Plans, *, opens_only: bool = False) -> None:
+        if plans.bridge is not None:
+            self.datapath.apply(plans.bridge, opens_only=opens_only)
+        self.datapath.apply(plans.datapath, opens_only=opens_only)
+        self.plans = plans
 
     def _learn(self, batch: Sequence[Resolved]) -> list[bool]:
         """Open what names have resolved to; says of each answer whether all of it is open."""
@@ -288,8 +293,7 @@ class Agent:
                 assert self.plans is not None, "names are watched after the first round"
                 # The world of the last round, so that nothing else changes on the way.
                 plans = self._plan(replace(self.plans.world, domains=self.learning.names))
-                self.datapath.apply(plans.datapath, opens_only=not self.learning.narrowed)
-                self.plans = plans
+                self._apply(plans, opens_only=not self.learning.narrowed)
             except Exception as error:  # what is in force stays so
                 self._trouble("names", error)
                 self._network_changed.set()

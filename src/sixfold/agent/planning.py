@@ -7,7 +7,7 @@ follows the change.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sixfold.agent.ledger import Ledger
 from sixfold.balancing.plan import BalancingPlan, BalancingPlanner
@@ -21,7 +21,11 @@ from sixfold.routing.plan import RoutingPlan, plan_routing
 
 @dataclass(frozen=True, slots=True)
 class Plans:
-    """What the planners say of one world."""
+    """What the planners say of one world.
+
+    bridge  to be applied before ``datapath``: every address is what it was, and the tables know
+            already what it will be
+    """
 
     world: World
     routing: RoutingPlan
@@ -29,6 +33,7 @@ class Plans:
     zone: Zone
     policy: PolicyPlan
     datapath: Datapath
+    bridge: Datapath | None = None
 
 
 class Planning:
@@ -39,6 +44,7 @@ class Planning:
         self._start()
 
     def _start(self) -> None:
+        self._before: Plans | None = None
         self._balancing = BalancingPlanner(self._ledger.service_number)
         self._zones = ZonePlanner()
         self._policies = PolicyCompiler(
@@ -53,10 +59,37 @@ class Planning:
         A planner that was interrupted has forgotten what it had yet to do: all start anew.
         """
         try:
-            return self._plan(world, host_addresses, host_netns_cookie)
+            hosts = tuple(host_addresses)
+            plans = self._plan(world, hosts, host_netns_cookie)
+            if (between := self._between(plans)) is not None:
+                bridge = self._plan(between, hosts, host_netns_cookie).datapath
+                plans = replace(self._plan(world, hosts, host_netns_cookie), bridge=bridge)
+            self._before = plans
+            return plans
         except BaseException:
             self._start()
             raise
+
+    def _between(self, plans: Plans) -> World | None:
+        """The world to pass through when addresses get numbers that no table knows yet.
+
+        Who is where is written before the tables are switched, so such an address would be
+        closed for a moment. It happens when it comes to be known by names of several patterns.
+        """
+        if self._before is None:
+            return None
+        before, after = self._before.policy, plans.policy
+        fresh = set(after.domain_sets.values()) - set(before.domain_sets.values())
+        if not any(
+            number in fresh and address in before.domains
+            for address, number in after.domains.items()
+        ):
+            return None
+        return replace(
+            plans.world,
+            domains=self._before.world.domains,
+            domain_sets=frozenset(after.domain_sets),
+        )
 
     def _plan(
         self, world: World, host_addresses: Iterable[IPAddress], host_netns_cookie: int

@@ -23,6 +23,7 @@ class World:
     policies     keys are ``policy_key``'s: those of other kinds have the kind before them
     cidr_groups  by name
     domains      what names have resolved to, as far as known; lower case, no final dot
+    domain_sets  sets of domain patterns that tables are to know besides those that are in use
     audited      names of namespaces whose workloads are in audit
     on_host      names of workloads with ``hostNetwork``, as offline: to policy they are the node
     """
@@ -34,5 +35,6 @@ class World:
     policies: Mapping[str, Policy] = field(default_factory=dict)
     cidr_groups: Mapping[str, CiliumCIDRGroup] = field(default_factory=dict)
     domains: Mapping[str, frozenset[IPAddress]] = field(default_factory=dict)
+    domain_sets: frozenset[frozenset[str]] = frozenset()
     on_host: frozenset[str] = frozenset()
     audited: frozenset[str] = frozenset()

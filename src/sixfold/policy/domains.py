@@ -27,6 +27,7 @@ class DomainIndex:
         self._uses: Counter[str] = Counter()
         self._matcher = DomainMatcher()
         self._names: Mapping[str, frozenset[IPAddress]] = {}
+        self._also: frozenset[Patterns] = frozenset()
         self._sets: dict[Patterns, Identity] = {}
         self._by_pattern: dict[str, list[Identity]] = {}
         self.addresses: Mapping[IPAddress, Identity] = {}
@@ -49,17 +50,23 @@ class DomainIndex:
         self._uses.update(after)
         self._uses.subtract(before)
 
-    def follow(self, names: Mapping[str, frozenset[IPAddress]]) -> set[str]:
-        """Take over what names have resolved to; patterns with other identities than before."""
+    def follow(
+        self, names: Mapping[str, frozenset[IPAddress]], also: frozenset[Patterns] = frozenset()
+    ) -> set[str]:
+        """Take over what names have resolved to; patterns with other identities than before.
+
+        ``also``: sets to have besides those that are in use.
+        """
         patterns = {one for one, count in self._uses.items() if count > 0}
-        if names is self._names and patterns == self.patterns:
+        if names is self._names and also == self._also and patterns == self.patterns:
             return set()
         if patterns != self.patterns:
             self._uses = +self._uses
             self._matcher = DomainMatcher(patterns)
-        self._names = names
+        self._names, self._also = names, also
         meant: defaultdict[IPAddress, Patterns] = defaultdict(frozenset)
         used = {frozenset({one}) for one in patterns}
+        used |= {one for one in also if one <= patterns}
         for name, addresses in names.items():
             if found := self._matcher.of(name):
                 used.add(found)

@@ -142,7 +142,7 @@ class PolicyCompiler:
         outdated = self._follow_policies(world, stale_policies)
         for policy in outdated:
             stale |= policy.subject.members
-        if renamed := self._domains.follow(world.domains):
+        if renamed := self._domains.follow(world.domains, world.domain_sets):
             stale_policies |= {
                 key for key, one in self._resolved.items() if not renamed.isdisjoint(one.patterns)
             }
