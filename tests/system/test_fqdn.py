@@ -11,8 +11,10 @@ import os
 import selectors
 import signal
 import socket
+import statistics
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -357,6 +359,43 @@ def test_it_closes_when_its_time_is_over_but_not_under_an_open_connection(scene:
     drop = scene.system.flows("--verdict", "DROPPED", "--to", name, "--last", "1")[0]
     assert drop["destination_names"] == [name]
     assert "default-deny" in drop["sixfold"]["rule"]
+
+
+def test_of_too_many_addresses_the_first_are_open_and_the_rest_is_said(scene: Scene):
+    addresses = [f"100.64.{number >> 8}.{number & 255}" for number in range(1, 1201)]
+    scene.upstream.set("many.fresh.example.org", *addresses)
+    scene.upstream.long.add("many.fresh.example.org")
+    found = scene.ask(scene.caller, "many.fresh.example.org", tcp=True)
+    assert sorted(found) == sorted(addresses)
+    assert len(scene.cache()["many.fresh.example.org"]) == 1000
+    assert "many.fresh.example.org has 1000 addresses already" in scene.system.agent_log()
+    assert scene.system.status()["fqdn"]["refused"] >= 200
+    again = scene.upstream.new("after-many.fresh.example.org")[0]
+    scene.ask(scene.caller, "after-many.fresh.example.org")
+    assert scene.caller.attempt(again) == "open"
+
+
+def test_names_that_nobody_mentions_are_not_learned(scene: Scene):
+    address = scene.upstream.new("stranger.test")[0]
+    assert scene.ask(scene.caller, "stranger.test") == [address]
+    assert "stranger.test" not in scene.cache()
+    assert scene.caller.attempt(address) == "timeout"
+
+
+def test_how_long_answers_wait(scene: Scene):
+    """No promise about time: it prints (-s) what fresh names cost, mentioned or not."""
+    for kind, name in (("not mentioned", "t{}.plain.test"), ("learned", "t{}.fresh.example.org")):
+        took_ms, again_ms = [], []
+        for number in range(60):
+            text = name.format(number)
+            scene.upstream.set(text, f"100.65.0.{number}")
+            for taken in (took_ms, again_ms):
+                began_s = time.perf_counter()
+                assert scene.ask(scene.caller, text) == [f"100.65.0.{number}"]
+                taken.append((time.perf_counter() - began_s) * 1000)
+        for what, taken in (("first", took_ms), ("cached", again_ms)):
+            middle, last = statistics.median(taken), statistics.quantiles(taken, n=20)[-1]
+            print(f"{kind}, {what}: median {middle:.1f} ms, 95 % {last:.1f} ms")
 
 
 def test_flows_explain_and_reach_speak_of_names(scene: Scene):

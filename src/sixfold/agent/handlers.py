@@ -68,6 +68,7 @@ class AgentHandlers:
             "policies": sum(len(agent.objects.of(kind)) for kind in POLICY_KINDS),
             "flows": {"seen": self._flows.log.seen, "lost": self._flows.log.lost},
             "drops": self._flows.statistics(),
+            "fqdn": agent.learning.summary(),
             "patterns": self._patterns(),
         }
 

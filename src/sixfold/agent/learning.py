@@ -88,6 +88,11 @@ class Learning:
         self._matcher = matcher = DomainMatcher(patterns)
         return self._forget(self._learned.retain(lambda name: bool(matcher.of(name))))
 
+    def summary(self) -> dict[str, int]:
+        """For ``sixfold status``."""
+        found = {"names": len(self._learned.names), "addresses": len(self._learned)}
+        return {**found, "refused": self.refused}
+
     def entries(self) -> list[dict[str, object]]:
         """For ``sixfold fqdn cache list``."""
         now_s = time.time()
