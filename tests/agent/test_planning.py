@@ -3,11 +3,13 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from sixfold.agent.ledger import Ledger
 from sixfold.agent.planning import Planning
+from sixfold.discovery.learned import Learned
 from sixfold.errors import HostError
 from sixfold.manifest import loads, offline
 from sixfold.model.config import Config
@@ -90,3 +92,25 @@ def test_an_address_that_gets_a_second_name_is_open_all_the_way(tmp_path: Path):
     for tables, number in ((way[0], numbers[1]), (way[1], numbers[2]), (way[2], numbers[2])):
         assert number in {entry.peer for entry in tables.policies[web].entries}
     assert planning.plan(replace(twice, domains=named.domains), [], 0).bridge is None
+
+
+def test_what_is_learned_one_by_one_is_planned_as_if_it_had_been_known_at_once(tmp_path: Path):
+    pick = Random(7)
+    planning = Planning(Ledger(Database(tmp_path / "state.db")))
+    learned, quick = Learned(), 0
+    plans = planning.plan(world(PODS + NAMES), [], 0)
+    for _ in range(60):
+        name = f"{pick.choice('xyz')}.{pick.choice(('a.b', 'c.d', 'e.f'))}"
+        ttls = {ip_address(f"192.0.2.{pick.randrange(9)}"): 60.0 for _ in range(2)}
+        fresh = learned.learn(name, ttls, 0).fresh
+        if (found := planning.learn(plans, learned.names, fresh)) is not None:
+            plans, entries = found
+            assert entries.items() <= plans.datapath.ipcache.items()
+            quick += 1
+        else:
+            plans = planning.plan(replace(plans.world, domains=learned.names), [], 0)
+        again = planning.plan(replace(plans.world, domains=dict(learned.names)), [], 0)
+        assert again.datapath == plans.datapath
+        assert again.policy.domains == plans.policy.domains
+        plans = again
+    assert 0 < quick < 60

@@ -36,6 +36,7 @@ from sixfold.agent.ledger import Ledger
 from sixfold.agent.planning import Planning, Plans
 from sixfold.agent.pods import PodRunner
 from sixfold.agent.snapshot import Snapshots
+from sixfold.discovery.learned import Pair
 from sixfold.errors import SixfoldError, UnavailableError
 from sixfold.host import netns
 from sixfold.host.datapath import KernelDatapath
@@ -288,17 +289,27 @@ class Agent:
         """Open what names have resolved to; says of each answer whether all of it is open."""
         host = self.network.host_addresses()
         taken = [self.learning.take(message, host) for message in batch]
-        if any(fresh for _, fresh in taken):
+        fresh = [pair for _, pairs in taken for pair in pairs]
+        if fresh:
             try:
-                assert self.plans is not None, "names are watched after the first round"
-                # The world of the last round, so that nothing else changes on the way.
-                plans = self._plan(replace(self.plans.world, domains=self.learning.names))
-                self._apply(plans, opens_only=not self.learning.narrowed)
+                self._open(fresh)
             except Exception as error:  # what is in force stays so
                 self._trouble("names", error)
                 self._network_changed.set()
                 return [False] * len(batch)
         return [complete for complete, _ in taken]
+
+    def _open(self, fresh: Sequence[Pair]) -> None:
+        """Have the kernel let fresh addresses through; nothing else changes on the way."""
+        assert self.plans is not None, "names are watched after the first round"
+        names, narrowed = self.learning.names, self.learning.narrowed
+        found = None if narrowed else self._planning.learn(self.plans, names, fresh)
+        if found is None:
+            plans = self._plan(replace(self.plans.world, domains=names))
+            self._apply(plans, opens_only=not narrowed)
+            return
+        self.plans, entries = found
+        self.datapath.place(entries)
 
     async def _expire_names(self) -> None:
         """Let go of addresses whose time is over and that no open connection depends on."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from ipaddress import ip_address
 
 from sixfold.discovery.learned import Learned, Lesson, Pair, not_of_the_world
@@ -52,8 +52,8 @@ class Learning:
     def next_deadline(self) -> float | None:
         return self._learned.next_deadline()
 
-    def take(self, message: Resolved, host: Iterable[IPAddress]) -> tuple[bool, bool]:
-        """Learn an answer: whether all of it may be open now, and whether that is news."""
+    def take(self, message: Resolved, host: Collection[IPAddress]) -> tuple[bool, tuple[Pair, ...]]:
+        """Learn an answer: whether all of it may be open now, and what of it is news."""
         wanted: dict[IPAddress, float] = {}
         for text, ttl_s in message.addresses.items():
             address = ip_address(text)
@@ -65,7 +65,7 @@ class Learning:
         for address, reason in lesson.refused:
             self._refuse(message.name, address, reason)
         self._keep(lesson)
-        return not lesson.refused, bool(lesson.fresh)
+        return not lesson.refused, lesson.fresh
 
     def expire(self, dependent: Mapping[IPAddress, frozenset[str]]) -> bool:
         """Let go of what is over; ``dependent``: patterns whose rules open connections rest on."""

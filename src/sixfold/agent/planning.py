@@ -6,17 +6,20 @@ follows the change.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from sixfold.agent.ledger import Ledger
 from sixfold.balancing.plan import BalancingPlan, BalancingPlanner
 from sixfold.discovery.plan import ZonePlanner
 from sixfold.discovery.zone import Zone
-from sixfold.model.datapath import Datapath, IPAddress
+from sixfold.model.config import Config
+from sixfold.model.datapath import Datapath, IPAddress, IpcacheEntry, IPNetwork
+from sixfold.model.identity import Identity
 from sixfold.model.world import World
+from sixfold.policy.block import Blocks
 from sixfold.policy.plan import PolicyCompiler, PolicyPlan
-from sixfold.routing.plan import RoutingPlan, plan_routing
+from sixfold.routing.plan import RoutingPlan, plan_domains, plan_endpoints, plan_ipcache
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,16 @@ class Plans:
     bridge: Datapath | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """An ipcache, and what it was made of: made anew when one of them is another object."""
+
+    ipcache: dict[IPNetwork, IpcacheEntry]
+    blocks: Blocks
+    domains: Mapping[IPAddress, Identity]
+    hosts: tuple[IPAddress, ...]
+
+
 class Planning:
     """The planners of this instance and the numbers they use."""
 
@@ -45,6 +58,7 @@ class Planning:
 
     def _start(self) -> None:
         self._before: Plans | None = None
+        self._placed: _Placed | None = None
         self._balancing = BalancingPlanner(self._ledger.service_number)
         self._zones = ZonePlanner()
         self._policies = PolicyCompiler(
@@ -70,6 +84,28 @@ class Planning:
             self._start()
             raise
 
+    def learn(
+        self,
+        plans: Plans,
+        names: Mapping[str, frozenset[IPAddress]],
+        fresh: Iterable[tuple[str, IPAddress]],
+    ) -> tuple[Plans, dict[IPNetwork, IpcacheEntry]] | None:
+        """The last plans, when names have resolved to some more; and what is new in the ipcache.
+
+        None: it takes a plan of everything. What knows who is where is extended, not copied, so
+        that the cost follows what is fresh.
+        """
+        if plans is not self._before:
+            return None
+        opened = self._policies.learn(names, fresh)
+        if opened is None:
+            return None
+        entries = plan_domains(plans.policy.covering_cidr, opened)
+        plans.routing.ipcache.update(entries)
+        world = replace(plans.world, domains=names)
+        self._before = replace(plans, world=world, bridge=None)
+        return self._before, entries
+
     def _between(self, plans: Plans) -> World | None:
         """The world to pass through when addresses get numbers that no table knows yet.
 
@@ -91,14 +127,31 @@ class Planning:
             domain_sets=frozenset(after.domain_sets),
         )
 
+    def _ipcache(
+        self, config: Config, policy: PolicyPlan, hosts: tuple[IPAddress, ...]
+    ) -> dict[IPNetwork, IpcacheEntry]:
+        known = self._placed
+        if (
+            known is None
+            or known.blocks is not policy.blocks
+            or known.domains is not policy.domains
+            or known.hosts != hosts
+        ):
+            ipcache = plan_ipcache(
+                config, policy.covering_cidr, hosts, policy.cidrs, policy.domains
+            )
+            known = self._placed = _Placed(ipcache, policy.blocks, policy.domains, hosts)
+        return known.ipcache
+
     def _plan(
         self, world: World, host_addresses: Iterable[IPAddress], host_netns_cookie: int
     ) -> Plans:
         balancing = self._balancing.plan(world)
         zone = self._zones.plan(world, balancing.slices)
         policy = self._policies.compile(world)
-        routing = plan_routing(
-            world, policy.covering_cidr, host_addresses, policy.cidrs, policy.domains
+        routing = RoutingPlan(
+            plan_endpoints(world, policy.covering_cidr),
+            self._ipcache(world.config, policy, tuple(host_addresses)),
         )
         datapath = Datapath(
             endpoints=routing.endpoints,

@@ -58,7 +58,7 @@ def difference(old: Mapping[K, V], new: Mapping[K, V]) -> tuple[list[K], list[K]
 def may_revoke(before: Datapath, after: Datapath) -> bool:
     """Whether an open connection may have lost what allowed it. Not when pods come or go."""
     return (
-        before.ipcache != after.ipcache
+        (before.ipcache is not after.ipcache and before.ipcache != after.ipcache)
         or _differs_where_both(before.policies, after.policies)
         or _differs_where_both(before.endpoints, after.endpoints)
     )

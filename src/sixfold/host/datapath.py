@@ -31,7 +31,7 @@ from sixfold.host.programs import (
 )
 from sixfold.host.shadow import BUILT_IN, JUDGED, PLACE, PREPARE, Shadow
 from sixfold.host.wall import Wall
-from sixfold.model.datapath import Datapath, IPAddress
+from sixfold.model.datapath import Datapath, IPAddress, IpcacheEntry, IPNetwork
 from sixfold.model.reason import DropReason
 
 K = TypeVar("K", bound=Hashable)
@@ -210,6 +210,17 @@ class KernelDatapath(DatapathView):
         self._write(changes, judge=not opens_only)
         self._shadow = shadow
         return len(changes)
+
+    def place(self, entries: Mapping[IPNetwork, IpcacheEntry]) -> None:
+        """Write some more of the ipcache, which takes nothing away that is allowed.
+
+        They must have been added to what was applied last, in place.
+        """
+        shadow, self._shadow = self._shadow, None
+        if shadow is None:
+            shadow = Shadow.read(self.maps)
+        self.maps["ipcache"].update(shadow.place(entries).items())
+        self._shadow = shadow
 
     def sweep(self) -> dict[bytes, layout.Connection]:
         """Judge all open connections anew, if ``apply`` may have taken away what allowed them.

@@ -61,6 +61,7 @@ class Shadow:
         self._packed: dict[str, dict[bytes, bytes]] = {name: {} for name in (*TABLES, *ARRAYS)}
         self.endpoints: dict[int, EndpointEntry] = {}
         self.ipcache: dict[IPNetwork, IpcacheEntry] = {}
+        self._ipcache_of: Mapping[IPNetwork, IpcacheEntry] | None = None  # desired, last time
         self.policies: dict[EndpointId, PolicyTable] = {}
         self.frontends: dict[Frontend, FrontendEntry] = {}
         self.host_netns_cookie = 0
@@ -116,6 +117,23 @@ class Shadow:
         at = 4 if name == "policy" else 0  # of the table's number in a key
         return [key for key in free if layout.U32.unpack_from(key, at)[0] not in self._busy]
 
+    def place(self, entries: Mapping[IPNetwork, IpcacheEntry]) -> dict[bytes, bytes]:
+        """Take some more into the ipcache; returns the writes. HostError when it is full.
+
+        What was desired last is taken to have them as well.
+        """
+        puts = {
+            layout.pack_network(network): layout.pack_ipcache_entry(entry)
+            for network, entry in entries.items()
+        }
+        known = self._packed["ipcache"]
+        wanted = len(known) + sum(key not in known for key in puts)
+        if wanted > self._capacities["ipcache"]:
+            raise map_full("ipcache", wanted, self._capacities["ipcache"])
+        known.update(puts)
+        self.ipcache.update(entries)
+        return puts
+
     def is_true(self, maps: Mapping[str, Map]) -> bool:
         """Whether the kernel still holds just this; quick, because it unpacks nothing."""
         return all(dict(maps[name].items()) == self._packed[name] for name in TABLES) and all(
@@ -141,6 +159,8 @@ class Shadow:
         self.host_netns_cookie = desired.host_netns_cookie
 
     def _advance_ipcache(self, desired: Datapath, changes: Changes) -> None:
+        if desired.ipcache is self._ipcache_of:
+            return
         wanted = {**BUILT_IN, **desired.ipcache}
         put, gone = difference(self.ipcache, wanted)
         for network in put:
@@ -151,7 +171,7 @@ class Shadow:
             )
         for network in gone:
             changes.delete("ipcache", layout.pack_network(network))
-        self.ipcache = wanted
+        self.ipcache, self._ipcache_of = wanted, desired.ipcache
 
     def _advance_policies(self, desired: Datapath, changes: Changes) -> None:
         put, gone = difference(self.policies, desired.policies)

@@ -9,7 +9,7 @@ table.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from sixfold.model.datapath import IPAddress
@@ -30,7 +30,8 @@ class DomainIndex:
         self._also: frozenset[Patterns] = frozenset()
         self._sets: dict[Patterns, Identity] = {}
         self._by_pattern: dict[str, list[Identity]] = {}
-        self.addresses: Mapping[IPAddress, Identity] = {}
+        self._meant: dict[IPAddress, Patterns] = {}
+        self.addresses: dict[IPAddress, Identity] = {}
 
     @property
     def sets(self) -> Mapping[Patterns, Identity]:
@@ -64,18 +65,39 @@ class DomainIndex:
             self._uses = +self._uses
             self._matcher = DomainMatcher(patterns)
         self._names, self._also = names, also
-        meant: defaultdict[IPAddress, Patterns] = defaultdict(frozenset)
+        meant: dict[IPAddress, Patterns] = {}
         used = {frozenset({one}) for one in patterns}
         used |= {one for one in also if one <= patterns}
         for name, addresses in names.items():
             if found := self._matcher.of(name):
                 used.add(found)
                 for address in addresses:
-                    meant[address] |= found
+                    meant[address] = meant.get(address, frozenset()) | found
         used.update(meant.values())
+        self._meant = meant
         changed = self._keep(used)
         self.addresses = {address: self._sets[found] for address, found in meant.items()}
         return changed
+
+    def learn(
+        self, names: Mapping[str, frozenset[IPAddress]], fresh: Iterable[tuple[str, IPAddress]]
+    ) -> dict[IPAddress, Identity] | None:
+        """``follow`` for names that differ by some fresh pairs only; cost follows these.
+
+        Returns the addresses with new identities, which ``addresses`` has from now on; None, and
+        nothing has happened, when one of them needs a set that is not there.
+        """
+        meant: dict[IPAddress, Patterns] = {}
+        for name, address in fresh:
+            before = meant.get(address) or self._meant.get(address, frozenset())
+            meant[address] = before | self._matcher.of(name)
+        if not all(one in self._sets for one in meant.values() if one):
+            return None
+        opened = {address: self._sets[one] for address, one in meant.items() if one}
+        self._names = names
+        self._meant.update(meant)
+        self.addresses.update(opened)
+        return opened
 
     def _keep(self, used: set[Patterns]) -> set[str]:
         """Have the sets that are used; returns the patterns in those that came or went."""

@@ -14,8 +14,8 @@ changes. What domain names have resolved to touches no policy: see ``domains``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress, IPNetwork, PolicyTable
@@ -163,6 +163,18 @@ class PolicyCompiler:
             domains=self._domains.addresses,
             domain_sets=self._domains.sets,
         )
+
+    def learn(
+        self, names: Mapping[str, frozenset[IPAddress]], fresh: Iterable[tuple[str, IPAddress]]
+    ) -> dict[IPAddress, Identity] | None:
+        """Names have resolved to more since the last world; see ``DomainIndex.learn``.
+
+        The ``domains`` of the last plan grow with it.
+        """
+        opened = self._domains.learn(names, fresh)
+        if opened is not None:
+            self._world = replace(self._world, domains=names)
+        return opened
 
     def _number(self, rule: Rule) -> int:
         if (known := self._numbers.get(rule)) is not None:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from ipaddress import ip_network
 from types import MappingProxyType
 
-from sixfold.model.config import GATEWAY_IPV4, GATEWAY_IPV6, RESOLVER_IPV4, RESOLVER_IPV6
+from sixfold.model.config import GATEWAY_IPV4, GATEWAY_IPV6, RESOLVER_IPV4, RESOLVER_IPV6, Config
 from sixfold.model.datapath import EndpointEntry, IPAddress, IpcacheEntry, IPNetwork
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import HOST, RESOLVER, UNKNOWN, WORLD, Identity
@@ -51,28 +51,52 @@ def plan_routing(
     domains         addresses that domain names of policies have resolved to; one that is the
                     node's or the resolver's stays what it is
     """
-    config = world.config
+    ipcache = plan_ipcache(world.config, cidr_of, host_addresses, cidrs, domains)
+    return RoutingPlan(plan_endpoints(world, cidr_of), ipcache)
+
+
+def plan_ipcache(
+    config: Config,
+    cidr_of: Callable[[IPAddress], Identity],
+    host_addresses: Iterable[IPAddress],
+    cidrs: Mapping[IPNetwork, Identity],
+    domains: Mapping[IPAddress, Identity] = NO_DOMAINS,
+) -> dict[IPNetwork, IpcacheEntry]:
+    """Who is behind an address that is no endpoint's; arguments as above."""
     ipcache: dict[IPNetwork, IpcacheEntry] = {
         network: IpcacheEntry(WORLD) for network in EVERYWHERE
     }
     ipcache |= {network: IpcacheEntry(WORLD, identity) for network, identity in cidrs.items()}
-    ipcache |= {
-        single(address): IpcacheEntry(WORLD, cidr_of(address), identity)
-        for address, identity in domains.items()
-    }
+    ipcache |= plan_domains(cidr_of, domains)
     ours = (config.host_ipv4, config.host_ipv6, GATEWAY_IPV4, GATEWAY_IPV6)
     for address in (*host_addresses, *ours):
         ipcache[ip_network(address)] = IpcacheEntry(HOST, cidr_of(address))
     # The resolver's addresses are on a device of the host too, so they come last.
     for address in (RESOLVER_IPV4, RESOLVER_IPV6):
         ipcache[ip_network(address)] = IpcacheEntry(RESOLVER, cidr_of(address))
-    pod_cidr_of = cidr_of if config.ipblock_matches_pods else _no_cidr
-    endpoints = {
+    return ipcache
+
+
+def plan_domains(
+    cidr_of: Callable[[IPAddress], Identity], domains: Mapping[IPAddress, Identity]
+) -> dict[IPNetwork, IpcacheEntry]:
+    """Addresses of the world that domain names have resolved to."""
+    return {
+        single(address): IpcacheEntry(WORLD, cidr_of(address), identity)
+        for address, identity in domains.items()
+    }
+
+
+def plan_endpoints(
+    world: World, cidr_of: Callable[[IPAddress], Identity]
+) -> dict[int, EndpointEntry]:
+    """Delivery, by ifindex."""
+    pod_cidr_of = cidr_of if world.config.ipblock_matches_pods else _no_cidr
+    return {
         endpoint.ifindex: plan_endpoint(endpoint, pod_cidr_of)
         for endpoint in world.endpoints.values()
         if endpoint.ifindex
     }
-    return RoutingPlan(endpoints, ipcache)
 
 
 def _no_cidr(_: IPAddress) -> Identity:
