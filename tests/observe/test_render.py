@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -146,3 +147,11 @@ def test_compact_line(changes, text):
 def test_an_ipv6_address_with_a_port_is_bracketed():
     flow = joined(source=ip_address("2001:db8::7"), source_identity=2)
     assert "[2001:db8::7]:41234 (world)" in compact(flow)
+
+
+def test_what_a_policy_wants_logged_is_said():
+    names = sample_names()
+    names.rules[1] = replace(names.rules[1], log="paid")
+    flow = join(Event(), names, OFFSET_NS)
+    assert compact(flow).endswith(" log paid")
+    assert to_hubble(flow)["policy_log"] == ["paid"]

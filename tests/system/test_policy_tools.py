@@ -133,6 +133,15 @@ def test_the_smallest_edit_lets_the_connection_pass(shop: System) -> None:
     shop.apply(POLICIES, "--wait")
 
 
+def test_a_namespace_that_goes_into_audit_opens_what_was_denied(shop: System) -> None:
+    meta = {"name": "shop", "annotations": {"sixfold.dev/enforcement": "audit"}}
+    audit = json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
+    done = shop.sixfold("diff", "--live", "-", "-o", "json", stdin=audit, check=False)
+    opened = json.loads(done.stdout)["opened"]
+    assert any("shop/db" in row["to"] and "hills/away" in row["from"] for row in opened) is False
+    assert any("shop/db" in row["to"] and "shop/web" in row["from"] for row in opened)
+
+
 def test_a_suggestion_reaches_exactly_what_was_seen(shop: System) -> None:
     """Last: it takes the place of the policies."""
     shop.sixfold("delete", "networkpolicy", "-n", "shop", "db", "out")

@@ -94,6 +94,7 @@ def worlds(settings: Settings, paths: tuple[str, ...], config: Any) -> tuple[Wor
     return running, replace(
         running,
         namespaces={**running.namespaces, **fresh},
+        audited=(running.audited - written) | given.audited,
         policies={**running.policies, **given.policies},
         cidr_groups={**running.cidr_groups, **given.cidr_groups},
     )

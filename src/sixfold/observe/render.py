@@ -95,6 +95,8 @@ def compact(flow: Flow) -> str:
         parts.append(f"service {flow.service}:{flow.service_port}")
     if rule := rule_text(flow):
         parts.append(f"rule {rule}")
+    if logs := _logs(flow):
+        parts.append(f"log {', '.join(logs)}")
     return " ".join(parts)
 
 
@@ -181,10 +183,15 @@ def _endpoint(peer: Peer) -> dict[str, Any]:
     return record
 
 
+def _logs(flow: Flow) -> list[str]:
+    """What Cilium policies want said of flows that their rules decide: ``log.value``."""
+    return [rule.log for rule in (flow.egress_rule, flow.ingress_rule) if rule and rule.log]
+
+
 def _rules(flow: Flow) -> dict[str, Any]:
     """Which rules allowed or denied. Egress is judged first: an ingress denial passed it."""
     egress, ingress = _policy(flow.egress_rule), _policy(flow.ingress_rule)
-    logs = [rule.log for rule in (flow.egress_rule, flow.ingress_rule) if rule and rule.log]
+    logs = _logs(flow)
     return {**_judged_by(flow, egress, ingress), **({"policy_log": logs} if logs else {})}
 
 
