@@ -44,6 +44,13 @@ def test_what_was_taken_is_told_also_when_it_is_not_ready_in_time(sixfold, agent
     assert result.stderr.endswith("error: not ready after 1 s: pod shop/web\n")
 
 
+def test_nothing_to_apply_is_an_error(sixfold, agent, tmp_path):
+    (tmp_path / "empty.yaml").write_text("---\n# nothing\n")
+    result = sixfold("apply", "-f", str(tmp_path / "empty.yaml"))
+    assert result.exit_code == 1
+    assert "no objects in it" in result.stderr
+
+
 def test_objects_go_with_their_namespace_source_and_line(sixfold, agent, file):
     agent.answers["POST /v1/apply"] = RESULT
     sixfold("apply", "-f", file, "-n", "shop", "--wait")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 
 import msgspec
 import pytest
@@ -89,9 +90,30 @@ def test_an_object_without_a_namespace_gets_the_one_given(make):
     assert decode(make.pod(), namespace="shop").object.metadata.namespace == "shop"
 
 
-def test_the_same_object_twice_with_the_same_content_is_one():
+def test_offline_the_same_object_twice_with_the_same_content_is_one():
     text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n"
-    assert len(loads(f"{text}---\n{text}").objects) == 1
+    assert len(loads(f"{text}---\n{text}", offline=True).objects) == 1
+    with pytest.raises(ManifestError, match="keep one"):
+        loads(f"{text}---\n{text}")
+
+
+def test_offline_a_block_may_have_host_bits():
+    text = (
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\n"
+        "spec: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.1/8}}]}]}\n"
+    )
+    assert loads(text, offline=True).objects
+    with pytest.raises(ManifestError, match=r"cidr: \"10.0.0.1/8\" has host bits set"):
+        loads(text)
+
+
+def test_a_pipe_in_a_directory_is_passed_over_and_a_dead_link_is_named(tmp_path):
+    (tmp_path / "a.yaml").write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n")
+    os.mkfifo(tmp_path / "b.yaml")
+    assert len(load([tmp_path]).objects) == 1
+    (tmp_path / "c.yaml").symlink_to("nowhere")
+    with pytest.raises(ManifestError, match=r"c\.yaml: no such file"):
+        load([tmp_path])
 
 
 def test_two_objects_of_one_name_are_refused_with_both_places(tmp_path):

@@ -52,6 +52,8 @@ def test_a_port_number_in_quotes_is_told_from_a_name():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        pytest.param("10.0.0.1/24", '"10.0.0.1/24" has host bits set; give 10.0.0.0/24', id="host"),
+        pytest.param("fd00::1/64", '"fd00::1/64" has host bits set; give fd00::/64', id="host 6"),
         pytest.param("10.0.0.1", '"10.0.0.1" has no prefix length; give 10.0.0.1/32', id="bare"),
         pytest.param("10.0.0.0/33", "prefix length is not 0 to 32", id="long"),
         pytest.param("10.0.0.0/255.0.0.0", "prefix length is not 0 to 32", id="netmask"),
@@ -77,9 +79,9 @@ def test_every_network_address_with_its_length_is_a_cidr(address, length):
         assert names.cidr(str(network)) == network
 
 
-def test_host_bits_of_a_cidr_are_dropped():
-    assert names.cidr("10.0.0.1/8") == ip_network("10.0.0.0/8")
-    assert names.cidr("fd00::1/64") == ip_network("fd00::/64")
+def test_host_bits_of_a_cidr_are_dropped_where_they_may_be():
+    assert names.cidr("10.0.0.1/8", lenient=True) == ip_network("10.0.0.0/8")
+    assert names.cidr("fd00::1/64", lenient=True) == ip_network("fd00::/64")
 
 
 def test_long_values_are_cut_in_messages():

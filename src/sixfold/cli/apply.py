@@ -11,7 +11,7 @@ import click
 
 from sixfold.cli.output import print_structured, progress
 from sixfold.cli.settings import OUTPUTS, Settings, examples, pass_settings, shared
-from sixfold.errors import UnavailableError
+from sixfold.errors import SixfoldError, UnavailableError
 
 if TYPE_CHECKING:
     from sixfold.manifest import Loaded, Manifests
@@ -53,6 +53,8 @@ def command(
     """
     manifests = read(filenames, settings.namespace_or_default, runnable=True)
     report_ignored(manifests)
+    if not manifests.objects and not manifests.ignored:
+        raise SixfoldError(f"{', '.join(filenames)}: no objects in it")
     with progress("applying" + (" and waiting until all is in force" if wait else "")):
         body = apply_body(manifests, wait=wait, dry_run=dry_run, timeout_s=timeout_s)
         answer = settings.client.post("/v1/apply", body)

@@ -172,11 +172,11 @@ def _checked(key: str) -> str:
 
 
 def _network(text: str) -> IPNetwork | str:
-    """An address alone is fine here."""
+    """An address alone is fine here, and so are host bits."""
     if "/" not in text:
         address = names.address(text)
         return address if isinstance(address, str) else ip_network(address)
-    return names.cidr(text)
+    return names.cidr(text, lenient=True)
 
 
 def _wrong(path: Path, parsed: IPNetwork | str) -> Iterator[Finding]:

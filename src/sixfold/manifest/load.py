@@ -189,7 +189,7 @@ class _Reader:
         loaded = Loaded(key_of(obj), cast(Resource, obj), raw, source, line, lines)
         first = self.first.setdefault(loaded.key, loaded)
         if first is not loaded:
-            if first.raw == raw:  # the same once more: a Namespace in each file, often
+            if self.offline and first.raw == raw:  # once more: a Namespace in each file, often
                 return
             message = f"{loaded.key} is in {first.source}:{first.line} too; keep one"
             self.problems.append(Problem(source, line, "", message))
@@ -283,7 +283,7 @@ def _meaning(kind: Kind, obj: Object, *, offline: bool, runnable: bool) -> Itera
         case Service() as svc:
             yield from service(svc, offline=offline)
         case NetworkPolicy() as netpol:
-            yield from policy(netpol)
+            yield from policy(netpol, offline=offline)
         case ClusterNetworkPolicy() | AdminNetworkPolicy() | BaselineAdminNetworkPolicy() as anp:
             yield from ordered_policy(anp, offline=offline)
         case CiliumNetworkPolicy() | CiliumClusterwideNetworkPolicy() as cnp:

@@ -109,8 +109,8 @@ def address(text: str) -> IPAddress | str:
     return parsed
 
 
-def cidr(text: str) -> IPNetwork | str:
-    """The network, or what is wrong with it; host bits are dropped, as everywhere."""
+def cidr(text: str, *, lenient: bool = False) -> IPNetwork | str:
+    """The network, or what is wrong with it; lenient: host bits are dropped."""
     host, slash, length = text.partition("/")
     parsed = address(host)
     if isinstance(parsed, str):
@@ -119,4 +119,7 @@ def cidr(text: str) -> IPNetwork | str:
         return f"{quoted(text)} has no prefix length; give {text}/{parsed.max_prefixlen}"
     if not _PREFIX_LENGTH.match(length) or int(length) > parsed.max_prefixlen:
         return f"{quoted(text)}: prefix length is not 0 to {parsed.max_prefixlen}"
-    return ip_network(f"{parsed}/{int(length)}", strict=False)
+    network = ip_network(f"{parsed}/{int(length)}", strict=False)
+    if network.network_address != parsed and not lenient:
+        return f"{quoted(text)} has host bits set; give {network}"
+    return network

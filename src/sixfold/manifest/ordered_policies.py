@@ -106,7 +106,7 @@ def _peer(
         if texts is not None and not texts:
             yield Finding((*path, member), "an empty list; remove it or fill it in")
     for index, text in enumerate(peer.networks or ()):
-        parsed = names.cidr(text)
+        parsed = names.cidr(text, lenient=offline)
         yield from said((*path, "networks", index), parsed if isinstance(parsed, str) else None)
     if peer.domain_names and action not in ("Accept", "Allow"):
         yield Finding((*path, "domainNames"), f"names can be accepted only, not in a {action} rule")

@@ -12,13 +12,13 @@ from sixfold.model.datapath import IPNetwork
 from sixfold.model.policy import IPBlock, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort
 
 
-def policy(obj: NetworkPolicy) -> Iterator[Finding]:
+def policy(obj: NetworkPolicy, *, offline: bool = False) -> Iterator[Finding]:
     """Findings about the spec."""
     yield from selector(("spec", "podSelector"), obj.spec.pod_selector)
     for index, rule in enumerate(obj.spec.ingress or ()):
-        yield from _rule(("spec", "ingress", index), "from", rule.from_, rule.ports)
+        yield from _rule(("spec", "ingress", index), "from", rule.from_, rule.ports, offline)
     for index, egress in enumerate(obj.spec.egress or ()):
-        yield from _rule(("spec", "egress", index), "to", egress.to, egress.ports)
+        yield from _rule(("spec", "egress", index), "to", egress.to, egress.ports, offline)
 
 
 def _rule(
@@ -26,14 +26,15 @@ def _rule(
     side: str,
     peers: Sequence[NetworkPolicyPeer] | None,
     ports: Sequence[NetworkPolicyPort] | None,
+    offline: bool,
 ) -> Iterator[Finding]:
     for index, peer in enumerate(peers or ()):
-        yield from _peer((*path, side, index), peer)
+        yield from _peer((*path, side, index), peer, offline)
     for index, port in enumerate(ports or ()):
         yield from _port((*path, "ports", index), port)
 
 
-def _peer(path: Path, peer: NetworkPolicyPeer) -> Iterator[Finding]:
+def _peer(path: Path, peer: NetworkPolicyPeer, offline: bool) -> Iterator[Finding]:
     selects = peer.pod_selector is not None or peer.namespace_selector is not None
     if peer.ip_block is None and not selects:
         wanted = "give podSelector, namespaceSelector or ipBlock; podSelector: {} is everyone here"
@@ -45,16 +46,16 @@ def _peer(path: Path, peer: NetworkPolicyPeer) -> Iterator[Finding]:
     if peer.namespace_selector is not None:
         yield from selector((*path, "namespaceSelector"), peer.namespace_selector)
     if peer.ip_block is not None:
-        yield from _block((*path, "ipBlock"), peer.ip_block)
+        yield from _block((*path, "ipBlock"), peer.ip_block, offline)
 
 
-def _block(path: Path, block: IPBlock) -> Iterator[Finding]:
-    outer = names.cidr(block.cidr)
+def _block(path: Path, block: IPBlock, offline: bool) -> Iterator[Finding]:
+    outer = names.cidr(block.cidr, lenient=offline)
     if isinstance(outer, str):
         yield Finding((*path, "cidr"), outer)
     for index, text in enumerate(block.except_):
         here = (*path, "except", index)
-        inner = names.cidr(text)
+        inner = names.cidr(text, lenient=offline)
         if isinstance(inner, str):
             yield Finding(here, inner)
         elif isinstance(outer, str):

@@ -42,12 +42,18 @@ def _files(source: str, problems: list[Problem]) -> Iterator[str]:
     for folder, folders, files in os.walk(source):
         folders.sort()
         for file in sorted(files):
-            if file.endswith(_ENDINGS):
+            path = os.path.join(folder, file)
+            if file.endswith(_ENDINGS) and not _is_special(path):
                 found = True
-                yield os.path.join(folder, file)
+                yield path
     if not found:
         wanted = ", ".join(f"*{ending}" for ending in _ENDINGS)
         problems.append(Problem(source, 0, "", f"holds no manifest; give a folder with {wanted}"))
+
+
+def _is_special(path: str) -> bool:
+    """A pipe or device, where reading might never end; a link to nowhere is an error instead."""
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def _standard_input(stdin: TextIO | None, left: int) -> str:
