@@ -72,3 +72,17 @@ def test_wrong_assertions_are_said_with_their_place(run, text, problem):
     result = run(text)
     assert result.exit_code == 1
     assert problem in result.stderr
+
+
+def test_what_only_an_audit_lets_pass_is_said_to_be(sixfold, tmp_path):
+    named = "{name: allow-web, namespace: shop"
+    assert named in MANIFESTS
+    audit = f"{named}, annotations: {{sixfold.dev/enforcement: audit}}"
+    (tmp_path / "shop.yaml").write_text(MANIFESTS.replace(named, audit))
+    path = tmp_path / "assertions"
+    path.write_text("- deny: {to: {workload: shop/db}, ports: [{port: 22}]}\n")
+    result = sixfold("verify", "-f", str(tmp_path), "--assert", str(path))
+    assert result.exit_code == 1
+    assert "ingress in audit, so allowed, else denied by default-deny (shop/allow-web)" in (
+        result.stdout
+    )

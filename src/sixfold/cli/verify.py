@@ -208,6 +208,8 @@ def explained(outcome: Outcome) -> str:
 
 def _side(side: dict[str, Any]) -> str:
     verb = "allowed" if side["verdict"] == "ALLOWED" else "denied"
+    if side.get("audit"):
+        verb = "in audit, so allowed, else denied"
     if side["policy"] is None:
         return f"{verb} by {side['default']}"
     rule = "" if side["rule"] == side["policy"] else f" {side['rule']}"
@@ -236,7 +238,7 @@ def report(outcomes: Sequence[Outcome], name: str) -> str:
         f'failures="{failed}">',
     ]
     for number, one in enumerate(outcomes, 1):
-        case = f"  <testcase name={quoteattr(title(one, number))}"
+        case = f'  <testcase classname="verify" name={quoteattr(title(one, number))}'
         if one.holds:
             lines.append(f"{case}/>")
             continue
