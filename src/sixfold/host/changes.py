@@ -55,6 +55,15 @@ def difference(old: Mapping[K, V], new: Mapping[K, V]) -> tuple[list[K], list[K]
     return put, [key for key in old if key not in new]
 
 
+def repairs(name: str, old: Mapping[K, V], new: Mapping[K, V]) -> list[str]:
+    """What differs between what the kernel holds and what it should, in words."""
+    put, gone = difference(old, new)
+    return [
+        *(f"{name}[{key}]: missing or changed; put back" for key in put),
+        *(f"{name}[{key}]: nobody asked for it; deleted" for key in gone),
+    ]
+
+
 def may_revoke(before: Datapath, after: Datapath) -> bool:
     """Whether an open connection may have lost what allowed it. Not when pods come or go."""
     return (

@@ -10,14 +10,13 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
-from typing import TypeVar
 
 from sixfold.errors import HostError
 from sixfold.host import bpf, layout
 from sixfold.host.bpf import Map
-from sixfold.host.changes import Changes, difference, may_revoke
+from sixfold.host.changes import Changes, may_revoke, repairs
 from sixfold.host.events import EventReader
 from sixfold.host.paths import BPFFS_ROOT, cgroup_root
 from sixfold.host.programs import (
@@ -33,9 +32,6 @@ from sixfold.host.shadow import BUILT_IN, JUDGED, PLACE, PREPARE, Shadow
 from sixfold.host.wall import Wall
 from sixfold.model.datapath import Datapath, IPAddress, IpcacheEntry, IPNetwork
 from sixfold.model.reason import DropReason
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
 
 STATISTICS = {
     0: "events_lost",
@@ -260,10 +256,10 @@ class KernelDatapath(DatapathView):
             return found
         actual = Shadow.read(self.maps)
         wanted = {**BUILT_IN, **desired.ipcache}
-        found += _differences("endpoints", actual.endpoints, desired.endpoints)
-        found += _differences("ipcache", actual.ipcache, wanted)
-        found += _differences("policies", actual.policies, desired.policies)
-        found += _differences("frontends", actual.frontends, desired.frontends)
+        found += repairs("endpoints", actual.endpoints, desired.endpoints)
+        found += repairs("ipcache", actual.ipcache, wanted)
+        found += repairs("policies", actual.policies, desired.policies)
+        found += repairs("frontends", actual.frontends, desired.frontends)
         if actual.host_netns_cookie != desired.host_netns_cookie:
             found.append("namespaces[host]: changed; put back")
         self._shadow = actual
@@ -373,14 +369,6 @@ class KernelDatapath(DatapathView):
 
     def _lost(self) -> int:
         return _sum(self.maps["statistics"].lookup(layout.U32.pack(0)) or b"")
-
-
-def _differences(name: str, old: Mapping[K, V], new: Mapping[K, V]) -> list[str]:
-    put, gone = difference(old, new)
-    return [
-        *(f"{name}[{key}]: missing or changed; put back" for key in put),
-        *(f"{name}[{key}]: nobody asked for it; deleted" for key in gone),
-    ]
 
 
 def _detach(path: Path) -> None:

@@ -211,7 +211,9 @@ At most {TOTAL_BYTES_MAX >> 20} MiB of manifests in one command, {NODES_MAX:,} v
 
 ## Stricter than Kubernetes
 
-- a key twice in one mapping is refused; an object twice in one command too, unless both are alike;
+- a key twice in one mapping is refused, and an object twice in one command (offline: unless both
+  are alike); a CIDR with host bits (10.0.0.1/24) too, of NetworkPolicy and the ordered kinds
+  (offline: taken);
 - an unknown field is refused, never dropped;
 - one port name with one protocol means one port in the whole pod, not per container;
 - a `null` in a list is refused; `generateName` needs a `name`;
