@@ -11,6 +11,8 @@ from tests.store.conftest import full_disk
 from sixfold.errors import HostError
 from sixfold.model.meta import Key
 from sixfold.store import Database, Numbers, Objects
+from sixfold.store.database import SCHEMA
+from sixfold.store.learned import LearnedNames
 
 NOW = "2026-11-23T08:00:00Z"
 
@@ -163,3 +165,18 @@ def test_a_schema_from_the_future_is_refused(tmp_path):
     connection.close()
     with pytest.raises(HostError, match="schema 99 is newer"):
         Database(tmp_path / "state.db")
+
+
+def test_the_file_of_an_earlier_version_gets_the_tables_that_came(tmp_path):
+    """1 knew no names of the world."""
+    path = tmp_path / "state.db"
+    with sqlite3.connect(path) as connection:
+        connection.executescript(SCHEMA)
+        connection.execute("DROP TABLE learned")
+        connection.execute("INSERT INTO meta VALUES ('generation', '7')")
+        connection.execute("PRAGMA user_version=1")
+    connection.close()
+    database = Database(path)
+    assert LearnedNames(database).load() == {}
+    assert database.meta("generation") == "7"
+    database.close()

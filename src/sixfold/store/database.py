@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sixfold.errors import HostError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # tables only ever came: the script brings older files up to date
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
