@@ -42,6 +42,21 @@ def test_boxes_do_not_lie_on_each_other():
             assert x + w <= x2 or x2 + w2 <= x or y + h <= y2 or y2 + h2 <= y
 
 
+def test_an_arrow_runs_behind_no_node_that_it_passes():
+    """a → b → c, and a → c: past b, not behind it."""
+    rows = [Row(("x/a",), ("x/b", "x/c"), "", HTTP), Row(("x/b",), ("x/c",), "", EVERY_PORT)]
+    root = ElementTree.fromstring(svg(rows))
+    rects = [one for one in root.iter("{http://www.w3.org/2000/svg}rect") if one.get("x")]
+    xs = sorted({float(one.get("x")) for one in rects})
+    assert len(xs) == 3
+    (middle,) = [one for one in rects if float(one.get("x")) == xs[1]]
+    top, height = float(middle.get("y")), float(middle.get("height"))
+    ways = [one.get("d") for one in root.iter("{http://www.w3.org/2000/svg}path")]
+    (past,) = [way for way in ways if "L" in way and "C" in way]
+    level = float(past.partition("L")[2].split()[1].partition("C")[0])
+    assert not top <= level <= top + height
+
+
 def test_nothing_to_draw_is_a_drawing_too():
     assert ElementTree.fromstring(svg([])) is not None
     assert dot([]).startswith("digraph")

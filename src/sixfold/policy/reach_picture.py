@@ -2,7 +2,8 @@
 
 Pure. Workloads that stand together in every row are one node; what all do alike (DNS to the node's
 resolver) is left to the table. The drawing is layered: sources left, and
-whoever is reached one step to the right of those that reach it, as far as there is no circle.
+whoever is reached one step to the right of those that reach it, as far as there is no circle. An
+arrow that passes a layer has a lane there, so that it runs behind no node.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 from sixfold.policy.reach_show import WORLD_NAME, Row
 
@@ -31,19 +33,24 @@ class Arrow:
 
 @dataclass(slots=True)
 class Box:
-    """A node and its place."""
+    """A node, or the lane of an arrow, and its place; ``column``: how wide its layer is."""
 
     lines: list[str]
     x: float = 0
     y: float = 0
+    column: float = 0
 
     @property
     def width(self) -> float:
-        return max(map(len, self.lines)) * CHARACTER + 2 * PADDING
+        return max(map(len, self.lines), default=0) * CHARACTER + 2 * PADDING
 
     @property
     def height(self) -> float:
         return len(self.lines) * LINE + 2 * PADDING
+
+    @property
+    def middle(self) -> float:
+        return self.y + self.height / 2
 
 
 def dot(rows: Iterable[Row]) -> str:
@@ -63,7 +70,9 @@ def svg(rows: Iterable[Row]) -> str:
     """A drawing that any browser shows."""
     arrows = _arrows(rows)
     boxes = {name: Box(name.split("\n")) for name in _nodes(arrows)}
-    width, height = _place(boxes, arrows)
+    layers = _layers(list(boxes), arrows)
+    lanes = _lanes(layers, arrows)
+    width, height = _place(layers, boxes, lanes)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
         f'viewBox="0 0 {width:.0f} {height:.0f}" font-family="monospace" font-size="{FONT}">',
@@ -72,7 +81,7 @@ def svg(rows: Iterable[Row]) -> str:
         'markerHeight="8" orient="auto"><path d="M0 0L8 4L0 8z" fill="#5f6368"/></marker></defs>',
     ]
     spots = _ports(boxes, arrows)
-    curves = [_curve(boxes, arrow, spots[arrow]) for arrow in arrows]
+    curves = [_curve(boxes, arrow, spots[arrow], lanes[arrow]) for arrow in arrows]
     parts += [path for path, _ in curves]
     parts += [_drawn(name, box) for name, box in boxes.items()]
     parts += [label for _, label in curves]
@@ -152,27 +161,47 @@ def _layers(names: Sequence[str], arrows: Sequence[Arrow]) -> list[list[str]]:
     return [layers[at] for at in sorted(layers)]
 
 
-def _place(boxes: dict[str, Box], arrows: Sequence[Arrow]) -> tuple[float, float]:
+def _lanes(layers: Sequence[list[str]], arrows: Sequence[Arrow]) -> dict[Arrow, list[Box]]:
+    """A box without a name in every layer that an arrow passes on its way to the right."""
+    depth = {name: at for at, layer in enumerate(layers) for name in layer}
+    return {
+        arrow: [Box([]) for _ in range(depth[arrow.source] + 1, depth[arrow.destination])]
+        for arrow in arrows
+    }
+
+
+def _place(
+    layers: Sequence[list[str]], boxes: dict[str, Box], lanes: dict[Arrow, list[Box]]
+) -> tuple[float, float]:
     """Columns by layer; within one, near the middle of those that lead there."""
-    layers = _layers(list(boxes), arrows)
-    heights = [sum(boxes[n].height + ROW_GAP for n in layer) - ROW_GAP for layer in layers]
+    columns = [[boxes[name] for name in layer] for layer in layers]
+    depth = {name: at for at, layer in enumerate(layers) for name in layer}
+    led_by: defaultdict[int, list[Box]] = defaultdict(list)  # by id of a box
+    for arrow, passed in lanes.items():
+        for at, lane in enumerate(passed, depth[arrow.source] + 1):
+            columns[at].append(lane)
+        way = [boxes[arrow.source], *passed, boxes[arrow.destination]]
+        for before, after in pairwise(way):
+            led_by[id(after)].append(before)
+    heights = [sum(box.height + ROW_GAP for box in column) - ROW_GAP for column in columns]
     tallest, x = max(heights, default=0), float(MARGIN)
-    order: dict[str, float] = {}
-    label = max((len(arrow.text) for arrow in arrows), default=0) * CHARACTER
-    for layer, height in zip(layers, heights, strict=True):
-        ranked = sorted(layer, key=lambda name: _pull(name, arrows, order))
+    placed: set[int] = set()
+    label = max((len(arrow.text) for arrow in lanes), default=0) * CHARACTER
+    for column, height in zip(columns, heights, strict=True):
         y = MARGIN + (tallest - height) / 2
-        for name in ranked:
-            boxes[name].x, boxes[name].y = x, y
-            order[name] = y + boxes[name].height / 2
-            y += boxes[name].height + ROW_GAP
-        x += max(boxes[name].width for name in layer) + max(COLUMN_GAP, label + 40)
+        width = max(box.width for box in column)
+        pulls = {id(box): _pull(led_by[id(box)], placed) for box in column}
+        for box in sorted(column, key=lambda box: pulls[id(box)]):
+            box.x, box.y, box.column = x, y, width
+            y += box.height + ROW_GAP
+        placed.update(map(id, column))
+        x += width + max(COLUMN_GAP, label + 40)
     right = max((box.x + box.width for box in boxes.values()), default=0)
     return right + MARGIN + 60, tallest + 2 * MARGIN + LINE
 
 
-def _pull(name: str, arrows: Sequence[Arrow], order: dict[str, float]) -> float:
-    pulls = [order[a.source] for a in arrows if a.destination == name and a.source in order]
+def _pull(led_by: Sequence[Box], placed: set[int]) -> float:
+    pulls = [box.middle for box in led_by if id(box) in placed]
     return sum(pulls) / len(pulls) if pulls else 0.0
 
 
@@ -191,7 +220,9 @@ def _ports(boxes: dict[str, Box], arrows: Sequence[Arrow]) -> dict[Arrow, tuple[
     return {arrow: (leaving[arrow], arriving[arrow]) for arrow in arrows}
 
 
-def _curve(boxes: dict[str, Box], arrow: Arrow, spots: tuple[float, float]) -> tuple[str, str]:
+def _curve(
+    boxes: dict[str, Box], arrow: Arrow, spots: tuple[float, float], lanes: Sequence[Box]
+) -> tuple[str, str]:
     """The line, and its label: near the source, where lines of one node are apart."""
     source, destination = boxes[arrow.source], boxes[arrow.destination]
     (y1, y2), x1 = spots, source.x + source.width
@@ -207,11 +238,17 @@ def _curve(boxes: dict[str, Box], arrow: Arrow, spots: tuple[float, float]) -> t
         far = max(x1, x2) + bend
         path = f"M{x1:.0f} {y1:.0f}C{far:.0f} {y1:.0f} {end:.0f} {y2:.0f} {x2:.0f} {y2:.0f}"
         return _path(path, (x1 + x2) / 2 + bend * 0.75, (y1 + y2) / 2, arrow.text)
-    path = f"M{x1:.0f} {y1:.0f}C{x1 + bend:.0f} {y1:.0f} "
-    path += f"{x2 - bend:.0f} {y2:.0f} {x2:.0f} {y2:.0f}"
-    at = min(0.5, COLUMN_GAP / 2 / (x2 - x1))
-    rise = at * at * (3 - 2 * at)  # of this curve, whose ends are level
-    return _path(path, x1 + COLUMN_GAP / 2, y1 + (y2 - y1) * rise - 3, arrow.text)
+    path, (x, y) = f"M{x1:.0f} {y1:.0f}", (x1, y1)
+    stops = [(lane.x, lane.middle, lane.x + lane.column) for lane in lanes]
+    for near, level, far in [*stops, (x2, y2, x2)]:
+        path += f"C{x + bend:.0f} {y:.0f} {near - bend:.0f} {level:.0f} {near:.0f} {level:.0f}"
+        path += f"L{far:.0f} {level:.0f}" if far > near else ""
+        x, y = far, level
+    near, level, _ = [*stops, (x2, y2, x2)][0]
+    spot = min(source.x + source.column + COLUMN_GAP / 2, near - 30)  # beside the whole column
+    at = (spot - x1) / (near - x1)
+    rise = at * at * (3 - 2 * at)  # of a curve whose ends are level
+    return _path(path, spot, y1 + (level - y1) * rise - 3, arrow.text)
 
 
 def _path(path: str, x: float, y: float, text: str) -> tuple[str, str]:
