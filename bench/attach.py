@@ -96,7 +96,7 @@ def _attach(
     state = replace(
         state,
         endpoints={**state.endpoints, attached.ifindex: entry},
-        policies={**state.policies, entry.id: PolicyTable(rules, number, number)},
+        policies={**state.policies, entry.id: PolicyTable.of(rules, number, number)},
     )
     datapath.apply(state)
     network.activate(attached.ifindex)

@@ -96,7 +96,7 @@ def _world(a: int, b: int) -> Datapath:
         PolicyEntry(direction, peer, TCP, 80, 16, True, 9)
         for direction, peer in ((EGRESS, B), (INGRESS, A), (INGRESS, IDENTITY_HOST))
     }
-    table = PolicyTable(frozenset(crowd | opened), 10, 11)
+    table = PolicyTable.of(frozenset(crowd | opened), 10, 11)
     return Datapath(
         endpoints={
             a: EndpointEntry(a, EndpointId(1), A, A4, A6),

@@ -68,7 +68,7 @@ enum direction { INGRESS = 0, EGRESS = 1 };
 /* A pod, by host-side ifindex (source check) and by address (delivery). */
 struct endpoint {
 	__u32 ifindex;
-	__u32 id; /* 1..65535, index into policy_of; 0 is the host */
+	__u32 id; /* 1..131071, index into policy_of; 0 is the host */
 	__u32 identity;
 	__u32 cidr4; /* local CIDR identity of the address, 0 = none */
 	__u32 cidr6;
@@ -90,16 +90,17 @@ struct ipcache_entry {
 	__u32 domain; /* identity of the domain names that resolved to it; 0 = none */
 };
 
-/* Longest match on (protocol, port) for one peer; peer 0 is any peer. Rules of the
- * Admin tier are asked first, apart from the others. The table number is fresh for
- * every content, so that writing policy_of[id] switches all entries at once. */
+/* One rule of a section, for some ports of one peer. Exact: the port has its last
+ * 16 - bits bits cleared. A peer that has rules has a head (all zero but section and
+ * peer): the rule for every protocol and port, if any, and which lengths to ask for.
+ * A section number means one content for ever, and a table is a few of them, so that
+ * writing policy_of[id] switches all at once, and tables share what they have alike. */
 struct policy_key {
-	__u32 prefixlen;
-	__u32 table;
+	__u32 section;
 	__u32 peer;
-	__u8 section;  /* direction, + 2 for the Admin tier */
-	__u8 protocol; /* 0 = every protocol, and then every port */
-	__be16 port;   /* ICMP: the type of the request */
+	__u8 protocol;
+	__u8 bits;   /* of the port that count: 16 this one, 0 all */
+	__be16 port; /* ICMP: the type of the request */
 };
 
 enum verdict { VERDICT_ALLOW = 1, VERDICT_PASS = 2, VERDICT_DENY = 3 };
@@ -107,14 +108,14 @@ enum verdict { VERDICT_ALLOW = 1, VERDICT_PASS = 2, VERDICT_DENY = 3 };
 struct policy_entry {
 	__u32 rule;
 	__u32 strength; /* precedence, then two bits of verdict: the highest decides */
+	__u32 lengths;	/* of a head: bit n, the peer has rules with n bits of port */
 };
 
-/* What names the verdict when nothing matches. No entry: no policy loaded, fail closed.
- */
-struct policy_defaults {
-	__u32 rule[2]; /* by direction */
-	__u32 admin;   /* bits: directions in which the Admin tier has rules */
-	__u32 audit;   /* table that would be in force: asked too, and told; 0 = none */
+/* No entry: no policy loaded, fail closed. */
+struct policy_table {
+	__u32 rule[2]; /* by direction: what names the verdict when nothing matches */
+	__u32 section[4]; /* by direction, + 2 for the Admin tier; 0 says nothing */
+	__u32 audit; /* table that would be in force: asked too, and told; 0 = none */
 };
 
 struct frontend_key {

@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /* Policy: may the originator open this connection?
  *
- * The maps are already resolved: policy/table.py leaves nothing under a broader entry
+ * The maps are already resolved: policy/table.py leaves nothing under a broader rule
  * that is stronger, so per name of the peer the longest match is the answer, and of the
- * names the strongest. Both sides are judged together, because a redirected packet
- * never meets the destination's own program.
+ * names the strongest. Lookups are of exact keys, so their cost does not depend on how
+ * many rules there are; ranges of ports cost one more for each length of prefix. Both
+ * sides are judged together, because a redirected packet never meets the destination's
+ * own program.
  */
 #pragma once
 
 #include "packet.h"
 
-#define POLICY_KEY_BITS 96
+#define PORT_BITS 16
 
 /* Bounds: apply() refuses to exceed any of them before it writes. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 131072);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32); /* ifindex */
 	__type(value, struct endpoint);
@@ -23,7 +25,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 131072);
+	__uint(max_entries, 262144);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, union address);
 	__type(value, struct endpoint);
@@ -38,7 +40,7 @@ struct {
 } ipcache SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1048576);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct policy_key);
@@ -48,17 +50,17 @@ struct {
 /* Endpoint id to table number; 0 = none, fail closed. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 131072);
 	__type(key, __u32);
 	__type(value, __u32);
 } policy_of SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 131072);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32); /* table */
-	__type(value, struct policy_defaults);
+	__type(value, struct policy_table);
 } policy_tables SEC(".maps");
 
 /* Who an address is. */
@@ -82,6 +84,8 @@ struct judgement {
 	__u8 audit_direction;
 	__u8 pad;
 	__u32 table; /* to be asked; then the one that audits it */
+	struct policy_key asked;
+	struct policy_entry found; /* the strongest rule so far */
 };
 
 /* A judgement is put together here: the stack is short. */
@@ -135,69 +139,91 @@ static __noinline int resolve(const union address *address, struct peer *peer)
 }
 
 /* What the rules for one name of the peer say; a more specific name was asked before.
+ * ``asked`` has section, protocol and port. Not static: so it is verified once, and not
+ * on each of the many ways here; and then its pointers have to be looked at.
  */
-static __always_inline void policy_lookup(struct policy_key *key, __u32 peer,
-					  struct policy_entry *best)
+__noinline int policy_lookup(const struct policy_key *asked, __u32 peer,
+			     struct policy_entry *best)
 {
-	const struct policy_entry *entry;
+	struct policy_key key = {};
+	const struct policy_entry *entry, *head;
+	__u32 lengths, port;
 
-	key->peer = peer;
-	entry = bpf_map_lookup_elem(&policy, key);
-	if (entry && entry->strength > best->strength)
-		*best = *entry;
+	if (!asked || !best)
+		return 0;
+	key.section = asked->section;
+	key.peer = peer;
+	port = ntohs(asked->port);
+	head = bpf_map_lookup_elem(&policy, &key);
+	if (!head)
+		return 0;
+	key.protocol = asked->protocol;
+	lengths = head->lengths;
+	for (int bits = PORT_BITS; bits >= 0; bits--) {
+		if (!(lengths & 1 << bits))
+			continue;
+		key.bits = bits;
+		key.port = htons(port & ~0u << (PORT_BITS - bits));
+		entry = bpf_map_lookup_elem(&policy, &key);
+		if (entry) {
+			head = entry;
+			break;
+		}
+		lengths &= ~(1 << bits);
+		if (!lengths)
+			break;
+	}
+	if (head->strength > best->strength)
+		*best = *head;
+	return 0;
 }
 
-/* What one section of a table says about a peer; strength 0 is nothing. */
-static __noinline int policy_section(struct policy_key *key, const struct peer *peer,
-				     struct policy_entry *best)
+/* What one section says about a peer; strength 0 is nothing. */
+static __always_inline int policy_section(struct judgement *judgement, __u32 direction)
 {
-	__u32 identity = peer->identity, cidr = peer->cidr;
+	const struct peer *peer = &judgement->peer[!(direction & 1)];
+	const struct policy_key *asked = &judgement->asked;
+	struct policy_entry *found = &judgement->found;
 
-	best->rule = best->strength = 0;
-	policy_lookup(key, identity, best);
-	if (identity >= IDENTITY_FIRST_POD && identity <= IDENTITY_LAST_POD)
-		policy_lookup(key, IDENTITY_ANY_POD, best);
-	if (cidr) {
-		policy_lookup(key, cidr, best);
-		if (identity == IDENTITY_WORLD)
-			policy_lookup(key, cidr + IDENTITY_OUTSIDE, best);
+	found->rule = found->strength = 0;
+	policy_lookup(asked, peer->identity, found);
+	if (peer->identity >= IDENTITY_FIRST_POD && peer->identity <= IDENTITY_LAST_POD)
+		policy_lookup(asked, IDENTITY_ANY_POD, found);
+	if (peer->cidr) {
+		policy_lookup(asked, peer->cidr, found);
+		if (peer->identity == IDENTITY_WORLD)
+			policy_lookup(asked, peer->cidr + IDENTITY_OUTSIDE, found);
 	}
 	if (peer->domain)
-		policy_lookup(key, peer->domain, best);
-	policy_lookup(key, 0, best);
-	return best->strength & 3;
+		policy_lookup(asked, peer->domain, found);
+	policy_lookup(asked, 0, found);
+	return found->strength & 3;
 }
 
 /* What one table says of one direction; writes the rule that decided. */
 static __noinline int policy_table(struct judgement *judgement, __u32 direction)
 {
-	const struct peer *other = &judgement->peer[!(direction & 1)];
-	const struct policy_defaults *defaults;
-	struct policy_entry entry = {};
-	struct policy_key key = {};
+	const struct policy_table *table;
 	int verdict = VERDICT_PASS;
 
-	key.prefixlen = POLICY_KEY_BITS;
-	key.table = judgement->table;
-	key.protocol = judgement->protocol;
-	key.port = judgement->port;
-	defaults = bpf_map_lookup_elem(&policy_tables, &key.table);
-	judgement->table = defaults ? defaults->audit : 0;
-	if (!defaults)
+	table = bpf_map_lookup_elem(&policy_tables, &judgement->table);
+	judgement->table = table ? table->audit : 0;
+	if (!table)
 		return DROP_POLICY_DENIED;
-	if (defaults->admin & 1 << (direction & 1)) {
-		key.section = direction + 2;
-		verdict = policy_section(&key, other, &entry);
-	}
+	judgement->asked.protocol = judgement->protocol;
+	judgement->asked.port = judgement->port;
+	judgement->asked.section = table->section[(direction & 1) + 2];
+	if (judgement->asked.section)
+		verdict = policy_section(judgement, direction);
 	if (verdict == VERDICT_PASS || !verdict) {
-		key.section = direction;
-		verdict = policy_section(&key, other, &entry);
+		judgement->asked.section = table->section[direction & 1];
+		verdict = policy_section(judgement, direction);
 	}
 	if (!verdict) {
-		judgement->rule[direction & 1] = defaults->rule[direction & 1];
+		judgement->rule[direction & 1] = table->rule[direction & 1];
 		return DROP_POLICY_DENIED;
 	}
-	judgement->rule[direction & 1] = entry.rule;
+	judgement->rule[direction & 1] = judgement->found.rule;
 	return verdict == VERDICT_ALLOW ? DROP_NONE : DROP_POLICY_DENY;
 }
 

@@ -66,7 +66,7 @@ A = Pod("a", EndpointId(1), Identity(1001), IPv4Address("192.0.2.1"), IPv6Addres
 B = Pod("b", EndpointId(2), Identity(1002), IPv4Address("192.0.2.2"), IPv6Address("2001:db8::2"))
 HOST4, HOST6 = IPv4Address("192.0.2.254"), IPv6Address("2001:db8::fe")
 SERVICE4, SERVICE6 = IPv4Address("198.51.100.10"), IPv6Address("2001:db8:5::10")
-CLOSED = PolicyTable(frozenset(), 10, 11)
+CLOSED = PolicyTable.of(frozenset(), 10, 11)
 
 
 def allow(
@@ -76,7 +76,7 @@ def allow(
 
 
 def table(*entries: PolicyEntry) -> PolicyTable:
-    return PolicyTable(frozenset(entries), 10, 11)
+    return PolicyTable.of(frozenset(entries), 10, 11)
 
 
 A_TO_B = {
@@ -698,7 +698,8 @@ def test_a_map_full_of_what_nobody_owns_makes_room(
     """As a change leaves it that was killed amid its writes."""
     lab.datapath.apply(lab.desired())
     policy = lab.datapath.maps["policy"]
-    left = [layout.pack_policy(77, allow(EGRESS, Identity(n))) for n in range(1000, 1100)]
+    (section, *_) = table(*(allow(INGRESS, Identity(n)) for n in range(1000, 1100))).sections
+    left = list(layout.pack_section(77, section))
     policy.update(left)
     there = len(list(policy.items()))
     monkeypatch.setattr(policy, "definition", policy.definition._replace(max_entries=there))

@@ -16,7 +16,7 @@ def allow(peer, protocol=0, port=0, bits=0, rule=1, direction=INGRESS, **more):
 
 
 def table(*entries):
-    return PolicyTable(frozenset(entries), 90, 91)
+    return PolicyTable.of(frozenset(entries), 90, 91)
 
 
 def read(held, protocol=TCP, port=80, direction=INGRESS, cidr=CIDR):

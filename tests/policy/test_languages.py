@@ -1,7 +1,6 @@
 """All policy languages together: the compiled tables against the brute-force reference."""
 
 import random
-from dataclasses import replace
 
 import msgspec
 import pytest
@@ -61,13 +60,15 @@ def test_following_changes_equals_compiling_afresh():
 def priority_reversed(policy, tie, line, right=ir.precedence):
     if policy.tier is ir.Tier.NETWORK_POLICY:
         return right(policy, tie, line)
-    return right(replace(policy, priority=1000 - policy.priority), tie, line)
+    return right(msgspec.structs.replace(policy, priority=1000 - policy.priority), tie, line)
 
 
 def last_line_wins(policy, tie, line, right=ir.precedence):
     if policy.tier is ir.Tier.NETWORK_POLICY:
         return right(policy, tie, line)
-    return right(replace(policy, lines=policy.lines[::-1]), tie, len(policy.lines) - 1 - line)
+    return right(
+        msgspec.structs.replace(policy, lines=policy.lines[::-1]), tie, len(policy.lines) - 1 - line
+    )
 
 
 def deny_is_just_a_rule(policy, tie, line, right=ir.precedence):
@@ -77,13 +78,12 @@ def deny_is_just_a_rule(policy, tie, line, right=ir.precedence):
     return ir.NETWORK_POLICY - (policy.lines[line].verdict == DENY)
 
 
-def baseline_in_isolation(tier, granted, isolated, *rest, right=table._settled):
-    return right(tier, granted, set(), *rest)
+def baseline_in_isolation(pieces, isolated, *rest, right=table._settled):
+    return right(pieces, False, *rest)
 
 
-def pass_in_baseline_denies(tier, granted, isolated, defaults, config, right=table._settled):
-    for entry in right(tier, granted, isolated, defaults, config):
-        yield entry._replace(verdict=DENY) if entry.rule in defaults.values() else entry
+def pass_in_baseline_denies(pieces, isolated, default, is_open, right=table._settled):
+    return right(pieces, isolated, default, False)
 
 
 def isolates_always(spec):
@@ -121,7 +121,7 @@ def verdicts(accept, passing, deny):
 
 def not_outside(policy, at, *rest, right=resolved._clause):
     clause = right(policy, at, *rest)
-    return replace(clause, blocks=clause.all_blocks, outside=())
+    return msgspec.structs.replace(clause, blocks=clause.all_blocks, outside=())
 
 
 def named_is_every_port(ports, right=entries.port_matches):

@@ -114,10 +114,10 @@ def world_of(ifindex_a: int, ifindex_b: int) -> Datapath:
             ifindex_b: EndpointEntry(ifindex_b, EndpointId(2), B, B4, B6),
         },
         policies={
-            EndpointId(1): PolicyTable(
+            EndpointId(1): PolicyTable.of(
                 frozenset({allow(EGRESS, B), allow(EGRESS, WORLD), allow(INGRESS, WORLD)}), 10, 11
             ),
-            EndpointId(2): PolicyTable(frozenset({allow(INGRESS, A)}), 10, 11),
+            EndpointId(2): PolicyTable.of(frozenset({allow(INGRESS, A)}), 10, 11),
         },
         frontends={Frontend(SERVICE4, 0, 0): FrontendEntry(3, ())},
     )

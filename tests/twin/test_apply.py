@@ -45,7 +45,7 @@ def random_state(random_: random.Random) -> Datapath:
         for i in some
     }
     tables = [
-        PolicyTable(
+        PolicyTable.of(
             frozenset(
                 PolicyEntry(d, Identity(256 + p), 6, 80 + p, 16, True, random_.randrange(1, 4))
                 for d in (0, 1)
@@ -113,7 +113,7 @@ def test_an_endpoint_that_lost_its_table_is_cleared_when_nobody_wants_it(
 ) -> None:
     rules = frozenset({PolicyEntry(0, Identity(256), 6, 80, 16, True, 1)})
     datapath._repair_links = lambda desired: []
-    datapath.apply(Datapath(policies={EndpointId(6): PolicyTable(rules, 1, 2)}))
+    datapath.apply(Datapath(policies={EndpointId(6): PolicyTable.of(rules, 1, 2)}))
     tables = datapath.maps["policy_tables"]
     tables.delete([key for key, _ in tables.items()])
     datapath._shadow = None  # a new agent, whose world has no such endpoint

@@ -185,7 +185,7 @@ def test_a_default_deny_names_itself(
 def test_an_explicit_deny_names_itself(kernel: Kernel) -> None:
     deny = PolicyEntry(INGRESS, Identity(0), TCP, 80, 16, DENY, 99)
     policies = {**kernel.desired.policies}
-    policies[EndpointId(2)] = PolicyTable(policies[EndpointId(2)].entries | {deny}, 10, 11)
+    policies[EndpointId(2)] = PolicyTable.of(policies[EndpointId(2)].entries | {deny}, 10, 11)
     kernel.datapath.apply(replace(kernel.desired, policies=policies))
     assert kernel.send(frame4(tcp())) == SHOT
     (event,) = kernel.events()

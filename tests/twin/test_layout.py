@@ -15,13 +15,16 @@ from sixfold.host import layout
 from sixfold.host.programs import OBJECT_NAMES, OBJECTS
 from sixfold.model.datapath import (
     ALLOW,
+    ANY_PROTOCOL,
     DENY,
     PASS,
     Backend,
     EndpointEntry,
     Frontend,
     IpcacheEntry,
-    PolicyEntry,
+    PortRule,
+    Section,
+    section_of,
 )
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import Identity
@@ -34,7 +37,7 @@ STRUCTS = {
     "ipcache_entry": layout.IPCACHE_ENTRY,
     "policy_key": layout.POLICY_KEY,
     "policy_entry": layout.POLICY_ENTRY,
-    "policy_defaults": layout.POLICY_DEFAULTS,
+    "policy_table": layout.POLICY_TABLE,
     "frontend_key": layout.FRONTEND_KEY,
     "frontend": layout.FRONTEND,
     "backend": layout.BACKEND,
@@ -209,23 +212,36 @@ def test_an_endpoint_survives(entry: EndpointEntry) -> None:
     assert layout.unpack_endpoint(packed, entry.netns_cookie) == entry
 
 
-policy_entries = st.builds(
-    PolicyEntry,
-    direction=st.integers(0, 1),
-    peer=u32.map(Identity),
-    protocol=st.integers(1, 255),
+def aligned(rule: PortRule) -> PortRule:
+    if rule.protocol == ANY_PROTOCOL:
+        return rule._replace(port=0, port_bits=0)
+    return rule._replace(port=rule.port & ~0 << (16 - rule.port_bits))
+
+
+port_rules = st.builds(
+    PortRule,
+    protocol=st.integers(0, 255),
     port=ports,
     port_bits=st.integers(0, 16),
     verdict=st.sampled_from([ALLOW, PASS, DENY]),
     rule=u32,
     precedence=st.integers(0, 2**30 - 1),
-    admin=st.booleans(),
-)
+).map(aligned)
+sections = st.dictionaries(
+    u32.map(Identity), st.lists(port_rules, min_size=1, unique_by=lambda rule: rule[:3])
+).map(section_of)
 
 
-@given(u32, policy_entries)
-def test_a_policy_entry_survives(table: int, entry: PolicyEntry) -> None:
-    assert layout.unpack_policy(*layout.pack_policy(table, entry)) == (table, entry)
+@given(u32, sections)
+def test_a_section_survives(number: int, section: Section) -> None:
+    packed = dict(layout.pack_section(number, section))
+    assert len(packed) == layout.section_size(section)
+    peers: dict[Identity, list[PortRule]] = {}
+    for key, value in packed.items():
+        owner, peer, rule = layout.unpack_policy(key, value)
+        assert owner == number
+        peers.setdefault(peer, []).extend([rule] if rule else [])
+    assert section_of(peers) == section
 
 
 @given(st.builds(Frontend, addresses, ports, st.integers(0, 255)))

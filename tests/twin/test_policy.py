@@ -54,7 +54,7 @@ def random_table(random_: random.Random) -> PolicyTable:
         precedence = random_.choice([0, 1, 2, (1 << 30) - 1])
         entry = PolicyEntry(EGRESS, peer, protocol, port, bits, verdict, rule, precedence, admin)
         entries[(admin, peer, protocol, port, bits)] = entry
-    return PolicyTable(frozenset(entries.values()), 10, 11)
+    return PolicyTable.of(frozenset(entries.values()), 10, 11)
 
 
 def packet(protocol: int, port: int, destination: IPv4Address) -> bytes:

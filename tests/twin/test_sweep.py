@@ -50,7 +50,7 @@ def kernel(datapath: KernelDatapath) -> Kernel:
 
 
 def with_policy(desired: Datapath, number: int, *entries: PolicyEntry) -> Datapath:
-    table = PolicyTable(frozenset(entries), 10, 11)
+    table = PolicyTable.of(frozenset(entries), 10, 11)
     return replace(desired, policies={**desired.policies, EndpointId(number): table})
 
 
@@ -181,8 +181,8 @@ def test_rules_count_connections_and_denied_packets(kernel: Kernel) -> None:
 def test_an_open_connection_that_comes_into_audit_is_told_once(kernel: Kernel) -> None:
     kernel.send(PACKETS["tcp"])
     kernel.events()
-    strict = PolicyTable(frozenset(), 10, 44)
-    audited = PolicyTable(frozenset({allow(EGRESS, B)}), 10, 11, strict)
+    strict = PolicyTable.of(frozenset(), 10, 44)
+    audited = PolicyTable.of(frozenset({allow(EGRESS, B)}), 10, 11, strict)
     kernel.datapath.apply(
         replace(kernel.desired, policies={**kernel.desired.policies, EndpointId(1): audited})
     )

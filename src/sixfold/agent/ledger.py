@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from sixfold.model.datapath import IPNetwork
-from sixfold.model.endpoint import EndpointId
+from sixfold.model.endpoint import LAST_ENDPOINT, EndpointId
 from sixfold.model.identity import (
     FIRST_ALLOCATED,
     FIRST_CIDR,
@@ -36,7 +36,7 @@ class Ledger:
         self._services = Numbers(database, "service", 1, 2**32 - 1)
         self._cidrs = Numbers(database, "cidr", FIRST_CIDR, (2 << 24) - 1)
         self._domains = Numbers(database, "domain", FIRST_DOMAIN, LAST_DOMAIN)
-        self._endpoints = Numbers(database, "endpoint", 1, 65535)
+        self._endpoints = Numbers(database, "endpoint", 1, LAST_ENDPOINT)
         self._identity_of: dict[Subject, Identity] = {}
         self._number_of: dict[Rule, int] = {}
         self.names = Names(node=node)

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from sixfold.errors import HostError
 from sixfold.model.datapath import Datapath
+from sixfold.model.layers import differing
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -45,14 +46,13 @@ class Changes:
 
 def difference(old: Mapping[K, V], new: Mapping[K, V]) -> tuple[list[K], list[K]]:
     """Keys to put and keys that are gone. Cheap where values are the same objects."""
-    if old == new:
-        return [], []
-    put = []
-    for key, value in new.items():
-        before = old.get(key)
-        if before is not value and before != value:
+    put, gone = [], []
+    for key in differing(old, new):
+        if key not in new:
+            gone.append(key)
+        elif old.get(key) != new[key]:
             put.append(key)
-    return put, [key for key in old if key not in new]
+    return put, gone
 
 
 def repairs(name: str, old: Mapping[K, V], new: Mapping[K, V]) -> list[str]:
@@ -74,10 +74,7 @@ def may_revoke(before: Datapath, after: Datapath) -> bool:
 
 
 def _differs_where_both(old: Mapping[K, V], new: Mapping[K, V]) -> bool:
-    return any(
-        (one := new.get(key)) is not value and one is not None and one != value
-        for key, value in old.items()
-    )
+    return any(key in old and key in new and old[key] != new[key] for key in differing(old, new))
 
 
 def map_full(name: str, wanted: int, capacity: int) -> HostError:

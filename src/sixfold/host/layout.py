@@ -7,22 +7,25 @@ ports are big-endian, the rest little-endian (the objects are compiled for ``bpf
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from struct import Struct
 from typing import NamedTuple
 
 from sixfold.model.datapath import (
     ANY_PROTOCOL,
+    NOTHING,
     Backend,
     EndpointEntry,
     Frontend,
     IPAddress,
     IpcacheEntry,
     IPNetwork,
-    PolicyEntry,
     PolicyTable,
+    PortRule,
+    PortRules,
+    Section,
 )
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import Identity
@@ -32,9 +35,9 @@ U64 = Struct("<Q")
 ENDPOINT = Struct("<6I16s16s")
 IPCACHE_KEY = Struct("<I16s")
 IPCACHE_ENTRY = Struct("<III")
-POLICY_KEY = Struct("<IIIBB2s")
-POLICY_ENTRY = Struct("<II")
-POLICY_DEFAULTS = Struct("<IIII")
+POLICY_KEY = Struct("<IIBB2s")
+POLICY_ENTRY = Struct("<III")
+POLICY_TABLE = Struct("<2I4II")
 FRONTEND_KEY = Struct("<16s2sB5x")
 FRONTEND = Struct("<IIII")
 BACKEND = Struct("<16s2sHI")
@@ -42,9 +45,6 @@ CONNTRACK_KEY = Struct("<16s16s2s2sBB2x")
 CONNTRACK = Struct("<I2II2I2IIBB2sI4x2Q2Q")
 FLOW_EVENT = Struct("<Q8B16s16s2s2s7I2s6x")
 
-# ``const`` bits of a policy key: table, peer and direction are always compared.
-PEER_BITS = 72
-PROTOCOL_BITS = 80
 TCP, ENDED = 6, 0x05  # FIN or RST was seen
 IDLE_TCP_S, IDLE_S = 6 * 3600.0, 60.0
 MAPPED = bytes(10) + b"\xff\xff"
@@ -122,51 +122,84 @@ def unpack_ipcache_entry(packed: bytes) -> IpcacheEntry:
     return IpcacheEntry(*map(Identity, IPCACHE_ENTRY.unpack(packed)))
 
 
-def pack_policy(table: int, entry: PolicyEntry) -> tuple[bytes, bytes]:
-    """Key and value of one entry of a table."""
-    bits = PEER_BITS if entry.protocol == ANY_PROTOCOL else PROTOCOL_BITS + entry.port_bits
-    key = POLICY_KEY.pack(
-        bits,
-        table,
-        entry.peer,
-        entry.direction | entry.admin << 1,
-        entry.protocol,
-        entry.port.to_bytes(2, "big"),
+def pack_section(number: int, section: Section) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and values of all entries: of each peer a head, and its rules for some ports."""
+    pack_key = POLICY_KEY.pack
+    entries: dict[int, tuple[bytes, list[tuple[int, int, bytes, bytes]]]] = {}
+    for peer, rules in section.peers.items():
+        if (known := entries.get(id(rules))) is None:
+            known = entries[id(rules)] = _pack_rules(rules)
+        head, others = known
+        yield pack_key(number, peer, 0, 0, b"\0\0"), head
+        for protocol, bits, port, value in others:
+            yield pack_key(number, peer, protocol, bits, port), value
+
+
+def _pack_rules(rules: PortRules) -> tuple[bytes, list[tuple[int, int, bytes, bytes]]]:
+    """The value of the head; protocol, bits, port and value of the rest."""
+    head_rule = head_strength = lengths = 0
+    others = []
+    for protocol, port, bits, verdict, rule, precedence in rules:
+        strength = precedence << 2 | verdict
+        if protocol == ANY_PROTOCOL:
+            head_rule, head_strength = rule, strength
+        else:
+            lengths |= 1 << bits
+            value = POLICY_ENTRY.pack(rule, strength, 0)
+            others.append((protocol, bits, port.to_bytes(2, "big"), value))
+    return POLICY_ENTRY.pack(head_rule, head_strength, lengths), others
+
+
+def section_size(section: Section) -> int:
+    """How many entries ``pack_section`` gives."""
+    return sum(
+        1 + sum(rule.protocol != ANY_PROTOCOL for rule in rules) for rules in section.peers.values()
     )
-    return key, POLICY_ENTRY.pack(entry.rule, entry.precedence << 2 | entry.verdict)
 
 
-def unpack_policy(key: bytes, value: bytes) -> tuple[int, PolicyEntry]:
-    """The table number and the entry."""
-    bits, table, peer, section, protocol, port = POLICY_KEY.unpack(key)
-    rule, strength = POLICY_ENTRY.unpack(value)
-    return table, PolicyEntry(
-        direction=section & 1,
-        peer=Identity(peer),
-        protocol=protocol,
-        port=unpack_port(port),
-        port_bits=max(0, bits - PROTOCOL_BITS),
-        verdict=strength & 3,
-        rule=rule,
-        precedence=strength >> 2,
-        admin=bool(section & 2),
-    )
+def unpack_policy(key: bytes, value: bytes) -> tuple[int, Identity, PortRule | None]:
+    """Section number, peer and rule of one entry; None for a head that says nothing itself."""
+    section, peer, protocol, bits, port = POLICY_KEY.unpack(key)
+    rule, strength, _ = POLICY_ENTRY.unpack(value)
+    if not strength:
+        return section, peer, None
+    found = PortRule(protocol, unpack_port(port), bits, strength & 3, rule, strength >> 2)
+    return section, peer, found
 
 
-def pack_defaults(table: PolicyTable, audit: int) -> bytes:
-    """What names the verdict when nothing matches, and which directions Admin rules judge.
+def pack_table(table: PolicyTable, sections: Iterable[int], audit: int) -> bytes:
+    """What names the verdict when nothing matches, and the numbers of what is looked up.
 
     ``audit`` is the number of the table in audit, 0 if there is none.
     """
-    admin = {entry.direction for entry in table.entries if entry.admin}
-    bits = sum(1 << direction for direction in admin)
-    return POLICY_DEFAULTS.pack(table.ingress_default, table.egress_default, bits, audit)
+    return POLICY_TABLE.pack(table.ingress_default, table.egress_default, *sections, audit)
 
 
-def unpack_defaults(packed: bytes, entries: Iterable[PolicyEntry]) -> tuple[PolicyTable, int]:
-    """The table of these entries, and the number of its table in audit."""
-    ingress, egress, _, audit = POLICY_DEFAULTS.unpack(packed)
-    return PolicyTable(frozenset(entries), ingress, egress), audit
+class WrittenTable(NamedTuple):
+    """A table as it is in the map: sections and its table in audit by number, 0 for none."""
+
+    table: PolicyTable
+    sections: tuple[int, ...]
+    audit: int
+
+    def resolved(
+        self, sections: Mapping[int, Section], tables: Mapping[int, WrittenTable]
+    ) -> WrittenTable | None:
+        """With what the numbers stand for; None when one of them stands for nothing."""
+        if any(number and number not in sections for number in self.sections):
+            return None
+        if self.audit and self.audit not in tables:
+            return None
+        into, out, *admin = (sections.get(number, NOTHING) for number in self.sections)
+        audit = tables[self.audit].table if self.audit else None
+        table = replace(self.table, main=(into, out), admin=(admin[0], admin[1]), audit=audit)
+        return self._replace(table=table)
+
+
+def unpack_table(packed: bytes) -> WrittenTable:
+    ingress, egress, *sections, audit = POLICY_TABLE.unpack(packed)
+    nothing = (NOTHING, NOTHING)
+    return WrittenTable(PolicyTable(nothing, nothing, ingress, egress), tuple(sections), audit)
 
 
 def pack_frontend_key(frontend: Frontend) -> bytes:

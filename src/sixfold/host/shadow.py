@@ -22,6 +22,7 @@ from itertools import islice
 from sixfold.host import layout
 from sixfold.host.bpf import Map
 from sixfold.host.changes import Changes, difference, map_full
+from sixfold.host.numbered import Numbered
 from sixfold.host.slots import BackendRuns
 from sixfold.model.datapath import (
     Datapath,
@@ -30,11 +31,14 @@ from sixfold.model.datapath import (
     FrontendEntry,
     IpcacheEntry,
     IPNetwork,
-    PolicyEntry,
     PolicyTable,
+    PortRule,
+    Section,
+    section_of,
 )
 from sixfold.model.endpoint import EndpointId
-from sixfold.model.identity import HOST, WORLD
+from sixfold.model.identity import HOST, WORLD, Identity
+from sixfold.model.layers import kept
 
 # Always there, unless somebody asks for something else:
 # - a wide IPv6 prefix (::/0) covers the mapped IPv4 addresses as well; this keeps it from
@@ -59,16 +63,17 @@ class Shadow:
     def __init__(self, capacities: Mapping[str, int]) -> None:
         self._capacities = capacities
         self._packed: dict[str, dict[bytes, bytes]] = {name: {} for name in (*TABLES, *ARRAYS)}
-        self.endpoints: dict[int, EndpointEntry] = {}
+        self.endpoints: Mapping[int, EndpointEntry] = {}
         self.ipcache: dict[IPNetwork, IpcacheEntry] = {}
         self._ipcache_of: Mapping[IPNetwork, IpcacheEntry] | None = None  # desired, last time
-        self.policies: dict[EndpointId, PolicyTable] = {}
+        self.policies: Mapping[EndpointId, PolicyTable] = {}
         self.frontends: dict[Frontend, FrontendEntry] = {}
         self.host_netns_cookie = 0
-        self._numbers: dict[PolicyTable, int] = {}
-        self._last_number = 0
+        self._tables: Numbered[PolicyTable] = Numbered()
+        self._sections: Numbered[Section] = Numbered()
         self._runs = BackendRuns(capacities["slots"], capacities["backends"])
-        self._busy: frozenset[int] = frozenset()  # numbers that were in use when it was read
+        # Numbers that packets were judged by when it was read, by map.
+        self._busy: dict[str, set[int]] = {}
         self._orphans = Changes()  # found by read(), deleted by the next advance()
 
     @property
@@ -112,10 +117,8 @@ class Shadow:
     def _unused(self, name: str, keys: Iterable[bytes], puts: Mapping[bytes, bytes]) -> list[bytes]:
         """Of keys that nobody owns, those that no packet is judged by even now."""
         free = [key for key in keys if key not in puts]
-        if name not in ("policy", "policy_tables"):
-            return free
-        at = 4 if name == "policy" else 0  # of the table's number in a key
-        return [key for key in free if layout.U32.unpack_from(key, at)[0] not in self._busy]
+        busy = self._busy.get(name, set())
+        return [key for key in free if layout.U32.unpack_from(key)[0] not in busy]
 
     def place(self, entries: Mapping[IPNetwork, IpcacheEntry]) -> dict[bytes, bytes]:
         """Take some more into the ipcache; returns the writes. HostError when it is full.
@@ -155,7 +158,7 @@ class Shadow:
             old, host = self.host_netns_cookie, desired.host_netns_cookie
             changes.replace("namespaces", _host_namespace(old), _host_namespace(host))
         changes.replace("namespaces", _namespaces(before), _namespaces(after))
-        self.endpoints = dict(desired.endpoints)
+        self.endpoints = kept(desired.endpoints)
         self.host_netns_cookie = desired.host_netns_cookie
 
     def _advance_ipcache(self, desired: Datapath, changes: Changes) -> None:
@@ -175,42 +178,56 @@ class Shadow:
 
     def _advance_policies(self, desired: Datapath, changes: Changes) -> None:
         put, gone = difference(self.policies, desired.policies)
-        for number in put:
-            table = self._table_number(desired.policies[number], changes)
-            key = layout.U32.pack(number)
-            changes.put("policy_of", key, layout.U32.pack(table))
-        for number in gone:
-            changes.put("policy_of", layout.U32.pack(number), ZERO)
         if not put and not gone:
             return
-        self.policies = dict(desired.policies)
-        used = set(self.policies.values())
-        used |= {table.audit for table in used if table.audit is not None}
-        for unused in [table for table in self._numbers if table not in used]:
-            self._delete_table(self._numbers.pop(unused), unused, changes)
+        before = [self.policies[number] for number in (*put, *gone) if number in self.policies]
+        for number in put:
+            held = self._hold_table(desired.policies[number], changes)
+            changes.put("policy_of", layout.U32.pack(number), layout.U32.pack(held))
+        for number in gone:
+            changes.put("policy_of", layout.U32.pack(number), ZERO)
+        for table in before:
+            self._drop_table(table, changes)
+        self.policies = kept(desired.policies)
 
-    def _table_number(self, table: PolicyTable, changes: Changes) -> int:
-        """Equal tables share a number; no number ever means two things."""
-        number = self._numbers.get(table)
-        if number is not None:
-            return number
-        audit = self._table_number(table.audit, changes) if table.audit is not None else 0
-        self._last_number += 1
-        number = self._numbers[table] = self._last_number
-        for entry in table.entries:
-            changes.put("policy", *layout.pack_policy(number, entry))
-        changes.put(
-            "policy_tables",
-            layout.U32.pack(number),
-            layout.pack_defaults(table, audit),
-        )
+    def _hold_table(self, table: PolicyTable, changes: Changes) -> int:
+        """Its number; written when it is the first to ask. Equal tables share one."""
+        number, fresh = self._tables.hold(table)
+        if fresh:
+            audit = self._hold_table(table.audit, changes) if table.audit is not None else 0
+            sections = [self._hold_section(section, changes) for section in table.sections]
+            packed = layout.pack_table(table, sections, audit)
+            changes.put("policy_tables", layout.U32.pack(number), packed)
         return number
 
-    @staticmethod
-    def _delete_table(number: int, table: PolicyTable, changes: Changes) -> None:
+    def _hold_section(self, section: Section, changes: Changes) -> int:
+        if not section:
+            return 0
+        number, fresh = self._sections.hold(section)
+        if fresh:
+            self._make_room(section, changes)
+            changes.puts["policy"].update(layout.pack_section(number, section))
+        return number
+
+    def _make_room(self, section: Section, changes: Changes) -> None:
+        """Refuse what will not fit before it is spelled out: that alone could fill the memory."""
+        capacity = self._capacities["policy"]
+        free = len(changes.deletes["policy"])  # what nobody owns
+        wanted = len(self._packed["policy"]) + len(changes.puts["policy"])
+        wanted += layout.section_size(section)
+        if wanted - free > capacity:
+            raise map_full("policy", wanted, capacity)
+
+    def _drop_table(self, table: PolicyTable, changes: Changes) -> None:
+        number = self._tables.drop(table)
+        if not number:
+            return
         changes.delete("policy_tables", layout.U32.pack(number))
-        for entry in table.entries:
-            changes.delete("policy", layout.pack_policy(number, entry)[0])
+        if table.audit is not None:
+            self._drop_table(table.audit, changes)
+        for section in filter(None, table.sections):
+            if gone := self._sections.drop(section):
+                changes.deletes["policy"] += [key for key, _ in layout.pack_section(gone, section)]
 
     def _advance_frontends(self, desired: Datapath, changes: Changes) -> None:
         put, gone = difference(self.frontends, desired.frontends)
@@ -248,11 +265,12 @@ class Shadow:
             cookies[layout.U32.unpack(value)[0]] = layout.U64.unpack(key)[0]
         self.host_netns_cookie = cookies.get(0, 0)
         addresses = self._packed["addresses"]
+        self.endpoints = endpoints = {}
         for key, value in self._packed["endpoints"].items():
             entry = layout.unpack_endpoint(value)
             entry = replace(entry, netns_cookie=cookies.get(entry.id, 0))
             if _addresses([entry]).items() <= addresses.items():
-                self.endpoints[layout.U32.unpack(key)[0]] = entry
+                endpoints[layout.U32.unpack(key)[0]] = entry
             else:
                 self._orphans.delete("endpoints", key)
         owned = _addresses(self.endpoints.values())
@@ -262,46 +280,85 @@ class Shadow:
                 self._orphans.delete(name, key)
 
     def _read_policies(self, maps: Mapping[str, Map]) -> None:
-        entries: dict[int, list[PolicyEntry]] = defaultdict(list)
-        for key, value in self._packed["policy"].items():
-            owner, entry = layout.unpack_policy(key, value)
-            entries[owner].append(entry)
-        plain, audits = {}, {}
-        for key, value in self._packed["policy_tables"].items():
-            (number,) = layout.U32.unpack(key)
-            found = entries.pop(number, [])
-            plain[number], audits[number] = layout.unpack_defaults(value, found)
-        tables = {
-            number: replace(table, audit=plain[audit]) if (audit := audits[number]) else table
-            for number, table in plain.items()
-            if not audits[number] or audits[number] in plain
-        }
-        in_use = set()
+        """What nobody refers to, and of equal tables all but one, is deleted by the next apply."""
+        sections = self._read_sections()
+        tables = self._read_tables(sections)
+        self.policies = policies = {}
+        in_use: set[int] = set()
         for key, value in maps["policy_of"].items():
             if value == ZERO:
                 continue
             in_use.add(layout.U32.unpack(value)[0])
             self._packed["policy_of"][key] = value
             (endpoint,), (number,) = layout.U32.unpack(key), layout.U32.unpack(value)
-            if number in tables and self._adopt(number, tables[number], audits[number]):
-                self.policies[EndpointId(endpoint)] = tables[number]
+            if number in tables:
+                self._adopt(number, tables)
+                policies[EndpointId(endpoint)] = tables[number].table
             else:
                 self._orphans.put("policy_of", key, ZERO)  # unless the next apply wants it
-        self._busy = frozenset(in_use | {audits[one] for one in in_use & audits.keys()})
-        self._last_number = max([0, *plain, *entries])
-        for number, table in plain.items():
-            table = tables.get(number, table)
-            if self._numbers.get(table) != number:
-                self._delete_table(number, table, self._orphans)
-        for number, left in entries.items():
-            for entry in left:
-                self._orphans.delete("policy", layout.pack_policy(number, entry)[0])
+        self._busy = self._in_use(in_use)
+        for key in self._packed["policy_tables"]:
+            if not self._tables.knows(layout.U32.unpack(key)[0]):
+                self._orphans.delete("policy_tables", key)
+        for key in self._packed["policy"]:
+            if not self._sections.knows(layout.POLICY_KEY.unpack(key)[0]):
+                self._orphans.delete("policy", key)
 
-    def _adopt(self, number: int, table: PolicyTable, audit: int) -> bool:
-        """Of two numbers for one content only one survives; who has the other is put anew."""
-        if table.audit is not None and self._numbers.setdefault(table.audit, audit) != audit:
-            return False
-        return self._numbers.setdefault(table, number) == number
+    def _in_use(self, tables: set[int]) -> dict[str, set[int]]:
+        """Numbers of the tables, those beside them and their sections, by map."""
+        written = self._packed["policy_tables"]
+        found: dict[str, set[int]] = {"policy_tables": set(), "policy": set()}
+        waiting = list(tables)
+        while waiting:
+            number = waiting.pop()
+            value = written.get(layout.U32.pack(number))
+            if value is not None and number not in found["policy_tables"]:
+                table = layout.unpack_table(value)
+                found["policy_tables"].add(number)
+                found["policy"].update(table.sections)
+                waiting.append(table.audit)
+        return found
+
+    def _read_sections(self) -> dict[int, Section]:
+        """The first of each content; none that is not just as we would have written it."""
+        rules: defaultdict[int, dict[Identity, list[PortRule]]] = defaultdict(dict)
+        written: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
+        for key, value in self._packed["policy"].items():
+            number, peer, rule = layout.unpack_policy(key, value)
+            rules[number].setdefault(peer, []).extend([rule] if rule is not None else [])
+            written[number][key] = value
+        self._sections.last = max(rules, default=0)
+        first: dict[Section, int] = {}
+        for number in sorted(rules):
+            section = section_of(rules[number])
+            if dict(layout.pack_section(number, section)) == written[number]:
+                first.setdefault(section, number)
+        return {number: section for section, number in first.items()}
+
+    def _read_tables(self, sections: Mapping[int, Section]) -> dict[int, layout.WrittenTable]:
+        """The first of each content; none that refers to what is not there."""
+        written = {
+            layout.U32.unpack(key)[0]: value for key, value in self._packed["policy_tables"].items()
+        }
+        self._tables.last = max(written, default=0)
+        found: dict[int, layout.WrittenTable] = {}
+        first: dict[PolicyTable, int] = {}
+        unpacked = {number: layout.unpack_table(value) for number, value in written.items()}
+        # Tables in audit first: others refer to them.
+        for number in sorted(unpacked, key=lambda one: (unpacked[one].audit != 0, one)):
+            table = unpacked[number].resolved(sections, found)
+            if table is not None and first.setdefault(table.table, number) == number:
+                found[number] = table
+        return found
+
+    def _adopt(self, number: int, tables: Mapping[int, layout.WrittenTable]) -> None:
+        one = tables[number]
+        if self._tables.adopt(one.table, number):
+            for section, at in zip(one.table.sections, one.sections, strict=True):
+                if at:
+                    self._sections.adopt(section, at)
+            if one.audit:
+                self._adopt(one.audit, tables)
 
     def _read_frontends(self, maps: Mapping[str, Map]) -> None:
         slots, backends = maps["slots"].items(), maps["backends"].items()

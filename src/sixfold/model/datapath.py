@@ -6,7 +6,7 @@ what is loaded. Byte order and struct layout live there and in ``bpf/sixfold.h``
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple
@@ -52,9 +52,7 @@ class IpcacheEntry:
 
 
 class PolicyEntry(NamedTuple):
-    """One key of a policy table: for each name that a peer has, the longest match is read.
-
-    A tuple, because tables hold thousands and are hashed whole.
+    """One line of a policy table: for each name that a peer has, the longest match is read.
 
     peer       identity, ANY_POD, local CIDR identity (+ OUTSIDE), identity of domain patterns,
                or 0 for any peer
@@ -82,20 +80,133 @@ class PolicyEntry(NamedTuple):
         return self.precedence, self.verdict
 
 
+class PortRule(NamedTuple):
+    """What is said of some ports of a peer: a ``PolicyEntry`` that does not name the peer.
+
+    A tuple, shared by all peers of which the same is said.
+    """
+
+    protocol: int
+    port: int
+    port_bits: int
+    verdict: int
+    rule: int
+    precedence: int
+
+    @property
+    def strength(self) -> tuple[int, int]:
+        return self.precedence, self.verdict
+
+    @property
+    def breadth(self) -> tuple[bool, int]:
+        """Sorts wider blocks first."""
+        return self.protocol != ANY_PROTOCOL, self.port_bits
+
+
+PortRules = tuple[PortRule, ...]  # of one peer, the narrowest first: the first match is read
+
+
+class Section:
+    """What one direction of a table says, in one tier: immutable, hashed once, shared by tables.
+
+    peers  the name of a peer to the rules for it
+    """
+
+    __slots__ = ("_hash", "peers")
+
+    def __init__(self, peers: Mapping[Identity, PortRules]) -> None:
+        self.peers = peers
+        self._hash = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.peers)
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return (
+            isinstance(other, Section) and hash(self) == hash(other) and self.peers == other.peers
+        )
+
+    def __hash__(self) -> int:
+        if not self._hash:
+            self._hash = hash(frozenset(self.peers.items())) or 1
+        return self._hash
+
+    def __repr__(self) -> str:
+        return f"Section({self.peers!r})"
+
+
+NOTHING = Section({})
+Sections = tuple[Section, Section]  # by direction
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyTable:
     """Everything that decides about one kind of workload; immutable, shared, content-addressed.
 
     No entry matches: dropped, and the default rule of the direction is the reason given.
 
+    main   by direction: all tiers but Admin
+    admin  by direction: asked first
     audit  what would be in force, were nothing in audit: what this table allows and that one
            denies passes, and is told with that one's rule
     """
 
-    entries: frozenset[PolicyEntry]
+    main: Sections
+    admin: Sections
     ingress_default: int  # rule number
     egress_default: int
     audit: PolicyTable | None = None
+
+    @classmethod
+    def of(
+        cls,
+        entries: Iterable[PolicyEntry],
+        ingress_default: int,
+        egress_default: int,
+        audit: PolicyTable | None = None,
+    ) -> PolicyTable:
+        """The table of these entries, in any order."""
+        found: dict[tuple[bool, int], dict[Identity, list[PortRule]]] = {}
+        for direction, peer, *rule, admin in entries:
+            peers = found.setdefault((admin, direction), {})
+            peers.setdefault(peer, []).append(PortRule(*rule))
+        main, admins = (
+            tuple(section_of(found.get((admin, direction), {})) for direction in (INGRESS, EGRESS))
+            for admin in (False, True)
+        )
+        return cls(
+            (main[0], main[1]), (admins[0], admins[1]), ingress_default, egress_default, audit
+        )
+
+    @property
+    def sections(self) -> tuple[Section, Section, Section, Section]:
+        """In the kernel's order: the direction, plus 2 for Admin."""
+        return (*self.main, *self.admin)
+
+    @property
+    def entries(self) -> frozenset[PolicyEntry]:
+        """All of it, spelled out."""
+        return frozenset(
+            PolicyEntry(at & 1, peer, *rule, admin=at > 1)
+            for at, section in enumerate(self.sections)
+            for peer, rules in section.peers.items()
+            for rule in rules
+        )
+
+
+def section_of(peers: Mapping[Identity, Iterable[PortRule]]) -> Section:
+    """A section of rules in any order."""
+    return Section({peer: narrowest_first(rules) for peer, rules in peers.items()})
+
+
+def narrowest_first(rules: Iterable[PortRule]) -> PortRules:
+    """In the order in which they are asked."""
+    found = tuple(rules)
+    if len(found) < 2:
+        return found
+    return tuple(sorted(found, key=lambda rule: (rule.breadth, rule), reverse=True))
 
 
 @dataclass(frozen=True, slots=True, order=True)

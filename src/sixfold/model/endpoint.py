@@ -8,7 +8,8 @@ from typing import NewType
 
 from sixfold.model.identity import Identity, NamedPort, Subject
 
-EndpointId = NewType("EndpointId", int)  # 1…65535, stable while the pod lives; 0 is the host
+EndpointId = NewType("EndpointId", int)  # stable while the pod lives; 0 is the host
+LAST_ENDPOINT = 131071  # the kernel has an array of them
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ share it. Named ports belong to it because egress rules may name a port of the d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NewType
+
+import msgspec
 
 Identity = NewType("Identity", int)
 
@@ -33,8 +34,7 @@ RESERVED_NAMES = {
 }
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class NamedPort:
+class NamedPort(msgspec.Struct, frozen=True, order=True):
     """A containerPort with a name: what ``port: http`` in a policy or service refers to."""
 
     name: str
@@ -42,8 +42,7 @@ class NamedPort:
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(msgspec.Struct, frozen=True):
     """Everything of a pod that policy can see; equal subjects share an identity."""
 
     namespace: str

@@ -81,7 +81,9 @@ class LabelSelector(Object):
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether all lines hold for these labels."""
-        return all(labels.get(key) == value for key, value in self.match_labels.items()) and all(
+        if self.match_labels and not self.match_labels.items() <= labels.items():
+            return False
+        return not self.match_expressions or all(
             requirement.matches(labels) for requirement in self.match_expressions
         )
 

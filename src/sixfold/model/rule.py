@@ -6,14 +6,14 @@ posture. The kernel knows rules by number; the agent keeps the numbers (``rule_n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 Direction = Literal["ingress", "egress"]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True, order=True, gc=False):
     """Where a verdict comes from.
 
     kind      kind of the policy object, "builtin" or "posture"

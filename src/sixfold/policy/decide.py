@@ -10,9 +10,8 @@ table allows is shown to its table in audit, too: that one names the rule.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from sixfold.model.datapath import (
     ALLOW,
@@ -21,8 +20,8 @@ from sixfold.model.datapath import (
     INGRESS,
     PASS,
     IPAddress,
-    PolicyEntry,
     PolicyTable,
+    PortRule,
 )
 from sixfold.model.domain import matches, plain_name
 from sixfold.model.endpoint import Endpoint
@@ -133,14 +132,14 @@ def _strongest(
     names: Sequence[Identity],
     protocol: int,
     port: int,
-) -> PolicyEntry | None:
-    by_peer = _by_peer(table)
-    best: PolicyEntry | None = None
+) -> PortRule | None:
+    peers = (table.admin if admin else table.main)[direction].peers
+    best: PortRule | None = None
     for identity in names:
-        entries = by_peer.get((admin, direction, identity), ())
-        entry = next((one for one in entries if _matches(one, protocol, port)), None)
-        if entry is not None and (best is None or entry.strength > best.strength):
-            best = entry
+        rules = peers.get(identity, ())
+        found = next((one for one in rules if _matches(one, protocol, port)), None)
+        if found is not None and (best is None or found.strength > best.strength):
+            best = found
     return best
 
 
@@ -186,20 +185,8 @@ def _side(
     return Decision(False, 0) if table is None else lookup(table, direction, peer, protocol, port)
 
 
-def _matches(entry: PolicyEntry, protocol: int, port: int) -> bool:
-    if entry.protocol == ANY_PROTOCOL:
+def _matches(rule: PortRule, protocol: int, port: int) -> bool:
+    if rule.protocol == ANY_PROTOCOL:
         return True
-    shift = 16 - entry.port_bits
-    return entry.protocol == protocol and entry.port >> shift == port >> shift
-
-
-@lru_cache(maxsize=1024)
-def _by_peer(table: PolicyTable) -> Mapping[tuple[bool, int, Identity], Sequence[PolicyEntry]]:
-    """The entries of each direction and peer, longest prefix first."""
-    found: dict[tuple[bool, int, Identity], list[PolicyEntry]] = {}
-    for entry in table.entries:
-        found.setdefault((entry.admin, entry.direction, entry.peer), []).append(entry)
-    for entries in found.values():
-        entries.sort(key=lambda entry: (entry.protocol != ANY_PROTOCOL, entry.port_bits))
-        entries.reverse()
-    return found
+    shift = 16 - rule.port_bits
+    return rule.protocol == protocol and rule.port >> shift == port >> shift

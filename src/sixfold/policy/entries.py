@@ -1,33 +1,41 @@
 """One line of policy as policy entries: ports become prefixes, peers identities.
 
 Pure. ``Clause`` is a line whose selectors are resolved; ``grants`` spells it out for one kind of
-workload.
+workload, as pieces: the same rules for a set of peers. Peers of one piece share the rules, so a
+wide selector costs a set and not an entry for each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
-from sixfold.model.datapath import ANY_PROTOCOL, INGRESS, PROTOCOL_NUMBERS, PolicyEntry
+import msgspec
+
+from sixfold.model.datapath import (
+    ANY_PROTOCOL,
+    INGRESS,
+    PROTOCOL_NUMBERS,
+    PortRule,
+    PortRules,
+    narrowest_first,
+)
 from sixfold.model.identity import Identity, NamedPort, Subject
 from sixfold.model.policy import IPBlock
 from sixfold.policy.ir import Port
 from sixfold.policy.selector import Selection
 
 ANY_PEER = Identity(0)
-EntryKey = tuple[int, Identity, int, int, int]
-Entries = dict[EntryKey, PolicyEntry]
 Match = tuple[int, int, int]  # protocol, port, port_bits
 ANYTHING: Match = (ANY_PROTOCOL, 0, 0)
 TRANSPORTS = ("TCP", "UDP", "SCTP")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Clause:
+class Clause(msgspec.Struct, frozen=True, eq=False):
     """One line, its selectors resolved to selections."""
 
+    policy: str  # its title, for errors
     direction: int
     number: int  # of the rule
     verdict: int
@@ -45,6 +53,23 @@ class Clause:
     @property
     def all_blocks(self) -> tuple[IPBlock, ...]:
         return self.blocks + self.outside
+
+    @property
+    def scope(self) -> tuple[object, ...]:
+        """All that it says, but for whose rule it is: of two alike the first is named."""
+        blocks = (
+            tuple((one.cidr, *one.except_) for one in some) for some in (self.blocks, self.outside)
+        )
+        what = (self.direction, self.verdict, self.precedence, self.admin, self.matches, self.names)
+        return (*what, self.identities, self.selections, *blocks, self.domains)
+
+
+class Piece(NamedTuple):
+    """The same rules for each of some peers, as one clause says."""
+
+    clause: Clause
+    peers: Collection[Identity]
+    rules: PortRules
 
 
 @lru_cache(maxsize=4096)
@@ -99,7 +124,7 @@ def grants(
     subjects: Mapping[Identity, Subject],
     cidrs: Iterable[Identity],
     named_addresses: Iterable[tuple[Identity, NamedPort]],
-) -> Entries:
+) -> Iterator[Piece]:
     """Everything that a clause says for one kind of workload.
 
     cidrs            CIDR identities inside the clause's blocks, with OUTSIDE where so meant, and
@@ -107,30 +132,40 @@ def grants(
     named_addresses  CIDR identities of single pods inside the blocks, with a port of each:
                      what a name means when the peer is a block (egress)
     """
-    members = {identity for selection in clause.selections for identity in selection.members}
-    peers = members | clause.identities
-    peers.update(cidrs)
     matches = clause.matches
-    if clause.direction == INGRESS:  # the subject is the destination: its own names
+    if (
+        clause.names and clause.direction == INGRESS
+    ):  # the subject is the destination: its own names
         matches += tuple(named_matches(subject.named_ports, clause.names))
-    found: Entries = {}
-    _add(found, clause, peers, matches)
-    if clause.direction != INGRESS and clause.names:
-        for peer in clause.everyone.members if clause.everyone is not None else members:
-            named = subjects[peer].named_ports
-            _add(found, clause, (peer,), tuple(named_matches(named, clause.names)))
+    if matches:
+        yield Piece(clause, _peers(clause, cidrs), port_rules(clause, matches))
+    if clause.names and clause.direction != INGRESS:
+        members = clause.everyone.members if clause.everyone is not None else _members(clause)
+        means: dict[tuple[Match, ...], list[Identity]] = {}
+        for peer in members:
+            found = tuple(named_matches(subjects[peer].named_ports, clause.names))
+            means.setdefault(found, []).append(peer)
         for peer, port in named_addresses:
-            _add(found, clause, (peer,), tuple(named_matches((port,), clause.names)))
-    return found
+            means.setdefault(tuple(named_matches((port,), clause.names)), []).append(peer)
+        for found, peers in means.items():
+            if found:
+                yield Piece(clause, peers, port_rules(clause, found))
 
 
-def _add(
-    found: Entries, clause: Clause, peers: Iterable[Identity], matches: tuple[Match, ...]
-) -> None:
-    """The hot loop: wide selectors make thousands of entries here."""
-    direction, make = clause.direction, PolicyEntry._make
-    verdict = (clause.verdict, clause.number, clause.precedence, clause.admin)
-    for peer in peers:
-        for protocol, port, bits in matches:
-            key = (direction, peer, protocol, port, bits)
-            found[key] = make(key + verdict)
+def port_rules(clause: Clause, matches: Sequence[Match]) -> PortRules:
+    """What a clause says of these ports."""
+    said = (clause.verdict, clause.number, clause.precedence)
+    if len(matches) == 1:
+        return (PortRule(*matches[0], *said),)
+    return narrowest_first(PortRule(*match, *said) for match in dict.fromkeys(matches))
+
+
+def _peers(clause: Clause, cidrs: Iterable[Identity]) -> Collection[Identity]:
+    others = clause.identities or clause.blocks or clause.outside or clause.domains
+    if len(clause.selections) == 1 and not others:
+        return clause.selections[0].members
+    return _members(clause) | clause.identities | set(cidrs)
+
+
+def _members(clause: Clause) -> set[Identity]:
+    return {identity for selection in clause.selections for identity in selection.members}

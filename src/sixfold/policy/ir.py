@@ -18,6 +18,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+import msgspec
+
 from sixfold.model.clusternetworkpolicy import PRIORITY_MAX
 from sixfold.model.datapath import DENY
 from sixfold.model.identity import Identity
@@ -80,8 +82,7 @@ class DomainName:
 Peer = Pods | Addresses | Reserved | DomainName
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(msgspec.Struct, frozen=True):
     """A range of ports; a name, of the destination's; or every port, when ``first`` is None.
 
     protocol  "TCP", "UDP", "SCTP", "ANY" of those, "ICMP" or "ICMPv6": then ports are types
@@ -97,8 +98,7 @@ class Port:
         return f"{self.protocol}/{self.first}" + (f"-{self.last}" if self.last is not None else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """One rule. ``peers`` and ``ports``: None is any, empty is none."""
 
     rule: Rule
@@ -108,8 +108,7 @@ class Line:
     ports: tuple[Port, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True):
     """One subject and the lines for it; an object may hold several.
 
     key       unique; ``World.policies``' key, with a suffix for further parts of one object

@@ -13,14 +13,17 @@ changes. What domain names have resolved to touches no policy: see ``domains``.
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress, IPNetwork, PolicyTable
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import FIRST_CIDR, FIRST_DOMAIN, UNKNOWN, Identity
+from sixfold.model.layers import Layers, differing
 from sixfold.model.policies import Policy
 from sixfold.model.rule import Rule
 from sixfold.model.world import World
@@ -28,23 +31,24 @@ from sixfold.policy import ir
 from sixfold.policy.block import Blocks, Span, includes, span
 from sixfold.policy.domains import DomainIndex, Patterns
 from sixfold.policy.languages import lower
-from sixfold.policy.population import Population
+from sixfold.policy.population import Moves, Population
 from sixfold.policy.resolved import Resolved, release, resolve
 from sixfold.policy.selector import Selection, SelectorIndex
-from sixfold.policy.table import build_table, closed_table
+from sixfold.policy.table import Profile, Sections, build_table, closed_table
 from sixfold.policy.ties import Ties
 
 Numbering = Callable[[Rule], int]
 CidrNumbering = Callable[[IPNetwork], Identity]
 DomainNumbering = Callable[[Patterns], Identity]
+Placed = tuple[Identity, Identity]
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyPlan:
     """The tables, and the CIDR identities that they speak of. Keys of endpoints: ``ns/pod``.
 
-    endpoint_cidrs  CIDR identities of each endpoint's IPv4 and IPv6 address; 0 = none, and
-                    always when ``ipblock_matches_pods`` is off
+    endpoint_cidrs  CIDR identities of an endpoint's IPv4 and IPv6 address, 0 = none; who has
+                    neither is left out: everybody, when ``ipblock_matches_pods`` is off
     rules           every rule number in the tables
     policies        what the policies say, language apart, by ``ir.Policy.key``
     domains         identities of the addresses that domain patterns mean now
@@ -52,12 +56,12 @@ class PolicyPlan:
                     pattern that a policy names is a set of its own, too
     """
 
-    tables: Mapping[str, PolicyTable] = field(default_factory=dict)
+    tables: Mapping[str, PolicyTable] = field(default_factory=Layers)
     cidrs: Mapping[IPNetwork, Identity] = field(default_factory=dict)
-    endpoint_cidrs: Mapping[str, tuple[Identity, Identity]] = field(default_factory=dict)
-    rules: Mapping[int, Rule] = field(default_factory=dict)
+    endpoint_cidrs: Mapping[str, Placed] = field(default_factory=Layers)
+    rules: Mapping[int, Rule] = field(default_factory=Layers)
     blocks: Blocks = field(default_factory=Blocks)
-    policies: Mapping[str, ir.Policy] = field(default_factory=dict)
+    policies: Mapping[str, ir.Policy] = field(default_factory=Layers)
     domains: Mapping[IPAddress, Identity] = field(default_factory=dict)
     domain_sets: Mapping[Patterns, Identity] = field(default_factory=dict)
 
@@ -70,6 +74,18 @@ class PolicyPlan:
         """Identity of the longest policy CIDR around an address that is no pod's; 0 = none."""
         network = self.blocks.covering(address)
         return UNKNOWN if network is None else self.cidrs[network]
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the cycle collector: it would walk all that is kept, again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def compile_policies(
@@ -109,35 +125,42 @@ class PolicyCompiler:
     def _start(self, config: Config) -> None:
         self._config = config
         self._numbers: dict[Rule, int] = {}
-        self._rules: dict[int, Rule] = {}
+        self._new_rules: dict[int, Rule] = {}
         self._index = SelectorIndex()
         self._population = Population(config, self._index)
-        self._namespaces: Mapping[str, Mapping[str, str]] = {}
+        self._namespaces: Mapping[str, Mapping[str, str]] = Layers()
         self._audited: frozenset[str] = frozenset()
-        self._policies: Mapping[str, Policy] = {}
+        self._policies: Mapping[str, Policy] = Layers()
         self._world = World(config)
         self._lowered: dict[str, tuple[ir.Policy, ...]] = {}  # by key of the object
         self._watching: dict[str, frozenset[str]] = {}  # objects lowered from more than themselves
         self._ties = Ties()
         self._resolved: dict[str, Resolved] = {}
+        self._by_block: set[str] = set()  # policies that name CIDRs
         self._cidr_uses: Counter[IPNetwork] = Counter()
         self._cidrs: dict[IPNetwork, Identity] = {}
         self._blocks = Blocks()
         self._domains = DomainIndex(self._domain_identity)
-        self._tables: dict[str, PolicyTable] = {}
-        self._endpoint_cidrs: dict[str, tuple[Identity, Identity]] = {}
+        self._tables: Layers[str, PolicyTable] = Layers()
+        self._endpoint_cidrs: Layers[str, Placed] = Layers()
+        self._rules: Layers[int, Rule] = Layers()
+        self._compiled: Layers[str, ir.Policy] = Layers()
 
     def compile(self, world: World) -> PolicyPlan:
         """The plan for this world, from what is known of the one before."""
         if world.config is not self._config and world.config != self._config:
             self._start(world.config)
+        with uncollected():
+            return self._compile(world)
+
+    def _compile(self, world: World) -> PolicyPlan:
         stale: set[Identity] = set()
         selections = self._follow_namespaces(world.namespaces, stale)
         for name in self._audited ^ world.audited:
-            stale |= self._index.inside(name)
+            stale.update(self._index.inside(name))
         self._audited = world.audited
         moves = self._population.follow(world.endpoints)
-        stale |= moves.joined
+        stale |= moves.newcomers
         stale_policies = {key for one in selections | moves.selections for key in one.peer_of}
         outdated = self._follow_policies(world, stale_policies)
         for policy in outdated:
@@ -147,21 +170,23 @@ class PolicyCompiler:
                 key for key, one in self._resolved.items() if not renamed.isdisjoint(one.patterns)
             }
         changed = self._follow_cidrs(outdated, moves.readdressed, stale_policies)
-        self._place(moves.keys, changed)
         for key in stale_policies & self._resolved.keys():
             self._resolved[key].grants.clear()
             stale |= self._resolved[key].subject.members
-        for identity in stale:
-            self._build(identity)
+        self._place(moves.keys, changed)
+        tables = self._build(stale, moves)
+        gone = [key for key in moves.keys if key not in world.endpoints]
+        self._tables = self._tables.changed(tables, gone)
+        self._rules, self._new_rules = self._rules.changed(self._new_rules), {}
         return PolicyPlan(
-            tables=dict(self._tables),
-            cidrs=dict(self._cidrs),
-            endpoint_cidrs=dict(self._endpoint_cidrs),
-            rules=dict(self._rules),
-            blocks=self._blocks,
-            policies={key: one.policy for key, one in self._resolved.items()},
-            domains=self._domains.addresses,
-            domain_sets=self._domains.sets,
+            self._tables,
+            self._cidrs,
+            self._endpoint_cidrs,
+            self._rules,
+            self._blocks,
+            self._compiled,
+            self._domains.addresses,
+            self._domains.sets,
         )
 
     def learn(
@@ -180,7 +205,7 @@ class PolicyCompiler:
         if (known := self._numbers.get(rule)) is not None:
             return known
         number = self._numbers[rule] = self._allocate(rule)
-        self._rules[number] = rule
+        self._new_rules[number] = rule
         return number
 
     def _follow_namespaces(
@@ -188,37 +213,31 @@ class PolicyCompiler:
     ) -> set[Selection]:
         """Take over new labels of namespaces; whoever lives there may be selected differently."""
         known = self._namespaces
-        changed = known.keys() - now.keys() | {
-            name
-            for name, labels in now.items()
-            if (before := known.get(name)) is not labels and before != labels
-        }
+        changed = [name for name in differing(known, now) if known.get(name) != now.get(name)]
         touched: set[Selection] = set()
         for name in changed:
             touched |= self._index.label_namespace(name, now.get(name))
-            stale |= self._index.inside(name)
-        self._namespaces = dict(now)
+            stale.update(self._index.inside(name))
+        self._namespaces = now if isinstance(now, Layers) else Layers(now)
         return touched
 
     def _follow_policies(self, world: World, stale_policies: set[str]) -> list[Resolved]:
         """Take over policies that came, went or changed; returns what they were before."""
-        now, known = world.policies, self._policies
-        changed = {key for key, policy in now.items() if known.get(key) is not policy}
-        changed |= known.keys() - now.keys()
-        changed |= self._affected(world)
+        now = world.policies
+        changed = differing(self._policies, now) | self._affected(world)
         before = [one for key in changed for one in self._lowered.pop(key, ())]
-        for key in changed & now.keys():
-            self._lowered[key] = lower(key, now[key], world)
-        after = {one.key: one for key in changed & now.keys() for one in self._lowered[key]}
+        after: dict[str, ir.Policy] = {}
         for key in changed:
-            watches = {name for one in self._lowered.get(key, ()) for name in one.watches}
             self._watching.pop(key, None)
-            if watches:
-                self._watching[key] = frozenset(watches)
+            if key in now:
+                lowered = self._lowered[key] = lower(key, now[key], world)
+                after |= {one.key: one for one in lowered}
+                if any(one.watches for one in lowered):
+                    self._watching[key] = frozenset().union(*(one.watches for one in lowered))
         for key in self._ties.follow(before, after.values()) - after.keys():
             after[key] = self._resolved[key].policy
-        stale = {one.key for one in before} | after.keys()
-        outdated = [self._resolved.pop(key) for key in stale & self._resolved.keys()]
+        touched = {one.key for one in before} | after.keys()
+        outdated = [self._resolved.pop(key) for key in touched & self._resolved.keys()]
         for key, policy in after.items():  # before the release: selections in use stay
             tie = self._ties.of(policy)
             self._resolved[key] = resolve(policy, tie, self._index, self._number)
@@ -226,8 +245,9 @@ class PolicyCompiler:
         for resolved in outdated:
             self._domains.count(resolved.patterns, ())
             release(resolved, self._resolved.get(resolved.key), self._index)
-        stale_policies |= stale
-        self._policies = dict(now)
+        stale_policies |= touched
+        self._compiled = self._compiled.changed(after, touched - after.keys())
+        self._policies = now if isinstance(now, Layers) else Layers(now)
         self._world = world
         return outdated
 
@@ -241,11 +261,17 @@ class PolicyCompiler:
         self, outdated: list[Resolved], readdressed: bool, stale_policies: set[str]
     ) -> list[Span]:
         """Count the CIDRs that policies name; returns those that came or went."""
+        for key in stale_policies & self._by_block - self._resolved.keys():
+            self._by_block.discard(key)
+        naming = {key for key in stale_policies if self._names_blocks(key)}
+        self._by_block = self._by_block - stale_policies | naming
         if readdressed:
-            stale_policies |= {key for key, one in self._resolved.items() if one.by_address}
+            moved = {key for key in self._by_block if self._resolved[key].by_address}
+            stale_policies |= moved
+            naming |= moved
         before = Counter(cidr for resolved in outdated for cidr in resolved.cidrs)
         after: Counter[IPNetwork] = Counter()
-        for key in stale_policies & self._resolved.keys():
+        for key in naming:
             resolved = self._resolved[key]
             before.update(resolved.cidrs)
             resolved.cidrs = resolved.named_cidrs(self._addressed)
@@ -261,11 +287,15 @@ class PolicyCompiler:
             stale_policies |= self._around(changed, stale_policies)
         return changed
 
+    def _names_blocks(self, key: str) -> bool:
+        resolved = self._resolved.get(key)
+        return resolved is not None and resolved.names_blocks
+
     def _around(self, changed: list[Span], stale_policies: set[str]) -> set[str]:
         """Policies, not stale yet, with a block that one of the changed CIDRs is part of."""
         return {
             key
-            for key in self._resolved.keys() - stale_policies
+            for key in self._by_block - stale_policies
             for clause in self._resolved[key].clauses
             for block in clause.all_blocks
             if any(includes(block, inner) for inner in changed)
@@ -278,43 +308,72 @@ class PolicyCompiler:
 
     def _place(self, moved: set[str], changed: list[Span]) -> None:
         """Find the CIDR identities of addresses that moved, or whose CIDRs changed."""
-        endpoints = self._population.endpoints
-        for key in moved - endpoints.keys():
-            self._endpoint_cidrs.pop(key, None)
-            self._tables.pop(key, None)
-        for key, endpoint in endpoints.items():
-            if key in moved or any(
-                one.covers(address)
+        known, endpoints = self._endpoint_cidrs, self._population.endpoints
+        affected = moved
+        if changed:
+            affected = moved | {
+                key
+                for key, endpoint in endpoints.items()
                 for address in (endpoint.ipv4, endpoint.ipv6)
-                if address is not None
-                for one in changed
-            ):
-                if endpoint.identity == UNKNOWN:
-                    self._tables[key] = closed_table(self._number)
-                self._endpoint_cidrs[key] = (
-                    self._cidr_of(endpoint.ipv4),
-                    self._cidr_of(endpoint.ipv6),
-                )
+                if address is not None and any(one.covers(address) for one in changed)
+            }
+        puts: dict[str, Placed] = {}
+        if self._cidrs and self._config.ipblock_matches_pods:
+            for key in affected:
+                if (endpoint := endpoints.get(key)) is not None:
+                    placed = self._cidr_of(endpoint.ipv4), self._cidr_of(endpoint.ipv6)
+                    if any(placed):
+                        puts[key] = placed
+        gone = [key for key in affected if key in known and key not in puts]
+        self._endpoint_cidrs = known.changed(puts, gone)
 
     def _cidr_of(self, address: IPAddress | None) -> Identity:
-        if address is None or not self._config.ipblock_matches_pods:
-            return UNKNOWN
-        network = self._blocks.covering(address)
+        network = None if address is None else self._blocks.covering(address)
         return UNKNOWN if network is None else self._cidrs[network]
 
-    def _build(self, identity: Identity) -> None:
-        """Make the tables of an identity, one per profile."""
-        groups = self._population.groups(identity)
-        if not groups:
-            return
-        index, endpoints = self._index, self._addressed
+    def _build(self, stale: set[Identity], moves: Moves) -> dict[str, PolicyTable]:
+        """The tables of identities that are stale, and of endpoints that joined others."""
+        tables: dict[str, PolicyTable] = {}
+        sections = Sections(self._config, self._number)
+        built: dict[tuple[object, ...], PolicyTable] = {}
+        joined = set(moves.joined)
+        for key in moves.joined:
+            sibling = self._population.sibling(key)
+            if sibling is None or sibling in joined:
+                stale.add(self._population.endpoints[key].identity)
+            else:
+                tables[key] = self._tables[sibling]
+        for identity in stale:
+            for profile, members in self._population.groups(identity).items():
+                table = self._table(identity, profile, sections, built)
+                for member in members:
+                    tables[member] = table
+        for key in moves.keys:
+            endpoint = self._population.endpoints.get(key)
+            if endpoint is not None and endpoint.identity == UNKNOWN:
+                tables[key] = closed_table(self._number)
+        return tables
+
+    def _table(
+        self,
+        identity: Identity,
+        profile: Profile,
+        sections: Sections,
+        built: dict[tuple[object, ...], PolicyTable],
+    ) -> PolicyTable:
+        """One for each set of policies: who is selected by the same ones has the same."""
+        index = self._index
         subject = index.subjects[identity]
-        keys = sorted({key for one in index.selecting(identity) for key in one.subject_of})
         policies = []
-        for key in keys:
+        for key in sorted({key for one in index.selecting(identity) for key in one.subject_of}):
             resolved = self._resolved[key]
             granted = resolved.entries(
-                subject, index.subjects, self._blocks, self._cidrs, endpoints, self._domains
+                subject,
+                index.subjects,
+                self._blocks,
+                self._cidrs,
+                self._addressed,
+                self._domains,
             )
             policies.append((resolved, granted))
         audited = ""
@@ -322,7 +381,12 @@ class PolicyCompiler:
             audited = "up --audit"
         elif subject.namespace in self._audited:
             audited = f"namespace {subject.namespace}"
-        for profile, members in groups.items():
-            table = build_table(policies, profile, self._config, self._number, audited)
-            for member in members:
-                self._tables[member] = table
+        same = (
+            profile,
+            audited,
+            *(id(one) for one, _ in policies),
+            *(id(one) for _, one in policies),
+        )
+        if (known := built.get(same)) is None:
+            known = built[same] = build_table(policies, profile, sections, audited)
+        return known

@@ -7,26 +7,30 @@ then drops everything, because a workload that nobody attested may not talk.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sixfold.model.config import Config
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import UNKNOWN, Identity
+from sixfold.model.layers import Layers, differing
 from sixfold.policy.selector import Selection, SelectorIndex
 from sixfold.policy.table import Profile, profile_of
 
 
 @dataclass(slots=True)
 class Moves:
-    """What changed: endpoints, groups that have new members, selections with other members.
+    """What changed: endpoints, groups that are new, selections with other members.
 
     readdressed  an address, or what a named port means there, is not what it was
+    newcomers    identities with a profile that nobody had before
+    joined       endpoints that came to a group which had members already
     """
 
     keys: set[str]
     readdressed: bool = False
-    joined: set[Identity] = field(default_factory=set)
+    newcomers: set[Identity] = field(default_factory=set)
+    joined: list[str] = field(default_factory=list)
     selections: set[Selection] = field(default_factory=set)
 
 
@@ -34,32 +38,40 @@ class Population:
     """Endpoints by group, kept in step with the selector index."""
 
     def __init__(self, config: Config, index: SelectorIndex) -> None:
-        self.endpoints: dict[str, Endpoint] = {}
+        self.endpoints: Mapping[str, Endpoint] = Layers()
         self._config = config
         self._index = index
-        self._groups: dict[Identity, dict[Profile, set[str]]] = {}
+        self._groups: dict[Identity, dict[Profile, dict[str, None]]] = {}  # an ordered set of keys
 
-    def groups(self, identity: Identity) -> Mapping[Profile, set[str]]:
+    def groups(self, identity: Identity) -> Mapping[Profile, Collection[str]]:
         """Keys of the endpoints of an identity, by profile."""
         return self._groups.get(identity, {})
+
+    def sibling(self, key: str) -> str | None:
+        """Another endpoint of the same group, which has been there for longer."""
+        endpoint = self.endpoints[key]
+        group = self._groups[endpoint.identity][profile_of(endpoint, self._config)]
+        first = next(iter(group))
+        return None if first == key else first
 
     def follow(self, endpoints: Mapping[str, Endpoint]) -> Moves:
         """Take over endpoints that came, went or are other objects than before."""
         known = self.endpoints
-        keys = {key for key, one in endpoints.items() if known.get(key) is not one}
-        keys |= known.keys() - endpoints.keys()
-        moves = Moves(keys)
-        for key in keys:
+        moves = Moves(differing(known, endpoints))
+        left: set[Identity] = set()
+        for key in moves.keys:
             before, after = known.get(key), endpoints.get(key)
-            moves.readdressed |= _addresses(before) != _addresses(after)
+            if not moves.readdressed and _addresses(before) != _addresses(after):
+                moves.readdressed = True
             if before is not None and after is not None and self._same_group(before, after):
                 continue
             if before is not None:
                 self._leave(key, before)
+                left.add(before.identity)
             if after is not None:
                 self._join(key, after, moves)
-        self._forget_empty(moves)
-        self.endpoints = dict(endpoints)
+        self._forget_empty(left, moves)
+        self.endpoints = endpoints if isinstance(endpoints, Layers) else Layers(endpoints)
         return moves
 
     def _same_group(self, before: Endpoint, after: Endpoint) -> bool:
@@ -71,28 +83,40 @@ class Population:
         )
 
     def _leave(self, key: str, endpoint: Endpoint) -> None:
-        for profile, keys in list(self._groups.get(endpoint.identity, {}).items()):
-            keys.discard(key)
-            if not keys:
-                del self._groups[endpoint.identity][profile]
+        profiles = self._groups.get(endpoint.identity, {})
+        profile = profile_of(endpoint, self._config)
+        if profile in profiles:
+            profiles[profile].pop(key, None)
+            if not profiles[profile]:
+                del profiles[profile]
 
     def _join(self, key: str, endpoint: Endpoint, moves: Moves) -> None:
-        identity = endpoint.identity
+        identity, subject = endpoint.identity, endpoint.subject
         if identity == UNKNOWN:
             return
         known = self._index.subjects.get(identity)
-        if known != endpoint.subject:
-            if known is not None:  # the number stands for another subject now
-                moves.selections.update(self._index.remove(identity))
-            moves.selections.update(self._index.add(identity, endpoint.subject))
-        group = self._groups.setdefault(identity, {})
-        group.setdefault(profile_of(endpoint, self._config), set()).add(key)
-        moves.joined.add(identity)
-
-    def _forget_empty(self, moves: Moves) -> None:
-        for identity in [one for one, groups in self._groups.items() if not groups]:
-            del self._groups[identity]
+        if known is None:
+            moves.selections.update(self._index.add(identity, subject))
+        elif known is not subject and known != subject:  # it stands for another subject now
             moves.selections.update(self._index.remove(identity))
+            moves.selections.update(self._index.add(identity, subject))
+            moves.newcomers.add(identity)
+        profiles = self._groups.setdefault(identity, {})
+        profile = profile_of(endpoint, self._config)
+        group = profiles.get(profile)
+        if group is None:
+            profiles[profile] = {key: None}
+            moves.newcomers.add(identity)
+        else:
+            group[key] = None
+            if identity not in moves.newcomers:
+                moves.joined.append(key)
+
+    def _forget_empty(self, left: Iterable[Identity], moves: Moves) -> None:
+        for identity in left:
+            if identity in self._groups and not self._groups[identity]:
+                del self._groups[identity]
+                moves.selections.update(self._index.remove(identity))
 
 
 def _addresses(endpoint: Endpoint | None) -> tuple[object, ...]:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -27,6 +28,7 @@ from sixfold.model.datapath import (
     IPAddress,
     IPNetwork,
     PolicyTable,
+    PortRules,
 )
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import ANY_POD, HOST, RESOLVER, UNKNOWN, WORLD, Identity
@@ -38,8 +40,7 @@ from sixfold.policy.reach_ports import EVERY_PORT, PORTS, PROTOCOLS, PortSet, Sp
 
 VERSIONS = (4, 6)
 Range = tuple[int, int, int]  # IP version, first, last
-Entries = frozenset[tuple[int, ...]]
-Shape = dict[Identity, Entries]
+Shape = tuple[tuple[int, ...], ...]
 NOBODY = (WORLD, UNKNOWN)  # names of an address outside that no rule mentions
 GENERAL = (UNKNOWN, ANY_POD)  # names that all peers, or all pods, have
 GroupKind = Literal["workloads", "world", "host", "resolver", "name"]
@@ -91,12 +92,19 @@ class View:
     def __init__(self, world: World, plan: PolicyPlan | None = None) -> None:
         self.world = world
         self.plan = plan if plan is not None else compile_policies(world)
-        self._shapes: dict[int, tuple[Shape, Shape]] = {}
-        self._ports: dict[tuple[Entries | None, ...], PortSet] = {}
-        self._workloads: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
-        for key, endpoint in world.endpoints.items():
-            self._workloads[endpoint.namespace, endpoint.workload].append(key)
-        self._named = Counter(
+        self._shapes: dict[int, Shape] = {}
+        self._ports: dict[tuple[tuple[Shape, ...], ...], PortSet] = {}
+
+    @cached_property
+    def _workloads(self) -> Mapping[tuple[str, str], list[str]]:
+        found: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        for key, endpoint in self.world.endpoints.items():
+            found[endpoint.namespace, endpoint.workload].append(key)
+        return found
+
+    @cached_property
+    def _named(self) -> Mapping[str, int]:
+        return Counter(
             f"{namespace}/{workload.partition('/')[2]}" for namespace, workload in self._workloads
         )
 
@@ -108,42 +116,50 @@ class View:
         """Whether ``ns/name`` means one workload only."""
         return self._named[name] == 1
 
-    def mentioned(self, table: PolicyTable, direction: int) -> list[Identity]:
+    def mentioned(self, table: PolicyTable, direction: int) -> Iterator[Identity]:
         """The peers that a table says anything particular about."""
-        return [peer for peer in self._shape(table)[direction] if peer not in GENERAL]
+        for section in (table.main[direction], table.admin[direction]):
+            for peer in section.peers:
+                if peer not in GENERAL:
+                    yield peer
 
     def ports(self, table: PolicyTable, direction: int, names: tuple[Identity, ...]) -> PortSet:
         """All ports on which a table lets a peer of these names pass."""
-        met = tuple(map(self._shape(table)[direction].get, names))
+        main, admin = table.main[direction].peers, table.admin[direction].peers
+        shape = self._shape
+        met = (
+            tuple([shape(main.get(name)) for name in names]),
+            tuple([shape(admin.get(name)) for name in names]) if admin else (),
+        )
         if (known := self._ports.get(met)) is None:
             known = self._ports[met] = allowed_ports(table, direction, names)
         return known
 
-    def _shape(self, table: PolicyTable) -> tuple[Shape, Shape]:
-        """Entries by direction and peer, less what does not change a verdict: whose rule it is."""
-        if (known := self._shapes.get(id(table))) is None:
-            found: tuple[defaultdict[Identity, list[tuple[int, ...]]], ...] = (
-                defaultdict(list),
-                defaultdict(list),
-            )
-            for direction, peer, protocol, port, bits, verdict, _, *order in table.entries:
-                found[direction][peer].append((protocol, port, bits, verdict, *order))
-            into, out = ({key: frozenset(some) for key, some in one.items()} for one in found)
-            known = self._shapes[id(table)] = (into, out)
+    def _shape(self, rules: PortRules | None) -> Shape:
+        """Rules less what does not change a verdict: whose they are."""
+        if rules is None:
+            return ()
+        if (known := self._shapes.get(id(rules))) is None:  # the plan keeps them alive
+            known = self._shapes[id(rules)] = tuple([rule[:4] + rule[5:] for rule in rules])
         return known
 
 
 def allowed_ports(table: PolicyTable, direction: int, names: tuple[Identity, ...]) -> PortSet:
-    """Every port that is allowed: the table is read once between any two bounds of entries."""
-    entries = [one for one in table.entries if one.direction == direction and one.peer in names]
+    """Every port that is allowed: the table is read once between any two bounds of rules."""
+    rules = [
+        rule
+        for section in (table.main[direction], table.admin[direction])
+        for name in names
+        for rule in section.peers.get(name, ())
+    ]
     found: list[Span] = []
     for at, protocol in enumerate(PROTOCOLS):
         number, bounds = PROTOCOL_NUMBERS[protocol], {0, PORTS}
-        for entry in entries:
-            if entry.protocol not in (ANY_PROTOCOL, number):
+        for rule in rules:
+            if rule.protocol not in (ANY_PROTOCOL, number):
                 continue
-            size = 1 << (16 - entry.port_bits)
-            first = entry.port & -size
+            size = 1 << (16 - rule.port_bits)
+            first = rule.port & -size
             bounds |= {first, first + size}
         found += (
             (at * PORTS + first, at * PORTS + after - 1)
@@ -197,17 +213,21 @@ def side_ports(view: View, subject: Face, direction: int, peer: tuple[Identity, 
 def _workloads(views: Sequence[View], apart: Callable[[str], object]) -> Iterator[Group]:
     keys = sorted({key for view in views for key in view.world.endpoints})
     grouped: defaultdict[tuple[object, ...], list[str]] = defaultdict(list)
-    faces: dict[tuple[object, ...], tuple[Face | None, ...]] = {}
     for key in keys:
-        seen = tuple(_pod_face(view, key, version) for view in views for version in VERSIONS)
-        same = (
-            apart(key),
-            *(face and (id(face.table), face.names) for face in seen),
-        )
-        grouped[same].append(key)
-        faces[same] = seen
-    for identical, members in grouped.items():
-        yield Group("workloads", tuple(members), (), faces[identical], _alone(views, members))
+        grouped[apart(key), *[_face_key(view, key) for view in views]].append(key)
+    for members in grouped.values():
+        first = members[0]
+        faces = tuple(_pod_face(view, first, version) for view in views for version in VERSIONS)
+        yield Group("workloads", tuple(members), (), faces, _alone(views, members))
+
+
+def _face_key(view: View, key: str) -> tuple[object, ...] | None:
+    """All that a pod's faces depend on."""
+    endpoint = view.world.endpoints.get(key)
+    if endpoint is None:
+        return None
+    plan, four, six = view.plan, endpoint.ipv4 is None, endpoint.ipv6 is None
+    return id(plan.tables[key]), endpoint.identity, plan.endpoint_cidrs.get(key), four, six
 
 
 def _alone(views: Sequence[View], members: list[str]) -> bool:

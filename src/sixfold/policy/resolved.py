@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import assert_never
 
-from sixfold.model.datapath import ALLOW, EGRESS, INGRESS, IPNetwork
+from sixfold.model.datapath import EGRESS, INGRESS, IPNetwork
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import ANY_POD, OUTSIDE, Identity, NamedPort, Subject
 from sixfold.model.policy import IPBlock
@@ -18,8 +18,10 @@ from sixfold.model.rule import Rule
 from sixfold.policy import ir
 from sixfold.policy.block import Blocks, holds, parse_cidr
 from sixfold.policy.domains import DomainIndex
-from sixfold.policy.entries import ANY_PEER, Clause, Entries, grants, port_matches
+from sixfold.policy.entries import ANY_PEER, Clause, Piece, grants, port_matches
 from sixfold.policy.selector import Selection, SelectorIndex
+
+Grants = tuple[tuple[Piece, ...], tuple[Piece, ...]]  # by direction
 
 
 @dataclass(slots=True, eq=False)
@@ -36,19 +38,14 @@ class Resolved:
     subject: Selection
     clauses: tuple[Clause, ...]
     by_address: bool
+    names_blocks: bool
+    names_own_ports: bool
     cidrs: frozenset[IPNetwork] = frozenset()
-    grants: dict[tuple[NamedPort, ...], Entries] = field(default_factory=dict)
+    grants: dict[tuple[NamedPort, ...], Grants] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         return self.policy.key
-
-    @property
-    def only_allows(self) -> bool:
-        """Whether its entries may be merged with others' without a look at precedence."""
-        return self.policy.tier is ir.Tier.NETWORK_POLICY and all(
-            one.verdict == ALLOW for one in self.clauses
-        )
 
     @property
     def peers(self) -> set[Selection]:
@@ -61,12 +58,10 @@ class Resolved:
         """Every domain pattern that its rules name."""
         return {pattern for clause in self.clauses for pattern in clause.domains}
 
-    @property
-    def names_own_ports(self) -> bool:
-        return any(clause.names for clause in self.clauses if clause.direction == INGRESS)
-
     def named_cidrs(self, endpoints: Iterable[Endpoint]) -> frozenset[IPNetwork]:
         """Blocks, exceptions, and the pods whose named ports a block brings in."""
+        if not self.names_blocks:
+            return frozenset()
         blocks = [block for clause in self.clauses for block in clause.all_blocks]
         written = {parse_cidr(text) for block in blocks for text in (block.cidr, *block.except_)}
         pods = {
@@ -82,24 +77,27 @@ class Resolved:
         cidrs: Mapping[IPNetwork, Identity],
         endpoints: Iterable[Endpoint],
         domains: DomainIndex,
-    ) -> Entries:
-        """What it grants to one kind of workload; of two rules for one key the first is named."""
+    ) -> Grants:
+        """What it grants to one kind of workload, in the order of its lines."""
         ports = subject.named_ports if self.names_own_ports else ()
         if (known := self.grants.get(ports)) is not None:
             return known
-        found: Entries = {}
-        for clause in reversed(self.clauses):
-            inside = [cidrs[one] for block in clause.blocks for one in blocks.inside(block)]
-            inside += [
-                Identity(cidrs[one] + OUTSIDE)
-                for block in clause.outside
-                for one in blocks.inside(block)
-            ]
+        found: tuple[list[Piece], list[Piece]] = ([], [])
+        for clause in self.clauses:
+            inside: list[Identity] = []
+            pods: list[tuple[Identity, NamedPort]] = []
+            if self.names_blocks:
+                inside = [cidrs[one] for block in clause.blocks for one in blocks.inside(block)]
+                inside += [
+                    Identity(cidrs[one] + OUTSIDE)
+                    for block in clause.outside
+                    for one in blocks.inside(block)
+                ]
+                pods = [(cidrs[cidr], port) for cidr, port in _named_addresses(clause, endpoints)]
             inside += [one for pattern in clause.domains for one in domains.named(pattern)]
-            pods = [(cidrs[cidr], port) for cidr, port in _named_addresses(clause, endpoints)]
-            found.update(grants(clause, subject, subjects, inside, pods))
-        self.grants[ports] = found
-        return found
+            found[clause.direction].extend(grants(clause, subject, subjects, inside, pods))
+        self.grants[ports] = granted = (tuple(found[INGRESS]), tuple(found[EGRESS]))
+        return granted
 
 
 def resolve(
@@ -108,11 +106,21 @@ def resolve(
     """Resolve a policy's selectors against the index, which then keeps them up to date."""
     clauses = tuple(_clause(policy, at, tie, index, number) for at in range(len(policy.lines)))
     subject = index.select(policy.subject)
-    resolved = Resolved(policy, tie, subject, clauses, any(map(_by_address, clauses)))
-    for selection in resolved.peers:
-        selection.peer_of.add(resolved.key)
-    subject.subject_of.add(resolved.key)
-    return resolved
+    subject.subject_of.add(policy.key)
+    for clause in clauses:
+        for selection in clause.selections:
+            selection.peer_of.add(policy.key)
+        if clause.everyone is not None:
+            clause.everyone.peer_of.add(policy.key)
+    return Resolved(
+        policy,
+        tie,
+        subject,
+        clauses,
+        by_address=any(map(_by_address, clauses)),
+        names_blocks=any(clause.blocks or clause.outside for clause in clauses),
+        names_own_ports=any(one.names for one in clauses if one.direction == INGRESS),
+    )
 
 
 def release(resolved: Resolved, successor: Resolved | None, index: SelectorIndex) -> None:
@@ -159,6 +167,7 @@ def _clause(
                 assert_never(peer)
     may_name_anyone = names and line.direction == EGRESS and identities & {ANY_PEER, ANY_POD}
     return Clause(
+        policy=policy.title,
         direction=line.direction,
         number=number(line.rule),
         verdict=line.verdict,

@@ -10,16 +10,19 @@ Pure. Semantics: ``LabelSelector.matches`` (NetworkPolicy v1, meta/v1).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from typing import Generic, TypeVar
 
 import msgspec
 
 from sixfold.model.identity import Identity, Subject
 from sixfold.model.meta import LabelSelector, namespace_labels
-from sixfold.policy.ir import SERVICE_ACCOUNT_LABEL, Pods
+from sixfold.policy.ir import EVERYTHING, SERVICE_ACCOUNT_LABEL, Pods
 
 Thing = TypeVar("Thing", bound=Hashable)
+FEW = 16  # things that are sooner asked one by one than indexed
+
+_spelled = msgspec.json.Encoder().encode
 
 
 class Selection:
@@ -31,13 +34,11 @@ class Selection:
 
     __slots__ = ("key", "members", "namespace", "namespaces", "peer_of", "pods", "subject_of")
 
-    def __init__(
-        self, key: bytes, namespace: str | None, namespaces: LabelSelector, pods: LabelSelector
-    ) -> None:
+    def __init__(self, key: tuple[str | None, bytes], wanted: Pods) -> None:
         self.key = key
-        self.namespace = namespace
-        self.namespaces = namespaces
-        self.pods = pods
+        self.namespace = wanted.namespace
+        self.namespaces = wanted.namespaces
+        self.pods = wanted.pods
         self.members: set[Identity] = set()
         self.subject_of: set[str] = set()  # policies that apply to the members
         self.peer_of: set[str] = set()  # policies that let the members be talked to, or talk
@@ -64,30 +65,50 @@ class Selection:
 class LabelIndex(Generic[Thing]):
     """Things by their labels, so that a selector asks only those that may match."""
 
+    __slots__ = ("_having", "_labels")
+
     def __init__(self) -> None:
         self._labels: dict[Thing, Mapping[str, str]] = {}
-        self._having: defaultdict[tuple[str, str], set[Thing]] = defaultdict(set)
+        self._having: dict[tuple[str, str], set[Thing]] | None = None  # made when first needed
+
+    @property
+    def things(self) -> Collection[Thing]:
+        return self._labels.keys()
+
+    def labels(self, thing: Thing) -> Mapping[str, str]:
+        return self._labels[thing]
 
     def add(self, thing: Thing, labels: Mapping[str, str]) -> None:
         self._labels[thing] = labels
-        for pair in labels.items():
-            self._having[pair].add(thing)
+        if self._having is not None:
+            for pair in labels.items():
+                self._having.setdefault(pair, set()).add(thing)
 
     def discard(self, thing: Thing) -> None:
-        for pair in self._labels.pop(thing, {}).items():
-            having = self._having[pair]
-            having.discard(thing)
-            if not having:
-                del self._having[pair]
+        labels = self._labels.pop(thing, {})
+        if self._having is not None:
+            for pair in labels.items():
+                having = self._having[pair]
+                having.discard(thing)
+                if not having:
+                    del self._having[pair]
 
     def select(self, selector: LabelSelector) -> list[Thing]:
         """All things that the selector matches."""
+        if not selector.match_labels or len(self._labels) <= FEW:
+            return [one for one, labels in self._labels.items() if selector.matches(labels)]
+        having = self._having if self._having is not None else self._index()
+        nobody: set[Thing] = set()
         wanted = selector.match_labels.items()
-        if wanted:
-            nobody: set[Thing] = set()
-            fewest = min((self._having.get(pair, nobody) for pair in wanted), key=len)
-            return [thing for thing in fewest if selector.matches(self._labels[thing])]
-        return [thing for thing, labels in self._labels.items() if selector.matches(labels)]
+        fewest = min((having.get(pair, nobody) for pair in wanted), key=len)
+        return [thing for thing in fewest if selector.matches(self._labels[thing])]
+
+    def _index(self) -> dict[tuple[str, str], set[Thing]]:
+        having = self._having = {}
+        for thing, labels in self._labels.items():
+            for pair in labels.items():
+                having.setdefault(pair, set()).add(thing)
+        return having
 
 
 class SelectorIndex:
@@ -95,18 +116,17 @@ class SelectorIndex:
 
     def __init__(self) -> None:
         self.subjects: dict[Identity, Subject] = {}
-        self._labels: dict[Identity, dict[str, str]] = {}
         self._around: dict[str, Mapping[str, str]] = {}  # labels of namespaces
         self._namespaces: LabelIndex[str] = LabelIndex()
         self._pods: defaultdict[str, LabelIndex[Identity]] = defaultdict(LabelIndex)
-        self._in_namespace: defaultdict[str, set[Identity]] = defaultdict(set)
-        self._selections: dict[bytes, Selection] = {}
+        self._selections: dict[tuple[str | None, bytes], Selection] = {}
         self._watching: defaultdict[tuple[str, ...], set[Selection]] = defaultdict(set)
         self._selected_by: dict[Identity, list[Selection]] = {}
 
-    def inside(self, namespace: str) -> set[Identity]:
+    def inside(self, namespace: str) -> Collection[Identity]:
         """The identities of a namespace."""
-        return self._in_namespace.get(namespace, set())
+        pods = self._pods.get(namespace)
+        return pods.things if pods is not None else ()
 
     def label_namespace(self, name: str, labels: Mapping[str, str] | None) -> set[Selection]:
         """Set the labels of a namespace (None: it is gone); returns selections that may differ."""
@@ -127,29 +147,31 @@ class SelectorIndex:
         namespace = subject.namespace
         if namespace not in self._around:  # known only by its pods
             self.label_namespace(namespace, namespace_labels(namespace, {}))
-        labels = {**dict(subject.labels), SERVICE_ACCOUNT_LABEL: subject.service_account}
+        labels = dict(subject.labels)
+        labels[SERVICE_ACCOUNT_LABEL] = subject.service_account
         self.subjects[identity] = subject
-        self._labels[identity] = labels
         self._pods[namespace].add(identity, labels)
-        self._in_namespace[namespace].add(identity)
-        around = self._around[namespace]
-        selected_by = [
-            selection
-            for bucket in _buckets(namespace, labels, around)
-            for selection in self._watching.get(bucket, ())
-            if selection.matches(subject, labels, around)
-        ]
-        for selection in selected_by:
-            selection.members.add(identity)
+        selected_by: list[Selection] = []
+        if self._selections:
+            around = self._around[namespace]
+            selected_by = [
+                selection
+                for bucket in _buckets(namespace, labels, around)
+                for selection in self._watching.get(bucket, ())
+                if selection.matches(subject, labels, around)
+            ]
+            for selection in selected_by:
+                selection.members.add(identity)
         self._selected_by[identity] = selected_by
         return selected_by
 
     def remove(self, identity: Identity) -> list[Selection]:
         """The last pod of this identity is gone; returns the selections that lost it."""
-        subject = self.subjects.pop(identity)
-        del self._labels[identity]
-        self._pods[subject.namespace].discard(identity)
-        self._in_namespace[subject.namespace].discard(identity)
+        namespace = self.subjects.pop(identity).namespace
+        pods = self._pods[namespace]
+        pods.discard(identity)
+        if not pods.things:
+            del self._pods[namespace]
         selected_by = self._selected_by.pop(identity)
         for selection in selected_by:
             selection.members.discard(identity)
@@ -157,24 +179,27 @@ class SelectorIndex:
 
     def select(self, wanted: Pods) -> Selection:
         """The selection of this selector: the same object for equal selectors."""
-        namespace, namespaces, pods = wanted.namespace, wanted.namespaces, wanted.pods
-        key = msgspec.json.encode((namespace, namespaces, pods))
+        if wanted.namespaces is EVERYTHING:
+            key = (wanted.namespace, _spelled(wanted.pods))
+        else:
+            key = (wanted.namespace, _spelled((wanted.namespaces, wanted.pods)))
         if (known := self._selections.get(key)) is not None:
             return known
-        selection = self._selections[key] = Selection(key, namespace, namespaces, pods)
+        selection = self._selections[key] = Selection(key, wanted)
         self._watching[selection.bucket].add(selection)
         for name in self._namespaces_of(wanted):
-            if name in self._pods:
-                selection.members.update(self._pods[name].select(pods))
+            pods = self._pods.get(name)
+            if pods is not None:
+                selection.members.update(pods.select(wanted.pods))
         for identity in selection.members:
             self._selected_by[identity].append(selection)
         return selection
 
-    def _namespaces_of(self, wanted: Pods) -> list[str]:
+    def _namespaces_of(self, wanted: Pods) -> Collection[str]:
         if wanted.namespace is None:
             return self._namespaces.select(wanted.namespaces)
         around = self._around.get(wanted.namespace)
-        return [wanted.namespace] if around and wanted.namespaces.matches(around) else []
+        return (wanted.namespace,) if around and wanted.namespaces.matches(around) else ()
 
     def release(self, selection: Selection) -> None:
         """Forget a selection that no policy uses any more."""

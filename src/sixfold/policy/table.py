@@ -12,29 +12,35 @@ ordered tier, precedence decides, and what could never be read the right way is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from dataclasses import replace
-from operator import itemgetter
 
+import msgspec
+
+from sixfold.errors import ManifestError, Problem
 from sixfold.model.config import Config
 from sixfold.model.datapath import (
     ALLOW,
-    ANY_PROTOCOL,
     DENY,
     EGRESS,
     INGRESS,
+    NOTHING,
     PASS,
     PROTOCOL_NUMBERS,
-    PolicyEntry,
     PolicyTable,
+    PortRule,
+    PortRules,
+    Section,
+    narrowest_first,
 )
 from sixfold.model.endpoint import Endpoint
-from sixfold.model.identity import HOST, RESOLVER
+from sixfold.model.identity import HOST, RESOLVER, Identity
 from sixfold.model.rule import Direction, Rule
 from sixfold.policy import ir
-from sixfold.policy.entries import ANY_PEER, Entries, EntryKey
+from sixfold.policy.entries import ANY_PEER, ANYTHING, Clause, Match, Piece
 from sixfold.policy.languages.networkpolicy import DIRECTIONS
-from sixfold.policy.resolved import Resolved
+from sixfold.policy.pile import RULES_MAX, Pile, TooManyRulesError
+from sixfold.policy.resolved import Grants, Resolved
 
 Numbering = Callable[[Rule], int]
 Profile = frozenset[int]  # ports that the node's probes dial, where that matters
@@ -42,7 +48,7 @@ Profile = frozenset[int]  # ports that the node's probes dial, where that matter
 RESOLVER_RULE = Rule("builtin", "", "resolver", "egress")
 PROBES_RULE = Rule("builtin", "", "node-probes", "ingress")
 DNS_PORT = 53
-_OF_PEER = itemgetter(0, 1)  # of an entry's key: direction and peer
+FEW = 8  # pieces that are not worth a look whether one says the same as another
 
 
 def profile_of(endpoint: Endpoint, config: Config) -> Profile:
@@ -58,23 +64,71 @@ def default_rule(direction: Direction, isolated_by: Sequence[str], config: Confi
     return Rule("posture", "", name, direction, because=config.posture)
 
 
-Granted = tuple[Resolved, Entries]
+Granted = tuple[Resolved, Grants]
+Said = tuple[Collection[Identity], PortRules]
+
+
+class Sections:
+    """The sections that are built in one go, one for each set of policies and shared by tables."""
+
+    def __init__(self, config: Config, number: Numbering) -> None:
+        self.config = config
+        self.number = number
+        # Keys hold the ``id`` of pieces: that they stay alive is what the values are for.
+        self._built: dict[tuple[object, ...], tuple[list[Piece], Section]] = {}
+        self._builtins: dict[Profile, list[list[Said]]] = {}
+        self._defaults: dict[tuple[object, ...], int] = {}
+
+    def of(self, direction: int, pieces: list[Piece], profile: Profile, last: int = 0) -> Section:
+        """What these say, and the built-in exceptions; ``last``: else all is allowed, by it."""
+        key = (direction, profile, last, *map(id, pieces))
+        if (known := self._built.get(key)) is None:
+            known = self._built[key] = pieces, self._build(direction, pieces, profile, last)
+        return known[1]
+
+    def default(self, direction: int, titles: Sequence[str], *, audited: bool) -> int:
+        """The number of the rule that is named when nothing matches."""
+        key = (direction, audited, *titles)
+        if (known := self._defaults.get(key)) is None:
+            name = DIRECTIONS[direction][1]
+            rule = default_rule(name, list(dict.fromkeys(titles)), self.config)
+            if audited:
+                rule = Rule("posture", "", "audit", name, because="its policies")
+            known = self._defaults[key] = self.number(rule)
+        return known
+
+    def _build(self, direction: int, pieces: list[Piece], profile: Profile, last: int) -> Section:
+        said = self._builtins_of(profile)[direction]
+        if last:
+            said = [*said, ((ANY_PEER,), (_allow(ANYTHING, last, ir.POSTURE),))]
+        if len(pieces) <= FEW and (found := _disjoint(said, pieces)) is not None:
+            return Section(found)
+        pile = Pile()
+        try:
+            for peers, rules in said:
+                pile.add(peers, rules)
+            for piece in _distinct(pieces):
+                pile.add(piece.peers, piece.rules)
+            return pile.section(None if all(map(_only_allows, pieces)) else _prune)
+        except TooManyRulesError:
+            raise _too_many(pieces) from None
+
+    def _builtins_of(self, profile: Profile) -> list[list[Said]]:
+        if (known := self._builtins.get(profile)) is None:
+            known = self._builtins[profile] = _builtins(profile, self.config, self.number)
+        return known
 
 
 def build_table(
-    policies: Sequence[Granted],
-    profile: Profile,
-    config: Config,
-    number: Numbering,
-    audited: str = "",
+    policies: Sequence[Granted], profile: Profile, sections: Sections, audited: str = ""
 ) -> PolicyTable:
     """What is in force, and beside it what would be, if some of it is in audit.
 
     ``audited`` says whose word puts the whole workload in audit; "" if nobody's.
     """
-    full = _merge_policies(policies, profile, config, number)
+    full = _merge_policies(policies, profile, sections)
     if audited:
-        return _open_table(audited, number, full)
+        return _open_table(audited, sections.number, full)
     if not any(one.policy.audit for one, _ in policies):
         return full
     relaxed = [_relax(one) for one in policies]
@@ -84,133 +138,133 @@ def build_table(
         if any(direction in one.policy.isolates for one, _ in policies)
         and not any(direction in one.policy.isolates for one, _ in relaxed)
     }
-    table = _merge_policies(relaxed, profile, config, number, opened)
-    return table if table.entries == full.entries else replace(table, audit=full)
+    apart = Sections(sections.config, sections.number)  # what is relaxed lives but here
+    table = _merge_policies(relaxed, profile, apart, opened)
+    same = table.sections == full.sections
+    return table if same else replace(table, audit=full)
 
 
 def _relax(granted: Granted) -> Granted:
     """A policy in audit isolates nobody and denies nothing; what it allows, it allows."""
-    resolved, entries = granted
+    resolved, pieces = granted
     if not resolved.policy.audit:
         return granted
-    kept = {key: entry for key, entry in entries.items() if entry.verdict != DENY}
-    return replace(resolved, policy=replace(resolved.policy, isolates=frozenset())), kept
+    into, out = (tuple(one for one in some if one.clause.verdict != DENY) for some in pieces)
+    policy = msgspec.structs.replace(resolved.policy, isolates=frozenset())
+    return replace(resolved, policy=policy), (into, out)
 
 
 def _open_table(audited: str, number: Numbering, full: PolicyTable) -> PolicyTable:
-    rules = {
-        direction: number(Rule("posture", "", "audit", name, because=audited))
-        for direction, name in DIRECTIONS
-    }
-    anything = (ANY_PEER, ANY_PROTOCOL, 0, 0, ALLOW)
-    entries = frozenset(PolicyEntry(way, *anything, rule) for way, rule in rules.items())
-    return PolicyTable(entries, rules[INGRESS], rules[EGRESS], full)
+    ingress, egress = (
+        number(Rule("posture", "", "audit", name, because=audited)) for _, name in DIRECTIONS
+    )
+    into, out = (Section({ANY_PEER: (_allow(ANYTHING, rule),)}) for rule in (ingress, egress))
+    return PolicyTable((into, out), (NOTHING, NOTHING), ingress, egress, full)
 
 
 def _merge_policies(
     policies: Sequence[Granted],
     profile: Profile,
-    config: Config,
-    number: Numbering,
+    sections: Sections,
     opened: Set[int] = frozenset(),
 ) -> PolicyTable:
     """Merge what policies say; where two say the same of one key the first is named.
 
     ``opened``: directions that are open, whatever the posture, unless something denies.
     """
-    is_open = {INGRESS, EGRESS} if config.posture == "kubernetes" else opened
-    defaults = {}
-    main: Entries = {}
-    isolated = set()
-    for direction, name in DIRECTIONS:
+    is_open = {INGRESS, EGRESS} if sections.config.posture == "kubernetes" else opened
+    ordered = any(one.policy.tier is not ir.Tier.NETWORK_POLICY for one, _ in policies)
+    admin, main, defaults = [NOTHING, NOTHING], [], []
+    for direction, _ in DIRECTIONS:
         titles = [one.policy.title for one, _ in policies if direction in one.policy.isolates]
-        default = default_rule(name, list(dict.fromkeys(titles)), config)
-        if direction in opened:
-            default = Rule("posture", "", "audit", name, because="its policies")
-        rule = number(default)
-        defaults[direction] = rule
-        if titles:
-            isolated.add(direction)
-        elif direction in is_open:
-            key = (direction, ANY_PEER, ANY_PROTOCOL, 0, 0)
-            main[key] = PolicyEntry(*key, ALLOW, rule, ir.POSTURE)
-    for one, granted in reversed(policies):
-        if one.only_allows:
-            main.update(granted)
-    builtins = dict(_builtins(profile, config, number))
-    admin: Entries = {}
-    if all(one.only_allows for one, _ in policies):
-        main.update(builtins)
-    else:
-        for one, granted in policies:
-            if not one.only_allows:
-                verdicts = _settled(one.policy.tier, granted, isolated, defaults, is_open)
-                _merge(admin if one.policy.tier is ir.Tier.ADMIN else main, verdicts)
-        main.update(builtins)
-        admin.update(_asked_first(builtins, admin))
-        main, admin = _prune(main), _prune(admin)
-    entries = frozenset((*main.values(), *admin.values()))
-    return PolicyTable(entries, defaults[INGRESS], defaults[EGRESS])
+        default = sections.default(direction, titles, audited=direction in opened)
+        pieces = [piece for _, granted in policies for piece in granted[direction]]
+        if ordered:
+            tiers: dict[ir.Tier, list[Piece]] = {tier: [] for tier in ir.Tier}
+            for one, granted in policies:
+                tiers[one.policy.tier] += granted[direction]
+            if tiers[ir.Tier.ADMIN]:
+                admin[direction] = sections.of(direction, tiers[ir.Tier.ADMIN], profile)
+            settled = _settled(tiers[ir.Tier.BASELINE], bool(titles), default, direction in is_open)
+            pieces = tiers[ir.Tier.NETWORK_POLICY] + settled
+        last = default if not titles and direction in is_open else 0
+        main.append(sections.of(direction, pieces, profile, last))
+        defaults.append(default)
+    return PolicyTable((main[0], main[1]), (admin[0], admin[1]), defaults[0], defaults[1])
 
 
-def _settled(
-    tier: ir.Tier,
-    granted: Entries,
-    isolated: Set[int],
-    defaults: Mapping[int, int],
-    is_open: Set[int],
-) -> Iterator[PolicyEntry]:
-    """What counts of a policy here. Baseline comes after isolation; its PASS is the posture."""
-    for entry in granted.values():
-        if tier is not ir.Tier.BASELINE:
-            yield entry
-        elif entry.direction not in isolated:
-            if entry.verdict == PASS:
-                verdict = ALLOW if entry.direction in is_open else DENY
-                entry = entry._replace(verdict=verdict, rule=defaults[entry.direction])
-            yield entry
-
-
-def _merge(entries: Entries, more: Iterable[PolicyEntry]) -> None:
-    for entry in more:
-        known = entries.setdefault(entry[:5], entry)
-        if known is not entry and entry.strength > known.strength:
-            entries[entry[:5]] = entry
-
-
-def _asked_first(builtins: Entries, admin: Entries) -> Entries:
-    """The built-in exceptions once more, where Admin rules would shut them."""
-    directions = {entry.direction for entry in admin.values()}
-    return {
-        key: entry._replace(admin=True)
-        for key, entry in builtins.items()
-        if entry.direction in directions
-    }
-
-
-def _prune(entries: Entries) -> Entries:
-    """Leave out what a broader entry for the same peer overrules: only the longest is read."""
-    per_peer = Counter(map(_OF_PEER, entries))
-    # Most peers have one entry, and that has nothing around it.
-    kept = {key: entry for key, entry in entries.items() if per_peer[_OF_PEER(key)] == 1}
-    several = [entry for key, entry in entries.items() if per_peer[_OF_PEER(key)] > 1]
-    lengths = sorted({entry.port_bits for entry in several}, reverse=True)
-    for entry in sorted(several, key=_breadth):
-        direction, peer, protocol, port, bits = entry[:5]
-        around = (
-            kept.get((direction, peer, protocol, port >> (16 - n) << (16 - n), n))
-            for n in lengths
-            if n < bits
+def _settled(baseline: Iterable[Piece], isolated: bool, default: int, is_open: bool) -> list[Piece]:
+    """What counts of Baseline. It comes after isolation; its PASS is the posture."""
+    if isolated:
+        return []
+    posture = ALLOW if is_open else DENY
+    return [
+        piece._replace(
+            rules=tuple(
+                rule._replace(verdict=posture, rule=default) if rule.verdict == PASS else rule
+                for rule in piece.rules
+            )
         )
-        anything = kept.get((direction, peer, ANY_PROTOCOL, 0, 0))
-        broader = next((one for one in around if one is not None), anything)
-        if broader is None or broader.strength <= entry.strength:
-            kept[entry[:5]] = entry
-    return kept
+        for piece in baseline
+    ]
 
 
-def _breadth(entry: PolicyEntry) -> tuple[bool, int]:
-    return entry.protocol != ANY_PROTOCOL, entry.port_bits
+def _disjoint(said: Iterable[Said], pieces: Iterable[Piece]) -> dict[Identity, PortRules] | None:
+    """All together where no peer is meant twice, as is usual; else None."""
+    found: dict[Identity, PortRules] = {}
+    for peers, rules in said:
+        found.update(dict.fromkeys(peers, rules))
+    for clause, peers, rules in pieces:
+        if not found.keys().isdisjoint(peers) or (
+            len(rules) > 1 and clause.precedence != ir.NETWORK_POLICY
+        ):
+            return None
+        found.update(dict.fromkeys(peers, rules))
+    return found
+
+
+def _distinct(pieces: Sequence[Piece]) -> Iterable[Piece]:
+    """Less the clauses that say the very same as an earlier one."""
+    if len(pieces) <= FEW:
+        return pieces
+    first: dict[tuple[object, ...], Clause] = {}
+    return [
+        piece
+        for piece in pieces
+        if first.setdefault(piece.clause.scope, piece.clause) is piece.clause
+    ]
+
+
+def _only_allows(piece: Piece) -> bool:
+    """Whether it may be merged with others of the kind without a look at precedence."""
+    return piece.clause.verdict == ALLOW and piece.clause.precedence == ir.NETWORK_POLICY
+
+
+def _prune(rules: PortRules) -> PortRules:
+    """Leave out what a broader rule for the same peer overrules: only the longest is read."""
+    kept: dict[Match, PortRule] = {}
+    lengths = sorted({rule.port_bits for rule in rules}, reverse=True)
+    for rule in reversed(rules):
+        protocol, port, bits = rule[:3]
+        around = (
+            kept.get((protocol, port >> (16 - n) << (16 - n), n)) for n in lengths if n < bits
+        )
+        broader = next((one for one in around if one is not None), kept.get(ANYTHING))
+        if broader is None or broader.strength <= rule.strength:
+            kept[protocol, port, bits] = rule
+    return tuple(rule for rule in rules if rule[:3] in kept)
+
+
+def _too_many(pieces: Iterable[Piece]) -> ManifestError:
+    sizes: Counter[str] = Counter()
+    for piece in pieces:
+        sizes[piece.clause.policy] += len(piece.peers) * len(piece.rules)
+    (largest, size), *others = sizes.most_common()
+    message = (
+        f"{size} pairs of peers and ports, beside those of {len(others)} policies for the same "
+        f"pods; {RULES_MAX} that differ are the most; name fewer ports, or the same for all peers"
+    )
+    return ManifestError([Problem(largest, 0, "", message)])
 
 
 def closed_table(number: Numbering) -> PolicyTable:
@@ -219,20 +273,21 @@ def closed_table(number: Numbering) -> PolicyTable:
         number(Rule("posture", "", "default-deny", name, because="no identity"))
         for _, name in DIRECTIONS
     )
-    return PolicyTable(frozenset(), ingress, egress)
+    return PolicyTable((NOTHING, NOTHING), (NOTHING, NOTHING), ingress, egress)
 
 
-def _builtins(
-    profile: Profile, config: Config, number: Numbering
-) -> Iterator[tuple[EntryKey, PolicyEntry]]:
+def _builtins(profile: Profile, config: Config, number: Numbering) -> list[list[Said]]:
+    """By direction."""
     resolver, probes = number(RESOLVER_RULE), number(PROBES_RULE)
-    for protocol in ("UDP", "TCP"):
-        yield _allow((EGRESS, RESOLVER, PROTOCOL_NUMBERS[protocol], DNS_PORT, 16), resolver)
+    dns = [(PROTOCOL_NUMBERS[protocol], DNS_PORT, 16) for protocol in ("UDP", "TCP")]
     if config.posture == "kubernetes":  # upstream: a node reaches its own pods, always
-        yield _allow((INGRESS, HOST, ANY_PROTOCOL, 0, 0), probes)
-    for port in profile:
-        yield _allow((INGRESS, HOST, PROTOCOL_NUMBERS["TCP"], port, 16), probes)
+        probed = [ANYTHING]
+    else:
+        probed = [(PROTOCOL_NUMBERS["TCP"], port, 16) for port in profile]
+    into: list[Said] = [((HOST,), narrowest_first(_allow(match, probes) for match in probed))]
+    out: list[Said] = [((RESOLVER,), narrowest_first(_allow(match, resolver) for match in dns))]
+    return [into if probed else [], out]
 
 
-def _allow(key: EntryKey, rule: int) -> tuple[EntryKey, PolicyEntry]:
-    return key, PolicyEntry(*key, ALLOW, rule, ir.BUILT_IN)
+def _allow(match: Match, rule: int, precedence: int = ir.BUILT_IN) -> PortRule:
+    return PortRule(*match, ALLOW, rule, precedence)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import msgspec
 
 from sixfold.model.ciliumpolicy import CiliumClusterwideNetworkPolicy, CiliumNetworkPolicy
 from sixfold.model.enforcement import in_audit
@@ -19,7 +19,7 @@ def lower(key: str, policy: Policy, world: World) -> tuple[ir.Policy, ...]:
     """What an object says; ``world`` answers for services and CIDR groups."""
     said = _lower(key, policy, world)
     if in_audit(policy.metadata):
-        return tuple(replace(one, audit=True) for one in said)
+        return tuple(msgspec.structs.replace(one, audit=True) for one in said)
     return said
 
 

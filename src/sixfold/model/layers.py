@@ -1,0 +1,118 @@
+"""Frozen mappings that share with the one before all that did not change.
+
+A world of 100,000 pods is a mapping of 100,000 items; when one pod comes, making the next mapping
+and finding what differs must not cost 100,000 steps. A ``Layers`` is a base that many share, and
+a few changes on top; two of one base differ at most in their changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from typing import Any, Final, TypeVar, overload
+
+K = TypeVar("K")
+V = TypeVar("V")
+T = TypeVar("T")
+V_co = TypeVar("V_co", covariant=True)
+
+ABSENT: Final[Any] = object()
+CHANGES_MIN, CHANGES_PART = 64, 64  # on top: a 64th of the base, and 64 in any case
+
+
+class Layers(Mapping[K, V_co]):
+    """A mapping that never changes; ``changed`` makes the next one."""
+
+    __slots__ = ("_base", "_size", "_top")
+
+    def __init__(self, base: Mapping[K, V_co] | None = None) -> None:
+        self._base: dict[K, V_co] = {} if base is None else dict(base)
+        self._top: dict[K, V_co] = {}  # ABSENT: gone
+        self._size = len(self._base)
+
+    def changed(self, puts: Mapping[K, V_co], gone: Iterable[K] = ()) -> Layers[K, V_co]:
+        """The same with these items put, and those gone. Costs what changes, mostly."""
+        gone = dict.fromkeys(gone, ABSENT)
+        if not puts and not gone:
+            return self
+        top = {**self._top, **puts, **gone}
+        found: Layers[K, V_co] = Layers()
+        if len(top) > CHANGES_MIN and len(top) > len(self._base) // CHANGES_PART:
+            found._base = _merged(self._base, top)
+            found._size = len(found._base)
+            return found
+        found._base, found._top = self._base, top
+        found._size = len(self._base) + sum(
+            (value is not ABSENT) - (key in self._base) for key, value in top.items()
+        )
+        return found
+
+    def __getitem__(self, key: K) -> V_co:
+        found: V_co = self._top[key] if key in self._top else self._base[key]
+        if found is ABSENT:
+            raise KeyError(key)
+        return found
+
+    @overload
+    def get(self, key: K) -> V_co | None: ...
+    @overload
+    def get(self, key: K, default: V_co | T) -> V_co | T: ...
+    def get(self, key: K, default: Any = None) -> Any:
+        value: Any = self._top[key] if key in self._top else self._base.get(key, default)
+        return default if value is ABSENT else value
+
+    def __contains__(self, key: object) -> bool:
+        if key in self._top:
+            return self._top[key] is not ABSENT
+        return key in self._base
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(flat(self))
+
+    def keys(self) -> KeysView[K]:
+        return flat(self).keys()
+
+    def values(self) -> ValuesView[V_co]:
+        return flat(self).values()
+
+    def items(self) -> ItemsView[K, V_co]:
+        return flat(self).items()
+
+    def __repr__(self) -> str:
+        return f"Layers({flat(self)!r})"
+
+
+def flat(mapping: Mapping[K, V]) -> dict[K, V]:
+    """The items as a dict that nobody else has reason to change; not to be changed either."""
+    if isinstance(mapping, Layers):
+        return _merged(mapping._base, mapping._top) if mapping._top else mapping._base
+    return mapping if isinstance(mapping, dict) else dict(mapping)
+
+
+def kept(mapping: Mapping[K, V]) -> Mapping[K, V]:
+    """The mapping as it is now, whatever its owner does with it later."""
+    return mapping if isinstance(mapping, Layers) else dict(mapping)
+
+
+def differing(old: Mapping[K, V], new: Mapping[K, V]) -> set[K]:
+    """Keys whose values are not the same objects, or that are in one only."""
+    if old is new:
+        return set()
+    if isinstance(old, Layers) and isinstance(new, Layers) and old._base is new._base:
+        keys = old._top.keys() | new._top.keys()
+        return {key for key in keys if old.get(key, ABSENT) is not new.get(key, ABSENT)}
+    before, after = flat(old), flat(new)
+    found = {key for key, value in after.items() if before.get(key, ABSENT) is not value}
+    if len(before) + sum(key not in before for key in found) != len(after):
+        found.update(key for key in before if key not in after)
+    return found
+
+
+def _merged(base: dict[K, V], top: dict[K, V]) -> dict[K, V]:
+    found = {**base, **top}
+    for key, value in top.items():
+        if value is ABSENT:
+            del found[key]
+    return found
