@@ -2,6 +2,7 @@
 
     traffic    stream, request/response and connect rate beside plain veth, routing, nftables
     programs   ns per packet of each BPF program
+    policy     compile and change at the scale of peers; lookups by number of rules
     attach     time to attach a pod
     workloads  an agent with 1,000 pods: policy change, memory
 
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from bench import attach, programs, report, traffic, workloads
+from bench import attach, policy, programs, report, traffic, workloads
 from bench.lab import Lab, LabError, laboratory
 from bench.peers import why_no_nftables
 from sixfold.errors import SixfoldError
@@ -31,6 +32,7 @@ Part = Callable[[Lab, random.Random], Any]
 PARTS: dict[str, Part] = {
     "traffic": traffic.measure,
     "programs": lambda lab, _: programs.measure(lab),
+    "policy": policy.measure,
     "attach": lambda lab, _: attach.measure(lab),
     "workloads": lambda lab, _: workloads.measure(lab),
 }

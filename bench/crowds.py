@@ -1,6 +1,6 @@
 """Worlds as large as those that peers publish figures for, made from nothing.
 
-The shapes are those of Antrea's controller (facts in docs/comparison.md): 25,000 namespaces of
+The shapes are those of Antrea's controller tests: 25,000 namespaces of
 4 pods and 3 policies each; one namespace whose 10,000 policies select all of its 10,000 pods;
 and one whose 10,000 policies select one pod each.
 """
@@ -13,8 +13,15 @@ from ipaddress import IPv4Address
 from sixfold.model.config import Config
 from sixfold.model.endpoint import Endpoint, EndpointId
 from sixfold.model.identity import FIRST_ALLOCATED, Identity, Subject
+from sixfold.model.layers import Layers
 from sixfold.model.meta import LabelSelector, ObjectMeta, namespace_labels
-from sixfold.model.policy import IngressRule, NetworkPolicy, NetworkPolicyPeer, NetworkPolicySpec
+from sixfold.model.policy import (
+    IngressRule,
+    NetworkPolicy,
+    NetworkPolicyPeer,
+    NetworkPolicyPort,
+    NetworkPolicySpec,
+)
 from sixfold.model.world import World
 
 Labels = Mapping[str, str]
@@ -32,10 +39,10 @@ def small_namespaces(namespaces: int = 25_000) -> World:
 
     def policies() -> Iterator[NetworkPolicy]:
         for number in range(namespaces):
-            yield _policy(f"ns-{number}", "default-deny-all", {}, None)
+            yield policy(f"ns-{number}", "default-deny-all", {}, None)
             for app in (1, 2):
                 labels = {f"app-{app}": f"scale-{app}"}
-                yield _policy(f"ns-{number}", f"np-{app}", labels, labels)
+                yield policy(f"ns-{number}", f"np-{app}", labels, labels)
 
     return _world((f"ns-{number}" for number in range(namespaces)), pods(), policies())
 
@@ -46,7 +53,7 @@ def one_namespace(size: int = 10_000) -> World:
     return _world(
         ["big"],
         (("big", f"pod-{number}", labels) for number in range(size)),
-        (_policy("big", f"np-{number}", labels, labels) for number in range(size)),
+        (policy("big", f"np-{number}", labels, labels) for number in range(size)),
     )
 
 
@@ -60,7 +67,7 @@ def policy_per_pod(size: int = 10_000) -> World:
         ["big"],
         (("big", f"pod-{number}", labels(number)) for number in range(size)),
         (
-            _policy("big", f"np-{number}", labels(number), labels(number + 1))
+            policy("big", f"np-{number}", labels(number), labels(number + 1))
             for number in range(size)
         ),
     )
@@ -73,15 +80,18 @@ SHAPES: Mapping[str, Callable[[], World]] = {
 }
 
 
-def _policy(namespace: str, name: str, subject: Labels, peer: Labels | None) -> NetworkPolicy:
+def policy(
+    namespace: str, name: str, subject: Labels, peer: Labels | None, port: int | None = None
+) -> NetworkPolicy:
     """Both directions are shut; ``peer`` is let in."""
     sources = [NetworkPolicyPeer(pod_selector=LabelSelector(dict(peer or {})))]
+    ports = None if port is None else [NetworkPolicyPort(port=port)]
     return NetworkPolicy(
         ObjectMeta(name=name, namespace=namespace),
         NetworkPolicySpec(
             pod_selector=LabelSelector(dict(subject)),
             policy_types=["Ingress", "Egress"],
-            ingress=None if peer is None else [IngressRule(sources)],
+            ingress=None if peer is None else [IngressRule(sources, ports)],
         ),
     )
 
@@ -109,7 +119,7 @@ def _world(
         )
     return World(
         config=Config(posture="kubernetes"),
-        namespaces={name: namespace_labels(name, {"app": name}) for name in namespaces},
-        endpoints=endpoints,
-        policies={f"{one.metadata.namespace}/{one.metadata.name}": one for one in policies},
+        namespaces=Layers({name: namespace_labels(name, {"app": name}) for name in namespaces}),
+        endpoints=Layers(endpoints),
+        policies=Layers({f"{one.metadata.namespace}/{one.metadata.name}": one for one in policies}),
     )

@@ -117,23 +117,23 @@ def _cases(datapath: KernelDatapath, a: int, b: int) -> list[Case]:
     outbound, inbound = (datapath.programs[name] for name in ("from_endpoint", "to_endpoint"))
 
     def established(opener: bytes, packet: bytes) -> float:
-        _run(outbound, opener, a, 1)
-        return _run(outbound, packet, a, REPEAT)
+        run_program(outbound, opener, a, 1)
+        return run_program(outbound, packet, a, REPEAT)
 
     def told(packet: bytes) -> float:
         datapath.events.drain()  # a full ring would be quicker
-        return _run(outbound, packet, a, REPEAT_TOLD)
+        return run_program(outbound, packet, a, REPEAT_TOLD)
 
     def from_host() -> float:
-        _run(inbound, _frame4(HOST, A4, SYN), a, 1)
-        return _run(inbound, _frame4(HOST, A4, ACK), a, REPEAT)
+        run_program(inbound, frame4(HOST, A4, SYN), a, 1)
+        return run_program(inbound, frame4(HOST, A4, ACK), a, REPEAT)
 
     empty = _load_empty()
     return [
-        Case("empty program", lambda: _run(empty, _frame4(A4, B4, ACK), a, REPEAT)),
+        Case("empty program", lambda: run_program(empty, frame4(A4, B4, ACK), a, REPEAT)),
         Case(
             "from_endpoint, established, IPv4",
-            lambda: established(_frame4(A4, B4, SYN), _frame4(A4, B4, ACK)),
+            lambda: established(frame4(A4, B4, SYN), frame4(A4, B4, ACK)),
         ),
         Case(
             "from_endpoint, established, IPv6",
@@ -141,15 +141,15 @@ def _cases(datapath: KernelDatapath, a: int, b: int) -> list[Case]:
         ),
         Case("to_endpoint, established, IPv4", from_host),
         # A closed connection is opened anew each time: judged, inserted, told.
-        Case("from_endpoint, new flow", lambda: told(_frame4(A4, B4, SYN | RST, 1001))),
-        Case("from_endpoint, denied", lambda: told(_frame4(A4, B4, SYN, 1002, 81))),
-        Case("from_endpoint, spoofed", lambda: told(_frame4(B4, A4, SYN, 1003))),
+        Case("from_endpoint, new flow", lambda: told(frame4(A4, B4, SYN | RST, 1001))),
+        Case("from_endpoint, denied", lambda: told(frame4(A4, B4, SYN, 1002, 81))),
+        Case("from_endpoint, spoofed", lambda: told(frame4(B4, A4, SYN, 1003))),
         Case("connect4, to a service", lambda: _connects(datapath, "connect4", SERVICE)),
         Case("connect4, elsewhere", lambda: _connects(datapath, "connect4", HOST)),
     ]
 
 
-def _run(program: int, packet: bytes, ifindex: int, repeat: int) -> float:
+def run_program(program: int, packet: bytes, ifindex: int, repeat: int) -> float:
     context = bytearray(192)
     struct.pack_into("<I", context, 40, ifindex)  # __sk_buff.ifindex
     done = bpf.run_program(program, packet, context=bytes(context), repeat=repeat)
@@ -190,7 +190,7 @@ def _tcp(flags: int, source: int, destination: int) -> bytes:
     return struct.pack("!HHIIBBHHH", source, destination, 0, 0, 0x50, flags, 0, 0, 0)
 
 
-def _frame4(
+def frame4(
     source: IPAddress, destination: IPAddress, flags: int, port: int = 1000, to: int = 80
 ) -> bytes:
     header = struct.pack("!BBHHHBBH", 0x45, 0, 40, 1, 0, 64, TCP, 0)

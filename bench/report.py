@@ -13,12 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from bench.plot import traffic_plot
+from bench.policy import PUBLISHED
 from bench.schedule import measured_cpu
 from bench.traffic import LIMIT, METRICS, SERVICES, Ratio, Traffic
 from sixfold import __version__
 
 RESULTS = Path(__file__).parent / "results"
 NEAR, CONNECTS, ATTACH_MS, POLICY_MS, MEMORY_MB = 0.95, 1.15, 20.0, 20.0, 150.0
+SCALE_S, SCALE_MB, CHANGE_MS, JOIN_MS, FLAT = 3.0, 1000.0, 50.0, 1.0, 1.1
+MAPS = (
+    "policy",
+    "policy_tables",
+    "endpoints",
+    "addresses",
+)  # of which the policy part counts entries
 
 
 def machine(seed: int) -> dict[str, str]:
@@ -59,6 +67,7 @@ def section(name: str, found: Any) -> str:
     return {
         "traffic": _traffic,
         "programs": _programs,
+        "policy": _policy,
         "attach": _attach,
         "workloads": _workloads,
     }[name](found)
@@ -138,6 +147,50 @@ def _programs(found: Mapping[str, float]) -> str:
     (_, empty), *_ = found.items()
     rows = [[name, f"{ns:.0f}", f"{ns - empty:.0f}"] for name, ns in found.items()]
     return "## Programs\n\n" + _table(["ns a packet (or a connect)", "whole", "over empty"], rows)
+
+
+def _policy(found: Mapping[str, Any]) -> str:
+    head = ["", "compile, s", "reach, s", "peak, MB", "Antrea, published: s", "MB"]
+    rows, bars = [], []
+    for number, (name, one) in enumerate(found["shapes"].items(), 1):
+        took = [f"{one[key]:.2f}" for key in ("compile_s", "reach_s")]
+        rows.append([f"{number}: {name}", *took, str(one["peak_mb"]), *PUBLISHED[name]])
+        together = one["compile_s"] + one["reach_s"]
+        measured = (
+            ("compile and reach", together, SCALE_S, " s"),
+            ("peak memory", one["peak_mb"], SCALE_MB, " MB"),
+            ("a policy changes", one["change_policy_ms"], CHANGE_MS, " ms"),
+            ("a label changes", one["change_label_ms"], CHANGE_MS, " ms"),
+            ("an endpoint comes", one["add_endpoint_ms"], JOIN_MS, " ms"),
+        )
+        bars += [
+            _bar(f"{number}: {what}", value, bar, most=True, unit=unit)
+            for what, value, bar, unit in measured
+        ]
+    lookups = {int(count): ns for count, ns in found["lookups"].items() if count.isdecimal()}
+    least = min(lookups.values())
+    bars.append(_bar("lookup, most over fewest", max(lookups.values()) / least, FLAT, most=True))
+    rules = [[f"{count:,}", f"{ns:.0f}"] for count, ns in lookups.items()]
+    loaded = [
+        [str(number), *(f"{one['maps'][name]:,}" for name in MAPS), f"{one['load_ms']:,}"]
+        for number, one in enumerate(found["shapes"].values(), 1)
+    ]
+    return "\n".join(
+        [
+            "## Policy",
+            "",
+            "Changes: from a new world to the kernel's maps, medians. Published figures are of",
+            "other machines, from Antrea's sources; they are no measurement of this run.",
+            "",
+            _table(head, rows),
+            "",
+            _table(["shape", *MAPS, "loaded in ms"], loaded),
+            "",
+            _table(["rules on each side", "ns a new connection"], rules),
+            "",
+            *bars,
+        ]
+    )
 
 
 def _attach(found: Mapping[str, float]) -> str:

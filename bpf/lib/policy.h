@@ -83,8 +83,8 @@ struct judgement {
 	__be16 port; /* of the destination */
 	__u8 audit_direction;
 	__u8 pad;
-	__u32 table; /* to be asked; then the one that audits it */
-	struct policy_key asked;
+	__u32 table;		   /* to be asked; then the one that audits it */
+	struct policy_key asked;   /* its section is set */
 	struct policy_entry found; /* the strongest rule so far */
 };
 
@@ -139,32 +139,32 @@ static __noinline int resolve(const union address *address, struct peer *peer)
 }
 
 /* What the rules for one name of the peer say; a more specific name was asked before.
- * ``asked`` has section, protocol and port. Not static: so it is verified once, and not
- * on each of the many ways here; and then its pointers have to be looked at.
+ * ``asked`` has the section. Not static: so it is verified once, and not on each of the
+ * many ways here; and then its pointer has to be looked at.
  */
-__noinline int policy_lookup(const struct policy_key *asked, __u32 peer,
-			     struct policy_entry *best)
+__noinline int policy_lookup(struct judgement *judgement, __u32 peer)
 {
-	struct policy_key key = {};
 	const struct policy_entry *entry, *head;
+	struct policy_key *key;
 	__u32 lengths, port;
 
-	if (!asked || !best)
+	if (!judgement)
 		return 0;
-	key.section = asked->section;
-	key.peer = peer;
-	port = ntohs(asked->port);
-	head = bpf_map_lookup_elem(&policy, &key);
+	key = &judgement->asked;
+	port = ntohs(judgement->port);
+	key->peer = peer;
+	key->protocol = key->bits = key->port = 0;
+	head = bpf_map_lookup_elem(&policy, key);
 	if (!head)
 		return 0;
-	key.protocol = asked->protocol;
+	key->protocol = judgement->protocol;
 	lengths = head->lengths;
 	for (int bits = PORT_BITS; bits >= 0; bits--) {
 		if (!(lengths & 1 << bits))
 			continue;
-		key.bits = bits;
-		key.port = htons(port & ~0u << (PORT_BITS - bits));
-		entry = bpf_map_lookup_elem(&policy, &key);
+		key->bits = bits;
+		key->port = htons(port & ~0u << (PORT_BITS - bits));
+		entry = bpf_map_lookup_elem(&policy, key);
 		if (entry) {
 			head = entry;
 			break;
@@ -173,8 +173,8 @@ __noinline int policy_lookup(const struct policy_key *asked, __u32 peer,
 		if (!lengths)
 			break;
 	}
-	if (head->strength > best->strength)
-		*best = *head;
+	if (head->strength > judgement->found.strength)
+		judgement->found = *head;
 	return 0;
 }
 
@@ -182,22 +182,20 @@ __noinline int policy_lookup(const struct policy_key *asked, __u32 peer,
 static __always_inline int policy_section(struct judgement *judgement, __u32 direction)
 {
 	const struct peer *peer = &judgement->peer[!(direction & 1)];
-	const struct policy_key *asked = &judgement->asked;
-	struct policy_entry *found = &judgement->found;
 
-	found->rule = found->strength = 0;
-	policy_lookup(asked, peer->identity, found);
+	judgement->found.rule = judgement->found.strength = 0;
+	policy_lookup(judgement, peer->identity);
 	if (peer->identity >= IDENTITY_FIRST_POD && peer->identity <= IDENTITY_LAST_POD)
-		policy_lookup(asked, IDENTITY_ANY_POD, found);
+		policy_lookup(judgement, IDENTITY_ANY_POD);
 	if (peer->cidr) {
-		policy_lookup(asked, peer->cidr, found);
+		policy_lookup(judgement, peer->cidr);
 		if (peer->identity == IDENTITY_WORLD)
-			policy_lookup(asked, peer->cidr + IDENTITY_OUTSIDE, found);
+			policy_lookup(judgement, peer->cidr + IDENTITY_OUTSIDE);
 	}
 	if (peer->domain)
-		policy_lookup(asked, peer->domain, found);
-	policy_lookup(asked, 0, found);
-	return found->strength & 3;
+		policy_lookup(judgement, peer->domain);
+	policy_lookup(judgement, 0);
+	return judgement->found.strength & 3;
 }
 
 /* What one table says of one direction; writes the rule that decided. */
@@ -210,8 +208,6 @@ static __noinline int policy_table(struct judgement *judgement, __u32 direction)
 	judgement->table = table ? table->audit : 0;
 	if (!table)
 		return DROP_POLICY_DENIED;
-	judgement->asked.protocol = judgement->protocol;
-	judgement->asked.port = judgement->port;
 	judgement->asked.section = table->section[(direction & 1) + 2];
 	if (judgement->asked.section)
 		verdict = policy_section(judgement, direction);

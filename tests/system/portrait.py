@@ -223,7 +223,7 @@ class Portrait:
         endpoints = len(self._system.json("bpf", "endpoint", "list"))
         wanted = {
             "policy_tables": len(contents),
-            "policy": sum(len(lines) - 2 for lines in contents),
+            "policy": _policy_entries(rows),
             "endpoints": endpoints,
             "addresses": 2 * endpoints,
             "namespaces": endpoints + 1,
@@ -264,3 +264,17 @@ def _differ(what: str, found: list[str], wanted: set[str]) -> list[str]:
 
 def _unowned(what: str, found: list[str], owners: set[str]) -> list[str]:
     return [f"{what} {name}" for name in found if name not in owners]
+
+
+def _policy_entries(rows):
+    """Each section once: a head for each peer, and the rules for some ports."""
+    sections = {}
+    for row in rows:
+        if row["peer"] != "any other":
+            rule = (row["peer"], row["protocol"], row["port"], row["action"], row["rule"])
+            place = row["endpoint"], row["direction"], row["tier"]
+            sections.setdefault(place, set()).add(rule)
+    return sum(
+        len({rule[0] for rule in section}) + sum(rule[1] != "any" for rule in section)
+        for section in set(map(frozenset, sections.values()))
+    )

@@ -14,8 +14,10 @@ from sixfold.balancing.plan import BalancingPlan, BalancingPlanner
 from sixfold.discovery.plan import ZonePlanner
 from sixfold.discovery.zone import Zone
 from sixfold.model.config import Config
-from sixfold.model.datapath import Datapath, IPAddress, IpcacheEntry, IPNetwork
+from sixfold.model.datapath import Datapath, IPAddress, IpcacheEntry, IPNetwork, PolicyTable
+from sixfold.model.endpoint import Endpoint, EndpointId
 from sixfold.model.identity import Identity
+from sixfold.model.layers import Layers, differing, kept
 from sixfold.model.world import World
 from sixfold.policy.block import Blocks
 from sixfold.policy.plan import PolicyCompiler, PolicyPlan
@@ -49,6 +51,26 @@ class _Placed:
     hosts: tuple[IPAddress, ...]
 
 
+class TablesById:
+    """The tables of a plan by endpoint number; cost follows the change."""
+
+    def __init__(self) -> None:
+        self._endpoints: Mapping[str, Endpoint] = Layers()
+        self._tables: Mapping[str, PolicyTable] = Layers()
+        self._by_id: Layers[EndpointId, PolicyTable] = Layers()
+
+    def follow(
+        self, endpoints: Mapping[str, Endpoint], tables: Mapping[str, PolicyTable]
+    ) -> Layers[EndpointId, PolicyTable]:
+        """The tables now; every endpoint has one."""
+        keys = differing(self._endpoints, endpoints) | differing(self._tables, tables)
+        before = {self._endpoints[key].id for key in keys if key in self._endpoints}
+        puts = {endpoints[key].id: tables[key] for key in keys if key in endpoints}
+        self._by_id = self._by_id.changed(puts, before - puts.keys())
+        self._endpoints, self._tables = kept(endpoints), tables
+        return self._by_id
+
+
 class Planning:
     """The planners of this instance and the numbers they use."""
 
@@ -61,6 +83,7 @@ class Planning:
         self._placed: _Placed | None = None
         self._balancing = BalancingPlanner(self._ledger.service_number)
         self._zones = ZonePlanner()
+        self._tables = TablesById()
         self._policies = PolicyCompiler(
             self._ledger.rule_number, self._ledger.cidr_identity, self._ledger.domain_identity
         )
@@ -156,7 +179,7 @@ class Planning:
         datapath = Datapath(
             endpoints=routing.endpoints,
             ipcache=routing.ipcache,
-            policies={endpoint.id: policy.tables[key] for key, endpoint in world.endpoints.items()},
+            policies=self._tables.follow(world.endpoints, policy.tables),
             frontends=balancing.frontends,
             host_netns_cookie=host_netns_cookie,
         )

@@ -34,6 +34,8 @@ class Layers(Mapping[K, V_co]):
         gone = dict.fromkeys(gone, ABSENT)
         if not puts and not gone:
             return self
+        if not self._size and not gone:
+            return Layers(puts)
         top = {**self._top, **puts, **gone}
         found: Layers[K, V_co] = Layers()
         if len(top) > CHANGES_MIN and len(top) > len(self._base) // CHANGES_PART:

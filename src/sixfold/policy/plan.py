@@ -110,10 +110,10 @@ class PolicyCompiler:
         cidr_identity: CidrNumbering | None = None,
         domain_identity: DomainNumbering | None = None,
     ) -> None:
-        rules: dict[Rule, int] = {}
+        self._numbers: dict[Rule, int] = {}
         cidrs: dict[IPNetwork, Identity] = {}
         domains: dict[Patterns, Identity] = {}
-        self._allocate = number or (lambda rule: rules.setdefault(rule, len(rules) + 1))
+        self._allocate = number or (lambda _: len(self._numbers) + 1)
         self._cidr_identity = cidr_identity or (
             lambda cidr: cidrs.setdefault(cidr, Identity(FIRST_CIDR + len(cidrs)))
         )
@@ -124,7 +124,7 @@ class PolicyCompiler:
 
     def _start(self, config: Config) -> None:
         self._config = config
-        self._numbers: dict[Rule, int] = {}
+        self._numbers.clear()
         self._new_rules: dict[int, Rule] = {}
         self._index = SelectorIndex()
         self._population = Population(config, self._index)
@@ -261,10 +261,9 @@ class PolicyCompiler:
         self, outdated: list[Resolved], readdressed: bool, stale_policies: set[str]
     ) -> list[Span]:
         """Count the CIDRs that policies name; returns those that came or went."""
-        for key in stale_policies & self._by_block - self._resolved.keys():
-            self._by_block.discard(key)
         naming = {key for key in stale_policies if self._names_blocks(key)}
-        self._by_block = self._by_block - stale_policies | naming
+        self._by_block -= stale_policies
+        self._by_block |= naming
         if readdressed:
             moved = {key for key in self._by_block if self._resolved[key].by_address}
             stale_policies |= moved
@@ -301,7 +300,6 @@ class PolicyCompiler:
             if any(includes(block, inner) for inner in changed)
         }
 
-    @property
     def _addressed(self) -> Collection[Endpoint]:
         """Endpoints whose addresses an ipBlock may mean."""
         return self._population.endpoints.values() if self._config.ipblock_matches_pods else ()

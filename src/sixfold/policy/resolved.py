@@ -6,9 +6,10 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import assert_never
+
+import msgspec
 
 from sixfold.model.datapath import EGRESS, INGRESS, IPNetwork
 from sixfold.model.endpoint import Endpoint
@@ -21,11 +22,11 @@ from sixfold.policy.domains import DomainIndex
 from sixfold.policy.entries import ANY_PEER, Clause, Piece, grants, port_matches
 from sixfold.policy.selector import Selection, SelectorIndex
 
+Endpoints = Callable[[], Iterable[Endpoint]]  # asked only where it matters: they are many
 Grants = tuple[tuple[Piece, ...], tuple[Piece, ...]]  # by direction
 
 
-@dataclass(slots=True, eq=False)
-class Resolved:
+class Resolved(msgspec.Struct, eq=False):
     """A policy in force.
 
     tie         how many policies of the same tier and priority come first
@@ -41,7 +42,7 @@ class Resolved:
     names_blocks: bool
     names_own_ports: bool
     cidrs: frozenset[IPNetwork] = frozenset()
-    grants: dict[tuple[NamedPort, ...], Grants] = field(default_factory=dict)
+    grants: dict[tuple[NamedPort, ...], Grants] = {}  # one of its own: msgspec copies it
 
     @property
     def key(self) -> str:
@@ -58,7 +59,7 @@ class Resolved:
         """Every domain pattern that its rules name."""
         return {pattern for clause in self.clauses for pattern in clause.domains}
 
-    def named_cidrs(self, endpoints: Iterable[Endpoint]) -> frozenset[IPNetwork]:
+    def named_cidrs(self, endpoints: Endpoints) -> frozenset[IPNetwork]:
         """Blocks, exceptions, and the pods whose named ports a block brings in."""
         if not self.names_blocks:
             return frozenset()
@@ -75,7 +76,7 @@ class Resolved:
         subjects: Mapping[Identity, Subject],
         blocks: Blocks,
         cidrs: Mapping[IPNetwork, Identity],
-        endpoints: Iterable[Endpoint],
+        endpoints: Endpoints,
         domains: DomainIndex,
     ) -> Grants:
         """What it grants to one kind of workload, in the order of its lines."""
@@ -188,15 +189,13 @@ def _by_address(clause: Clause) -> bool:
     return clause.direction == EGRESS and bool(clause.names) and bool(clause.blocks)
 
 
-def _named_addresses(
-    clause: Clause, endpoints: Iterable[Endpoint]
-) -> list[tuple[IPNetwork, NamedPort]]:
+def _named_addresses(clause: Clause, endpoints: Endpoints) -> list[tuple[IPNetwork, NamedPort]]:
     """Pods inside the blocks that have a port of a name: identity cannot tell them apart."""
     if not _by_address(clause):
         return []
     return [
         (ip_network(address), port)
-        for endpoint in endpoints
+        for endpoint in endpoints()
         for address in (endpoint.ipv4, endpoint.ipv6)
         if address is not None and any(holds(block, address) for block in clause.blocks)
         for port in endpoint.subject.named_ports

@@ -188,11 +188,10 @@ class SelectorIndex:
         selection = self._selections[key] = Selection(key, wanted)
         self._watching[selection.bucket].add(selection)
         for name in self._namespaces_of(wanted):
-            pods = self._pods.get(name)
-            if pods is not None:
-                selection.members.update(pods.select(wanted.pods))
-        for identity in selection.members:
-            self._selected_by[identity].append(selection)
+            if (pods := self._pods.get(name)) is not None:
+                for identity in pods.select(wanted.pods):
+                    selection.members.add(identity)
+                    self._selected_by[identity].append(selection)
         return selection
 
     def _namespaces_of(self, wanted: Pods) -> Collection[str]:

@@ -151,7 +151,7 @@ def _relax(granted: Granted) -> Granted:
         return granted
     into, out = (tuple(one for one in some if one.clause.verdict != DENY) for some in pieces)
     policy = msgspec.structs.replace(resolved.policy, isolates=frozenset())
-    return replace(resolved, policy=policy), (into, out)
+    return msgspec.structs.replace(resolved, policy=policy), (into, out)
 
 
 def _open_table(audited: str, number: Numbering, full: PolicyTable) -> PolicyTable:

@@ -9,15 +9,19 @@ from sixfold.model.policy import NetworkPolicy, NetworkPolicyPeer, NetworkPolicy
 from sixfold.model.rule import Direction, Rule
 from sixfold.policy import ir
 
+ISOLATES = {
+    frozenset(): frozenset(),
+    frozenset({"Ingress"}): frozenset({INGRESS}),
+    frozenset({"Egress"}): frozenset({EGRESS}),
+    frozenset({"Ingress", "Egress"}): frozenset({INGRESS, EGRESS}),
+}
 DIRECTIONS: tuple[tuple[int, Direction], ...] = ((INGRESS, "ingress"), (EGRESS, "egress"))
 
 
 def lower_networkpolicy(key: str, policy: NetworkPolicy) -> ir.Policy:
     """The whole policy: it has one subject, its own namespace's pods."""
     namespace = policy.metadata.namespace
-    isolates = frozenset(
-        direction for direction, name in DIRECTIONS if name.capitalize() in policy.spec.isolates
-    )
+    isolates = ISOLATES[policy.spec.isolates]
     return ir.Policy(
         key=key,
         title=key,
@@ -29,9 +33,9 @@ def lower_networkpolicy(key: str, policy: NetworkPolicy) -> ir.Policy:
 
 def _lines(policy: NetworkPolicy, namespace: str, isolates: frozenset[int]) -> Iterator[ir.Line]:
     for direction, name in DIRECTIONS:
-        if direction not in isolates:
+        if direction not in isolates or not (rules := _rules(policy, direction)):
             continue
-        for at, (peers, ports) in enumerate(_rules(policy, direction)):
+        for at, (peers, ports) in enumerate(rules):
             rule = Rule("NetworkPolicy", namespace, policy.metadata.name, name, at)
             yield ir.Line(rule, direction, ALLOW, _peers(peers, namespace), _ports(ports))
 
