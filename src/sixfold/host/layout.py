@@ -7,15 +7,14 @@ ports are big-endian, the rest little-endian (the objects are compiled for ``bpf
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from struct import Struct
 from typing import NamedTuple
 
 from sixfold.model.datapath import (
     ANY_PROTOCOL,
-    NOTHING,
     Backend,
     EndpointEntry,
     Frontend,
@@ -173,33 +172,6 @@ def pack_table(table: PolicyTable, sections: Iterable[int], audit: int) -> bytes
     ``audit`` is the number of the table in audit, 0 if there is none.
     """
     return POLICY_TABLE.pack(table.ingress_default, table.egress_default, *sections, audit)
-
-
-class WrittenTable(NamedTuple):
-    """A table as it is in the map: sections and its table in audit by number, 0 for none."""
-
-    table: PolicyTable
-    sections: tuple[int, ...]
-    audit: int
-
-    def resolved(
-        self, sections: Mapping[int, Section], tables: Mapping[int, WrittenTable]
-    ) -> WrittenTable | None:
-        """With what the numbers stand for; None when one of them stands for nothing."""
-        if any(number and number not in sections for number in self.sections):
-            return None
-        if self.audit and self.audit not in tables:
-            return None
-        into, out, *admin = (sections.get(number, NOTHING) for number in self.sections)
-        audit = tables[self.audit].table if self.audit else None
-        table = replace(self.table, main=(into, out), admin=(admin[0], admin[1]), audit=audit)
-        return self._replace(table=table)
-
-
-def unpack_table(packed: bytes) -> WrittenTable:
-    ingress, egress, *sections, audit = POLICY_TABLE.unpack(packed)
-    nothing = (NOTHING, NOTHING)
-    return WrittenTable(PolicyTable(nothing, nothing, ingress, egress), tuple(sections), audit)
 
 
 def pack_frontend_key(frontend: Frontend) -> bytes:

@@ -13,7 +13,6 @@ Nothing here writes: a state that would not fit is refused before the first writ
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
@@ -24,6 +23,13 @@ from sixfold.host.bpf import Map
 from sixfold.host.changes import Changes, difference, map_full
 from sixfold.host.numbered import Numbered
 from sixfold.host.slots import BackendRuns
+from sixfold.host.tables import (
+    WrittenTable,
+    asked_for,
+    read_sections,
+    read_tables,
+    section_number,
+)
 from sixfold.model.datapath import (
     Datapath,
     EndpointEntry,
@@ -32,12 +38,10 @@ from sixfold.model.datapath import (
     IpcacheEntry,
     IPNetwork,
     PolicyTable,
-    PortRule,
     Section,
-    section_of,
 )
 from sixfold.model.endpoint import EndpointId
-from sixfold.model.identity import HOST, WORLD, Identity
+from sixfold.model.identity import HOST, WORLD
 from sixfold.model.layers import kept
 
 # Always there, unless somebody asks for something else:
@@ -281,8 +285,11 @@ class Shadow:
 
     def _read_policies(self, maps: Mapping[str, Map]) -> None:
         """What nobody refers to, and of equal tables all but one, is deleted by the next apply."""
-        sections = self._read_sections()
-        tables = self._read_tables(sections)
+        policy, written = self._packed["policy"], self._packed["policy_tables"]
+        sections = read_sections(policy)
+        tables = read_tables(written, sections)
+        self._sections.last = max((section_number(key) for key in policy), default=0)
+        self._tables.last = max((layout.U32.unpack(key)[0] for key in written), default=0)
         self.policies = policies = {}
         in_use: set[int] = set()
         for key, value in maps["policy_of"].items():
@@ -296,62 +303,15 @@ class Shadow:
                 policies[EndpointId(endpoint)] = tables[number].table
             else:
                 self._orphans.put("policy_of", key, ZERO)  # unless the next apply wants it
-        self._busy = self._in_use(in_use)
-        for key in self._packed["policy_tables"]:
+        self._busy = asked_for(written, in_use)
+        for key in written:
             if not self._tables.knows(layout.U32.unpack(key)[0]):
                 self._orphans.delete("policy_tables", key)
-        for key in self._packed["policy"]:
-            if not self._sections.knows(layout.POLICY_KEY.unpack(key)[0]):
+        for key in policy:
+            if not self._sections.knows(section_number(key)):
                 self._orphans.delete("policy", key)
 
-    def _in_use(self, tables: set[int]) -> dict[str, set[int]]:
-        """Numbers of the tables, those beside them and their sections, by map."""
-        written = self._packed["policy_tables"]
-        found: dict[str, set[int]] = {"policy_tables": set(), "policy": set()}
-        waiting = list(tables)
-        while waiting:
-            number = waiting.pop()
-            value = written.get(layout.U32.pack(number))
-            if value is not None and number not in found["policy_tables"]:
-                table = layout.unpack_table(value)
-                found["policy_tables"].add(number)
-                found["policy"].update(table.sections)
-                waiting.append(table.audit)
-        return found
-
-    def _read_sections(self) -> dict[int, Section]:
-        """The first of each content; none that is not just as we would have written it."""
-        rules: defaultdict[int, dict[Identity, list[PortRule]]] = defaultdict(dict)
-        written: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
-        for key, value in self._packed["policy"].items():
-            number, peer, rule = layout.unpack_policy(key, value)
-            rules[number].setdefault(peer, []).extend([rule] if rule is not None else [])
-            written[number][key] = value
-        self._sections.last = max(rules, default=0)
-        first: dict[Section, int] = {}
-        for number in sorted(rules):
-            section = section_of(rules[number])
-            if dict(layout.pack_section(number, section)) == written[number]:
-                first.setdefault(section, number)
-        return {number: section for section, number in first.items()}
-
-    def _read_tables(self, sections: Mapping[int, Section]) -> dict[int, layout.WrittenTable]:
-        """The first of each content; none that refers to what is not there."""
-        written = {
-            layout.U32.unpack(key)[0]: value for key, value in self._packed["policy_tables"].items()
-        }
-        self._tables.last = max(written, default=0)
-        found: dict[int, layout.WrittenTable] = {}
-        first: dict[PolicyTable, int] = {}
-        unpacked = {number: layout.unpack_table(value) for number, value in written.items()}
-        # Tables in audit first: others refer to them.
-        for number in sorted(unpacked, key=lambda one: (unpacked[one].audit != 0, one)):
-            table = unpacked[number].resolved(sections, found)
-            if table is not None and first.setdefault(table.table, number) == number:
-                found[number] = table
-        return found
-
-    def _adopt(self, number: int, tables: Mapping[int, layout.WrittenTable]) -> None:
+    def _adopt(self, number: int, tables: Mapping[int, WrittenTable]) -> None:
         one = tables[number]
         if self._tables.adopt(one.table, number):
             for section, at in zip(one.table.sections, one.sections, strict=True):
