@@ -17,7 +17,8 @@ from pathlib import Path
 from bench.instance import Instance, Manifest, pod, policy, service
 from bench.lab import Lab, LabError
 from bench.peers import PORT
-from sixfold.host.datapath import DatapathView, KernelDatapath
+from sixfold.host.datapath import KernelDatapath
+from sixfold.host.view import DatapathView
 
 APPS, REPLICAS = 50, 20
 CHANGES, PAUSE_S = 15, 0.25

@@ -61,7 +61,11 @@ enum statistic {
 	STATISTIC_AUDITED = 8,	  /* connections that only an audit let in */
 };
 
-enum runtime_index { RUNTIME_REVISION = 0 };
+enum runtime_index {
+	RUNTIME_REVISION = 0,
+	RUNTIME_BACKENDS =
+	    1, /* highest number that a backend ever had; for who reads */
+};
 
 enum direction { INGRESS = 0, EGRESS = 1 };
 
@@ -126,18 +130,52 @@ struct frontend_key {
 	__u8 pad[5];
 };
 
+/* How one of several slots is chosen; model/algorithm.py has the same list. */
+enum algorithm {
+	ALGORITHM_RANDOM = 0,
+	ALGORITHM_ROUND_ROBIN = 1,
+	ALGORITHM_LEAST_CONNECTIONS = 2,
+	ALGORITHM_MAGLEV = 3,
+	ALGORITHM_SOURCE_HASH = 4,
+};
+
+/* Slots repeat, or are a Maglev table, where backends have weights or the algorithm
+ * wants it; then each backend is listed once more behind them, for who reads the map.
+ */
 struct frontend {
 	__u32 service; /* number, for flows */
-	__u32 base;    /* first of count slots */
+	__u32 base;    /* first of count slots, a multiple of SLOTS_PER_LINE */
 	__u32 count;   /* 0: connects are refused */
-	__u32 algorithm;
+	__u32
+	    members; /* backends listed behind the slots; 0: the slots are that list */
+	__u32 revision; /* of the slots: no two contents have the same */
+	__u8 algorithm;
+	__u8 pad[3];
+};
+
+/* A slot: the number of a backend, and its weight here. 0 is no backend. */
+enum slot {
+	SLOT_NUMBER_BITS = 18,
+	SLOT_NUMBER_MASK = (1 << SLOT_NUMBER_BITS) - 1,
+	SLOTS_PER_LINE = 16,
+};
+
+struct slot_line {
+	__u32 slot[SLOTS_PER_LINE];
 };
 
 struct backend {
 	union address address;
 	__be16 port;
-	__u16 weight;
-	__u32 id;
+	__u8 protocol;
+	__u8 pad;
+	__u32 number;
+};
+
+/* Connections from this host to one backend. */
+struct load {
+	__s64 active; /* sockets that are connecting or connected */
+	__u64 total;  /* since the backend was numbered */
 };
 
 /* One connection. Sides are ordered by address, then port, so that both directions
@@ -218,7 +256,7 @@ struct dialled {
 	union address backend_address;
 	__be16 service_port;
 	__be16 backend_port;
-	__u32 pad;
+	__u32 counted; /* number of the backend in whose load it is counted; 0 = none */
 };
 
 /* Unconnected UDP: whose answer is this? */
@@ -233,6 +271,12 @@ struct reply {
 	union address address;
 	__be16 port;
 	__u8 pad[6];
+};
+
+/* Unconnected UDP, where the algorithm has a memory: what this socket was given. */
+struct sender {
+	__u32 revision; /* of the slots it was drawn from */
+	__u32 slot;
 };
 
 enum event_type {

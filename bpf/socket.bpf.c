@@ -7,7 +7,7 @@
  * side.
  */
 #include <linux/in.h>
-#include "lib/shared.h"
+#include "lib/balance.h"
 
 #define ECONNREFUSED   111
 #define SOCK_STREAM    1
@@ -23,35 +23,19 @@ struct {
 	__type(value, __u32); /* endpoint id; 0 = the host */
 } namespaces SEC(".maps");
 
-/* Frontends own runs of slots; a slot names a backend. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1048576);
-	__type(key, __u32);
-	__type(value, __u32);
-} slots SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 262144);
-	__type(key, __u32);
-	__type(value, struct backend);
-} backends SEC(".maps");
-
-/* Goes away with the socket. */
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct dialled);
-} sockets SEC(".maps");
-
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
 	__type(key, struct reply_key);
 	__type(value, struct reply);
 } replies SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct reply_key); /* of the service */
+	__type(value, struct sender);
+} senders SEC(".maps");
 
 /* Address and port of a bpf_sock_addr, whatever its family. */
 static __always_inline void get_address(struct bpf_sock_addr *ctx, bool ipv6,
@@ -100,13 +84,25 @@ static __always_inline const struct frontend *find_frontend(struct frontend_key 
 	return bpf_map_lookup_elem(&frontends, key);
 }
 
-static __always_inline const struct backend *pick(const struct frontend *frontend,
-						  __u32 hash)
+/* One socket, one backend, as long as the set stays; a turn or a load is asked once. */
+static __always_inline __u32 pick_for_sender(const struct frontend *frontend,
+					     const struct frontend_key *service,
+					     __u64 cookie, __u32 client)
 {
-	__u32 slot = frontend->base + hash % frontend->count;
-	__u32 *id = bpf_map_lookup_elem(&slots, &slot);
+	struct reply_key key = {.cookie = cookie, .port = service->port};
+	struct sender fresh = {.revision = frontend->revision};
+	const struct sender *known;
 
-	return id ? bpf_map_lookup_elem(&backends, id) : NULL;
+	if (frontend->algorithm != ALGORITHM_ROUND_ROBIN &&
+	    frontend->algorithm != ALGORITHM_LEAST_CONNECTIONS)
+		return pick_slot(frontend, spread(cookie, frontend->service), client);
+	key.address = service->address;
+	known = bpf_map_lookup_elem(&senders, &key);
+	if (known && known->revision == frontend->revision)
+		return known->slot;
+	fresh.slot = pick_slot(frontend, bpf_get_prandom_u32(), client);
+	bpf_map_update_elem(&senders, &key, &fresh, BPF_ANY);
+	return fresh.slot;
 }
 
 /* Tell the packet program of this CPU what the next packet was dialled as. */
@@ -142,14 +138,6 @@ static __always_inline void tell_later(const struct backend *backend,
 	bpf_map_update_elem(&dialled_services, &key, &service, BPF_ANY);
 }
 
-/* The same socket sends to the same backend, as long as the set stays. */
-static __always_inline __u32 socket_hash(__u64 cookie, __u32 service)
-{
-	__u64 hash = (cookie ^ ((__u64)service << 32)) * 0x9e3779b97f4a7c15ULL;
-
-	return hash >> 32;
-}
-
 static __always_inline void remember_connected(struct bpf_sock_addr *ctx,
 					       const struct frontend_key *service,
 					       const struct backend *backend,
@@ -167,6 +155,7 @@ static __always_inline void remember_connected(struct bpf_sock_addr *ctx,
 	dialled->backend_address = backend->address;
 	dialled->service_port = port;
 	dialled->backend_port = backend->port;
+	count_up(dialled, backend->number);
 }
 
 /* A socket that dials a pod itself is no service's any more. */
@@ -177,8 +166,11 @@ static __always_inline void forget_connected(struct bpf_sock_addr *ctx)
 	if (!ctx->sk)
 		return;
 	dialled = bpf_sk_storage_get(&sockets, ctx->sk, NULL, 0);
-	if (dialled)
-		__builtin_memset(dialled, 0, sizeof(*dialled));
+	if (!dialled)
+		return;
+	count_down(dialled);
+	__builtin_memset(&dialled->backend_address, 0,
+			 sizeof(dialled->backend_address));
 }
 
 static __always_inline void remember_sent(__u64 cookie,
@@ -204,6 +196,7 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 	const struct backend *backend;
 	struct frontend_key key = {};
 	__be16 port = ctx->user_port;
+	__u32 number;
 
 	if (!endpoint)
 		return ALLOW;
@@ -223,9 +216,11 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 	}
 	if (!frontend->count)
 		return refuse();
-	cookie = bpf_get_socket_cookie(ctx);
-	backend = pick(frontend, connected ? bpf_get_prandom_u32()
-					   : socket_hash(cookie, frontend->service));
+	cookie = connected ? 0 : bpf_get_socket_cookie(ctx);
+	number = connected ? pick_slot(frontend, bpf_get_prandom_u32(), *endpoint)
+			   : pick_for_sender(frontend, &key, cookie, *endpoint);
+	number &= SLOT_NUMBER_MASK;
+	backend = number ? bpf_map_lookup_elem(&backends, &number) : NULL;
 	if (!backend)
 		return refuse();
 	if (connected)
@@ -306,6 +301,32 @@ SEC("cgroup/getpeername4") int getpeername4(struct bpf_sock_addr *ctx)
 SEC("cgroup/getpeername6") int getpeername6(struct bpf_sock_addr *ctx)
 {
 	return restore(ctx, true, false);
+}
+
+/* The end of a connection, as its client sees it: reset, refused, timed out, or closed
+ * by the other side, who has no more work with it. */
+SEC("tp_btf/inet_sock_set_state") int socket_state(__u64 *ctx)
+{
+	struct dialled *dialled;
+	int state = ctx[2];
+
+	if (state != BPF_TCP_CLOSE && state != BPF_TCP_CLOSE_WAIT)
+		return 0;
+	dialled = bpf_sk_storage_get(&sockets, (void *)ctx[0], NULL, 0);
+	if (dialled)
+		count_down(dialled);
+	return 0;
+}
+
+/* Closed by the client itself, or by its death; of UDP and SCTP the only end there is.
+ */
+SEC("cgroup/sock_release") int sock_release(struct bpf_sock *sk)
+{
+	struct dialled *dialled = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+
+	if (dialled)
+		count_down(dialled);
+	return ALLOW;
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -152,8 +152,8 @@ def test_every_label_of_the_selector_must_match():
 
 
 def test_pods_of_another_namespace_are_never_selected():
-    stranger = replace(pod("a"), namespace="other", subject=Subject("other", "", (), ()))
-    stranger = replace(stranger, subject=replace(stranger.subject, labels=(("app", "web"),)))
+    subject = Subject("other", "", (("app", "web"),), ())
+    stranger = replace(pod("a"), namespace="other", subject=subject)
     assert backends(plan_of([stranger], service())) == ()
 
 

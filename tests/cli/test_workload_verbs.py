@@ -167,4 +167,8 @@ def test_describe_a_service_lists_its_endpoints(sixfold, agent):
         ],
     }
     agent.answers["GET /v1/objects/EndpointSlice/default"] = {"items": [slice_]}
-    assert "  10.244.0.4 port 8080 web-0 not ready" in sixfold("describe", "svc/web").stdout
+    frontend = {"port": 80, "protocol": "TCP", "algorithm": "random", "why": "nothing says"}
+    agent.answers["GET /v1/balancing"] = {"frontends": [frontend, frontend]}
+    said = sixfold("describe", "svc/web").stdout
+    assert "  10.244.0.4 port 8080 web-0 not ready" in said
+    assert said.count("  80/TCP random (nothing says)") == 1

@@ -9,8 +9,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 
+from sixfold.balancing.table import table_of
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.shadow import BUILT_IN
+from sixfold.model.algorithm import Algorithm
 from sixfold.model.datapath import (
     Backend,
     Datapath,
@@ -57,7 +59,9 @@ def random_state(random_: random.Random) -> Datapath:
         for _ in range(3)
     ]
     tables += [replace(random_.choice(tables), audit=random_.choice(tables)) for _ in range(2)]
-    backends = [Backend(IPv4Address("192.0.2.0") + i, 80 + i) for i in range(6)]
+    backends = [
+        Backend(IPv4Address("192.0.2.0") + i, 80 + i, random_.choice([1, 1, 5])) for i in range(6)
+    ]
     return Datapath(
         endpoints=endpoints,
         ipcache={
@@ -71,13 +75,17 @@ def random_state(random_: random.Random) -> Datapath:
         },
         policies={EndpointId(i): random_.choice(tables) for i in some if random_.random() < 0.9},
         frontends={
-            Frontend(IPv4Address("198.51.100.0") + i, 80, 6): FrontendEntry(
-                i, tuple(random_.sample(backends, random_.randrange(6)))
-            )
+            Frontend(IPv4Address("198.51.100.0") + i, 80, 6): random_frontend(random_, i, backends)
             for i in random_.sample(range(10), random_.randrange(10))
         },
         host_netns_cookie=random_.choice([0, 6999]),
     )
+
+
+def random_frontend(random_: random.Random, number: int, backends: list[Backend]) -> FrontendEntry:
+    some = tuple(random_.sample(backends, random_.randrange(6)))
+    algorithm = random_.choice([*Algorithm])
+    return FrontendEntry(number, some, algorithm, table_of(algorithm, some, 251))
 
 
 def test_any_sequence_of_states_ends_in_the_last(datapath: KernelDatapath) -> None:

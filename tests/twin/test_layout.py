@@ -12,15 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sixfold.host import layout
+from sixfold.host.layout import Place, Run
 from sixfold.host.programs import OBJECT_NAMES, OBJECTS
+from sixfold.model.algorithm import Algorithm
 from sixfold.model.datapath import (
     ALLOW,
     ANY_PROTOCOL,
     DENY,
     PASS,
-    Backend,
     EndpointEntry,
     Frontend,
+    FrontendEntry,
     IpcacheEntry,
     PortRule,
     Section,
@@ -40,7 +42,9 @@ STRUCTS = {
     "policy_table": layout.POLICY_TABLE,
     "frontend_key": layout.FRONTEND_KEY,
     "frontend": layout.FRONTEND,
+    "slot_line": layout.SLOT_LINE,
     "backend": layout.BACKEND,
+    "load": layout.LOAD,
     "conntrack_key": layout.CONNTRACK_KEY,
     "conntrack": layout.CONNTRACK,
     "flow_event": layout.FLOW_EVENT,
@@ -249,6 +253,22 @@ def test_a_frontend_survives(frontend: Frontend) -> None:
     assert layout.unpack_frontend_key(layout.pack_frontend_key(frontend)) == frontend
 
 
-@given(st.builds(Backend, addresses, ports, ports), u32)
-def test_a_backend_survives(backend: Backend, number: int) -> None:
-    assert layout.unpack_backend(layout.pack_backend(backend, number)) == (backend, number)
+places = st.builds(Place, addresses, ports, st.integers(0, 255))
+
+
+@given(places, u32)
+def test_a_place_survives(place: Place, number: int) -> None:
+    assert layout.unpack_place(layout.pack_place(place, number)) == (place, number)
+
+
+@given(st.integers(0, 2**18 - 1), st.integers(0, 2**14 - 1))
+def test_a_slot_survives(number: int, weight: int) -> None:
+    assert layout.unpack_slot(layout.pack_slot(number, weight)) == (number, weight)
+
+
+@given(u32, st.builds(Run, u32, u32, u32, u32), st.sampled_from(Algorithm))
+def test_what_a_frontend_says_of_its_slots_survives(
+    service: int, run: Run, algorithm: Algorithm
+) -> None:
+    packed = layout.pack_frontend(FrontendEntry(service, (), algorithm), run)
+    assert layout.unpack_frontend(packed) == (service, run, algorithm)

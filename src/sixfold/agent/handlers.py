@@ -14,8 +14,11 @@ import msgspec
 from sixfold import __version__
 from sixfold.agent.agent import CONTROLLERS, Agent, pod_key
 from sixfold.agent.events import FlowReader
+from sixfold.balancing.show import list_frontends
 from sixfold.errors import ManifestError, NotFoundError, Problem, SixfoldError, UnavailableError
+from sixfold.host.layout import Load, Place
 from sixfold.manifest import Loaded, decode
+from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.flow import Flow
 from sixfold.model.meta import Key
@@ -219,6 +222,19 @@ class AgentHandlers:
             request.protocol,
             request.namespace,
         )
+
+    def balancing(self, namespace: str, name: str) -> list[Mapping[str, Any]]:
+        plans = self._agent.plans
+        if plans is None:
+            raise UnavailableError("balancing: nothing is planned yet; try again in a moment")
+        if name and f"{namespace}/{name}" not in plans.world.services:
+            raise NotFoundError(f"{Key('Service', namespace, name)}: not found")
+        loads = self._agent.datapath.loads()
+
+        def load(address: IPAddress, port: int, protocol: int) -> Load:
+            return loads.get(Place(address, port, protocol), Load())
+
+        return [*list_frontends(plans.world, load, namespace, name)]
 
     def names(self) -> dict[str, Any]:
         names = self._agent.names

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sixfold.agent.ledger import Ledger
+from sixfold.model.algorithm import is_drained, weight_of
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
@@ -118,6 +119,8 @@ class Snapshots:
             terminating=terminating,
             hostname=pod.spec.hostname or stored.key.name,
             subdomain=pod.spec.subdomain,
+            weight=weight_of(pod.metadata.annotations),
+            drained=is_drained(pod.metadata.annotations),
             probe_ports=probe_ports(pod.spec),
             publish_ports=container_ports(pod.spec),
         )

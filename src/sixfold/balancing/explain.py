@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sixfold.balancing.members import IPAddress, address_of, families, is_ready, selects
+from sixfold.balancing.choice import choose
+from sixfold.balancing.members import (
+    IPAddress,
+    address_of,
+    families,
+    is_ready,
+    selects,
+    takes_new,
+)
 from sixfold.balancing.members import target_port as target_port_of
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.service import IPFamily, Service, ServicePort
@@ -23,7 +31,8 @@ class Candidate:
     endpoint: str  # "namespace/pod"
     address: IPAddress | None
     port: int
-    ready: bool
+    ready: bool  # and gets new connections
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +72,17 @@ def explain_balancing(
         return BalancingAnswer(key, wanted, "none", _unknown_port(service, port, protocol), ())
     family = family or families(service)[0]
     candidates = tuple(
-        Candidate(endpoint.key, address_of(endpoint, family), number, is_ready(service, endpoint))
+        Candidate(
+            endpoint.key,
+            address_of(endpoint, family),
+            number,
+            takes_new(service, endpoint),
+            endpoint.weight,
+        )
         for endpoint in members
         if (number := target_port_of(found, endpoint)) is not None
     )
-    algorithm = "client" if service.spec.headless else "random"
+    algorithm = "client" if service.spec.headless else choose(service, found).algorithm.title
     return BalancingAnswer(
         key, found.port, algorithm, _why(service, found, members, candidates), candidates
     )
@@ -103,9 +118,15 @@ def _why(
         return f"{nothing}: no pod matches selector {selector}"
     if not candidates:
         return f'{nothing}: no pod names a {port.protocol} port "{port.target_port}"'
+    maintained = sum(is_ready(service, endpoint) for endpoint in members)
+    if not ready and maintained:
+        return f"{nothing}: all {maintained} ready endpoints are drained, or have weight 0"
     if not ready:
         return f"{nothing}: none of {len(candidates)} endpoints is ready"
     of = f"{ready} of {len(candidates)} endpoints ready"
     if service.spec.headless:
         return f"headless: the client picks among the addresses; {of}"
-    return f"random: {of}"
+    choice = choose(service, port)
+    weights = [candidate.weight for candidate in candidates if candidate.ready]
+    weighted = f", weights {':'.join(map(str, weights))}" if len(set(weights)) > 1 else ""
+    return f"{choice.why}{weighted}; {of}"

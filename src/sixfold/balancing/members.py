@@ -65,3 +65,8 @@ def is_ready(service: Service, endpoint: Endpoint) -> bool:
     if service.spec.publish_not_ready_addresses:
         return True
     return endpoint.ready and not endpoint.terminating
+
+
+def takes_new(service: Service, endpoint: Endpoint) -> bool:
+    """Whether the balancer sends new connections there; what is in maintenance keeps its old."""
+    return is_ready(service, endpoint) and endpoint.weight > 0 and not endpoint.drained

@@ -1,8 +1,8 @@
 """Balancing: which backends stand behind each service address and port?
 
 Pure: a world in, EndpointSlices and frontends out. What the kernel then does with a frontend
-(``bpf/socket.bpf.c``): a connect to it goes to one of its backends, drawn at random; no backend,
-or a port that the service does not have, and the connect is refused at once.
+(``bpf/socket.bpf.c``): a connect to it goes to one of its backends, chosen as ``choice`` says; no
+backend, or a port that the service does not have, and the connect is refused at once.
 
 Theory of operation of ``BalancingPlanner``. Each service has a fragment: its slices and
 frontends, a pure function of the Service object and of the endpoints that it selects. A new
@@ -15,17 +15,20 @@ sees to that.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sixfold.balancing.changes import changes
+from sixfold.balancing.choice import choose
+from sixfold.balancing.labels import LabelIndex, LabelKey
 from sixfold.balancing.members import (
     address_of,
     cluster_addresses,
-    is_ready,
     selects,
+    takes_new,
     target_port,
 )
 from sixfold.balancing.slices import slices_of
+from sixfold.balancing.table import table_of
 from sixfold.model.datapath import (
     ANY_PROTOCOL,
     PROTOCOL_NUMBERS,
@@ -38,10 +41,7 @@ from sixfold.model.endpoint import Endpoint
 from sixfold.model.service import EndpointSlice, Service, ServicePort
 from sixfold.model.world import World
 
-RANDOM = 0  # FrontendEntry.algorithm
 ANY_PORT = 0  # with ANY_PROTOCOL: the address is a service's, whatever the port
-
-LabelKey = tuple[str, str, str]  # namespace, label, value
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,61 +75,40 @@ def plan_service(
     if addresses:
         key = f"{service.metadata.namespace}/{service.metadata.name}"
         service_number = number(key)
-        ready = [endpoint for endpoint in endpoints if is_ready(service, endpoint)]
+        ready = [endpoint for endpoint in endpoints if takes_new(service, endpoint)]
         for address in addresses:
             wildcard = Frontend(address, ANY_PORT, ANY_PROTOCOL)
             frontends[wildcard] = FrontendEntry(service_number, ())
             for port in service.spec.ports:
                 frontend = Frontend(address, port.port, PROTOCOL_NUMBERS[port.protocol])
-                backends = _backends(port, ready, address)
-                frontends[frontend] = FrontendEntry(service_number, backends, RANDOM)
+                frontends[frontend] = _entry(service, service_number, port, ready, address)
     return Fragment(slices_of(service, endpoints), frontends)
+
+
+def _entry(
+    service: Service,
+    number: int,
+    port: ServicePort,
+    ready: Sequence[Endpoint],
+    frontend: IPAddress,
+) -> FrontendEntry:
+    choice = choose(service, port)
+    backends = _backends(port, ready, frontend)
+    table = table_of(choice.algorithm, backends, choice.table_size)
+    return FrontendEntry(number, backends, choice.algorithm, table)
 
 
 def _backends(
     port: ServicePort, ready: Sequence[Endpoint], frontend: IPAddress
 ) -> tuple[Backend, ...]:
     """Backends of the frontend's own family, in the order of the endpoints, each once."""
-    found: dict[Backend, None] = {}
+    found: dict[tuple[IPAddress, int], Backend] = {}
     for endpoint in ready:
         address = address_of(endpoint, "IPv4" if frontend.version == 4 else "IPv6")
         number = target_port(port, endpoint)
         if address is not None and number is not None:
-            found[Backend(address, number)] = None
-    return tuple(found)
-
-
-@dataclass(slots=True)
-class _LabelIndex:
-    """Endpoints by each of their labels."""
-
-    members: dict[LabelKey, dict[str, Endpoint]] = field(default_factory=dict)
-
-    def add(self, key: str, endpoint: Endpoint) -> None:
-        for label, value in endpoint.subject.labels:
-            self.members.setdefault((endpoint.namespace, label, value), {})[key] = endpoint
-
-    def remove(self, key: str, endpoint: Endpoint) -> None:
-        for label, value in endpoint.subject.labels:
-            index = (endpoint.namespace, label, value)
-            self.members[index].pop(key, None)
-            if not self.members[index]:
-                del self.members[index]
-
-    def selected_by(self, service: Service) -> list[Endpoint]:
-        """In order of their keys."""
-        if not service.spec.selector:
-            return []
-        namespace = service.metadata.namespace
-        candidates = min(
-            (self.members.get((namespace, *pair), {}) for pair in service.spec.selector.items()),
-            key=len,
-        )
-        return [
-            endpoint
-            for _, endpoint in sorted(candidates.items())
-            if selects(service, endpoint.namespace, endpoint.labels)
-        ]
+            found[address, number] = Backend(address, number, endpoint.weight)
+    return tuple(found.values())
 
 
 class BalancingPlanner:
@@ -139,7 +118,7 @@ class BalancingPlanner:
         self._number = number
         self._endpoints: Mapping[str, Endpoint] = {}
         self._services: Mapping[str, Service] = {}
-        self._index = _LabelIndex()
+        self._index = LabelIndex()
         self._services_of: dict[LabelKey, set[str]] = {}
         self._fragments: dict[str, Fragment] = {}
         self._slices: dict[str, tuple[EndpointSlice, ...]] = {}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sixfold.balancing.pick import slots_of
 from sixfold.cli.output import print_structured, print_table
 from sixfold.cli.settings import ANSWERS, Settings, examples, pass_settings, shared
 from sixfold.errors import HostError, SixfoldError
@@ -23,18 +24,18 @@ from sixfold.model.datapath import (
     INGRESS,
     PASS,
     PROTOCOL_NUMBERS,
+    Backend,
     PolicyEntry,
     PolicyTable,
 )
 from sixfold.model.identity import RESERVED_NAMES
 
 if TYPE_CHECKING:
-    from sixfold.host.datapath import DatapathView
+    from sixfold.host.view import DatapathView
 
 Row = dict[str, Any]
 PROTOCOLS = {number: name for name, number in PROTOCOL_NUMBERS.items()}
 ACTIONS = {ALLOW: "allow", PASS: "pass", DENY: "deny"}
-ALGORITHMS = {0: "random"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,9 +242,15 @@ def frontends(view: DatapathView, names: Names) -> Iterator[Row]:
             "frontend": f"{key.address} other ports"
             if wildcard
             else socket_text(key.address, key.port),
-            "algorithm": ALGORITHMS.get(entry.algorithm, str(entry.algorithm)),
-            "backends": [socket_text(b.address, b.port) for b in entry.backends] or ["refused"],
+            "algorithm": entry.algorithm.title,
+            "slots": len(slots_of(entry)),
+            "backends": [_backend(backend) for backend in entry.backends] or ["refused"],
         }
+
+
+def _backend(backend: Backend) -> str:
+    weight = f" weight {backend.weight}" if backend.weight != 1 else ""
+    return socket_text(backend.address, backend.port) + weight
 
 
 @_listing("ct", "Connections that the kernel remembers, with the rules that let them.")

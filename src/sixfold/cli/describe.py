@@ -126,6 +126,7 @@ def _around(client: Client, kind: Kind, item: Mapping[str, Any]) -> Iterator[str
         yield from _endpoint(client, namespace, name)
         yield from _drops(client, f"{namespace}/{name}")
     elif kind.name == "Service":
+        yield from _balancing(client, namespace, name)
         yield from _slices(client, namespace, name)
 
 
@@ -149,6 +150,14 @@ def _drops(client: Client, pod: str) -> Iterator[str]:
             lines += [record["text"] for record in map(json.loads, answer) if "text" in record]
     yield f"Drops (newest {FLOWS} of each side):" + ("" if lines else " <none>")
     yield from (f"  {line}" for line in lines)
+
+
+def _balancing(client: Client, namespace: str, name: str) -> Iterator[str]:
+    """Which algorithm each port has, and why; a port of two addresses has one line."""
+    found = client.get("/v1/balancing", {"namespace": namespace, "service": name})["frontends"]
+    lines = {f"  {f['port']}/{f['protocol']} {f['algorithm']} ({f['why']})": None for f in found}
+    yield "Balancing:" + ("" if lines else " <none>")
+    yield from lines
 
 
 def _slices(client: Client, namespace: str, name: str) -> Iterator[str]:

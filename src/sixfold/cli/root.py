@@ -39,6 +39,7 @@ VERBS = {
     "lint": "Find policies that probably do not do what was meant.",
     "suggest": "Write policies that allow what was seen, and nothing else.",
     "fqdn": "Show what names of the world have resolved to.",
+    "lb": "Show and steer how services are balanced.",
     "route": "Show how packets find their way.",
     "bpf": "Show what is really loaded in the kernel.",
     "completion": "Print the completion script for a shell.",
@@ -48,7 +49,7 @@ GROUPS = {
     "Host": ("up", "down", "status", "doctor"),
     "Objects": ("apply", "delete", "get", "describe"),
     "Workloads": ("run", "exec", "logs"),
-    "Network": ("flows", "explain", "fqdn", "route", "bpf"),
+    "Network": ("flows", "explain", "fqdn", "lb", "route", "bpf"),
     "Policy": ("reach", "diff", "verify", "lint", "suggest"),
     "Other": ("completion", "version"),
 }

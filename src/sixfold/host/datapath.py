@@ -10,18 +10,19 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from sixfold.errors import HostError
 from sixfold.host import bpf, layout
-from sixfold.host.bpf import Map
 from sixfold.host.changes import Changes, may_revoke, repairs
 from sixfold.host.events import EventReader
+from sixfold.host.layout import Load, Place
 from sixfold.host.paths import BPFFS_ROOT, cgroup_root
 from sixfold.host.programs import (
     PACKET_PROGRAMS,
     SOCKET_PROGRAMS,
+    TRACEPOINT,
     Programs,
     expedited_rcu,
     objects_hash,
@@ -29,84 +30,14 @@ from sixfold.host.programs import (
     open_programs,
 )
 from sixfold.host.shadow import BUILT_IN, JUDGED, PLACE, PREPARE, Shadow
+from sixfold.host.view import REVISION, DatapathView, summed
 from sixfold.host.wall import Wall
-from sixfold.model.datapath import Datapath, IPAddress, IpcacheEntry, IPNetwork
-from sixfold.model.reason import DropReason
+from sixfold.model.datapath import Datapath, IpcacheEntry, IPNetwork
 
-STATISTICS = {
-    0: "events_lost",
-    1: "connections_forwarded",
-    2: "noise_ignored",
-    3: "neighbours_answered",
-    4: "translated",
-    5: "refused",
-    6: "connections_cut",
-    7: "rule_hits_lost",
-    8: "connections_audited",
-}
 TCX = {"from_endpoint": bpf.TCX_INGRESS, "to_endpoint": bpf.TCX_EGRESS}
-REVISION = layout.U32.pack(0)
 DENIED = layout.U32.pack(0)  # the revision of a connection that a sweep denied
 SWEEP_KEYS = 64  # in one run: KEYS_MAX of bpf/sweep.bpf.c
 ETHERNET = bytes(14)
-
-
-class DatapathView:
-    """What is loaded, read-only: works beside a running agent, and without one."""
-
-    def __init__(self, root: Path, maps: Mapping[str, Map]) -> None:
-        self.root = root
-        self.maps = maps
-
-    def read(self) -> Datapath:
-        """Endpoints, ipcache, policies and frontends, as planners write them."""
-        return Shadow.read(self.maps).datapath
-
-    def conntrack(self) -> Iterator[layout.Connection]:
-        """Connections that the kernel remembers, the expired included, in no order."""
-        now_ns = time.monotonic_ns()
-        for key, value in self.maps["conntrack"].items():
-            yield layout.unpack_connection(key, value, now_ns)
-
-    def connections_to(self, addresses: Set[IPAddress]) -> list[layout.Connection]:
-        """Open connections to some addresses."""
-        wanted = {layout.pack_address(address) for address in addresses}
-        now_ns = time.monotonic_ns()
-        found = (
-            layout.unpack_connection(key, value, now_ns)
-            for key, value in self.maps["conntrack"].items()
-            if key[:16] in wanted or key[16:32] in wanted
-        )
-        return [one for one in found if one.destination in addresses and one.is_open]
-
-    def statistics(self) -> dict[str, int]:
-        """Counts since the datapath was loaded; drop reasons by name, zeros left out."""
-        counts = {}
-        for key, value in self.maps["statistics"].items():
-            (index,) = layout.U32.unpack(key)
-            total = _sum(value)
-            if total:
-                counts[_statistic(index)] = total
-        return counts
-
-    def rule_hits(self) -> dict[int, int]:
-        """How often each rule number decided: connections let in, and packets denied."""
-        return {
-            int(layout.U32.unpack(key)[0]): _sum(value)
-            for key, value in self.maps["rule_hits"].items()
-        }
-
-    def revision(self) -> int:
-        """Goes up with every change of policy or place."""
-        return int(layout.U32.unpack(self.maps["runtime"].lookup(REVISION) or bytes(4))[0])
-
-    def usage(self) -> dict[str, int]:
-        """Capacity of each map."""
-        return {name: each.definition.max_entries for name, each in self.maps.items()}
-
-    def close(self) -> None:
-        for each in self.maps.values():
-            each.close()
 
 
 class KernelDatapath(DatapathView):
@@ -218,6 +149,10 @@ class KernelDatapath(DatapathView):
         self.maps["ipcache"].update(shadow.place(entries).items())
         self._shadow = shadow
 
+    def loads(self) -> dict[Place, Load]:
+        """See ``DatapathView``; the shadow knows the numbers."""
+        return self._loads(self._shadow) if self._shadow else super().loads()
+
     def sweep(self) -> dict[bytes, layout.Connection]:
         """Judge all open connections anew, if ``apply`` may have taken away what allowed them.
 
@@ -326,7 +261,8 @@ class KernelDatapath(DatapathView):
                     path = self.root / "links" / name
                     if not self._is_attached(path, name, None):
                         self._detach(path)
-                        self._link(path, name, cgroup, attach_type)
+                        target = 0 if attach_type == TRACEPOINT else cgroup
+                        self._link(path, name, target, attach_type)
                         missing.append(name)
         finally:
             os.close(cgroup)
@@ -361,14 +297,17 @@ class KernelDatapath(DatapathView):
         except FileNotFoundError:
             return False
         found = bpf.link_info(link, cgroup=ifindex is None)
-        alive = found.target != 0 if ifindex is None else found.target == ifindex
+        if SOCKET_PROGRAMS.get(name) == TRACEPOINT:  # it cannot go away
+            alive = True
+        else:
+            alive = found.target != 0 if ifindex is None else found.target == ifindex
         return alive and found.program_id == bpf.program_id(self._programs.fds[name])
 
     def _link_path(self, name: str, ifindex: int) -> Path:
         return self.root / "links" / f"{name}_{ifindex}"
 
     def _lost(self) -> int:
-        return _sum(self.maps["statistics"].lookup(layout.U32.pack(0)) or b"")
+        return summed(self.maps["statistics"].lookup(layout.U32.pack(0)) or b"")
 
 
 def _detach(path: Path) -> None:
@@ -379,16 +318,3 @@ def _detach(path: Path) -> None:
             bpf.link_detach(link)
         os.close(link)
         path.unlink()
-
-
-def _sum(per_cpu: bytes) -> int:
-    return sum(value for (value,) in layout.U64.iter_unpack(per_cpu))
-
-
-def _statistic(index: int) -> str:
-    if index in STATISTICS:
-        return STATISTICS[index]
-    try:
-        return f"drop_{DropReason(index).name.lower()}"
-    except ValueError:
-        return f"drop_{index}"

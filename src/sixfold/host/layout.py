@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from sixfold.model.datapath import (
     ANY_PROTOCOL,
-    Backend,
     EndpointEntry,
     Frontend,
+    FrontendEntry,
     IPAddress,
     IpcacheEntry,
     IPNetwork,
@@ -38,8 +38,10 @@ POLICY_KEY = Struct("<IIBB2s")
 POLICY_ENTRY = Struct("<III")
 POLICY_TABLE = Struct("<2I4II")
 FRONTEND_KEY = Struct("<16s2sB5x")
-FRONTEND = Struct("<IIII")
-BACKEND = Struct("<16s2sHI")
+FRONTEND = Struct("<5IB3x")
+SLOT_LINE = Struct("<16I")
+BACKEND = Struct("<16s2sBxI")
+LOAD = Struct("<qQ")
 CONNTRACK_KEY = Struct("<16s16s2s2sBB2x")
 CONNTRACK = Struct("<I2II2I2IIBB2sI4x2Q2Q")
 FLOW_EVENT = Struct("<Q8B16s16s2s2s7I2s6x")
@@ -49,6 +51,8 @@ IDLE_TCP_S, IDLE_S = 6 * 3600.0, 60.0
 MAPPED = bytes(10) + b"\xff\xff"
 IPV4_BITS = 96
 NO_ADDRESS = bytes(16)
+SLOTS_PER_LINE = 16
+SLOT_NUMBER_BITS = 18
 
 
 def pack_address(address: IPAddress | None) -> bytes:
@@ -185,15 +189,62 @@ def unpack_frontend_key(packed: bytes) -> Frontend:
     return Frontend(unpack_address(address), unpack_port(port), protocol)
 
 
-def pack_backend(backend: Backend, number: int) -> bytes:
-    return BACKEND.pack(
-        pack_address(backend.address), pack_port(backend.port), backend.weight, number
-    )
+class Place(NamedTuple):
+    """What has one number, and one load, whichever services it is a backend of."""
+
+    address: IPAddress
+    port: int
+    protocol: int
 
 
-def unpack_backend(packed: bytes) -> tuple[Backend, int]:
-    address, port, weight, number = BACKEND.unpack(packed)
-    return Backend(unpack_address(address), unpack_port(port), weight), number
+class Load(NamedTuple):
+    """Connections from this host to one place: open now, and ever since it was numbered."""
+
+    active: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a frontend says of its slots; see ``struct frontend``."""
+
+    base: int = 0
+    count: int = 0
+    members: int = 0
+    revision: int = 0
+
+
+def pack_frontend(entry: FrontendEntry, run: Run) -> bytes:
+    places = run.base, run.count, run.members, run.revision
+    return FRONTEND.pack(entry.service, *places, entry.algorithm)
+
+
+def unpack_frontend(packed: bytes) -> tuple[int, Run, int]:
+    """Service number, run, and number of the algorithm."""
+    service, *run, algorithm = FRONTEND.unpack(packed)
+    return service, Run(*run), algorithm
+
+
+def pack_slot(number: int, weight: int) -> int:
+    return weight << SLOT_NUMBER_BITS | number
+
+
+def unpack_slot(slot: int) -> tuple[int, int]:
+    """Backend number and weight."""
+    return slot & (1 << SLOT_NUMBER_BITS) - 1, slot >> SLOT_NUMBER_BITS
+
+
+def pack_place(place: Place, number: int) -> bytes:
+    return BACKEND.pack(pack_address(place.address), pack_port(place.port), place.protocol, number)
+
+
+def unpack_place(packed: bytes) -> tuple[Place, int]:
+    address, port, protocol, number = BACKEND.unpack(packed)
+    return Place(unpack_address(address), unpack_port(port), protocol), number
+
+
+def unpack_load(packed: bytes) -> Load:
+    return Load(*LOAD.unpack(packed))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ from sixfold.host.paths import BPFFS_ROOT
 OBJECTS = Path(__file__).parent / "objects"
 OBJECT_NAMES = ("endpoint.bpf.o", "socket.bpf.o", "sweep.bpf.o")
 PACKET_PROGRAMS = ("from_endpoint", "to_endpoint")
-# enum bpf_attach_type
+# enum bpf_attach_type; all at the root of cgroup v2, but for the tracepoint, which has no place
+TRACEPOINT = 23
 SOCKET_PROGRAMS = {
     "connect4": 10,
     "connect6": 11,
@@ -37,7 +38,10 @@ SOCKET_PROGRAMS = {
     "recvmsg6": 20,
     "getpeername4": 29,
     "getpeername6": 30,
+    "sock_release": 34,
+    "socket_state": TRACEPOINT,
 }
+COUNTING = ("sockets", "backends", "loads")
 PROGRAMS = (*PACKET_PROGRAMS, *SOCKET_PROGRAMS, "sweep")
 RCU_EXPEDITED = Path("/sys/kernel/rcu_expedited")
 
@@ -164,14 +168,29 @@ def _load(root: Path, ours: Path) -> dict[str, int]:
 
 
 def _drop_unlike(root: Path, candidate: BpfObject) -> None:
-    """Unpin maps of another shape: a newer version brings its own, filled by the next apply."""
-    for name, wanted in candidate.definitions().items():
-        path = root / "maps" / name
-        if not path.exists():
-            continue
-        pinned = bpf.Map(bpf.get(path), name)
-        if pinned.definition != wanted:
-            path.unlink()
+    """Unpin maps of another shape: a newer version brings its own, filled by the next apply.
+
+    Sockets, backends and loads stay or go together: a connection that nobody knows any more must
+    not be counted for ever.
+    """
+    definitions = candidate.definitions()
+    counting = {root / "maps" / name: definitions[name] for name in COUNTING if name in definitions}
+    if any(not path.exists() or _is_unlike(path, wanted) for path, wanted in counting.items()):
+        for path in counting:
+            path.unlink(missing_ok=True)
+    for name, wanted in definitions.items():
+        if _is_unlike(root / "maps" / name, wanted):
+            (root / "maps" / name).unlink()
+
+
+def _is_unlike(path: Path, wanted: bpf.MapDefinition) -> bool:
+    """Whether a map of another shape is pinned there."""
+    if not path.exists():
+        return False
+    pinned = bpf.Map(bpf.get(path), path.name)
+    try:
+        return pinned.definition != wanted
+    finally:
         pinned.close()
 
 

@@ -13,7 +13,8 @@ Nothing here writes: a state that would not fit is refused before the first writ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 from itertools import islice
@@ -21,8 +22,10 @@ from itertools import islice
 from sixfold.host import layout
 from sixfold.host.bpf import Map
 from sixfold.host.changes import Changes, difference, map_full
+from sixfold.host.layout import SLOTS_PER_LINE, Place
 from sixfold.host.numbered import Numbered
-from sixfold.host.slots import BackendRuns
+from sixfold.host.slots import LAST_NUMBER, BackendRuns, line_count
+from sixfold.host.slots_read import members_of, resting, table_of
 from sixfold.host.tables import (
     WrittenTable,
     asked_for,
@@ -30,7 +33,9 @@ from sixfold.host.tables import (
     read_tables,
     section_number,
 )
+from sixfold.model.algorithm import Algorithm
 from sixfold.model.datapath import (
+    Backend,
     Datapath,
     EndpointEntry,
     Frontend,
@@ -54,17 +59,18 @@ BUILT_IN: dict[IPNetwork, IpcacheEntry] = {
 }
 ZERO = layout.U32.pack(0)
 
-PREPARE = ("backends", "slots", "policy", "policy_tables")
+PREPARE = ("runtime", "loads", "backends", "slots", "policy", "policy_tables")
 PLACE = ("ipcache", "endpoints", "addresses", "namespaces", "frontends")
 TABLES = ("policy", "policy_tables", *PLACE)
 ARRAYS = ("backends", "slots", "policy_of")
+COUNTERS = ("runtime", "loads")  # written, then the kernel's
 JUDGED = frozenset({"ipcache", "endpoints", "addresses", "policy_of"})
 
 
 class Shadow:
     """The state of one instance's maps. After an error it is worthless: read it anew."""
 
-    def __init__(self, capacities: Mapping[str, int]) -> None:
+    def __init__(self, capacities: Mapping[str, int], active: Callable[[int], int]) -> None:
         self._capacities = capacities
         self._packed: dict[str, dict[bytes, bytes]] = {name: {} for name in (*TABLES, *ARRAYS)}
         self.endpoints: Mapping[int, EndpointEntry] = {}
@@ -75,7 +81,7 @@ class Shadow:
         self.host_netns_cookie = 0
         self._tables: Numbered[PolicyTable] = Numbered()
         self._sections: Numbered[Section] = Numbered()
-        self._runs = BackendRuns(capacities["slots"], capacities["backends"])
+        self._runs = BackendRuns(capacities["slots"], capacities["backends"], active)
         # Numbers that packets were judged by when it was read, by map.
         self._busy: dict[str, set[int]] = {}
         self._orphans = Changes()  # found by read(), deleted by the next advance()
@@ -115,7 +121,8 @@ class Shadow:
             for key in gone:
                 self._packed[name].pop(key, None)
         for name, puts in changes.puts.items():
-            self._packed[name].update(puts)
+            if name not in COUNTERS:
+                self._packed[name].update(puts)
         return changes
 
     def _unused(self, name: str, keys: Iterable[bytes], puts: Mapping[bytes, bytes]) -> list[bytes]:
@@ -140,6 +147,11 @@ class Shadow:
         known.update(puts)
         self.ipcache.update(entries)
         return puts
+
+    @property
+    def numbers(self) -> Mapping[Place, int]:
+        """Backend numbers, under which the kernel counts connections."""
+        return self._runs.numbers
 
     def is_true(self, maps: Mapping[str, Map]) -> bool:
         """Whether the kernel still holds just this; quick, because it unpacks nothing."""
@@ -237,10 +249,9 @@ class Shadow:
         put, gone = difference(self.frontends, desired.frontends)
         for frontend in put:
             entry, old = desired.frontends[frontend], self.frontends.get(frontend)
-            if old is None or old.backends != entry.backends:
-                self._runs.replace(frontend, entry.backends, changes)
-            run = self._runs[frontend]
-            packed = layout.FRONTEND.pack(entry.service, *run, entry.algorithm)
+            if old is None or (old.backends, old.table) != (entry.backends, entry.table):
+                self._runs.replace(frontend, entry, changes)
+            packed = layout.pack_frontend(entry, self._runs[frontend])
             changes.put("frontends", layout.pack_frontend_key(frontend), packed)
         for frontend in gone:
             changes.delete("frontends", layout.pack_frontend_key(frontend))
@@ -251,7 +262,15 @@ class Shadow:
     @classmethod
     def read(cls, maps: Mapping[str, Map]) -> Shadow:
         """From the kernel: what an earlier agent left, or what somebody changed."""
-        shadow = cls({name: each.definition.max_entries for name, each in maps.items()})
+        loads = maps["loads"]
+        shadow = cls(
+            {name: each.definition.max_entries for name, each in maps.items()},
+            lambda number: (
+                layout.unpack_load(
+                    loads.lookup(layout.U32.pack(number)) or bytes(layout.LOAD.size)
+                ).active
+            ),
+        )
         for name in TABLES:
             shadow._packed[name] = dict(maps[name].items())
         shadow._read_endpoints()
@@ -321,32 +340,35 @@ class Shadow:
                 self._adopt(one.audit, tables)
 
     def _read_frontends(self, maps: Mapping[str, Map]) -> None:
-        slots, backends = maps["slots"].items(), maps["backends"].items()
         entries = {
-            key: layout.FRONTEND.unpack(value) for key, value in self._packed["frontends"].items()
+            key: layout.unpack_frontend(value) for key, value in self._packed["frontends"].items()
         }
-        end = max((base + count for _, base, count, _ in entries.values()), default=0)
-        numbers = [value for _, value in islice(slots, end)]
-        last = max((layout.U32.unpack(number)[0] for number in set(numbers)), default=-1)
-        places = [layout.unpack_backend(value) for _, value in islice(backends, last + 1)]
-        for key, (service, base, count, algorithm) in entries.items():
-            run = range(base, base + count)
-            if base + count > len(numbers) or any(
-                layout.U32.unpack(numbers[slot])[0] >= len(places) for slot in run
-            ):
+        end = max((run.base + run.count + run.members for _, run, _ in entries.values()), default=0)
+        lines = [*islice(maps["slots"].items(), line_count(end))]
+        slots = array("I", b"".join(line for _, line in lines))
+        (last,) = layout.U32.unpack(maps["runtime"].lookup(LAST_NUMBER) or ZERO)
+        numbered = [*islice(maps["backends"].items(), last + 1)]
+        places = [layout.unpack_place(value) for _, value in numbered]
+        for key, (service, run, algorithm) in entries.items():
+            found = members_of(slots, run, len(places))
+            if found is None or algorithm not in [*Algorithm]:
                 self._orphans.delete("frontends", key)  # somebody wrote nonsense
                 continue
-            found = [places[layout.U32.unpack(numbers[slot])[0]] for slot in run]
-            for slot in run:
-                self._packed["slots"][layout.U32.pack(slot)] = numbers[slot]
-            for backend, number in found:
-                packed = layout.pack_backend(backend, number)
-                self._packed["backends"][layout.U32.pack(number)] = packed
+            for number in range(
+                run.base // SLOTS_PER_LINE, line_count(run.base + run.count + run.members)
+            ):
+                self._packed["slots"].update([lines[number]])
+            for number, _ in found:
+                self._packed["backends"].update([numbered[number]])
+            backends = tuple(
+                Backend(places[number][0].address, places[number][0].port, weight)
+                for number, weight in found
+            )
             frontend = layout.unpack_frontend_key(key)
-            backends_found = tuple(backend for backend, _ in found)
-            self.frontends[frontend] = FrontendEntry(service, backends_found, algorithm)
-            self._runs.adopt(frontend, base, found)
-        self._runs.adopted()
+            table = table_of(slots, run)
+            self.frontends[frontend] = FrontendEntry(service, backends, Algorithm(algorithm), table)
+            self._runs.adopt(frontend, run, [places[number] for number, _ in found])
+        self._runs.adopted(resting(maps["loads"], places), last)
 
 
 def _used(source: Map, expected: Mapping[bytes, bytes]) -> dict[bytes, bytes]:

@@ -301,7 +301,6 @@ NO_EFFECT: Mapping[type[Object], Mapping[str, str]] = {
         "stdinOnce": "standard input is empty",
         "tty": "no terminal; sixfold exec -t has one",
     },
-    ServicePort: {"appProtocol": "ports carry opaque TCP and UDP yet"},
     ServiceSpec: {"trafficDistribution": "one node: all backends are near"},
     DeploymentSpec: {"revisionHistoryLimit": _NO_HISTORY},
     StatefulSetSpec: {"revisionHistoryLimit": _NO_HISTORY},

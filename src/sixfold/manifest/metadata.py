@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 import msgspec
 
 from sixfold.manifest import names
+from sixfold.manifest.balancing import balancing
 from sixfold.manifest.fields import REFUSED
 from sixfold.manifest.kinds import Kind
 from sixfold.manifest.path import Finding, Path
@@ -41,6 +42,7 @@ def metadata(kind: Kind, meta: ObjectMeta) -> Iterator[Finding]:
         yield from said((*path, "namespace"), names.dns_label(meta.namespace))
     yield from _owners((*path, "ownerReferences"), meta)
     yield from labelled(path, meta)
+    yield from balancing(kind.name, path, meta)
     yield from _enforcement(kind, meta)
 
 

@@ -20,6 +20,7 @@ import msgspec
 from sixfold.errors import ManifestError, Problem
 from sixfold.manifest import names
 from sixfold.manifest.load import Loaded, Manifests
+from sixfold.model.algorithm import is_drained, weight_of
 from sixfold.model.ciliumpolicy import CiliumCIDRGroup
 from sixfold.model.config import Config
 from sixfold.model.endpoint import Endpoint, EndpointId
@@ -178,6 +179,8 @@ def _endpoint(loaded: Loaded, ambiguous: bool) -> Endpoint:
         ready=True,
         hostname=spec.hostname,
         subdomain=spec.subdomain or governing,
+        weight=weight_of(template.metadata.annotations),
+        drained=is_drained(template.metadata.annotations),
         probe_ports=probe_ports(spec),
         publish_ports=container_ports(spec),
     )

@@ -64,7 +64,10 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "name": "required; DNS name. In a pod template: no effect",
         "namespace": '"default", or what -n says, when absent',
         "annotations": "kept, shown; 256 KiB at most. `sixfold.dev/enforcement` of a policy or "
-        "Namespace: enforce, or audit (what it would deny passes and is told)",
+        "Namespace: enforce, or audit (what it would deny passes and is told). Of a Service: "
+        "`sixfold.dev/lb-algorithm` (random, round-robin, least-connections, maglev, source-hash; "
+        "`service.cilium.io/lb-algorithm` is read too), `sixfold.dev/lb-maglev-table-size`. Of a "
+        "pod: `sixfold.dev/lb-weight` (0 to 100, 0 is maintenance), `sixfold.dev/lb-drain`",
     },
     PodSpec: {
         "initContainers": "with restartPolicy Always: sidecars",
@@ -99,7 +102,11 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "selector": "absent: no endpoints, connections are refused at once",
         "clusterIP": "an address of the service range, or None for headless",
     },
-    ServicePort: {"targetPort": "number, or name of a containerPort; absent: same as port"},
+    ServicePort: {
+        "targetPort": "number, or name of a containerPort; absent: same as port",
+        "appProtocol": "chooses the algorithm, as the name does: long-lived connections get "
+        "least-connections",
+    },
     IPBlock: {
         "cidr": "matches pod addresses too",
         "except": "strictly inside cidr",

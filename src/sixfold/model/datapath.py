@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple
 
+from sixfold.model.algorithm import Algorithm
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import Identity
 
@@ -211,7 +212,7 @@ def narrowest_first(rules: Iterable[PortRule]) -> PortRules:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Backend:
-    """One place that serves a service port."""
+    """One place that serves a service port; a weight of 0 is none, and not listed."""
 
     address: IPAddress
     port: int
@@ -229,11 +230,15 @@ class Frontend:
 
 @dataclass(frozen=True, slots=True)
 class FrontendEntry:
-    """What answers there; no backends means that connects are refused at once."""
+    """What answers there; no backends means that connects are refused at once.
+
+    table  the slots to choose from, packed 16-bit indices of backends; empty: each once, in order
+    """
 
     service: int  # service number, for flows
     backends: tuple[Backend, ...]
-    algorithm: int = 0  # 0 random
+    algorithm: Algorithm = Algorithm.RANDOM
+    table: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,8 @@ class Endpoint:
     hostname: str = ""
     subdomain: str = ""
     probe_ports: frozenset[int] = frozenset()  # TCP ports that the node's own probes dial
+    weight: int = 1  # share of new connections; 0 is maintenance
+    drained: bool = False  # by ``sixfold lb drain``: gets nothing new, whatever its weight
     publish_ports: tuple[NamedPort, ...] = ()  # all containerPorts, named or not (name "")
 
     @property

@@ -74,6 +74,7 @@ class Handlers(Protocol):
     def flows(self, parameters: Mapping[str, Sequence[str]]) -> AsyncIterator[bytes]: ...
     def flows_lost(self) -> int: ...
     def explain(self, request: ExplainRequest) -> Any: ...
+    def balancing(self, namespace: str, name: str) -> list[Mapping[str, Any]]: ...
     def names(self) -> dict[str, Any]: ...
     def fqdn(self) -> list[Any]: ...
     def routes(self) -> list[Any]: ...
@@ -95,6 +96,7 @@ def application(agent: Handlers) -> Starlette:
             Route("/v1/objects/{kind}/{namespace}/{name}", _guard(handlers.objects)),
             Route("/v1/flows", _guard(handlers.flows)),
             Route("/v1/explain", _guard(handlers.explain), methods=["POST"]),
+            Route("/v1/balancing", _guard(handlers.balancing)),
             Route("/v1/names", _guard(handlers.names)),
             Route("/v1/fqdn", _guard(handlers.fqdn)),
             Route("/v1/routes", _guard(handlers.routes)),
@@ -170,6 +172,11 @@ class _Routes:
 
     async def explain(self, request: Request) -> Response:
         return _json(self._agent.explain(await _body(request, ExplainRequest)))
+
+    async def balancing(self, request: Request) -> Response:
+        asked = request.query_params
+        found = self._agent.balancing(asked.get("namespace", ""), asked.get("service", ""))
+        return _json({"frontends": found})
 
     async def names(self, request: Request) -> Response:
         return _json(self._agent.names())

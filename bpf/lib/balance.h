@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Which backend, and how many connections has each?
+ *
+ * A frontend owns a run of slots; a slot names a backend. How a slot is chosen is the
+ * frontend's algorithm: src/sixfold/balancing/pick.py answers the same question, and
+ * tests/twin/test_balancing.py holds the two equal.
+ *
+ * A connection is counted from its connect until either side closes it, whatever way
+ * that happens. Who ends it takes the number out of the socket with one exchange, so
+ * that it is counted down once, however many ends there are.
+ */
+#pragma once
+
+#include "shared.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 131072);
+	__type(key, __u32);
+	__type(value, struct slot_line);
+} slots SEC(".maps");
+
+/* Whose turn it is, by the line in which a run begins. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 131072);
+	__type(key, __u32);
+	__type(value, __u32);
+} turns SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 262144);
+	__type(key, __u32);
+	__type(value, struct backend);
+} backends SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 262144);
+	__type(key, __u32);
+	__type(value, struct load);
+} loads SEC(".maps");
+
+/* Goes away with the socket. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct dialled);
+} sockets SEC(".maps");
+
+/* The same input has the same answer, as long as the set stays. */
+static __always_inline __u32 spread(__u64 what, __u32 service)
+{
+	__u64 hash = (what ^ ((__u64)service << 32)) * 0x9e3779b97f4a7c15ULL;
+
+	return hash >> 32;
+}
+
+static __always_inline __u32 slot_at(__u32 index)
+{
+	__u32 number = index / SLOTS_PER_LINE;
+	const struct slot_line *line = bpf_map_lookup_elem(&slots, &number);
+
+	return line ? line->slot[index % SLOTS_PER_LINE] : 0;
+}
+
+static __always_inline __u32 next_turn(__u32 base)
+{
+	__u32 line = base / SLOTS_PER_LINE;
+	__u32 *turn = bpf_map_lookup_elem(&turns, &line);
+
+	return turn ? __sync_fetch_and_add(turn, 1) : 0;
+}
+
+static __always_inline struct load *load_of(__u32 number)
+{
+	return bpf_map_lookup_elem(&loads, &number);
+}
+
+/* With one connection more, who has less of them for its weight? The first, if equal.
+ */
+static __always_inline __u32 less_loaded(__u32 first, __u32 second)
+{
+	const struct load *a = load_of(first & SLOT_NUMBER_MASK);
+	const struct load *b = load_of(second & SLOT_NUMBER_MASK);
+
+	if (!a || !b)
+		return first;
+	return (b->active + 1) * (first >> SLOT_NUMBER_BITS) <
+		       (a->active + 1) * (second >> SLOT_NUMBER_BITS)
+		   ? second
+		   : first;
+}
+
+/* The frontend has slots. ``chance`` is drawn anew for each connection, ``client`` is
+ * the same for one pod. */
+static __always_inline __u32 pick_slot(const struct frontend *frontend, __u32 chance,
+				       __u32 client)
+{
+	__u32 count = frontend->count, at, other;
+
+	switch (frontend->algorithm) {
+	case ALGORITHM_ROUND_ROBIN:
+		chance = next_turn(frontend->base);
+		break;
+	case ALGORITHM_MAGLEV:
+	case ALGORITHM_SOURCE_HASH:
+		chance = spread(client, frontend->service);
+		break;
+	}
+	at = chance % count;
+	if (frontend->algorithm != ALGORITHM_LEAST_CONNECTIONS || count < 2)
+		return slot_at(frontend->base + at);
+	other = bpf_get_prandom_u32() % (count - 1);
+	other += other >= at;
+	return less_loaded(slot_at(frontend->base + at),
+			   slot_at(frontend->base + other));
+}
+
+static __always_inline void count_down(struct dialled *dialled)
+{
+	__u32 number = __sync_lock_test_and_set(&dialled->counted, 0);
+	struct load *load = number ? load_of(number) : NULL;
+
+	if (load)
+		__sync_fetch_and_add(&load->active, -1);
+}
+
+static __always_inline void count_up(struct dialled *dialled, __u32 number)
+{
+	struct load *load = load_of(number);
+
+	count_down(dialled); /* a socket that dials again has left the last one */
+	if (!load)
+		return;
+	__sync_fetch_and_add(&load->active, 1);
+	__sync_fetch_and_add(&load->total, 1);
+	number = __sync_lock_test_and_set(&dialled->counted, number);
+	/* Two threads connected one datagram socket at once: one of them is left. */
+	load = number ? load_of(number) : NULL;
+	if (load)
+		__sync_fetch_and_add(&load->active, -1);
+}

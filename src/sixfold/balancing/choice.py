@@ -1,0 +1,63 @@
+"""Which algorithm for which service port, and why: never an unexamined default.
+
+What the author wrote counts. Else the port's own words decide: an application protocol or a
+port name that means long-lived connections gets least connections, for a rotation spreads
+connections when they are opened, not while they last. Everything else is drawn at random,
+which no backend that fails quickly can attract.
+
+Source of the words: appProtocol (core/v1: IANA names and kubernetes.io/…), and Istio's
+convention for port names, ``protocol`` or ``protocol-anything``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sixfold.model.algorithm import (
+    ALGORITHM,
+    CILIUM_ALGORITHM,
+    NAMED,
+    TABLE_SIZE,
+    TABLE_SIZE_DEFAULT,
+    Algorithm,
+)
+from sixfold.model.service import Service, ServicePort
+
+LONG_LIVED = {
+    **dict.fromkeys(("grpc", "http2", "h2", "h2c", "kubernetes.io/h2c"), "many requests"),
+    **dict.fromkeys(("ws", "wss", "kubernetes.io/ws", "kubernetes.io/wss"), "web sockets"),
+    **dict.fromkeys(("mongo", "mysql", "postgres", "postgresql", "redis"), "pooled sessions"),
+    **dict.fromkeys(("amqp", "amqps", "mqtt", "mqtts", "nats", "kafka", "stomp"), "subscriptions"),
+    **dict.fromkeys(("ldap", "ldaps", "xmpp", "irc", "ssh"), "sessions"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An algorithm, and what decided for it."""
+
+    algorithm: Algorithm
+    why: str
+    table_size: int = TABLE_SIZE_DEFAULT
+
+
+def choose(service: Service, port: ServicePort) -> Choice:
+    """The algorithm of one port of a service; ``manifest`` has checked what is written."""
+    annotations = service.metadata.annotations
+    size = int(annotations.get(TABLE_SIZE, TABLE_SIZE_DEFAULT))
+    for annotation in (ALGORITHM, CILIUM_ALGORITHM):
+        if (written := annotations.get(annotation)) is not None:
+            return Choice(NAMED[written], f"annotation {annotation}", size)
+    if port.protocol == "TCP":
+        if app := port.app_protocol:
+            return _by_word(app.lower(), f"appProtocol {app}")
+        if port.name:
+            return _by_word(port.name.partition("-")[0], f"port name {port.name}")
+    return Choice(Algorithm.RANDOM, "nothing says that its connections live long")
+
+
+def _by_word(word: str, source: str) -> Choice:
+    if carries := LONG_LIVED.get(word):
+        why = f"{source}: its connections live long, with {carries}"
+        return Choice(Algorithm.LEAST_CONNECTIONS, why)
+    return Choice(Algorithm.RANDOM, f"{source} says nothing of long-lived connections")

@@ -1,0 +1,97 @@
+"""What ``sixfold lb list`` shows: frontends, who is behind each, and how busy everybody is.
+
+Pure: the world, the plan, and what the kernel counted. Endpoints that get nothing are listed
+too, with the reason: they may still have connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from sixfold.balancing.choice import choose
+from sixfold.balancing.labels import LabelIndex
+from sixfold.balancing.members import (
+    IPAddress,
+    address_of,
+    cluster_addresses,
+    is_ready,
+    target_port,
+)
+from sixfold.model.datapath import PROTOCOL_NUMBERS
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.service import Service, ServicePort
+from sixfold.model.world import World
+
+# Connections open now and ever, by address, port and protocol; (0, 0) for what is not known.
+Loads = Callable[[IPAddress, int, int], tuple[int, int]]
+
+
+class Shown(NamedTuple):
+    """One backend of one frontend."""
+
+    endpoint: str
+    address: IPAddress
+    port: int
+    state: str
+    weight: int
+    connections: int
+    total: int
+
+
+def list_frontends(
+    world: World, loads: Loads, namespace: str = "", name: str = ""
+) -> Iterator[Mapping[str, Any]]:
+    """One mapping per service address and port, in order of services; "" is all of them."""
+    index = LabelIndex.of(world.endpoints)
+    for key, service in sorted(world.services.items()):
+        meta = service.metadata
+        if namespace not in ("", meta.namespace) or name not in ("", meta.name):
+            continue
+        members = index.selected_by(service)
+        for address in cluster_addresses(service):
+            for port in service.spec.ports:
+                choice = choose(service, port)
+                backends = [*_backends(service, port, members, address, loads)]
+                yield {
+                    "service": key,
+                    "address": str(address),
+                    "port": port.port,
+                    "name": port.name,
+                    "protocol": port.protocol,
+                    "algorithm": choice.algorithm.title,
+                    "why": choice.why,
+                    "connections": sum(one.connections for one in backends),
+                    "backends": [
+                        {**one._asdict(), "address": str(one.address)} for one in backends
+                    ],
+                }
+
+
+def state_of(service: Service, endpoint: Endpoint) -> str:
+    """active, or why it gets no new connections."""
+    if not is_ready(service, endpoint):
+        return "terminating" if endpoint.terminating else "not ready"
+    if endpoint.drained:
+        return "draining"
+    return "active" if endpoint.weight else "maintenance"
+
+
+def _backends(
+    service: Service, port: ServicePort, members: list[Endpoint], frontend: IPAddress, loads: Loads
+) -> Iterator[Shown]:
+    protocol = PROTOCOL_NUMBERS[port.protocol]
+    for endpoint in members:
+        address = address_of(endpoint, "IPv4" if frontend.version == 4 else "IPv6")
+        number = target_port(port, endpoint)
+        if address is not None and number is not None:
+            connections, total = loads(address, number, protocol)
+            yield Shown(
+                endpoint.key,
+                address,
+                number,
+                state_of(service, endpoint),
+                endpoint.weight,
+                connections,
+                total,
+            )

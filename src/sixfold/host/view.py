@@ -1,0 +1,110 @@
+"""What the kernel holds of one instance, to be looked at: nothing here writes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Set
+from itertools import islice
+from pathlib import Path
+
+from sixfold.host import layout
+from sixfold.host.bpf import Map
+from sixfold.host.layout import Load, Place
+from sixfold.host.shadow import Shadow
+from sixfold.model.datapath import Datapath, IPAddress
+from sixfold.model.reason import DropReason
+
+STATISTICS = {
+    0: "events_lost",
+    1: "connections_forwarded",
+    2: "noise_ignored",
+    3: "neighbours_answered",
+    4: "translated",
+    5: "refused",
+    6: "connections_cut",
+    7: "rule_hits_lost",
+    8: "connections_audited",
+}
+REVISION = layout.U32.pack(0)
+
+
+class DatapathView:
+    """What is loaded, read-only: works beside a running agent, and without one."""
+
+    def __init__(self, root: Path, maps: Mapping[str, Map]) -> None:
+        self.root = root
+        self.maps = maps
+
+    def read(self) -> Datapath:
+        """Endpoints, ipcache, policies and frontends, as planners write them."""
+        return Shadow.read(self.maps).datapath
+
+    def conntrack(self) -> Iterator[layout.Connection]:
+        """Connections that the kernel remembers, the expired included, in no order."""
+        now_ns = time.monotonic_ns()
+        for key, value in self.maps["conntrack"].items():
+            yield layout.unpack_connection(key, value, now_ns)
+
+    def connections_to(self, addresses: Set[IPAddress]) -> list[layout.Connection]:
+        """Open connections to some addresses."""
+        wanted = {layout.pack_address(address) for address in addresses}
+        now_ns = time.monotonic_ns()
+        found = (
+            layout.unpack_connection(key, value, now_ns)
+            for key, value in self.maps["conntrack"].items()
+            if key[:16] in wanted or key[16:32] in wanted
+        )
+        return [one for one in found if one.destination in addresses and one.is_open]
+
+    def statistics(self) -> dict[str, int]:
+        """Counts since the datapath was loaded; drop reasons by name, zeros left out."""
+        counts = {}
+        for key, value in self.maps["statistics"].items():
+            (index,) = layout.U32.unpack(key)
+            total = summed(value)
+            if total:
+                counts[_statistic(index)] = total
+        return counts
+
+    def rule_hits(self) -> dict[int, int]:
+        """How often each rule number decided: connections let in, and packets denied."""
+        return {
+            int(layout.U32.unpack(key)[0]): summed(value)
+            for key, value in self.maps["rule_hits"].items()
+        }
+
+    def loads(self) -> dict[Place, Load]:
+        """Connections from this host by the place they go to, as far as it has a number."""
+        return self._loads(Shadow.read(self.maps))
+
+    def _loads(self, shadow: Shadow) -> dict[Place, Load]:
+        last = max(shadow.numbers.values(), default=0)
+        counted = [
+            layout.unpack_load(value) for _, value in islice(self.maps["loads"].items(), last + 1)
+        ]
+        return {place: counted[number] for place, number in shadow.numbers.items()}
+
+    def revision(self) -> int:
+        """Goes up with every change of policy or place."""
+        return int(layout.U32.unpack(self.maps["runtime"].lookup(REVISION) or bytes(4))[0])
+
+    def usage(self) -> dict[str, int]:
+        """Capacity of each map."""
+        return {name: each.definition.max_entries for name, each in self.maps.items()}
+
+    def close(self) -> None:
+        for each in self.maps.values():
+            each.close()
+
+
+def summed(per_cpu: bytes) -> int:
+    return sum(value for (value,) in layout.U64.iter_unpack(per_cpu))
+
+
+def _statistic(index: int) -> str:
+    if index in STATISTICS:
+        return STATISTICS[index]
+    try:
+        return f"drop_{DropReason(index).name.lower()}"
+    except ValueError:
+        return f"drop_{index}"
