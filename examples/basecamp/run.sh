@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export SIXFOLD_INSTANCE=${SIXFOLD_INSTANCE:-basecamp}
+state=${SIXFOLD_STATE_DIR:-/var/lib/$SIXFOLD_INSTANCE}
 sixfold=$PWD/.venv/bin/sixfold
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
@@ -14,7 +15,7 @@ finish() {
 	code=$?
 	if [ $code -ne 0 ]; then
 		echo "demo: failed (exit $code); the agent's log:" >&2
-		tail -n 20 "/var/lib/$SIXFOLD_INSTANCE/agent.log" >&2 || true
+		tail -n 20 "$state/agent.log" >&2 || true
 	fi
 	if [ $code -ne 0 ] || [ "${KEEP:-no}" = no ]; then
 		"$sixfold" down --timeout 2 >/dev/null || true
@@ -67,9 +68,9 @@ agent=$("$sixfold" status -o json |
 	.venv/bin/python -c 'import json, sys; print(json.load(sys.stdin)["agent"]["pid"])')
 echo "\$ kill -9 $agent"
 kill -9 "$agent"
-log=$(ls -t "/var/lib/$SIXFOLD_INSTANCE"/logs/camp_hiker-*/hiker/0.log | sed -n 1p)
+log=$(ls -t "$state"/logs/camp_hiker-*/hiker/0.log | sed -n 1p)
 before=$(grep -c meal "$log")
-reached=$(cat "/var/lib/$SIXFOLD_INSTANCE"/logs/outside_intruder-*/intruder/*.log | grep -c REACHED || true)
+reached=$(cat "$state"/logs/outside_intruder-*/intruder/*.log | grep -c REACHED || true)
 sleep 3
 after=$(grep -c meal "$log")
 echo "meals served to one hiker without an agent: $((after - before)); intruder got through: $reached times"

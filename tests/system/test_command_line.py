@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 
 import pytest
 
-from .conftest import System
+from .conftest import SIXFOLD, System
 
 pytestmark = pytest.mark.root
 
@@ -114,6 +117,54 @@ def test_up_twice_is_refused_and_changes_nothing(system: System) -> None:
     assert again.returncode == 1
     assert f"an agent runs already (pid {pid})" in again.stderr
     assert system.agent_pid() == pid
+
+
+UNREADY = """
+apiVersion: v1
+kind: Pod
+metadata: {name: unready}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {name: c, command: [sleep, inf], readinessProbe: {tcpSocket: {port: 9}, periodSeconds: 1}}
+"""
+
+
+def test_up_says_what_is_not_ready_in_time_and_the_agent_goes_on(system: System) -> None:
+    said = "pod default/unready: Running: readiness probe: tcp "
+    first = system.sixfold("up", "-d", "--timeout", "1", "-f", "-", stdin=UNREADY, check=False)
+    system.sixfold("down", "--keep")
+    again = system.sixfold("up", "-d", "--timeout", "1", check=False)
+    for done in (first, again):
+        assert done.returncode == 1
+        assert "up: not in force after 1 s: " in done.stderr
+        assert said in done.stderr
+        assert "pods       1 total, 0 ready" in done.stdout
+    assert system.agent_pid()
+
+
+def test_who_waits_for_an_agent_that_stops_is_told(system: System) -> None:
+    system.up()
+    argv = ["nsenter", f"--net={system.host}", *SIXFOLD, "apply", "--wait", "-f", "-"]
+    with subprocess.Popen(
+        argv,
+        env=system.environment,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as waiting:
+        assert waiting.stdin is not None
+        waiting.stdin.write(UNREADY)
+        waiting.stdin.close()
+        waiting.stdin = None
+        system.eventually(lambda: "default/unready" in system.endpoints())
+        os.kill(system.agent_pid(), signal.SIGTERM)
+        out, err = waiting.communicate(timeout=20)
+    assert waiting.returncode == 1
+    assert "pod/unready created" in out
+    assert err == "error: the agent stops; the next one goes on with it (sixfold up)\n"
+    assert "Traceback" not in system.agent_log()
 
 
 def test_up_with_a_bad_manifest_starts_nothing(system: System) -> None:

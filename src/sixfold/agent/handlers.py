@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -105,7 +105,8 @@ class AgentHandlers:
         problem = ""
         if request.wait and not request.dry_run:
             try:
-                await self._agent.settled(request.timeout_s, {put.key for put in results})
+                keys = {put.key for put in results}
+                await self._unless_stopped(self._agent.settled(request.timeout_s, keys))
             except UnavailableError as error:  # it is taken all the same
                 problem = str(error)
         return {
@@ -123,8 +124,19 @@ class AgentHandlers:
         pods = set(self._agent.pods())
         await self._agent.delete(found, request.grace_s)
         if request.wait:
-            await self._agent.gone(found, pods, request.timeout_s)
+            await self._unless_stopped(self._agent.gone(found, pods, request.timeout_s))
         return {"results": [{**key._asdict(), "action": "deleted"} for key in found]}
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> None:
+        """Wait for something, but not longer than there is an agent."""
+        waiting = asyncio.ensure_future(work)
+        stopping = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait((waiting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not waiting.done():
+            waiting.cancel()
+            raise UnavailableError("the agent stops; the next one goes on with it (sixfold up)")
+        waiting.result()
 
     def objects(self, kind: str, namespace: str, name: str) -> list[Mapping[str, Any]]:
         items: list[Mapping[str, Any]]

@@ -44,16 +44,21 @@ log = logging.getLogger(__name__)
 
 READY_TIMEOUT_S = 120.0
 
+OnReady = Callable[[str], None]
+
 
 def run(
     config: Config,
     paths: Paths,
     objects: Sequence[Loaded],
-    on_ready: Callable[[], None],
+    on_ready: OnReady,
     *,
     ready_timeout_s: float = READY_TIMEOUT_S,
 ) -> int:
-    """Run until told to stop; returns the exit code. ``on_ready`` when everything is in force."""
+    """Run until told to stop; returns the exit code.
+
+    ``on_ready("")`` when everything is in force; with what is missing when that takes too long.
+    """
     # Plans are many small long-lived values: scanned at the default pace, they cost more than
     # they took to make (4x at 1,000 workloads).
     gc.set_threshold(200_000, 50, 100)
@@ -98,7 +103,7 @@ async def _run(
     config: Config,
     paths: Paths,
     loaded: Sequence[Loaded],
-    on_ready: Callable[[], None],
+    on_ready: OnReady,
     ready_timeout_s: float,
 ) -> int:
     database = Database(paths.state / "state.db")
@@ -161,14 +166,14 @@ async def _set_up(
 async def _start(
     agent: Agent,
     loaded: Sequence[Loaded],
-    on_ready: Callable[[], None],
+    on_ready: OnReady,
     timeout_s: float,
     stop: asyncio.Event,
 ) -> bool:
     """Apply what came with ``up`` and say when all is in force.
 
     False, and the agent stops, when the manifests are refused: nothing of them was taken, and
-    what ran before runs on. What does not get ready in time is logged; the agent goes on.
+    what ran before runs on. What does not get ready in time is said; the agent goes on.
     """
     try:
         if loaded:
@@ -180,8 +185,9 @@ async def _start(
         return False
     except SixfoldError as error:
         log.error("%s", error)
+        on_ready(str(error))
     else:
-        on_ready()
+        on_ready("")
     return True
 
 

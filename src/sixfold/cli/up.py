@@ -190,11 +190,12 @@ def run_here(
 
     from sixfold.agent.main import run
 
-    def ready() -> None:
+    def ready(problem: str) -> None:
         if report:
-            report.say(READY)
-        else:
-            click.echo(f"sixfold {config.instance}: ready (pid {os.getpid()}); Ctrl-C ends it")
+            report.say(READY)  # whoever waits looks for itself
+            return
+        how = f"running, but {problem}" if problem else "ready"
+        click.echo(f"sixfold {config.instance}: {how} (pid {os.getpid()}); Ctrl-C ends it")
 
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
