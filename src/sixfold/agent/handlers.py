@@ -23,6 +23,7 @@ from sixfold.model.endpoint import Endpoint
 from sixfold.model.flow import Flow
 from sixfold.model.meta import Key
 from sixfold.model.policies import POLICY_KINDS, key_of
+from sixfold.model.service import EndpointSlice
 from sixfold.observe import FlowFilter, compact, response
 from sixfold.policy.audit import in_audit
 from sixfold.serve.api import ApplyRequest, DeleteRequest, ExplainRequest, Source
@@ -146,7 +147,7 @@ class AgentHandlers:
             case "EndpointSlice":
                 plans = self._agent.plans
                 slices = plans.balancing.slices.values() if plans else ()
-                items = [msgspec.to_builtins(item) for group in slices for item in group]
+                items = [_slice_view(item) for group in slices for item in group]
             case _:
                 items = [self._with_status(item) for item in self._agent.objects.of(kind).values()]
                 if kind in POLICY_KINDS:
@@ -285,6 +286,11 @@ class AgentHandlers:
 
     def shutdown(self) -> None:
         self._stop.set()
+
+
+def _slice_view(item: EndpointSlice) -> dict[str, Any]:
+    raw: dict[str, Any] = msgspec.to_builtins(item)
+    return {"apiVersion": raw["apiVersion"], "kind": raw["kind"], **raw}  # as people read it
 
 
 def endpoint_view(endpoint: Endpoint) -> dict[str, Any]:

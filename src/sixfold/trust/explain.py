@@ -336,7 +336,8 @@ def _candidates(answer: BalancingAnswer, candidates: Sequence[Candidate]) -> str
 def _routing(flows: Sequence[_Flow]) -> Line:
     outcome = "ok" if all(flow.route.reachable for flow in flows) else "unreachable"
     texts = list(dict.fromkeys(flow.route.text for flow in flows))
-    more = f"; and {len(texts) - 1} more backends likewise" if len(texts) > 1 else ""
+    rest = len(texts) - 1
+    more = f"; and {rest} more backend{'s' if rest > 1 else ''} likewise" if rest else ""
     return Line("routing", outcome, texts[0] + more)
 
 
