@@ -133,7 +133,7 @@ spec:
 def test_up_says_what_is_not_ready_in_time_and_the_agent_goes_on(system: System) -> None:
     said = "pod default/unready: Running: readiness probe: tcp "
     first = system.sixfold("up", "-d", "--timeout", "1", "-f", "-", stdin=UNREADY, check=False)
-    system.sixfold("down", "--keep")
+    system.sixfold("down", "--keep", "--timeout", "0")
     again = system.sixfold("up", "-d", "--timeout", "1", check=False)
     for done in (first, again):
         assert done.returncode == 1
