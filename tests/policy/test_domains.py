@@ -183,3 +183,21 @@ def test_lint_knows_which_pattern_covers_which_and_whose_names_are_the_clusters(
     twice["spec"]["egress"].append(named("api.example.com")["spec"]["egress"][0])
     assert checks(nine(twice)) == ["shadowed"]
     assert checks(nine(named("web.shop.svc.cluster.local"))) == ["no-effect"]
+
+
+def test_in_a_cluster_policy_a_star_is_one_label_or_more():
+    accept = {
+        "apiVersion": "policy.networking.k8s.io/v1alpha2",
+        "kind": "ClusterNetworkPolicy",
+        "metadata": {"name": "names"},
+        "spec": {
+            "tier": "Admin",
+            "priority": 1,
+            "subject": {"namespaces": {}},
+            "egress": [{"action": "Accept", "to": [{"domainNames": ["*.Example.com"]}]}],
+        },
+    }
+    probes = Probes(View(world(nine(accept, posture="zero-trust"))))
+    for name, verdict in (("a.example.com", "ALLOWED"), ("a.b.example.com", "ALLOWED")):
+        assert probes.answer({"from": "x/a", "to": name, "port": 1})["verdict"] == verdict
+    assert probes.answer({"from": "x/a", "to": "example.com", "port": 1})["verdict"] == "DENIED"

@@ -9,6 +9,7 @@ from tests.policy.reference import allowed
 from tests.policy.test_compile import keep
 from tests.policy.worlds import passes, world
 
+from sixfold.model import domain
 from sixfold.model.datapath import ALLOW, DENY, PASS
 from sixfold.policy import entries, ir, resolved, table
 from sixfold.policy.languages import cilium, cilium_labels, clusternetworkpolicy
@@ -152,6 +153,7 @@ SEEDED = {
     "labels keep their source": (cilium_labels, "plain_key", lambda key: key),
     "service accounts are not seen": (ir, "SERVICE_ACCOUNT_LABEL", "nobody's"),
     "a named port is every port": (resolved, "port_matches", named_is_every_port),
+    "a star is the whole label": (domain, "_matches_label", lambda pattern, label: "*" in pattern),
     "exceptions are ignored": (cilium, "_within", lambda *_: False),
 }
 

@@ -91,6 +91,8 @@ class AgentHandlers:
             "mesh": ("absent", "no mTLS yet: flows between workloads are plaintext"),
             "trust": ("partial", f"posture {agent.config.posture}; no attestation yet"),
         }
+        if known := agent.learning.summary()["names"]:
+            lines["policy"] = ("ok", f"{lines['policy'][1]}, {known} names open")
         if audited := in_audit(plans.world, plans.policy):
             lines["policy"] = ("audit", f"{lines['policy'][1]}; in audit: {', '.join(audited)}")
         if agent.problem:

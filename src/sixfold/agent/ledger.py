@@ -18,7 +18,7 @@ from sixfold.model.identity import (
     Subject,
 )
 from sixfold.model.rule import Rule
-from sixfold.observe import Names, ServiceName, cidr_labels, identity_labels
+from sixfold.observe import Names, ServiceName, cidr_labels, domain_labels, identity_labels
 from sixfold.store import Database, Numbers
 
 DOMAINS_KEPT = 4096
@@ -49,6 +49,8 @@ class Ledger:
             self.names.services[number] = _service_name(key)
         for number, key in self._cidrs.by_number.items():
             self.names.labels[Identity(number)] = cidr_labels(key)
+        for number, key in self._domains.by_number.items():
+            self.names.labels[Identity(number)] = domain_labels(key.split())
 
     def identity(self, subject: Subject) -> Identity:
         """One number per distinct subject."""
@@ -77,13 +79,16 @@ class Ledger:
 
     def domain_identity(self, patterns: frozenset[str]) -> Identity:
         """One number per set of domain patterns."""
-        return Identity(self._domains.number(_domain_key(patterns)))
+        identity = Identity(self._domains.number(_domain_key(patterns)))
+        self.names.labels[identity] = domain_labels(patterns)
+        return identity
 
     def retire_domains(self, used: Iterable[frozenset[str]]) -> None:
         """Give up the numbers of sets that are not in the kernel any more, once they are many."""
         if len(self._domains.by_key) < DOMAINS_KEPT:
             return
         for key in set(self._domains.by_key) - set(map(_domain_key, used)):
+            self.names.labels.pop(Identity(self._domains.by_key[key]), None)
             self._domains.release(key)
 
     def endpoint_id(self, pod_uid: str) -> EndpointId:

@@ -175,6 +175,7 @@ def ipcache(view: DatapathView, names: Names) -> Iterator[Row]:
             "prefix": str(network),
             "identity": names.identity(entry.identity),
             "cidr": names.identity(entry.cidr) if entry.cidr else None,
+            "domain": names.identity(entry.domain) if entry.domain else None,
         }
 
 

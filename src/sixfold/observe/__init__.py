@@ -10,7 +10,14 @@ from sixfold.observe.filter import FilterError, FlowFilter, parse_time_ns
 from sixfold.observe.hits import PolicyHits, policy_hits
 from sixfold.observe.join import RawEvent, join
 from sixfold.observe.log import Batch, FlowLog, Search
-from sixfold.observe.names import Names, Owner, ServiceName, cidr_labels, identity_labels
+from sixfold.observe.names import (
+    Names,
+    Owner,
+    ServiceName,
+    cidr_labels,
+    domain_labels,
+    identity_labels,
+)
 from sixfold.observe.render import compact, response, to_hubble
 
 __all__ = [
@@ -26,6 +33,7 @@ __all__ = [
     "ServiceName",
     "cidr_labels",
     "compact",
+    "domain_labels",
     "identity_labels",
     "join",
     "parse_time_ns",

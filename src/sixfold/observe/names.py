@@ -95,6 +95,11 @@ def identity_labels(subject: Subject) -> tuple[str, ...]:
     )
 
 
+def domain_labels(patterns: Iterable[str]) -> tuple[str, ...]:
+    """Labels of an identity of domain patterns, as Cilium spells them."""
+    return (*(f"fqdn:{one}" for one in sorted(patterns)), RESERVED_NAMES[WORLD])
+
+
 def cidr_labels(network: object) -> tuple[str, ...]:
     """Labels of a local CIDR identity: the block, and that it lies outside."""
     return (f"cidr:{network}", RESERVED_NAMES[WORLD])
