@@ -1,7 +1,7 @@
 import json
-from dataclasses import replace
 from ipaddress import ip_address
 
+import msgspec
 import pytest
 from flow_samples import DENY_RULE, OFFSET_NS, Event, sample_names
 
@@ -151,7 +151,19 @@ def test_an_ipv6_address_with_a_port_is_bracketed():
 
 def test_what_a_policy_wants_logged_is_said():
     names = sample_names()
-    names.rules[1] = replace(names.rules[1], log="paid")
+    names.rules[1] = msgspec.structs.replace(names.rules[1], log="paid")
     flow = join(Event(), names, OFFSET_NS)
     assert compact(flow).endswith(" log paid")
     assert to_hubble(flow)["policy_log"] == ["paid"]
+
+
+def test_an_address_of_the_world_goes_by_the_name_that_it_was_last_known_by():
+    names = sample_names()
+    address = ip_address("198.51.100.7")
+    for name in ("old.example.org", "api.example.org"):
+        names.add_domain(name, [address])
+    flow = join(Event(destination=address, destination_identity=2), names, OFFSET_NS)
+    assert to_hubble(flow)["destination_names"] == ["old.example.org", "api.example.org"]
+    assert "-> api.example.org (198.51.100.7):6379 (world)" in compact(flow)
+    pod = join(Event(), names, OFFSET_NS)
+    assert "destination_names" not in to_hubble(pod)
