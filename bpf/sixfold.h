@@ -148,9 +148,26 @@ struct frontend {
 	__u32 count;   /* 0: connects are refused */
 	__u32
 	    members; /* backends listed behind the slots; 0: the slots are that list */
-	__u32 revision; /* of the slots: no two contents have the same */
+	__u32 revision;	  /* of the slots: no two contents have the same */
+	__u32 affinity_s; /* a client keeps its backend until it was idle so long; 0: no
+			   */
 	__u8 algorithm;
 	__u8 pad[3];
+};
+
+/* Session affinity: where this client was last sent. */
+struct affinity_key {
+	__u32 client; /* endpoint number, 0 is the host */
+	__u32 service;
+	__be16 port;
+	__u8 protocol;
+	__u8 ipv6;
+};
+
+struct affinity {
+	__u32 revision; /* of the slots when it was last seen among them */
+	__u32 slot;
+	__u32 last_s; /* monotonic, in seconds */
 };
 
 /* A slot: the number of a backend, and its weight here. 0 is no backend. */

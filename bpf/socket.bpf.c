@@ -217,8 +217,19 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 	if (!frontend->count)
 		return refuse();
 	cookie = connected ? 0 : bpf_get_socket_cookie(ctx);
-	number = connected ? pick_slot(frontend, bpf_get_prandom_u32(), *endpoint)
-			   : pick_for_sender(frontend, &key, cookie, *endpoint);
+	if (frontend->affinity_s) {
+		struct affinity_key mine = {.client = *endpoint,
+					    .service = frontend->service,
+					    .port = port,
+					    .protocol = protocol,
+					    .ipv6 = ipv6 && !is_ipv4(&key.address)};
+
+		number = pick_with_affinity(frontend, &mine);
+	} else if (connected) {
+		number = pick_slot(frontend, bpf_get_prandom_u32(), *endpoint);
+	} else {
+		number = pick_for_sender(frontend, &key, cookie, *endpoint);
+	}
 	number &= SLOT_NUMBER_MASK;
 	backend = number ? bpf_map_lookup_elem(&backends, &number) : NULL;
 	if (!backend)

@@ -19,9 +19,6 @@ struct {
 	__type(value, struct conntrack);
 } severed SEC(".maps");
 
-static long (*const bpf_loop)(__u32 iterations, void *callback, void *context,
-			      __u64 flags) = (void *)181;
-
 #define KEYS_MAX 64 /* in one run: what a page holds */
 
 static __always_inline void report(const struct conntrack *entry, struct packet *packet,

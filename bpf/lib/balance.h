@@ -42,6 +42,14 @@ struct {
 	__type(value, struct load);
 } loads SEC(".maps");
 
+/* Where clients of services with session affinity were last sent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct affinity_key);
+	__type(value, struct affinity);
+} affinities SEC(".maps");
+
 /* Goes away with the socket. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -117,6 +125,60 @@ static __always_inline __u32 pick_slot(const struct frontend *frontend, __u32 ch
 	other += other >= at;
 	return less_loaded(slot_at(frontend->base + at),
 			   slot_at(frontend->base + other));
+}
+
+/* Looks for a backend among the slots of a frontend. */
+struct search {
+	__u32 at;
+	__u32 number;
+	__u32 found; /* its slot; 0: not there */
+};
+
+static long compare_slot(__u32 index, struct search *search)
+{
+	__u32 slot = slot_at(search->at + index);
+
+	if ((slot & SLOT_NUMBER_MASK) != search->number)
+		return 0;
+	search->found = slot;
+	return 1;
+}
+
+/* The slots changed since the client was sent there: is its backend still one of them?
+ */
+static __always_inline __u32 find_slot(const struct frontend *frontend, __u32 slot)
+{
+	struct search search = {
+	    .at = frontend->base + (frontend->members ? frontend->count : 0),
+	    .number = slot & SLOT_NUMBER_MASK,
+	};
+
+	bpf_loop(frontend->members ?: frontend->count, compare_slot, &search, 0);
+	return search.found;
+}
+
+/* A client's slot, as long as it comes back in time and its backend stays. */
+static __always_inline __u32 pick_with_affinity(const struct frontend *frontend,
+						const struct affinity_key *key)
+{
+	__u32 now_s = bpf_ktime_get_coarse_ns() / 1000000000;
+	struct affinity *known = bpf_map_lookup_elem(&affinities, key);
+	struct affinity fresh = {.revision = frontend->revision, .last_s = now_s};
+
+	if (known && now_s - known->last_s < frontend->affinity_s) {
+		fresh.slot = known->slot;
+		if (known->revision != frontend->revision)
+			fresh.slot = find_slot(frontend, known->slot);
+		if (fresh.slot) {
+			known->slot = fresh.slot;
+			known->revision = fresh.revision;
+			known->last_s = now_s;
+			return fresh.slot;
+		}
+	}
+	fresh.slot = pick_slot(frontend, bpf_get_prandom_u32(), key->client);
+	bpf_map_update_elem(&affinities, key, &fresh, BPF_ANY);
+	return fresh.slot;
 }
 
 static __always_inline void count_down(struct dialled *dialled)

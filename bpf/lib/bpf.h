@@ -51,4 +51,6 @@ static void *(*const bpf_ringbuf_reserve)(void *ring, __u64 size,
 static void (*const bpf_ringbuf_submit)(void *record, __u64 flags) = (void *)132;
 static long (*const bpf_redirect_peer)(__u32 ifindex, __u64 flags) = (void *)155;
 static __u64 (*const bpf_ktime_get_coarse_ns)(void) = (void *)160;
+static long (*const bpf_loop)(__u32 times, void *callback, void *context,
+			      __u64 flags) = (void *)181;
 static int (*const bpf_set_retval)(int retval) = (void *)187;

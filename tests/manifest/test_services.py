@@ -98,15 +98,45 @@ def test_services_of_the_api_are_taken(said, make, spec):
             id="node port",
         ),
         pytest.param(
-            {"sessionAffinity": "ClientIP"},
-            "sessionAffinity: not supported: clients are not kept on one backend yet; see"
-            " docs/support.md",
-            id="affinity",
+            {"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 10}}},
+            "sessionAffinityConfig: means nothing without sessionAffinity ClientIP; remove it",
+            id="timeout of no affinity",
+        ),
+        pytest.param(
+            {
+                "sessionAffinity": "ClientIP",
+                "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 86401}},
+            },
+            "sessionAffinityConfig.clientIP.timeoutSeconds: 86401 is out of range; give 1 to 86400",
+            id="timeout of an affinity",
+        ),
+        pytest.param(
+            {"internalTrafficPolicy": "local"},
+            'internalTrafficPolicy: "local" is not one of Cluster, Local; did you mean Local?',
+            id="policy of traffic inside",
         ),
     ],
 )
 def test_what_a_service_cannot_be_is_said(said, make, spec, message):
     assert said(make.service(spec)) == [f"spec.{message}"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "affinity_s"),
+    [
+        ({}, 0),
+        ({"sessionAffinity": "ClientIP"}, 10800),
+        (
+            {
+                "sessionAffinity": "ClientIP",
+                "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 5}},
+            },
+            5,
+        ),
+    ],
+)
+def test_an_affinity_lasts_three_hours_unless_it_says(make, spec, affinity_s):
+    assert decode(make.service(spec)).object.spec.affinity_s == affinity_s
 
 
 def test_offline_a_load_balancer_is_a_cluster_address(said, make):

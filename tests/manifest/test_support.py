@@ -13,8 +13,6 @@ PAGE = Path(__file__).parents[2] / "docs" / "support.md"
 
 # A value per refused field that asks for something, where "x" would not.
 ASKING = {
-    "sessionAffinity": "ClientIP",
-    "sessionAffinityConfig": {"clientIP": {}},
     "externalIPs": ["192.0.2.1"],
     "loadBalancerSourceRanges": ["192.0.2.0/24"],
     "hostNetwork": True,

@@ -103,6 +103,7 @@ def town(module_system: System) -> Town:
     names = [*CLIENTS, *PODS, *WEIGHTS]
     services = [balanced(name, name, "web") for name in ALGORITHMS]
     services += [balanced(f"heavy-{name}", name, "heavy") for name in ALGORITHMS]
+    services.append(balanced("sticky", "round-robin", "web", sessionAffinity="ClientIP"))
     module_system.up(
         manifest=manifest(
             *map(pod, CLIENTS),
@@ -222,6 +223,31 @@ def _waiting(server: socket.socket) -> int:
         except BlockingIOError:
             return count
         count += 1
+
+
+def test_a_client_of_a_service_with_affinity_keeps_its_backend(town: Town):
+    """Others get theirs in turn; a drained backend keeps nobody; UDP has its own."""
+    first, second = (reached(town, "sticky", 5, client) for client in town.clients[:2])
+    assert len(first) == len(second) == 1
+    assert first != second
+    (kept,) = first
+    town.system.sixfold("lb", "drain", kept)
+    try:
+        (moved,) = reached(town, "sticky", 5)
+    finally:
+        town.system.sixfold("lb", "drain", kept, "--undo")
+    assert moved != kept
+    assert set(reached(town, "sticky", 5)) == {moved}
+    with (
+        town.serving("web", DGRAM) as servers,
+        town.client.make_socket(socket.AF_INET, DGRAM) as one,
+        town.client.make_socket(socket.AF_INET, DGRAM) as two,
+    ):
+        for sock in (one, two, one):
+            sock.sendto(b"?", (town.vips["sticky"], 80))
+        assert sorted(map(_waiting, servers.values())) == [0, 0, 0, 3]
+    explained = town.system.sixfold("explain", "client-0", "sticky:80").stdout
+    assert "a client keeps its backend until 10800 s idle; 4 of 4" in explained
 
 
 # --- counters: every way in which a connection ends ---------------------------------------

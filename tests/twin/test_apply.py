@@ -85,7 +85,9 @@ def random_state(random_: random.Random) -> Datapath:
 def random_frontend(random_: random.Random, number: int, backends: list[Backend]) -> FrontendEntry:
     some = tuple(random_.sample(backends, random_.randrange(6)))
     algorithm = random_.choice([*Algorithm])
-    return FrontendEntry(number, some, algorithm, table_of(algorithm, some, 251))
+    return FrontendEntry(
+        number, some, algorithm, table_of(algorithm, some, 251), random_.choice([0, 9])
+    )
 
 
 def test_any_sequence_of_states_ends_in_the_last(datapath: KernelDatapath) -> None:

@@ -11,9 +11,10 @@ import random
 import socket
 import subprocess
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address
+from struct import Struct
 
 import pytest
 
@@ -31,6 +32,7 @@ pytestmark = pytest.mark.root
 
 VIP, PORT, UDP = IPv4Address("198.51.100.10"), 80, 17
 ROUNDS = 24
+AFFINITY = Struct("<III")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ class Dialler:
     """Dials the service, keeps every connection open, and knows who got which."""
 
     def __init__(self, kernel: KernelDatapath, entry: FrontendEntry, stack: ExitStack) -> None:
-        self._kernel, self._entry, self._stack = kernel, entry, stack
+        self._kernel, self._entry, self.stack = kernel, entry, stack
 
     def active(self, backend: Backend) -> int:
         return self._kernel.loads()[Place(backend.address, backend.port, UDP)].active
@@ -81,7 +83,7 @@ class Dialler:
 
     def dial(self) -> Backend:
         before = self.totals()
-        sock = self._stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        sock = self.stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         sock.connect((str(VIP), PORT))
         (got,) = [b for b, total in self.totals().items() if total != before[b]]
         return got
@@ -125,7 +127,7 @@ def test_a_rotation_goes_on_slot_by_slot(kernel: KernelDatapath, random_: random
 def turn_of(kernel: KernelDatapath) -> int:
     raw = kernel.maps["frontends"].lookup(layout.pack_frontend_key(Frontend(VIP, PORT, UDP)))
     assert raw is not None
-    _, run, _ = layout.unpack_frontend(raw)
+    run = layout.unpack_frontend(raw).run
     line = layout.U32.pack(run.base // layout.SLOTS_PER_LINE)
     return int(layout.U32.unpack(kernel.maps["turns"].lookup(line) or bytes(4))[0])
 
@@ -197,3 +199,47 @@ def test_numbers_of_places_with_connections_are_not_given_to_others(
     for _ in range(3):
         load(kernel, FrontendEntry(1, (two,)), 0)
     assert Place(one.address, one.port, UDP) not in kernel.loads()
+
+
+def with_affinity(hosts: Iterable[int], *, weight: int = 1, affinity_s: int = 60) -> FrontendEntry:
+    backends = tuple(Backend(IPv4Address("192.0.2.1") + n, 1000, weight) for n in hosts)
+    return FrontendEntry(1, backends, Algorithm.ROUND_ROBIN, affinity_s=affinity_s)
+
+
+def test_a_client_keeps_its_backend_through_changes_of_the_others(kernel: KernelDatapath) -> None:
+    with dialling(kernel, with_affinity(range(20)), client=3) as dialler:
+        mine = dialler.dial()
+        assert all(dialler.dial() == mine for _ in range(5))
+        others = [n for n in range(20) if IPv4Address("192.0.2.1") + n != mine.address]
+        own = int(mine.address) - int(IPv4Address("192.0.2.1"))
+        for hosts in ([*others[:3], own], [own, *others], [*others, own]):
+            load(kernel, with_affinity(hosts), 3)
+            assert dialler.dial() == mine
+        load(kernel, with_affinity(others), 3)
+        with pytest.raises(ValueError, match="unpack"):  # the load that grew is not its own
+            Dialler(kernel, with_affinity([own]), dialler.stack).dial()
+
+
+def test_clients_are_kept_apart(kernel: KernelDatapath) -> None:
+    entry = with_affinity(range(4))
+    with dialling(kernel, entry, client=4) as dialler:
+        kept = [dialler.dial(), dialler.dial()]
+        load(kernel, entry, 5)
+        kept += [dialler.dial(), dialler.dial()]
+    assert kept[0] == kept[1]
+    assert kept[2] == kept[3] != kept[0]
+
+
+def test_an_idle_client_is_forgotten(kernel: KernelDatapath) -> None:
+    """The clock is the kernel's: the last time is set back instead of waited for."""
+    with dialling(kernel, with_affinity(range(4)), client=6) as dialler:
+        first = dialler.dial()
+        affinities = kernel.maps["affinities"]
+        for key, value in affinities.items():
+            revision, slot, last_s = AFFINITY.unpack(value)
+            affinities.update([(key, AFFINITY.pack(revision, slot, last_s - 58))])
+        assert dialler.dial() == first  # and counts from now on
+        for key, value in affinities.items():
+            revision, slot, last_s = AFFINITY.unpack(value)
+            affinities.update([(key, AFFINITY.pack(revision, slot, last_s - 60))])
+        assert dialler.dial() != first

@@ -266,9 +266,10 @@ def test_a_slot_survives(number: int, weight: int) -> None:
     assert layout.unpack_slot(layout.pack_slot(number, weight)) == (number, weight)
 
 
-@given(u32, st.builds(Run, u32, u32, u32, u32), st.sampled_from(Algorithm))
+@given(u32, st.builds(Run, u32, u32, u32, u32), st.sampled_from(Algorithm), u32)
 def test_what_a_frontend_says_of_its_slots_survives(
-    service: int, run: Run, algorithm: Algorithm
+    service: int, run: Run, algorithm: Algorithm, affinity_s: int
 ) -> None:
-    packed = layout.pack_frontend(FrontendEntry(service, (), algorithm), run)
-    assert layout.unpack_frontend(packed) == (service, run, algorithm)
+    entry = FrontendEntry(service, (), algorithm, affinity_s=affinity_s)
+    packed = layout.pack_frontend(entry, run)
+    assert layout.unpack_frontend(packed) == (service, run, affinity_s, algorithm)

@@ -129,4 +129,6 @@ def _why(
     choice = choose(service, port)
     weights = [candidate.weight for candidate in candidates if candidate.ready]
     weighted = f", weights {':'.join(map(str, weights))}" if len(set(weights)) > 1 else ""
-    return f"{choice.why}{weighted}; {of}"
+    affinity_s = service.spec.affinity_s
+    kept = f"; a client keeps its backend until {affinity_s} s idle" if affinity_s else ""
+    return f"{choice.why}{weighted}{kept}; {of}"

@@ -95,7 +95,7 @@ def _entry(
     choice = choose(service, port)
     backends = _backends(port, ready, frontend)
     table = table_of(choice.algorithm, backends, choice.table_size)
-    return FrontendEntry(number, backends, choice.algorithm, table)
+    return FrontendEntry(number, backends, choice.algorithm, table, service.spec.affinity_s)
 
 
 def _backends(

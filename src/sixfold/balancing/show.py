@@ -61,6 +61,7 @@ def list_frontends(
                     "protocol": port.protocol,
                     "algorithm": choice.algorithm.title,
                     "why": choice.why,
+                    "affinity_s": service.spec.affinity_s,
                     "connections": sum(one.connections for one in backends),
                     "backends": [
                         {**one._asdict(), "address": str(one.address)} for one in backends

@@ -65,7 +65,8 @@ def _rows(frontend: Mapping[str, Any], *, wide: bool) -> Iterator[list[str]]:
     """A line per backend; what they share is on the first."""
     place = _place(frontend["address"], frontend["port"])
     what = [frontend["service"], f"{place}/{frontend['protocol']}", frontend["algorithm"]]
-    why = [frontend["why"]] if wide else []
+    kept = f"; affinity {frontend['affinity_s']} s" if frontend["affinity_s"] else ""
+    why = [frontend["why"] + kept] if wide else []
     if not frontend["backends"]:
         yield [*what, "<none>", "refused", "-", "-", *(["-"] if wide else []), "-", *why]
     for one in frontend["backends"]:

@@ -38,7 +38,7 @@ POLICY_KEY = Struct("<IIBB2s")
 POLICY_ENTRY = Struct("<III")
 POLICY_TABLE = Struct("<2I4II")
 FRONTEND_KEY = Struct("<16s2sB5x")
-FRONTEND = Struct("<5IB3x")
+FRONTEND = Struct("<6IB3x")
 SLOT_LINE = Struct("<16I")
 BACKEND = Struct("<16s2sBxI")
 LOAD = Struct("<qQ")
@@ -213,16 +213,29 @@ class Run:
     members: int = 0
     revision: int = 0
 
+    @property
+    def end(self) -> int:
+        """The first slot that is not its own."""
+        return self.base + self.count + self.members
+
 
 def pack_frontend(entry: FrontendEntry, run: Run) -> bytes:
     places = run.base, run.count, run.members, run.revision
-    return FRONTEND.pack(entry.service, *places, entry.algorithm)
+    return FRONTEND.pack(entry.service, *places, entry.affinity_s, entry.algorithm)
 
 
-def unpack_frontend(packed: bytes) -> tuple[int, Run, int]:
-    """Service number, run, and number of the algorithm."""
-    service, *run, algorithm = FRONTEND.unpack(packed)
-    return service, Run(*run), algorithm
+class WrittenFrontend(NamedTuple):
+    """A frontend without its backends; ``algorithm`` may be any number."""
+
+    service: int
+    run: Run
+    affinity_s: int
+    algorithm: int
+
+
+def unpack_frontend(packed: bytes) -> WrittenFrontend:
+    service, *run, affinity_s, algorithm = FRONTEND.unpack(packed)
+    return WrittenFrontend(service, Run(*run), affinity_s, algorithm)
 
 
 def pack_slot(number: int, weight: int) -> int:

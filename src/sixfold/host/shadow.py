@@ -343,20 +343,18 @@ class Shadow:
         entries = {
             key: layout.unpack_frontend(value) for key, value in self._packed["frontends"].items()
         }
-        end = max((run.base + run.count + run.members for _, run, _ in entries.values()), default=0)
+        end = max((one.run.end for one in entries.values()), default=0)
         lines = [*islice(maps["slots"].items(), line_count(end))]
         slots = array("I", b"".join(line for _, line in lines))
         (last,) = layout.U32.unpack(maps["runtime"].lookup(LAST_NUMBER) or ZERO)
         numbered = [*islice(maps["backends"].items(), last + 1)]
         places = [layout.unpack_place(value) for _, value in numbered]
-        for key, (service, run, algorithm) in entries.items():
+        for key, (service, run, affinity_s, algorithm) in entries.items():
             found = members_of(slots, run, len(places))
             if found is None or algorithm not in [*Algorithm]:
                 self._orphans.delete("frontends", key)  # somebody wrote nonsense
                 continue
-            for number in range(
-                run.base // SLOTS_PER_LINE, line_count(run.base + run.count + run.members)
-            ):
+            for number in range(run.base // SLOTS_PER_LINE, line_count(run.end)):
                 self._packed["slots"].update([lines[number]])
             for number, _ in found:
                 self._packed["backends"].update([numbered[number]])
@@ -366,7 +364,9 @@ class Shadow:
             )
             frontend = layout.unpack_frontend_key(key)
             table = table_of(slots, run)
-            self.frontends[frontend] = FrontendEntry(service, backends, Algorithm(algorithm), table)
+            self.frontends[frontend] = FrontendEntry(
+                service, backends, Algorithm(algorithm), table, affinity_s
+            )
             self._runs.adopt(frontend, run, [places[number] for number, _ in found])
         self._runs.adopted(resting(maps["loads"], places), last)
 

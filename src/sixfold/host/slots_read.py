@@ -12,10 +12,9 @@ from sixfold.host.layout import Place, Run
 
 def members_of(slots: Sequence[int], run: Run, numbers: int) -> list[tuple[int, int]] | None:
     """Numbers and weights of a run's backends, in order; None if they make no sense."""
-    end = run.base + run.count + run.members
-    if end > len(slots):
+    if run.end > len(slots):
         return None
-    listed = slots[end - (run.members or run.count) : end]
+    listed = slots[run.end - (run.members or run.count) : run.end]
     known = set(listed)
     if any(slot not in known for slot in slots[run.base : run.base + run.count]):
         return None

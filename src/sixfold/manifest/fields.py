@@ -212,12 +212,9 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
     },
     ServicePort: {"nodePort": _local("ports of the node are not opened yet", 0)},
     ServiceSpec: {
-        "sessionAffinity": _local("clients are not kept on one backend yet", "None"),
-        "sessionAffinityConfig": _local("clients are not kept on one backend yet"),
         "externalName": _local("aliases are not answered yet"),
         "externalIPs": _local("only cluster addresses are served yet"),
         "externalTrafficPolicy": _local("only cluster addresses are served yet"),
-        "internalTrafficPolicy": _local("all ready backends are used", "Cluster"),
         "loadBalancerIP": _local("only cluster addresses are served yet"),
         "loadBalancerClass": _local("only cluster addresses are served yet"),
         "loadBalancerSourceRanges": _local("only cluster addresses are served yet"),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sixfold.manifest import names
-from sixfold.manifest.metadata import labels, refused_values, said
+from sixfold.manifest.metadata import between, labels, refused_values, said
 from sixfold.manifest.path import Finding, Path
 from sixfold.model.service import Service, ServicePort, ServiceSpec
 
 _SPEC: Path = ("spec",)
+_DAY_S = 86400
 
 
 def service(obj: Service, *, offline: bool) -> Iterator[Finding]:
@@ -23,6 +24,7 @@ def service(obj: Service, *, offline: bool) -> Iterator[Finding]:
     yield from _ports(spec, offline=offline)
     yield from _addresses(spec)
     yield from _families(spec)
+    yield from _affinity(spec)
 
 
 def _ports(spec: ServiceSpec, *, offline: bool) -> Iterator[Finding]:
@@ -92,6 +94,18 @@ def _families(spec: ServiceSpec) -> Iterator[Finding]:
         if version and f"IPv{version}" != family:
             message = f"{family}, but the address there is {text}; make them agree"
             yield Finding((*path, index), message)
+
+
+def _affinity(spec: ServiceSpec) -> Iterator[Finding]:
+    path = (*_SPEC, "sessionAffinityConfig")
+    config = spec.session_affinity_config
+    if config is None:
+        return
+    if spec.session_affinity == "None":
+        message = "means nothing without sessionAffinity ClientIP; remove it"
+        yield Finding(path, message, also=((*_SPEC, "sessionAffinity"),))
+    here = (*path, "clientIP", "timeoutSeconds")
+    yield from between(here, config.client_ip.timeout_seconds, 1, _DAY_S)
 
 
 def _address(path: Path, text: str) -> Iterator[Finding]:

@@ -33,7 +33,7 @@ from sixfold.model.clusternetworkpolicy import (
 )
 from sixfold.model.meta import Object, ObjectMeta
 from sixfold.model.policy import IPBlock, NetworkPolicyPeer, NetworkPolicyPort
-from sixfold.model.service import ServicePort, ServiceSpec
+from sixfold.model.service import ClientIPConfig, ServicePort, ServiceSpec
 from sixfold.model.workload import (
     Container,
     ContainerPort,
@@ -101,7 +101,11 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "type": "ClusterIP; NodePort, LoadBalancer and ExternalName are taken offline only",
         "selector": "absent: no endpoints, connections are refused at once",
         "clusterIP": "an address of the service range, or None for headless",
+        "sessionAffinity": "ClientIP: a client is a pod, or the host; its backend is kept while it "
+        "is one",
+        "internalTrafficPolicy": "Local: there is one node, so every endpoint is local",
     },
+    ClientIPConfig: {"timeoutSeconds": "since the client last dialled; 1 to 86400"},
     ServicePort: {
         "targetPort": "number, or name of a containerPort; absent: same as port",
         "appProtocol": "chooses the algorithm, as the name does: long-lived connections get "

@@ -232,13 +232,16 @@ class Frontend:
 class FrontendEntry:
     """What answers there; no backends means that connects are refused at once.
 
-    table  the slots to choose from, packed 16-bit indices of backends; empty: each once, in order
+    table       the slots to choose from, packed 16-bit indices of backends; empty: each once, in
+                order
+    affinity_s  a client keeps its backend until it has dialled nothing for so long; 0 = not
     """
 
     service: int  # service number, for flows
     backends: tuple[Backend, ...]
     algorithm: Algorithm = Algorithm.RANDOM
     table: bytes = b""
+    affinity_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,14 @@ class ServicePort(Object):
     node_port: int | None = None
 
 
+class ClientIPConfig(Object):
+    timeout_seconds: int = 10800  # three hours
+
+
+class SessionAffinityConfig(Object):
+    client_ip: ClientIPConfig = msgspec.field(default_factory=ClientIPConfig, name="clientIP")
+
+
 class ServiceSpec(Object):
     """core/v1 ServiceSpec. Fields of issue C (NodePort, affinity…) are refused by ``manifest``."""
 
@@ -36,17 +44,24 @@ class ServiceSpec(Object):
     ip_family_policy: Literal["SingleStack", "PreferDualStack", "RequireDualStack"] | None = None
     publish_not_ready_addresses: bool = False
     session_affinity: Literal["None", "ClientIP"] = "None"
-    session_affinity_config: dict[str, Any] | None = None
+    session_affinity_config: SessionAffinityConfig | None = None
     external_name: str = ""
     external_ips: list[str] = msgspec.field(default_factory=list, name="externalIPs")
     external_traffic_policy: str | None = None
-    internal_traffic_policy: str | None = None
-    traffic_distribution: str | None = None
+    internal_traffic_policy: Literal["Cluster", "Local"] | None = None
+    traffic_distribution: Literal["PreferClose", "PreferSameZone", "PreferSameNode"] | None = None
     load_balancer_ip: str = msgspec.field(default="", name="loadBalancerIP")
     load_balancer_class: str | None = None
     load_balancer_source_ranges: list[str] = []
     allocate_load_balancer_node_ports: bool | None = None
     health_check_node_port: int | None = None
+
+    @property
+    def affinity_s(self) -> int:
+        """How long a client that dials nothing keeps its backend; 0 = it keeps none."""
+        if self.session_affinity == "None":
+            return 0
+        return (self.session_affinity_config or SessionAffinityConfig()).client_ip.timeout_seconds
 
     @property
     def headless(self) -> bool:
