@@ -11,6 +11,7 @@
  */
 #include "lib/conntrack.h"
 #include "lib/event.h"
+#include "lib/names.h"
 #include "lib/neighbour.h"
 #include "lib/translation.h"
 
@@ -43,13 +44,6 @@ static __always_inline int ignore(void)
 {
 	statistic(STATISTIC_IGNORED);
 	return TC_ACT_SHOT;
-}
-
-static __always_inline bool is_multicast(const union address *address)
-{
-	if (is_ipv4(address)) /* class D and E, the broadcast included */
-		return (address->word[3] & htonl(0xe0000000)) == htonl(0xe0000000);
-	return (address->word[0] & htonl(0xff000000)) == htonl(0xff000000);
 }
 
 static __always_inline bool is_service(const union address *address)
@@ -151,7 +145,6 @@ static __always_inline bool audited(struct observation *seen,
 	if (!judgement->audit || (known && known->rule[0] == judgement->rule[0] &&
 				  known->rule[1] == judgement->rule[1]))
 		return false;
-	statistic(STATISTIC_AUDITED);
 	seen->type = EVENT_AUDIT;
 	seen->reason = judgement->audit;
 	seen->direction = judgement->audit_direction;
@@ -203,6 +196,12 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 		take_translation(packet, direction == EGRESS ? endpoint->id : 0, fresh);
 	seen.service = entry ? entry->service : fresh->service;
 	seen.service_port = entry ? entry->service_port : fresh->service_port;
+	if (!reason && direction == EGRESS && asks_name(packet) &&
+	    theirs.identity == IDENTITY_RESOLVER && !packet->passed) {
+		audited(&seen, judgement, entry);
+		note_question(&seen);
+		return ASKED;
+	}
 	if (reason) {
 		if (!entry) /* the sweep closes the sockets of others */
 			bpf_map_delete_elem(&conntrack, &key);
@@ -214,8 +213,10 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 		return drop(skb, packet, &seen, reason);
 	}
 	if (entry) {
-		if (audited(&seen, judgement, entry))
+		if (audited(&seen, judgement, entry)) {
+			statistic(STATISTIC_AUDITED);
 			emit(skb, packet, &seen);
+		}
 		remember(entry, judgement, entry->originator);
 		entry->revision = current;
 		conntrack_touch(entry, packet, side, skb->len);
@@ -234,7 +235,8 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 	if (bpf_map_update_elem(&conntrack, &key, fresh, BPF_ANY))
 		return drop(skb, packet, &seen, DROP_CT_FULL);
 	statistic(STATISTIC_FORWARDED);
-	audited(&seen, judgement, NULL);
+	if (audited(&seen, judgement, NULL))
+		statistic(STATISTIC_AUDITED);
 	emit(skb, packet, &seen);
 	return direction == EGRESS ? deliver(theirs.ifindex) : TC_ACT_OK;
 }
@@ -263,13 +265,14 @@ static __always_inline int from_neighbour(struct __sk_buff *skb,
 	return reason < 0 ? ignore() : refuse(skb, packet, EGRESS, reason);
 }
 
-static __noinline int slow_path(struct __sk_buff *skb, struct packet *packet,
-				__u32 direction)
+__global int slow_path(struct __sk_buff *skb, struct packet *packet, __u32 direction)
 {
 	__u32 ifindex = skb->ifindex;
 	const struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &ifindex);
 	int reason;
 
+	if (!packet)
+		return TC_ACT_SHOT;
 	if (is_neighbour_discovery(packet) && direction == INGRESS)
 		return TC_ACT_OK;
 	if (is_noise(packet))
@@ -314,6 +317,24 @@ static __noinline int from_arp(struct __sk_buff *skb, const struct packet *packe
 	return reason < 0 ? ignore() : refuse(skb, packet, EGRESS, reason);
 }
 
+/* What connection() said is a question that policy lets through. Answered here it
+ * leaves no trace in conntrack: nothing comes back that it would have to let in. */
+static __noinline int resolve_name(struct __sk_buff *skb, struct packet *packet)
+{
+	__u32 length = skb->len, ifindex = skb->ifindex;
+	int answer = answer_name(skb, packet);
+
+	if (answer < 0)
+		return TC_ACT_SHOT;
+	if (answer) {
+		tell_answer(packet, answer, ifindex, length);
+		return bpf_redirect_peer(ifindex, 0);
+	}
+	statistic(STATISTIC_NAMES_PASSED);
+	packet->passed = true;
+	return slow_path(skb, packet, EGRESS);
+}
+
 static __always_inline int classify(struct __sk_buff *skb, struct packet *packet,
 				    __u32 direction)
 {
@@ -345,10 +366,18 @@ static __always_inline int classify(struct __sk_buff *skb, struct packet *packet
 				? source == skb->ifindex
 				: !source && destination == skb->ifindex;
 
-		if (likely(ours) && conntrack_touch(entry, packet, side, skb->len))
-			return direction == EGRESS ? deliver(destination) : TC_ACT_OK;
+		if (likely(ours) && conntrack_touch(entry, packet, side, skb->len)) {
+			if (direction == INGRESS)
+				return TC_ACT_OK;
+			return likely(destination)
+				   ? bpf_redirect_peer(destination, 0)
+				   : leave(skb, packet, entry->identity[!(side & 1)]);
+		}
 	}
-	return slow_path(skb, packet, direction);
+	reason = slow_path(skb, packet, direction);
+	if (direction == EGRESS && reason == ASKED)
+		return resolve_name(skb, packet);
+	return reason;
 }
 
 SEC("tc") int from_endpoint(struct __sk_buff *skb)

@@ -50,15 +50,20 @@ enum drop_reason {
 
 /* Indices of the statistics map below the drop reasons. */
 enum statistic {
-	STATISTIC_LOST = 0,	  /* events that found the ring full */
-	STATISTIC_FORWARDED = 1,  /* new connections */
-	STATISTIC_IGNORED = 2,	  /* noise of every stack: MLD, RS, DAD, IGMP */
-	STATISTIC_ANSWERED = 3,	  /* ARP requests and neighbour solicitations */
-	STATISTIC_TRANSLATED = 4, /* connects and sends to a service */
-	STATISTIC_REFUSED = 5,	  /* those without a backend */
-	STATISTIC_CUT = 6,	  /* connections that a change no longer allows */
-	STATISTIC_UNCOUNTED = 7,  /* hits of rules that found rule_hits full */
-	STATISTIC_AUDITED = 8,	  /* connections that only an audit let in */
+	STATISTIC_LOST = 0,	       /* events that found the ring full */
+	STATISTIC_FORWARDED = 1,       /* new connections */
+	STATISTIC_IGNORED = 2,	       /* noise of every stack: MLD, RS, DAD, IGMP */
+	STATISTIC_ANSWERED = 3,	       /* ARP requests and neighbour solicitations */
+	STATISTIC_TRANSLATED = 4,      /* connects and sends to a service */
+	STATISTIC_REFUSED = 5,	       /* those without a backend */
+	STATISTIC_CUT = 6,	       /* connections that a change no longer allows */
+	STATISTIC_UNCOUNTED = 7,       /* hits of rules that found rule_hits full */
+	STATISTIC_AUDITED = 8,	       /* connections that only an audit let in */
+	STATISTIC_NAMES_FOUND = 20,    /* questions answered here: with records */
+	STATISTIC_NAMES_NODATA = 21,   /* ... the name is there, not that type */
+	STATISTIC_NAMES_NXDOMAIN = 22, /* ... no such name */
+	STATISTIC_NAMES_PASSED = 23,   /* left to the resolver's process */
+	STATISTIC_NAMES_UNTOLD = 24,   /* answered here, but not one event each */
 };
 
 enum runtime_index {
@@ -325,5 +330,55 @@ struct flow_event {
 	__u32 ifindex;
 	__u32 length;
 	__be16 service_port;
-	__u8 pad[6];
+	__u8 answer; /* of DNS, given here: 1 + rcode; 0 = none */
+	__u8 pad[5];
+};
+
+/* Names: one record set, by owner. A name that exists has an entry of type 0, too. */
+#define NAME_MAX      256  /* bytes on the wire; zeros behind the root label */
+#define NAME_RECORDS  160  /* most answers: an element of 512 bytes */
+#define NAME_SET_MAX  1216 /* the longest answer that fits a packet of ours */
+#define NAME_ZONE_MAX 128  /* bytes of an origin */
+#define NAME_SOA_MAX  320
+
+struct name_key {
+	__u32 view; /* who asks; 0 until policy says so */
+	__u16 type; /* host order; 0: the name itself */
+	__u16 pad;
+	__u8 name[NAME_MAX]; /* lower case */
+};
+
+enum name_flags {
+	NAME_PASS = 1, /* not for the kernel: no type of this name, or not this one */
+	NAME_LARGE = 2 /* its records are in name_sets */
+};
+
+struct name_records {
+	__u16 length; /* of one answer; what rotates is stored twice */
+	__u16 sum;    /* one's complement, of that many bytes at an even place */
+	__u8 stride;  /* bytes of one record, if they rotate; else 0 */
+	__u8 answers;
+	__u8 additionals;
+	__u8 flags;
+};
+
+struct name_answer {
+	struct name_records head;
+	__u8 records[NAME_RECORDS];
+};
+
+struct name_set {
+	struct name_records head;
+	__u8 records[2 * NAME_SET_MAX];
+};
+
+/* What negative answers need of a zone of ours. Numbered from 0, the narrower first. */
+struct name_zone {
+	__u16 length; /* of the origin on the wire */
+	__u16 soa_length;
+	__u16 soa_sum;
+	__u8 passes; /* 1: nothing is denied here, the process knows better */
+	__u8 pad;
+	__u8 name[NAME_ZONE_MAX]; /* lower case, zeros behind */
+	__u8 soa[NAME_SOA_MAX];	  /* without its owner, which is in the question */
 };

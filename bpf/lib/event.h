@@ -49,7 +49,8 @@ struct observation {
 	__u32 rule[2];
 	__u32 service;
 	__be16 service_port;
-	__u16 pad;
+	__u8 answer; /* 1 + rcode of what DNS was answered here */
+	__u8 pad;
 };
 
 /* Not inlined, so that BTF knows the struct: tests/twin/test_layout.py reads it there.
@@ -76,6 +77,7 @@ static __noinline int fill(struct flow_event *event, const struct packet *packet
 	event->rule[1] = seen->rule[1];
 	event->service = seen->service;
 	event->service_port = seen->service_port;
+	event->answer = seen->answer;
 	__builtin_memset(event->pad, 0, sizeof(event->pad));
 	return 0;
 }

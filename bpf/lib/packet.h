@@ -43,6 +43,8 @@ struct packet {
 	__u8 family;   /* 4 or 6 */
 	__u8 fragment_overlaps;
 	__u8 icmp_request; /* ICMP: the type; of a reply, that of its request */
+	__u8 passed;	   /* a question that is for the resolver's process */
+	__u8 pad[3];
 };
 
 struct {
@@ -93,6 +95,13 @@ static __always_inline bool is_neighbour_discovery(const struct packet *packet)
 {
 	return packet->protocol == PROTOCOL_ICMPV6 && packet->icmp_type >= 133 &&
 	       packet->icmp_type <= 137;
+}
+
+static __always_inline bool is_multicast(const union address *address)
+{
+	if (is_ipv4(address)) /* class D and E, the broadcast included */
+		return (address->word[3] & htonl(0xe0000000)) == htonl(0xe0000000);
+	return (address->word[0] & htonl(0xff000000)) == htonl(0xff000000);
 }
 
 /* Transport header by copy. `quoted`: inside an ICMP error only eight bytes are sure.

@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sixfold.balancing.plan import BalancingPlanner, plan_balancing
+from sixfold.discovery.answers import AnswerPlanner
 from sixfold.discovery.explain import explain_name
 from sixfold.discovery.plan import ZonePlanner, plan_zone, zone_settings
 from sixfold.discovery.pod_files import hosts_file, resolv_conf
 from sixfold.discovery.zone import (
     Rcode,
+    ZoneDelta,
     ZoneTree,
     difference,
     lookup,
@@ -71,8 +73,9 @@ def world(*objects, namespaces=("shop", "empty")):
 
 
 def tree(one, pods="disabled"):
+    one = replace(one, config=replace(one.config, dns_pods=pods))
     slices = plan_balancing(one, lambda key: 1).slices
-    return ZoneTree(zone_settings(one.config, pods), plan_zone(one, slices, pods))
+    return ZoneTree(zone_settings(one.config), plan_zone(one, slices))
 
 
 def ask(zone, name, type_="A"):
@@ -277,9 +280,15 @@ def answer_soa(zone, name):
 def test_whatever_the_history_the_zone_equals_one_from_nothing(worlds):
     planner, balancing = ZonePlanner(), BalancingPlanner(lambda key: 1)
     served, before = None, {}
+    answers = AnswerPlanner()
     for one in worlds:
         slices = balancing.plan(one).slices
         zone = planner.plan(one, slices)
+        settings = zone_settings(one.config)
+        plan = answers.plan(settings, planner.take_delta())
+        fresh = AnswerPlanner().plan(settings, ZoneDelta(zone))
+        assert dict(plan.answers) == dict(fresh.answers)
+        assert [each.origin for each in plan.zones] == list(settings.origins)
         assert zone == plan_zone(one, slices)
         served = served or ZoneTree(zone_settings(one.config))
         served.update(difference(before, zone))

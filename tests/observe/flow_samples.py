@@ -38,6 +38,7 @@ class Event(NamedTuple):
     ifindex: int = 12
     length: int = 74
     service_port: int = 6379
+    answer: int = 0
 
 
 def endpoint(pod: str, number: int, identity: int, address: str, ifindex: int = 0) -> Endpoint:

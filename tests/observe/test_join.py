@@ -70,3 +70,8 @@ def test_what_has_no_name_keeps_its_number():
 
 def test_a_reason_of_a_newer_datapath_does_not_break_the_log():
     assert joined(type=2, reason=255).drop_reason is DropReason.INVALID_PACKET
+
+
+def test_an_answer_that_the_kernel_gave_is_told():
+    flow = joined(answer=4)
+    assert flow.extra == {"dns": "answered in the kernel: NXDOMAIN"}

@@ -209,6 +209,7 @@ def test_the_resolver_answers_every_pod_and_serves_nothing_else(town: Town):
         *("--from", "default/client", "--port", "53", "--verdict", "FORWARDED", "--last", "1")
     )[0]
     assert "resolver" in allowed["egress_allowed_by"][0]["name"]
+    assert allowed["sixfold"]["dns"] == "answered in the kernel: NOERROR"
 
 
 def test_answers_follow_readiness(town: Town):
@@ -224,23 +225,30 @@ def test_a_killed_resolver_is_replaced(town: Town):
     before = resolver_pid(town)
     os.kill(before, signal.SIGKILL)
     town.system.eventually(lambda: resolver_pid(town) != before, "another resolver")
-    town.system.eventually(lambda: answers(town), "an answer")
+    town.system.eventually(lambda: answers(town, "www.example"), "an answer")
 
 
-def test_names_outlive_the_agent_and_the_resolver_its_own_death(town: Town):
-    """Agent dead: answers go on. Both dead: the next agent brings both back."""
+def test_cluster_names_outlive_the_agent_and_the_resolver(town: Town):
+    """Both dead by -9: the kernel answers. Other names wait for the next agent."""
+    ipv4, ipv6 = town.vips("web")
     os.kill(town.system.agent_pid(), signal.SIGKILL)
-    assert answers(town)
-    os.kill(resolver_pid(town), signal.SIGKILL)
-    town.system.eventually(lambda: not answers(town), "silence")
-    town.system.up()
-    assert answers(town)
     assert town.records("www.example") == {"203.0.113.1"}
+    os.kill(resolver_pid(town), signal.SIGKILL)
+    town.system.eventually(lambda: not answers(town, "www.example"), "silence")
+    for resolver in RESOLVERS:
+        assert town.records(f"web.{DOMAIN}", resolver=resolver) == {ipv4}
+        assert town.records(f"web.{DOMAIN}", "AAAA", resolver=resolver) == {ipv6}
+        found = town.client.run("dig", "+short", f"@{resolver}", f"_http._tcp.web.{DOMAIN}", "SRV")
+        assert found.split() == ["0", "100", "80", f"web.{DOMAIN}."]
+        assert town.ask(f"nobody.{DOMAIN}", resolver=resolver).rcode() == dns.rcode.NXDOMAIN
+    assert town.records(f"db.{DOMAIN}") == {place.ipv4 for place in town.db.values()}
+    town.system.up()
+    assert answers(town, "www.example")
 
 
-def answers(town: Town) -> bool:
+def answers(town: Town, name: str = f"web.{DOMAIN}") -> bool:
     with suppress(OSError, dns.exception.DNSException):
-        query = dns.message.make_query(f"web.{DOMAIN}", "A")
+        query = dns.message.make_query(name, "A")
         with town.client.dial(RESOLVERS[0], 53, kind=socket.SOCK_DGRAM) as sock:
             sock.setblocking(False)
             return bool(dns.query.udp(query, RESOLVERS[0], timeout=SILENCE_S, sock=sock).answer)

@@ -48,6 +48,9 @@ STRUCTS = {
     "conntrack_key": layout.CONNTRACK_KEY,
     "conntrack": layout.CONNTRACK,
     "flow_event": layout.FLOW_EVENT,
+    "name_key": layout.NAME_KEY,
+    "name_records": layout.NAME_RECORDS,
+    "name_zone": layout.NAME_ZONE,
 }
 INT, PTR, ARRAY, STRUCT, UNION, ENUM, TYPEDEF = 1, 2, 3, 4, 5, 6, 8
 QUALIFIERS = (TYPEDEF, 9, 10, 11)  # const, volatile, restrict
@@ -96,6 +99,10 @@ class Btf:
         found = (i for i, t in enumerate(self.types) if t[0] == STRUCT and t[2] == name)
         return next(found, None)
 
+    def _is_byte(self, number: int) -> bool:
+        kind, size, _, _ = self.types[number]
+        return self._is_byte(size) if kind in QUALIFIERS else kind == INT and size == 1
+
     def fields(self, number: int, base: int = 0, name: str = "") -> list[tuple[str, int, int]]:
         """(name, offset, size) of every scalar; an address counts as one of 16 bytes."""
         kind, size, type_name, members = self.types[number]
@@ -103,6 +110,8 @@ class Btf:
             return self.fields(size, base, name)
         if kind == ARRAY:
             (_, element, length) = members[0]
+            if self._is_byte(element):
+                return [(name, base, length)]  # bytes count as one
             width = sum(field[2] for field in self.fields(element))
             return [
                 field

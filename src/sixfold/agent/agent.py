@@ -37,9 +37,10 @@ from sixfold.agent.planning import Planning, Plans
 from sixfold.agent.pods import PodRunner
 from sixfold.agent.snapshot import Snapshots
 from sixfold.discovery.learned import Pair
-from sixfold.errors import SixfoldError, UnavailableError
+from sixfold.errors import HostError, SixfoldError, UnavailableError
 from sixfold.host import netns
 from sixfold.host.datapath import KernelDatapath
+from sixfold.host.names import NameTable
 from sixfold.host.network import Attachment, HostNetwork
 from sixfold.host.sockets import close_sockets
 from sixfold.manifest import Loaded
@@ -94,7 +95,9 @@ class Agent:
         self.applied = 0
         self.problem = ""  # why the last round failed; "" when it did not
         self.repairs: list[str] = []
-        self._planning = Planning(self.ledger)
+        self.name_table = NameTable(datapath.maps)
+        self.names_problem = ""  # why the kernel's names are not what they should be
+        self._planning = Planning(self.ledger, serial=int(time.time()))
         self._snapshots = Snapshots(config, objects, self.ledger)
         self.learning = Learning(config, database, self.names)
         self._watch = NameWatch(resolver.socket, self._learn)
@@ -270,10 +273,28 @@ class Agent:
         self.names.update(world.endpoints.values())
         self.ledger.retire_identities({item.subject for item in world.endpoints.values()})
         self._apply(plans)
+        self._apply_names()
         self.learning.narrowed = False
         self.ledger.retire_domains(plans.policy.domain_sets)
         if self.learning.follow(plans.policy.patterns):
             self._network_changed.set()
+
+    def _apply_names(self) -> None:
+        """Names the kernel answers; without them the resolver does, so policy does not wait."""
+        assert self.plans is not None
+        try:
+            self.name_table.apply(self.plans.names)
+            left_out, self.names_problem = self.name_table.left_out, ""
+            if left_out:
+                raise HostError(
+                    f"names: the kernel has no room for {left_out} of "
+                    f"{len(self.plans.names.answers)} entries: the resolver's process answers "
+                    "those, and denies names; apply less"
+                )
+        except Exception as error:
+            self.names_problem = self._trouble("names", error)
+            if not self.name_table.left_out:
+                asyncio.get_running_loop().call_later(RETRY_S, self._network_changed.set)
 
     def _plan(self, world: World) -> Plans:
         network = self.network
@@ -379,6 +400,7 @@ class Agent:
                 found = [*self.network.repair(), *self._reset_broken_pods()]
                 if self.plans is not None:
                     found += self.datapath.repair(self.plans.datapath)
+                    found += self.name_table.repair()
                 await self.resolver.start_or_adopt()
             except Exception as error:
                 found = [f"not repaired: {self._trouble('repair', error)}"]

@@ -95,6 +95,8 @@ class AgentHandlers:
             lines["policy"] = ("ok", f"{lines['policy'][1]}, {known} names open")
         if audited := in_audit(plans.world, plans.policy):
             lines["policy"] = ("audit", f"{lines['policy'][1]}; in audit: {', '.join(audited)}")
+        if agent.names_problem:
+            lines["discovery"] = ("degraded", agent.names_problem)
         if agent.problem:
             lines["policy"] = ("stale", agent.problem)
         return [

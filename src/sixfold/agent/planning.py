@@ -11,13 +11,15 @@ from dataclasses import dataclass, replace
 
 from sixfold.agent.ledger import Ledger
 from sixfold.balancing.plan import BalancingPlan, BalancingPlanner
-from sixfold.discovery.plan import ZonePlanner
+from sixfold.discovery.answers import AnswerPlanner
+from sixfold.discovery.plan import ZonePlanner, zone_settings
 from sixfold.discovery.zone import Zone
 from sixfold.model.config import Config
 from sixfold.model.datapath import Datapath, IPAddress, IpcacheEntry, IPNetwork, PolicyTable
 from sixfold.model.endpoint import Endpoint, EndpointId
 from sixfold.model.identity import Identity
 from sixfold.model.layers import Layers, differing, kept
+from sixfold.model.names import NamePlan
 from sixfold.model.world import World
 from sixfold.policy.block import Blocks
 from sixfold.policy.plan import PolicyCompiler, PolicyPlan
@@ -36,6 +38,7 @@ class Plans:
     routing: RoutingPlan
     balancing: BalancingPlan
     zone: Zone
+    names: NamePlan
     policy: PolicyPlan
     datapath: Datapath
     bridge: Datapath | None = None
@@ -74,8 +77,10 @@ class TablesById:
 class Planning:
     """The planners of this instance and the numbers they use."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, serial: int = 1) -> None:
+        """``serial`` is where that of the zones starts; it must not go back."""
         self._ledger = ledger
+        self._serial = serial
         self._start()
 
     def _start(self) -> None:
@@ -84,6 +89,7 @@ class Planning:
         self._balancing = BalancingPlanner(self._ledger.service_number)
         self._zones = ZonePlanner()
         self._tables = TablesById()
+        self._answers = AnswerPlanner(self._serial)
         self._policies = PolicyCompiler(
             self._ledger.rule_number, self._ledger.cidr_identity, self._ledger.domain_identity
         )
@@ -171,6 +177,7 @@ class Planning:
     ) -> Plans:
         balancing = self._balancing.plan(world)
         zone = self._zones.plan(world, balancing.slices)
+        names = self._answers.plan(zone_settings(world.config), self._zones.take_delta())
         policy = self._policies.compile(world)
         routing = RoutingPlan(
             plan_endpoints(world, policy.covering_cidr),
@@ -183,4 +190,4 @@ class Planning:
             frontends=balancing.frontends,
             host_netns_cookie=host_netns_cookie,
         )
-        return Plans(world, routing, balancing, zone, policy, datapath)
+        return Plans(world, routing, balancing, zone, names, policy, datapath)

@@ -95,6 +95,11 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
     help="Instead of the host's resolvers.",
 )
 @click.option(
+    "--dns-pods",
+    type=click.Choice(["disabled", "insecure", "verified"]),
+    help="Names like 10-244-0-3.shop.pod.cluster.local: none, any, or of pods that are there.",
+)
+@click.option(
     "--fqdn-min-ttl",
     "fqdn_min_ttl_s",
     type=click.FloatRange(min=0),

@@ -13,8 +13,8 @@ merged; every other name belongs to one service.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from ipaddress import ip_address
-from typing import Literal
 
 from sixfold.balancing.changes import changes
 from sixfold.balancing.members import cluster_addresses
@@ -24,35 +24,36 @@ from sixfold.discovery.zone import (
     Rdata,
     RecordKey,
     Zone,
+    ZoneDelta,
     ZoneSettings,
     dashed,
     reverse_name,
     reverse_origins,
 )
-from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6, Config
+from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6, Config, PodRecords
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.service import EndpointSlice, Service, SliceEndpoint
 from sixfold.model.world import World
 
 SCHEMA_VERSION = "1.1.0"
 
-PodRecords = Literal["disabled", "insecure", "verified"]
 Slices = Mapping[str, tuple[EndpointSlice, ...]]
 Records = dict[RecordKey, Rdata]
 Growing = dict[RecordKey, dict[str, None]]  # rdata in the order of arrival, each once
 
 
-def zone_settings(config: Config, pods: PodRecords = "disabled") -> ZoneSettings:
+@lru_cache(maxsize=4)
+def zone_settings(config: Config) -> ZoneSettings:
     """The zones we are the authority for: the cluster domain and the reverses of our pools."""
     pools = (config.pod_ipv4, config.service_ipv4, config.pod_ipv6, config.service_ipv6)
     reverses = [origin for pool in pools for origin in reverse_origins(pool)]
     origins = (config.cluster_domain.lower(), *dict.fromkeys(reverses))
-    return ZoneSettings(origins, config.dns_ttl_s, pods_insecure=pods == "insecure")
+    return ZoneSettings(origins, config.dns_ttl_s, pods_insecure=config.dns_pods == "insecure")
 
 
-def plan_zone(world: World, slices: Slices, pods: PodRecords = "disabled") -> Zone:
+def plan_zone(world: World, slices: Slices) -> Zone:
     """All records of a world, from nothing."""
-    return ZonePlanner(pods).plan(world, slices)
+    return ZonePlanner().plan(world, slices)
 
 
 def service_records(service: Service, slices: Sequence[EndpointSlice], domain: str) -> Zone:
@@ -133,8 +134,8 @@ def _fixed_records(domain: str) -> Records:
 class ZonePlanner:
     """Plans records world after world; the cost follows the change (see the module's head)."""
 
-    def __init__(self, pods: PodRecords = "disabled") -> None:
-        self._pods = pods
+    def __init__(self) -> None:
+        self._pods: PodRecords = "disabled"
         self._domain = ""
         self._namespaces: frozenset[str] = frozenset()
         self._services: Mapping[str, Service] = {}
@@ -143,11 +144,13 @@ class ZonePlanner:
         self._fragments: dict[str, Zone] = {}
         self._pointers: dict[RecordKey, dict[str, Rdata]] = {}  # PTR, by fragment
         self._records: Records = {}
+        self._touched: set[RecordKey] = set()  # since take_delta()
         self._changed = False
         self._published: Zone = {}
 
     def plan(self, world: World, slices: Slices) -> Zone:
         """All records of this world; the same object as long as nothing changes."""
+        self._pods = world.config.dns_pods
         self._take_domain(world.config.cluster_domain.lower())
         self._take_namespaces(frozenset(world.namespaces))
         self._take_services(world.services, slices)
@@ -157,6 +160,12 @@ class ZonePlanner:
             self._published = self._records.copy()
             self._changed = False
         return self._published
+
+    def take_delta(self) -> ZoneDelta:
+        """What the plans since the last call have changed."""
+        touched, self._touched = self._touched, set()
+        put = {key: self._records[key] for key in touched if key in self._records}
+        return ZoneDelta(put, frozenset(touched - put.keys()))
 
     def _take_services(self, services: Mapping[str, Service], slices: Slices) -> None:
         gone, changed = changes(self._services, services)
@@ -226,6 +235,7 @@ class ZonePlanner:
 
     def _put(self, key: RecordKey, rdata: Rdata | None) -> None:
         self._changed = True
+        self._touched.add(key)
         if rdata is None:
             self._records.pop(key, None)
         else:

@@ -144,7 +144,7 @@ def run_program(
     program: int, packet: bytes, *, context: bytes = b"", repeat: int = 1
 ) -> ProgramRun:
     """Run a program on a packet; ``context`` is a struct __sk_buff."""
-    into, out = _buffer(packet), ctypes.create_string_buffer(len(packet) + 512)
+    into, out = _buffer(packet), ctypes.create_string_buffer(len(packet) + 1500)
     given, got = _buffer(context), ctypes.create_string_buffer(256)
     attributes = _buffer(
         pack(

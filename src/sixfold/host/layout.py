@@ -44,7 +44,10 @@ BACKEND = Struct("<16s2sBxI")
 LOAD = Struct("<qQ")
 CONNTRACK_KEY = Struct("<16s16s2s2sBB2x")
 CONNTRACK = Struct("<I2II2I2IIBB2sI4x2Q2Q")
-FLOW_EVENT = Struct("<Q8B16s16s2s2s7I2s6x")
+FLOW_EVENT = Struct("<Q8B16s16s2s2s7I2sB5x")
+NAME_KEY = Struct("<IH2x256s")
+NAME_RECORDS = Struct("<HHBBBB")
+NAME_ZONE = Struct("<HHHBx128s320s")
 
 TCP, ENDED = 6, 0x05  # FIN or RST was seen
 IDLE_TCP_S, IDLE_S = 6 * 3600.0, 60.0
@@ -343,6 +346,7 @@ class RawEvent(NamedTuple):
     ifindex: int
     length: int
     service_port: int
+    answer: int = 0  # DNS: 1 + rcode of what the kernel answered
 
 
 def unpack_event(raw: bytes) -> RawEvent:
@@ -352,7 +356,7 @@ def unpack_event(raw: bytes) -> RawEvent:
     tcp_flags, icmp_type, icmp_code, is_reply = fields[5:9]
     source, destination, source_port, destination_port = fields[9:13]
     source_identity, destination_identity, ingress, egress = fields[13:17]
-    service, ifindex, length, service_port = fields[17:]
+    service, ifindex, length, service_port, answer = fields[17:]
     return RawEvent(
         time_ns=time_ns,
         type=type_,
@@ -374,4 +378,5 @@ def unpack_event(raw: bytes) -> RawEvent:
         ifindex=ifindex,
         length=length,
         service_port=unpack_port(service_port),
+        answer=answer,
     )

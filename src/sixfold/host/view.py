@@ -24,6 +24,11 @@ STATISTICS = {
     6: "connections_cut",
     7: "rule_hits_lost",
     8: "connections_audited",
+    20: "names_found",
+    21: "names_nodata",
+    22: "names_nxdomain",
+    23: "names_passed",
+    24: "names_untold",
 }
 REVISION = layout.U32.pack(0)
 

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
 
 Posture = Literal["zero-trust", "kubernetes"]
+PodRecords = Literal["disabled", "insecure", "verified"]  # as CoreDNS calls them
 
 RESOLVER_IPV4 = IPv4Address("169.254.20.10")
 RESOLVER_IPV6 = IPv6Address("fd00:5f::10")
@@ -33,6 +34,7 @@ class Config:
     ip_reuse_grace_s: float = 300.0
     dns_upstreams: tuple[str, ...] = ()  # empty: the host's /etc/resolv.conf
     dns_ttl_s: int = 5
+    dns_pods: PodRecords = "disabled"  # 192-0-2-1.ns.pod.cluster.local
     fqdn_min_ttl_s: float = 10.0  # for so long at least policy lets a resolved name through
     ipblock_matches_pods: bool = True  # NetworkPolicy ipBlock applies to pod addresses too
 

@@ -23,6 +23,7 @@ VERDICTS = {
     EVENT_CUT: Verdict.DROPPED,
     EVENT_AUDIT: Verdict.AUDIT,
 }
+RCODES = {0: "NOERROR", 3: "NXDOMAIN"}
 WITH_REASON = (EVENT_DROP, EVENT_CUT, EVENT_AUDIT)
 SPOOFED = frozenset(
     {DropReason.INVALID_SOURCE_MAC, DropReason.INVALID_SOURCE_IP, DropReason.ARP_STRANGER}
@@ -75,6 +76,8 @@ class RawEvent(Protocol):
     def length(self) -> int: ...
     @property
     def service_port(self) -> int: ...
+    @property
+    def answer(self) -> int: ...
 
 
 def join(event: RawEvent, names: Names, boot_offset_ns: int) -> Flow:
@@ -100,8 +103,16 @@ def join(event: RawEvent, names: Names, boot_offset_ns: int) -> Flow:
         is_reply=bool(event.is_reply),
         ifindex=event.ifindex,
         node=names.node,
-        extra={"connection": "cut"} if event.type == EVENT_CUT else {},
+        extra=_extra(event),
     )
+
+
+def _extra(event: RawEvent) -> dict[str, str]:
+    if event.type == EVENT_CUT:
+        return {"connection": "cut"}
+    if event.answer:
+        return {"dns": f"answered in the kernel: {RCODES.get(event.answer - 1, event.answer - 1)}"}
+    return {}
 
 
 def _source(names: Names, event: RawEvent) -> Peer:

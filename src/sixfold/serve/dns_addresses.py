@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
-from sixfold.serve.dns_wire import HEADER, IN, RECORD, Malformed
+from sixfold.discovery.wire import IN, RECORD
+from sixfold.serve.dns_wire import HEADER, Malformed
 
 A, CNAME, AAAA = 1, 5, 28
 CHAIN_MAX = 16  # links; longer ones are not followed by libraries either

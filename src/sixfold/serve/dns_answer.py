@@ -13,18 +13,16 @@ from collections import Counter
 from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 
+from sixfold.discovery.wire import IN, TYPE_NAMES, encode_all
 from sixfold.discovery.zone import Answer, Rcode, ZoneTree, lookup
 from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
 from sixfold.serve.dns_wire import (
     AA,
-    IN,
     OPCODE,
     QR,
-    TYPE_NAMES,
     Malformed,
     Query,
     compose,
-    encode_all,
     parse_query,
     refuse,
 )

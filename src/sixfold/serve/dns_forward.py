@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from random import SystemRandom
 from typing import NamedTuple
 
+from sixfold.discovery.wire import RECORD
 from sixfold.discovery.zone import Rcode
 from sixfold.serve.dns_upstream import Upstream
 from sixfold.serve.dns_wire import (
@@ -26,7 +27,6 @@ from sixfold.serve.dns_wire import (
     QR,
     RCODE,
     RD,
-    RECORD,
     TC,
     UDP_MAX,
     Malformed,

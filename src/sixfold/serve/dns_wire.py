@@ -8,37 +8,18 @@ compressed). Hand-packed because this is the resolver's hot path; ``tests/host/t
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
-from ipaddress import ip_address
 from typing import NamedTuple
 
-from sixfold.discovery.zone import Rcode, RRset
+from sixfold.discovery.wire import RECORD
+from sixfold.discovery.zone import Rcode
 
 HEADER = struct.Struct("!HHHHHH")
-RECORD = struct.Struct("!HHIH")  # type, class, ttl, length of rdata
 QR, AA, TC, RD, RA, AD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
 OPCODE, RCODE = 0x7800, 0x000F
 DO = 0x8000  # in the flags of an OPT record
-IN = 1
 OPT = 41
 UDP_PLAIN = 512  # without EDNS
 UDP_MAX = 1232  # ours: never a fragment, whatever the client could take (DNS flag day 2020)
-POINTER_TO_QUESTION = b"\xc0\x0c"
-
-TYPE_NAMES = {
-    1: "A",
-    2: "NS",
-    5: "CNAME",
-    6: "SOA",
-    12: "PTR",
-    16: "TXT",
-    28: "AAAA",
-    33: "SRV",
-    251: "IXFR",
-    252: "AXFR",
-    255: "ANY",
-}
-TYPE_NUMBERS = {name: number for number, name in TYPE_NAMES.items()}
 
 
 class Edns(NamedTuple):
@@ -114,48 +95,6 @@ def _read_edns(packet: bytes, offset: int, additionals: int) -> Edns | None:
         if type_ == OPT:
             edns = Edns(size, ttl >> 16 & 0xFF, bool(ttl & DO))
     return edns
-
-
-def encode_name(name: str) -> bytes:
-    """Wire form of a name, uncompressed."""
-    labels = name.rstrip(".").split(".") if name.strip(".") else []
-    return b"".join(bytes((len(raw),)) + raw for raw in map(str.encode, labels)) + b"\0"
-
-
-def encode_rdata(type_: str, text: str) -> bytes:
-    """Wire form of rdata in presentation format, for the types that our zones have."""
-    match type_:
-        case "A" | "AAAA":
-            return ip_address(text).packed
-        case "NS" | "PTR" | "CNAME":
-            return encode_name(text)
-        case "SRV":
-            priority, weight, port, target = text.split()
-            return struct.pack("!HHH", int(priority), int(weight), int(port)) + encode_name(target)
-        case "TXT":
-            raw = text.strip('"').encode()
-            return bytes((len(raw),)) + raw
-        case "SOA":
-            server, mailbox, *numbers = text.split()
-            timers = struct.pack("!IIIII", *map(int, numbers))
-            return encode_name(server) + encode_name(mailbox) + timers
-        case _:
-            raise AssertionError(f"no records of type {type_} in our zones")
-
-
-def encode_rrset(rrset: RRset, qname: str) -> list[bytes]:
-    """One record each; the name of the question is a pointer to it."""
-    owner = POINTER_TO_QUESTION if rrset.name == qname else encode_name(rrset.name)
-    number = TYPE_NUMBERS[rrset.type]
-    records = []
-    for text in rrset.rdata:
-        rdata = encode_rdata(rrset.type, text)
-        records.append(owner + RECORD.pack(number, IN, rrset.ttl_s, len(rdata)) + rdata)
-    return records
-
-
-def encode_all(rrsets: Iterable[RRset], qname: str) -> list[bytes]:
-    return [record for rrset in rrsets for record in encode_rrset(rrset, qname)]
 
 
 def opt_record(query: Query, rcode: int = 0) -> bytes:

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Names: what is this pod's question answered?
+ *
+ * Answers are data: discovery/answers.py has written the records of every name of ours
+ * as they go into a message, so that nothing here depends on their type. This file
+ * reads the question, looks it up, and turns the packet into its own reply. A name
+ * without the type, or that is not there, is denied with the SOA of its zone.
+ *
+ * Only the plain question is answered: one, of class IN, whole, with or without EDNS.
+ * Whatever is odd, too long, or not of our zones goes on to the resolver's process as
+ * it came: nothing is written before all is known to fit. Source: RFC 1035, RFC 6891.
+ */
+#pragma once
+
+#include "reply.h"
+
+#define NAME_ZONES_MAX	    16
+#define DNS_NXDOMAIN	    3
+#define DNS_TYPE_SOA	    6
+#define DNS_TYPE_META	    128 /* ANY, AXFR: to 255 */
+#define NAMES_TOLD_PER_SPAN 256 /* events of one pod, on one CPU, in 2^30 ns */
+
+/* Bounds: host/names.py leaves out what does not fit, and then denies nothing. Not
+ * preallocated, so that a reader sees the old element or the new one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 524288);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct name_key);
+	__type(value, struct name_answer);
+} names SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct name_key);
+	__type(value, struct name_set);
+} name_sets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32); /* number */
+	__type(value, struct name_zone);
+} name_zones SEC(".maps");
+
+/* What a pod was answered, and how much of it was told: a flood must not fill the ring
+ * that others' events need. */
+struct name_client {
+	__u64 answered;
+	__u32 span;
+	__u32 told;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_PERCPU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u32); /* ifindex */
+	__type(value, struct name_client);
+} name_clients SEC(".maps");
+
+/* The zone that the name lies in, if it is one of ours. */
+__global int ends_in(const struct question *question, const struct name_zone *zone)
+{
+	const __u64 *origin;
+	__u32 at, i;
+
+	if (!question || !zone)
+		return 0;
+	origin = (const __u64 *)zone->name;
+	at = question->length - zone->length;
+
+	if (question->length < zone->length)
+		return 0;
+	asm volatile("" : "+r"(at));
+	if (at >= NAME_MAX || !(question->starts[at >> 6 & 3] >> (at & 63) & 1))
+		return 0;
+#pragma clang loop unroll(disable)
+	for (i = 0; i < NAME_ZONE_MAX / 8 && i * 8 < zone->length; i++) {
+		if (*(const __u64 *)(question->key.name + at + i * 8) != origin[i])
+			return 0;
+	}
+	return 1;
+}
+
+static __always_inline const struct name_zone *zone_of(const struct question *question)
+{
+	const struct name_zone *zone;
+	__u32 i;
+
+#pragma clang loop unroll(disable)
+	for (i = 0; i < NAME_ZONES_MAX; i++) {
+		zone = bpf_map_lookup_elem(&name_zones, &i);
+		if (!zone || ends_in(question, zone))
+			return zone;
+	}
+	return NULL;
+}
+
+/* No such name, or none of its records are of that type. */
+static __noinline int deny(struct __sk_buff *skb, const struct packet *packet,
+			   struct question *question, __u32 rcode)
+{
+	const struct name_zone *zone = zone_of(question);
+	struct dns_reply reply = {.authorities = 1, .rcode = rcode};
+	__u32 length, offset;
+	int size;
+
+	if (!zone || zone->passes)
+		return 0;
+	length = zone->soa_length;
+	if (!length || length > NAME_SOA_MAX)
+		return 0;
+	reply.length = length;
+	reply.sum = zone->soa_sum;
+	reply.owner = htons(0xc000 | (DNS_HEADER + question->length - zone->length));
+	size = make_room(skb, packet, question, &reply);
+	if (!size)
+		return 0;
+	offset = behind_question(packet, question);
+	if (bpf_skb_store_bytes(skb, offset, &reply.owner, 2, 0) ||
+	    bpf_skb_store_bytes(skb, offset + 2, zone->soa, length, 0) ||
+	    put_opt(skb, question, offset + 2 + length) ||
+	    turn_round(skb, packet, question, &reply, size))
+		return -1;
+	statistic(rcode ? STATISTIC_NAMES_NXDOMAIN : STATISTIC_NAMES_NODATA);
+	return 1 + rcode;
+}
+
+/* Of records that rotate, one slice of the two rounds that are stored. `room`: bytes of
+ * one round. */
+static __always_inline int give(struct __sk_buff *skb, const struct packet *packet,
+				struct question *question,
+				const struct name_records *head, const __u8 *records,
+				__u32 room)
+{
+	struct dns_reply reply = {.answers = head->answers,
+				  .additionals = head->additionals,
+				  .length = head->length,
+				  .sum = head->sum};
+	__u32 length = head->length, skip = 0, offset;
+	int size;
+
+	size = make_room(skb, packet, question, &reply);
+	if (!size)
+		return 0;
+	offset = behind_question(packet, question);
+	if (head->stride && head->answers)
+		skip = bpf_get_prandom_u32() % head->answers * head->stride;
+	asm volatile("" : "+r"(length), "+r"(skip));
+	/* What does not rotate may fill both rounds. */
+	if (!length || skip > room || length > (skip ? room : 2 * room))
+		return -1;
+	if (skip) {
+		if (bpf_skb_store_bytes(skb, offset, records + skip, length, 0))
+			return -1;
+	} else if (bpf_skb_store_bytes(skb, offset, records, length, 0)) {
+		return -1;
+	}
+	if (put_opt(skb, question, offset + length) ||
+	    turn_round(skb, packet, question, &reply, size))
+		return -1;
+	statistic(STATISTIC_NAMES_FOUND);
+	return 1;
+}
+
+static __noinline int give_few(struct __sk_buff *skb, const struct packet *packet,
+			       struct question *question,
+			       const struct name_answer *answer)
+{
+	return give(skb, packet, question, &answer->head, answer->records,
+		    NAME_RECORDS / 2);
+}
+
+static __noinline int give_many(struct __sk_buff *skb, const struct packet *packet,
+				struct question *question)
+{
+	const struct name_set *set = bpf_map_lookup_elem(&name_sets, &question->key);
+
+	return set ? give(skb, packet, question, &set->head, set->records, NAME_SET_MAX)
+		   : 0;
+}
+
+/* 1 + rcode: answered, the packet is the reply. 0: left as it was, for the process. -1:
+ * broken on the way, which cannot be. */
+__global int answer_name(struct __sk_buff *skb, const struct packet *packet)
+{
+	struct question *question;
+	const struct name_answer *answer;
+	__u32 zero = 0, type;
+
+	question = bpf_map_lookup_elem(&new_question, &zero);
+	if (!packet || !question || !read_question(skb, packet, question))
+		return 0;
+	if (packet->transport !=
+	    ETH_LENGTH + (packet->family == 4 ? IPV4_LENGTH : IPV6_LENGTH))
+		return 0;
+	type = question->type;
+	if (!type || type == DNS_TYPE_SOA || type == DNS_TYPE_OPT ||
+	    (type >= DNS_TYPE_META && type <= 255))
+		return 0;
+	lower_name(question);
+	question->key.type = type;
+	answer = bpf_map_lookup_elem(&names, &question->key);
+	if (answer) {
+		if (answer->head.flags & NAME_PASS)
+			return 0;
+		if (answer->head.flags & NAME_LARGE)
+			return give_many(skb, packet, question);
+		return give_few(skb, packet, question, answer);
+	}
+	question->key.type = 0;
+	answer = bpf_map_lookup_elem(&names, &question->key);
+	if (answer && answer->head.flags & NAME_PASS)
+		return 0;
+	return deny(skb, packet, question, answer ? 0 : DNS_NXDOMAIN);
+}
+
+/* A question to the resolver on a connection that is there: of a client that asks all
+ * from one socket, some of it for the process. */
+static __noinline int leave(struct __sk_buff *skb, const struct packet *packet,
+			    __u32 identity)
+{
+	__u32 ifindex = skb->ifindex;
+	int answer;
+
+	if (identity != IDENTITY_RESOLVER || !asks_name(packet))
+		return TC_ACT_OK;
+	answer = answer_name(skb, packet);
+	if (answer > 0)
+		return bpf_redirect_peer(ifindex, 0);
+	statistic(STATISTIC_NAMES_PASSED);
+	return answer ? TC_ACT_SHOT : TC_ACT_OK;
+}
+
+/* Whether this pod may have another event for an answer. */
+static __noinline int may_tell(__u32 ifindex)
+{
+	struct name_client *client = bpf_map_lookup_elem(&name_clients, &ifindex);
+	struct name_client fresh = {
+	    .answered = 1, .span = bpf_ktime_get_coarse_ns() >> 30, .told = 1};
+
+	if (!client) {
+		bpf_map_update_elem(&name_clients, &ifindex, &fresh, BPF_ANY);
+		return 1;
+	}
+	client->answered += 1;
+	if (client->span != fresh.span) {
+		client->span = fresh.span;
+		client->told = 0;
+	}
+	client->told += 1;
+	return client->told <= NAMES_TOLD_PER_SPAN;
+}
+
+static __noinline int note_question(const struct observation *seen)
+{
+	__u32 zero = 0;
+	struct question *question = bpf_map_lookup_elem(&new_question, &zero);
+
+	if (question)
+		question->seen = *seen;
+	return 0;
+}
+
+/* A question that opened no connection: its rules count, and it is told while the pod
+ * does not ask for too much. */
+static __noinline int tell_answer(const struct packet *packet, int answer,
+				  __u32 ifindex, __u32 length)
+{
+	__u32 zero = 0;
+	struct question *question = bpf_map_lookup_elem(&new_question, &zero);
+
+	if (!question)
+		return 0;
+	question->seen.answer = answer;
+	if (question->seen.type == EVENT_AUDIT)
+		statistic(STATISTIC_AUDITED);
+	if (may_tell(ifindex))
+		return tell(packet, &question->seen, ifindex, length);
+	count_rule(question->seen.rule[0]);
+	count_rule(question->seen.rule[1]);
+	statistic(STATISTIC_NAMES_UNTOLD);
+	return 0;
+}

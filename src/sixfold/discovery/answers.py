@@ -1,0 +1,166 @@
+"""Answers for the kernel: every record set of the zone, as bytes behind its question.
+
+Pure. What ``zone.lookup`` says of a name is written down here once, so that ``bpf/lib/names.h``
+copies it; ``tests/twin/test_names.py`` holds the two equal. A name that exists has an entry of
+its own, of type 0: with it another type is NODATA, without it NXDOMAIN. What the kernel cannot
+give whole (sets longer than a packet, a CNAME, names that are made up when they are asked for)
+has an entry that says so, and is the resolver process's to answer.
+
+Cost follows the change: a change of the zone touches its names, the names above them, and the SRV
+records that point to them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from sixfold.discovery.wire import (
+    IN,
+    POINTER_TO_QUESTION,
+    RECORD,
+    TYPE_NUMBERS,
+    encode_name,
+    encode_rdata,
+)
+from sixfold.discovery.zone import RRset, ZoneDelta, ZoneSettings, ZoneTree, ancestors, lookup
+from sixfold.model.names import NAME_TYPE, NameAnswer, NameKey, NamePlan, NameZone
+
+VIEW = 0  # everybody's; views by policy come
+BEHIND_NAME = 12 + 4  # header before the name, type and class behind it
+RECORDS_MAX = 1216  # of one answer: what a packet of 1232 bytes has room for
+COUNT_MAX = 255
+ZONES_MAX = 16
+POINTER = 0xC000
+KERNEL_TYPES = ("A", "AAAA", "SRV", "PTR", "TXT", "NS")
+ROTATING = ("A", "AAAA")
+PASS = NameAnswer(passes=True)
+Entries = dict[NameKey, NameAnswer | None]
+
+
+class AnswerPlanner:
+    """Plans answers, change after change; ``serial`` is that of the SOA at the start."""
+
+    def __init__(self, serial: int = 1) -> None:
+        self._serial = serial
+        self._targets: defaultdict[str, set[str]] = defaultdict(set)  # owners that point there
+        self._pointing: dict[str, set[str]] = {}
+        self._types: dict[str, tuple[int, ...]] = {}  # of each name that has entries
+        self._plan = NamePlan()
+        self.zone: ZoneTree | None = None
+
+    def plan(self, settings: ZoneSettings, delta: ZoneDelta) -> NamePlan:
+        """The plan after a change of the zone; the same object when there was none."""
+        names: set[str] = set()
+        if self.zone is None:
+            self.zone = ZoneTree(settings)
+            self.zone.serial = self._serial
+            names.update(settings.origins)
+        elif not delta:
+            return self._plan
+        assert settings == self.zone.settings, "settings are fixed for the life of an instance"
+        self.zone.update(delta)
+        for key in (*delta.set, *delta.delete):
+            names.update(ancestors(key.name))
+            if key.type in ROTATING:
+                names |= self._targets.get(key.name, set())
+        entries: Entries = {}
+        for name in names:
+            if self.zone.origin_of(name) is not None:
+                self._compile(name, entries)
+        self._plan = NamePlan(self._plan.answers.changed(entries), zones_of(self.zone))
+        return self._plan
+
+    def _compile(self, name: str, entries: Entries) -> None:
+        zone = self.zone
+        assert zone is not None
+        found: dict[int, NameAnswer] = {}
+        pointing: set[str] = set()
+        if zone.exists(name):
+            found[NAME_TYPE] = PASS if zone.get(name, "CNAME") else NameAnswer()
+            for type_ in zone.types_at(name) if not found[NAME_TYPE].passes else ():
+                found[TYPE_NUMBERS[type_]] = compile_answer(zone, name, type_)
+                if type_ in ("SRV", "NS"):
+                    pointing |= targets_of(zone.get(name, type_))
+        self._point(name, pointing)
+        for number in self._types.pop(name, ()):
+            entries[NameKey(VIEW, name, number)] = None
+        if found:
+            self._types[name] = tuple(found)
+        for number, answer in found.items():
+            entries[NameKey(VIEW, name, number)] = answer
+
+    def _point(self, name: str, targets: set[str]) -> None:
+        for target in self._pointing.pop(name, ()):
+            self._targets[target].discard(name)
+            if not self._targets[target]:
+                del self._targets[target]
+        if targets:
+            self._pointing[name] = targets
+        for target in targets:
+            self._targets[target].add(name)
+
+
+def targets_of(rdata: Iterable[str]) -> set[str]:
+    return {text.split()[-1].rstrip(".") for text in rdata}
+
+
+def compile_answer(zone: ZoneTree, name: str, type_: str) -> NameAnswer:
+    """What a question is answered, as bytes; or that it is not the kernel's to answer."""
+    answer = lookup(zone, name, type_)
+    assert answer is not None, "only names of ours are compiled"
+    writer = _Writer(name)
+    for rrset in answer.answers:
+        writer.write(rrset)
+    count = writer.count
+    for rrset in answer.additional:
+        writer.write(rrset)
+    additionals = writer.count - count
+    stride = 0
+    if type_ in ROTATING and count > 1:
+        stride = len(writer.records) // count
+    if len(writer.records) > RECORDS_MAX or max(count, additionals) > COUNT_MAX:
+        return PASS
+    return NameAnswer(bytes(writer.records), count, additionals, stride)
+
+
+class _Writer:
+    """Records one after the other; an owner that is in the message already is pointed to."""
+
+    def __init__(self, qname: str) -> None:
+        self.records = bytearray()
+        self.count = 0
+        self._start = BEHIND_NAME + len(encode_name(qname))
+        self._places = {qname: 12}
+
+    def write(self, rrset: RRset) -> None:
+        for text in rrset.rdata:
+            rdata = encode_rdata(rrset.type, text)
+            self.records += self._owner(rrset.name)
+            self.records += RECORD.pack(TYPE_NUMBERS[rrset.type], IN, rrset.ttl_s, len(rdata))
+            if rrset.type in ("SRV", "NS"):
+                (target,) = targets_of([text])
+                place = self._start + len(self.records) + len(rdata) - len(encode_name(target))
+                self._places.setdefault(target, place)
+            self.records += rdata
+            self.count += 1
+
+    def _owner(self, name: str) -> bytes:
+        place = self._places.get(name, POINTER)
+        return (POINTER | place).to_bytes(2, "big") if place < POINTER else encode_name(name)
+
+
+def zones_of(zone: ZoneTree) -> tuple[NameZone, ...]:
+    """Where names may be denied. Reverse zones beyond the bound are the process's."""
+    settings, found = zone.settings, []
+    if settings.pods_insecure:  # whatever is asked for there is made up on the way
+        found.append(NameZone(f"pod.{settings.origins[0]}", b"", passes=True))
+    for origin in settings.origins:
+        soa = zone.soa(origin)
+        rdata = encode_rdata(soa.type, soa.rdata[0])
+        wire = RECORD.pack(TYPE_NUMBERS[soa.type], IN, soa.ttl_s, len(rdata)) + rdata
+        found.append(NameZone(origin, wire))
+    return tuple(found[:ZONES_MAX])
+
+
+assert (POINTER | 12).to_bytes(2, "big") == POINTER_TO_QUESTION

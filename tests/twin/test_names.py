@@ -1,0 +1,321 @@
+"""The kernel answers as the resolver's process would, or not at all."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import dns.message
+import dns.rcode
+import pytest
+from crafted import A4, POD_MAC, SHOT, UDP, frame4, udp
+from questions import (
+    REDIRECT,
+    SETTINGS,
+    Asker,
+    frame_of,
+    random_query,
+    random_zone,
+    same,
+)
+
+from sixfold.discovery.zone import RecordKey, ZoneSettings
+from sixfold.host.datapath import KernelDatapath
+from sixfold.model.config import RESOLVER_IPV4
+from sixfold.model.reason import DropReason
+
+pytestmark = pytest.mark.root
+
+ROUNDS = int(os.environ.get("SIXFOLD_FUZZ_ROUNDS", "2000"))
+WEB = "web.shop.svc.cluster.local"
+ZONE = {
+    RecordKey("svc.cluster.local", ""): (),
+    RecordKey(WEB, "A"): ("10.96.0.1",),
+    RecordKey(f"_http._tcp.{WEB}", "SRV"): (f"0 100 80 {WEB}.",),
+    RecordKey("few.shop.svc.cluster.local", "A"): tuple(f"10.244.0.{i}" for i in range(3)),
+    RecordKey("many.shop.svc.cluster.local", "A"): tuple(f"10.244.1.{i}" for i in range(70)),
+    RecordKey("crowd.shop.svc.cluster.local", "A"): tuple(f"10.244.2.{i}" for i in range(100)),
+}
+
+
+@pytest.fixture
+def seed() -> int:
+    chosen = int(os.environ.get("SIXFOLD_FUZZ_SEED", random.randrange(2**32)))
+    print(f"SIXFOLD_FUZZ_SEED={chosen}")
+    return chosen
+
+
+@pytest.fixture
+def asker(datapath: KernelDatapath) -> Asker:
+    return Asker(datapath, ZONE)
+
+
+def query(name: str = WEB, type_: str = "A", **more: object) -> bytes:
+    return dns.message.make_query(name, type_, **more).to_wire()
+
+
+def test_kernel_and_process_answer_alike(datapath: KernelDatapath, seed: int) -> None:
+    random_ = random.Random(seed)
+    asker = Asker(datapath, {})
+    answered = denied = 0
+    for _ in range(30):
+        zone = random_zone(random_)
+        asker.load(zone)
+        for _ in range(ROUNDS // 120):
+            message = random_query(random_, zone)
+            theirs = asker.responder.respond(message)
+            ours = asker.ask(message, family=random_.choice((4, 6)))
+            if ours is None:
+                continue
+            assert isinstance(theirs, bytes), "what is not ours is passed on"
+            same(ours, theirs)
+            answered += bool(ours[7])
+            denied += not ours[7]
+    assert answered > ROUNDS / 100
+    assert denied > ROUNDS / 100
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_question_is_answered_in_the_case_in_which_it_was_asked(
+    asker: Asker, family: int
+) -> None:
+    name = "wEb.ShOp.sVc.CLUSTER.local."
+    reply = dns.message.from_wire(asker.ask(query(name), family=family) or b"")
+    assert reply.question[0].name.to_text() == name
+    assert [record.address for record in reply.answer[0]] == ["10.96.0.1"]
+    assert reply.flags & dns.flags.AA
+
+
+@pytest.mark.parametrize(
+    ("name", "type_", "rcode"),
+    [
+        (WEB, "AAAA", dns.rcode.NOERROR),
+        (WEB, "MX", dns.rcode.NOERROR),
+        ("shop.svc.cluster.local", "A", dns.rcode.NOERROR),
+        ("_tcp.web.shop.svc.cluster.local", "SRV", dns.rcode.NOERROR),
+        ("cluster.local", "A", dns.rcode.NOERROR),
+        ("nobody.shop.svc.cluster.local", "A", dns.rcode.NXDOMAIN),
+        ("www.example.com.shop.svc.cluster.local", "AAAA", dns.rcode.NXDOMAIN),
+        ("9.9.244.10.in-addr.arpa", "PTR", dns.rcode.NXDOMAIN),
+    ],
+)
+def test_what_is_not_there_is_denied_with_the_soa(
+    asker: Asker, name: str, type_: str, rcode: int
+) -> None:
+    reply = dns.message.from_wire(asker.ask(query(name, type_)) or b"")
+    assert (reply.rcode(), reply.answer) == (rcode, [])
+    assert reply.authority[0][0].minimum == SETTINGS.ttl_s
+
+
+def test_every_rotation_of_the_addresses_comes_up(asker: Asker) -> None:
+    for name, count, tries in (("few", 3, 60), ("many", 70, 140)):
+        message = query(f"{name}.shop.svc.cluster.local", use_edns=0, payload=1232)
+        replies = [dns.message.from_wire(asker.ask(message) or b"") for _ in range(tries)]
+        firsts = {reply.answer[0][0].address for reply in replies}
+        assert len(firsts) >= min(count, 40)  # of 140 draws of 70, some 60 differ
+        assert {len(reply.answer[0]) for reply in replies} == {count}
+
+
+@pytest.mark.parametrize(("size", "answered"), [(None, False), (600, False), (1232, True)])
+def test_no_reply_is_longer_than_edns_allows(
+    asker: Asker, size: int | None, answered: bool
+) -> None:
+    edns = {} if size is None else {"use_edns": 0, "payload": size}
+    reply = asker.ask(query("many.shop.svc.cluster.local", **edns))
+    assert (reply is not None) == answered
+    assert reply is None or len(reply) <= 1232
+
+
+PLAIN = query()
+EDNS = query(use_edns=0)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(query("crowd.shop.svc.cluster.local", use_edns=0), id="set too long"),
+        pytest.param(query("www.example.com"), id="not ours"),
+        pytest.param(query("xcluster.local"), id="ends like ours"),
+        pytest.param(query("cluster.local", "SOA"), id="SOA"),
+        pytest.param(query(WEB, "ANY"), id="ANY"),
+        pytest.param(query(WEB, "AXFR"), id="AXFR"),
+        pytest.param(query(WEB, use_edns=1), id="EDNS 1"),
+        pytest.param(PLAIN[:2] + b"\x85" + PLAIN[3:], id="a response"),
+        pytest.param(PLAIN[:2] + b"\x21" + PLAIN[3:], id="NOTIFY"),
+        pytest.param(PLAIN[:2] + b"\x03" + PLAIN[3:], id="truncated flag"),
+        pytest.param(PLAIN[:3] + b"\x40" + PLAIN[4:], id="reserved flag"),
+        pytest.param(PLAIN[:5] + b"\x02" + PLAIN[6:], id="two questions"),
+        pytest.param(PLAIN[:5] + b"\x00" + PLAIN[6:], id="no question"),
+        pytest.param(PLAIN[:7] + b"\x01" + PLAIN[8:], id="an answer in it"),
+        pytest.param(PLAIN[:-1] + b"\x03", id="class CH"),
+        pytest.param(PLAIN + b"\0", id="something behind it"),
+        pytest.param(EDNS + b"\0", id="something behind EDNS"),
+        pytest.param(EDNS[:-1] + b"\x01", id="options that are not there"),
+        pytest.param(PLAIN[:-1], id="cut"),
+        pytest.param(PLAIN[:12], id="header only"),
+        pytest.param(PLAIN[:11], id="half a header"),
+        pytest.param(b"", id="empty"),
+        pytest.param(PLAIN[:12] + b"\xc0\x0c" + PLAIN[-4:], id="a name that points"),
+        pytest.param(PLAIN[:12] + b"\x40a" + PLAIN[14:], id="label type 1"),
+        pytest.param(PLAIN[:12] + b"\x01a" * 127 + PLAIN[12:], id="name of 280 bytes"),
+        pytest.param(PLAIN[:-4] + b"\0\0" + PLAIN[-2:], id="type 0"),
+        pytest.param(EDNS + bytes(500), id="600 bytes"),
+    ],
+)
+def test_what_is_odd_goes_on_to_the_process_as_it_came(asker: Asker, message: bytes) -> None:
+    assert asker.ask(message) is None
+    assert asker.ask(message, family=6) is None
+
+
+def test_fragments_and_other_ports_and_addresses_are_not_looked_into(asker: Asker) -> None:
+    run = asker.kernel.run
+    first = frame4(udp(PLAIN, destination=53), UDP, A4, RESOLVER_IPV4, fragment=0x2000)
+    assert run("from_endpoint", first).packet == first
+    other = frame4(udp(PLAIN, destination=54), UDP, A4, RESOLVER_IPV4)
+    assert run("from_endpoint", other).packet == other
+
+
+def test_a_pod_that_may_not_ask_the_resolver_is_answered_nothing(
+    datapath: KernelDatapath, asker: Asker
+) -> None:
+    datapath.apply(asker.closed)
+    asker.kernel.events()
+    assert asker.kernel.send(frame_of(PLAIN, 4)) == SHOT
+    (event,) = asker.kernel.events()
+    assert DropReason(event.reason) == DropReason.POLICY_DENIED
+    datapath.apply(asker.open)
+    assert asker.ask(PLAIN)
+
+
+def test_a_stranger_is_answered_nothing(asker: Asker) -> None:
+    spoofed = frame_of(PLAIN, 4).replace(A4.packed, bytes((192, 0, 2, 77)))
+    assert asker.kernel.send(spoofed) == SHOT
+    other_mac = frame_of(PLAIN, 4).replace(POD_MAC, b"\x02\0\0\0\0\x09")
+    assert asker.kernel.send(other_mac) == SHOT
+
+
+def test_a_question_leaves_no_connection_and_one_event(asker: Asker) -> None:
+    asker.kernel.events()
+    before = len(dict(asker.kernel.datapath.maps["conntrack"].items()))
+    asker.ask(PLAIN)
+    assert len(dict(asker.kernel.datapath.maps["conntrack"].items())) == before
+    (event,) = asker.kernel.events()
+    assert (event.answer, event.destination_port) == (1, 53)
+
+
+def test_one_socket_may_ask_the_kernel_and_the_process(asker: Asker) -> None:
+    assert asker.ask(query("www.example.com")) is None
+    assert asker.ask(PLAIN) is not None
+    assert asker.ask(query("www.example.org")) is None
+
+
+def test_a_flood_is_counted_whole_and_leaves_the_ring_to_others(asker: Asker) -> None:
+    def counts() -> tuple[int, int]:
+        hits = asker.kernel.datapath.rule_hits()
+        return asker.kernel.datapath.statistics().get("names_found", 0), hits.get(21, 0)
+
+    asker.kernel.events()
+    found, hits = counts()
+    frame = frame_of(PLAIN, 4)
+    for _ in range(2_000):
+        assert asker.kernel.send(frame) == REDIRECT
+    told = len(asker.kernel.events())
+    assert told < 2_000 / 2
+    assert counts() == (found + 2_000, hits + 2_000)
+
+
+def test_a_sum_that_was_left_out_stays_so(asker: Asker) -> None:
+    frame = bytearray(frame_of(PLAIN, 4))
+    frame[40:42] = b"\0\0"
+    run = asker.kernel.run("from_endpoint", bytes(frame))
+    assert run.verdict == REDIRECT
+    assert run.packet[40:42] == b"\0\0"
+
+
+def test_names_that_find_no_room_are_the_process_s_and_nothing_is_denied(
+    datapath: KernelDatapath,
+) -> None:
+    asker = Asker(datapath, {})
+    names = datapath.maps["names"]
+    small = names.definition._replace(max_entries=8)
+    names.definition, kept = small, names.definition
+    try:
+        asker.load(ZONE)
+        assert asker.table.left_out > 0
+        assert not asker.table.denies()
+        assert asker.ask(query("nobody.shop.svc.cluster.local")) is None
+        for key in ZONE:
+            message = query(key.name, key.type or "A")
+            if (ours := asker.ask(message)) is not None:
+                same(ours, asker.responder.respond(message))
+    finally:
+        names.definition = kept
+    asker.load(ZONE)
+    assert asker.ask(query("nobody.shop.svc.cluster.local"))
+
+
+def test_a_name_that_is_made_up_when_asked_for_is_the_process_s(
+    datapath: KernelDatapath,
+) -> None:
+    asker = Asker(datapath, ZONE, ZoneSettings(SETTINGS.origins, pods_insecure=True))
+    assert asker.ask(query("192-0-2-1.shop.pod.cluster.local")) is None
+    assert asker.ask(query("nobody.shop.svc.cluster.local"))
+
+
+def test_any_history_of_zones_ends_in_the_last(datapath: KernelDatapath, seed: int) -> None:
+    random_ = random.Random(seed)
+    asker = Asker(datapath, {})
+    for _ in range(12):
+        if random_.random() < 0.3:
+            asker.table = type(asker.table)(datapath.maps)  # a new agent
+        if random_.random() < 0.3:
+            for name in ("names", "name_zones"):  # somebody deletes entries behind our back
+                keys = [key for key, _ in datapath.maps[name].items()]
+                gone = random_.sample(keys, min(len(keys), 3))
+                datapath.maps[name].delete(gone)
+                assert bool(asker.table.repair()) == bool(gone and asker.table._held is not None)
+        plan = asker.load(random_zone(random_))
+        held = type(asker.table)(datapath.maps)._read()
+        assert dict(held) == dict(plan.answers)
+        sets = len(dict(datapath.maps["name_sets"].items()))
+        assert sets == sum(len(a.records) * (2 if a.stride else 1) > 160 for a in held.values())
+
+
+def mutate(random_: random.Random, message: bytes) -> bytes:
+    out = bytearray(message)
+    for _ in range(random_.randint(1, 4)):
+        at = random_.randrange(len(out)) if out else 0
+        match random_.randrange(6):
+            case 0 if out:
+                out[at] = random_.randrange(256)
+            case 1 if len(out) > 13:
+                del out[random_.randrange(13, len(out)) :]
+            case 2:
+                out += random_.randbytes(random_.randrange(1, 300))
+            case 3 if out:
+                out[at] = random_.choice((0, 1, 41, 63, 64, 192, 255))
+            case 4 if len(out) > 12:
+                out[random_.randrange(12)] ^= 1 << random_.randrange(8)
+            case 5 if len(out) > 20:
+                out[at:at] = out[max(0, at - 5) : at]
+    return bytes(out)
+
+
+def test_a_mutated_question_is_answered_rightly_or_passed_on(
+    datapath: KernelDatapath, seed: int
+) -> None:
+    random_ = random.Random(seed)
+    asker = Asker(datapath, ZONE)
+    answered = 0
+    names = (WEB, "nobody.shop.svc.cluster.local", "few.shop.svc.cluster.local", "www.example")
+    corpus = [query(name, use_edns=edns) for name in names for edns in (-1, 0)]
+    for _ in range(ROUNDS):
+        message = mutate(random_, random_.choice(corpus))
+        ours = asker.ask(message, family=random_.choice((4, 6)))
+        if ours is None:
+            continue
+        answered += 1
+        theirs = asker.responder.respond(message)
+        assert isinstance(theirs, bytes), message.hex()
+        same(ours, theirs)
+    assert answered > ROUNDS / 100
