@@ -162,7 +162,7 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 	__u32 current =
 	    revision(); /* before any lookup: a change meanwhile judges again */
 	__u32 side = conntrack_key(packet, &key);
-	struct peer mine, theirs;
+	struct peer *mine, *theirs;
 	bool mine_opened;
 	int reason;
 
@@ -172,24 +172,24 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 	if (entry && !continues(entry, packet, side))
 		entry = NULL;
 	seen.is_reply = entry && entry->originator != side;
-	peer_of(&mine, endpoint, packet->family == 4);
-	resolve(direction == EGRESS ? &packet->destination : &packet->source, &theirs);
 	mine_opened = (direction == EGRESS) != seen.is_reply;
-	judgement->peer[EGRESS] = mine_opened ? mine : theirs;
-	judgement->peer[INGRESS] = mine_opened ? theirs : mine;
+	mine = &judgement->peer[mine_opened ? EGRESS : INGRESS];
+	theirs = &judgement->peer[mine_opened ? INGRESS : EGRESS];
+	peer_of(mine, endpoint, packet->family == 4);
+	resolve(direction == EGRESS ? &packet->destination : &packet->source, theirs);
 	judgement->protocol = packet->protocol;
 	if (packet->protocol == IPPROTO_ICMP || packet->protocol == PROTOCOL_ICMPV6)
 		judgement->port = htons(packet->icmp_request);
 	else
 		judgement->port =
 		    seen.is_reply ? packet->source_port : packet->destination_port;
-	if (!entry && direction == EGRESS && !theirs.ifindex &&
+	if (!entry && direction == EGRESS && !theirs->ifindex &&
 	    is_service(&packet->destination))
 		reason = DROP_NO_BACKEND;
 	else
 		reason = judge(judgement);
-	seen.identity[0] = direction == EGRESS ? mine.identity : theirs.identity;
-	seen.identity[1] = direction == EGRESS ? theirs.identity : mine.identity;
+	seen.identity[0] = direction == EGRESS ? mine->identity : theirs->identity;
+	seen.identity[1] = direction == EGRESS ? theirs->identity : mine->identity;
 	seen.rule[0] = judgement->rule[0];
 	seen.rule[1] = judgement->rule[1];
 	if (!entry)
@@ -197,7 +197,7 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 	seen.service = entry ? entry->service : fresh->service;
 	seen.service_port = entry ? entry->service_port : fresh->service_port;
 	if (!reason && direction == EGRESS && asks_name(packet) &&
-	    theirs.identity == IDENTITY_RESOLVER && !packet->passed) {
+	    theirs->identity == IDENTITY_RESOLVER && !packet->passed) {
 		audited(&seen, judgement, entry);
 		note_question(&seen);
 		return ASKED;
@@ -206,7 +206,7 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 		if (!entry) /* the sweep closes the sockets of others */
 			bpf_map_delete_elem(&conntrack, &key);
 		else if (ends(packet, entry))
-			return direction == EGRESS ? deliver(theirs.ifindex)
+			return direction == EGRESS ? deliver(theirs->ifindex)
 						   : TC_ACT_OK;
 		if (reason != DROP_NO_BACKEND)
 			seen.direction = judgement->direction;
@@ -220,7 +220,7 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 		remember(entry, judgement, entry->originator);
 		entry->revision = current;
 		conntrack_touch(entry, packet, side, skb->len);
-		return direction == EGRESS ? deliver(theirs.ifindex) : TC_ACT_OK;
+		return direction == EGRESS ? deliver(theirs->ifindex) : TC_ACT_OK;
 	}
 	remember(fresh, judgement, side);
 	fresh->revision = current;
@@ -238,7 +238,7 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 	if (audited(&seen, judgement, NULL))
 		statistic(STATISTIC_AUDITED);
 	emit(skb, packet, &seen);
-	return direction == EGRESS ? deliver(theirs.ifindex) : TC_ACT_OK;
+	return direction == EGRESS ? deliver(theirs->ifindex) : TC_ACT_OK;
 }
 
 /* What every stack says unasked: group memberships, duplicate address detection. */
@@ -332,7 +332,7 @@ static __noinline int resolve_name(struct __sk_buff *skb, struct packet *packet)
 	}
 	statistic(STATISTIC_NAMES_PASSED);
 	packet->passed = true;
-	return slow_path(skb, packet, EGRESS);
+	return ASKED;
 }
 
 static __always_inline int classify(struct __sk_buff *skb, struct packet *packet,
@@ -375,8 +375,11 @@ static __always_inline int classify(struct __sk_buff *skb, struct packet *packet
 		}
 	}
 	reason = slow_path(skb, packet, direction);
-	if (direction == EGRESS && reason == ASKED)
-		return resolve_name(skb, packet);
+	if (direction == EGRESS && reason == ASKED) {
+		reason = resolve_name(skb, packet);
+		if (reason == ASKED) /* not from here: the stack is short */
+			reason = slow_path(skb, packet, direction);
+	}
 	return reason;
 }
 
