@@ -9,16 +9,16 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import dns.message
-from crafted import A4, A6, IPV4, IPV6, UDP, Kernel, allow, ethernet, ipv4, ipv6
+from crafted import A4, A6, IPV4, IPV6, UDP, B, Kernel, allow, ethernet, ipv4, ipv6
 
 from sixfold.discovery.answers import AnswerPlanner
 from sixfold.discovery.zone import RecordKey, Zone, ZoneDelta, ZoneSettings, ZoneTree
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.names import NameTable
 from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
-from sixfold.model.datapath import EGRESS, IpcacheEntry, PolicyTable
+from sixfold.model.datapath import EGRESS, INGRESS, IpcacheEntry, PolicyTable
 from sixfold.model.endpoint import EndpointId
-from sixfold.model.identity import RESOLVER
+from sixfold.model.identity import RESOLVER, WORLD
 from sixfold.model.names import NamePlan
 from sixfold.serve.dns_answer import Responder
 
@@ -38,8 +38,14 @@ class Asker:
     def __init__(self, datapath: KernelDatapath, zone: Zone, settings: ZoneSettings = SETTINGS):
         self.kernel = Kernel(datapath)
         desired = self.kernel.desired
-        table = desired.policies[EndpointId(1)]
-        opened = PolicyTable(table.entries | {allow(EGRESS, RESOLVER)}, 10, 11)
+        opened = PolicyTable.of(
+            [
+                *(allow(EGRESS, peer) for peer in (B, WORLD, RESOLVER)),
+                allow(INGRESS, WORLD),
+            ],
+            10,
+            11,
+        )
         self.open = replace(
             desired,
             ipcache={

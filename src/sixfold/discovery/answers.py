@@ -24,6 +24,7 @@ from sixfold.discovery.wire import (
     encode_rdata,
 )
 from sixfold.discovery.zone import RRset, ZoneDelta, ZoneSettings, ZoneTree, ancestors, lookup
+from sixfold.model.layers import Layers
 from sixfold.model.names import NAME_TYPE, NameAnswer, NameKey, NamePlan, NameZone
 
 VIEW = 0  # everybody's; views by policy come
@@ -68,7 +69,7 @@ class AnswerPlanner:
         for name in names:
             if self.zone.origin_of(name) is not None:
                 self._compile(name, entries)
-        self._plan = NamePlan(self._plan.answers.changed(entries), zones_of(self.zone))
+        self._plan = NamePlan(with_entries(self._plan.answers, entries), zones_of(self.zone))
         return self._plan
 
     def _compile(self, name: str, entries: Entries) -> None:
@@ -99,6 +100,14 @@ class AnswerPlanner:
             self._pointing[name] = targets
         for target in targets:
             self._targets[target].add(name)
+
+
+def with_entries(
+    answers: Layers[NameKey, NameAnswer], entries: Entries
+) -> Layers[NameKey, NameAnswer]:
+    """With these put, or gone where there is None."""
+    puts = {key: answer for key, answer in entries.items() if answer is not None}
+    return answers.changed(puts, entries.keys() - puts.keys())
 
 
 def targets_of(rdata: Iterable[str]) -> set[str]:

@@ -17,13 +17,13 @@ from sixfold.discovery.wire import encode_name
 from sixfold.errors import HostError
 from sixfold.host import layout
 from sixfold.host.bpf import Map
+from sixfold.model.layers import Layers, differing
 from sixfold.model.names import (
     NAME_TYPE,
     NameAnswer,
     NameKey,
     NamePlan,
     NameZone,
-    Shards,
 )
 
 PASS, LARGE = 1, 2  # enum name_flags
@@ -39,7 +39,7 @@ class NameTable:
     def __init__(self, maps: Mapping[str, Map]) -> None:
         self._names, self._sets = maps["names"], maps["name_sets"]
         self._zones = maps["name_zones"]
-        self._held: Shards[NameKey, NameAnswer] | None = None  # None: to be read
+        self._held: Layers[NameKey, NameAnswer] | None = None  # None: to be read
         self._held_zones: dict[bytes, bytes] = {}
         self._wanted: NamePlan | None = None
         self._check: Iterator[NameKey] = iter(())
@@ -55,7 +55,11 @@ class NameTable:
         zones = self._packed_zones(plan.zones)
         if self.left_out:
             self._put_zones(zones)  # before anything is missing, deny nothing
-        changes = answers.changes_from(held)
+        changes = {
+            key: answers.get(key)
+            for key in differing(held, answers)
+            if held.get(key) != answers.get(key)
+        }
         self._write(changes, held)
         self._put_zones(zones)
         self._held, self._wanted = answers, plan
@@ -109,24 +113,24 @@ class NameTable:
             value = self._sets.lookup(packed) or value
         return unpack_answer(value)
 
-    def _read(self) -> Shards[NameKey, NameAnswer]:
+    def _read(self) -> Layers[NameKey, NameAnswer]:
         """What an earlier agent left."""
         sets = dict(self._sets.items())
-        found: dict[NameKey, NameAnswer | None] = {}
+        found: dict[NameKey, NameAnswer] = {}
         for key, value in self._names.items():
             if flags_of(value) & LARGE:
                 value = sets.pop(key, value)
             found[unpack_key(key)] = unpack_answer(value)
         self._sets.delete(sets)  # nobody's
         self._held_zones = dict(self._zones.items())
-        return Shards[NameKey, NameAnswer]().changed(found)
+        return Layers(found)
 
-    def _fitting(self, answers: Shards[NameKey, NameAnswer]) -> Shards[NameKey, NameAnswer]:
+    def _fitting(self, answers: Layers[NameKey, NameAnswer]) -> Layers[NameKey, NameAnswer]:
         """All, or as much as the maps hold."""
         room, rooms = (each.definition.max_entries for each in (self._names, self._sets))
         self.left_out = max(0, len(answers) - room)
         if self.left_out:
-            answers = answers.changed(dict.fromkeys(list(answers)[room:]))
+            answers = answers.changed({}, list(answers)[room:])
         if len(answers) > rooms:
             large = [key for key, answer in answers.items() if is_large(answer)]
             answers = answers.changed(dict.fromkeys(large[rooms:], NameAnswer(passes=True)))
@@ -135,7 +139,7 @@ class NameTable:
     def _write(
         self,
         changes: Mapping[NameKey, NameAnswer | None],
-        held: Shards[NameKey, NameAnswer],
+        held: Layers[NameKey, NameAnswer],
     ) -> None:
         puts = {key: answer for key, answer in changes.items() if answer is not None}
         gone = [key for key, answer in changes.items() if answer is None]
