@@ -249,8 +249,11 @@ def lab() -> Iterator[Lab]:
 
 
 def exchange(client: socket.socket, server: socket.socket) -> None:
-    """One byte there and back over a fresh connection."""
-    accepted, _ = server.accept()
+    """One byte there and back over a fresh connection; earlier ones that nobody took are closed."""
+    accepted, peer = server.accept()
+    while peer[:2] != client.getsockname()[:2]:
+        accepted.close()
+        accepted, peer = server.accept()
     with accepted:
         client.sendall(b"x")
         assert accepted.recv(1) == b"x"
