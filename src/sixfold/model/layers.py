@@ -22,12 +22,14 @@ CHANGES_MIN, CHANGES_PART = 64, 64  # on top: a 64th of the base, and 64 in any 
 class Layers(Mapping[K, V_co]):
     """A mapping that never changes; ``changed`` makes the next one."""
 
-    __slots__ = ("_base", "_size", "_top")
+    __slots__ = ("_base", "_made_of", "_size", "_top")
 
     def __init__(self, base: Mapping[K, V_co] | None = None) -> None:
         self._base: dict[K, V_co] = {} if base is None else dict(base)
         self._top: dict[K, V_co] = {}  # ABSENT: gone
         self._size = len(self._base)
+        # When it was made by merging: the base and the changes, so that what differs is known.
+        self._made_of: tuple[dict[K, V_co], dict[K, V_co]] | None = None
 
     def changed(self, puts: Mapping[K, V_co], gone: Iterable[K] = ()) -> Layers[K, V_co]:
         """The same with these items put, and those gone. Costs what changes, mostly."""
@@ -41,6 +43,7 @@ class Layers(Mapping[K, V_co]):
         if len(top) > CHANGES_MIN and len(top) > len(self._base) // CHANGES_PART:
             found._base = _merged(self._base, top)
             found._size = len(found._base)
+            found._made_of = self._base, top
             return found
         found._base, found._top = self._base, top
         found._size = len(self._base) + sum(
@@ -102,13 +105,24 @@ def differing(old: Mapping[K, V], new: Mapping[K, V]) -> set[K]:
     """Keys whose values are not the same objects, or that are in one only."""
     if old is new:
         return set()
-    if isinstance(old, Layers) and isinstance(new, Layers) and old._base is new._base:
-        keys = old._top.keys() | new._top.keys()
-        return {key for key in keys if old.get(key, ABSENT) is not new.get(key, ABSENT)}
+    if isinstance(old, Layers) and isinstance(new, Layers):
+        if old._base is new._base:
+            return _differing_tops(old._base, old._top, new._top)
+        if new._made_of is not None and new._made_of[0] is old._base and not new._top:
+            return _differing_tops(old._base, old._top, new._made_of[1])
     before, after = flat(old), flat(new)
     found = {key for key, value in after.items() if before.get(key, ABSENT) is not value}
     if len(before) + sum(key not in before for key in found) != len(after):
         found.update(key for key in before if key not in after)
+    return found
+
+
+def _differing_tops(base: dict[K, V], old: dict[K, V], new: dict[K, V]) -> set[K]:
+    """What differs between two that have the same base."""
+    found = {key for key, value in new.items() if old.get(key, base) is not value}
+    found = {key for key in found if key in old or base.get(key, ABSENT) is not new[key]}
+    back = old.keys() - new.keys()
+    found.update(key for key in back if base.get(key, ABSENT) is not old[key])
     return found
 
 

@@ -365,7 +365,8 @@ class PolicyCompiler:
         policies = []
         for key in sorted({key for one in index.selecting(identity) for key in one.subject_of}):
             resolved = self._resolved[key]
-            granted = resolved.entries(
+            granted = None if resolved.names_own_ports else resolved.grants.get(())
+            granted = granted or resolved.entries(
                 subject,
                 index.subjects,
                 self._blocks,
@@ -382,8 +383,7 @@ class PolicyCompiler:
         same = (
             profile,
             audited,
-            *(id(one) for one, _ in policies),
-            *(id(one) for _, one in policies),
+            *[id(one) for pair in policies for one in pair],
         )
         if (known := built.get(same)) is None:
             known = built[same] = build_table(policies, profile, sections, audited)

@@ -44,7 +44,7 @@ def reach(views: Sequence[View], groups: Sequence[Group]) -> list[Block]:
     """All that may flow, as disjoint blocks over indices of ``groups``."""
     survey = _Survey(views, groups)
     explicit: dict[Pair, Value] = {}
-    for pair in sorted(survey.mentioned_pairs()):
+    for pair in survey.mentioned_pairs():
         if survey.counts(pair):
             explicit[pair] = flow_ports(views, groups[pair[0]], groups[pair[1]])
     plain = list(survey.plain_blocks(explicit))
@@ -111,7 +111,7 @@ class _Survey:
 
     def counts(self, pair: Pair) -> bool:
         """Whether policy has a say at all, and the two are two."""
-        source, destination = (self.groups[number] for number in pair)
+        source, destination = self.groups[pair[0]], self.groups[pair[1]]
         if source.outside and destination.outside:
             return False
         if source.kind in SILENT:

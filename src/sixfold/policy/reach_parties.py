@@ -13,22 +13,25 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
 from itertools import pairwise
 from typing import Literal, NamedTuple
+
+import msgspec
 
 from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
 from sixfold.model.datapath import (
     ANY_PROTOCOL,
     EGRESS,
     INGRESS,
+    NOTHING,
     PROTOCOL_NUMBERS,
     IPAddress,
     IPNetwork,
     PolicyTable,
     PortRules,
+    Section,
 )
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import ANY_POD, HOST, RESOLVER, UNKNOWN, WORLD, Identity
@@ -36,7 +39,7 @@ from sixfold.model.world import World
 from sixfold.policy.block import BITS, single
 from sixfold.policy.decide import Party, lookup_names, names_of, party_at, party_of
 from sixfold.policy.plan import PolicyPlan, compile_policies
-from sixfold.policy.reach_ports import EVERY_PORT, PORTS, PROTOCOLS, PortSet, Span
+from sixfold.policy.reach_ports import EVERY_PORT, NO_PORT, PORTS, PROTOCOLS, PortSet, Span
 
 VERSIONS = (4, 6)
 Range = tuple[int, int, int]  # IP version, first, last
@@ -62,8 +65,7 @@ class Face(NamedTuple):
         return ANY_POD in self.names
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Group:
+class Group(msgspec.Struct, frozen=True, eq=False):
     """Parties that no policy tells apart.
 
     members  endpoint keys, sorted; none for what is no workload
@@ -126,6 +128,12 @@ class View:
     def ports(self, table: PolicyTable, direction: int, names: tuple[Identity, ...]) -> PortSet:
         """All ports on which a table lets a peer of these names pass."""
         main, admin = table.main[direction].peers, table.admin[direction].peers
+        if not admin:
+            rules = [one for name in names if (one := main.get(name)) is not None]
+            if not rules:
+                return NO_PORT
+            if len(rules) == 1:  # whoever of the names they are for
+                return self._of_rules(rules[0])
         shape = self._shape
         met = (
             tuple([shape(main.get(name)) for name in names]),
@@ -133,6 +141,13 @@ class View:
         )
         if (known := self._ports.get(met)) is None:
             known = self._ports[met] = allowed_ports(table, direction, names)
+        return known
+
+    def _of_rules(self, rules: PortRules) -> PortSet:
+        met = ((self._shape(rules),),)
+        if (known := self._ports.get(met)) is None:
+            alone = PolicyTable((Section({UNKNOWN: rules}), NOTHING), (NOTHING, NOTHING), 0, 0)
+            known = self._ports[met] = allowed_ports(alone, INGRESS, (UNKNOWN,))
         return known
 
     def _shape(self, rules: PortRules | None) -> Shape:
@@ -275,7 +290,6 @@ def _outside(views: Sequence[View], cuts: tuple[IPNetwork, ...]) -> Iterator[Gro
     ] = defaultdict(list)
     for version in VERSIONS:
         make = IPv4Address if version == 4 else IPv6Address
-        taken = sorted({int(one) for one in _addresses(views) if one.version == version})
         networks = {network for view in views for network in view.plan.cidrs} | set(cuts)
         networks |= {single(address) for view in views for address in view.plan.domains}
         bounds = {0, 1 << BITS[version]}
@@ -284,6 +298,9 @@ def _outside(views: Sequence[View], cuts: tuple[IPNetwork, ...]) -> Iterator[Gro
                 first = int(network.network_address)
                 bounds |= {first, first + network.num_addresses}
         ordered = sorted(bounds)
+        taken: list[int] = []
+        if len(ordered) > 2:  # else it is all addresses, and pods do not have them all
+            taken = sorted({int(one) for one in _addresses(views) if one.version == version})
         for first, after in pairwise(ordered):
             if bisect_left(taken, after) - bisect_left(taken, first) == after - first:
                 continue  # all of it belongs to pods

@@ -7,16 +7,16 @@ is a sorted row of spans and the algebra of intervals is all there is. For ICMP 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache
+
+import msgspec
 
 PROTOCOLS = ("TCP", "UDP", "SCTP", "ICMP", "ICMPv6")
 PORTS = 1 << 16
 Span = tuple[int, int]  # first, last; both included
 
 
-@dataclass(frozen=True, slots=True)
-class PortSet:
+class PortSet(msgspec.Struct, frozen=True):
     """A set of (protocol, port); spans are sorted, and neither touch nor overlap."""
 
     spans: tuple[Span, ...] = ()

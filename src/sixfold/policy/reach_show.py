@@ -179,6 +179,8 @@ def _workload(views: Sequence[View], key: str) -> tuple[str, frozenset[str]]:
     """The name of a pod's workload, and all pods that it has here."""
     for view in views:
         endpoint = view.world.endpoints.get(key)
+        if endpoint is not None and endpoint.workload.startswith("Pod/"):
+            return key, frozenset({key})  # the name of one pod, whatever else has it
         if endpoint is not None and not endpoint.is_template:
             siblings = view.siblings(endpoint)
             name = f"{endpoint.namespace}/{endpoint.workload.partition('/')[2]}"
