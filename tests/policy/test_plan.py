@@ -6,6 +6,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 from tests.policy.worlds import NAMESPACES, NINE, nine, np, passes, world
 
+from sixfold.errors import ManifestError
 from sixfold.model.datapath import EGRESS, INGRESS, PROTOCOL_NUMBERS
 from sixfold.model.identity import FIRST_CIDR, HOST, RESOLVER, WORLD, Identity
 from sixfold.policy.decide import Party, lookup, party_at
@@ -234,3 +235,44 @@ def test_outside_addresses_have_no_policy_of_their_own():
     assert party_at(plan, WORLD, ip_address("192.0.2.1")) == Party(
         WORLD, address=ip_address("192.0.2.1")
     )
+
+
+def test_what_would_fill_the_memory_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr("sixfold.policy.pile.RULES_MAX", 40)
+    ports = [{"port": number} for number in range(1, 60, 2)]
+    peers = [[{"podSelector": {}}], [{"podSelector": {"matchLabels": {"pod": "b"}}}]]
+    rules = [{"from": one, "ports": ports} for one in peers]
+    case = nine(
+        np("narrow", {"podSelector": {}}), np("wide", {"podSelector": {}, "ingress": rules})
+    )
+    with pytest.raises(ManifestError, match=r"x/wide: 120 pairs of peers and ports.*name fewer"):
+        compile_policies(world(case))
+
+
+def test_a_policy_of_the_whole_cluster_is_one_section_for_all():
+    everybody = {
+        "apiVersion": "policy.networking.k8s.io/v1alpha2",
+        "kind": "ClusterNetworkPolicy",
+        "metadata": {"name": "all"},
+        "spec": {
+            "tier": "Admin",
+            "priority": 1,
+            "subject": {"namespaces": {}},
+            "ingress": [{"action": "Deny", "from": [{"namespaces": {"matchLabels": {"ns": "z"}}}]}],
+        },
+    }
+    own = np("own", {"podSelector": {"matchLabels": {"pod": "a"}}})
+    tables = compile_policies(world(nine(everybody, own))).tables
+    assert tables["x/a"].main[INGRESS] is not tables["y/b"].main[INGRESS]
+    assert len({id(table.admin[INGRESS]) for table in tables.values()}) == 1
+    assert all(table.admin[INGRESS] for table in tables.values())
+
+
+def test_a_pod_that_joins_others_has_their_table():
+    here, compiler = world(nine()), PolicyCompiler()
+    before = compiler.compile(here)
+    twin = replace(here.endpoints["x/a"], pod="late")
+    after = compiler.compile(replace(here, endpoints={**here.endpoints, "x/late": twin}))
+    assert after.tables["x/late"] is before.tables["x/a"]
+    left = {key: one for key, one in here.endpoints.items() if key != "x/a"} | {"x/late": twin}
+    assert compiler.compile(replace(here, endpoints=left)).tables["x/late"] == before.tables["x/a"]
