@@ -65,7 +65,7 @@ def random_state(random_: random.Random) -> Datapath:
     return Datapath(
         endpoints=endpoints,
         ipcache={
-            network: IpcacheEntry(Identity(random_.randrange(1, 5)))
+            network: IpcacheEntry(*(Identity(random_.randrange(1, 5)) for _ in range(3)))
             for network in (
                 IPv4Network("0.0.0.0/0"),
                 IPv6Network("::/0"),
