@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 
@@ -181,6 +182,17 @@ def test_settings_are_kept_for_the_next_start(system: System) -> None:
     system.up()
     agent = json.loads(system.sixfold("status", "-o", "json").stdout)["agent"]
     assert (agent["posture"], agent["node"]) == ("kubernetes", "camp")
+
+
+def test_an_agent_whose_run_directory_was_swept_away_stays_the_only_one(system: System) -> None:
+    system.up()
+    pid = system.agent_pid()
+    shutil.rmtree(system.paths.run)
+    again = system.sixfold("up", "--detach", check=False)
+    assert again.returncode == 1
+    assert f"an agent runs already (pid {pid})" in again.stderr
+    assert f"agent stopped (pid {pid})" in system.sixfold("down", "--timeout", "0").stdout
+    system.up()
 
 
 def test_down_works_after_a_crash_and_when_nothing_runs(system: System) -> None:

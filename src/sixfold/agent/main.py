@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import gc
 import logging
 import os
@@ -26,6 +25,7 @@ import uvicorn
 from sixfold.agent.agent import Agent
 from sixfold.agent.events import FlowReader
 from sixfold.agent.handlers import AgentHandlers
+from sixfold.agent.lock import held
 from sixfold.agent.pods import PodRunner
 from sixfold.agent.teardown import remove_all
 from sixfold.errors import HostError, ManifestError, SixfoldError, UnavailableError
@@ -66,7 +66,7 @@ def run(
     cgroup_root()  # refused before anything is made
     paths.run.mkdir(mode=0o700, parents=True, exist_ok=True)
     paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _lock(paths.run / "agent.lock"):
+    with held(paths):
         try:
             return asyncio.run(_run(config, paths, objects, on_ready, ready_timeout_s))
         except BaseExceptionGroup as group:
@@ -78,25 +78,6 @@ def _cause(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """One agent per instance: held by this process, released by the kernel when it dies."""
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise HostError(
-                f"{path}: an agent runs already (pid {file.read().strip()}); "
-                "use sixfold apply, or sixfold down first"
-            ) from None
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
 
 
 async def _run(

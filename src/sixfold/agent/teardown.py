@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import select
 import shutil
@@ -16,6 +15,7 @@ import signal
 import time
 from pathlib import Path
 
+from sixfold.agent.lock import holder
 from sixfold.errors import HostError
 from sixfold.host.containers import Containers
 from sixfold.host.datapath import KernelDatapath
@@ -62,15 +62,11 @@ async def remove_all(paths: Paths, config: Config, *, grace_s: float) -> list[st
 
 def stop_agent(paths: Paths) -> list[str]:
     """Ask the agent to stop, and see that it did; it is killed after ``AGENT_STOP_S``."""
-    lock = paths.run / "agent.lock"
-    with contextlib.suppress(FileNotFoundError), lock.open("r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = int(file.read() or 0)
-            _end(pid)
-            return [f"agent stopped (pid {pid})"]
-    return []
+    pid = holder(paths)
+    if pid is None:
+        return []
+    _end(pid)
+    return [f"agent stopped (pid {pid})"]
 
 
 def _end(pid: int) -> None:

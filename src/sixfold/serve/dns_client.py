@@ -17,7 +17,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -103,7 +103,7 @@ class ResolverClient:
                     await self._connect()
                 await self._call(control.Shutdown())
             except (OSError, UnavailableError):
-                pass
+                await self._end_stray()
             await self._exited()
             self._disconnect()
 
@@ -121,6 +121,7 @@ class ResolverClient:
         try:
             state = await self._connect()
         except OSError:
+            await self._end_stray()
             state = await self._start()
         except UnavailableError as error:
             log.warning("%s; it hangs or speaks another version's language: replacing it", error)
@@ -150,6 +151,10 @@ class ResolverClient:
             await asyncio.sleep(POLL_S)
         raise UnavailableError(f"resolver: no answer in {START_S:.0f} s; see {log_file}")
 
+    @property
+    def _command(self) -> list[str]:
+        return [sys.executable, "-m", "sixfold.serve.dns", "--instance", self._paths.instance]
+
     def _spawn(self, log_file: Path) -> int:
         """A process of its own session, in the network namespace that we are in.
 
@@ -158,11 +163,10 @@ class ResolverClient:
         self._reaped()
         self._paths.run.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "sixfold.serve.dns", "--instance", self._paths.instance]
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         return os.posix_spawn(
             sys.executable,
-            [*command, *self._arguments],
+            [*self._command, *self._arguments],
             os.environ,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -269,6 +273,15 @@ class ResolverClient:
             await self._killed()
         self.pid = 0
 
+    async def _end_stray(self) -> None:
+        """End a resolver whose run directory was swept away: it holds the port, unreachable."""
+        stray = next(_running(self._command[1:]), 0)
+        if stray:
+            log.warning("resolver pid %d: lost its socket; ended", stray)
+            self.pid = stray
+            await self._killed()
+            self.pid = 0
+
     async def _killed(self) -> None:
         """End a process that does not listen to us; its pid is the kernel's word (ucred)."""
         with contextlib.suppress(ProcessLookupError):
@@ -292,3 +305,12 @@ class ResolverClient:
 def _last_line(path: Path) -> str:
     lines = path.read_text(errors="replace").splitlines()
     return lines[-1] if lines else ""
+
+
+def _running(command: Sequence[str]) -> Iterator[int]:
+    """Processes whose arguments begin so, whichever interpreter they run in."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_text(errors="replace").split("\0")
+            if words[1 : 1 + len(command)] == list(command):
+                yield int(path.parent.name)
