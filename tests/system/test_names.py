@@ -21,6 +21,10 @@ import dns.reversename
 import dns.rrset
 import pytest
 
+from sixfold.discovery.pod_files import resolv_conf
+from sixfold.host import bpf
+from sixfold.model.config import Config
+
 from .conftest import System
 from .places import SILENCE_S, Place, manifest, places_of, pod, service
 
@@ -212,6 +216,37 @@ def test_the_resolver_answers_every_pod_and_serves_nothing_else(town: Town):
     assert allowed["sixfold"]["dns"] == "answered in the kernel: NOERROR"
 
 
+def test_resolve_says_who_answers_and_why(town: Town):
+    found = town.system.json("resolve", "web", "--as", "default/client")
+    (step,) = found["steps"]
+    assert (step["name"], step["rcode"], step["by"]) == (f"web.{DOMAIN}", "NOERROR", "kernel")
+    assert (step["records"], step["ttl_s"]) == (town.vips("web")[:1], 5)
+    text = town.system.sixfold("resolve", town.vips("web")[0], "--type", "PTR").stdout
+    assert text.splitlines()[1].strip() == f"web.{DOMAIN}."
+    steps = town.system.json("resolve", "www.example")["steps"]
+    assert [one["by"] for one in steps] == ["kernel"] * 3 + ["upstream"]
+    denied = town.system.sixfold("resolve", "nobody", check=False)
+    assert denied.returncode == 1
+    assert "NXDOMAIN by the kernel" in denied.stdout
+    soa = town.system.json("resolve", "cluster.local.", "--type", "SOA")["steps"]
+    assert [one["by"] for one in soa] == ["resolver"]
+
+
+def test_the_kernels_names_can_be_listed(town: Town):
+    rows = {(row["name"], row["type"]): row for row in town.system.json("bpf", "dns", "list")}
+    assert rows[f"web.{DOMAIN}", "A"]["answer"] == town.vips("web")[:1]
+    assert rows[f"_http._tcp.web.{DOMAIN}", "SRV"]["answer"] == [f"0 100 80 web.{DOMAIN}."]
+    assert (f"web.{DOMAIN}", "(exists)") in rows
+
+
+def test_a_lost_answer_is_put_back(town: Town):
+    names = bpf.Map(bpf.get(town.system.paths.bpffs / "maps" / "names"), "names")
+    lost = [key for key, _ in names.items() if b"\x03web" in key]
+    names.delete(lost)
+    town.system.eventually(lambda: all(map(names.lookup, lost)), "repaired")
+    names.close()
+
+
 def test_answers_follow_readiness(town: Town):
     both, one = {place.ipv4 for place in town.db.values()}, {town.db["db-0"].ipv4}
     (town.ready / "db-1").unlink()
@@ -242,6 +277,12 @@ def test_cluster_names_outlive_the_agent_and_the_resolver(town: Town):
         assert found.split() == ["0", "100", "80", f"web.{DOMAIN}."]
         assert town.ask(f"nobody.{DOMAIN}", resolver=resolver).rcode() == dns.rcode.NXDOMAIN
     assert town.records(f"db.{DOMAIN}") == {place.ipv4 for place in town.db.values()}
+    conf = town.system.paths.run / "resolv.conf"
+    conf.write_text(resolv_conf(Config(), "default"))
+    bound = f"mount --bind {conf} /etc/resolv.conf && getent ahostsv4 web && getent ahostsv6 web"
+    found = town.client.run("unshare", "-m", "sh", "-c", bound)
+    assert {line.split()[0] for line in found.splitlines()} == {ipv4, ipv6}
+    conf.unlink()
     town.system.up()
     assert answers(town, "www.example")
 

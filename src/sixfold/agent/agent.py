@@ -35,6 +35,7 @@ from sixfold.agent.learning import Learning, rules_of_names
 from sixfold.agent.ledger import Ledger
 from sixfold.agent.planning import Planning, Plans
 from sixfold.agent.pods import PodRunner
+from sixfold.agent.resolving import resolve
 from sixfold.agent.snapshot import Snapshots
 from sixfold.discovery.learned import Pair
 from sixfold.errors import HostError, SixfoldError, UnavailableError
@@ -136,6 +137,13 @@ class Agent:
             self._next_generation()
         self.changed()
         await self.in_force()
+
+    def resolve(self, name: str, type_: str, namespace: str) -> list[dict[str, Any]]:
+        """What a pod of the namespace is answered, question by question."""
+        zone = self._planning.zone
+        if self.plans is None or zone is None:
+            raise UnavailableError("resolve: nothing is planned yet; try again in a moment")
+        return resolve(self.plans.world, zone, self.name_table, name, type_, namespace)
 
     def changed(self) -> None:
         """Something in the store or on the host is new: look again."""

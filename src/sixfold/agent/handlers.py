@@ -18,6 +18,7 @@ from sixfold.balancing.show import list_frontends
 from sixfold.errors import ManifestError, NotFoundError, Problem, SixfoldError, UnavailableError
 from sixfold.host.layout import Load, Place
 from sixfold.manifest import Loaded, decode
+from sixfold.model.config import RESOLVER_IPV4
 from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.flow import Flow
@@ -252,6 +253,17 @@ class AgentHandlers:
             return loads.get(Place(address, port, protocol), Load())
 
         return [*list_frontends(plans.world, load, namespace, name)]
+
+    def resolve(self, name: str, type_: str, namespace: str, source: str) -> dict[str, Any]:
+        found: dict[str, Any] = {"asked": name, "type": type_, "as": source, "denied": ""}
+        if source:
+            way = self.explain(
+                ExplainRequest(source, str(RESOLVER_IPV4), 53, "UDP", namespace=namespace)
+            )
+            namespace = source.split("/")[0] if "/" in source else namespace
+            if not way.allowed:
+                return {**found, "denied": way.lines[-1], "steps": []}
+        return {**found, "steps": self._agent.resolve(name, type_, namespace)}
 
     def names(self) -> dict[str, Any]:
         names = self._agent.names

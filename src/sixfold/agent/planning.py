@@ -13,7 +13,7 @@ from sixfold.agent.ledger import Ledger
 from sixfold.balancing.plan import BalancingPlan, BalancingPlanner
 from sixfold.discovery.answers import AnswerPlanner
 from sixfold.discovery.plan import ZonePlanner, zone_settings
-from sixfold.discovery.zone import Zone
+from sixfold.discovery.zone import Zone, ZoneTree
 from sixfold.model.config import Config
 from sixfold.model.datapath import Datapath, IPAddress, IpcacheEntry, IPNetwork, PolicyTable
 from sixfold.model.endpoint import Endpoint, EndpointId
@@ -112,6 +112,11 @@ class Planning:
         except BaseException:
             self._start()
             raise
+
+    @property
+    def zone(self) -> ZoneTree | None:
+        """The zone of the last plan, to look names up in."""
+        return self._answers.zone
 
     def learn(
         self,

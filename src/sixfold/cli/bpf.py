@@ -273,6 +273,23 @@ def connections(view: DatapathView, names: Names) -> Iterator[Row]:
         }
 
 
+@_listing("dns", "Names that the kernel answers, with what it answers.")
+def names_answered(view: DatapathView, names: Names) -> Iterator[Row]:
+    from sixfold.discovery.wire import TYPE_NAMES, read_records
+    from sixfold.host.names import NameTable
+
+    for key, answer in sorted(NameTable(view.maps).read().items()):
+        records = read_records(answer.records, answer.answers)
+        yield {
+            "view": key.view,
+            "name": key.name,
+            "type": TYPE_NAMES[key.type] if key.type else "(exists)",
+            "ttl": records[0][0] if records else None,
+            "answer": [text for _, text in records]
+            or (["passed to the resolver"] if answer.passes else []),
+        }
+
+
 @_listing("metrics", "Counters of the datapath: what was forwarded, and dropped, by reason.")
 def metrics(view: DatapathView, names: Names) -> Iterator[Row]:
     for name, count in sorted(view.statistics().items()):

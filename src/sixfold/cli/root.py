@@ -40,6 +40,7 @@ VERBS = {
     "suggest": "Write policies that allow what was seen, and nothing else.",
     "fqdn": "Show what names of the world have resolved to.",
     "lb": "Show and steer how services are balanced.",
+    "resolve": "What is a name answered, by whom, and why?",
     "route": "Show how packets find their way.",
     "bpf": "Show what is really loaded in the kernel.",
     "completion": "Print the completion script for a shell.",
@@ -49,7 +50,7 @@ GROUPS = {
     "Host": ("up", "down", "status", "doctor"),
     "Objects": ("apply", "delete", "get", "describe"),
     "Workloads": ("run", "exec", "logs"),
-    "Network": ("flows", "explain", "fqdn", "lb", "route", "bpf"),
+    "Network": ("flows", "explain", "resolve", "fqdn", "lb", "route", "bpf"),
     "Policy": ("reach", "diff", "verify", "lint", "suggest"),
     "Other": ("completion", "version"),
 }

@@ -49,7 +49,7 @@ def explain_name(world: World, name: str, namespace: str) -> NameAnswer:
         pass
     else:
         return NameAnswer(name, name, "address", (address,), None, f"{name} is an address")
-    tried = list(_candidates(world, name.lower(), namespace))
+    tried = list(candidates(world, name.lower(), namespace))
     for fqdn in tried:
         if answer := _in_zone(world, name, fqdn):
             return answer
@@ -62,7 +62,7 @@ def explain_name(world: World, name: str, namespace: str) -> NameAnswer:
     return NameAnswer(name, tried[-1], "nxdomain", (), None, text)
 
 
-def _candidates(world: World, name: str, namespace: str) -> Iterator[str]:
+def candidates(world: World, name: str, namespace: str) -> Iterator[str]:
     """Absolute names in the order in which libc asks for them."""
     absolute = name.endswith(".")
     name = name.rstrip(".")

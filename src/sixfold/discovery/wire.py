@@ -72,3 +72,39 @@ def encode_rrset(rrset: RRset, qname: str) -> list[bytes]:
 
 def encode_all(rrsets: Iterable[RRset], qname: str) -> list[bytes]:
     return [record for rrset in rrsets for record in encode_rrset(rrset, qname)]
+
+
+def read_records(records: bytes, count: int) -> list[tuple[int, str]]:
+    """TTL and rdata of the first ``count`` records, as ``encode_rrset`` wrote them."""
+    found, at = [], 0
+    for _ in range(count):
+        at = at + 2 if records[at] >= 0xC0 else _name_at(records, at)[1]
+        type_, _, ttl_s, length = RECORD.unpack_from(records, at)
+        at += RECORD.size
+        found.append((ttl_s, decode_rdata(TYPE_NAMES[type_], records[at : at + length])))
+        at += length
+    return found
+
+
+def decode_rdata(type_: str, rdata: bytes) -> str:
+    """The presentation format again."""
+    match type_:
+        case "A" | "AAAA":
+            return str(ip_address(rdata))
+        case "NS" | "PTR" | "CNAME":
+            return f"{_name_at(rdata, 0)[0]}."
+        case "SRV":
+            numbers = " ".join(map(str, struct.unpack_from("!HHH", rdata)))
+            return f"{numbers} {_name_at(rdata, 6)[0]}."
+        case "TXT":
+            return f'"{rdata[1:].decode()}"'
+        case _:
+            raise AssertionError(f"no records of type {type_} in our zones")
+
+
+def _name_at(message: bytes, at: int) -> tuple[str, int]:
+    labels = []
+    while length := message[at]:
+        labels.append(message[at + 1 : at + 1 + length].decode("latin-1"))
+        at += 1 + length
+    return ".".join(labels), at + 1

@@ -49,7 +49,7 @@ class NameTable:
         """Bring the maps to ``plan``; returns the number of writes."""
         if plan is self._wanted and self._held is not None:
             return 0
-        held = self._held if self._held is not None else self._read()
+        held = self._held if self._held is not None else self._adopt()
         self._held = None  # an error leaves it to be read anew
         answers = self._fitting(plan.answers)
         zones = self._packed_zones(plan.zones)
@@ -92,9 +92,14 @@ class NameTable:
         """What the kernel holds for a question, read from it now."""
         return self._loaded(key)
 
-    def denies(self) -> bool:
-        """Whether the kernel says NXDOMAIN and NODATA at all."""
-        return bool(self._held_zones) and not self.left_out
+    def denies(self, name: str) -> bool:
+        """Whether the kernel says NXDOMAIN and NODATA to a name that it has no records of."""
+        wire = encode_name(name)
+        for packed in self._held_zones.values():  # narrower first
+            length, _, _, passes, origin, _ = layout.NAME_ZONE.unpack(packed)
+            if wire.endswith(origin[:length]):
+                return not passes
+        return False
 
     def _some(self) -> list[NameKey]:
         assert self._held is not None
@@ -113,15 +118,21 @@ class NameTable:
             value = self._sets.lookup(packed) or value
         return unpack_answer(value)
 
-    def _read(self) -> Layers[NameKey, NameAnswer]:
-        """What an earlier agent left."""
+    def read(self) -> dict[NameKey, NameAnswer]:
+        """All that the kernel holds now."""
         sets = dict(self._sets.items())
-        found: dict[NameKey, NameAnswer] = {}
-        for key, value in self._names.items():
-            if flags_of(value) & LARGE:
-                value = sets.pop(key, value)
-            found[unpack_key(key)] = unpack_answer(value)
-        self._sets.delete(sets)  # nobody's
+        return {
+            unpack_key(key): unpack_answer(
+                sets.get(key, value) if flags_of(value) & LARGE else value
+            )
+            for key, value in self._names.items()
+        }
+
+    def _adopt(self) -> Layers[NameKey, NameAnswer]:
+        """What an earlier agent left, without sets that nobody has."""
+        found = self.read()
+        sets = {pack_key(key) for key, answer in found.items() if is_large(answer)}
+        self._sets.delete([key for key, _ in self._sets.items() if key not in sets])
         self._held_zones = dict(self._zones.items())
         return Layers(found)
 

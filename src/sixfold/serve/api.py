@@ -75,6 +75,7 @@ class Handlers(Protocol):
     def flows_lost(self) -> int: ...
     def explain(self, request: ExplainRequest) -> Any: ...
     def balancing(self, namespace: str, name: str) -> list[Mapping[str, Any]]: ...
+    def resolve(self, name: str, type_: str, namespace: str, source: str) -> dict[str, Any]: ...
     def names(self) -> dict[str, Any]: ...
     def fqdn(self) -> list[Any]: ...
     def routes(self) -> list[Any]: ...
@@ -97,6 +98,7 @@ def application(agent: Handlers) -> Starlette:
             Route("/v1/flows", _guard(handlers.flows)),
             Route("/v1/explain", _guard(handlers.explain), methods=["POST"]),
             Route("/v1/balancing", _guard(handlers.balancing)),
+            Route("/v1/resolve", _guard(handlers.resolve)),
             Route("/v1/names", _guard(handlers.names)),
             Route("/v1/fqdn", _guard(handlers.fqdn)),
             Route("/v1/routes", _guard(handlers.routes)),
@@ -177,6 +179,16 @@ class _Routes:
         asked = request.query_params
         found = self._agent.balancing(asked.get("namespace", ""), asked.get("service", ""))
         return _json({"frontends": found})
+
+    async def resolve(self, request: Request) -> Response:
+        asked = request.query_params
+        found = self._agent.resolve(
+            asked["name"],
+            asked.get("type", "A"),
+            asked.get("namespace", "default"),
+            asked.get("as", ""),
+        )
+        return _json(found)
 
     async def names(self, request: Request) -> Response:
         return _json(self._agent.names())

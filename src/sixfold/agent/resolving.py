@@ -1,0 +1,85 @@
+"""What a pod is answered when it asks for a name, who answers, and why: ``sixfold resolve``.
+
+Walks the search path as libc does. Each step is answered from the zone that is loaded, and who
+answers it is read from the kernel's own maps, now.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+
+from sixfold.discovery.answers import VIEW
+from sixfold.discovery.explain import candidates
+from sixfold.discovery.wire import TYPE_NUMBERS
+from sixfold.discovery.zone import Rcode, ZoneTree, lookup, reverse_name
+from sixfold.host.names import NameTable, is_large
+from sixfold.model.names import NAME_TYPE, NameKey
+from sixfold.model.world import World
+
+KERNEL, PROCESS, UPSTREAM = "kernel", "resolver", "upstream"
+PROCESS_TYPES = ("SOA", "ANY")  # never the kernel's
+
+
+def resolve(
+    world: World, zone: ZoneTree, table: NameTable, name: str, type_: str, namespace: str
+) -> list[dict[str, Any]]:
+    """The questions in the order in which libc asks them, up to the one that has an answer."""
+    steps: list[dict[str, Any]] = []
+    for fqdn in _questions(world, name, type_, namespace):
+        steps.append(_step(zone, table, fqdn, type_))
+        if steps[-1]["records"] or steps[-1]["by"] == UPSTREAM:
+            break
+    return steps
+
+
+def _questions(world: World, name: str, type_: str, namespace: str) -> list[str]:
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return list(candidates(world, name.lower(), namespace))
+    return [reverse_name(address) if type_ == "PTR" else name]
+
+
+def _step(zone: ZoneTree, table: NameTable, fqdn: str, type_: str) -> dict[str, Any]:
+    answer = lookup(zone, fqdn, type_)
+    if answer is None:
+        alone = "." not in fqdn
+        return {
+            "name": fqdn,
+            "type": type_,
+            "rcode": "NXDOMAIN" if alone else "",
+            "by": PROCESS if alone else UPSTREAM,
+            "why": "a single label is never asked upstream" if alone else "not in our zones",
+            "ttl_s": None,
+            "records": [],
+        }
+    by, why = _who(table, fqdn, type_)
+    found = (*answer.answers, *answer.authority)
+    nodata = answer.rcode == Rcode.NOERROR and not answer.answers
+    return {
+        "name": fqdn,
+        "type": type_,
+        "rcode": "NODATA" if nodata else answer.rcode.name,
+        "by": by,
+        "why": why,
+        "ttl_s": found[0].ttl_s,
+        "records": [text for rrset in answer.answers for text in rrset.rdata],
+    }
+
+
+def _who(table: NameTable, fqdn: str, type_: str) -> tuple[str, str]:
+    if type_ in PROCESS_TYPES:
+        return PROCESS, f"{type_} is not the kernel's to answer"
+    answer = table.lookup(NameKey(VIEW, fqdn, TYPE_NUMBERS[type_]))
+    if answer is not None:
+        if answer.passes:
+            return PROCESS, "the set is longer than a packet; over UDP it is truncated"
+        where = "name_sets" if is_large(answer) else "names"
+        return KERNEL, f"{answer.answers} records in map {where}"
+    name = table.lookup(NameKey(VIEW, fqdn, NAME_TYPE))
+    if name is not None and name.passes:
+        return PROCESS, "an alias is not the kernel's to answer"
+    if not table.denies(fqdn):
+        return PROCESS, "the kernel denies nothing there"
+    return KERNEL, "the name is there, without this type" if name else "no such name in map names"
