@@ -144,7 +144,7 @@ def _columns(flow: dict[str, Any], *, wide: bool) -> tuple[str, ...]:
         destination += f" ({name}:{flow['sixfold'].get('service_port', 0)})"
     rule = flow["sixfold"].get("rule", "") or flow.get("drop_reason_desc", "")
     moment = flow["time"][5:23].replace("T", " ")
-    extra = f"  {protocol} {flow.get('Summary', '')} {flow['traffic_direction']}" if wide else ""
+    extra = f"  {flow.get('Summary', '')} {flow['traffic_direction']}" if wide else ""
     source = _peer(flow, "source", ports.get("source_port"))
     return moment, flow["verdict"], source, destination, rule + extra
 
