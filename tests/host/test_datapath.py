@@ -251,7 +251,7 @@ def lab() -> Iterator[Lab]:
 def exchange(client: socket.socket, server: socket.socket) -> None:
     """One byte there and back over a fresh connection; earlier ones that nobody took are closed."""
     accepted, peer = server.accept()
-    while peer[:2] != client.getsockname()[:2]:
+    while peer[1] != client.getsockname()[1]:
         accepted.close()
         accepted, peer = server.accept()
     with accepted:
