@@ -13,10 +13,8 @@ changes. What domain names have resolved to touches no policy: see ``domains``.
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from sixfold.model.config import Config
@@ -36,6 +34,7 @@ from sixfold.policy.resolved import Resolved, release, resolve
 from sixfold.policy.selector import Selection, SelectorIndex
 from sixfold.policy.table import Profile, Sections, build_table, closed_table
 from sixfold.policy.ties import Ties
+from sixfold.policy.uncollected import uncollected
 
 Numbering = Callable[[Rule], int]
 CidrNumbering = Callable[[IPNetwork], Identity]
@@ -74,18 +73,6 @@ class PolicyPlan:
         """Identity of the longest policy CIDR around an address that is no pod's; 0 = none."""
         network = self.blocks.covering(address)
         return UNKNOWN if network is None else self.cidrs[network]
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Without the cycle collector: it would walk all that is kept, again and again."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def compile_policies(

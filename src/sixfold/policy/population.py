@@ -96,7 +96,8 @@ class Population:
             return
         known = self._index.subjects.get(identity)
         if known is None:
-            moves.selections.update(self._index.add(identity, subject))
+            if joined := self._index.add(identity, subject):
+                moves.selections.update(joined)
         elif known is not subject and known != subject:  # it stands for another subject now
             moves.selections.update(self._index.remove(identity))
             moves.selections.update(self._index.add(identity, subject))

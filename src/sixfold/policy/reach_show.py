@@ -15,6 +15,7 @@ from sixfold.policy.block import BITS
 from sixfold.policy.reach import Block, Value, pairs_of, reach
 from sixfold.policy.reach_parties import VERSIONS, Group, Range, View, parties
 from sixfold.policy.reach_ports import PortSet
+from sixfold.policy.uncollected import uncollected
 
 WORLD_NAME = "world"
 
@@ -46,9 +47,10 @@ class Reach:
     """
 
     def __init__(self, view: View, namespace: str | None = None) -> None:
-        self.groups = parties([view])
-        self.blocks = reach([view], self.groups)
-        self.names = Names([view], self.groups)
+        with uncollected():
+            self.groups = parties([view])
+            self.blocks = reach([view], self.groups)
+            self.names = Names([view], self.groups)
         if namespace is not None:
             here = {
                 number

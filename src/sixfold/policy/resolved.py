@@ -24,6 +24,7 @@ from sixfold.policy.selector import Selection, SelectorIndex
 
 Endpoints = Callable[[], Iterable[Endpoint]]  # asked only where it matters: they are many
 Grants = tuple[tuple[Piece, ...], tuple[Piece, ...]]  # by direction
+NO_GRANTS: Grants = ((), ())
 
 
 class Resolved(msgspec.Struct, eq=False):
@@ -38,9 +39,9 @@ class Resolved(msgspec.Struct, eq=False):
     tie: int
     subject: Selection
     clauses: tuple[Clause, ...]
-    by_address: bool
-    names_blocks: bool
-    names_own_ports: bool
+    by_address: bool = False
+    names_blocks: bool = False
+    names_own_ports: bool = False
     cidrs: frozenset[IPNetwork] = frozenset()
     grants: dict[tuple[NamedPort, ...], Grants] = {}  # one of its own: msgspec copies it
 
@@ -80,6 +81,8 @@ class Resolved(msgspec.Struct, eq=False):
         domains: DomainIndex,
     ) -> Grants:
         """What it grants to one kind of workload, in the order of its lines."""
+        if not self.clauses:
+            return NO_GRANTS
         ports = subject.named_ports if self.names_own_ports else ()
         if (known := self.grants.get(ports)) is not None:
             return known
@@ -108,6 +111,8 @@ def resolve(
     clauses = tuple(_clause(policy, at, tie, index, number) for at in range(len(policy.lines)))
     subject = index.select(policy.subject)
     subject.subject_of.add(policy.key)
+    if not clauses:
+        return Resolved(policy, tie, subject, clauses)
     for clause in clauses:
         for selection in clause.selections:
             selection.peer_of.add(policy.key)

@@ -21,12 +21,13 @@ DIRECTIONS: tuple[tuple[int, Direction], ...] = ((INGRESS, "ingress"), (EGRESS, 
 def lower_networkpolicy(key: str, policy: NetworkPolicy) -> ir.Policy:
     """The whole policy: it has one subject, its own namespace's pods."""
     namespace = policy.metadata.namespace
-    isolates = ISOLATES[policy.spec.isolates]
+    spec = policy.spec
+    isolates = ISOLATES[spec.isolates]
     return ir.Policy(
         key=key,
         title=key,
-        subject=ir.Pods(namespace, pods=policy.spec.pod_selector),
-        lines=tuple(_lines(policy, namespace, isolates)),
+        subject=ir.Pods(namespace, pods=spec.pod_selector),
+        lines=tuple(_lines(policy, namespace, isolates)) if spec.ingress or spec.egress else (),
         isolates=isolates,
     )
 
