@@ -68,6 +68,22 @@ def test_only_ready_and_not_terminating_endpoints_are_backends():
     assert backends(plan_of(pods, service())) == (Backend(ip_address("192.0.2.1"), 8080),)
 
 
+def test_when_all_terminate_those_that_still_serve_are_backends():
+    """KEP-1669; a drained one is not asked even then."""
+    ending = {"ready": False, "terminating": True}
+    pods = [
+        pod("a", number=1, serving=True, **ending),
+        pod("b", number=2, **ending),
+        pod("c", number=3, serving=True, drained=True, **ending),
+    ]
+    assert backends(plan_of(pods, service())) == (Backend(ip_address("192.0.2.1"), 8080),)
+    conditions = [e.conditions for e in plan_of(pods, service()).slices["shop/web"][0].endpoints]
+    first = conditions[0]
+    assert (first.ready, first.serving, first.terminating) == (False, True, True)
+    ready = pod("d", number=4)
+    assert backends(plan_of([*pods, ready], service())) == (Backend(ready.ipv4, 8080),)
+
+
 def test_publish_not_ready_addresses_takes_every_endpoint():
     pods = [pod("a", number=1, ready=False), pod("b", number=2, terminating=True)]
     plan = plan_of(pods, service(publish_not_ready_addresses=True))

@@ -409,6 +409,67 @@ def test_a_backend_that_comes_back_is_still_known_by_its_connections(town: Town)
             client.close()
 
 
+def test_clients_of_a_vanished_backend_are_told_and_dial_again(town: Town):
+    """Its servers are sockets of this test, which say nothing when the pod goes; UDP never does."""
+    names = ("gone-0", "gone-1")
+    pods = [pod(name, labels={"app": "gone"}) for name in names]
+    town.system.apply(manifest(*pods, balanced("gone", "round-robin", "gone")), "--wait")
+    vip = town.system.json("get", "svc", "gone")["spec"]["clusterIP"]
+    kinds = [socket.SOCK_STREAM, socket.SOCK_STREAM, DGRAM, DGRAM]
+    with ExitStack() as stack:
+        for place in places_of(town.system, *names):
+            stack.enter_context(place.listen())
+            stack.enter_context(place.listen(kind=DGRAM))
+        clients = [stack.enter_context(town.client.dial(vip, 80, kind=kind)) for kind in kinds]
+        for client in clients:
+            client.send(b"?")
+        town.system.sixfold("delete", "pod", "gone-0")
+        errors = [_outcome(client) for client in clients]
+        assert sorted(errors[:2]) == sorted(errors[2:]) == ["ECONNABORTED", "open"]
+        for kind in kinds:
+            with town.client.dial(vip, 80, kind=kind) as client:
+                client.send(b"?")
+                assert _outcome(client) == "open"
+    town.system.sixfold("delete", "svc/gone", "pod/gone-1")
+
+
+def _outcome(client: socket.socket) -> str:
+    """ "open" when nothing comes, or the error that does."""
+    client.settimeout(0.3)
+    try:
+        client.recv(1)
+    except TimeoutError:
+        return "open"
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    return "closed"
+
+
+LINGER = """
+import signal, socket, time
+signal.signal(signal.SIGTERM, lambda *_: None)
+server = socket.create_server(("", 8080))
+while True: server.accept()[0].close()
+"""
+
+
+def test_when_all_endpoints_terminate_they_are_still_used(town: Town):
+    container = {
+        "command": ["python3", "-c", LINGER],
+        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+    }
+    last = pod("last", container=container, terminationGracePeriodSeconds=20)
+    town.system.apply(manifest(last, service("last", ports=PORTS)), "--wait")
+    vip = town.system.json("get", "svc", "last")["spec"]["clusterIP"]
+    town.system.sixfold("delete", "pod", "last", "--no-wait")
+    town.system.eventually(lambda: town.frontend("last")["backends"][0]["state"] == "terminating")
+    assert town.client.attempt(vip, 80, timeout_s=WAIT_S) == "open"
+    explained = town.system.sixfold("explain", "client-0", "last:80").stdout
+    assert "no endpoint is ready: the 1 terminating that still serve are used" in explained
+    town.system.sixfold("delete", "pod", "last", "--grace-period", "0")
+    assert town.client.attempt(vip, 80) == "ECONNREFUSED"
+
+
 def test_explain_and_describe_say_which_algorithm_and_why(town: Town):
     explained = town.system.sixfold("explain", "client-0", "heavy-round-robin:80").stdout
     line = next(line for line in explained.splitlines() if line.startswith("balancing"))

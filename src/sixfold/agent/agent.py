@@ -361,11 +361,7 @@ class Agent:
         """What policy no longer allows ends now, not on its next packet or a timeout."""
         severed = self.datapath.sweep()
         if severed and self.plans is not None:
-            namespaces = {
-                endpoint.ifindex: Path(endpoint.netns)
-                for endpoint in self.plans.world.endpoints.values()
-            }
-            await asyncio.to_thread(close_sockets, severed.values(), namespaces)
+            await asyncio.to_thread(close_sockets, severed.values(), _namespaces(self.plans))
             self.datapath.forget(severed)
 
     async def _push_names(self) -> None:
@@ -436,6 +432,16 @@ class Agent:
     async def _reset(self, state: PodState) -> None:
         await self.runner.reset(state.key)
         self.datapath.detach(state.ifindex)
+        await self._cut_vanished(state)
+
+    async def _cut_vanished(self, state: PodState) -> None:
+        """Nobody answers at a pod's addresses any more: its clients are told, and dial again."""
+        if self.plans is None:
+            return
+        addresses = {address for address in (state.ipv4, state.ipv6) if address is not None}
+        connections = await asyncio.to_thread(self.datapath.connections_to, addresses)
+        if connections:
+            await asyncio.to_thread(close_sockets, connections, _namespaces(self.plans))
 
     # --- pods -------------------------------------------------------------------------------
 
@@ -515,6 +521,7 @@ class Agent:
         await self.runner.stop(pod_key(stored.key), grace_s)
         if state is not None and state.ifindex:
             self.datapath.detach(state.ifindex)
+            await self._cut_vanished(state)
         self.objects.remove([stored.key])
         self.ledger.release_endpoint(stored.uid)
         self.addresses.release(stored.uid, time.time())
@@ -563,6 +570,12 @@ class Agent:
         self.database.on_rollback(partial(setattr, self, "generation", self.generation))
         self.generation += 1
         self.database.set_meta("generation", str(self.generation))
+
+
+def _namespaces(plans: Plans) -> dict[int, Path]:
+    """Network namespaces of pods, by their interface on the host."""
+    endpoints = plans.world.endpoints.values()
+    return {endpoint.ifindex: Path(endpoint.netns) for endpoint in endpoints}
 
 
 def _why_not_settled(pod: PodState) -> str:

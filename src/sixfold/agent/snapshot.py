@@ -117,6 +117,7 @@ class Snapshots:
             node=self._config.node,
             ready=state.ready and not terminating,
             terminating=terminating,
+            serving=state.serving,
             hostname=pod.spec.hostname or stored.key.name,
             subdomain=pod.spec.subdomain,
             weight=weight_of(pod.metadata.annotations),

@@ -15,8 +15,8 @@ from sixfold.balancing.members import (
     address_of,
     families,
     is_ready,
+    receivers,
     selects,
-    takes_new,
 )
 from sixfold.balancing.members import target_port as target_port_of
 from sixfold.model.endpoint import Endpoint
@@ -71,12 +71,13 @@ def explain_balancing(
         wanted = port if isinstance(port, int) else 0
         return BalancingAnswer(key, wanted, "none", _unknown_port(service, port, protocol), ())
     family = family or families(service)[0]
+    taking = {endpoint.key for endpoint in _taking(service, members)}
     candidates = tuple(
         Candidate(
             endpoint.key,
             address_of(endpoint, family),
             number,
-            takes_new(service, endpoint),
+            endpoint.key in taking,
             endpoint.weight,
         )
         for endpoint in members
@@ -86,6 +87,13 @@ def explain_balancing(
     return BalancingAnswer(
         key, found.port, algorithm, _why(service, found, members, candidates), candidates
     )
+
+
+def _taking(service: Service, members: list[Endpoint]) -> list[Endpoint]:
+    """Of a headless service the resolver names the ready ones: clients balance, not the kernel."""
+    if service.spec.headless:
+        return [endpoint for endpoint in members if is_ready(service, endpoint)]
+    return receivers(service, members)
 
 
 def _find(service: Service, port: int | str | None, protocol: str) -> ServicePort | None:
@@ -124,6 +132,8 @@ def _why(
     if not ready:
         return f"{nothing}: none of {len(candidates)} endpoints is ready"
     of = f"{ready} of {len(candidates)} endpoints ready"
+    if not maintained:
+        of = f"no endpoint is ready: the {ready} terminating that still serve are used"
     if service.spec.headless:
         return f"headless: the client picks among the addresses; {of}"
     choice = choose(service, port)

@@ -6,7 +6,7 @@ controller reads them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from sixfold.model.endpoint import Endpoint
@@ -69,4 +69,19 @@ def is_ready(service: Service, endpoint: Endpoint) -> bool:
 
 def takes_new(service: Service, endpoint: Endpoint) -> bool:
     """Whether the balancer sends new connections there; what is in maintenance keeps its old."""
-    return is_ready(service, endpoint) and endpoint.weight > 0 and not endpoint.drained
+    return is_ready(service, endpoint) and _has_share(endpoint)
+
+
+def receivers(service: Service, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
+    """Whom new connections go to: those that take new ones; if none does, those that still serve
+    on their way out (KEP-1669)."""
+    chosen = [endpoint for endpoint in endpoints if takes_new(service, endpoint)]
+    return chosen or [
+        endpoint
+        for endpoint in endpoints
+        if endpoint.terminating and endpoint.serving and _has_share(endpoint)
+    ]
+
+
+def _has_share(endpoint: Endpoint) -> bool:
+    return endpoint.weight > 0 and not endpoint.drained

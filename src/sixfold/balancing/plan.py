@@ -23,8 +23,8 @@ from sixfold.balancing.labels import LabelIndex, LabelKey
 from sixfold.balancing.members import (
     address_of,
     cluster_addresses,
+    receivers,
     selects,
-    takes_new,
     target_port,
 )
 from sixfold.balancing.slices import slices_of
@@ -75,7 +75,7 @@ def plan_service(
     if addresses:
         key = f"{service.metadata.namespace}/{service.metadata.name}"
         service_number = number(key)
-        ready = [endpoint for endpoint in endpoints if takes_new(service, endpoint)]
+        ready = receivers(service, endpoints)
         for address in addresses:
             wildcard = Frontend(address, ANY_PORT, ANY_PROTOCOL)
             frontends[wildcard] = FrontendEntry(service_number, ())

@@ -70,7 +70,7 @@ def list_frontends(
 
 
 def state_of(service: Service, endpoint: Endpoint) -> str:
-    """active, or why it gets no new connections."""
+    """active, or why it gets no new connections: a terminating one only when all of them are."""
     if not is_ready(service, endpoint):
         return "terminating" if endpoint.terminating else "not ready"
     if endpoint.drained:

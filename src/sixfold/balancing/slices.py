@@ -94,7 +94,7 @@ def _slice_endpoint(service: Service, endpoint: Endpoint, address: str) -> Slice
         addresses=[address],
         conditions=EndpointConditions(
             ready=is_ready(service, endpoint),
-            serving=endpoint.ready,
+            serving=endpoint.ready or endpoint.serving,
             terminating=endpoint.terminating,
         ),
         hostname=endpoint.hostname if named else None,

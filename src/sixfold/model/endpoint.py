@@ -30,6 +30,7 @@ class Endpoint:
     node: str = ""
     ready: bool = False
     terminating: bool = False
+    serving: bool = False  # its containers are ready, even on its way out
     hostname: str = ""
     subdomain: str = ""
     probe_ports: frozenset[int] = frozenset()  # TCP ports that the node's own probes dial

@@ -66,7 +66,12 @@ class ContainerRun:
 
     @property
     def ready(self) -> bool:
-        return self.probing is not None and self.probing.ready and self.stop_by_s is None
+        return self.serving and self.stop_by_s is None
+
+    @property
+    def serving(self) -> bool:
+        """Whether it was ready when it was last asked; asked to stop, it may serve on."""
+        return self.phase is Phase.RUNNING and self.probing is not None and self.probing.ready
 
     @property
     def succeeded(self) -> bool:

@@ -74,6 +74,13 @@ class PodLifecycle:
         return all(run.ready for run in self.runs if run.role is not Role.INIT)
 
     @property
+    def serving(self) -> bool:
+        """Whether it would be ready, were it not on its way out."""
+        if self.final is not None or not self.initialized:
+            return False
+        return all(run.serving for run in self.runs if run.role is not Role.INIT)
+
+    @property
     def ready(self) -> bool:
         """A pod that is being deleted is not ready: no new connection is sent to it."""
         return self.containers_ready and not self.terminating

@@ -35,6 +35,7 @@ class PodState:
     ready: bool = False
     ready_since_s: float | None = None
     terminating: bool = False
+    serving: bool = False  # its containers are ready, even on its way out
     created_s: float = 0.0
     finished_s: float | None = None  # when the last container ended, in a terminal phase
     restarts: int = 0

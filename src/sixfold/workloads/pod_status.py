@@ -29,6 +29,7 @@ def pod_state(life: PodLifecycle) -> PodState:
         template_hash=template_hash_of(meta.labels),
         phase=life.phase,
         ready=life.ready,
+        serving=life.serving,
         ready_since_s=life.ready_since_s,
         terminating=life.terminating,
         created_s=life.created_s,
