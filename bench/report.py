@@ -68,6 +68,7 @@ def section(name: str, found: Any) -> str:
         "traffic": _traffic,
         "programs": _programs,
         "policy": _policy,
+        "dns": _dns,
         "attach": _attach,
         "workloads": _workloads,
     }[name](found)
@@ -191,6 +192,24 @@ def _policy(found: Mapping[str, Any]) -> str:
             *bars,
         ]
     )
+
+
+def _dns(found: Mapping[str, Any]) -> str:
+    few, many = found["kernel_20_qps"], found["kernel_20000_qps"]
+    names = {"kernel_20_qps": "kernel, 20 services", "kernel_20000_qps": "kernel, 20,000 services"}
+    names |= {"dnsmasq_qps": "dnsmasq, 20,000 names"} if "dnsmasq_qps" in found else {}
+    rows = [
+        [title, f"{found[name] / 1000:.0f}", f"{1e6 / found[name]:.2f}"]
+        for name, title in names.items()
+    ]
+    lines = ["## Names", "", _table(["answered by", "1,000 a second", "CPU, µs each"], rows), ""]
+    if "dnsmasq_qps" in found:
+        lines.append(_bar("kernel, of dnsmasq's rate", many / found["dnsmasq_qps"], 2.5))
+    else:
+        lines.append(f"- skipped: dnsmasq: {found['skipped']}")
+    lines.append(_bar("20,000 services, of the rate at 20", many / few, 0.85))
+    lines.append(_bar("change to answer", found["change_ms"], 10.0, most=True, unit=" ms"))
+    return "\n".join(lines)
 
 
 def _attach(found: Mapping[str, float]) -> str:
