@@ -125,8 +125,7 @@ def town(module_system: System, upstream: None, tmp_path_factory: pytest.TempPat
     for name in members:
         (ready / name).touch()
     module_system.up(
-        "--dns-upstream",
-        UPSTREAM,
+        *("--dns-upstream", UPSTREAM, "--dns-pods", "verified"),
         manifest=manifest(
             pod("client"),
             *(member(name, ready) for name in members),
@@ -230,6 +229,15 @@ def test_resolve_says_who_answers_and_why(town: Town):
     assert "NXDOMAIN by the kernel" in denied.stdout
     soa = town.system.json("resolve", "cluster.local.", "--type", "SOA")["steps"]
     assert [one["by"] for one in soa] == ["resolver"]
+
+
+def test_a_pod_that_is_there_is_called_by_its_address(town: Town):
+    """CoreDNS ``pods verified``; a pod without a service, too."""
+    label = town.client.ipv4.replace(".", "-")
+    assert town.records(f"{label}.default.pod.cluster.local") == {town.client.ipv4}
+    for name in (f"{label}.kube-system.pod", "192-0-2-1.default.pod"):
+        assert town.ask(f"{name}.cluster.local").rcode() == dns.rcode.NXDOMAIN
+    assert town.ask("default.pod.cluster.local").rcode() == dns.rcode.NOERROR
 
 
 def test_the_kernels_names_can_be_listed(town: Town):
