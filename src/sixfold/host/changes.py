@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -47,10 +47,16 @@ class Changes:
 def difference(old: Mapping[K, V], new: Mapping[K, V]) -> tuple[list[K], list[K]]:
     """Keys to put and keys that are gone. Cheap where values are the same objects."""
     put, gone = [], []
+    equal: dict[tuple[int, int], bool] = {}  # many have the same two values
     for key in differing(old, new):
         if key not in new:
             gone.append(key)
-        elif old.get(key) != new[key]:
+            continue
+        before, after = old.get(key), new[key]
+        pair = id(before), id(after)
+        if pair not in equal:
+            equal[pair] = before == after
+        if not equal[pair]:
             put.append(key)
     return put, gone
 
@@ -62,6 +68,16 @@ def repairs(name: str, old: Mapping[K, V], new: Mapping[K, V]) -> list[str]:
         *(f"{name}[{key}]: missing or changed; put back" for key in put),
         *(f"{name}[{key}]: nobody asked for it; deleted" for key in gone),
     ]
+
+
+def by_value(mapping: Mapping[K, V], keys: Iterable[K]) -> list[tuple[V, list[K]]]:
+    """Of keys that are there, those with the very same value together: they may be many."""
+    found: dict[int, tuple[V, list[K]]] = {}
+    for key in keys:
+        if key in mapping:
+            value = mapping[key]
+            found.setdefault(id(value), (value, []))[1].append(key)
+    return list(found.values())
 
 
 def may_revoke(before: Datapath, after: Datapath) -> bool:

@@ -17,19 +17,19 @@ class Numbered(Generic[T]):
         self._numbers: dict[T, int] = {}
         self._holders: Counter[int] = Counter()
 
-    def hold(self, value: T) -> tuple[int, bool]:
+    def hold(self, value: T, times: int = 1) -> tuple[int, bool]:
         """The number of a value, and whether it is a new one."""
         number = self._numbers.get(value)
         fresh = number is None
         if number is None:
             self.last = number = self._numbers[value] = self.last + 1
-        self._holders[number] += 1
+        self._holders[number] += times
         return number, fresh
 
-    def drop(self, value: T) -> int:
+    def drop(self, value: T, times: int = 1) -> int:
         """Hold it no longer; its number when nobody does, else 0."""
         number = self._numbers[value]
-        self._holders[number] -= 1
+        self._holders[number] -= times
         if self._holders[number]:
             return 0
         del self._numbers[value], self._holders[number]

@@ -21,7 +21,7 @@ from itertools import islice
 
 from sixfold.host import layout
 from sixfold.host.bpf import Map
-from sixfold.host.changes import Changes, difference, map_full
+from sixfold.host.changes import Changes, by_value, difference, map_full
 from sixfold.host.layout import SLOTS_PER_LINE, Place
 from sixfold.host.numbered import Numbered
 from sixfold.host.slots import LAST_NUMBER, BackendRuns, line_count
@@ -196,19 +196,20 @@ class Shadow:
         put, gone = difference(self.policies, desired.policies)
         if not put and not gone:
             return
-        before = [self.policies[number] for number in (*put, *gone) if number in self.policies]
-        for number in put:
-            held = self._hold_table(desired.policies[number], changes)
-            changes.put("policy_of", layout.U32.pack(number), layout.U32.pack(held))
+        before = by_value(self.policies, (*put, *gone))
+        for table, numbers in by_value(desired.policies, put):
+            held = layout.U32.pack(self._hold_table(table, changes, len(numbers)))
+            for number in numbers:
+                changes.put("policy_of", layout.U32.pack(number), held)
         for number in gone:
             changes.put("policy_of", layout.U32.pack(number), ZERO)
-        for table in before:
-            self._drop_table(table, changes)
+        for table, numbers in before:
+            self._drop_table(table, changes, len(numbers))
         self.policies = kept(desired.policies)
 
-    def _hold_table(self, table: PolicyTable, changes: Changes) -> int:
+    def _hold_table(self, table: PolicyTable, changes: Changes, times: int = 1) -> int:
         """Its number; written when it is the first to ask. Equal tables share one."""
-        number, fresh = self._tables.hold(table)
+        number, fresh = self._tables.hold(table, times)
         if fresh:
             audit = self._hold_table(table.audit, changes) if table.audit is not None else 0
             sections = [self._hold_section(section, changes) for section in table.sections]
@@ -234,8 +235,8 @@ class Shadow:
         if wanted - free > capacity:
             raise map_full("policy", wanted, capacity)
 
-    def _drop_table(self, table: PolicyTable, changes: Changes) -> None:
-        number = self._tables.drop(table)
+    def _drop_table(self, table: PolicyTable, changes: Changes, times: int = 1) -> None:
+        number = self._tables.drop(table, times)
         if not number:
             return
         changes.delete("policy_tables", layout.U32.pack(number))

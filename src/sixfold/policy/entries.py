@@ -32,8 +32,8 @@ ANYTHING: Match = (ANY_PROTOCOL, 0, 0)
 TRANSPORTS = ("TCP", "UDP", "SCTP")
 
 
-class Clause(msgspec.Struct, frozen=True, eq=False):
-    """One line, its selectors resolved to selections."""
+class Clause(msgspec.Struct, eq=False):
+    """One line, its selectors resolved to selections. Not to be changed."""
 
     policy: str  # its title, for errors
     direction: int
@@ -48,6 +48,7 @@ class Clause(msgspec.Struct, frozen=True, eq=False):
     blocks: tuple[IPBlock, ...]
     outside: tuple[IPBlock, ...]  # blocks that mean no pod and no host
     domains: tuple[str, ...] = ()  # patterns of domain names
+    known_scope: tuple[object, ...] | None = None
     everyone: Selection | None = None  # all identities: whom a name may mean when any pod may
 
     @property
@@ -57,6 +58,17 @@ class Clause(msgspec.Struct, frozen=True, eq=False):
     @property
     def scope(self) -> tuple[object, ...]:
         """All that it says, but for whose rule it is: of two alike the first is named."""
+        if self.known_scope is None:
+            self.known_scope = self._scope()
+        return self.known_scope
+
+    @property
+    def follows(self) -> bool:
+        """Whether its peers are those of one selection, whoever they are at the time."""
+        others = self.identities or self.blocks or self.outside or self.domains
+        return len(self.selections) == 1 and not others
+
+    def _scope(self) -> tuple[object, ...]:
         blocks = (
             tuple((one.cidr, *one.except_) for one in some) for some in (self.blocks, self.outside)
         )
@@ -161,8 +173,7 @@ def port_rules(clause: Clause, matches: Sequence[Match]) -> PortRules:
 
 
 def _peers(clause: Clause, cidrs: Iterable[Identity]) -> Collection[Identity]:
-    others = clause.identities or clause.blocks or clause.outside or clause.domains
-    if len(clause.selections) == 1 and not others:
+    if clause.follows:
         return clause.selections[0].members
     return _members(clause) | clause.identities | set(cidrs)
 

@@ -158,8 +158,10 @@ class PolicyCompiler:
             }
         changed = self._follow_cidrs(outdated, moves.readdressed, stale_policies)
         for key in stale_policies & self._resolved.keys():
-            self._resolved[key].grants.clear()
-            stale |= self._resolved[key].subject.members
+            resolved = self._resolved[key]
+            if not resolved.follows:
+                resolved.grants.clear()
+            stale |= resolved.subject.members
         self._place(moves.keys, changed)
         tables = self._build(stale, moves)
         gone = [key for key in moves.keys if key not in world.endpoints]
@@ -349,11 +351,19 @@ class PolicyCompiler:
         """One for each set of policies: who is selected by the same ones has the same."""
         index = self._index
         subject = index.subjects[identity]
+        audited = ""
+        if self._config.audit:
+            audited = "up --audit"
+        elif subject.namespace in self._audited:
+            audited = f"namespace {subject.namespace}"
+        selecting = index.selecting(identity)
+        same = (profile, audited, subject.named_ports, *sorted(map(id, selecting)))
+        if (known := built.get(same)) is not None:
+            return known
         policies = []
-        for key in sorted({key for one in index.selecting(identity) for key in one.subject_of}):
+        for key in sorted({key for one in selecting for key in one.subject_of}):
             resolved = self._resolved[key]
-            granted = None if resolved.names_own_ports else resolved.grants.get(())
-            granted = granted or resolved.entries(
+            granted = resolved.entries(
                 subject,
                 index.subjects,
                 self._blocks,
@@ -362,16 +372,5 @@ class PolicyCompiler:
                 self._domains,
             )
             policies.append((resolved, granted))
-        audited = ""
-        if self._config.audit:
-            audited = "up --audit"
-        elif subject.namespace in self._audited:
-            audited = f"namespace {subject.namespace}"
-        same = (
-            profile,
-            audited,
-            *[id(one) for pair in policies for one in pair],
-        )
-        if (known := built.get(same)) is None:
-            known = built[same] = build_table(policies, profile, sections, audited)
-        return known
+        table = built[same] = build_table(policies, profile, sections, audited)
+        return table

@@ -32,6 +32,7 @@ class Resolved(msgspec.Struct, eq=False):
 
     tie         how many policies of the same tier and priority come first
     by_address  a rule means a named port on a block: then it depends on pod addresses
+    follows     what it grants stays true when other workloads are selected
     cidrs       those that it names, as ``PolicyCompiler`` counted them
     """
 
@@ -42,6 +43,7 @@ class Resolved(msgspec.Struct, eq=False):
     by_address: bool = False
     names_blocks: bool = False
     names_own_ports: bool = False
+    follows: bool = True
     cidrs: frozenset[IPNetwork] = frozenset()
     grants: dict[tuple[NamedPort, ...], Grants] = {}  # one of its own: msgspec copies it
 
@@ -126,6 +128,7 @@ def resolve(
         by_address=any(map(_by_address, clauses)),
         names_blocks=any(clause.blocks or clause.outside for clause in clauses),
         names_own_ports=any(one.names for one in clauses if one.direction == INGRESS),
+        follows=all(one.follows and not one.names for one in clauses),
     )
 
 
