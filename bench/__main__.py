@@ -4,6 +4,7 @@
     programs   ns per packet of each BPF program
     policy     compile and change at the scale of peers; lookups by number of rules
     dns        questions answered in the kernel beside dnsmasq
+    balancing  connect rate by number of services; loading; one endpoint's change
     attach     time to attach a pod
     workloads  an agent with 1,000 pods: policy change, memory
 
@@ -22,7 +23,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from bench import attach, dns, policy, programs, report, traffic, workloads
+from bench import attach, balancing, dns, policy, programs, report, traffic, workloads
 from bench.lab import Lab, LabError, laboratory
 from bench.peers import why_no_nftables
 from sixfold.errors import SixfoldError
@@ -35,6 +36,7 @@ PARTS: dict[str, Part] = {
     "programs": lambda lab, _: programs.measure(lab),
     "policy": policy.measure,
     "dns": lambda lab, _: dns.measure(lab),
+    "balancing": balancing.measure,
     "attach": lambda lab, _: attach.measure(lab),
     "workloads": lambda lab, _: workloads.measure(lab),
 }

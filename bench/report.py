@@ -18,6 +18,7 @@ from bench.schedule import measured_cpu
 from bench.traffic import LIMIT, METRICS, SERVICES, Ratio, Traffic
 from sixfold import __version__
 
+RATE, LOAD_MS, ENDPOINT_MS = 0.95, 50.0, 5.0  # of balancing
 RESULTS = Path(__file__).parent / "results"
 NEAR, CONNECTS, ATTACH_MS, POLICY_MS, MEMORY_MB = 0.95, 1.15, 20.0, 20.0, 150.0
 SCALE_S, SCALE_MB, CHANGE_MS, JOIN_MS, FLAT = 3.0, 1000.0, 50.0, 1.0, 1.1
@@ -69,6 +70,7 @@ def section(name: str, found: Any) -> str:
         "programs": _programs,
         "policy": _policy,
         "dns": _dns,
+        "balancing": _balancing,
         "attach": _attach,
         "workloads": _workloads,
     }[name](found)
@@ -210,6 +212,21 @@ def _dns(found: Mapping[str, Any]) -> str:
     lines.append(_bar("20,000 services, of the rate at 20", many / few, 0.85))
     lines.append(_bar("change to answer", found["change_ms"], 10.0, most=True, unit=" ms"))
     return "\n".join(lines)
+
+
+def _balancing(found: Mapping[str, float]) -> str:
+    rows = [[name, f"{value:g}"] for name, value in found.items()]
+    bars = [
+        _bar(name, value, RATE)
+        if name.startswith("of one service")
+        else _bar(
+            name, value, LOAD_MS if name.startswith("load") else ENDPOINT_MS, most=True, unit=" ms"
+        )
+        for name, value in found.items()
+        if not name.startswith("connects")
+    ]
+    head = ["one service among many, four backends each", ""]
+    return "\n".join(["## Balancing", "", _table(head, rows), "", *bars])
 
 
 def _attach(found: Mapping[str, float]) -> str:

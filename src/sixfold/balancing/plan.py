@@ -38,6 +38,7 @@ from sixfold.model.datapath import (
     IPAddress,
 )
 from sixfold.model.endpoint import Endpoint
+from sixfold.model.layers import Layers
 from sixfold.model.service import EndpointSlice, Service, ServicePort
 from sixfold.model.world import World
 
@@ -122,20 +123,21 @@ class BalancingPlanner:
         self._services_of: dict[LabelKey, set[str]] = {}
         self._fragments: dict[str, Fragment] = {}
         self._slices: dict[str, tuple[EndpointSlice, ...]] = {}
-        self._frontends: dict[Frontend, FrontendEntry] = {}
+        self._frontends: Layers[Frontend, FrontendEntry] = Layers()
 
     def plan(self, world: World) -> BalancingPlan:
         """The plan of this world; equal to ``plan_balancing(world, number)``."""
         dirty = self._take_endpoints(world.endpoints).union(self._take_services(world.services))
         changed = set()
-        # All removals come first: an address may pass from one service to another.
+        # An address may pass from one service to another: what is put outdoes what is withdrawn.
         fresh: dict[str, Fragment] = {}
+        withdrawn: list[Frontend] = []
         for key in sorted(dirty):  # numbers are given in this order
             fragment = self._build(key)
             if fragment == self._fragments.get(key):
                 continue
             changed.add(key)
-            self._withdraw(key)
+            withdrawn += self._owned(key)
             if fragment is not None:
                 fresh[key] = fragment
             else:
@@ -143,8 +145,10 @@ class BalancingPlanner:
         for key in sorted(fresh):  # in place: the order of keys stays, and so does its cost
             self._fragments[key] = fresh[key]
             self._slices[key] = fresh[key].slices
-            self._frontends.update(fresh[key].frontends)
-        return BalancingPlan(self._slices.copy(), self._frontends.copy(), frozenset(changed))
+        put = {f: entry for key in sorted(fresh) for f, entry in fresh[key].frontends.items()}
+        gone = [frontend for frontend in withdrawn if frontend not in put]
+        self._frontends = self._frontends.changed(put, gone)
+        return BalancingPlan(self._slices.copy(), self._frontends, frozenset(changed))
 
     def _build(self, key: str) -> Fragment | None:
         service = self._services.get(key)
@@ -152,12 +156,14 @@ class BalancingPlanner:
             return None
         return plan_service(service, self._index.selected_by(service), self._number)
 
-    def _withdraw(self, key: str) -> None:
-        """Take back the frontends of a service's last fragment, unless another has them now."""
+    def _owned(self, key: str) -> list[Frontend]:
+        """The frontends of a service's last fragment, unless another has them now."""
         old = self._fragments.get(key)
-        for frontend, entry in old.frontends.items() if old else ():
-            if self._frontends.get(frontend) is entry:
-                del self._frontends[frontend]
+        return [
+            frontend
+            for frontend, entry in (old.frontends.items() if old else ())
+            if self._frontends.get(frontend) is entry
+        ]
 
     def _take_endpoints(self, endpoints: Mapping[str, Endpoint]) -> set[str]:
         """Update the index; return the services whose members changed."""

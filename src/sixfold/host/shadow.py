@@ -77,7 +77,7 @@ class Shadow:
         self.ipcache: dict[IPNetwork, IpcacheEntry] = {}
         self._ipcache_of: Mapping[IPNetwork, IpcacheEntry] | None = None  # desired, last time
         self.policies: Mapping[EndpointId, PolicyTable] = {}
-        self.frontends: dict[Frontend, FrontendEntry] = {}
+        self.frontends: Mapping[Frontend, FrontendEntry] = {}
         self.host_netns_cookie = 0
         self._tables: Numbered[PolicyTable] = Numbered()
         self._sections: Numbered[Section] = Numbered()
@@ -257,8 +257,7 @@ class Shadow:
         for frontend in gone:
             changes.delete("frontends", layout.pack_frontend_key(frontend))
             self._runs.release(frontend)
-        if put or gone:
-            self.frontends = dict(desired.frontends)
+        self.frontends = desired.frontends
 
     @classmethod
     def read(cls, maps: Mapping[str, Map]) -> Shadow:
@@ -350,6 +349,7 @@ class Shadow:
         (last,) = layout.U32.unpack(maps["runtime"].lookup(LAST_NUMBER) or ZERO)
         numbered = [*islice(maps["backends"].items(), last + 1)]
         places = [layout.unpack_place(value) for _, value in numbered]
+        frontends: dict[Frontend, FrontendEntry] = {}
         for key, (service, run, affinity_s, algorithm) in entries.items():
             found = members_of(slots, run, len(places))
             if found is None or algorithm not in [*Algorithm]:
@@ -365,11 +365,12 @@ class Shadow:
             )
             frontend = layout.unpack_frontend_key(key)
             table = table_of(slots, run)
-            self.frontends[frontend] = FrontendEntry(
+            frontends[frontend] = FrontendEntry(
                 service, backends, Algorithm(algorithm), table, affinity_s
             )
             self._runs.adopt(frontend, run, [places[number] for number, _ in found])
         self._runs.adopted(resting(maps["loads"], places), last)
+        self.frontends = frontends
 
 
 def _used(source: Map, expected: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
