@@ -134,6 +134,7 @@ class _Frame:
     key: str | None = None  # of a mapping: the key that waits for its value
     key_line: int = 0
     expects_key: bool = True
+    is_merge: bool = False  # the key is a plain <<; in quotes it is a name as others
     nodes: int = 1  # in here, aliases counted as if written out
     merges: list[tuple[Any, list[int]]] = field(default_factory=list)
 
@@ -175,6 +176,7 @@ class _Builder:
         line = event.start_mark.line + 1
         if self.stack and self._wants_key():
             self._set_key(event.value, line)
+            self.stack[-1].is_merge = event.value == "<<" and event.implicit[0]
             return
         value: Any = event.value
         tag: str | None = event.tag
@@ -234,7 +236,7 @@ class _Builder:
         if key in frame.value:
             first = frame.lines[list(frame.value).index(key)]
             self._report(line, f"key {key!r} is here twice, first in line {first}; keep one", key)
-        frame.key, frame.key_line, frame.expects_key = key, line, False
+        frame.key, frame.key_line, frame.expects_key, frame.is_merge = key, line, False, False
 
     def _attach(self, value: Any, line: int, nodes: int) -> None:
         self.nodes += 1
@@ -254,7 +256,7 @@ class _Builder:
             frame.expects_key = False
             return
         key, frame.expects_key = frame.key, True
-        if key == "<<":
+        if frame.is_merge:
             self._merge_later(frame, value, line)
             return
         if key not in frame.value:  # the first of two duplicates stays
