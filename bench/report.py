@@ -82,7 +82,7 @@ def write(about: Mapping[str, str], found: Mapping[str, Any]) -> None:
     raw = {
         name: part.figures if isinstance(part, Traffic) else part for name, part in found.items()
     }
-    (RESULTS / "latest.json").write_text(json.dumps({"machine": about, **raw}, indent=1) + "\n")
+    (RESULTS / "latest.json").write_text(json.dumps({"machine": about, **raw}) + "\n")
     lines = ["# Measured by `make bench`", "", *(f"- {k}: {v}" for k, v in about.items()), ""]
     lines += ["![traffic, as part of plain veth](traffic.svg)", ""]
     lines += [section(name, part) + "\n" for name, part in found.items()]
