@@ -1,3 +1,4 @@
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 from sixfold.model.config import Config
@@ -5,7 +6,7 @@ from sixfold.model.datapath import IpcacheEntry
 from sixfold.model.endpoint import Endpoint, EndpointId
 from sixfold.model.identity import FIRST_CIDR, HOST, RESOLVER, UNKNOWN, WORLD, Identity, Subject
 from sixfold.model.world import World
-from sixfold.routing.plan import plan_routing
+from sixfold.routing.plan import EndpointPlanner, plan_routing
 
 BLOCK = ip_network("192.0.2.0/24")
 BLOCK_IDENTITY = Identity(FIRST_CIDR + 1)
@@ -79,3 +80,20 @@ def test_pods_have_no_cidr_identity_when_blocks_are_for_the_outside_only():
     endpoint = Endpoint("shop", "web", "Pod/web", SUBJECT, ipv4=ip_address("192.0.2.9"), ifindex=7)
     world = World(config=config, endpoints={"shop/web": endpoint})
     assert plan(world).endpoints[7].cidr4 == UNKNOWN
+
+
+def test_an_entry_stays_while_its_pod_and_the_cidrs_are_the_same_objects():
+    web = Endpoint(
+        "shop", "web", "Pod/web", SUBJECT, EndpointId(1), Identity(256),
+        ipv4=ip_address("192.0.2.5"), ifindex=7,
+    )  # fmt: skip
+    planner, cidrs = EndpointPlanner(), object()
+    first = planner.plan(World(endpoints={"shop/web": web}), cidr_of, cidrs)
+    assert first[7].cidr4 == BLOCK_IDENTITY
+    again = planner.plan(World(endpoints={"shop/web": web}), cidr_of, cidrs)
+    assert again[7] is first[7]
+    moved = replace(web, ipv4=ip_address("203.0.113.5"))
+    assert planner.plan(World(endpoints={"shop/web": moved}), cidr_of, cidrs)[7].cidr4 == UNKNOWN
+    no_cidr = planner.plan(World(endpoints={"shop/web": web}), lambda _: UNKNOWN, object())
+    assert no_cidr[7].cidr4 == UNKNOWN
+    assert planner.plan(EMPTY, cidr_of, cidrs) == {}

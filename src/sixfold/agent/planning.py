@@ -23,7 +23,7 @@ from sixfold.model.names import NamePlan
 from sixfold.model.world import World
 from sixfold.policy.block import Blocks
 from sixfold.policy.plan import PolicyCompiler, PolicyPlan
-from sixfold.routing.plan import RoutingPlan, plan_domains, plan_endpoints, plan_ipcache
+from sixfold.routing.plan import EndpointPlanner, RoutingPlan, plan_domains, plan_ipcache
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,7 @@ class Planning:
         self._placed: _Placed | None = None
         self._balancing = BalancingPlanner(self._ledger.service_number)
         self._zones = ZonePlanner()
+        self._endpoints = EndpointPlanner()
         self._tables = TablesById()
         self._answers = AnswerPlanner(self._serial)
         self._policies = PolicyCompiler(
@@ -185,7 +186,7 @@ class Planning:
         names = self._answers.plan(zone_settings(world.config), self._zones.take_delta())
         policy = self._policies.compile(world)
         routing = RoutingPlan(
-            plan_endpoints(world, policy.covering_cidr),
+            self._endpoints.plan(world, policy.covering_cidr, policy.blocks),
             self._ipcache(world.config, policy, tuple(host_addresses)),
         )
         datapath = Datapath(

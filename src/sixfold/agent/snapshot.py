@@ -90,7 +90,8 @@ class Snapshots:
             if state is None or state.finished or not state.ifindex or state.uid != stored.uid:
                 continue
             known = self._endpoints.get(key)
-            if known is None or known[0] is not stored or known[1] != state:
+            same = known is not None and (known[1] is state or known[1] == state)
+            if known is None or known[0] is not stored or not same:
                 known = (stored, state, self._endpoint(stored, state))
             kept[key] = known
             taken[key] = known[2]

@@ -91,12 +91,32 @@ def plan_endpoints(
     world: World, cidr_of: Callable[[IPAddress], Identity]
 ) -> dict[int, EndpointEntry]:
     """Delivery, by ifindex."""
-    pod_cidr_of = cidr_of if world.config.ipblock_matches_pods else _no_cidr
-    return {
-        endpoint.ifindex: plan_endpoint(endpoint, pod_cidr_of)
-        for endpoint in world.endpoints.values()
-        if endpoint.ifindex
-    }
+    return EndpointPlanner().plan(world, cidr_of, None)
+
+
+class EndpointPlanner:
+    """``plan_endpoints``, again and again: an entry stays while its pod is the same object."""
+
+    def __init__(self) -> None:
+        self._cidrs: object = None
+        self._known: dict[int, tuple[Endpoint, EndpointEntry]] = {}
+
+    def plan(
+        self, world: World, cidr_of: Callable[[IPAddress], Identity], cidrs: object
+    ) -> dict[int, EndpointEntry]:
+        """``cidrs`` is what ``cidr_of`` reads: the same object, the same answers."""
+        pod_cidr_of = cidr_of if world.config.ipblock_matches_pods else _no_cidr
+        known = self._known if cidrs is self._cidrs else {}
+        planned = {}
+        for endpoint in world.endpoints.values():
+            if not endpoint.ifindex:
+                continue
+            found = known.get(endpoint.ifindex)
+            if found is None or found[0] is not endpoint:
+                found = endpoint, plan_endpoint(endpoint, pod_cidr_of)
+            planned[endpoint.ifindex] = found
+        self._cidrs, self._known = cidrs, planned
+        return {ifindex: entry for ifindex, (_, entry) in planned.items()}
 
 
 def _no_cidr(_: IPAddress) -> Identity:
