@@ -52,7 +52,7 @@ def plan_routing(
                     node's or the resolver's stays what it is
     """
     ipcache = plan_ipcache(world.config, cidr_of, host_addresses, cidrs, domains)
-    return RoutingPlan(plan_endpoints(world, cidr_of), ipcache)
+    return RoutingPlan(EndpointPlanner().plan(world, cidr_of, None), ipcache)
 
 
 def plan_ipcache(
@@ -87,15 +87,8 @@ def plan_domains(
     }
 
 
-def plan_endpoints(
-    world: World, cidr_of: Callable[[IPAddress], Identity]
-) -> dict[int, EndpointEntry]:
-    """Delivery, by ifindex."""
-    return EndpointPlanner().plan(world, cidr_of, None)
-
-
 class EndpointPlanner:
-    """``plan_endpoints``, again and again: an entry stays while its pod is the same object."""
+    """Delivery, by ifindex; an entry stays while its pod is the same object."""
 
     def __init__(self) -> None:
         self._cidrs: object = None
