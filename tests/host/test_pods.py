@@ -241,7 +241,8 @@ async def test_stop_leaves_no_process_namespace_link_cgroup_or_file(host):
         assert not alive(pid)
         assert not host.paths.netns("shop/web").exists()
         with Netlink() as netlink:
-            assert rt.get_link(netlink, name=device) is None
+            # given up at once, deleted in the background: the kernel takes its time
+            await host.until(lambda: rt.get_link(netlink, name=device) is None)
         assert not (host.paths.cgroup / "pods" / pod.metadata.uid).exists()
         assert not (host.paths.run / "pods" / pod.metadata.uid).exists()
         assert list((host.paths.state / "pods").iterdir()) == []
