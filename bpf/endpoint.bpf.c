@@ -199,7 +199,7 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 	if (!reason && direction == EGRESS && asks_name(packet) &&
 	    theirs->identity == IDENTITY_RESOLVER && !packet->passed) {
 		audited(&seen, judgement, entry);
-		note_question(&seen);
+		note_question(&seen, current);
 		return ASKED;
 	}
 	if (reason) {
@@ -357,6 +357,11 @@ static __always_inline int classify(struct __sk_buff *skb, struct packet *packet
 	reason = parse(skb, packet, ethernet->h_proto);
 	if (unlikely(reason))
 		return refuse(skb, packet, direction, reason);
+	if (direction == EGRESS && unlikely(asks_name(packet))) {
+		reason = ask_again(skb, packet);
+		if (reason != ASKED)
+			return reason;
+	}
 	side = conntrack_key(packet, &key);
 	entry = bpf_map_lookup_elem(&conntrack, &key);
 	if (likely(entry) && likely(!opens(packet)) && entry->revision == revision()) {

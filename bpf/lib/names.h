@@ -47,11 +47,16 @@ struct {
 } name_zones SEC(".maps");
 
 /* What a pod was answered, and how much of it was told: a flood must not fill the ring
- * that others' events need. */
+ * that others' events need. And what policy said of its last question: all questions of
+ * a pod to one resolver are alike to policy, until its revision moves on. */
 struct name_client {
 	__u64 answered;
 	__u32 span;
 	__u32 told;
+	union address source;
+	union address destination;
+	struct observation seen;
+	__u32 revision;
 };
 
 struct {
@@ -226,7 +231,7 @@ static __noinline int leave(struct __sk_buff *skb, const struct packet *packet,
 	__u32 ifindex = skb->ifindex;
 	int answer;
 
-	if (identity != IDENTITY_RESOLVER || !asks_name(packet))
+	if (identity != IDENTITY_RESOLVER || !asks_name(packet) || packet->passed)
 		return TC_ACT_OK;
 	answer = answer_name(skb, packet);
 	if (answer > 0)
@@ -236,32 +241,42 @@ static __noinline int leave(struct __sk_buff *skb, const struct packet *packet,
 }
 
 /* Whether this pod may have another event for an answer. */
-static __noinline int may_tell(__u32 ifindex)
+static __always_inline bool may_tell(struct name_client *client)
 {
-	struct name_client *client = bpf_map_lookup_elem(&name_clients, &ifindex);
-	struct name_client fresh = {
-	    .answered = 1, .span = bpf_ktime_get_coarse_ns() >> 30, .told = 1};
+	__u32 span = bpf_ktime_get_coarse_ns() >> 30;
 
-	if (!client) {
-		bpf_map_update_elem(&name_clients, &ifindex, &fresh, BPF_ANY);
-		return 1;
-	}
 	client->answered += 1;
-	if (client->span != fresh.span) {
-		client->span = fresh.span;
+	if (client->span != span) {
+		client->span = span;
 		client->told = 0;
 	}
 	client->told += 1;
 	return client->told <= NAMES_TOLD_PER_SPAN;
 }
 
-static __noinline int note_question(const struct observation *seen)
+static __noinline int note_question(const struct observation *seen, __u32 revision)
 {
 	__u32 zero = 0;
 	struct question *question = bpf_map_lookup_elem(&new_question, &zero);
 
-	if (question)
+	if (question) {
 		question->seen = *seen;
+		question->revision = revision;
+	}
+	return 0;
+}
+
+static __noinline int told(const struct packet *packet, struct name_client *client,
+			   int answer, __u32 ifindex, __u32 length)
+{
+	client->seen.answer = answer;
+	if (client->seen.type == EVENT_AUDIT)
+		statistic(STATISTIC_AUDITED);
+	if (may_tell(client))
+		return tell(packet, &client->seen, ifindex, length);
+	count_rule(client->seen.rule[0]);
+	count_rule(client->seen.rule[1]);
+	statistic(STATISTIC_NAMES_UNTOLD);
 	return 0;
 }
 
@@ -272,16 +287,40 @@ static __noinline int tell_answer(const struct packet *packet, int answer,
 {
 	__u32 zero = 0;
 	struct question *question = bpf_map_lookup_elem(&new_question, &zero);
+	struct name_client *client = bpf_map_lookup_elem(&name_clients, &ifindex);
+	struct name_client fresh = {};
 
-	if (!question)
+	if (!client) {
+		bpf_map_update_elem(&name_clients, &ifindex, &fresh, BPF_ANY);
+		client = bpf_map_lookup_elem(&name_clients, &ifindex);
+	}
+	if (!client || !question)
 		return 0;
-	question->seen.answer = answer;
-	if (question->seen.type == EVENT_AUDIT)
-		statistic(STATISTIC_AUDITED);
-	if (may_tell(ifindex))
-		return tell(packet, &question->seen, ifindex, length);
-	count_rule(question->seen.rule[0]);
-	count_rule(question->seen.rule[1]);
-	statistic(STATISTIC_NAMES_UNTOLD);
-	return 0;
+	client->source = packet->source;
+	client->destination = packet->destination;
+	client->seen = question->seen;
+	client->revision = question->revision;
+	return told(packet, client, answer, ifindex, length);
+}
+
+/* A question like the last one of this pod, to policy: answered at once. ASKED: to be
+ * judged. */
+static __noinline int ask_again(struct __sk_buff *skb, struct packet *packet)
+{
+	__u32 length = skb->len, ifindex = skb->ifindex;
+	struct name_client *client = bpf_map_lookup_elem(&name_clients, &ifindex);
+	int answer;
+
+	if (!client || !client->revision || client->revision != revision() ||
+	    !equal(&client->source, &packet->source) ||
+	    !equal(&client->destination, &packet->destination))
+		return ASKED;
+	answer = answer_name(skb, packet);
+	if (answer > 0) {
+		told(packet, client, answer, ifindex, length);
+		return bpf_redirect_peer(ifindex, 0);
+	}
+	statistic(STATISTIC_NAMES_PASSED);
+	packet->passed = true;
+	return answer ? TC_ACT_SHOT : ASKED;
 }

@@ -29,7 +29,7 @@ struct question {
 	__u16 type;
 	__u8 has_opt;
 	__u8 dnssec_ok;
-	__u32 pad;
+	__u32 revision;		 /* of that policy */
 	struct observation seen; /* what policy said of it */
 	struct name_key key;
 	__u64

@@ -178,6 +178,7 @@ def test_fragments_and_other_ports_and_addresses_are_not_looked_into(asker: Aske
 def test_a_pod_that_may_not_ask_the_resolver_is_answered_nothing(
     datapath: KernelDatapath, asker: Asker
 ) -> None:
+    assert asker.ask(PLAIN), "what policy said of this one must not be kept too long"
     datapath.apply(asker.closed)
     asker.kernel.events()
     assert asker.kernel.send(frame_of(PLAIN, 4)) == SHOT
@@ -188,6 +189,7 @@ def test_a_pod_that_may_not_ask_the_resolver_is_answered_nothing(
 
 
 def test_a_stranger_is_answered_nothing(asker: Asker) -> None:
+    assert asker.ask(PLAIN)
     spoofed = frame_of(PLAIN, 4).replace(A4.packed, bytes((192, 0, 2, 77)))
     assert asker.kernel.send(spoofed) == SHOT
     other_mac = frame_of(PLAIN, 4).replace(POD_MAC, b"\x02\0\0\0\0\x09")
