@@ -22,6 +22,7 @@ STATUS = {
         "applied": 6,
         "node": "basecamp",
         "posture": "zero-trust",
+        "devices": ["eth0"],
         "uptime_s": 130,
         "problem": "put policy[1]: E2BIG: map is full",
         "repairs": ["link of web put back"],
@@ -41,6 +42,7 @@ def test_status_shows_what_is_not_in_force_yet(sixfold, agent):
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
         "agent      pid 42, version 9.9, up 2m10s, node basecamp, posture zero-trust",
+        "uplinks    eth0",
         "objects    generation 7, applied 6: Pending",
         "pods       3 total, 2 ready",
         "services   2",

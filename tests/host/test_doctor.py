@@ -13,7 +13,8 @@ from sixfold.model.config import Config
 NAMES = {
     "kernel", "privileges", "BTF", "libbpf", "bpffs", "cgroup v2", "namespaces, veth, nf_tables",
     "tc filters",
-    "pools", "resolver address", "IPv6", "forwarding", "other filters", "mtu", "clock", "instance",
+    "pools", "resolver address", "IPv6", "forwarding", "other filters", "uplinks",
+    "mtu", "clock", "instance",
 }  # fmt: skip
 
 

@@ -402,6 +402,10 @@ class Agent:
             await asyncio.sleep(REPAIR_PERIOD_S)
             try:
                 found = [*self.network.repair(), *self._reset_broken_pods()]
+                uplinks = {link.index for link in self.network.uplinks.values()}
+                found += [
+                    f"links[{name}]: attached" for name in self.datapath.keep_uplinks(uplinks)
+                ]
                 if self.plans is not None:
                     found += self.datapath.repair(self.plans.datapath)
                     found += self.name_table.repair()

@@ -58,6 +58,7 @@ class AgentHandlers:
                 "posture": agent.config.posture,
                 "audit": agent.config.audit,
                 "ipblock_matches_pods": agent.config.ipblock_matches_pods,
+                "devices": sorted(agent.network.uplinks),
                 "pod_networks": [str(agent.config.pod_ipv4), str(agent.config.pod_ipv6)],
                 "uptime_s": round(time.monotonic() - self._started_s, 1),
                 "problem": agent.problem,

@@ -130,6 +130,7 @@ async def _set_up(
     try:
         network.setup()
         datapath = KernelDatapath.open(paths.instance)
+        datapath.keep_uplinks({link.index for link in network.uplinks.values()})
         try:
             await resolver.start_or_adopt()
         except UnavailableError as error:
@@ -242,7 +243,8 @@ def _read_config(database: Database) -> Config | None:
     values: dict[str, Any] = msgspec.json.decode(text)
     for name in ("pod_ipv4", "pod_ipv6", "service_ipv4", "service_ipv6"):
         values[name] = ip_network(values[name])
-    values["dns_upstreams"] = tuple(values["dns_upstreams"])
+    for name in ("dns_upstreams", "devices"):
+        values[name] = tuple(values.get(name, ()))
     return Config(**values)
 
 

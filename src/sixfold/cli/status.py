@@ -48,6 +48,7 @@ def overview(status: dict[str, Any]) -> list[str]:
         f"agent      pid {agent['pid']}, version {agent['version']}, "
         f"up {duration(agent.get('uptime_s', 0))}, node {agent['node']}, "
         f"posture {agent['posture']}",
+        f"uplinks    {', '.join(agent.get('devices', ())) or 'none'}",
         f"objects    generation {agent['generation']}, applied {agent['applied']}: {state}",
         f"pods       {', '.join(f'{n} {state}' for state, n in counted.items()) or 'none'}",
         f"services   {status.get('services', 0)}",

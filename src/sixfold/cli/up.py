@@ -74,6 +74,12 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
     help="What policy denies passes and is told as AUDIT; --enforce ends that.",
 )
 @click.option("--node", metavar="NAME", help="This node's name; the host's name.")
+@click.option(
+    "--devices",
+    multiple=True,
+    metavar="NAME",
+    help="Uplinks, eth+ for all of that beginning; those with a default route or an address.",
+)
 @click.option("--mtu", type=click.IntRange(1280, 65535), help="Of pod interfaces; as the uplink's.")
 @click.option("--pod-cidr", "pod_ipv4", type=Network(4), help="Pod addresses; 10.244.0.0/16.")
 @click.option("--pod-cidr6", "pod_ipv6", type=Network(6), help="fd00:5f:244::/64.")

@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from sixfold.errors import HostError
@@ -23,6 +23,7 @@ from sixfold.host.programs import (
     PACKET_PROGRAMS,
     SOCKET_PROGRAMS,
     TRACEPOINT,
+    UPLINK_PROGRAMS,
     Programs,
     expedited_rcu,
     objects_hash,
@@ -34,7 +35,13 @@ from sixfold.host.view import REVISION, DatapathView, summed
 from sixfold.host.wall import Wall
 from sixfold.model.datapath import Datapath, IpcacheEntry, IPNetwork
 
-TCX = {"from_endpoint": bpf.TCX_INGRESS, "to_endpoint": bpf.TCX_EGRESS}
+TCX = {
+    "from_endpoint": bpf.TCX_INGRESS,
+    "to_endpoint": bpf.TCX_EGRESS,
+    "from_uplink": bpf.TCX_INGRESS,
+    "to_uplink": bpf.TCX_EGRESS,
+}
+
 DENIED = layout.U32.pack(0)  # the revision of a connection that a sweep denied
 SWEEP_KEYS = 64  # in one run: KEYS_MAX of bpf/sweep.bpf.c
 ETHERNET = bytes(14)
@@ -118,6 +125,35 @@ class KernelDatapath(DatapathView):
         with expedited_rcu():
             for name in PACKET_PROGRAMS:
                 self._detach(self._link_path(name, ifindex))
+
+    def keep_uplinks(self, ifindexes: Collection[int]) -> list[str]:
+        """Have both programs on these devices and on no others; returns the links that were
+        missing. What is there is left as it is. A device that has just gone is no error.
+
+        There is no wall behind them: a host that lost its programs is as it was without us.
+        """
+        wanted = {
+            self._link_path(name, ifindex): (name, ifindex)
+            for ifindex in ifindexes
+            for name in UPLINK_PROGRAMS
+        }
+        missing = [
+            path for path, (name, at) in wanted.items() if not self._is_attached(path, name, at)
+        ]
+        pinned = set((self.root / "links").glob("*_uplink_*"))
+        stale = pinned | {path for path in self._links if "_uplink_" in path.name}
+        stale -= wanted.keys()
+        done = []
+        if missing or stale:
+            with expedited_rcu():
+                for path in (*stale, *missing):
+                    self._detach(path)
+                for path in missing:
+                    name, ifindex = wanted[path]
+                    with contextlib.suppress(HostError):
+                        self._link(path, name, ifindex, TCX[name])
+                        done.append(path.name)
+        return done
 
     def apply(self, desired: Datapath, *, opens_only: bool = False) -> int:
         """Bring the maps to ``desired``; returns the number of writes.

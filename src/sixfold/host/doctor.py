@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from sixfold.errors import HostError, SixfoldError
-from sixfold.host import capabilities, netns, sysctl
+from sixfold.host import capabilities, netns, sysctl, uplinks
 from sixfold.host import netlink_nft as nft
 from sixfold.host import netlink_route as rt
 from sixfold.host.nat import Masquerade
@@ -28,7 +28,7 @@ from sixfold.host.node import (
     overlaps,
     pod_mtu,
     unusable,
-    uplinks_of,
+    ways_out,
 )
 from sixfold.host.paths import BPFFS_ROOT, NETNS_ROOT, Paths, cgroup_root
 from sixfold.host.wall import Wall
@@ -68,6 +68,7 @@ def examine(paths: Paths, config: Config | None = None) -> list[Check]:
         "IPv6": _ipv6,
         "forwarding": _forwarding,
         "other filters": _filters,
+        "uplinks": lambda: _uplinks(config),
         "mtu": lambda: _mtu(config),
         "clock": _clock,
         "instance": lambda: _leftovers(paths),
@@ -249,16 +250,29 @@ def _filters() -> Check:
     )
 
 
+def _uplinks(config: Config) -> Check:
+    """Where policy for the host itself is enforced."""
+    with Netlink() as netlink:
+        links, routes = rt.dump_links(netlink), rt.dump_routes(netlink)
+        found = uplinks.find(links, rt.dump_addresses(netlink), routes, config.devices)
+    if found:
+        return Check("uplinks", "ok", ", ".join(sorted(found)))
+    if config.devices:
+        detail = f"no device here is named {' or '.join(config.devices)}"
+        return Check("uplinks", "warn", detail, "sixfold up --devices NAME, see ip link")
+    return Check("uplinks", "ok", "none: no device has an address or a default route")
+
+
 def _mtu(config: Config) -> Check:
     with Netlink() as netlink:
         links, routes = rt.dump_links(netlink), rt.dump_routes(netlink)
-    uplinks = uplinks_of(links, routes)
+    ways = ways_out(links, routes)
     if not config.mtu:
         mtu = pod_mtu(config, links, routes)
-        return Check("mtu", "ok", f"pods get {mtu}, from {_names(uplinks)}")
-    small = sorted((link.mtu, link.name) for link in uplinks if link.mtu < config.mtu)
+        return Check("mtu", "ok", f"pods get {mtu}, from {_names(ways)}")
+    small = sorted((link.mtu, link.name) for link in ways if link.mtu < config.mtu)
     if not small:
-        return Check("mtu", "ok", f"{config.mtu} fits {_names(uplinks)}")
+        return Check("mtu", "ok", f"{config.mtu} fits {_names(ways)}")
     mtu, name = small[0]
     detail = f"pods have {config.mtu}, {name} has {mtu}: large packets need path MTU discovery"
     return Check("mtu", "warn", detail, f"sixfold up --mtu {mtu}")

@@ -52,7 +52,7 @@ NUD_PERMANENT = 0x80
 NODAD = 0x02
 ADDR_GEN_NONE = 1
 
-_LINK = struct.Struct("=BxHiII")
+_LINK = struct.Struct("=BxHiII")  # ifinfomsg
 _ADDRESS = struct.Struct("=BBBBI")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")
@@ -72,6 +72,7 @@ class Link:
     up: bool
     running: bool  # up, and the other side too
     group: int
+    ethernet: bool = True  # frames begin with an Ethernet header
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +272,7 @@ def dump_neighbours(netlink: Netlink) -> list[tuple[int, IPAddress, str, int]]:
 
 
 def _link(body: bytes) -> Link:
-    _, _, index, flags, _ = _LINK.unpack_from(body)
+    _, hardware, index, flags, _ = _LINK.unpack_from(body)
     given = attributes(body, _LINK.size)
     detail = attributes(given.get(18, b""))
     return Link(
@@ -284,6 +285,7 @@ def _link(body: bytes) -> Link:
         up=bool(flags & IFF_UP),
         running=given.get(16) == bytes([OPER_UP]),
         group=U32.unpack(given[27])[0] if 27 in given else 0,
+        ethernet=hardware in (1, 772),  # ARPHRD_ETHER, ARPHRD_LOOPBACK
     )
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from sixfold.errors import HostError
 from sixfold.host import netlink_route as rt
-from sixfold.host import netns
+from sixfold.host import netns, uplinks
 from sixfold.host.attachment import (
     POD_DEVICE,
     Attachment,
@@ -56,6 +56,7 @@ class HostNetwork:
         self._paths = paths
         self._netlink = Netlink()
         self.broken: frozenset[str] = frozenset()  # pods that lost their link, as of repair()
+        self.uplinks: dict[str, rt.Link] = {}  # by name, as of setup() or repair()
         self._node = Node(config, paths, self._netlink)
         self._mtu = config.mtu or MTU_DEFAULT  # of the next pod
         self._cookie = netns.cookie()
@@ -85,7 +86,7 @@ class HostNetwork:
         self._netlink.batch([rt.link_delete_group(rt.DYING_GROUP)])
         links, routes = rt.dump_links(self._netlink), rt.dump_routes(self._netlink)
         owned = list(self._owned(links))
-        self._mtu = pod_mtu(self._config, links, routes)
+        self._look(links, routes)
         done = self._node.setup(links, routes)
         return done + self._sweep(links, owned) + self._repair_pods(owned, routes)
 
@@ -96,7 +97,7 @@ class HostNetwork:
             return self._node.repair_settings()
         links, routes = rt.dump_links(self._netlink), rt.dump_routes(self._netlink)
         owned = list(self._owned(links))
-        self._mtu = pod_mtu(self._config, links, routes)
+        self._look(links, routes)
         self.broken = self._without_link(owned)
         return self._node.setup(links, routes) + self._repair_pods(owned, routes)
 
@@ -189,6 +190,12 @@ class HostNetwork:
         """Name of the host side: short enough for the kernel, the same after a restart."""
         digest = hashlib.sha256(f"{self._paths.instance}.{name}".encode()).hexdigest()
         return POD_LINK_PREFIX + digest[:10]
+
+    def _look(self, links: Sequence[rt.Link], routes: Sequence[rt.Route]) -> None:
+        """Learn what the host is like."""
+        self._mtu = pod_mtu(self._config, links, routes)
+        addresses = rt.dump_addresses(self._netlink)
+        self.uplinks = uplinks.find(links, addresses, routes, self._config.devices)
 
     def _sweep(self, links: Sequence[rt.Link], owned: Sequence[Owned]) -> list[str]:
         """Remove attachments that were cut short: no alias, or no namespace."""

@@ -174,7 +174,7 @@ class Node:
         return [f"route unreachable {pool}" for pool in missing]
 
 
-def uplinks_of(links: Iterable[rt.Link], routes: Iterable[rt.Route]) -> set[rt.Link]:
+def ways_out(links: Iterable[rt.Link], routes: Iterable[rt.Route]) -> set[rt.Link]:
     """Links with a default route."""
     by_index = {link.index: link for link in links}
     ways = {route.ifindex for route in routes if route.destination.prefixlen == 0}
@@ -185,7 +185,7 @@ def pod_mtu(config: Config, links: Iterable[rt.Link], routes: Iterable[rt.Route]
     """As configured, else what every way out takes whole."""
     if config.mtu:
         return config.mtu
-    smallest = min((link.mtu for link in uplinks_of(links, routes)), default=MTU_DEFAULT)
+    smallest = min((link.mtu for link in ways_out(links, routes)), default=MTU_DEFAULT)
     return min(max(smallest, MTU_MIN), MTU_MAX)
 
 

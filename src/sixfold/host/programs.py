@@ -25,8 +25,9 @@ from sixfold.host.loader import BpfObject
 from sixfold.host.paths import BPFFS_ROOT
 
 OBJECTS = Path(__file__).parent / "objects"
-OBJECT_NAMES = ("endpoint.bpf.o", "socket.bpf.o", "sweep.bpf.o")
+OBJECT_NAMES = ("endpoint.bpf.o", "socket.bpf.o", "sweep.bpf.o", "uplink.bpf.o")
 PACKET_PROGRAMS = ("from_endpoint", "to_endpoint")
+UPLINK_PROGRAMS = ("from_uplink", "to_uplink")
 # enum bpf_attach_type; all at the root of cgroup v2, but for the tracepoint, which has no place
 TRACEPOINT = 23
 SOCKET_PROGRAMS = {
@@ -42,7 +43,7 @@ SOCKET_PROGRAMS = {
     "socket_state": TRACEPOINT,
 }
 COUNTING = ("sockets", "backends", "loads")
-PROGRAMS = (*PACKET_PROGRAMS, *SOCKET_PROGRAMS, "sweep")
+PROGRAMS = (*PACKET_PROGRAMS, *UPLINK_PROGRAMS, *SOCKET_PROGRAMS, "sweep")
 RCU_EXPEDITED = Path("/sys/kernel/rcu_expedited")
 
 

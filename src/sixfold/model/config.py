@@ -30,6 +30,7 @@ class Config:
     pod_ipv6: IPv6Network = IPv6Network("fd00:5f:244::/64")
     service_ipv4: IPv4Network = IPv4Network("10.96.0.0/16")
     service_ipv6: IPv6Network = IPv6Network("fd00:5f:96::/112")
+    devices: tuple[str, ...] = ()  # uplinks; "eth+": all that begin so; empty: found
     mtu: int = 0  # of pod interfaces; 0: that of the links with a default route
     ip_reuse_grace_s: float = 300.0
     dns_upstreams: tuple[str, ...] = ()  # empty: the host's /etc/resolv.conf

@@ -1,0 +1,143 @@
+"""Which devices face the world, and the programs on them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+
+from sixfold.host import bpf, netns, uplinks
+from sixfold.host.datapath import KernelDatapath
+from sixfold.host.netlink_route import GROUP, Link, Route
+from sixfold.host.programs import OBJECTS, UPLINK_PROGRAMS
+
+
+def link(index: int, name: str, group: int = 0) -> Link:
+    return Link(index, name, "", "", "", 1500, up=True, running=True, group=group)
+
+
+LINKS = [link(1, "lo"), link(2, "eth0"), link(3, "eth1"), link(4, "wg0"), link(5, "sf1", GROUP)]
+DEFAULT = Route(ip_network("0.0.0.0/0"), "unicast", 2, None, None, 0, 3)
+
+
+def found(
+    *addresses: tuple[int, str], routes: tuple[Route, ...] = (), wanted: tuple[str, ...] = ()
+):
+    given = [(index, ip_address(text), 24) for index, text in addresses]
+    return list(uplinks.find(LINKS, given, routes, wanted))
+
+
+def test_a_device_with_a_default_route_is_an_uplink():
+    assert found(routes=(DEFAULT,)) == ["eth0"]
+
+
+def test_a_device_with_an_address_that_others_can_reach_is_an_uplink():
+    assert found((3, "192.0.2.1"), (4, "fd00::1")) == ["eth1", "wg0"]
+
+
+def test_link_local_addresses_loopback_and_our_own_devices_make_no_uplink():
+    assert found((3, "fe80::1"), (4, "169.254.3.3"), (1, "198.51.100.1"), (5, "10.244.0.1")) == []
+
+
+def test_named_devices_are_the_uplinks_and_no_others():
+    assert found((4, "192.0.2.1"), routes=(DEFAULT,), wanted=("eth+", "tun0")) == ["eth0", "eth1"]
+    assert found(wanted=("eth",)) == []
+    assert found(wanted=("lo", "sf+")) == []
+
+
+@pytest.fixture
+def datapath() -> Iterator[tuple[Callable[[], KernelDatapath], int, int]]:
+    """In a namespace with two devices; the function opens the instance, in place of who had it."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    if not OBJECTS.joinpath("uplink.bpf.o").exists():
+        pytest.skip("datapath not built")
+    instance = f"up{uuid.uuid4().hex[:8]}"
+    opened: list[KernelDatapath] = []
+
+    def open_() -> KernelDatapath:
+        if opened:
+            opened.pop().close()
+        opened.append(KernelDatapath.open(instance))
+        return opened[-1]
+
+    path = Path(f"/run/netns/{instance}")
+    netns.create(path, lambda: None)
+    try:
+        run(path, "link", "add", "up0", "type", "veth", "peer", "name", "up1")
+        indices = [int(run(path, "-o", "link", "show", it).split(":")[0]) for it in ("up0", "up1")]
+        yield (lambda: netns.run_inside(path, open_)), indices[0], indices[1]
+    finally:
+        for each in opened:
+            each.close()
+        KernelDatapath.remove(instance)
+        netns.delete(path)
+
+
+def run(path: Path, *arguments: str) -> str:
+    argv = ["nsenter", f"--net={path}", "ip", *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+def running(datapath: KernelDatapath, ifindex: int) -> list[str]:
+    """Programs of ours that really run there, as the kernel says."""
+    names = []
+    for name in UPLINK_PROGRAMS:
+        path = datapath.root / "links" / f"{name}_{ifindex}"
+        if not path.exists():
+            continue
+        fd = bpf.get(path)
+        seen = bpf.link_info(fd, cgroup=False)
+        os.close(fd)
+        if seen.target == ifindex and seen.program_id == bpf.program_id(datapath.programs[name]):
+            names.append(name)
+    return names
+
+
+@pytest.mark.root
+def test_programs_follow_the_uplinks(datapath):
+    open_, up0, up1 = datapath
+    mine = open_()
+    inside = Path(f"/run/netns/{mine.root.name}")
+
+    def keep(*indices: int) -> list[str]:
+        return netns.run_inside(inside, lambda: mine.keep_uplinks(indices))
+
+    assert keep(up0) == [f"from_uplink_{up0}", f"to_uplink_{up0}"]
+    assert (running(mine, up0), running(mine, up1)) == (list(UPLINK_PROGRAMS), [])
+    assert keep(up0) == []
+    keep(up1)
+    assert (running(mine, up0), running(mine, up1)) == ([], list(UPLINK_PROGRAMS))
+    run(inside, "link", "del", "up1")
+    assert keep() == []
+    assert list((mine.root / "links").glob("*_uplink_*")) == []
+    assert keep(up1) == []  # just gone
+
+
+@pytest.mark.root
+def test_the_next_agent_adopts_what_a_killed_one_left(datapath):
+    open_, up0, _ = datapath
+    first = open_()
+    inside = Path(f"/run/netns/{first.root.name}")
+    netns.run_inside(inside, lambda: first.keep_uplinks([up0]))
+    second = open_()
+    assert netns.run_inside(inside, lambda: second.keep_uplinks([up0])) == []
+    assert running(second, up0) == list(UPLINK_PROGRAMS)
+
+
+@pytest.mark.root
+def test_what_somebody_detached_is_attached_again(datapath):
+    open_, up0, _ = datapath
+    mine = open_()
+    inside = Path(f"/run/netns/{mine.root.name}")
+    netns.run_inside(inside, lambda: mine.keep_uplinks([up0]))
+    fd = bpf.get(mine.root / "links" / f"to_uplink_{up0}")
+    bpf.link_detach(fd)
+    os.close(fd)
+    assert netns.run_inside(inside, lambda: mine.keep_uplinks([up0])) == [f"to_uplink_{up0}"]
+    assert running(mine, up0) == list(UPLINK_PROGRAMS)
