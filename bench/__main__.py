@@ -3,7 +3,7 @@
     traffic    stream, request/response and connect rate beside plain veth, routing, nftables
     programs   ns per packet of each BPF program
     policy     compile and change at the scale of peers; lookups by number of rules
-    dns        questions answered in the kernel beside dnsmasq
+    dns        questions answered in the kernel beside knot, nsd, unbound and dnsmasq
     balancing  connect rate by number of services; loading; one endpoint's change
     attach     time to attach a pod
     workloads  an agent with 1,000 pods: policy change, memory
@@ -35,7 +35,7 @@ PARTS: dict[str, Part] = {
     "traffic": traffic.measure,
     "programs": lambda lab, _: programs.measure(lab),
     "policy": policy.measure,
-    "dns": lambda lab, _: dns.measure(lab),
+    "dns": dns.measure,
     "balancing": balancing.measure,
     "attach": lambda lab, _: attach.measure(lab),
     "workloads": lambda lab, _: workloads.measure(lab),

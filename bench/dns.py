@@ -1,27 +1,31 @@
-"""What a question costs: names answered in the kernel, beside dnsmasq.
+"""What a question costs: names answered in the kernel, beside knot, nsd, unbound and dnsmasq.
 
 Client, server and kernel share one CPU at real-time priority, so the time per question is all
 the CPU time that it takes, on both ends and between. The mix: half of the questions have records,
-a fifth is for a type that a name lacks, the rest are misses of a search path. The kernel's side is
-the datapath without an agent: a pod's interface, its policy, and a zone of so many services.
+a fifth is for a type that a name lacks, the rest are misses of a search path. They are asked one
+after the other, as a program does that waits for its answer, and in turns of 32, which lets a
+server fetch and send many at a time. The kernel's side is the datapath without an agent: a pod's
+interface, its policy, and a zone of so many services. All take turns, so that a machine that
+slows down slows down all.
 """
 
 from __future__ import annotations
 
-import shutil
+import random
 import socket
 import statistics
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from bench import resolvers
 from bench.lab import Lab, LabError, inside, ip, run
-from bench.peers import SERVER, routed
+from bench.peers import SERVER
 from bench.programs import A4, A6, A
 from bench.schedule import alone
 from sixfold.discovery.answers import AnswerPlanner
@@ -42,37 +46,54 @@ from sixfold.model.datapath import (
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import RESOLVER
 
-SOURCE = Path(__file__).parent / "questions.c"
-ROUNDS, TURN_S, CHANGES = 5, 0.3, 20
+HERE = Path(__file__).parent
+ROUNDS, TURN_S, CHANGES, LOOKUPS = 7, 0.15, 20, 2_000
+IN_FLIGHT = (1, 32)
 FEW, MANY, ASKED = 20, 20_000, 200
 SETTINGS = ZoneSettings(("cluster.local",))
 AT = IPv4Address("10.96.0.1")
+SEARCHED = "kubernetes"  # as a program writes it; libc tries the search path
+SEARCH = "search default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"
 
 
-def measure(lab: Lab) -> dict[str, float | str]:
-    """Questions per second by who answers; milliseconds from a change to its answer."""
-    client = compiled(lab)
-    found: dict[str, float | str] = {}
+class Place(NamedTuple):
+    """From where to ask, and whom."""
+
+    client: Path
+    address: str
+
+
+def measure(lab: Lab, rng: random.Random) -> dict[str, Any]:
+    """Questions a second by who answers and how many are in flight; milliseconds of a change."""
+    found: dict[str, Any] = {"skipped": resolvers.missing()}
+    client = compiled(lab, "questions", "x86_64-linux-musl", "-static")
+    lookup = compiled(lab, "lookup", "x86_64-linux-gnu")
+    servers = [name for name in resolvers.PACKAGES if name not in found["skipped"]]
+    found["versions"] = resolvers.versions(servers)
+    names = {_name(n): AT + n for n in range(MANY)} | {f"{SEARCHED}.default.svc.cluster.local": AT}
+    places = {name: Place(resolvers.start(lab, name, names).client, SERVER) for name in servers}
     with _pod(lab) as (datapath, pod):
         table, planner = NameTable(datapath.maps), AnswerPlanner()
-        for services in (FEW, MANY):
-            zone = _zone(services)
-            start = time.perf_counter()
-            table.apply(planner.plan(SETTINGS, ZoneDelta(zone)))
-            found[f"load_{services}_s"] = round(time.perf_counter() - start, 2)
-            found[f"kernel_{services}_qps"] = _rate(client, pod, str(RESOLVER_IPV4), services)
+        kernel = Place(pod, str(RESOLVER_IPV4))
+        table.apply(planner.plan(SETTINGS, ZoneDelta(_zone(FEW))))
+        few = _rates(client, {"kernel": kernel}, FEW, rng)
+        start = time.perf_counter()
+        table.apply(planner.plan(SETTINGS, ZoneDelta(_zone(MANY))))
+        found["load_s"] = round(time.perf_counter() - start, 2)
+        many = _rates(client, {"kernel": kernel, **places}, MANY, rng)
+        found["rates"] = {f"kernel, {FEW} services": few["kernel"], **many}
+        found["lookup_ns"] = {
+            name: _lookup(lookup, lab, place)
+            for name, place in {"kernel": kernel, **places}.items()
+        }
         found["change_ms"] = _change_ms(planner, table, pod)
-    if reason := why_no_dnsmasq():
-        found["skipped"] = reason
-    else:
-        found["dnsmasq_qps"] = _dnsmasq(lab, client)
     return found
 
 
-def compiled(lab: Lab) -> Path:
-    binary = lab.directory / "questions"
-    target = ["-target", "x86_64-linux-musl", "-static", "-O2"]
-    run([sys.executable, "-m", "ziglang", "cc", *target, str(SOURCE), "-o", str(binary)])
+def compiled(lab: Lab, name: str, target: str, *flags: str) -> Path:
+    binary = lab.directory / name
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-O2", *flags]
+    run([*command, str(HERE / f"{name}.c"), "-o", str(binary)])
     return binary
 
 
@@ -81,7 +102,8 @@ def _name(number: int) -> str:
 
 
 def _zone(services: int) -> Zone:
-    return {RecordKey(_name(n), "A"): (str(AT + n),) for n in range(services)}
+    names = [f"{SEARCHED}.default.svc.cluster.local", *map(_name, range(services))]
+    return {RecordKey(name, "A"): (str(AT + n),) for n, name in enumerate(names)}
 
 
 def _message(name: str, type_: int) -> bytes:
@@ -99,16 +121,35 @@ def _questions(services: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _rate(client: Path, place: Path, address: str, services: int) -> float:
-    """Median of some turns, questions a second."""
-    command = inside(place, *alone(str(client), address, str(TURN_S)))
-    rates = []
+def _rates(
+    client: Path, places: dict[str, Place], services: int, rng: random.Random
+) -> dict[str, dict[int, float]]:
+    """By who answers, and by how many are in flight: the median of turns in random order."""
+    turns = [(name, count) for name in places for count in IN_FLIGHT]
+    rates: dict[tuple[str, int], list[float]] = {turn: [] for turn in turns}
+    questions = _questions(services)
     for _ in range(ROUNDS):
-        answered, seconds = run(command, stdin=_questions(services)).split()
-        rates.append(int(answered) / float(seconds))
-    if not min(rates):
-        raise LabError(f"dns: {address} does not answer")
-    return round(statistics.median(rates))
+        rng.shuffle(turns)
+        for name, count in turns:
+            place, options = places[name], (str(TURN_S), str(count))
+            command = inside(place.client, *alone(str(client), place.address, *options))
+            answered, seconds = run(command, stdin=questions).split()
+            if not int(answered):
+                raise LabError(f"dns: {name} does not answer")
+            rates[name, count].append(int(answered) / float(seconds))
+    return {
+        name: {count: round(statistics.median(rates[name, count])) for count in IN_FLIGHT}
+        for name in places
+    }
+
+
+def _lookup(lookup: Path, lab: Lab, place: Place) -> list[int]:
+    """Median and 99th percentile of getaddrinfo() of a name that a search path completes."""
+    conf = lab.directory / "resolv.conf"
+    conf.write_text(f"nameserver {place.address}\n{SEARCH}")
+    body = f"mount --bind {conf} /etc/resolv.conf && exec {lookup} {SEARCHED} {LOOKUPS}"
+    command = inside(place.client, *alone("unshare", "-m", "sh", "-c", body))
+    return [int(ns) for ns in run(command).split()]
 
 
 def _change_ms(planner: AnswerPlanner, table: NameTable, pod: Path) -> float:
@@ -166,24 +207,3 @@ def _pod(lab: Lab) -> Iterator[tuple[KernelDatapath, Path]]:
             yield datapath, pod
         finally:
             datapath.close()
-
-
-def _dnsmasq(lab: Lab, client: Path) -> float:
-    """All names in memory, nothing forwarded, nothing logged."""
-    peer = routed(lab, "dnsmasq")
-    hosts = lab.directory / "hosts"
-    hosts.write_text("".join(f"{AT + n} {_name(n)}\n" for n in range(MANY)))
-    options = ["-k", "-h", "-R", f"-H{hosts}", "-C/dev/null", "-uroot", "--pid-file="]
-    options += ["--local=/cluster.local/", f"--listen-address={SERVER}", "--bind-interfaces"]
-    lab.spawn(peer.server, *alone("dnsmasq", *options))
-    time.sleep(1.0)  # reads its hosts
-    return _rate(client, peer.client, SERVER, MANY)
-
-
-def why_no_dnsmasq() -> str:
-    """Install it if it is missing and we may; else the reason."""
-    if shutil.which("dnsmasq"):
-        return ""
-    command = "apt-get update -qq && apt-get install -y -qq --no-install-recommends dnsmasq-base"
-    subprocess.run(["sh", "-c", command], capture_output=True, timeout=120, check=False)
-    return "" if shutil.which("dnsmasq") else "no dnsmasq, and apt-get could not install it"

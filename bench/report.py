@@ -21,6 +21,7 @@ from sixfold import __version__
 RATE, LOAD_MS, ENDPOINT_MS = 0.95, 50.0, 5.0  # of balancing
 RESULTS = Path(__file__).parent / "results"
 NEAR, CONNECTS, ATTACH_MS, POLICY_MS, MEMORY_MB = 0.95, 1.15, 20.0, 20.0, 150.0
+NAMES, LOOKUP_US = 2.5, (15.0, 100.0)  # rate of the best peer; median and 99 %
 SCALE_S, SCALE_MB, CHANGE_MS, JOIN_MS, FLAT = 3.0, 1000.0, 50.0, 1.0, 1.1
 MAPS = (
     "policy",
@@ -197,21 +198,29 @@ def _policy(found: Mapping[str, Any]) -> str:
 
 
 def _dns(found: Mapping[str, Any]) -> str:
-    few, many = found["kernel_20_qps"], found["kernel_20000_qps"]
-    names = {"kernel_20_qps": "kernel, 20 services", "kernel_20000_qps": "kernel, 20,000 services"}
-    names |= {"dnsmasq_qps": "dnsmasq, 20,000 names"} if "dnsmasq_qps" in found else {}
+    rates, lookups = found["rates"], found["lookup_ns"]
+    flights = list(rates["kernel"])
+    head = ["answered by", *(f"CPU, µs each, {count} in flight" for count in flights)]
     rows = [
-        [title, f"{found[name] / 1000:.0f}", f"{1e6 / found[name]:.2f}"]
-        for name, title in names.items()
+        [name, *(f"{1e6 / rate:.2f}" for rate in by_flight.values())]
+        for name, by_flight in rates.items()
     ]
-    lines = ["## Names", "", _table(["answered by", "1,000 a second", "CPU, µs each"], rows), ""]
-    if "dnsmasq_qps" in found:
-        lines.append(_bar("kernel, of dnsmasq's rate", many / found["dnsmasq_qps"], 2.5))
-    else:
-        lines.append(f"- skipped: dnsmasq: {found['skipped']}")
-    lines.append(_bar("20,000 services, of the rate at 20", many / few, 0.85))
+    timed = [[name, *(f"{ns / 1000:.1f}" for ns in both)] for name, both in lookups.items()]
+    few, peers = next(iter(rates)), [name for name in rates if not name.startswith("kernel")]
+    lines = ["## Names", "", _table(head, rows), ""]
+    lines += [_table(["getaddrinfo by a search path, µs", "median", "99 %"], timed), ""]
+    for count in flights:
+        best = max(peers, key=lambda name: rates[name][count], default="")
+        if best:
+            ratio = rates["kernel"][count] / rates[best][count]
+            lines.append(_bar(f"{count} in flight, of the best peer's ({best})", ratio, NAMES))
+        ratio = rates["kernel"][count] / rates[few][count]
+        lines.append(_bar(f"{count} in flight, 20,000 services of 20", ratio, 0.85))
+    for what, ns, bar in zip(("median", "99 %"), lookups["kernel"], LOOKUP_US, strict=True):
+        lines.append(_bar(f"getaddrinfo, {what}", ns / 1000, bar, most=True, unit=" µs"))
     lines.append(_bar("change to answer", found["change_ms"], 10.0, most=True, unit=" ms"))
-    return "\n".join(lines)
+    lines += [f"- {package}: {version}" for package, version in found["versions"].items()]
+    return "\n".join([*lines, *(f"- skipped: {why}" for why in found["skipped"].values())])
 
 
 def _balancing(found: Mapping[str, float]) -> str:
