@@ -14,6 +14,7 @@ import msgspec
 from sixfold import __version__
 from sixfold.agent.agent import CONTROLLERS, Agent, pod_key
 from sixfold.agent.events import FlowReader
+from sixfold.agent.recorded import connections_of
 from sixfold.balancing.show import list_frontends
 from sixfold.errors import ManifestError, NotFoundError, Problem, SixfoldError, UnavailableError
 from sixfold.host.layout import Load, Place
@@ -254,6 +255,9 @@ class AgentHandlers:
             return loads.get(Place(address, port, protocol), Load())
 
         return [*list_frontends(plans.world, load, namespace, name)]
+
+    async def connections(self, service: str, port: int, protocol: str) -> list[dict[str, Any]]:
+        return await connections_of(self._agent.datapath, self._flows, service, port, protocol)
 
     def resolve(self, name: str, type_: str, namespace: str, source: str) -> dict[str, Any]:
         found: dict[str, Any] = {"asked": name, "type": type_, "as": source, "denied": ""}

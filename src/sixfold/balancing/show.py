@@ -61,6 +61,7 @@ def list_frontends(
                     "protocol": port.protocol,
                     "algorithm": choice.algorithm.title,
                     "why": choice.why,
+                    "table_size": choice.table_size,
                     "affinity_s": service.spec.affinity_s,
                     "connections": sum(one.connections for one in backends),
                     "backends": [

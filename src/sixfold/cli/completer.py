@@ -34,6 +34,11 @@ def pods(ctx: click.Context, parameter: click.Parameter, prefix: str) -> list[Co
     return _slashed(ctx, prefix) if "/" in prefix else _starting(prefix, _named(ctx, "pods"))
 
 
+def services(ctx: click.Context, parameter: click.Parameter, prefix: str) -> list[CompletionItem]:
+    """Names of services."""
+    return _starting(prefix, _named(ctx, "services"))
+
+
 def containers(ctx: click.Context, parameter: click.Parameter, prefix: str) -> list[CompletionItem]:
     """Names of the containers of the pod already typed."""
     from sixfold.cli.pods import pick_pod

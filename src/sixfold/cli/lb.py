@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sixfold.cli import completer
+from sixfold.cli import completer, lb_compare
 from sixfold.cli.client import Client
 from sixfold.cli.output import print_structured, print_table, progress
 from sixfold.cli.pods import pick_pod
@@ -25,6 +25,7 @@ PERIOD_S = 0.2
         """
 sixfold lb list -A
 sixfold lb list web -n shop -o wide
+sixfold lb compare web -n shop --rate 20 --duration exp:30s
 sixfold lb drain web-0 -n shop --wait
 sixfold lb drain web-0 -n shop --undo
 """
@@ -32,6 +33,9 @@ sixfold lb drain web-0 -n shop --undo
 )
 def command() -> None:
     """Show and steer how services are balanced."""
+
+
+command.add_command(lb_compare.command)
 
 
 @command.command("list", epilog=examples("sixfold lb list -A\nsixfold lb list web -o wide"))

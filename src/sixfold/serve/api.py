@@ -75,6 +75,7 @@ class Handlers(Protocol):
     def flows_lost(self) -> int: ...
     def explain(self, request: ExplainRequest) -> Any: ...
     def balancing(self, namespace: str, name: str) -> list[Mapping[str, Any]]: ...
+    async def connections(self, service: str, port: int, protocol: str) -> list[dict[str, Any]]: ...
     def resolve(self, name: str, type_: str, namespace: str, source: str) -> dict[str, Any]: ...
     def names(self) -> dict[str, Any]: ...
     def fqdn(self) -> list[Any]: ...
@@ -98,6 +99,7 @@ def application(agent: Handlers) -> Starlette:
             Route("/v1/flows", _guard(handlers.flows)),
             Route("/v1/explain", _guard(handlers.explain), methods=["POST"]),
             Route("/v1/balancing", _guard(handlers.balancing)),
+            Route("/v1/connections", _guard(handlers.connections)),
             Route("/v1/resolve", _guard(handlers.resolve)),
             Route("/v1/names", _guard(handlers.names)),
             Route("/v1/fqdn", _guard(handlers.fqdn)),
@@ -179,6 +181,15 @@ class _Routes:
         asked = request.query_params
         found = self._agent.balancing(asked.get("namespace", ""), asked.get("service", ""))
         return _json({"frontends": found})
+
+    async def connections(self, request: Request) -> Response:
+        asked = request.query_params
+        found = await self._agent.connections(
+            f"{asked.get('namespace', 'default')}/{asked['service']}",
+            int(asked["port"]),
+            asked.get("protocol", "TCP"),
+        )
+        return _json({"connections": found})
 
     async def resolve(self, request: Request) -> Response:
         asked = request.query_params
