@@ -10,19 +10,17 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import signal
-import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any
 
 import msgspec
-import uvicorn
 
 from sixfold.agent.agent import Agent
+from sixfold.agent.catalogue import Told
+from sixfold.agent.doors import open_doors
 from sixfold.agent.events import FlowReader
 from sixfold.agent.handlers import AgentHandlers
 from sixfold.agent.lock import held
@@ -36,7 +34,6 @@ from sixfold.host.network import HostNetwork
 from sixfold.host.paths import Paths, cgroup_root
 from sixfold.manifest import Loaded, restore
 from sixfold.model.config import Config
-from sixfold.serve.api import application
 from sixfold.serve.dns_client import ResolverClient
 from sixfold.store import Database, Objects
 
@@ -92,7 +89,6 @@ async def _run(
     network = HostNetwork(config, paths)
     resolver = ResolverClient(paths, config)
     datapath = await _set_up(config, paths, network, resolver)
-    _remember_config(config, database)
     runner = PodRunner(network, Containers(paths), probes, config, paths, lambda _: agent.changed())
     objects = Objects(database, restore)
     agent = Agent(config, database, objects, network, datapath, resolver, runner)
@@ -101,20 +97,20 @@ async def _run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = _server(AgentHandlers(agent, flows, stop))
-    async with asyncio.TaskGroup() as group:
-        running = group.create_task(agent.run(stop))
-        draining = group.create_task(flows.run())
-        with _listen(paths.api_socket) as listener:
-            serving = group.create_task(server.serve(sockets=[listener]))
+    with open_doors(paths, config, AgentHandlers(agent, flows, stop), Told(agent)) as doors:
+        _remember_config(config, database)
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(agent.run(stop))
+            draining = group.create_task(flows.run())
+            serving = group.create_task(doors.serve())
             starting = group.create_task(_start(agent, loaded, on_ready, ready_timeout_s, stop))
             await stop.wait()
             accepted = not starting.done() or starting.result()
             starting.cancel()
-            server.should_exit = True
+            doors.close()
             await serving
-        await running
-        draining.cancel()
+            await running
+            draining.cancel()
     await runner.close()
     datapath.close()
     await resolver.close()
@@ -173,46 +169,6 @@ async def _start(
     return True
 
 
-class _Server(uvicorn.Server):
-    """Signals are the agent's, not uvicorn's."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _server(handlers: AgentHandlers) -> uvicorn.Server:
-    return _Server(
-        uvicorn.Config(
-            application(handlers),
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            http="h11",
-            ws="none",
-            timeout_graceful_shutdown=1,
-        )
-    )
-
-
-@contextlib.contextmanager
-def _listen(path: Path) -> Iterator[socket.socket]:
-    """The API's socket, mode 0600 from its first moment; gone afterwards."""
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(mask)
-    listener.listen(128)
-    try:
-        yield listener
-    finally:
-        listener.close()
-        path.unlink(missing_ok=True)
-
-
 def _check_pools(config: Config, database: Database) -> None:
     """Refuse pools that addresses in use are not of."""
     used = database.connection.execute(
@@ -243,8 +199,9 @@ def _read_config(database: Database) -> Config | None:
     values: dict[str, Any] = msgspec.json.decode(text)
     for name in ("pod_ipv4", "pod_ipv6", "service_ipv4", "service_ipv6"):
         values[name] = ip_network(values[name])
-    for name in ("dns_upstreams", "devices"):
-        values[name] = tuple(values.get(name, ()))
+    for name, value in values.items():
+        if isinstance(value, list):
+            values[name] = tuple(value)
     return Config(**values)
 
 

@@ -49,6 +49,22 @@ class Network(click.ParamType[Any]):
         return network
 
 
+class Place(click.ParamType[Any]):
+    """Where the catalogue may be told; "none" is nowhere."""
+
+    name = "ADDRESS:PORT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from sixfold.agent.doors import listening_places
+
+        try:
+            if value != "none":
+                listening_places(Config(catalog_listen=(value,)))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+
 @click.command(
     short_help="Start Sixfold on this host, and apply manifests.",
     epilog=examples(
@@ -104,6 +120,15 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
     "--dns-pods",
     type=click.Choice(["disabled", "insecure", "verified"]),
     help="Names like 10-244-0-3.shop.pod.cluster.local: none, any, or of pods that are there.",
+)
+@click.option(
+    "--catalog-listen",
+    "catalog_listen",
+    multiple=True,
+    type=Place(),
+    metavar="ADDRESS:PORT",
+    help="Tell the catalogue (Prometheus http_sd) over TCP, too: at an address of loopback, "
+    "or at node:PORT to pods; none ends that.",
 )
 @click.option(
     "--fqdn-min-ttl",
@@ -186,6 +211,8 @@ def configuration(paths: Paths, given: dict[str, Any]) -> Config:
     from sixfold.agent.main import stored_config
 
     before = stored_config(paths) or Config(node=platform.node() or "localhost")
+    if "none" in given.get("catalog_listen", ()):
+        given = {**given, "catalog_listen": ()}
     return dataclasses.replace(before, instance=paths.instance, **given)
 
 

@@ -47,6 +47,11 @@ class Paths:
         return self.run / "api.sock"
 
     @property
+    def catalog_socket(self) -> Path:
+        """Where the catalogue is told: Consul's HTTP API, targets for Prometheus."""
+        return self.run / "catalog.sock"
+
+    @property
     def bpffs(self) -> Path:
         """Pinned programs, maps and links."""
         return BPFFS_ROOT / self.instance

@@ -34,6 +34,7 @@ class Config:
     mtu: int = 0  # of pod interfaces; 0: that of the links with a default route
     ip_reuse_grace_s: float = 300.0
     dns_upstreams: tuple[str, ...] = ()  # empty: the host's /etc/resolv.conf
+    catalog_listen: tuple[str, ...] = ()  # ADDRESS:PORT of loopback, or node:PORT
     dns_ttl_s: int = 5
     dns_pods: PodRecords = "disabled"  # 192-0-2-1.ns.pod.cluster.local
     fqdn_min_ttl_s: float = 10.0  # for so long at least policy lets a resolved name through

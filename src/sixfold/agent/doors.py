@@ -1,0 +1,140 @@
+"""Sockets that others connect to, and the servers behind them.
+
+Two unix sockets, mode 0600: the API's, and the catalogue's. The catalogue may be told over TCP,
+too, when ``catalog_listen`` says so: on loopback, or towards the pods. Whoever comes over TCP is
+nobody in particular; no header of theirs (X-Forwarded-For) is believed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+
+from sixfold.errors import HostError
+from sixfold.host.paths import Paths
+from sixfold.model.config import Config
+from sixfold.serve import api, catalogue
+
+NODE = "node"  # instead of an address: the node as pods see it
+BACKLOG = 128
+
+
+class Doors:
+    """All servers of an agent, each with its sockets."""
+
+    def __init__(self) -> None:
+        self._servers: list[tuple[_Server, list[socket.socket]]] = []
+
+    def add(self, application: Starlette, sockets: list[socket.socket]) -> None:
+        if sockets:
+            self._servers.append((_server(application), sockets))
+
+    async def serve(self) -> None:
+        """Until ``close``; afterwards nobody listens any more."""
+        await asyncio.gather(*(server.serve(sockets=socks) for server, socks in self._servers))
+
+    def close(self) -> None:
+        for server, _ in self._servers:
+            server.should_exit = True
+
+
+@contextlib.contextmanager
+def open_doors(
+    paths: Paths, config: Config, handlers: api.Handlers, told: catalogue.Handlers
+) -> Iterator[Doors]:
+    """Listen; HostError when somebody else does already."""
+    with contextlib.ExitStack() as opened:
+        doors = Doors()
+        doors.add(api.application(handlers), [opened.enter_context(_unix(paths.api_socket))])
+        local = catalogue.application(told, operator=True)
+        doors.add(local, [opened.enter_context(_unix(paths.catalog_socket))])
+        outer = [opened.enter_context(_tcp(*place)) for place in listening_places(config)]
+        doors.add(catalogue.application(told, operator=False), outer)
+        yield doors
+
+
+def listening_places(config: Config) -> list[tuple[IPv4Address | IPv6Address, int]]:
+    """Addresses and ports of ``catalog_listen``; ValueError when one is open to the world."""
+    places: list[tuple[IPv4Address | IPv6Address, int]] = []
+    for text in config.catalog_listen:
+        host, _, port = text.rpartition(":")
+        if not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ValueError(f"{text!r}: give ADDRESS:PORT, as 127.0.0.1:8500")
+        if host == NODE:
+            places += [(config.host_ipv4, int(port)), (config.host_ipv6, int(port))]
+            continue
+        address = ip_address(host.strip("[]"))
+        if not address.is_loopback:
+            raise ValueError(f"{text!r}: give an address of loopback, or node:PORT for pods")
+        places.append((address, int(port)))
+    return places
+
+
+class _Server(uvicorn.Server):
+    """Signals are the agent's, not uvicorn's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _server(application: Starlette) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            application,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            http="h11",
+            ws="none",
+            proxy_headers=False,  # who calls is who connected
+            timeout_graceful_shutdown=1,
+        )
+    )
+
+
+@contextlib.contextmanager
+def _unix(path: Path) -> Iterator[socket.socket]:
+    """A socket of mode 0600 from its first moment; gone afterwards."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(mask)
+    listener.listen(BACKLOG)
+    try:
+        yield listener
+    finally:
+        listener.close()
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _tcp(address: IPv4Address | IPv6Address, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address.version == 6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            listener.bind((str(address), port))
+        except OSError as error:
+            raise HostError(
+                f"catalog {address} port {port}: {error.strerror}; "
+                "give another place: up --catalog-listen"
+            ) from None
+        listener.listen(BACKLOG)
+        yield listener
+    finally:
+        listener.close()

@@ -1,0 +1,32 @@
+"""Where the catalogue may be told."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+
+from sixfold.agent.doors import listening_places
+from sixfold.model.config import Config
+
+
+def test_loopback_and_the_node_are_places():
+    config = Config(catalog_listen=("127.0.0.1:8500", "[::1]:8500", "node:8501"))
+    assert listening_places(config) == [
+        (ip_address("127.0.0.1"), 8500),
+        (ip_address("::1"), 8500),
+        (config.host_ipv4, 8501),
+        (config.host_ipv6, 8501),
+    ]
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0:8500", "192.0.2.1:8500", "[::]:8500"])
+def test_the_world_is_no_place(text):
+    with pytest.raises(ValueError, match="give an address of loopback, or node:PORT"):
+        listening_places(Config(catalog_listen=(text,)))
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1", "127.0.0.1:0", "127.0.0.1:70000", ":x", "a:80"])
+def test_no_place_is_an_error(text):
+    with pytest.raises(ValueError, match=r"address|ADDRESS"):
+        listening_places(Config(catalog_listen=(text,)))
