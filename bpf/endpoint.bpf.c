@@ -9,7 +9,7 @@
  * Pod to pod never touches the host's stack: from_endpoint redirects into the other
  * pod, and to_endpoint sees only what comes from the host, the world and the resolver.
  */
-#include "lib/conntrack.h"
+#include "lib/connection.h"
 #include "lib/event.h"
 #include "lib/names.h"
 #include "lib/neighbour.h"
@@ -54,32 +54,6 @@ static __always_inline bool is_service(const union address *address)
 	return bpf_map_lookup_elem(&frontends, &key);
 }
 
-/* An ICMP error passes iff it is about a connection that is there, and is addressed to
- * the side that sent the packet it quotes. A pod may only complain about what it got.
- */
-static __noinline int related(struct __sk_buff *skb, const struct packet *error,
-			      __u32 direction, __u32 *ifindex)
-{
-	struct packet quoted = {};
-	struct conntrack_key key;
-	struct conntrack *entry;
-	__u32 side;
-
-	if (error->icmp_type == 5 && error->protocol == IPPROTO_ICMP)
-		return DROP_ICMP_UNRELATED;
-	if (parse_quoted(skb, error, &quoted))
-		return DROP_ICMP_UNRELATED;
-	if (!equal(&quoted.source, &error->destination) ||
-	    (direction == EGRESS && !equal(&quoted.destination, &error->source)))
-		return DROP_ICMP_UNRELATED;
-	side = conntrack_key(&quoted, &key);
-	entry = bpf_map_lookup_elem(&conntrack, &key);
-	if (!entry || expired(entry, quoted.protocol, now()))
-		return DROP_ICMP_UNRELATED;
-	*ifindex = entry->ifindex[side & 1];
-	return DROP_NONE;
-}
-
 static __always_inline int deliver(__u32 ifindex)
 {
 	return ifindex ? bpf_redirect_peer(ifindex, 0) : TC_ACT_OK;
@@ -100,55 +74,6 @@ static __always_inline int check_source(const struct packet *packet,
 	/* A pod's address from outside: pods never come this way. */
 	return bpf_map_lookup_elem(&addresses, &packet->source) ? DROP_INVALID_SOURCE_IP
 								: DROP_NONE;
-}
-
-/* Does the entry cover the packet, or is this a new connection in its clothes? */
-static __always_inline bool continues(const struct conntrack *entry,
-				      const struct packet *packet, __u32 side)
-{
-	if (expired(entry, packet->protocol, now()))
-		return false;
-	return !opens(packet) ||
-	       (entry->originator == side && !(entry->tcp_flags & (TCP_FIN | TCP_RST)));
-}
-
-/* The reset that the kernel sends when the agent closes a socket (see sweep.bpf.c): so
- * that the other side learns of it, too. It carries nothing but a timestamp. */
-static __always_inline bool ends(const struct packet *packet,
-				 const struct conntrack *entry)
-{
-	return !entry->revision && packet->protocol == IPPROTO_TCP &&
-	       packet->tcp_flags & TCP_RST &&
-	       packet->end <= packet->transport + TCP_LENGTH + 12;
-}
-
-/* Select values, not places: the stack takes no variable index. */
-static __always_inline void remember(struct conntrack *entry,
-				     const struct judgement *judgement, __u32 source)
-{
-	const struct peer *from = &judgement->peer[EGRESS],
-			  *to = &judgement->peer[INGRESS];
-
-	entry->ifindex[0] = source ? to->ifindex : from->ifindex;
-	entry->ifindex[1] = source ? from->ifindex : to->ifindex;
-	entry->identity[0] = source ? to->identity : from->identity;
-	entry->identity[1] = source ? from->identity : to->identity;
-	entry->rule[0] = judgement->rule[0];
-	entry->rule[1] = judgement->rule[1];
-}
-
-/* Told once per rule: an open connection may come to be allowed by an audit only. */
-static __always_inline bool audited(struct observation *seen,
-				    const struct judgement *judgement,
-				    const struct conntrack *known)
-{
-	if (!judgement->audit || (known && known->rule[0] == judgement->rule[0] &&
-				  known->rule[1] == judgement->rule[1]))
-		return false;
-	seen->type = EVENT_AUDIT;
-	seen->reason = judgement->audit;
-	seen->direction = judgement->audit_direction;
-	return true;
 }
 
 /* A connection that conntrack does not know, or whose verdict is of yesterday. */
@@ -223,15 +148,7 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 		return direction == EGRESS ? deliver(theirs->ifindex) : TC_ACT_OK;
 	}
 	remember(fresh, judgement, side);
-	fresh->revision = current;
-	fresh->originator = side;
-	fresh->last_seen = now();
-	fresh->tick = tick();
-	fresh->tcp_flags = packet->tcp_flags;
-	fresh->packets[0] = !side;
-	fresh->packets[1] = !!side;
-	fresh->bytes[0] = side ? 0 : skb->len;
-	fresh->bytes[1] = side ? skb->len : 0;
+	begin(fresh, packet, side, current, skb->len);
 	if (bpf_map_update_elem(&conntrack, &key, fresh, BPF_ANY))
 		return drop(skb, packet, &seen, DROP_CT_FULL);
 	statistic(STATISTIC_FORWARDED);
