@@ -14,7 +14,16 @@ from sixfold.model.datapath import Backend, Frontend
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import NamedPort, Subject
 from sixfold.model.meta import ObjectMeta
-from sixfold.model.service import Service, ServicePort, ServiceSpec
+from sixfold.model.service import (
+    SERVICE_LABEL,
+    EndpointConditions,
+    EndpointSlice,
+    Service,
+    ServicePort,
+    ServiceSpec,
+    SliceEndpoint,
+    SlicePort,
+)
 from sixfold.model.world import World
 
 
@@ -40,8 +49,18 @@ def service(name="web", *, ports=None, **spec):
     return Service(ObjectMeta(name=name, namespace="shop"), ServiceSpec(ports=ports, **spec))
 
 
-def world(endpoints=(), services=()):
+def written(name, *addresses, of="web", ports=(("", 8080),), annotations=None, **conditions):
+    return EndpointSlice(
+        ObjectMeta(name, "shop", {SERVICE_LABEL: of}, annotations or {}),
+        "IPv6" if ":" in addresses[0] else "IPv4",
+        [SliceEndpoint([one], EndpointConditions(**conditions)) for one in addresses],
+        [SlicePort(port_name, port) for port_name, port in ports],
+    )
+
+
+def world(endpoints=(), services=(), slices=()):
     return World(
+        slices={f"{s.metadata.namespace}/{s.metadata.name}": s for s in slices},
         endpoints={endpoint.key: endpoint for endpoint in endpoints},
         services={f"{s.metadata.namespace}/{s.metadata.name}": s for s in services},
     )
@@ -161,6 +180,41 @@ def test_a_service_without_selector_has_no_slices():
     assert backends(plan) == ()
 
 
+def test_what_was_written_for_a_service_stands_beside_the_pods_that_it_selects():
+    slices = [written("a", "198.51.100.1"), written("b", "198.51.100.2", "198.51.100.3")]
+    slices.append(written("c", "198.51.100.4", of="other"))
+    plan = plan_balancing(world([pod("a")], [service()], slices), number)
+    found = [str(backend.address) for backend in backends(plan)]
+    assert found == ["192.0.2.1", "198.51.100.1", "198.51.100.2", "198.51.100.3"]
+    assert [s.metadata.name for s in plan.slices["shop/web"]] == ["web-ipv4", "a", "b"]
+
+
+def test_a_port_of_a_slice_is_found_by_name_and_protocol():
+    slices = [written("a", "198.51.100.1", ports=[("sql", 1), ("admin", 2)])]
+    slices.append(written("b", "198.51.100.2", ports=[("admin", 3)]))
+    one = service(selector={}, ports=[ServicePort(80, "sql"), ServicePort(81, "admin", "TCP", 9)])
+    plan = plan_balancing(world([], [one], slices), number)
+    assert [backend.port for backend in backends(plan)] == [1]
+    assert [backend.port for backend in backends(plan, port=81)] == [2, 3]
+
+
+def test_written_conditions_and_weights_decide_as_those_of_pods():
+    ending = {"ready": False, "serving": True, "terminating": True}
+    heavy, off = ({"sixfold.dev/lb-weight": weight} for weight in "30")
+    slices = [
+        written("a", "198.51.100.1", annotations=heavy),
+        written("b", "198.51.100.2", ready=False),
+        written("c", "198.51.100.3", annotations=off),
+        written("d", "198.51.100.4", **ending),
+    ]
+    plan = plan_balancing(world([], [service(selector={})], slices), number)
+    assert backends(plan) == (Backend(ip_address("198.51.100.1"), 8080, 3),)
+    plan = plan_balancing(world([], [service(selector={})], slices[1:]), number)
+    assert backends(plan) == (Backend(ip_address("198.51.100.4"), 8080),)
+    everybody = service(selector={}, publish_not_ready_addresses=True)
+    assert len(backends(plan_balancing(world([], [everybody], slices), number))) == 3
+
+
 def test_every_label_of_the_selector_must_match():
     pods = [pod("a", {"app": "web", "tier": "x"}, number=1), pod("b", {"tier": "x"}, number=2)]
     plan = plan_of(pods, service(selector={"app": "web", "tier": "x"}))
@@ -209,7 +263,18 @@ SERVICES = st.builds(
     st.sampled_from("efg"),
     LABELS,
 )
-WORLDS = st.builds(world, st.lists(PODS, max_size=4), st.lists(SERVICES, max_size=3))
+SLICES = st.builds(
+    lambda name, of, ready: written(name, f"198.51.100.{ord(name)}", of=of, ready=ready),
+    st.sampled_from("abcd"),
+    st.sampled_from("efg"),
+    st.booleans(),
+)
+WORLDS = st.builds(
+    world,
+    st.lists(PODS, max_size=4),
+    st.lists(SERVICES, max_size=3),
+    st.lists(SLICES, max_size=3),
+)
 
 
 @given(st.lists(WORLDS, min_size=2, max_size=5))

@@ -64,6 +64,18 @@ def service(spec=None):
     }
 
 
+def endpoint_slice(**more):
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["192.0.2.1"], "conditions": {}, "targetRef": {}}],
+        "ports": [{"port": 80}],
+        **more,
+    }
+
+
 def policy(spec=None):
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -129,6 +141,7 @@ class Make:
     deployment = staticmethod(deployment)
     job = staticmethod(job)
     service = staticmethod(service)
+    endpoint_slice = staticmethod(endpoint_slice)
     policy = staticmethod(policy)
     cluster_policy = staticmethod(cluster_policy)
     cilium_policy = staticmethod(cilium_policy)
@@ -138,7 +151,7 @@ class Make:
     @staticmethod
     def all():
         kinds = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet")
-        objects = [namespace(), pod(), job(), service(), policy()]
+        objects = [namespace(), pod(), job(), service(), endpoint_slice(), policy()]
         ordered = ("ClusterNetworkPolicy", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy")
         objects += [cluster_policy(kind=kind) for kind in ordered]
         clusterwide = cilium_policy(kind="CiliumClusterwideNetworkPolicy")

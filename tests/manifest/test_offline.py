@@ -155,10 +155,17 @@ def test_one_name_may_mean_several_ports_of_a_pod(make):
 
 
 def test_what_a_cluster_derives_is_not_looked_at(make):
-    slices = {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice"}
-    derived = [slices, {"apiVersion": "v1", "kind": "Endpoints"}]
-    built = world(make.pod(), *({**raw, "metadata": {"name": "web"}} for raw in derived))
+    manager = "endpointslice.kubernetes.io/managed-by"
+    derived = make.endpoint_slice(endpoints=[{"addresses": ["1"], "tomorrow": 1}])
+    derived["metadata"]["labels"][manager] = "endpointslice-controller.k8s.io"
+    endpoints = {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "web"}}
+    built = world(make.pod(), derived, endpoints)
     assert list(built.endpoints) == ["default/web"]
+    assert not built.slices
+
+
+def test_endpoints_that_somebody_wrote_are_there(make):
+    assert list(world(make.endpoint_slice()).slices) == ["default/web-1"]
 
 
 def owned(make, name, *, kind="ReplicaSet", owner="web-5d", **changes):

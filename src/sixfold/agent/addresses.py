@@ -64,6 +64,12 @@ class Addresses:
             with self._transaction():
                 self._keep(self._services[address.version].claim(address, owner, now_s))
 
+    def of_services(self, address: IPAddress) -> bool:
+        """Whether it is in the range of cluster addresses."""
+        return (
+            address in (self._config.service_ipv4, self._config.service_ipv6)[address.version == 6]
+        )
+
     def release(self, owner: str, now_s: float) -> None:
         """Let all addresses of an owner rest."""
         if owner not in self._held:

@@ -18,7 +18,7 @@ from sixfold.manifest import Loaded, requires_runtime
 from sixfold.manifest.kinds import Resource
 from sixfold.model.datapath import IPAddress
 from sixfold.model.meta import Key
-from sixfold.model.service import Service, ServiceSpec
+from sixfold.model.service import EndpointSlice, Service, ServiceSpec
 from sixfold.store import Objects
 from sixfold.workloads.pod_state import controller_of
 
@@ -47,6 +47,8 @@ def admit(
         raw = {**item.raw, "metadata": dict(item.raw.get("metadata", {}))}
         if item.key.namespace:
             raw["metadata"]["namespace"] = item.key.namespace
+        if isinstance(item.object, EndpointSlice):
+            problems += _dialled(item, item.object, addresses)
         if item.key.kind == "Service":
             try:
                 _service_addresses(item, raw, objects, addresses, now_s)
@@ -78,6 +80,15 @@ def _problems(item: Loaded, objects: Objects, written: Set[Key]) -> Iterable[Pro
             yield _problem(
                 item, ".".join(path), f"is immutable; delete {item.key} first, then apply again"
             )
+
+
+def _dialled(item: Loaded, one: EndpointSlice, addresses: Addresses) -> Iterable[Problem]:
+    """A service address is translated once: what it stands for would not be found."""
+    for index, endpoint in enumerate(one.endpoints):
+        text = endpoint.addresses[0]
+        if addresses.of_services(ip_address(text)):
+            message = f"{text} is in the range of services; give addresses of who serves"
+            yield _problem(item, f"endpoints[{index}].addresses[0]", message)
 
 
 def _fixed(obj: Resource, path: tuple[str, ...]) -> Any:

@@ -154,7 +154,8 @@ class AgentHandlers:
             case "EndpointSlice":
                 plans = self._agent.plans
                 slices = plans.balancing.slices.values() if plans else ()
-                items = [_slice_view(item) for group in slices for item in group]
+                items = [_slice_view(one) for group in slices for one in group if one.derived]
+                items += [stored.raw for stored in self._agent.objects.of(kind).values()]
             case _:
                 items = [self._with_status(item) for item in self._agent.objects.of(kind).values()]
                 if kind in POLICY_KINDS:

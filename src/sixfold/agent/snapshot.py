@@ -35,6 +35,7 @@ class Snapshots:
         self._namespaces: dict[str, Mapping[str, str]] = {}
         self._audited: frozenset[str] = frozenset()
         self._services: dict[str, Any] = {}
+        self._slices: dict[str, Any] = {}
         self._policies: dict[str, Any] = {}
         self._cidr_groups: dict[str, Any] = {}
 
@@ -50,6 +51,7 @@ class Snapshots:
             namespaces=self._namespaces,
             endpoints=self._take_endpoints(states),
             services=self._services,
+            slices=self._slices,
             policies=self._policies,
             cidr_groups=self._cidr_groups,
             audited=self._audited,
@@ -67,6 +69,7 @@ class Snapshots:
             if in_audit(stored.object.metadata)
         )
         self._services = _by_name(self._objects, "Service")
+        self._slices = _by_name(self._objects, "EndpointSlice")
         self._policies = {
             policy_key(stored.object): stored.object
             for kind in POLICY_KINDS

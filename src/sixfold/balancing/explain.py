@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sixfold.balancing.choice import choose
 from sixfold.balancing.members import (
     IPAddress,
+    Member,
     address_of,
     families,
     is_ready,
@@ -19,20 +20,21 @@ from sixfold.balancing.members import (
     selects,
 )
 from sixfold.balancing.members import target_port as target_port_of
-from sixfold.model.endpoint import Endpoint
+from sixfold.balancing.written import Written, written_for
 from sixfold.model.service import IPFamily, Service, ServicePort
 from sixfold.model.world import World
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One endpoint that the service selects, and where a connection to it would arrive."""
+    """One that serves the service, and where a connection to it would arrive."""
 
-    endpoint: str  # "namespace/pod"
+    endpoint: str  # "namespace/pod", or what a written one is called
     address: IPAddress | None
     port: int
     ready: bool  # and gets new connections
     weight: int = 1
+    written: bool = False  # by a slice: no pod that the service selects
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +60,12 @@ def explain_balancing(
     family  of the address dialled; None: that of the service's first
     """
     key = f"{service.metadata.namespace}/{service.metadata.name}"
-    members = [
+    members: list[Member] = [
         endpoint
         for _, endpoint in sorted(world.endpoints.items())
         if selects(service, endpoint.namespace, endpoint.labels)
     ]
+    members += written_for(world.slices, key)
     if service.spec.headless and isinstance(port, int):
         found: ServicePort | None = ServicePort(port=port)
     else:
@@ -71,17 +74,19 @@ def explain_balancing(
         wanted = port if isinstance(port, int) else 0
         return BalancingAnswer(key, wanted, "none", _unknown_port(service, port, protocol), ())
     family = family or families(service)[0]
-    taking = {endpoint.key for endpoint in _taking(service, members)}
+    taking = {id(endpoint) for endpoint in _taking(service, members)}
     candidates = tuple(
         Candidate(
             endpoint.key,
             address_of(endpoint, family),
             number,
-            endpoint.key in taking,
+            id(endpoint) in taking,
             endpoint.weight,
+            isinstance(endpoint, Written),
         )
         for endpoint in members
         if (number := target_port_of(found, endpoint)) is not None
+        if not (isinstance(endpoint, Written) and address_of(endpoint, family) is None)
     )
     algorithm = "client" if service.spec.headless else choose(service, found).algorithm.title
     return BalancingAnswer(
@@ -89,11 +94,18 @@ def explain_balancing(
     )
 
 
-def _taking(service: Service, members: list[Endpoint]) -> list[Endpoint]:
+def _taking(service: Service, members: list[Member]) -> list[Member]:
     """Of a headless service the resolver names the ready ones: clients balance, not the kernel."""
     if service.spec.headless:
         return [endpoint for endpoint in members if is_ready(service, endpoint)]
     return receivers(service, members)
+
+
+def _portless(port: ServicePort, members: list[Member]) -> str:
+    if any(isinstance(member, Written) for member in members):
+        named = f'of the name "{port.name}"' if port.name else "without a name"
+        return f"no EndpointSlice of this family has a {port.protocol} port {named}"
+    return f'no pod names a {port.protocol} port "{port.target_port}"'
 
 
 def _find(service: Service, port: int | str | None, protocol: str) -> ServicePort | None:
@@ -114,18 +126,18 @@ def _unknown_port(service: Service, port: int | str | None, protocol: str) -> st
 def _why(
     service: Service,
     port: ServicePort,
-    members: list[Endpoint],
+    members: list[Member],
     candidates: tuple[Candidate, ...],
 ) -> str:
     ready = sum(candidate.ready for candidate in candidates)
     nothing = "no such name" if service.spec.headless else "refused at once"
-    if not service.spec.selector:
-        return f"{nothing}: the service has no selector, so no endpoints"
+    if not members and not service.spec.selector:
+        return f"{nothing}: the service has no selector, and no EndpointSlice names it"
     if not members:
         selector = ",".join(f"{k}={v}" for k, v in sorted(service.spec.selector.items()))
         return f"{nothing}: no pod matches selector {selector}"
     if not candidates:
-        return f'{nothing}: no pod names a {port.protocol} port "{port.target_port}"'
+        return f"{nothing}: {_portless(port, members)}"
     maintained = sum(is_ready(service, endpoint) for endpoint in members)
     if not ready and maintained:
         return f"{nothing}: all {maintained} ready endpoints are drained, or have weight 0"

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from sixfold.balancing.written import Written
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.service import IPFamily, Service, ServicePort
 
 IPAddress = IPv4Address | IPv6Address
+Member = Endpoint | Written  # who serves a service
 
 
 def selects(service: Service, namespace: str, labels: Mapping[str, str]) -> bool:
@@ -26,8 +28,13 @@ def selects(service: Service, namespace: str, labels: Mapping[str, str]) -> bool
     )
 
 
-def target_port(port: ServicePort, endpoint: Endpoint) -> int | None:
-    """The pod's port behind a service port; None when the pod has no port of that name."""
+def target_port(port: ServicePort, endpoint: Member) -> int | None:
+    """The port behind a service port; None when the pod has none of that name.
+
+    A written slice has it under the name of the service's port, and ``targetPort`` is not read.
+    """
+    if isinstance(endpoint, Written):
+        return endpoint.ports.get((port.name, port.protocol))
     match port.target_port:
         case None | "" | 0:
             return port.port
@@ -56,23 +63,23 @@ def families(service: Service) -> tuple[IPFamily, ...]:
     return ("IPv4",)
 
 
-def address_of(endpoint: Endpoint, family: IPFamily) -> IPAddress | None:
+def address_of(endpoint: Member, family: IPFamily) -> IPAddress | None:
     return endpoint.ipv4 if family == "IPv4" else endpoint.ipv6
 
 
-def is_ready(service: Service, endpoint: Endpoint) -> bool:
+def is_ready(service: Service, endpoint: Member) -> bool:
     """Whether new connections may go there; publishNotReadyAddresses overrules all."""
     if service.spec.publish_not_ready_addresses:
         return True
     return endpoint.ready and not endpoint.terminating
 
 
-def takes_new(service: Service, endpoint: Endpoint) -> bool:
+def takes_new(service: Service, endpoint: Member) -> bool:
     """Whether the balancer sends new connections there; what is in maintenance keeps its old."""
     return is_ready(service, endpoint) and _has_share(endpoint)
 
 
-def receivers(service: Service, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
+def receivers(service: Service, endpoints: Sequence[Member]) -> list[Member]:
     """Whom new connections go to: those that take new ones; if none does, those that still serve
     on their way out (KEP-1669)."""
     chosen = [endpoint for endpoint in endpoints if takes_new(service, endpoint)]
@@ -83,5 +90,5 @@ def receivers(service: Service, endpoints: Sequence[Endpoint]) -> list[Endpoint]
     ]
 
 
-def _has_share(endpoint: Endpoint) -> bool:
+def _has_share(endpoint: Member) -> bool:
     return endpoint.weight > 0 and not endpoint.drained

@@ -5,7 +5,8 @@ Pure: a world in, EndpointSlices and frontends out. What the kernel then does wi
 backend, or a port that the service does not have, and the connect is refused at once.
 
 Theory of operation of ``BalancingPlanner``. Each service has a fragment: its slices and
-frontends, a pure function of the Service object and of the endpoints that it selects. A new
+frontends, a pure function of the Service object, of the endpoints that it selects and of the slices
+that were written for it. A new
 world is compared with the last one by object identity; a changed endpoint dirties the services
 that select its old or new labels (found through one label of their selector), and only dirty
 fragments are built again. Cluster addresses are unique: whoever fills them into the Services
@@ -21,6 +22,7 @@ from sixfold.balancing.changes import changes
 from sixfold.balancing.choice import choose
 from sixfold.balancing.labels import LabelIndex, LabelKey
 from sixfold.balancing.members import (
+    Member,
     address_of,
     cluster_addresses,
     receivers,
@@ -29,6 +31,7 @@ from sixfold.balancing.members import (
 )
 from sixfold.balancing.slices import slices_of
 from sixfold.balancing.table import table_of
+from sixfold.balancing.written import written_members
 from sixfold.model.datapath import (
     ANY_PROTOCOL,
     PROTOCOL_NUMBERS,
@@ -68,29 +71,36 @@ def plan_balancing(world: World, number: Callable[[str], int]) -> BalancingPlan:
 
 
 def plan_service(
-    service: Service, endpoints: Sequence[Endpoint], number: Callable[[str], int]
+    service: Service,
+    endpoints: Sequence[Endpoint],
+    number: Callable[[str], int],
+    written: Sequence[EndpointSlice] = (),
 ) -> Fragment:
-    """One service's part of the plan; ``endpoints`` are those it selects, in order."""
+    """One service's part of the plan; ``endpoints`` are those it selects, in order.
+
+    written  slices that name the service, in order
+    """
     frontends: dict[Frontend, FrontendEntry] = {}
     addresses = cluster_addresses(service)
     if addresses:
         key = f"{service.metadata.namespace}/{service.metadata.name}"
         service_number = number(key)
-        ready = receivers(service, endpoints)
+        members: list[Member] = [*endpoints, *written_members(written)]
+        ready = receivers(service, members)
         for address in addresses:
             wildcard = Frontend(address, ANY_PORT, ANY_PROTOCOL)
             frontends[wildcard] = FrontendEntry(service_number, ())
             for port in service.spec.ports:
                 frontend = Frontend(address, port.port, PROTOCOL_NUMBERS[port.protocol])
                 frontends[frontend] = _entry(service, service_number, port, ready, address)
-    return Fragment(slices_of(service, endpoints), frontends)
+    return Fragment((*slices_of(service, endpoints), *written), frontends)
 
 
 def _entry(
     service: Service,
     number: int,
     port: ServicePort,
-    ready: Sequence[Endpoint],
+    ready: Sequence[Member],
     frontend: IPAddress,
 ) -> FrontendEntry:
     choice = choose(service, port)
@@ -100,7 +110,7 @@ def _entry(
 
 
 def _backends(
-    port: ServicePort, ready: Sequence[Endpoint], frontend: IPAddress
+    port: ServicePort, ready: Sequence[Member], frontend: IPAddress
 ) -> tuple[Backend, ...]:
     """Backends of the frontend's own family, in the order of the endpoints, each once."""
     found: dict[tuple[IPAddress, int], Backend] = {}
@@ -119,6 +129,8 @@ class BalancingPlanner:
         self._number = number
         self._endpoints: Mapping[str, Endpoint] = {}
         self._services: Mapping[str, Service] = {}
+        self._written: Mapping[str, EndpointSlice] = {}
+        self._written_for: dict[str, dict[str, EndpointSlice]] = {}  # by service
         self._index = LabelIndex()
         self._services_of: dict[LabelKey, set[str]] = {}
         self._fragments: dict[str, Fragment] = {}
@@ -127,7 +139,9 @@ class BalancingPlanner:
 
     def plan(self, world: World) -> BalancingPlan:
         """The plan of this world; equal to ``plan_balancing(world, number)``."""
-        dirty = self._take_endpoints(world.endpoints).union(self._take_services(world.services))
+        dirty = self._take_endpoints(world.endpoints).union(
+            self._take_services(world.services), self._take_written(world.slices)
+        )
         changed = set()
         # An address may pass from one service to another: what is put outdoes what is withdrawn.
         fresh: dict[str, Fragment] = {}
@@ -154,7 +168,8 @@ class BalancingPlanner:
         service = self._services.get(key)
         if service is None:
             return None
-        return plan_service(service, self._index.selected_by(service), self._number)
+        written = [one for _, one in sorted(self._written_for.get(key, {}).items())]
+        return plan_service(service, self._index.selected_by(service), self._number, written)
 
     def _owned(self, key: str) -> list[Frontend]:
         """The frontends of a service's last fragment, unless another has them now."""
@@ -177,6 +192,23 @@ class BalancingPlanner:
         for key in changed:
             self._index.add(key, endpoints[key])
             dirty |= self._selecting(endpoints[key])
+        return dirty
+
+    def _take_written(self, slices: Mapping[str, EndpointSlice]) -> set[str]:
+        """Update the index of written slices; return the services that they name."""
+        before, self._written = self._written, slices
+        gone, changed = changes(before, slices)
+        dirty: set[str] = set()
+        for key in (*gone, *changed):
+            if (old := before.get(key)) is not None:
+                dirty.add(old.service)
+                left = self._written_for[old.service]
+                del left[key]
+                if not left:
+                    del self._written_for[old.service]
+        for key in changed:
+            dirty.add(slices[key].service)
+            self._written_for.setdefault(slices[key].service, {})[key] = slices[key]
         return dirty
 
     def _selecting(self, endpoint: Endpoint) -> set[str]:

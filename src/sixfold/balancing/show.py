@@ -13,13 +13,14 @@ from sixfold.balancing.choice import choose
 from sixfold.balancing.labels import LabelIndex
 from sixfold.balancing.members import (
     IPAddress,
+    Member,
     address_of,
     cluster_addresses,
     is_ready,
     target_port,
 )
+from sixfold.balancing.written import by_service, written_members
 from sixfold.model.datapath import PROTOCOL_NUMBERS
-from sixfold.model.endpoint import Endpoint
 from sixfold.model.service import Service, ServicePort
 from sixfold.model.world import World
 
@@ -43,12 +44,13 @@ def list_frontends(
     world: World, loads: Loads, namespace: str = "", name: str = ""
 ) -> Iterator[Mapping[str, Any]]:
     """One mapping per service address and port, in order of services; "" is all of them."""
-    index = LabelIndex.of(world.endpoints)
+    index, written = LabelIndex.of(world.endpoints), by_service(world.slices)
     for key, service in sorted(world.services.items()):
         meta = service.metadata
         if namespace not in ("", meta.namespace) or name not in ("", meta.name):
             continue
-        members = index.selected_by(service)
+        members: list[Member] = [*index.selected_by(service)]
+        members += written_members(written.get(key, ()))
         for address in cluster_addresses(service):
             for port in service.spec.ports:
                 choice = choose(service, port)
@@ -70,7 +72,7 @@ def list_frontends(
                 }
 
 
-def state_of(service: Service, endpoint: Endpoint) -> str:
+def state_of(service: Service, endpoint: Member) -> str:
     """active, or why it gets no new connections: a terminating one only when all of them are."""
     if not is_ready(service, endpoint):
         return "terminating" if endpoint.terminating else "not ready"
@@ -80,7 +82,7 @@ def state_of(service: Service, endpoint: Endpoint) -> str:
 
 
 def _backends(
-    service: Service, port: ServicePort, members: list[Endpoint], frontend: IPAddress, loads: Loads
+    service: Service, port: ServicePort, members: list[Member], frontend: IPAddress, loads: Loads
 ) -> Iterator[Shown]:
     protocol = PROTOCOL_NUMBERS[port.protocol]
     for endpoint in members:

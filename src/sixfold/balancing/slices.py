@@ -1,4 +1,5 @@
-"""EndpointSlices of one service: who serves it, derived and never written by users.
+"""EndpointSlices of one service: who serves it. Those of pods are derived; written ones stay as
+they are, behind them.
 
 One slice per address family, and where a named targetPort means different numbers in different
 pods, one per set of numbers. Kubernetes also splits at 100 endpoints, to spare watchers; nobody
@@ -13,16 +14,18 @@ from sixfold.balancing.members import address_of, families, is_ready, target_por
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.meta import ObjectMeta
 from sixfold.model.service import (
+    MANAGER,
+    MANAGER_LABEL,
+    SERVICE_LABEL,
     EndpointConditions,
     EndpointSlice,
     IPFamily,
+    ObjectReference,
     Service,
     SliceEndpoint,
     SlicePort,
 )
 
-SERVICE_LABEL = "kubernetes.io/service-name"
-MANAGER_LABEL = "endpointslice.kubernetes.io/managed-by"
 HEADLESS_LABEL = "service.kubernetes.io/headless"
 
 PortNumbers = tuple[int | None, ...]  # in the order of the service's ports; None: pod lacks it
@@ -51,7 +54,7 @@ def _port_order(item: tuple[PortNumbers, list[Endpoint]]) -> tuple[int, ...]:
 def _slice(
     service: Service, family: IPFamily, numbers: PortNumbers, members: Sequence[Endpoint]
 ) -> EndpointSlice:
-    labels = {SERVICE_LABEL: service.metadata.name, MANAGER_LABEL: "sixfold"}
+    labels = {SERVICE_LABEL: service.metadata.name, MANAGER_LABEL: MANAGER}
     if service.spec.headless:
         labels[HEADLESS_LABEL] = ""
     owner = {"apiVersion": "v1", "kind": "Service", "name": service.metadata.name}
@@ -99,5 +102,5 @@ def _slice_endpoint(service: Service, endpoint: Endpoint, address: str) -> Slice
         ),
         hostname=endpoint.hostname if named else None,
         node_name=endpoint.node or None,
-        target_ref={"kind": "Pod", "namespace": endpoint.namespace, "name": endpoint.pod},
+        target_ref=ObjectReference("Pod", endpoint.namespace, endpoint.pod),
     )

@@ -127,7 +127,7 @@ def live_world(settings: Settings) -> World:
     )
     kinds = [kind for kind in KINDS.values() if kind.struct and kind.name not in _WORKLOADS]
     raws = [raw for kind in kinds if not kind.derived for raw in client.objects(kind.name)]
-    objects = [decode(raw, f"agent {status['instance']}") for raw in raws]
+    objects = [decode(raw, f"agent {status['instance']}", offline=True) for raw in raws]
     endpoints = map(_endpoint, client.objects("Endpoints"))
     return replace(
         offline(Manifests(objects), config),

@@ -13,12 +13,14 @@ from ipaddress import ip_address
 from typing import Literal
 
 from sixfold.balancing.members import (
+    Member,
     address_of,
     cluster_addresses,
     families,
     is_ready,
     selects,
 )
+from sixfold.balancing.written import Written, written_for
 from sixfold.discovery.pod_files import NDOTS, search_path
 from sixfold.discovery.zone import IPAddress, dashed
 from sixfold.model.endpoint import Endpoint
@@ -101,30 +103,34 @@ def _in_zone(world: World, asked: str, fqdn: str) -> NameAnswer | None:
 
 
 def _headless(world: World, service: Service, host: str, answer: NameAnswer) -> NameAnswer | None:
-    """The pods of a headless service, or the one of them that ``host`` names."""
-    members = [
+    """Who is behind a headless service, or the one of them that ``host`` names."""
+    pods: list[Member] = [
         endpoint
         for _, endpoint in sorted(world.endpoints.items())
         if selects(service, endpoint.namespace, endpoint.labels)
-        and (is_ready(service, endpoint) or not _addressed(endpoint))
     ]
-    found: list[tuple[Endpoint, IPAddress]] = []
+    members = [
+        one
+        for one in (*pods, *written_for(world.slices, answer.service or ""))
+        if is_ready(service, one) or not _addressed(one)
+    ]
+    found: list[tuple[Member, IPAddress]] = []
     for family in families(service):
         for endpoint in members:
             address = address_of(endpoint, family)
             if address is not None and _is_named(service, endpoint, address, host):
                 found.append((endpoint, address))
     addresses = tuple(dict.fromkeys(address for _, address in found))
-    pods = {endpoint.key for endpoint, _ in found}
+    named = {endpoint.key for endpoint, _ in found if isinstance(endpoint, Endpoint)}
     offline = {
         endpoint.key
         for endpoint in members
         if not _addressed(endpoint) and _is_named(service, endpoint, None, host)
     }
-    if not pods and not offline:
+    if not addresses and not offline:
         return None
-    if host:
-        pod = min(pods or offline)
+    if host and (named or offline):
+        pod = min(named or offline)
         text = f"{answer.asked} is pod {pod} of {answer.service}: {_join(addresses) or 'offline'}"
         return NameAnswer(
             answer.asked, answer.fqdn, "pod", addresses, answer.service, text, endpoint=pod
@@ -134,14 +140,17 @@ def _headless(world: World, service: Service, host: str, answer: NameAnswer) -> 
     return NameAnswer(answer.asked, answer.fqdn, "headless", addresses, answer.service, text)
 
 
-def _addressed(endpoint: Endpoint) -> bool:
+def _addressed(endpoint: Member) -> bool:
     return endpoint.ipv4 is not None or endpoint.ipv6 is not None
 
 
-def _is_named(service: Service, endpoint: Endpoint, address: IPAddress | None, host: str) -> bool:
+def _is_named(service: Service, endpoint: Member, address: IPAddress | None, host: str) -> bool:
     """Whether ``host`` below the service is this endpoint; "" is every endpoint of it."""
     if not host:
         return True
+    if isinstance(endpoint, Written):
+        assert address is not None
+        return host == (endpoint.hostname or dashed(address))
     if endpoint.subdomain == service.metadata.name:
         if endpoint.hostname:
             return endpoint.hostname == host

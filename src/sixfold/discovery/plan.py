@@ -60,7 +60,7 @@ def service_records(service: Service, slices: Sequence[EndpointSlice], domain: s
     """Records of one service (Kubernetes DNS 2.3 and 2.4)."""
     name = f"{service.metadata.name}.{service.metadata.namespace}.svc.{domain}".lower()
     if service.spec.headless:
-        return _headless_records(name, slices)
+        return _headless_records(service, name, slices)
     records: Growing = {}
     addresses = cluster_addresses(service)
     for address in addresses:
@@ -74,13 +74,14 @@ def service_records(service: Service, slices: Sequence[EndpointSlice], domain: s
     return _grown(records)
 
 
-def _headless_records(name: str, slices: Sequence[EndpointSlice]) -> Records:
+def _headless_records(service: Service, name: str, slices: Sequence[EndpointSlice]) -> Records:
     """Ready endpoints only; without any the name does not exist."""
+    unready = service.spec.publish_not_ready_addresses
     records: Growing = {}
     targets: dict[tuple[str, str, int], dict[str, None]] = {}  # port name, protocol, number
     for slice_ in slices:
         for endpoint in slice_.endpoints:
-            if not endpoint.conditions.ready:
+            if slice_.address_type == "FQDN" or not (endpoint.conditions.ready or unready):
                 continue
             for address in map(ip_address, endpoint.addresses):
                 host = _endpoint_name(endpoint, address, name)

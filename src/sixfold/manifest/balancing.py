@@ -1,7 +1,8 @@
 """What is wrong with annotations about balancing: a misspelt one would balance in silence as if
 nothing had been asked.
 
-On a Service they choose the algorithm, on a pod (or a pod template) its weight.
+On a Service they choose the algorithm, on a pod (or a pod template) its weight; on an
+EndpointSlice that of each of its endpoints.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ PLACES = {
     ALGORITHM: "Service",
     CILIUM_ALGORITHM: "Service",
     TABLE_SIZE: "Service",
-    WEIGHT: "Pod",
+    WEIGHT: "Pod or EndpointSlice",
     DRAIN: "Pod",
 }
 
@@ -42,7 +43,7 @@ def balancing(kind: str, path: Path, meta: ObjectMeta) -> Iterator[Finding]:
                 close = difflib.get_close_matches(key, PLACES, 1)
                 hint = f"did you mean {close[0]}?" if close else "see docs/support.md"
                 yield Finding(here, f"unknown annotation; {hint}")
-        elif kind != PLACES[key]:
+        elif kind not in PLACES[key].split(" or "):
             yield Finding(here, f"means nothing on a {kind}; give it to a {PLACES[key]}")
         elif wrong := _wrong(key, value):
             yield Finding(here, wrong)

@@ -31,7 +31,15 @@ from sixfold.model.clusternetworkpolicy import (
 )
 from sixfold.model.meta import LabelSelector, Namespace, Object, ObjectMeta
 from sixfold.model.policy import NetworkPolicy
-from sixfold.model.service import Service, ServicePort, ServiceSpec
+from sixfold.model.service import (
+    EndpointSlice,
+    ObjectReference,
+    Service,
+    ServicePort,
+    ServiceSpec,
+    SliceEndpoint,
+    SlicePort,
+)
 from sixfold.model.workload import (
     Container,
     ContainerPort,
@@ -210,6 +218,11 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
         "podReplacementPolicy": _local("a pod is replaced when it has ended", "Failed"),
         "managedBy": _local("the agent runs all jobs", "kubernetes.io/job-controller"),
     },
+    SliceEndpoint: {
+        "zone": Refusal("places are not told apart yet"),
+        "hints": Refusal("places are not told apart yet"),
+        "deprecatedTopology": Refusal("not of this version of the API; give zone and nodeName"),
+    },
     ServicePort: {"nodePort": _local("ports of the node are not opened yet", 0)},
     ServiceSpec: {
         "externalName": _local("aliases are not answered yet"),
@@ -238,6 +251,7 @@ ONLY_RUN: frozenset[type[Object]] = frozenset(
         *(ContainerSecurityContext, EnvVar, EnvVarSource, Probe, DeploymentSpec, ReplicaSetSpec),
         *(StatefulSetSpec, DaemonSetSpec, Strategy, RollingUpdate, JobSpec, JobTemplateSpec),
         *(CronJobSpec, ReplicationControllerSpec, ServiceSpec, ServicePort),
+        *(EndpointSlice, SliceEndpoint, SlicePort, ObjectReference),
     }
 )
 
@@ -298,6 +312,8 @@ NO_EFFECT: Mapping[type[Object], Mapping[str, str]] = {
         "stdinOnce": "standard input is empty",
         "tty": "no terminal; sixfold exec -t has one",
     },
+    SliceEndpoint: {"nodeName": _ONE_NODE},
+    SlicePort: {"appProtocol": "kept, shown; that of the Service counts"},
     ServiceSpec: {"trafficDistribution": "one node: all backends are near"},
     DeploymentSpec: {"revisionHistoryLimit": _NO_HISTORY},
     StatefulSetSpec: {"revisionHistoryLimit": _NO_HISTORY},

@@ -42,6 +42,7 @@ Resource = (
     | CronJob
     | ReplicationController
     | Service
+    | EndpointSlice
     | NetworkPolicy
     | ClusterNetworkPolicy
     | AdminNetworkPolicy
@@ -177,14 +178,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 older=("cilium.io/v2alpha1",),
             ),
             Kind("Endpoints", "v1", None, "endpoints", ("ep",), derived=True),
-            Kind(
-                "EndpointSlice",
-                "discovery.k8s.io/v1",
-                EndpointSlice,
-                "endpointslices",
-                ("eps",),
-                derived=True,
-            ),
+            Kind("EndpointSlice", "discovery.k8s.io/v1", EndpointSlice, "endpointslices", ("eps",)),
         )
     }
 )

@@ -27,6 +27,7 @@ from sixfold.manifest.policies import policy
 from sixfold.manifest.runtime import unrunnable
 from sixfold.manifest.services import service
 from sixfold.manifest.shape import shaped
+from sixfold.manifest.slices import endpoint_slice
 from sixfold.manifest.sources import read
 from sixfold.model.ciliumpolicy import (
     CiliumCIDRGroup,
@@ -40,7 +41,7 @@ from sixfold.model.clusternetworkpolicy import (
 )
 from sixfold.model.meta import Key, Namespace, Object
 from sixfold.model.policy import NetworkPolicy
-from sixfold.model.service import Service
+from sixfold.model.service import EndpointSlice, Service
 from sixfold.model.workload import CronJob, Pod, ReplicationController
 
 
@@ -227,8 +228,7 @@ class _Reader:
         if isinstance(found, Kind) and self.offline:  # as in a dump of a cluster
             found = None
         elif isinstance(found, Kind):
-            message = f"{kind} is derived from Services and pods here; remove it"
-            found = f"{message}, see docs/support.md"
+            found = f"{kind} is derived here; give an EndpointSlice, or a Service with a selector"
         if found:
             self.problems.append(Problem(source, line, "", found))
         else:
@@ -282,6 +282,8 @@ def _meaning(kind: Kind, obj: Object, *, offline: bool, runnable: bool) -> Itera
             yield from pod_spec(("spec",), pod.spec, offline=offline)
         case Service() as svc:
             yield from service(svc, offline=offline)
+        case EndpointSlice() as one:
+            yield from endpoint_slice(one, offline=offline)
         case NetworkPolicy() as netpol:
             yield from policy(netpol, offline=offline)
         case ClusterNetworkPolicy() | AdminNetworkPolicy() | BaselineAdminNetworkPolicy() as anp:

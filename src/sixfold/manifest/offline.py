@@ -28,7 +28,7 @@ from sixfold.model.enforcement import in_audit
 from sixfold.model.identity import FIRST_ALLOCATED, Identity, Subject
 from sixfold.model.meta import Namespace, namespace_labels
 from sixfold.model.policies import Policy, policy_key
-from sixfold.model.service import Service
+from sixfold.model.service import EndpointSlice, Service
 from sixfold.model.subject import container_ports, probe_ports, subject_of
 from sixfold.model.workload import (
     Controller,
@@ -66,6 +66,11 @@ def offline(manifests: Manifests, config: Config | None = None) -> World:
         endpoints={endpoint.key: endpoint for endpoint in _endpoints(attached, config)},
         on_host=frozenset(text for loaded in on_host for text in _names(loaded)),
         services=dict(zip(services, _addressed(services.values(), config), strict=True)),
+        slices={
+            _name(loaded): loaded.object
+            for loaded in manifests.objects
+            if isinstance(loaded.object, EndpointSlice) and not loaded.object.derived
+        },
         policies={
             policy_key(loaded.object): loaded.object
             for loaded in manifests.objects

@@ -33,7 +33,15 @@ from sixfold.model.clusternetworkpolicy import (
 )
 from sixfold.model.meta import Object, ObjectMeta
 from sixfold.model.policy import IPBlock, NetworkPolicyPeer, NetworkPolicyPort
-from sixfold.model.service import ClientIPConfig, ServicePort, ServiceSpec
+from sixfold.model.service import (
+    ClientIPConfig,
+    EndpointConditions,
+    EndpointSlice,
+    ServicePort,
+    ServiceSpec,
+    SliceEndpoint,
+    SlicePort,
+)
 from sixfold.model.workload import (
     Container,
     ContainerPort,
@@ -99,7 +107,7 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
     Strategy: {"type": "RollingUpdate; Recreate (Deployment); OnDelete (StatefulSet, DaemonSet)"},
     ServiceSpec: {
         "type": "ClusterIP; NodePort, LoadBalancer and ExternalName are taken offline only",
-        "selector": "absent: no endpoints, connections are refused at once",
+        "selector": "absent: the endpoints of EndpointSlices that somebody wrote, or none",
         "clusterIP": "an address of the service range, or None for headless",
         "sessionAffinity": "ClientIP: a client is a pod, or the host; its backend is kept while it "
         "is one",
@@ -111,6 +119,25 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "appProtocol": "chooses the algorithm, as the name does: long-lived connections get "
         "least-connections",
     },
+    EndpointSlice: {
+        "metadata": "required: label kubernetes.io/service-name; slices of a service add up, and "
+        "stand beside the pods that it selects. Those of Kubernetes's controllers (by label "
+        "endpointslice.kubernetes.io/managed-by) are refused; *offline: ignored*",
+        "addressType": "IPv4, IPv6; FQDN is refused, *offline: ignored*",
+        "endpoints": "at most 1000",
+        "ports": "found by the name and protocol of the service's port",
+    },
+    SliceEndpoint: {
+        "addresses": "one, of a pod, the host or the world; not a service's",
+        "hostname": "its name below a headless service",
+        "targetRef": "what `lb list` and `explain` call it",
+    },
+    EndpointConditions: {
+        "ready": "absent: true",
+        "serving": "absent: as ready",
+        "terminating": "used, while it serves, when nobody else is left",
+    },
+    SlicePort: {"port": "required"},
     IPBlock: {
         "cidr": "matches pod addresses too",
         "except": "strictly inside cidr",
@@ -152,7 +179,8 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "toEntities": "as fromEntities",
         "toCIDR": "never pods or the host",
         "toCIDRSet": "never pods or the host",
-        "toServices": "the pods that the services select",
+        "toServices": "the pods that the services select; of EndpointSlices that somebody wrote "
+        "the addresses, unless they are pods or the host",
         "toFQDNs": "opened when a pod asks the cluster resolver; never pods or the host",
         "icmps": "not beside toPorts; replies belong to their request",
     },
@@ -314,7 +342,11 @@ def _yaml(value: object) -> str:
 
 def _kinds() -> Iterator[str]:
     for kind in KINDS.values():
-        what = "derived, shown by `get`; written by users: refused" if kind.derived else "ours"
+        what = (
+            "derived, shown by `get`; written by users: refused, give an EndpointSlice"
+            if kind.derived
+            else "ours"
+        )
         what += f", also {', '.join(kind.older)}" if kind.older else ""
         yield f"| {kind.name} | {kind.api_version} | {what} |"
 

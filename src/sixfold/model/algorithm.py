@@ -12,7 +12,7 @@ from enum import IntEnum
 ALGORITHM = "sixfold.dev/lb-algorithm"  # on a Service
 CILIUM_ALGORITHM = "service.cilium.io/lb-algorithm"
 TABLE_SIZE = "sixfold.dev/lb-maglev-table-size"  # on a Service
-WEIGHT = "sixfold.dev/lb-weight"  # on a pod
+WEIGHT = "sixfold.dev/lb-weight"  # on a pod; on an EndpointSlice: of each endpoint
 DRAIN = "sixfold.dev/lb-drain"  # on a pod: set and removed by ``sixfold lb drain``
 
 WEIGHT_MAX = 100

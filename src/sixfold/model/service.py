@@ -77,20 +77,33 @@ class Service(Object):
 
 
 class EndpointConditions(Object, omit_defaults=False):
+    """``serving`` not said: as ready."""
+
     ready: bool = True
-    serving: bool = True
+    serving: bool | None = None
     terminating: bool = False
 
 
+class ObjectReference(Object):
+    """core/v1 ObjectReference: who an endpoint is, for people."""
+
+    kind: str = ""
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+    api_version: str = ""
+    resource_version: str = ""
+    field_path: str = ""
+
+
 class SliceEndpoint(Object):
-    """One endpoint of a slice: one pod, one address of the slice's family."""
+    """One endpoint of a slice: one address of the slice's family."""
 
     addresses: list[str]
     conditions: EndpointConditions = msgspec.field(default_factory=EndpointConditions)
     hostname: str | None = None
     node_name: str | None = None
-    target_ref: dict[str, str] | None = None
-    zone: str | None = None
+    target_ref: ObjectReference | None = None
 
 
 class SlicePort(Object):
@@ -100,12 +113,31 @@ class SlicePort(Object):
     app_protocol: str | None = None
 
 
+SERVICE_LABEL = "kubernetes.io/service-name"
+MANAGER_LABEL = "endpointslice.kubernetes.io/managed-by"
+MANAGER = "sixfold"
+DERIVING = frozenset(
+    {MANAGER, "endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"}
+)
+
+
 class EndpointSlice(Object):
-    """Derived from a Service and the pods it selects; never written by users here."""
+    """Derived from a Service and its pods; or written, for endpoints that are no pods."""
 
     metadata: ObjectMeta
-    address_type: IPFamily
+    address_type: Literal["IPv4", "IPv6", "FQDN"]
     endpoints: list[SliceEndpoint] = []
     ports: list[SlicePort] = []
     api_version: str = written("discovery.k8s.io/v1")
     kind: str = written("EndpointSlice")
+
+    @property
+    def service(self) -> str:
+        """``namespace/name`` of the service that it belongs to; "" = none."""
+        name = self.metadata.labels.get(SERVICE_LABEL, "")
+        return f"{self.metadata.namespace}/{name}" if name else ""
+
+    @property
+    def derived(self) -> bool:
+        """Whether a controller made it of Services and pods: here they are made anew."""
+        return self.metadata.labels.get(MANAGER_LABEL) in DERIVING

@@ -10,7 +10,7 @@ from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.policies import Policy
-from sixfold.model.service import Service
+from sixfold.model.service import EndpointSlice, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class World:
     terminal phase. Service objects here have their cluster addresses filled in.
 
     policies     keys are ``policy_key``'s: those of other kinds have the kind before them
+    slices       those that somebody wrote
     cidr_groups  by name
     domains      what names have resolved to, as far as known; lower case, no final dot
     domain_sets  sets of domain patterns that tables are to know besides those that are in use
@@ -32,6 +33,7 @@ class World:
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     services: Mapping[str, Service] = field(default_factory=dict)
+    slices: Mapping[str, EndpointSlice] = field(default_factory=dict)
     policies: Mapping[str, Policy] = field(default_factory=dict)
     cidr_groups: Mapping[str, CiliumCIDRGroup] = field(default_factory=dict)
     domains: Mapping[str, frozenset[IPAddress]] = field(default_factory=dict)

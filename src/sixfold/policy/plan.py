@@ -7,7 +7,7 @@ Theory of operation. ``PolicyCompiler`` keeps what it compiled and follows the w
 identity: an endpoint, policy or namespace that is the same object is not looked at again. What
 did change makes policies stale (their rules name other peers now) or identities stale (other
 policies select them); only their tables are built anew. Cost follows the change. A policy that
-was lowered from more than its own object (services, CIDR groups) is lowered again when that
+was lowered from more than its own object (services, slices, CIDR groups) is lowered again when that
 changes. What domain names have resolved to touches no policy: see ``domains``.
 """
 

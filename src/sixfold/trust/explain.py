@@ -24,7 +24,7 @@ from sixfold.policy.explain import PolicyAnswer, Side, explain_policy
 from sixfold.policy.plan import PolicyPlan, compile_policies
 from sixfold.routing.explain import RouteAnswer, explain_route, is_same_pod
 from sixfold.routing.plan import RoutingPlan, plan_routing
-from sixfold.trust.question import Destination, Place, destination, sources
+from sixfold.trust.question import Destination, Place, destination, place_at, sources
 
 NOT_INVOLVED = "-"
 LISTED_MAX = 4  # backends spelled out on one line
@@ -141,7 +141,7 @@ class _Question:
         namespace: str,
     ) -> None:
         self.world = world
-        self.plan = plans.policy
+        self.plan, self.routing = plans.policy, plans.routing
         self.sources = places
         client = places[0].endpoint
         self.target = _destination(
@@ -236,12 +236,16 @@ class _Question:
         candidates = [one for one in answer.candidates if one.ready]
         if not candidates:
             return [], Line("balancing", "refused", answer.why)
-        backends = [
-            (Place(one.endpoint, endpoint.identity, endpoint, one.address), one.port)
-            for one in candidates
-            if (endpoint := self.world.endpoints.get(one.endpoint)) is not None
-        ]
+        backends = [(self._backend(one), one.port) for one in candidates]
         return backends, Line("balancing", answer.algorithm, _candidates(answer, candidates))
+
+    def _backend(self, one: Candidate) -> Place:
+        """A pod; or whoever has the address that somebody wrote, whatever it is called."""
+        if one.written:
+            assert one.address is not None
+            return place_at(self.world, self.routing, one.address, one.endpoint)
+        endpoint = self.world.endpoints[one.endpoint]
+        return Place(one.endpoint, endpoint.identity, endpoint, one.address)
 
     @property
     def _family(self) -> IPFamily | None:

@@ -106,11 +106,18 @@ def _special(world: World, routing: RoutingPlan, text: str) -> Place | None:
         address = ip_address(text)
     except ValueError:
         return None
+    return place_at(world, routing, address)
+
+
+def place_at(world: World, routing: RoutingPlan, address: IPAddress, name: str = "") -> Place:
+    """Whoever has an address; ``name`` is what it is called when it is no pod's."""
     if (endpoint := endpoint_at(world, address)) is not None:
         return Place(endpoint.key, endpoint.identity, endpoint, address)
     identity = identity_at(routing.ipcache, address)
-    name = RESERVED_NAMES[identity].removeprefix("reserved:")
-    return Place(f"{name} {address}", identity, address=address)
+    who = RESERVED_NAMES[identity].removeprefix("reserved:")
+    return Place(
+        f"{name} ({who} {address})" if name else f"{who} {address}", identity, None, address
+    )
 
 
 def _on_host(world: World, text: str, namespace: str) -> Place | None:

@@ -182,13 +182,27 @@ class _Lowering:
             for cidr in group.spec.external_cidrs
         ]
 
-    def _service(self, wanted: CiliumService) -> Iterator[ir.Pods]:
-        """The pods behind services; a service without selector has none."""
-        self.watches.add("services")
-        for _, service in sorted(self.world.services.items()):
-            if self._means(wanted, service) and service.spec.selector:
+    def _service(self, wanted: CiliumService) -> Iterator[ir.Peer]:
+        """The pods that services select, and the addresses that were written for them."""
+        self.watches |= {"services", "slices"}
+        for key, service in sorted(self.world.services.items()):
+            if not self._means(wanted, service):
+                continue
+            if service.spec.selector:
                 pods = LabelSelector(match_labels=service.spec.selector)
                 yield ir.Pods(service.metadata.namespace, pods=pods)
+            for address in self._written(key):
+                yield ir.Addresses(IPBlock(plain(address)), outside=True)
+
+    def _written(self, service: str) -> list[str]:
+        """Addresses of the slices that somebody wrote for a service."""
+        return [
+            address
+            for _, one in sorted(self.world.slices.items())
+            if one.service == service and one.address_type != "FQDN"
+            for endpoint in one.endpoints
+            for address in endpoint.addresses
+        ]
 
     def _means(self, wanted: CiliumService, service: Service) -> bool:
         meta = service.metadata
