@@ -17,7 +17,9 @@ def endpoint(*addresses, **more):
         pytest.param({"endpoints": []}, id="nobody yet"),
         pytest.param({"addressType": "IPv6", **endpoint("2001:db8::1")}, id="ipv6"),
         pytest.param(
-            endpoint("192.0.2.1", conditions={"ready": False, "serving": True, "terminating": True}),
+            endpoint(
+                "192.0.2.1", conditions={"ready": False, "serving": True, "terminating": True}
+            ),
             id="conditions",
         ),
         pytest.param({"ports": [{"name": "a", "port": 1}, {"name": "b", "port": 2}]}, id="ports"),
@@ -48,11 +50,11 @@ def test_slices_of_the_api_are_taken(said, make, more):
         pytest.param(
             endpoint("2001:db8::1"), f"{FIRST}.addresses[0]: 2001:db8::1 is no IPv4", id="family"
         ),
-        pytest.param(endpoint("127.0.0.1"), f"{FIRST}.addresses[0]: 127.0.0.1 is no", id="loopback"),
-        pytest.param(endpoint("db"), f'{FIRST}.addresses[0]: "db" is not an IP', id="no address"),
         pytest.param(
-            endpoint("192.0.2.1", hostname="db.x"), f"{FIRST}.hostname: ", id="hostname"
+            endpoint("127.0.0.1"), f"{FIRST}.addresses[0]: 127.0.0.1 is no", id="loopback"
         ),
+        pytest.param(endpoint("db"), f'{FIRST}.addresses[0]: "db" is not an IP', id="no address"),
+        pytest.param(endpoint("192.0.2.1", hostname="db.x"), f"{FIRST}.hostname: ", id="hostname"),
         pytest.param({"ports": [{"name": "a"}]}, "ports[0].port: is required", id="any port"),
         pytest.param({"ports": [{"port": 0}]}, "ports[0].port: 0 is not a port", id="port"),
         pytest.param(
