@@ -65,7 +65,7 @@ def _member(one: EndpointSlice, endpoint: SliceEndpoint) -> Written:
         ipv4=address if isinstance(address, IPv4Address) else None,
         ipv6=address if isinstance(address, IPv6Address) else None,
         ready=conditions.ready,
-        serving=conditions.ready if conditions.serving is None else conditions.serving,
+        serving=conditions.serves,
         terminating=conditions.terminating,
         weight=weight_of(one.metadata.annotations),
         hostname=endpoint.hostname or "",

@@ -16,7 +16,13 @@ from sixfold.balancing.members import cluster_addresses
 from sixfold.model.config import Config
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.meta import ObjectMeta
-from sixfold.model.service import EndpointSlice, Service, SliceEndpoint, SlicePort
+from sixfold.model.service import (
+    EndpointSlice,
+    ObjectReference,
+    Service,
+    SliceEndpoint,
+    SlicePort,
+)
 from sixfold.model.workload import Container, Pod
 from sixfold.model.world import World
 
@@ -115,7 +121,7 @@ def _endpoint_slices(scene: Scene) -> Iterator[Target]:
             **_metadata(prefix, slice_.metadata, annotations=False),
             f"{prefix}_address_type": slice_.address_type,
             f"{prefix}_endpoint_conditions_ready": _bool(endpoint.conditions.ready),
-            f"{prefix}_endpoint_conditions_serving": _bool(endpoint.conditions.serving),
+            f"{prefix}_endpoint_conditions_serving": _bool(endpoint.conditions.serves),
             f"{prefix}_endpoint_conditions_terminating": _bool(endpoint.conditions.terminating),
             **_endpoint_labels(f"{prefix}_endpoint", endpoint),
         }
@@ -158,10 +164,11 @@ def _of_endpoint(
     """The target of one port; of no port, those of further ports of the pod."""
     address = endpoint.addresses[0]
     labels = _namespace(service.metadata.namespace) | _service_labels(service) | labels
-    reference = endpoint.target_ref or {}
-    pod_key = f"{service.metadata.namespace}/{reference.get('name', '')}"
+    reference = endpoint.target_ref or ObjectReference()
+    pod_key = f"{service.metadata.namespace}/{reference.name}"
     pod, attached = scene.pods.get(pod_key), scene.world.endpoints.get(pod_key)
-    if reference.get("kind") == "Pod" and pod is not None and attached is not None:
+    is_pod = reference.kind == "Pod" and slice_.derived  # else it may be a mere name
+    if is_pod and pod is not None and attached is not None:
         labels |= _pod_labels(scene, attached, pod)
         taken = {(str(each.port), each.protocol) for each in slice_.ports}
         for container, is_init in _containers(pod) if not endpoint.conditions.terminating else ():
@@ -228,13 +235,13 @@ def _container_ports(container: Container, *, is_init: bool) -> Iterator[Labels]
 
 
 def _endpoint_labels(prefix: str, endpoint: SliceEndpoint) -> Labels:
-    reference = endpoint.target_ref or {}
+    reference = endpoint.target_ref or ObjectReference()
     found = {
         "hostname": endpoint.hostname,
         "node_name": endpoint.node_name,
         "zone": endpoint.zone,
-        "address_target_kind": reference.get("kind"),
-        "address_target_name": reference.get("name"),
+        "address_target_kind": reference.kind,
+        "address_target_name": reference.name,
     }
     return {f"{prefix}_{name}": value for name, value in found.items() if value}
 

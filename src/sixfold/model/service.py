@@ -83,6 +83,10 @@ class EndpointConditions(Object, omit_defaults=False):
     serving: bool | None = None
     terminating: bool = False
 
+    @property
+    def serves(self) -> bool:
+        return self.ready if self.serving is None else self.serving
+
 
 class ObjectReference(Object):
     """core/v1 ObjectReference: who an endpoint is, for people."""
@@ -104,6 +108,7 @@ class SliceEndpoint(Object):
     hostname: str | None = None
     node_name: str | None = None
     target_ref: ObjectReference | None = None
+    zone: str | None = None
 
 
 class SlicePort(Object):
