@@ -16,6 +16,7 @@ demo: setup ## basecamp: three namespaces, an intruder, a killed backend, a kill
 	@examples/basecamp/run.sh
 
 test: setup ## every test; those that need root or a kernel feature skip with a reason
+	@PYTHON=$(PYTHON) scripts/setup tests
 	@$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 bench: setup ## side by side with peers in one run; writes bench/results/
