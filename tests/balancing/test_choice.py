@@ -7,13 +7,16 @@ import pytest
 from sixfold.balancing.choice import choose
 from sixfold.model.algorithm import Algorithm
 from sixfold.model.meta import ObjectMeta
+from sixfold.model.seen import Seen
 from sixfold.model.service import Service, ServicePort, ServiceSpec
 
+SEEN = Seen({(80, "TCP"): 45.2, (80, "UDP"): 30.0})
 
-def choice(annotations=None, **port):
+
+def choice(annotations=None, seen=None, **port):
     one = ServicePort(port=80, **port)
     meta = ObjectMeta(name="web", namespace="shop", annotations=annotations or {})
-    return choose(Service(meta, ServiceSpec(ports=[one])), one)
+    return choose(Service(meta, ServiceSpec(ports=[one])), one, seen or Seen())
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
@@ -65,3 +68,16 @@ def test_the_size_of_a_maglev_table_may_be_given():
     sized = {"sixfold.dev/lb-algorithm": "maglev", "sixfold.dev/lb-maglev-table-size": "251"}
     assert choice(sized).table_size == 251
     assert choice({"sixfold.dev/lb-algorithm": "maglev"}).table_size == 16381
+
+
+@pytest.mark.parametrize("port", [{}, {"name": "http"}, {"name": "dns", "protocol": "UDP"}])
+def test_connections_that_are_seen_to_live_long_get_least_connections(port):
+    made = choice(seen=SEEN, **port)
+    assert made.algorithm is Algorithm.LEAST_CONNECTIONS
+    assert made.why.startswith("seen: its connections live long, ")
+
+
+def test_what_is_written_and_what_a_port_says_come_before_what_is_seen():
+    assert choice({"sixfold.dev/lb-algorithm": "random"}, SEEN).algorithm is Algorithm.RANDOM
+    assert choice(seen=SEEN, name="grpc").why.startswith("port name grpc")
+    assert choice(seen=Seen({(81, "TCP"): 45.2})).algorithm is Algorithm.RANDOM

@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sixfold.balancing.plan import BalancingPlanner, plan_balancing
+from sixfold.model.algorithm import Algorithm
 from sixfold.model.datapath import Backend, Frontend
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import NamedPort, Subject
 from sixfold.model.meta import ObjectMeta
+from sixfold.model.seen import Seen
 from sixfold.model.service import (
     SERVICE_LABEL,
     EndpointConditions,
@@ -311,3 +313,18 @@ def test_one_endpoint_of_a_thousand_changes_in_milliseconds_at_ten_thousand_serv
         pods = {**pods, key: replace(pods[key], ready=False)}
         plan = planner.plan(World(endpoints=pods, services=dict(services)))
         assert len(plan.changed) == 10
+
+
+def test_what_is_seen_changes_the_services_whose_backends_it_was_seen_of_and_no_other():
+    other = service("other", cluster_ips=["10.96.0.2"])
+    before = world([pod("a")], [service(), other])
+    planner = BalancingPlanner(number)
+    first = planner.plan(before)
+    after = replace(before, seen={"shop/web": Seen({(80, "TCP"): 30.0})})
+    plan = planner.plan(after)
+    assert plan.changed == {"shop/web"}
+    frontend = Frontend(ip_address("10.96.0.1"), 80, 6)
+    assert plan.frontends[frontend].algorithm is Algorithm.LEAST_CONNECTIONS
+    assert plan.frontends[frontend].backends == first.frontends[frontend].backends
+    assert plan.frontends == plan_balancing(after, number).frontends
+    assert planner.plan(before).frontends == first.frontends

@@ -31,6 +31,7 @@ import msgspec
 
 from sixfold.agent.addresses import Addresses
 from sixfold.agent.admission import admit
+from sixfold.agent.backends import BackendWatch
 from sixfold.agent.learning import Learning, rules_of_names
 from sixfold.agent.ledger import Ledger
 from sixfold.agent.planning import Planning, Plans
@@ -99,6 +100,7 @@ class Agent:
         self.name_table = NameTable(datapath.maps)
         self.names_problem = ""  # why the kernel's names are not what they should be
         self._planning = Planning(self.ledger, serial=int(time.time()))
+        self.backends = BackendWatch(database, datapath, self.names.services, self.changed)
         self._snapshots = Snapshots(config, objects, self.ledger)
         self.learning = Learning(config, database, self.names)
         self._watch = NameWatch(resolver.socket, self._learn)
@@ -239,6 +241,7 @@ class Agent:
                 group.create_task(self._repair()),
                 group.create_task(self._watch.run()),
                 group.create_task(self._expire_names()),
+                group.create_task(self.backends.run(lambda: self.plans)),
             ]
             await stop.wait()
             for task in (*loops, *self._tasks.values()):
@@ -276,7 +279,9 @@ class Agent:
                 self._round.notify_all()
 
     def _network_round(self) -> None:
-        plans = self._plan(self._snapshots.take(self.pods(), self.learning.names))
+        plans = self._plan(
+            self._snapshots.take(self.pods(), self.learning.names, self.backends.seen)
+        )
         world = plans.world
         self.names.update(world.endpoints.values())
         self.ledger.retire_identities({item.subject for item in world.endpoints.values()})

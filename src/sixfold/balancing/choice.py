@@ -2,8 +2,9 @@
 
 What the author wrote counts. Else the port's own words decide: an application protocol or a
 port name that means long-lived connections gets least connections, for a rotation spreads
-connections when they are opened, not while they last. Everything else is drawn at random,
-which no backend that fails quickly can attract.
+connections when they are opened, not while they last. Then what was seen: connections that do live
+long get the same, whatever they are called. Everything else is drawn at random, which no backend
+that fails quickly can attract.
 
 Source of the words: appProtocol (core/v1: IANA names and kubernetes.io/…), and Istio's
 convention for port names, ``protocol`` or ``protocol-anything``.
@@ -21,6 +22,7 @@ from sixfold.model.algorithm import (
     TABLE_SIZE_DEFAULT,
     Algorithm,
 )
+from sixfold.model.seen import NOTHING_SEEN, Seen
 from sixfold.model.service import Service, ServicePort
 
 LONG_LIVED = {
@@ -41,23 +43,30 @@ class Choice:
     table_size: int = TABLE_SIZE_DEFAULT
 
 
-def choose(service: Service, port: ServicePort) -> Choice:
+def choose(service: Service, port: ServicePort, seen: Seen = NOTHING_SEEN) -> Choice:
     """The algorithm of one port of a service; ``manifest`` has checked what is written."""
     annotations = service.metadata.annotations
     size = int(annotations.get(TABLE_SIZE, TABLE_SIZE_DEFAULT))
     for annotation in (ALGORITHM, CILIUM_ALGORITHM):
         if (written := annotations.get(annotation)) is not None:
             return Choice(NAMED[written], f"annotation {annotation}", size)
-    if port.protocol == "TCP":
-        if app := port.app_protocol:
-            return _by_word(app.lower(), f"appProtocol {app}")
-        if port.name:
-            return _by_word(port.name.partition("-")[0], f"port name {port.name}")
-    return Choice(Algorithm.RANDOM, "nothing says that its connections live long")
-
-
-def _by_word(word: str, source: str) -> Choice:
-    if carries := LONG_LIVED.get(word):
-        why = f"{source}: its connections live long, with {carries}"
+    why = "nothing says that its connections live long"
+    word, source = _word(port)
+    if word:
+        if carries := LONG_LIVED.get(word):
+            why = f"{source}: its connections live long, with {carries}"
+            return Choice(Algorithm.LEAST_CONNECTIONS, why)
+        why = f"{source} says nothing of long-lived connections"
+    if lasts_s := seen.long_lived.get((port.port, port.protocol)):
+        why = f"seen: its connections live long, {lasts_s:.0f} s on average"
         return Choice(Algorithm.LEAST_CONNECTIONS, why)
-    return Choice(Algorithm.RANDOM, f"{source} says nothing of long-lived connections")
+    return Choice(Algorithm.RANDOM, why)
+
+
+def _word(port: ServicePort) -> tuple[str, str]:
+    """What the port calls its protocol, and where; "" where it does not."""
+    if port.protocol != "TCP":
+        return "", ""
+    if app := port.app_protocol:
+        return app.lower(), f"appProtocol {app}"
+    return port.name.partition("-")[0], f"port name {port.name}"

@@ -21,6 +21,7 @@ from sixfold.balancing.members import (
 )
 from sixfold.balancing.members import target_port as target_port_of
 from sixfold.balancing.written import Written, written_for
+from sixfold.model.seen import NOTHING_SEEN, Seen
 from sixfold.model.service import IPFamily, Service, ServicePort
 from sixfold.model.world import World
 
@@ -74,6 +75,7 @@ def explain_balancing(
         wanted = port if isinstance(port, int) else 0
         return BalancingAnswer(key, wanted, "none", _unknown_port(service, port, protocol), ())
     family = family or families(service)[0]
+    seen = world.seen.get(key, NOTHING_SEEN)
     taking = {id(endpoint) for endpoint in _taking(service, members)}
     candidates = tuple(
         Candidate(
@@ -88,9 +90,9 @@ def explain_balancing(
         if (number := target_port_of(found, endpoint)) is not None
         if not (isinstance(endpoint, Written) and address_of(endpoint, family) is None)
     )
-    algorithm = "client" if service.spec.headless else choose(service, found).algorithm.title
+    algorithm = "client" if service.spec.headless else choose(service, found, seen).algorithm.title
     return BalancingAnswer(
-        key, found.port, algorithm, _why(service, found, members, candidates), candidates
+        key, found.port, algorithm, _why(service, found, seen, members, candidates), candidates
     )
 
 
@@ -126,6 +128,7 @@ def _unknown_port(service: Service, port: int | str | None, protocol: str) -> st
 def _why(
     service: Service,
     port: ServicePort,
+    seen: Seen,
     members: list[Member],
     candidates: tuple[Candidate, ...],
 ) -> str:
@@ -148,7 +151,7 @@ def _why(
         of = f"no endpoint is ready: the {ready} terminating that still serve are used"
     if service.spec.headless:
         return f"headless: the client picks among the addresses; {of}"
-    choice = choose(service, port)
+    choice = choose(service, port, seen)
     weights = [candidate.weight for candidate in candidates if candidate.ready]
     weighted = f", weights {':'.join(map(str, weights))}" if len(set(weights)) > 1 else ""
     affinity_s = service.spec.affinity_s

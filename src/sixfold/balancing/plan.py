@@ -5,12 +5,11 @@ Pure: a world in, EndpointSlices and frontends out. What the kernel then does wi
 backend, or a port that the service does not have, and the connect is refused at once.
 
 Theory of operation of ``BalancingPlanner``. Each service has a fragment: its slices and
-frontends, a pure function of the Service object, of the endpoints that it selects and of the slices
-that were written for it. A new
-world is compared with the last one by object identity; a changed endpoint dirties the services
-that select its old or new labels (found through one label of their selector), and only dirty
-fragments are built again. Cluster addresses are unique: whoever fills them into the Services
-sees to that.
+frontends, a pure function of the Service object, of the endpoints that it selects, of the slices
+that were written for it and of what was seen of its backends. A new world is compared with the
+last one by object identity; a changed endpoint dirties the services that select its old or new
+labels (found through one label of their selector), and only dirty fragments are built again.
+Cluster addresses are unique: whoever fills them into the Services sees to that.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sixfold.balancing.changes import changes
-from sixfold.balancing.choice import choose
+from sixfold.balancing.choice import Choice, choose
 from sixfold.balancing.labels import LabelIndex, LabelKey
 from sixfold.balancing.members import (
     Member,
@@ -42,6 +41,7 @@ from sixfold.model.datapath import (
 )
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.layers import Layers
+from sixfold.model.seen import NOTHING_SEEN, Seen
 from sixfold.model.service import EndpointSlice, Service, ServicePort
 from sixfold.model.world import World
 
@@ -75,6 +75,7 @@ def plan_service(
     endpoints: Sequence[Endpoint],
     number: Callable[[str], int],
     written: Sequence[EndpointSlice] = (),
+    seen: Seen = NOTHING_SEEN,
 ) -> Fragment:
     """One service's part of the plan; ``endpoints`` are those it selects, in order.
 
@@ -92,7 +93,8 @@ def plan_service(
             frontends[wildcard] = FrontendEntry(service_number, ())
             for port in service.spec.ports:
                 frontend = Frontend(address, port.port, PROTOCOL_NUMBERS[port.protocol])
-                frontends[frontend] = _entry(service, service_number, port, ready, address)
+                choice = choose(service, port, seen)
+                frontends[frontend] = _entry(service, service_number, port, choice, ready, address)
     return Fragment((*slices_of(service, endpoints), *written), frontends)
 
 
@@ -100,10 +102,10 @@ def _entry(
     service: Service,
     number: int,
     port: ServicePort,
+    choice: Choice,
     ready: Sequence[Member],
     frontend: IPAddress,
 ) -> FrontendEntry:
-    choice = choose(service, port)
     backends = _backends(port, ready, frontend)
     table = table_of(choice.algorithm, backends, choice.table_size)
     return FrontendEntry(number, backends, choice.algorithm, table, service.spec.affinity_s)
@@ -129,6 +131,7 @@ class BalancingPlanner:
         self._number = number
         self._endpoints: Mapping[str, Endpoint] = {}
         self._services: Mapping[str, Service] = {}
+        self._seen: Mapping[str, Seen] = {}
         self._written: Mapping[str, EndpointSlice] = {}
         self._written_for: dict[str, dict[str, EndpointSlice]] = {}  # by service
         self._index = LabelIndex()
@@ -140,7 +143,9 @@ class BalancingPlanner:
     def plan(self, world: World) -> BalancingPlan:
         """The plan of this world; equal to ``plan_balancing(world, number)``."""
         dirty = self._take_endpoints(world.endpoints).union(
-            self._take_services(world.services), self._take_written(world.slices)
+            self._take_services(world.services),
+            self._take_written(world.slices),
+            self._take_seen(world.seen),
         )
         changed = set()
         # An address may pass from one service to another: what is put outdoes what is withdrawn.
@@ -169,7 +174,9 @@ class BalancingPlanner:
         if service is None:
             return None
         written = [one for _, one in sorted(self._written_for.get(key, {}).items())]
-        return plan_service(service, self._index.selected_by(service), self._number, written)
+        members = self._index.selected_by(service)
+        seen = self._seen.get(key, NOTHING_SEEN)
+        return plan_service(service, members, self._number, written, seen)
 
     def _owned(self, key: str) -> list[Frontend]:
         """The frontends of a service's last fragment, unless another has them now."""
@@ -210,6 +217,12 @@ class BalancingPlanner:
             dirty.add(slices[key].service)
             self._written_for.setdefault(slices[key].service, {})[key] = slices[key]
         return dirty
+
+    def _take_seen(self, seen: Mapping[str, Seen]) -> list[str]:
+        """The services of whose backends something else was seen."""
+        before, self._seen = self._seen, seen
+        gone, changed = changes(before, seen)
+        return [*gone, *changed]
 
     def _selecting(self, endpoint: Endpoint) -> set[str]:
         labels = endpoint.labels

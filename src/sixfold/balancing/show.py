@@ -21,6 +21,7 @@ from sixfold.balancing.members import (
 )
 from sixfold.balancing.written import by_service, written_members
 from sixfold.model.datapath import PROTOCOL_NUMBERS
+from sixfold.model.seen import NOTHING_SEEN
 from sixfold.model.service import Service, ServicePort
 from sixfold.model.world import World
 
@@ -53,7 +54,7 @@ def list_frontends(
         members += written_members(written.get(key, ()))
         for address in cluster_addresses(service):
             for port in service.spec.ports:
-                choice = choose(service, port)
+                choice = choose(service, port, world.seen.get(key, NOTHING_SEEN))
                 backends = [*_backends(service, port, members, address, loads)]
                 yield {
                     "service": key,

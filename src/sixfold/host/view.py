@@ -82,6 +82,10 @@ class DatapathView:
         """Connections from this host by the place they go to, as far as it has a number."""
         return self._loads(Shadow.read(self.maps))
 
+    def busy(self) -> dict[Place, Load]:
+        """As ``loads``, of those places only that ever had a connection."""
+        return {place: load for place, load in self.loads().items() if load.total}
+
     def _loads(self, shadow: Shadow) -> dict[Place, Load]:
         last = max(shadow.numbers.values(), default=0)
         counted = [

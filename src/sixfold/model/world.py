@@ -10,6 +10,7 @@ from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.policies import Policy
+from sixfold.model.seen import Seen
 from sixfold.model.service import EndpointSlice, Service
 
 
@@ -25,6 +26,7 @@ class World:
     cidr_groups  by name
     domains      what names have resolved to, as far as known; lower case, no final dot
     domain_sets  sets of domain patterns that tables are to know besides those that are in use
+    seen         what was seen of a service's backends, by service
     audited      names of namespaces whose workloads are in audit
     on_host      names of workloads with ``hostNetwork``, as offline: to policy they are the node
     """
@@ -40,3 +42,4 @@ class World:
     domain_sets: frozenset[frozenset[str]] = frozenset()
     on_host: frozenset[str] = frozenset()
     audited: frozenset[str] = frozenset()
+    seen: Mapping[str, Seen] = field(default_factory=dict)

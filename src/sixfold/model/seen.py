@@ -1,0 +1,24 @@
+"""What was seen of a service's backends, beyond what objects say of them: an input of planners."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sixfold.model.workload import Protocol
+
+PortKey = tuple[str, int, Protocol]  # "namespace/service", port, protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Of one service.
+
+    long_lived  ports whose connections live long: how many seconds they last on average, as it was
+                when that was decided
+    """
+
+    long_lived: Mapping[tuple[int, Protocol], float] = field(default_factory=dict)
+
+
+NOTHING_SEEN = Seen()
