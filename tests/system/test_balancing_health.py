@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.root
 
 PODS = ("web-0", "web-1")
 PORTS = [{"name": "tcp", "port": 80, "targetPort": 8080}]
+LASTING = [{**PORTS[0], "targetPort": 8081}]
 
 
 @dataclass
@@ -54,7 +56,10 @@ def town(module_system: System) -> Iterator[Town]:
             pod("client"),
             *(pod(name, labels={"app": "web"}) for name in PODS),
             service("web", ports=PORTS),
-            service("lasting", selector={"app": "web"}, ports=[{**PORTS[0], "targetPort": 8081}]),
+            annotated(
+                service("rotating", selector={"app": "web"}, ports=LASTING), lb_algorithm="random"
+            ),
+            service("lasting", selector={"app": "web"}, ports=LASTING),
             policy("open", None, **OPEN),
         )
     )
@@ -99,6 +104,10 @@ def test_connections_that_are_seen_to_live_long_get_least_connections(town: Town
         sock.settimeout(0.01)
         with pytest.raises(TimeoutError):
             sock.recv(1)
+    # Who rotates over the same backends all the same is told so, and that one alone.
+    audit = json.loads(town.system.sixfold("audit", "--rule", "Z23", "-o", "json").stdout)
+    assert [one["about"] for one in audit] == ["default/Service/rotating"]
+    assert "on average" in audit[0]["evidence"]
     os.kill(town.system.agent_pid(), signal.SIGKILL)
     town.system.up()
     explained = town.system.sixfold("explain", "client", "lasting:80").stdout

@@ -57,6 +57,10 @@ class BackendWatch:
         self.seen: Mapping[str, Seen] = {}
         self._show()
 
+    def lifetime_s(self, port: PortKey) -> float:
+        """How long connections to a service port last on average, as far as seen; 0 = not."""
+        return self._lifetimes.lifetime_s(port)
+
     async def run(self, plans: Callable[[], Plans | None]) -> None:
         """Sample until cancelled."""
         while True:

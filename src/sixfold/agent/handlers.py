@@ -255,7 +255,8 @@ class AgentHandlers:
         def load(address: IPAddress, port: int, protocol: int) -> Load:
             return loads.get(Place(address, port, protocol), Load())
 
-        return [*list_frontends(plans.world, load, namespace, name)]
+        lifetime_s = self._agent.backends.lifetime_s
+        return [*list_frontends(plans.world, load, namespace, name, lifetime_s)]
 
     async def connections(self, service: str, port: int, protocol: str) -> list[dict[str, Any]]:
         return await connections_of(self._agent.datapath, self._flows, service, port, protocol)

@@ -51,16 +51,22 @@ def choose(service: Service, port: ServicePort, seen: Seen = NOTHING_SEEN) -> Ch
         if (written := annotations.get(annotation)) is not None:
             return Choice(NAMED[written], f"annotation {annotation}", size)
     why = "nothing says that its connections live long"
-    word, source = _word(port)
-    if word:
-        if carries := LONG_LIVED.get(word):
-            why = f"{source}: its connections live long, with {carries}"
-            return Choice(Algorithm.LEAST_CONNECTIONS, why)
+    if found := long_lived_word(port):
+        carries, source = found
+        why = f"{source}: its connections live long, with {carries}"
+        return Choice(Algorithm.LEAST_CONNECTIONS, why)
+    if source := _word(port)[1]:
         why = f"{source} says nothing of long-lived connections"
     if lasts_s := seen.long_lived.get((port.port, port.protocol)):
         why = f"seen: its connections live long, {lasts_s:.0f} s on average"
         return Choice(Algorithm.LEAST_CONNECTIONS, why)
     return Choice(Algorithm.RANDOM, why)
+
+
+def long_lived_word(port: ServicePort) -> tuple[str, str] | None:
+    """What long-lived connections of the port carry, by its own words; and which words."""
+    word, source = _word(port)
+    return (LONG_LIVED[word], source) if word in LONG_LIVED else None
 
 
 def _word(port: ServicePort) -> tuple[str, str]:
@@ -69,4 +75,6 @@ def _word(port: ServicePort) -> tuple[str, str]:
         return "", ""
     if app := port.app_protocol:
         return app.lower(), f"appProtocol {app}"
-    return port.name.partition("-")[0], f"port name {port.name}"
+    if port.name:
+        return port.name.partition("-")[0], f"port name {port.name}"
+    return "", ""

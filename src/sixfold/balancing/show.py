@@ -21,7 +21,7 @@ from sixfold.balancing.members import (
 )
 from sixfold.balancing.written import by_service, written_members
 from sixfold.model.datapath import PROTOCOL_NUMBERS
-from sixfold.model.seen import NOTHING_SEEN
+from sixfold.model.seen import NOTHING_SEEN, PortKey
 from sixfold.model.service import Service, ServicePort
 from sixfold.model.world import World
 
@@ -42,7 +42,11 @@ class Shown(NamedTuple):
 
 
 def list_frontends(
-    world: World, loads: Loads, namespace: str = "", name: str = ""
+    world: World,
+    loads: Loads,
+    namespace: str = "",
+    name: str = "",
+    lifetime_s: Callable[[PortKey], float] = lambda _: 0.0,
 ) -> Iterator[Mapping[str, Any]]:
     """One mapping per service address and port, in order of services; "" is all of them."""
     index, written = LabelIndex.of(world.endpoints), by_service(world.slices)
@@ -65,6 +69,7 @@ def list_frontends(
                     "algorithm": choice.algorithm.title,
                     "why": choice.why,
                     "table_size": choice.table_size,
+                    "lifetime_s": round(lifetime_s((key, port.port, port.protocol)), 1),
                     "affinity_s": service.spec.affinity_s,
                     "connections": sum(one.connections for one in backends),
                     "backends": [

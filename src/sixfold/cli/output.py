@@ -15,6 +15,8 @@ COLOURS = {
     **dict.fromkeys(("FORWARDED", "Running", "Ready", "True", "ok", "Active", "Complete"), "green"),
     **dict.fromkeys(("allowed", "in force"), "green"),
     **dict.fromkeys(("DROPPED", "Failed", "CrashLoopBackOff", "Error", "fail", "denied"), "red"),
+    **dict.fromkeys(("critical", "high"), "red"),
+    "medium": "yellow",
     **dict.fromkeys(("Pending", "Terminating", "warn", "ContainerCreating", "AUDIT"), "yellow"),
 }
 

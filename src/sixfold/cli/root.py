@@ -37,6 +37,7 @@ VERBS = {
     "diff": "Which flows does a change open, and which does it close?",
     "verify": "Prove assertions about who can reach whom.",
     "lint": "Find policies that probably do not do what was meant.",
+    "audit": "Is the whole set as it should be?",
     "suggest": "Write policies that allow what was seen, and nothing else.",
     "fqdn": "Show what names of the world have resolved to.",
     "lb": "Show and steer how services are balanced.",
@@ -51,7 +52,7 @@ GROUPS = {
     "Objects": ("apply", "delete", "get", "describe"),
     "Workloads": ("run", "exec", "logs"),
     "Network": ("flows", "explain", "resolve", "fqdn", "lb", "route", "bpf"),
-    "Policy": ("reach", "diff", "verify", "lint", "suggest"),
+    "Policy": ("reach", "diff", "verify", "lint", "audit", "suggest"),
     "Other": ("completion", "version"),
 }
 

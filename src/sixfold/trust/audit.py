@@ -1,0 +1,70 @@
+"""Is the whole set as it should be? Every rule asked of one body of evidence.
+
+Pure. Rules are plugged in here, each a function in a file of its subject; ``sixfold audit`` is
+its face. A rule says nothing where there is nothing to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sixfold.trust import audit_balancing, audit_policy, audit_running
+from sixfold.trust.audit_finding import SEVERITIES, Evidence, Finding, Rule
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "Z01",
+        "critical",
+        "a workload that no policy selects is open",
+        audit_policy.unselected,
+    ),
+    Rule(
+        "Z02",
+        "high",
+        "an allow-list without a base that denies",
+        audit_policy.without_base,
+    ),
+    Rule(
+        "Z06",
+        "medium",
+        "a policy names addresses where it means workloads",
+        audit_policy.by_address,
+    ),
+    Rule(
+        "Z17",
+        "high",
+        "everything outside may be dialled, on every port",
+        audit_policy.open_egress,
+    ),
+    Rule(
+        "Z21",
+        "medium",
+        "decisions were not recorded",
+        audit_running.not_recorded,
+        offline=False,
+    ),
+    Rule(
+        "Z22",
+        "high",
+        "the datapath lags behind what was accepted",
+        audit_running.lagging,
+        offline=False,
+    ),
+    Rule(
+        "Z23",
+        "medium",
+        "long-lived connections on a rotation that suits short ones",
+        audit_balancing.long_lived_on_a_rotation,
+    ),
+)
+
+
+def audit(evidence: Evidence, numbers: Collection[str] = ()) -> list[Finding]:
+    """The findings of these rules (all, when none are named), the most severe first."""
+    asked = [
+        rule
+        for rule in RULES
+        if (not numbers or rule.number in numbers) and (rule.offline or evidence.live is not None)
+    ]
+    found = [finding for rule in asked for finding in rule.check(evidence)]
+    return sorted(found, key=lambda one: (-SEVERITIES.index(one.severity), one.rule, one.about))

@@ -1,0 +1,113 @@
+"""Rules about policies: who is open, and who is meant by the wrong name."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from sixfold.model.datapath import EGRESS, INGRESS
+from sixfold.model.identity import UNKNOWN, WORLD
+from sixfold.model.policies import Policy
+from sixfold.policy.lint import lint
+from sixfold.policy.reach_ports import EVERY_PORT
+from sixfold.trust.audit_finding import Evidence, Finding, Object
+
+OUTSIDE = (WORLD, UNKNOWN)  # names of an address that no rule mentions
+DIRECTIONS = ((INGRESS, "ingress", "Ingress"), (EGRESS, "egress", "Egress"))
+BASE = """apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {{name: default-deny, namespace: {namespace}}}
+spec: {{podSelector: {{}}, policyTypes: [{types}]}}"""
+
+
+def unselected(evidence: Evidence) -> Iterator[Finding]:
+    """Z01. Under posture zero-trust nobody is: what no policy selects is closed."""
+    for about, directions in _defaults(evidence):
+        types = ", ".join(title for _, name, title in DIRECTIONS if name in directions)
+        yield Finding(
+            "Z01",
+            "critical",
+            about,
+            f"no policy selects it: {' and '.join(directions)} open to everybody",
+            f"its default is default-allow (posture {evidence.view.world.config.posture})",
+            BASE.format(namespace=about.namespace, types=types),
+        )
+
+
+def _defaults(evidence: Evidence) -> Iterator[tuple[Object, list[str]]]:
+    """Workloads with a direction in which the posture's default lets everything pass."""
+    view = evidence.view
+    found: defaultdict[Object, dict[str, None]] = defaultdict(dict)
+    for key, endpoint in view.world.endpoints.items():
+        table = view.plan.tables[key]
+        for default, name in (
+            (table.ingress_default, "ingress"),
+            (table.egress_default, "egress"),
+        ):
+            rule = view.plan.rules.get(default)
+            if rule is not None and rule.name == "default-allow":
+                kind, _, workload = endpoint.workload.partition("/")
+                found[Object(kind, endpoint.namespace, workload)][name] = None
+    for about, names in sorted(found.items()):
+        yield about, list(names)
+
+
+def without_base(evidence: Evidence) -> Iterator[Finding]:
+    """Z02. Of posture zero-trust the base is built in, so that only clusters are worse off."""
+    for finding in lint(evidence.view):
+        if finding.check == "allow-without-deny-base" and finding.severity == "warning":
+            about = _policy(evidence, finding.policy)
+            direction = "Egress" if finding.message.startswith("egress") else "Ingress"
+            yield Finding(
+                "Z02",
+                "high",
+                about,
+                finding.message.partition("; ")[0],
+                "policies of the namespace allow in that direction, and leave these out",
+                BASE.format(namespace=about.namespace, types=direction),
+                finding.path,
+            )
+
+
+def by_address(evidence: Evidence) -> Iterator[Finding]:
+    """Z06. An address is whoever has it now."""
+    for finding in lint(evidence.view):
+        if finding.check == "cidr-instead-of-identity":
+            yield Finding(
+                "Z06",
+                "medium",
+                _policy(evidence, finding.policy),
+                finding.message.partition("; ")[0],
+                "the block holds addresses of pods, which are given to others later",
+                "name them by podSelector, and namespaceSelector",
+                finding.path,
+            )
+
+
+def open_egress(evidence: Evidence) -> Iterator[Finding]:
+    """Z17. What no policy selects is Z01's."""
+    view = evidence.view
+    found: dict[Object, None] = {}
+    for key, endpoint in view.world.endpoints.items():
+        table = view.plan.tables[key]
+        rule = view.plan.rules.get(table.egress_default)
+        if rule is not None and rule.name == "default-allow":
+            continue
+        if view.ports(table, EGRESS, OUTSIDE) == EVERY_PORT:
+            kind, _, workload = endpoint.workload.partition("/")
+            found[Object(kind, endpoint.namespace, workload)] = None
+    for about in sorted(found):
+        yield Finding(
+            "Z17",
+            "high",
+            about,
+            "it may dial everything outside, on every port",
+            "its table lets an address that no rule mentions pass, on all ports",
+            "name what it needs: ipBlock, toFQDNs or domainNames, with ports "
+            f"(sixfold suggest -n {about.namespace} writes it from what was seen)",
+        )
+
+
+def _policy(evidence: Evidence, key: str) -> Object:
+    policy: Policy = evidence.view.world.policies[key]
+    return Object(policy.kind, policy.metadata.namespace, policy.metadata.name)

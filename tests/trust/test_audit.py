@@ -1,0 +1,168 @@
+"""Every rule of the audit: the fault planted, and a clean system silent."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import msgspec
+import pytest
+import yaml
+from tests.policy.worlds import NINE, nine, np, world
+
+from sixfold.model.service import Service
+from sixfold.policy.reach_parties import View
+from sixfold.trust.audit import RULES, audit
+from sixfold.trust.audit_finding import Evidence, Live, PortSeen
+from sixfold.trust.audit_show import Placed, markdown, sarif
+
+DENY = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+BASES = [np("base", DENY, namespace) for namespace in "xyz"]
+A = {"podSelector": {"matchLabels": {"pod": "a"}}}
+FROM_B = np(
+    "from-b", {**A, "ingress": [{"from": [{"podSelector": {"matchLabels": {"pod": "b"}}}]}]}
+)
+BY_BLOCK = np("by-block", {**A, "ingress": [{"from": [{"ipBlock": {"cidr": "192.168.1.11/32"}}]}]})
+ANYWHERE = np("anywhere", {**A, "policyTypes": ["Egress"], "egress": [{}]})
+TO_443 = np("web", {**A, "policyTypes": ["Egress"], "egress": [{"ports": [{"port": 443}]}]})
+SEEN = PortSeen("x/web", 80, "TCP", "random", "nothing says", 0.1, (10.0, 10.0))
+
+
+def service(annotations=None, **port):
+    raw = {
+        "metadata": {"name": "web", "namespace": "x", "annotations": annotations or {}},
+        "spec": {
+            "selector": {"pod": "a"},
+            "clusterIP": "10.96.0.9",
+            "ports": [{"port": 80, **port}],
+        },
+    }
+    return msgspec.convert(raw, Service)
+
+
+def found(*policies, services=(), live=None, **settings):
+    here = world({**nine(*policies, **settings), "pods": NINE})
+    here = replace(here, services=dict.fromkeys(["x/web"], *services) if services else {})
+    return audit(Evidence(View(here), live))
+
+
+def numbers(*policies, **options):
+    return {one.rule for one in found(*policies, **options)}
+
+
+CLEAN = {"services": [service(name="http")], "live": Live(ports=(SEEN,), generation=3, applied=3)}
+
+
+def test_a_clean_system_is_silent():
+    assert found(*BASES, FROM_B, TO_443, **CLEAN) == []
+    assert found(FROM_B, TO_443, posture="zero-trust", **CLEAN) == []
+
+
+def test_z01_a_workload_that_no_policy_selects():
+    first = found(BASES[0], BASES[1])[0]
+    assert (first.rule, first.severity, str(first.about)) == ("Z01", "critical", "z/Pod/a")
+    assert "ingress and egress open to everybody" in first.message
+    (fix,) = yaml.safe_load_all(first.fix)
+    assert numbers(BASES[0], BASES[1], fix) == set()
+
+
+def test_z01_names_the_direction_that_is_open():
+    only_ingress = np("base", {"podSelector": {}, "policyTypes": ["Ingress"]})
+    messages = {one.message for one in found(only_ingress, *BASES[1:]) if one.rule == "Z01"}
+    assert messages == {"no policy selects it: egress open to everybody"}
+
+
+def test_z02_an_allow_list_without_a_base():
+    (one,) = [one for one in found(FROM_B, *BASES[1:]) if one.rule == "Z02"]
+    assert "ingress of x/b, x/c is open" in one.message
+    assert "podSelector: {}, policyTypes: [Ingress]" in one.fix
+
+
+def test_z06_a_block_that_means_a_pod():
+    (one,) = found(*BASES, BY_BLOCK)
+    assert (one.rule, str(one.about)) == ("Z06", "x/NetworkPolicy/by-block")
+    assert one.path == ("spec", "ingress", 0, "from", 0, "ipBlock")
+
+
+def test_z17_egress_to_everywhere():
+    (one,) = found(*BASES, ANYWHERE)
+    assert (one.rule, str(one.about)) == ("Z17", "x/Pod/a")
+
+
+@pytest.mark.parametrize("lost", [{"flows_lost": 4}, {"hits_lost": 4}])
+def test_z21_decisions_that_were_not_recorded(lost):
+    (one,) = found(*BASES, live=Live(**lost))
+    assert (one.rule, one.message[:2]) == ("Z21", "4 ")
+
+
+@pytest.mark.parametrize("state", [{"generation": 2, "applied": 1}, {"problem": "E2BIG"}])
+def test_z22_a_datapath_that_lags(state):
+    (one,) = found(*BASES, live=Live(**state))
+    assert one.rule == "Z22"
+
+
+RANDOM = {"sixfold.dev/lb-algorithm": "random"}
+
+
+def test_z23_a_rotation_for_what_the_port_calls_long_lived():
+    (one,) = found(*BASES, services=[service(RANDOM, appProtocol="grpc")])
+    assert (one.rule, one.path) == (
+        "Z23",
+        ("metadata", "annotations", "sixfold.dev/lb-algorithm"),
+    )
+    assert one.evidence == "appProtocol grpc means many requests"
+    assert found(*BASES, services=[service(appProtocol="grpc")]) == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "evidence"),
+    [
+        ({"lifetime_s": 45.0}, "they last 45 s on average"),
+        ({"connections": (30.0, 5.0, 7.0)}, "the busiest backend has 30 live connections"),
+    ],
+)
+def test_z23_a_rotation_for_what_is_seen(seen, evidence):
+    live = Live(ports=(replace(SEEN, **seen),))
+    (one,) = found(*BASES, services=[service(RANDOM)], live=live)
+    assert one.evidence.startswith(evidence)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        {"algorithm": "least-connections", "lifetime_s": 45.0},
+        {"connections": (3.0, 0.0)},  # chance
+        {"connections": ()},
+    ],
+)
+def test_z23_is_silent_where_all_is_well(seen):
+    assert found(*BASES, services=[service()], live=Live(ports=(replace(SEEN, **seen),))) == []
+
+
+def test_rules_can_be_chosen_and_the_worst_comes_first():
+    here = world({**nine(FROM_B, ANYWHERE), "pods": NINE})
+    evidence = Evidence(View(here))
+    severities = [one.severity for one in audit(evidence)]
+    assert severities == sorted(severities, key=("critical", "high", "medium").index)
+    assert {one.rule for one in audit(evidence, ["Z02"])} == {"Z02"}
+
+
+def test_offline_nothing_is_asked_that_only_an_agent_knows():
+    assert [rule.number for rule in RULES if not rule.offline] == ["Z21", "Z22"]
+    assert numbers(*BASES, live=None) == set()
+
+
+def test_sarif_and_markdown_have_every_finding_with_its_place():
+    placed = [Placed(one, "shop.yaml", 7, "spec") for one in found(*BASES, BY_BLOCK, ANYWHERE)]
+    (run,) = json.loads(json.dumps(sarif(placed, "1.0")))["runs"]
+    assert [one["ruleId"] for one in run["results"]] == ["Z17", "Z06"]
+    rules = run["tool"]["driver"]["rules"]
+    for result in run["results"]:
+        assert rules[result["ruleIndex"]]["id"] == result["ruleId"]
+        place = result["locations"][0]["physicalLocation"]
+        assert place["artifactLocation"]["uri"] == "shop.yaml"
+        assert place["region"]["startLine"] == 7
+    assert [one["level"] for one in run["results"]] == ["error", "warning"]
+    text = markdown(placed)
+    assert "## Z17 everything outside may be dialled" in text
+    assert "(shop.yaml:7)" in text
