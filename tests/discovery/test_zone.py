@@ -15,6 +15,7 @@ from sixfold.discovery.explain import explain_name
 from sixfold.discovery.plan import ZonePlanner, plan_zone, zone_settings
 from sixfold.discovery.pod_files import hosts_file, resolv_conf
 from sixfold.discovery.zone import (
+    Answer,
     Rcode,
     ZoneDelta,
     ZoneTree,
@@ -240,6 +241,54 @@ def test_nothing_changed_is_the_same_zone_object():
     assert planner.plan(replace(one), balancing.plan(one).slices) is again
 
 
+def alias(name, target):
+    spec = ServiceSpec(type="ExternalName", external_name=target)
+    return Service(ObjectMeta(name=name, namespace="shop"), spec)
+
+
+def test_an_alias_leads_out_of_our_zones_and_upstream_has_the_rest():
+    zone = tree(world(alias("api", "API.example.org.")))
+    name = f"api.shop.svc.{DOMAIN}"
+    for type_ in ("A", "AAAA", "MX", "SRV"):
+        answer = lookup(zone, name, type_)
+        assert (answer.rcode, answer.beyond) == (Rcode.NOERROR, "api.example.org")
+        assert [(one.name, one.rdata) for one in answer.answers] == [(name, ("api.example.org.",))]
+    assert lookup(zone, name, "CNAME") == Answer(Rcode.NOERROR, answer.answers)
+    assert lookup(zone, f"x.{name}", "A").rcode == Rcode.NXDOMAIN
+
+
+def test_an_alias_of_a_name_of_ours_is_followed_here():
+    far, near = (f"{name}.shop.svc.{DOMAIN}" for name in ("far", "near"))
+    zone = tree(world(alias("far", near), alias("near", f"web.shop.svc.{DOMAIN}"), web()))
+    answer = lookup(zone, far, "A")
+    assert [one.type for one in answer.answers] == ["CNAME", "CNAME", "A"]
+    assert not answer.beyond
+    assert lookup(zone, far, "TXT").authority
+    nowhere = tree(world(alias("far", f"nobody.shop.svc.{DOMAIN}")))
+    assert lookup(nowhere, far, "A").rcode == Rcode.NXDOMAIN
+
+
+def test_aliases_that_go_round_fail():
+    one, other = (f"{name}.shop.svc.{DOMAIN}" for name in ("one", "other"))
+    here = world(alias("one", other), alias("other", one))
+    assert lookup(tree(here), one, "A").rcode == Rcode.SERVFAIL
+    assert explain_name(here, "one", "shop").kind == "nxdomain"
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "fqdn"),
+    [
+        ("api.example.org", "external", "api.example.org"),
+        (f"web.shop.svc.{DOMAIN}", "service", f"web.shop.svc.{DOMAIN}"),
+        (f"nobody.shop.svc.{DOMAIN}", "nxdomain", f"api.shop.svc.{DOMAIN}"),
+    ],
+)
+def test_an_alias_is_explained_by_what_it_leads_to(target, kind, fqdn):
+    answer = explain_name(world(alias("api", target), web()), "api", "shop")
+    assert (answer.kind, answer.fqdn) == (kind, fqdn)
+    assert f"api is service shop/api, an alias of {target}" in answer.text
+
+
 PODS = st.builds(
     lambda name, ready, named: pod(
         f"p{name}", name, ready=ready, hostname=f"h{name}" if named else "", subdomain="db"
@@ -248,7 +297,9 @@ PODS = st.builds(
     st.booleans(),
     st.booleans(),
 )
-SERVICES = st.sampled_from([web(), headless("db"), headless("peers"), service("api")])
+SERVICES = st.sampled_from(
+    [web(), headless("db"), headless("peers"), service("api"), alias("out", "example.org")]
+)
 WORLDS = st.builds(
     lambda objects, spaces: world(*objects, namespaces=("shop", *spaces)),
     st.lists(PODS | SERVICES, max_size=7),
@@ -264,7 +315,10 @@ def test_every_name_resolves_and_its_siblings_do_not(one):
         assert answer.rcode == Rcode.NOERROR
         if type_:
             assert answer.answers[0].rdata == rdata
-        assert lookup(zone, name, "TYPE99") == (Rcode.NOERROR, (), answer_soa(zone, name), ())
+        nodata = Answer(Rcode.NOERROR, (), answer_soa(zone, name))
+        if type_ == "CNAME":
+            continue
+        assert lookup(zone, name, "TYPE99") == nodata
         sibling = f"nobody-here.{name}"
         assert lookup(zone, sibling, "A").rcode == Rcode.NXDOMAIN
         parent = name.partition(".")[2]

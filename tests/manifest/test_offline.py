@@ -145,7 +145,9 @@ def test_the_ways_in_from_outside_are_taken_and_not_looked_at(make):
     )
     alias = make.service({"type": "ExternalName", "externalName": "db.example.org"})
     alias["metadata"]["name"] = "alias"
-    assert list(world(outside, alias).services) == ["default/web"]
+    built = world(outside, alias)
+    assert list(built.services) == ["default/web", "default/alias"]
+    assert built.services["default/alias"].spec.cluster_ips == []
 
 
 def test_one_name_may_mean_several_ports_of_a_pod(make):

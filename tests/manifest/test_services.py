@@ -22,6 +22,10 @@ from sixfold.manifest import decode
             {"sessionAffinity": "None", "internalTrafficPolicy": "Cluster"}, id="defaults"
         ),
         pytest.param({"externalIPs": [], "loadBalancerIP": ""}, id="empty"),
+        pytest.param(
+            {"type": "ExternalName", "externalName": "db.example.org.", "selector": None},
+            id="alias",
+        ),
     ],
 )
 def test_services_of_the_api_are_taken(said, make, spec):
@@ -32,6 +36,27 @@ def test_services_of_the_api_are_taken(said, make, spec):
     ("spec", "message"),
     [
         pytest.param({"ports": []}, "ports: is required; add a port", id="no ports"),
+        pytest.param(
+            {"type": "ExternalName", "selector": {}},
+            "externalName: is required for type ExternalName; give a DNS name",
+            id="alias of nothing",
+        ),
+        pytest.param(
+            {"type": "ExternalName", "selector": {}, "externalName": "192.0.2.1"},
+            "externalName: 192.0.2.1 is an address, and would be looked up as a name; "
+            "give an EndpointSlice for a Service without selector",
+            id="alias of an address",
+        ),
+        pytest.param(
+            {"type": "ExternalName", "externalName": "db.example.org"},
+            "selector: means nothing for type ExternalName, which is an alias; remove it",
+            id="alias with pods",
+        ),
+        pytest.param(
+            {"externalName": "db.example.org"},
+            "externalName: means nothing without type ExternalName; remove it",
+            id="no alias",
+        ),
         pytest.param(
             {"ports": [{"port": 1}, {"port": 2, "name": "b"}]},
             "ports[0].name: is required when there are several ports; add it",

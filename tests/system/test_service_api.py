@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import selectors
 import socket
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -23,14 +24,15 @@ from sixfold.host.paths import NETNS_ROOT
 
 from .conftest import System
 from .places import FAMILIES, WAIT_S, Place, manifest, places_of, pod, policy, service
-from .test_fqdn import HOST_LINKS, RESOLVER, WORLD_LINKS
+from .test_fqdn import HOST_LINKS, RESOLVER, WORLD_LINKS, Upstream, cnp
 
 pytestmark = pytest.mark.root
 
-PODS = ("client", "keeper", "inside")
+PODS = ("client", "keeper", "inside", "surfer")
 EAST = {4: ("198.51.100.1", "198.51.100.2"), 6: ("2001:db8:2::1", "2001:db8:2::2")}
 ANOTHER = "198.51.100.9"  # of the world, and of no service
 PORT = 5432
+DGRAM = socket.SOCK_DGRAM
 IPV6_FREEBIND = 78
 
 
@@ -70,6 +72,15 @@ def to_services(name: str, app: str, *services: str) -> dict[str, Any]:
     }
 
 
+def alias(name: str, target: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name},
+        "spec": {"type": "ExternalName", "externalName": target},
+    }
+
+
 MANIFEST = manifest(
     *map(pod, PODS),
     outside("db"),
@@ -79,6 +90,9 @@ MANIFEST = manifest(
     endpoints("h-2", "headless", EAST[4][1], conditions={"ready": False}),
     endpoints("h-6", "headless", EAST[6][0], hostname="one"),
     to_services("keeper", "keeper", "db"),
+    alias("api", "api.example.org"),
+    alias("shop", "db.default.svc.cluster.local"),
+    cnp("surfer", "surfer", {"matchName": "api.example.org"}),
     policy("inside", {"app": "inside"}, policyTypes=["Ingress"]),
 )
 
@@ -91,6 +105,7 @@ class Land:
     world: Place
     host: Place
     pods: dict[str, Place]
+    upstream: Upstream
 
     @property
     def client(self) -> Place:
@@ -132,9 +147,9 @@ class Land:
             found[address] += 1
         return found
 
-    def answer(self, name: str, type_: str = "A") -> list[str]:
+    def answer(self, name: str, type_: str = "A", who: str = "client") -> list[str]:
         """What a pod is answered, sorted; the rcode's name when it is an error."""
-        with closing(self.client.make_socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
+        with closing(self.pods[who].make_socket(socket.AF_INET, DGRAM)) as sock:
             sock.sendto(dns.message.make_query(name, type_).to_wire(), (RESOLVER, 53))
             reply = dns.message.from_wire(sock.recv(4096))
         if reply.rcode() != dns.rcode.NOERROR:
@@ -160,7 +175,7 @@ def accepted(servers: dict[str, socket.socket]) -> tuple[str, socket.socket, str
 
 
 @pytest.fixture(scope="module")
-def land(module_system: System) -> Land:
+def land(module_system: System) -> Iterator[Land]:
     system = module_system
     path = NETNS_ROOT / f"{system.paths.instance}-world"
     netns.create(path, lambda: None)
@@ -170,8 +185,22 @@ def land(module_system: System) -> Land:
     for place, links in ((host, HOST_LINKS), (world, WORLD_LINKS)):
         for line in links.format(world=path.name).strip().splitlines():
             place.run("ip", *line.split())
-    system.up("--posture", "kubernetes", "--dns-upstream", "192.0.2.2", manifest=MANIFEST)
-    return Land(system, world, host, dict(zip(PODS, places_of(system, *PODS), strict=True)))
+    upstream, stop = Upstream(world), threading.Event()
+    sockets = [world.make_socket(socket.AF_INET, kind) for kind in (DGRAM, socket.SOCK_STREAM)]
+    for sock in sockets:
+        sock.bind(("192.0.2.2", 53))
+    sockets[1].listen(16)
+    serving = threading.Thread(target=upstream.serve, args=(*sockets, stop))
+    serving.start()
+    try:
+        system.up("--posture", "kubernetes", "--dns-upstream", "192.0.2.2", manifest=MANIFEST)
+        pods = dict(zip(PODS, places_of(system, *PODS), strict=True))
+        yield Land(system, world, host, pods, upstream)
+    finally:
+        stop.set()
+        serving.join()
+        for sock in sockets:
+            sock.close()
 
 
 @FAMILIES
@@ -285,3 +314,46 @@ def test_a_slice_that_dials_a_service_is_refused(land: Land):
     assert done.returncode != 0
     assert "endpoints[0].addresses[0]" in done.stderr
     assert "in the range of services" in done.stderr
+
+
+def test_an_alias_is_answered_with_what_it_leads_to(land: Land):
+    name = "api.default.svc.cluster.local"
+    land.upstream.set("api.example.org", "198.51.100.30", "2001:db8:2::30")
+    assert land.answer(name) == ["198.51.100.30", "api.example.org."]
+    assert land.answer(name, "AAAA") == ["2001:db8:2::30", "api.example.org."]
+    assert land.answer(name, "CNAME") == ["api.example.org."]
+    found = land.system.json("get", "svc", "api")["spec"]
+    assert "clusterIP" not in found
+    assert land.answer("shop.default.svc.cluster.local") == sorted(
+        ["db.default.svc.cluster.local.", land.vip("db")]
+    )
+    row = land.system.sixfold("get", "svc", "api", "--no-headers").stdout.split()
+    assert row[:5] == ["api", "ExternalName", "<none>", "api.example.org", "<none>"]
+    land.upstream.records.clear()
+    land.system.apply(manifest(alias("gone", "gone.example.org")))
+    assert land.answer("gone.default.svc.cluster.local") == ["NXDOMAIN"]
+
+
+def test_policy_about_the_name_behind_an_alias_opens_what_it_resolves_to(land: Land):
+    land.upstream.set("api.example.org", "198.51.100.31")
+    with land.serving("198.51.100.31") as servers:
+        assert land.pods["surfer"].attempt("198.51.100.31") == "timeout"
+        land.answer("api.default.svc.cluster.local", who="surfer")
+        with land.pods["surfer"].dial("198.51.100.31"):
+            accepted(servers)[1].close()
+    said = land.explain("surfer", "api:8080")
+    assert "api is service default/api, an alias of api.example.org" in said["discovery"]
+    assert said["policy egress"].startswith("FORWARDED")
+    text = land.system.sixfold("resolve", "api", "--as", "surfer").stdout
+    assert "upstream is asked for api.example.org" in text
+
+
+def test_a_service_becomes_an_alias_and_a_service_again(land: Land):
+    land.system.apply(manifest(outside("turn"), endpoints("turn", "turn", EAST[4][0])))
+    before = land.vip("turn")
+    land.system.apply(manifest(alias("turn", "api.example.org")))
+    assert land.answer("turn.default.svc.cluster.local", "CNAME") == ["api.example.org."]
+    assert land.client.attempt(before, PORT) != "open"
+    land.system.apply(manifest(outside("turn")))
+    with land.serving(EAST[4][0]) as servers:
+        land.reached(land.vip("turn"), servers)

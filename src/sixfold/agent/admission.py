@@ -122,8 +122,11 @@ def _service_addresses(
     spec, owner = dict(raw.get("spec") or {}), str(item.key)
     raw["spec"] = spec
     assert isinstance(item.object, Service)
-    families = _families(item.object.spec)
     spec.setdefault("type", "ClusterIP")
+    if item.object.spec.type == "ExternalName":
+        addresses.release(owner, now_s)
+        return
+    families = _families(item.object.spec)
     if item.object.spec.headless:
         spec["clusterIP"], spec["clusterIPs"] = "None", ["None"]
     else:

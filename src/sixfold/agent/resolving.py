@@ -55,6 +55,8 @@ def _step(zone: ZoneTree, table: NameTable, fqdn: str, type_: str) -> dict[str, 
             "records": [],
         }
     by, why = _who(table, fqdn, type_)
+    if answer.beyond:
+        why = f"an alias; upstream is asked for {answer.beyond}"
     found = (*answer.answers, *answer.authority)
     nodata = answer.rcode == Rcode.NOERROR and not answer.answers
     return {

@@ -286,7 +286,7 @@ COLUMNS: Mapping[str, Columns] = {
         {
             "TYPE": _text("spec", "type", default="ClusterIP"),
             "CLUSTER-IP": _service_ip,
-            "EXTERNAL-IP": lambda _: NONE,
+            "EXTERNAL-IP": _text("spec", "externalName"),
             "PORT(S)": _service_ports,
         },
         {

@@ -11,7 +11,7 @@ from sixfold.cli import completer
 from sixfold.cli.output import print_structured
 from sixfold.cli.settings import ANSWERS, Settings, examples, pass_settings, shared
 
-TYPES = ("A", "AAAA", "SRV", "PTR", "TXT", "NS", "SOA", "ANY")
+TYPES = ("A", "AAAA", "SRV", "PTR", "TXT", "NS", "CNAME", "SOA", "ANY")
 
 
 @click.command(

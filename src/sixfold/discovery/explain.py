@@ -8,7 +8,7 @@ its addresses are empty.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Literal
 
@@ -21,8 +21,9 @@ from sixfold.balancing.members import (
     selects,
 )
 from sixfold.balancing.written import Written, written_for
+from sixfold.discovery.plan import alias_of
 from sixfold.discovery.pod_files import NDOTS, search_path
-from sixfold.discovery.zone import IPAddress, dashed
+from sixfold.discovery.zone import CHAIN_MAX, IPAddress, dashed
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.service import Service
 from sixfold.model.world import World
@@ -93,6 +94,12 @@ def _in_zone(world: World, asked: str, fqdn: str) -> NameAnswer | None:
     if service is None:
         return None
     key = f"{namespace}/{service_name}"
+    if service.spec.type == "ExternalName":
+        return (
+            None
+            if host
+            else _alias(world, service, NameAnswer(asked, fqdn, "external", (), key, ""))
+        )
     if service.spec.headless:
         return _headless(world, service, host, NameAnswer(asked, fqdn, "headless", (), key, ""))
     if host:
@@ -100,6 +107,31 @@ def _in_zone(world: World, asked: str, fqdn: str) -> NameAnswer | None:
     addresses = cluster_addresses(service)
     text = f"{asked} is service {key}: {_join(addresses) or 'address not yet allocated'}"
     return NameAnswer(asked, fqdn, "service", addresses, key, text)
+
+
+def _alias(world: World, service: Service, answer: NameAnswer) -> NameAnswer:
+    """What an alias leads to: another name of ours, or one that upstream knows."""
+    said = f"{answer.asked} is service {answer.service}"
+    for _ in range(CHAIN_MAX):
+        target = alias_of(service)
+        said += f", an alias of {target}"
+        next_ = _service_of(world, target)
+        if next_ is None or next_.spec.type != "ExternalName":
+            break
+        service = next_
+    else:
+        return replace(answer, kind="nxdomain", text=f"{said}: the chain does not end")
+    if (found := _in_zone(world, target, target)) is not None:
+        return replace(found, asked=answer.asked, text=f"{said}; {found.text}")
+    domain = world.config.cluster_domain
+    if target == domain or target.endswith(f".{domain}"):
+        return replace(answer, kind="nxdomain", text=f"{said}, which does not exist")
+    return replace(answer, fqdn=target, text=f"{said}; asked upstream")
+
+
+def _service_of(world: World, fqdn: str) -> Service | None:
+    name, _, rest = fqdn.removesuffix(f".svc.{world.config.cluster_domain}").partition(".")
+    return world.services.get(f"{rest}/{name}")
 
 
 def _headless(world: World, service: Service, host: str, answer: NameAnswer) -> NameAnswer | None:

@@ -59,6 +59,8 @@ def plan_zone(world: World, slices: Slices) -> Zone:
 def service_records(service: Service, slices: Sequence[EndpointSlice], domain: str) -> Zone:
     """Records of one service (Kubernetes DNS 2.3 and 2.4)."""
     name = f"{service.metadata.name}.{service.metadata.namespace}.svc.{domain}".lower()
+    if service.spec.type == "ExternalName":
+        return {RecordKey(name, "CNAME"): (f"{alias_of(service)}.",)}
     if service.spec.headless:
         return _headless_records(service, name, slices)
     records: Growing = {}
@@ -72,6 +74,11 @@ def service_records(service: Service, slices: Sequence[EndpointSlice], domain: s
         if port.name:
             _add(records, f"_{port.name}._{port.protocol}.{name}".lower(), "SRV", rdata)
     return _grown(records)
+
+
+def alias_of(service: Service) -> str:
+    """What a service of type ExternalName stands for; lower case, no final dot."""
+    return service.spec.external_name.rstrip(".").lower()
 
 
 def _headless_records(service: Service, name: str, slices: Sequence[EndpointSlice]) -> Records:

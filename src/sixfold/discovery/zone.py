@@ -1,7 +1,8 @@
 """A zone: records, and what a DNS question about them is answered.
 
 Pure: no wire format, no sockets, no clock. Source: RFC 1034 §4.3.2, RFC 2308 (negative answers),
-RFC 8020 (a name above another name exists), RFC 8482 (ANY), and CoreDNS's ``kubernetes`` plugin.
+RFC 6604 (of a chain of aliases the last name decides), RFC 8020 (a name above another name
+exists), RFC 8482 (ANY), and CoreDNS's ``kubernetes`` plugin.
 
 Names are lower case and without the final dot; the root is "". Rdata is text in presentation
 format, so that a zone can be read, compared and kept in a file. The type "" marks a name that
@@ -19,6 +20,7 @@ from typing import NamedTuple
 from sixfold.balancing.changes import changes
 
 EXISTS = ""  # record type of a name without records
+CHAIN_MAX = 8  # aliases one after the other
 SOA_REFRESH_S, SOA_RETRY_S, SOA_EXPIRE_S = 7200, 1800, 86400
 
 IPAddress = IPv4Address | IPv6Address
@@ -57,12 +59,16 @@ class RRset(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a question is answered; ``authority`` holds the SOA of a negative answer."""
+    """What a question is answered; ``authority`` holds the SOA of a negative answer.
+
+    beyond  the aliases end at this name, which is in no zone of ours: upstream has the rest
+    """
 
     rcode: Rcode
     answers: tuple[RRset, ...] = ()
     authority: tuple[RRset, ...] = ()
     additional: tuple[RRset, ...] = ()
+    beyond: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +140,9 @@ class ZoneTree:
 
     def types_at(self, name: str) -> list[str]:
         return [
-            type_ for type_ in ("A", "AAAA", "SRV", "PTR", "TXT", "NS") if self.get(name, type_)
+            type_
+            for type_ in ("A", "AAAA", "SRV", "PTR", "TXT", "NS", "CNAME")
+            if self.get(name, type_)
         ]
 
     def soa(self, origin: str) -> RRset:
@@ -167,6 +175,22 @@ def lookup(zone: ZoneTree, qname: str, qtype: str) -> Answer | None:
 
     ``qname`` is lower case, without final dot.
     """
+    chain: list[RRset] = []
+    while qtype not in ("CNAME", "ANY") and (target := zone.get(qname, "CNAME")):
+        if len(chain) == CHAIN_MAX:
+            return Answer(Rcode.SERVFAIL)
+        chain.append(RRset(qname, "CNAME", zone.settings.ttl_s, target))
+        qname = target[0].rstrip(".")
+    found = _lookup(zone, qname, qtype)
+    if not chain:
+        return found
+    if found is None:
+        return Answer(Rcode.NOERROR, tuple(chain), beyond=qname)
+    return found._replace(answers=(*chain, *found.answers))
+
+
+def _lookup(zone: ZoneTree, qname: str, qtype: str) -> Answer | None:
+    """The same for a name that is no alias."""
     origin = zone.origin_of(qname)
     if origin is None:
         return None

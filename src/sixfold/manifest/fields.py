@@ -225,7 +225,6 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
     },
     ServicePort: {"nodePort": _local("ports of the node are not opened yet", 0)},
     ServiceSpec: {
-        "externalName": _local("aliases are not answered yet"),
         "externalIPs": _local("only cluster addresses are served yet"),
         "externalTrafficPolicy": _local("only cluster addresses are served yet"),
         "loadBalancerIP": _local("only cluster addresses are served yet"),

@@ -50,7 +50,7 @@ def offline(manifests: Manifests, config: Config | None = None) -> World:
     services = {
         _name(loaded): loaded.object
         for loaded in manifests.objects
-        if isinstance(loaded.object, Service) and loaded.object.spec.type != "ExternalName"
+        if isinstance(loaded.object, Service)
     }
     workloads = _workloads(manifests.objects)
     on_host = [loaded for loaded in workloads if _spec(loaded).host_network]
@@ -229,6 +229,9 @@ def _addressed(services: Iterable[Service], config: Config) -> Iterator[Service]
     }
     for svc in services:
         spec = svc.spec
+        if spec.type == "ExternalName":
+            yield svc
+            continue
         written = spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else [])
         if not written:
             dual = spec.ip_family_policy in ("PreferDualStack", "RequireDualStack")

@@ -16,15 +16,49 @@ _DAY_S = 86400
 def service(obj: Service, *, offline: bool) -> Iterator[Finding]:
     """Findings about the spec. Offline, the ways in from outside are taken, and not looked at."""
     spec = obj.spec
-    if spec.type != "ClusterIP" and not offline:
+    if spec.type in ("NodePort", "LoadBalancer") and not offline:
         message = f"{spec.type} is not supported yet; give ClusterIP, see docs/support.md"
         yield Finding((*_SPEC, "type"), message)
     yield from refused_values(_SPEC, spec, offline=offline)
     yield from labels((*_SPEC, "selector"), spec.selector)
+    yield from _alias(spec, offline=offline)
     yield from _ports(spec, offline=offline)
     yield from _addresses(spec)
     yield from _families(spec)
     yield from _affinity(spec)
+
+
+def _alias(spec: ServiceSpec, *, offline: bool) -> Iterator[Finding]:
+    """An alias has a name, and nothing that would be balanced."""
+    path = (*_SPEC, "externalName")
+    if spec.type != "ExternalName":
+        if spec.external_name and not offline:
+            message = "means nothing without type ExternalName; remove it"
+            yield Finding(path, message, also=((*_SPEC, "type"),))
+        return
+    name = spec.external_name.removesuffix(".").lower()
+    if not name:
+        yield Finding(path, "is required for type ExternalName; give a DNS name")
+    elif not isinstance(names.address(name), str):
+        message = f"{name} is an address, and would be looked up as a name; give an EndpointSlice"
+        yield Finding(path, f"{message} for a Service without selector")
+    else:
+        yield from said(path, names.dns_subdomain(name))
+    if offline:
+        return
+    balanced = {
+        "selector": spec.selector,
+        "clusterIP": spec.cluster_ip,
+        "clusterIPs": spec.cluster_ips,
+        "ipFamilies": spec.ip_families,
+        "ipFamilyPolicy": spec.ip_family_policy,
+        "sessionAffinity": spec.affinity_s,
+        "internalTrafficPolicy": spec.internal_traffic_policy == "Local",
+        "publishNotReadyAddresses": spec.publish_not_ready_addresses,
+    }
+    for field in (field for field, value in balanced.items() if value):
+        message = "means nothing for type ExternalName, which is an alias; remove it"
+        yield Finding((*_SPEC, field), message, also=((*_SPEC, "type"),))
 
 
 def _ports(spec: ServiceSpec, *, offline: bool) -> Iterator[Finding]:

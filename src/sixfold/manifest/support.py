@@ -106,7 +106,9 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
     },
     Strategy: {"type": "RollingUpdate; Recreate (Deployment); OnDelete (StatefulSet, DaemonSet)"},
     ServiceSpec: {
-        "type": "ClusterIP; NodePort, LoadBalancer and ExternalName are taken offline only",
+        "type": "ClusterIP, ExternalName; NodePort and LoadBalancer are taken offline only",
+        "externalName": "a DNS name: answered as CNAME, with what upstream says of it; such a "
+        "service has no address, and nothing is balanced",
         "selector": "absent: the endpoints of EndpointSlices that somebody wrote, or none",
         "clusterIP": "an address of the service range, or None for headless",
         "sessionAffinity": "ClientIP: a client is a pod, or the host; its backend is kept while it "

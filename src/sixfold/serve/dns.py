@@ -33,6 +33,7 @@ from sixfold.discovery.zone import Rcode, ZoneTree
 from sixfold.host.paths import Paths
 from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
 from sixfold.serve import dns_control as control
+from sixfold.serve.dns_alias import Alias
 from sixfold.serve.dns_answer import TCP_MAX, Clients, Responder
 from sixfold.serve.dns_file import ZoneFile
 from sixfold.serve.dns_forward import Forwarder
@@ -122,7 +123,7 @@ class ResolverServer:
                 self._responder.statistics["stranger"] += 1
                 continue
             answer = self._responder.respond(packet)
-            if isinstance(answer, Query):
+            if isinstance(answer, Query | Alias):
                 self._spawn_forward(sock, answer, client)
             elif answer is not None:
                 self._send(sock, answer, client)
@@ -133,27 +134,43 @@ class ResolverServer:
         except OSError:  # full buffer, or the client is gone: it will ask again
             self._responder.statistics["unsent"] += 1
 
-    def _spawn_forward(self, sock: socket.socket, query: Query, client: tuple[str, int]) -> None:
+    def _spawn_forward(
+        self, sock: socket.socket, asked: Query | Alias, client: tuple[str, int]
+    ) -> None:
         if len(self._tasks) >= FORWARDS_MAX:
+            query = asked.asked if isinstance(asked, Alias) else asked
             self._send(sock, self._fail(query, query.udp_limit), client)
             return
-        task = asyncio.create_task(self._forward_udp(sock, query, client))
+        task = asyncio.create_task(self._forward_udp(sock, asked, client))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _forward_udp(
-        self, sock: socket.socket, query: Query, client: tuple[str, int]
+        self, sock: socket.socket, asked: Query | Alias, client: tuple[str, int]
     ) -> None:
-        self._send(sock, await self._forward(query, query.udp_limit), client)
+        query = asked.asked if isinstance(asked, Alias) else asked
+        self._send(sock, await self._forward(asked, query.udp_limit), client)
 
-    async def _forward(self, query: Query, limit: int) -> bytes:
-        answer = await self._forwarder.forward(query, limit)
+    async def _forward(self, asked: Query | Alias, limit: int) -> bytes:
+        if isinstance(asked, Alias):
+            query, answer = asked.asked, await self._complete(asked, limit)
+        else:
+            query, answer = asked, await self._forwarder.forward(asked, limit)
         if answer is None:
             return self._fail(query, limit)
         rcode = answer[3] & 0xF
         name = Rcode(rcode).name if rcode in Rcode.__members__.values() else f"RCODE{rcode}"
         self._responder.statistics[name] += 1
         return answer
+
+    async def _complete(self, alias: Alias, limit: int) -> bytes | None:
+        """What stands behind an alias of ours; policy may mention either name."""
+        reply = await self._forwarder.forward(alias.rest, TCP_MAX)
+        whole = None if reply is None else alias.complete(reply, TCP_MAX)
+        if reply is None or whole is None:
+            return None
+        await self._openings.open(alias.asked.name, whole)
+        return alias.complete(reply, limit)
 
     def _fail(self, query: Query, limit: int) -> bytes:
         return self._responder.refuse(query, Rcode.SERVFAIL, limit)
@@ -170,7 +187,7 @@ class ResolverServer:
                     (length,) = struct.unpack("!H", await reader.readexactly(2))
                     packet = await reader.readexactly(length)
                 answer = self._responder.respond(packet, tcp=True)
-                if isinstance(answer, Query):
+                if isinstance(answer, Query | Alias):
                     answer = await self._forward(answer, TCP_MAX)
                 if answer is None:
                     return

@@ -51,10 +51,10 @@ def _answers(reply: bytes) -> Iterator[Record]:
     questions, answers = struct.unpack_from("!HH", reply, 4)
     offset = HEADER.size
     for _ in range(questions):
-        _, offset = _name(reply, offset)
+        _, offset = expand_name(reply, offset)
         offset += 4
     for _ in range(answers):
-        owner, offset = _name(reply, offset)
+        owner, offset = expand_name(reply, offset)
         type_, class_, ttl_s, length = RECORD.unpack_from(reply, offset)
         start = offset + RECORD.size
         offset = start + length
@@ -64,12 +64,12 @@ def _answers(reply: bytes) -> Iterator[Record]:
         if class_ != IN:
             continue
         if type_ == CNAME:
-            yield Record(owner, type_, ttl_s, _name(reply, start)[0])
+            yield Record(owner, type_, ttl_s, expand_name(reply, start)[0])
         elif SIZES.get(type_) == length:
             yield Record(owner, type_, ttl_s, ip_address(reply[start:offset]))
 
 
-def _name(message: bytes, offset: int) -> tuple[str, int]:
+def expand_name(message: bytes, offset: int) -> tuple[str, int]:
     """A name, perhaps compressed, spelled as ``dns_wire.read_name`` does; the offset behind it."""
     labels: list[str] = []
     end, jumps = 0, 0

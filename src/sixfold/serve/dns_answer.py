@@ -16,6 +16,7 @@ from ipaddress import ip_address, ip_network
 from sixfold.discovery.wire import IN, TYPE_NAMES, encode_all
 from sixfold.discovery.zone import Answer, Rcode, ZoneTree, lookup
 from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
+from sixfold.serve.dns_alias import Alias
 from sixfold.serve.dns_wire import (
     AA,
     OPCODE,
@@ -67,8 +68,8 @@ class Responder:
         """To be called after every change of the zone."""
         self._cache.clear()
 
-    def respond(self, packet: bytes, *, tcp: bool = False) -> bytes | Query | None:
-        """The answer; the query when it is to be forwarded; None when it deserves no answer."""
+    def respond(self, packet: bytes, *, tcp: bool = False) -> bytes | Query | Alias | None:
+        """The answer; what is to be asked upstream; None when it deserves no answer."""
         if not tcp and (known := self._cache.get(packet[2:])) is not None:
             rcode, tails = known
             self.statistics[rcode.name] += 1
@@ -89,6 +90,8 @@ class Responder:
             if query.name and "." not in query.name:
                 return self.refuse(query, Rcode.NXDOMAIN, limit)
             return query
+        if answer.beyond:
+            return Alias.of(query, answer)
         self.statistics[answer.rcode.name] += 1
         variants = _render(query, answer, limit)
         if not tcp:
@@ -122,8 +125,6 @@ def _render(query: Query, answer: Answer, limit: int) -> list[bytes]:
     """Whole messages, one for each rotation of the answers that is kept."""
     answers = encode_all(answer.answers, query.name)
     rest = (encode_all(answer.authority, query.name), encode_all(answer.additional, query.name))
-    count = len(answers)
-    starts = range(count) if count <= ROTATIONS_MAX else random.sample(range(count), ROTATIONS_MAX)
     return [
         compose(
             query,
@@ -132,5 +133,13 @@ def _render(query: Query, answer: Answer, limit: int) -> list[bytes]:
             limit=limit,
             flags=AA,
         )
-        for start in starts or (0,)
+        for start in _rotations(answer) or (0,)
     ]
+
+
+def _rotations(answer: Answer) -> Sequence[int]:
+    """Where the answers may begin: a chain of aliases has an order."""
+    if any(rrset.type == "CNAME" for rrset in answer.answers):
+        return (0,)
+    count = sum(len(rrset.rdata) for rrset in answer.answers)
+    return range(count) if count <= ROTATIONS_MAX else random.sample(range(count), ROTATIONS_MAX)

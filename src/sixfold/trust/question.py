@@ -78,7 +78,8 @@ def destination(world: World, routing: RoutingPlan, text: str, namespace: str) -
         return Destination(lookup, world.services[lookup.service], ())
     if lookup.kind == "pod" and lookup.endpoint is not None:
         return Destination(lookup, None, (_place(world.endpoints[lookup.endpoint]),))
-    if pods := _pods(world, text, namespace):
+    pods = _pods(world, text, namespace)
+    if pods and lookup.service is None:
         return Destination(None, None, tuple(map(_place, pods)))
     if lookup.kind == "external":
         return _outside(world, text, lookup)
