@@ -1,22 +1,29 @@
-"""What others find through us: targets of Prometheus. One stack for all tests here."""
+"""What others find through us: Consul's clients, Prometheus. One stack for all tests here."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import quote
 
+import consul
 import pytest
 
 from sixfold.host import netns
 
 from .conftest import System
-from .places import OPEN, manifest, pod, policy, service
+from .places import OPEN, Place, manifest, place_of, pod, policy, service
+
+T = TypeVar("T")
 
 pytestmark = pytest.mark.root
 
@@ -48,6 +55,25 @@ class Host:
             return answer.status, raw.decode()
 
         return netns.run_inside(self.system.host, ask)
+
+    @property
+    def token(self) -> str:
+        return (self.system.paths.state / "catalog.token").read_text().strip()
+
+    def put(self, path: str, body: object = None, status: int = 200) -> Any:
+        """As the operator: with the token."""
+        found, text = self.request("PUT", path, body, **{"X-Consul-Token": self.token})
+        assert found == status, text
+        return text
+
+    def consul(self, use: Callable[[consul.Consul], T]) -> T:
+        """What py-consul gets."""
+
+        def inside() -> T:
+            with consul.Consul("127.0.0.1", PORT, token=self.token) as client:
+                return use(client)
+
+        return netns.run_inside(self.system.host, inside)
 
     def get(self, path: str) -> Any:
         status, body = self.request("GET", path)
@@ -159,3 +185,205 @@ def test_a_real_prometheus_scrapes_what_it_found_by_http_and_by_dns(
         return all("404" in one["lastError"] for one in active)
 
     host.system.eventually(answered, "every target answers")
+
+
+# --- Consul ---------------------------------------------------------------------------------
+
+
+def test_py_consul_finds_the_pods_of_a_service_with_tags_and_meta(host: Host):
+    _, entries = host.consul(lambda c: c.health.service("web", passing=True))
+    assert {one["Service"]["Meta"]["pod-name"] for one in entries} == {"web-0", "web-1"}
+    (service, *_) = [one["Service"] for one in entries]
+    assert (service["Service"], service["Port"], service["Tags"]) == ("web", 8080, ["http"])
+    assert service["Meta"]["k8s-namespace"] == "default"
+    assert service["Meta"]["port-name"] == "http"
+    _, tagged = host.consul(lambda c: c.health.service("web", tag="nope"))
+    assert tagged == []
+    _, services = host.consul(lambda c: c.catalog.services())
+    assert services == {"consul": [], "web": ["http"]}
+    _, (node,) = host.consul(lambda c: c.catalog.nodes())
+    _, described = host.consul(lambda c: c.catalog.node(node["Node"]))
+    assert {one["Service"] for one in described["Services"].values()} == {"web"}
+    assert host.consul(lambda c: c.catalog.datacenters()) == ["dc1"]
+    assert host.consul(lambda c: c.agent.self())["Config"]["NodeName"] == node["Node"]
+    assert host.consul(lambda c: c.status.leader()).startswith("10.244.0.1:")
+    _, checks = host.consul(lambda c: c.health.state("passing"))
+    assert {one["CheckID"] for one in checks} > {"serfHealth"}
+
+
+def test_a_process_registers_itself_and_is_as_well_as_its_ttl_says(host: Host):
+    ttl = consul.Check.ttl("30s")
+    host.consul(
+        lambda c: c.agent.service.register(
+            "ledger", "l1", address="192.0.2.7", port=7000, tags=["v1"], check=ttl
+        )
+    )
+
+    def health() -> list[str]:
+        _, entries = host.consul(lambda c: c.health.service("ledger"))
+        return [check["Status"] for one in entries for check in one["Checks"][1:]]
+
+    assert health() == ["critical"]
+    host.consul(lambda c: c.agent.check.ttl_pass("service:l1", "all is well"))
+    assert health() == ["passing"]
+    _, (entry,) = host.consul(lambda c: c.health.service("ledger", passing=True))
+    assert entry["Service"]["Address"] == "192.0.2.7"
+    assert entry["Checks"][1]["Output"] == "all is well"
+    host.consul(lambda c: c.agent.check.ttl_warn("service:l1"))
+    assert health() == ["warning"]
+    host.consul(lambda c: c.agent.service.maintenance("l1", "true", "upgrade"))
+    assert health() == ["warning", "critical"]
+    host.consul(lambda c: c.agent.service.maintenance("l1", "false"))
+    assert set(host.consul(lambda c: c.agent.services())) == {"l1"}
+    assert set(host.consul(lambda c: c.agent.checks())) == {"service:l1"}
+    host.consul(lambda c: c.agent.service.deregister("l1"))
+    assert health() == []
+
+
+def test_what_registers_itself_is_an_endpoint_of_the_service_named_so(host: Host):
+    web = Place(host.system.host, "10.244.0.1", "fd00:5f:244::1")
+    client = place_of(host.system, "web-0")
+    host.system.apply(manifest(service("outside", selector={}, ports=[HTTP])))
+    (vip, *_) = host.system.json("get", "svc", "outside")["spec"]["clusterIPs"]
+    assert client.attempt(vip, 80) == "ECONNREFUSED"
+    with web.listen(7000) as listener:
+        body = {"Name": "outside", "Port": 7000, "Weights": {"Passing": 5}, "Check": {"TTL": "60s"}}
+        host.put("/v1/agent/service/register", body)
+        assert client.attempt(vip, 80) == "ECONNREFUSED"  # critical until it says otherwise
+        host.put("/v1/agent/check/pass/service:outside")
+        with client.dial(vip, 80):
+            connection, (source, _) = listener.accept()
+            connection.close()
+        assert source == client.ipv4
+        (slice_,) = [
+            one
+            for one in host.system.json("get", "endpointslices")["items"]
+            if "registration" in one["metadata"]["name"]
+        ]
+        assert slice_["endpoints"][0]["targetRef"]["name"] == "outside"
+        host.put("/v1/agent/check/fail/service:outside")
+        assert client.attempt(vip, 80) == "ECONNREFUSED"
+        host.put("/v1/agent/service/deregister/outside")
+
+
+def test_a_blocked_query_wakes_for_its_own_service_and_no_other(host: Host):
+    host.put("/v1/agent/service/register", {"Name": "one", "Check": {"TTL": "60s"}})
+    index, _ = host.consul(lambda c: c.health.service("one"))
+    host.put("/v1/agent/service/register", {"Name": "two", "Port": 1})
+    same, entries = host.consul(lambda c: c.health.service("one", index=index, wait="100ms"))
+    assert (same, len(entries)) == (index, 1)  # it timed out
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(
+            host.consul, lambda c: c.health.service("one", index=index, wait="30s")
+        )
+        host.put("/v1/agent/check/pass/service:one?note=up")
+        later, (entry,) = waiting.result(20)
+    assert int(later) > int(index)
+    assert entry["Checks"][1]["Status"] == "passing"
+    # an index of another agent's time is answered at once
+    host.consul(lambda c: c.health.service("one", index=str(int(later) + 10**9), wait="9m"))
+    for name in ("one", "two"):
+        host.put(f"/v1/agent/service/deregister/{name}")
+
+
+def test_the_agent_asks_what_is_to_be_asked(host: Host):
+    address = host.system.endpoints()["default/web-0"]["ips"][0]
+    checks = [
+        {"CheckID": "http", "HTTP": f"http://{address}:8080/", "Interval": "1s"},
+        {"CheckID": "none", "HTTP": f"http://{address}:8080/none", "Interval": "1s"},
+        {"CheckID": "tcp", "TCP": f"{address}:8080", "Interval": "1s", "Timeout": "1s"},
+        {"CheckID": "shut", "TCP": f"{address}:1", "Interval": "1s"},
+    ]
+    body = {"Name": "asked", "Port": 8080, "Address": address, "Checks": checks}
+    host.put("/v1/agent/service/register", body)
+
+    def states() -> bool:
+        found = {one["CheckID"]: one["Status"] for one in host.get("/v1/health/checks/asked")}
+        wanted = {"http": "passing", "none": "critical", "tcp": "passing", "shut": "critical"}
+        return found == wanted
+
+    host.system.eventually(states, "checks by HTTP and TCP")
+    outputs = {one["CheckID"]: one["Output"] for one in host.get("/v1/health/checks/asked")}
+    assert outputs["none"].endswith("status 404")
+    host.put("/v1/agent/service/deregister/asked")
+
+
+def test_filters_choose_and_refuse_what_they_do_not_know(host: Host):
+    path = "/v1/health/service/web?filter="
+    chosen = host.get(
+        path + quote('"http" in Service.Tags and Service.Meta["pod-name"] == "web-1"')
+    )
+    assert [one["Service"]["Meta"]["pod-name"] for one in chosen] == ["web-1"]
+    for expression in ('Service.Nope == "x"', 'Service.ID matches "w.*"', "and"):
+        status, text = host.request("GET", path + quote(expression))
+        assert (status, text.startswith("filter: ")) == (400, True)
+
+
+def test_only_the_operator_registers_what_it_likes(host: Host):
+    body = {"Name": "web", "Address": "192.0.2.66", "Port": 80}
+    path = "/v1/agent/service/register"
+    pod = host.system.endpoints()["default/web-0"]["ips"][0]
+    for headers in ({}, {"X-Consul-Token": "guess"}, {"X-Forwarded-For": pod}):
+        status, text = host.request("PUT", path, body, **headers)
+        assert (status, "Permission denied" in text or "ACL not found" in text) == (403, True)
+    assert len(host.get("/v1/health/service/web")) == 2
+    for wrong in ({**body, "Address": "10.96.0.5"}, {**body, "Address": "10.244.77.7"}):
+        assert "Address" in host.put(path, wrong, status=400)
+    assert "Connect: not supported" in host.put(path, {**body, "Connect": {"Native": True}}, 400)
+
+
+def test_keys_and_values_are_refused_with_words(host: Host):
+    assert host.request("GET", "/v1/kv/app/config")[0] == 404
+    assert "not supported by sixfold" in host.put("/v1/kv/app/config", "x", status=501)
+    assert "not supported by sixfold" in host.put("/v1/acl/login", {}, status=404)
+
+
+def test_the_npm_client_watches(host: Host, tmp_path: Path):
+    if not (shutil.which("node") and shutil.which("npm")):
+        pytest.skip("no node and npm here")
+    got = subprocess.run(
+        ["npm", "install", "--silent", "--no-audit", "--no-fund", "consul@2.0.1"],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=90,
+        check=False,
+    )
+    if got.returncode:
+        pytest.skip("npm cannot fetch consul@2.0.1 here")
+    (tmp_path / "watch.js").write_text(
+        f"""
+const Consul = require('consul');
+const client = new Consul({{host: '127.0.0.1', port: {PORT}}});
+const watch = client.watch({{method: client.health.service, options: {{service: 'seen'}}}});
+watch.on('change', (data) => {{ console.log(data.length); if (data.length) process.exit(0); }});
+watch.on('error', (error) => {{ console.error(error); }});
+"""
+    )
+    process = subprocess.Popen(
+        ["nsenter", f"--net={host.system.host}", "node", "watch.js"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "0\n"  # it waits now
+        host.put("/v1/agent/service/register", {"Name": "seen", "Port": 1})
+        assert process.communicate(timeout=20)[0] == "1\n"
+    finally:
+        process.kill()
+        process.wait()
+        host.put("/v1/agent/service/deregister/seen")
+
+
+def test_registrations_survive_the_agent(host: Host):
+    check = {"TTL": "60s", "DeregisterCriticalServiceAfter": "24h"}
+    host.put("/v1/agent/service/register", {"Name": "kept", "Tags": ["a"], "Check": check})
+    host.put("/v1/agent/check/pass/service:kept?note=well")
+    before = host.consul(lambda c: c.health.service("kept"))[0]
+    os.kill(host.system.agent_pid(), signal.SIGKILL)
+    host.system.up()
+    after, (entry,) = host.consul(lambda c: c.health.service("kept"))
+    assert (entry["Service"]["Tags"], entry["Checks"][1]["Status"]) == (["a"], "passing")
+    assert int(after) > int(before)
+    host.put("/v1/agent/service/deregister/kept")

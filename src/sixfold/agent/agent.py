@@ -18,7 +18,7 @@ import contextlib
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
@@ -36,6 +36,7 @@ from sixfold.agent.learning import Learning, rules_of_names
 from sixfold.agent.ledger import Ledger
 from sixfold.agent.planning import Planning, Plans
 from sixfold.agent.pods import PodRunner
+from sixfold.agent.registrations import Registrations
 from sixfold.agent.resolving import resolve
 from sixfold.agent.snapshot import Snapshots
 from sixfold.discovery.learned import Pair
@@ -80,6 +81,7 @@ class Agent:
         datapath: KernelDatapath,
         resolver: ResolverClient,
         runner: PodRunner,
+        registrations: Registrations,
     ) -> None:
         self.config = config
         self.database = database
@@ -97,11 +99,12 @@ class Agent:
         self.applied = 0
         self.problem = ""  # why the last round failed; "" when it did not
         self.repairs: list[str] = []
+        self.followers: list[Callable[[], None]] = []  # called when a round is in force
         self.name_table = NameTable(datapath.maps)
         self.names_problem = ""  # why the kernel's names are not what they should be
         self._planning = Planning(self.ledger, serial=int(time.time()))
         self.backends = BackendWatch(database, datapath, self.names.services, self.changed)
-        self._snapshots = Snapshots(config, objects, self.ledger)
+        self._snapshots = Snapshots(config, objects, self.ledger, registrations)
         self.learning = Learning(config, database, self.names)
         self._watch = NameWatch(resolver.socket, self._learn)
         self._chance = Random()
@@ -268,6 +271,8 @@ class Agent:
             try:
                 self._network_round()
                 await self._cut_connections()
+                for follow in self.followers:
+                    follow()
                 self.applied = generation
                 self.problem = ""
             except Exception as error:  # what is in force stays so; a bug must not end the agent

@@ -14,6 +14,7 @@ import socket
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
+from uuid import uuid4
 
 import uvicorn
 from starlette.applications import Starlette
@@ -22,6 +23,7 @@ from sixfold.errors import HostError
 from sixfold.host.paths import Paths
 from sixfold.model.config import Config
 from sixfold.serve import api, catalogue
+from sixfold.serve.callers import Door
 
 NODE = "node"  # instead of an address: the node as pods see it
 BACKLOG = 128
@@ -54,10 +56,12 @@ def open_doors(
     with contextlib.ExitStack() as opened:
         doors = Doors()
         doors.add(api.application(handlers), [opened.enter_context(_unix(paths.api_socket))])
-        local = catalogue.application(told, operator=True)
+        local = catalogue.application(told, Door(operator=True))
         doors.add(local, [opened.enter_context(_unix(paths.catalog_socket))])
         outer = [opened.enter_context(_tcp(*place)) for place in listening_places(config)]
-        doors.add(catalogue.application(told, operator=False), outer)
+        if outer:
+            door = Door(operator=False, token=_token(paths.state / "catalog.token"))
+            doors.add(catalogue.application(told, door), outer)
         yield doors
 
 
@@ -99,6 +103,18 @@ def _server(application: Starlette) -> _Server:
             timeout_graceful_shutdown=1,
         )
     )
+
+
+def _token(path: Path) -> str:
+    """What makes a caller over TCP the operator; made once, readable by root."""
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(f"{uuid4()}\n")
+    token = path.read_text().strip()
+    if not token:
+        raise HostError(f"{path}: is empty; remove it, the next start makes another")
+    return token
 
 
 @contextlib.contextmanager

@@ -154,7 +154,7 @@ class AgentHandlers:
             case "EndpointSlice":
                 plans = self._agent.plans
                 slices = plans.balancing.slices.values() if plans else ()
-                items = [_slice_view(one) for group in slices for one in group if one.derived]
+                items = [_slice_view(one) for group in slices for one in group if one.made]
                 items += [stored.raw for stored in self._agent.objects.of(kind).values()]
             case _:
                 items = [self._with_status(item) for item in self._agent.objects.of(kind).values()]

@@ -25,6 +25,7 @@ from sixfold.agent.events import FlowReader
 from sixfold.agent.handlers import AgentHandlers
 from sixfold.agent.lock import held
 from sixfold.agent.pods import PodRunner
+from sixfold.agent.registrations import Registrations
 from sixfold.agent.teardown import remove_all
 from sixfold.errors import HostError, ManifestError, SixfoldError, UnavailableError
 from sixfold.host import capabilities, probes
@@ -91,17 +92,21 @@ async def _run(
     datapath = await _set_up(config, paths, network, resolver)
     runner = PodRunner(network, Containers(paths), probes, config, paths, lambda _: agent.changed())
     objects = Objects(database, restore)
-    agent = Agent(config, database, objects, network, datapath, resolver, runner)
+    registrations = Registrations(database, probes.run, lambda: agent.changed())
+    agent = Agent(config, database, objects, network, datapath, resolver, runner, registrations)
+    told = Told(agent, registrations)
+    agent.followers.append(told.follow)
     flows = FlowReader(datapath, agent.names)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    with open_doors(paths, config, AgentHandlers(agent, flows, stop), Told(agent)) as doors:
+    with open_doors(paths, config, AgentHandlers(agent, flows, stop), told) as doors:
         _remember_config(config, database)
         async with asyncio.TaskGroup() as group:
             running = group.create_task(agent.run(stop))
             draining = group.create_task(flows.run())
+            checking = group.create_task(registrations.run())
             serving = group.create_task(doors.serve())
             starting = group.create_task(_start(agent, loaded, on_ready, ready_timeout_s, stop))
             await stop.wait()
@@ -111,6 +116,7 @@ async def _run(
             await serving
             await running
             draining.cancel()
+            checking.cancel()
     await runner.close()
     datapath.close()
     await resolver.close()

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sixfold.agent.ledger import Ledger
+from sixfold.agent.registrations import Registrations
+from sixfold.discovery.registered import RegisteredSlices
 from sixfold.model.algorithm import is_drained, weight_of
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress
@@ -27,7 +29,9 @@ from sixfold.workloads.pod_state import PodState
 class Snapshots:
     """Takes Worlds; keeps what it built for the next one."""
 
-    def __init__(self, config: Config, objects: Objects, ledger: Ledger) -> None:
+    def __init__(
+        self, config: Config, objects: Objects, ledger: Ledger, registrations: Registrations
+    ) -> None:
         self._config = config
         self._objects = objects
         self._ledger = ledger
@@ -37,6 +41,8 @@ class Snapshots:
         self._audited: frozenset[str] = frozenset()
         self._services: dict[str, Any] = {}
         self._slices: dict[str, Any] = {}
+        self._registrations = registrations
+        self._registered = RegisteredSlices(config)
         self._policies: dict[str, Any] = {}
         self._cidr_groups: dict[str, Any] = {}
 
@@ -50,12 +56,13 @@ class Snapshots:
         if self._version != self._objects.version:
             self._refresh()
             self._version = self._objects.version
+        registered = self._registered.take(self._registrations.by_service, self._services)
         return World(
             config=self._config,
             namespaces=self._namespaces,
             endpoints=self._take_endpoints(states),
             services=self._services,
-            slices=self._slices,
+            slices={**self._slices, **registered} if registered else self._slices,
             policies=self._policies,
             cidr_groups=self._cidr_groups,
             audited=self._audited,

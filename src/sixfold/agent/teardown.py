@@ -109,6 +109,7 @@ def _forget_objects(path: Path) -> None:
     try:
         with database.transaction() as connection:
             connection.execute("DELETE FROM objects")
+            connection.execute("DELETE FROM registrations")
             connection.execute("DELETE FROM numbers WHERE space = 'endpoint'")
             connection.execute(
                 "UPDATE addresses SET freed_at = ? WHERE freed_at IS NULL", (time.time(),)

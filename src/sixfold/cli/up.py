@@ -127,8 +127,8 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
     multiple=True,
     type=Place(),
     metavar="ADDRESS:PORT",
-    help="Tell the catalogue (Prometheus http_sd) over TCP, too: at an address of loopback, "
-    "or at node:PORT to pods; none ends that.",
+    help="Tell the catalogue (Consul's HTTP API, Prometheus http_sd) over TCP, too: at an "
+    "address of loopback, or at node:PORT to pods; none ends that.",
 )
 @click.option(
     "--fqdn-min-ttl",

@@ -32,6 +32,7 @@ class ProbeResult:
 
     ok: bool
     message: str = ""
+    code: int = 0  # of an HTTP answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,8 @@ async def run(probe: Probe, probed: Probed) -> ProbeResult:
         result = ProbeResult(False, "the connection was closed before an answer")
     except (grpc_health.ProtocolError, SixfoldError, ValueError) as error:
         result = ProbeResult(False, str(error))
-    return ProbeResult(result.ok, f"{where}: {result.message}"[:MESSAGE_CHARS])
+    message = f"{where}: {result.message}"[:MESSAGE_CHARS]
+    return ProbeResult(result.ok, message, result.code)
 
 
 async def _dial(probe: Probe, probed: Probed) -> ProbeResult:
@@ -101,7 +103,7 @@ async def _http_get(action: HTTPGetAction, probed: Probed) -> ProbeResult:
         raise ValueError("not HTTP: no end of line") from error
     finally:
         writer.transport.abort()
-    return ProbeResult(200 <= status < 400, f"status {status}")
+    return ProbeResult(200 <= status < 400, f"status {status}", status)
 
 
 async def _skip_answer(reader: asyncio.StreamReader) -> None:

@@ -14,6 +14,7 @@ from sixfold.manifest.path import Finding, Path
 from sixfold.model.service import (
     DERIVING,
     MANAGER_LABEL,
+    REGISTRATIONS,
     SERVICE_LABEL,
     EndpointSlice,
     SliceEndpoint,
@@ -28,7 +29,7 @@ def endpoint_slice(obj: EndpointSlice, *, offline: bool) -> Iterator[Finding]:
     if offline and (obj.derived or obj.address_type == "FQDN"):
         return
     label: Path = ("metadata", "labels", MANAGER_LABEL)
-    if (manager := obj.metadata.labels.get(MANAGER_LABEL)) in DERIVING:
+    if (manager := obj.metadata.labels.get(MANAGER_LABEL)) in (*DERIVING, REGISTRATIONS):
         message = "makes its slices anew from Services and pods; remove the slice"
         yield Finding(label, f"{names.quoted(manager)} {message}, or this label")
     if not obj.service and not offline:

@@ -121,6 +121,7 @@ class SlicePort(Object):
 SERVICE_LABEL = "kubernetes.io/service-name"
 MANAGER_LABEL = "endpointslice.kubernetes.io/managed-by"
 MANAGER = "sixfold"
+REGISTRATIONS = "sixfold-registrations"  # the manager of slices of what registered itself
 DERIVING = frozenset(
     {MANAGER, "endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"}
 )
@@ -141,6 +142,11 @@ class EndpointSlice(Object):
         """``namespace/name`` of the service that it belongs to; "" = none."""
         name = self.metadata.labels.get(SERVICE_LABEL, "")
         return f"{self.metadata.namespace}/{name}" if name else ""
+
+    @property
+    def made(self) -> bool:
+        """Whether nobody wrote it: it is of pods, or of registrations."""
+        return self.derived or self.metadata.labels.get(MANAGER_LABEL) == REGISTRATIONS
 
     @property
     def derived(self) -> bool:

@@ -1,9 +1,9 @@
-"""The catalogue's door: targets for Prometheus, as ``http_sd`` reads them.
+"""The catalogue's door: Consul's HTTP API below ``/v1``, and targets for Prometheus.
 
     GET /prometheus/targets?role=pod|service|endpoints|endpointslice[&namespace=NAME]…
 
-Everybody who reaches the door may read. It is a unix socket of root's; over TCP it stands open
-only where ``up --catalog-listen`` says.
+It is a unix socket of root's; over TCP it stands open only where ``up --catalog-listen`` says.
+Who may read and register what: ``callers``, and ``agent/catalogue.py``.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ from starlette.routing import Route
 
 from sixfold.discovery.prometheus import Scene, groups
 from sixfold.errors import UnavailableError
+from sixfold.serve import consul
+from sixfold.serve.callers import Door
 
 
-class Handlers(Protocol):
+class Handlers(consul.Handlers, Protocol):
     """What the door needs to be told."""
 
     def scene(self) -> Scene: ...
 
 
-def application(told: Handlers, *, operator: bool) -> Starlette:
-    """The door; ``operator``: whoever connects may do all that root may."""
+def application(told: Handlers, door: Door) -> Starlette:
+    """One door and all that is behind it."""
 
     async def targets(request: Request) -> Response:
         asked = request.query_params
@@ -40,4 +42,5 @@ def application(told: Handlers, *, operator: bool) -> Starlette:
             return PlainTextResponse(f"{error}\n", 503)
         return Response(msgspec.json.encode(found), media_type="application/json")
 
-    return Starlette(routes=[Route("/prometheus/targets", targets)])
+    routes = consul.ConsulApi(told, door).routes()
+    return Starlette(routes=[Route("/prometheus/targets", targets), *routes])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sixfold.errors import HostError
 
-SCHEMA_VERSION = 2  # tables only ever came: the script brings older files up to date
+SCHEMA_VERSION = 3  # tables only ever came: the script brings older files up to date
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS numbers (
 CREATE TABLE IF NOT EXISTS learned (
     name TEXT, address TEXT, expires REAL NOT NULL,
     PRIMARY KEY (name, address)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS registrations (id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS addresses (
     address TEXT PRIMARY KEY, owner TEXT NOT NULL, freed_at REAL) WITHOUT ROWID;
 """
