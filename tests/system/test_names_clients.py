@@ -365,6 +365,56 @@ def follows(town: Town, found: Callable[[], set[str]]) -> None:
     town.system.eventually(lambda: found() == both, "both again")
 
 
+def test_the_host_finds_workloads_by_its_resolv_conf(town: Town, built: Path):
+    conf = built / "resolv.conf"
+    conf.write_text(town.system.sixfold("dns", "config", "resolv.conf").stdout)
+    bound = f"mount --bind {conf} /etc/resolv.conf && getent ahosts db-0.db.{SHOP}"
+    done = town.system.on_host("unshare", "-m", "sh", "-c", bound)
+    place = town.places["db-0"]
+    assert {line.split()[0] for line in done.stdout.splitlines()} == {place.ipv4, place.ipv6}
+
+
+FORWARDERS = {
+    "dnsmasq": ("-k", "-R", "-uroot", "-p5300", "-a127.0.0.1", "--pid-file=", "-C"),
+    "unbound": ("-d", "-c"),
+}
+UNBOUND = """
+server:
+  interface: 127.0.0.1@5300
+  username: ""
+  chroot: ""
+  pidfile: ""
+  directory: "{built}"
+remote-control:
+  control-enable: no
+"""
+
+
+@pytest.mark.parametrize("kind", [*FORWARDERS])
+def test_the_hosts_own_resolver_asks_ours_for_what_is_ours(town: Town, built: Path, kind: str):
+    program = shutil.which(kind, path=f"{os.environ['PATH']}:/usr/sbin")
+    if not program:
+        pytest.skip(f"no {kind} on this machine")
+    config = built / f"{kind}.conf"
+    given = town.system.sixfold("dns", "config", kind).stdout
+    config.write_text((UNBOUND.format(built=built) if kind == "unbound" else "") + given)
+    command = ["nsenter", f"--net={town.system.host}", program, *FORWARDERS[kind], str(config)]
+    forwarder = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def asked(*question: str) -> list[str]:
+        dig = ("dig", "-p", "5300", "@127.0.0.1", "+short", "+tries=1", "+time=1", *question)
+        return sorted(town.system.on_host(*dig).stdout.splitlines())
+
+    try:
+        both = sorted(town.places[name].ipv4 for name in MEMBERS)
+        town.system.eventually(lambda: asked(f"db.{SHOP}", "A") == both, "addresses")
+        assert asked("-x", town.places["db-0"].ipv4) == [f"db-0.db.{SHOP}."]
+        assert asked("-x", town.places["db-0"].ipv6) == [f"db-0.db.{SHOP}."]
+    finally:
+        forwarder.terminate()
+        forwarder.wait(10)
+
+
 def test_a_flood_of_one_pod_starves_no_other_and_is_counted_whole(town: Town, built: Path):
     """Questions that were sent and not answered may be lost in the flooding pod's own queue."""
 

@@ -16,8 +16,10 @@ from sixfold.agent.agent import CONTROLLERS, Agent, pod_key
 from sixfold.agent.events import FlowReader
 from sixfold.agent.recorded import connections_of
 from sixfold.balancing.show import list_frontends
+from sixfold.discovery.plan import zone_settings
 from sixfold.errors import ManifestError, NotFoundError, Problem, SixfoldError, UnavailableError
 from sixfold.host.layout import Load, Place
+from sixfold.host.node import HOST_DEVICE
 from sixfold.manifest import Loaded, decode
 from sixfold.model.config import RESOLVER_IPV4
 from sixfold.model.datapath import IPAddress
@@ -61,6 +63,8 @@ class AgentHandlers:
                 "ipblock_matches_pods": agent.config.ipblock_matches_pods,
                 "devices": sorted(agent.network.uplinks),
                 "pod_networks": [str(agent.config.pod_ipv4), str(agent.config.pod_ipv6)],
+                "zones": list(zone_settings(agent.config).origins),
+                "device": HOST_DEVICE,
                 "uptime_s": round(time.monotonic() - self._started_s, 1),
                 "problem": agent.problem,
                 "repairs": agent.repairs[-10:],

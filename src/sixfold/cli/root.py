@@ -41,6 +41,7 @@ VERBS = {
     "suggest": "Write policies that allow what was seen, and nothing else.",
     "fqdn": "Show what names of the world have resolved to.",
     "lb": "Show and steer how services are balanced.",
+    "dns": "Let this host, and its resolver, find the names of workloads.",
     "resolve": "What is a name answered, by whom, and why?",
     "route": "Show how packets find their way.",
     "bpf": "Show what is really loaded in the kernel.",
@@ -51,7 +52,7 @@ GROUPS = {
     "Host": ("up", "down", "status", "doctor"),
     "Objects": ("apply", "delete", "get", "describe"),
     "Workloads": ("run", "exec", "logs"),
-    "Network": ("flows", "explain", "resolve", "fqdn", "lb", "route", "bpf"),
+    "Network": ("flows", "explain", "resolve", "dns", "fqdn", "lb", "route", "bpf"),
     "Policy": ("reach", "diff", "verify", "lint", "audit", "suggest"),
     "Other": ("completion", "version"),
 }
