@@ -86,13 +86,14 @@ def host(module_system: System) -> Host:
     web = {"command": SERVER, "ports": [{"name": "http", "containerPort": 8080}]}
     ready = {"httpGet": {"path": "/", "port": "http"}}
     module_system.up(
-        *("--catalog-listen", f"127.0.0.1:{PORT}"),
+        *("--catalog-listen", f"127.0.0.1:{PORT}", "--dns-sd-domain", "sixfold.internal"),
         manifest=manifest(
             *(
                 pod(f"web-{n}", labels={"app": "web"}, container={**web, "readinessProbe": ready})
                 for n in range(2)
             ),
             service("web", ports=[HTTP]),
+            service("each", selector={"app": "web"}, clusterIP="None", ports=[HTTP]),
             policy("open", None, **OPEN),
         ),
     )
@@ -113,8 +114,8 @@ def test_the_unix_socket_tells_the_same(host: Host):
         *("curl", "-sf", "--unix-socket", str(host.system.paths.run / "catalog.sock")),
         "http://sixfold/prometheus/targets?role=service",
     )
-    (group,) = json.loads(done.stdout)
-    assert group["targets"] == ["web.default.svc:80"]
+    targets = {group["targets"][0] for group in json.loads(done.stdout)}
+    assert targets == {"web.default.svc:80", "each.default.svc:80"}
 
 
 def test_a_place_open_to_the_world_is_refused(host: Host):
@@ -187,6 +188,70 @@ def test_a_real_prometheus_scrapes_what_it_found_by_http_and_by_dns(
     host.system.eventually(answered, "every target answers")
 
 
+# --- browsing -------------------------------------------------------------------------------
+
+AVAHI = """
+set -e
+mkdir -p /run/avahi-daemon
+mount -t tmpfs tmpfs /run/avahi-daemon
+cd /run/avahi-daemon
+echo nameserver 169.254.20.10 > resolv.conf
+mount --bind resolv.conf /etc/resolv.conf
+cat > bus.conf <<END
+<busconfig><type>system</type><listen>unix:path=$PWD/bus</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow own="*"/><allow send_type="*"/><allow receive_type="*"/>
+<allow send_destination="*"/></policy></busconfig>
+END
+cat > avahi.conf <<END
+[server]
+use-ipv6=no
+allow-interfaces=lo
+[wide-area]
+enable-wide-area=yes
+[publish]
+disable-publishing=yes
+END
+export DBUS_SYSTEM_BUS_ADDRESS=unix:path=$PWD/bus
+dbus-daemon --config-file=$PWD/bus.conf --nofork 2>/dev/null & bus=$!
+until [ -S bus ]; do sleep 0.05; done
+avahi-daemon --no-drop-root --no-rlimits --no-chroot -f $PWD/avahi.conf 2>/dev/null & avahi=$!
+until [ -S socket ]; do sleep 0.05; done
+trap 'kill $avahi $bus' EXIT
+timeout 15 avahi-browse -d sixfold.internal -p -t -r _http._tcp
+"""
+
+
+def browsed(host: Host, name: str, type_: str) -> set[str]:
+    """As a pod is answered: by the kernel."""
+    argv = ("dig", "+short", "@169.254.20.10", f"{name}.sixfold.internal", type_)
+    done = host.system.run_in_pod("default/web-0", *argv)
+    return set(done.stdout.splitlines())
+
+
+def test_dig_browses_types_instances_places_and_texts(host: Host):
+    assert browsed(host, "b._dns-sd._udp", "PTR") == {"sixfold.internal."}
+    assert browsed(host, "_services._dns-sd._udp", "PTR") == {"_http._tcp.sixfold.internal."}
+    names = ("default/web", "default/each/web-0", "default/each/web-1")
+    instances = {f"{name}._http._tcp.sixfold.internal." for name in names}
+    assert browsed(host, "_http._tcp", "PTR") == instances
+    place = {"0 0 80 web.default.svc.sixfold.internal."}
+    assert browsed(host, "default/web._http._tcp", "SRV") == place
+    assert browsed(host, "default/web._http._tcp", "TXT") == {'"port=http"'}
+    (address, _) = host.system.endpoints()["default/web-1"]["ips"]
+    assert browsed(host, "web-1.each.default.svc", "A") == {address}
+
+
+@pytest.mark.skipif(shutil.which("avahi-browse") is None, reason="no avahi-browse here")
+def test_a_stock_avahi_browses_and_resolves(host: Host):
+    done = host.system.on_host("unshare", "--mount", "sh", "-c", AVAHI)
+    found = [line.split(";") for line in done.stdout.splitlines() if line.startswith("=")]
+    vip = host.system.json("get", "svc", "web")["spec"]["clusterIPs"][0]
+    places = {name.replace("\\047", "/"): rest for _, _, _, name, _, _, *rest in found}
+    assert set(places) == {"default/web", "default/each/web-0", "default/each/web-1"}
+    assert places["default/web"][:3] == ["web.default.svc.sixfold.internal", vip, "80"]
+    assert places["default/web"][3] == '"port=http"'
+
+
 # --- Consul ---------------------------------------------------------------------------------
 
 
@@ -200,10 +265,10 @@ def test_py_consul_finds_the_pods_of_a_service_with_tags_and_meta(host: Host):
     _, tagged = host.consul(lambda c: c.health.service("web", tag="nope"))
     assert tagged == []
     _, services = host.consul(lambda c: c.catalog.services())
-    assert services == {"consul": [], "web": ["http"]}
+    assert services == {"consul": [], "web": ["http"], "each": ["http"]}
     _, (node,) = host.consul(lambda c: c.catalog.nodes())
     _, described = host.consul(lambda c: c.catalog.node(node["Node"]))
-    assert {one["Service"] for one in described["Services"].values()} == {"web"}
+    assert {one["Service"] for one in described["Services"].values()} == {"web", "each"}
     assert host.consul(lambda c: c.catalog.datacenters()) == ["dc1"]
     assert host.consul(lambda c: c.agent.self())["Config"]["NodeName"] == node["Node"]
     assert host.consul(lambda c: c.status.leader()).startswith("10.244.0.1:")

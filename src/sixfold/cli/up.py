@@ -65,6 +65,22 @@ class Place(click.ParamType[Any]):
         return value
 
 
+class Alias(click.ParamType[str]):
+    """A domain to browse; "none" is none."""
+
+    name = "NAME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from sixfold.manifest.names import dns_subdomain
+
+        text = str(value).rstrip(".").lower()
+        if wrong := dns_subdomain(text):
+            self.fail(wrong, param, ctx)
+        if text == "local" or text.endswith(".local"):
+            self.fail(f"{text}: browsers ask only mDNS for .local; give another", param, ctx)
+        return text
+
+
 @click.command(
     short_help="Start Sixfold on this host, and apply manifests.",
     epilog=examples(
@@ -120,6 +136,12 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
     "--dns-pods",
     type=click.Choice(["disabled", "insecure", "verified"]),
     help="Names like 10-244-0-3.shop.pod.cluster.local: none, any, or of pods that are there.",
+)
+@click.option(
+    "--dns-sd-domain",
+    type=Alias(),
+    metavar="NAME",
+    help="List services there for browsers (DNS-SD), as sixfold.internal; none ends that.",
 )
 @click.option(
     "--catalog-listen",
@@ -211,9 +233,16 @@ def configuration(paths: Paths, given: dict[str, Any]) -> Config:
     from sixfold.agent.main import stored_config
 
     before = stored_config(paths) or Config(node=platform.node() or "localhost")
+    if given.get("dns_sd_domain") == "none":
+        given = {**given, "dns_sd_domain": ""}
     if "none" in given.get("catalog_listen", ()):
         given = {**given, "catalog_listen": ()}
-    return dataclasses.replace(before, instance=paths.instance, **given)
+    config = dataclasses.replace(before, instance=paths.instance, **given)
+    ours, alias = f".{config.cluster_domain.lower()}", f".{config.dns_sd_domain}"
+    if config.dns_sd_domain and (ours.endswith(alias) or alias.endswith(ours)):
+        message = f"{config.dns_sd_domain}: overlaps with the cluster domain; give another"
+        raise click.BadParameter(message, param_hint="--dns-sd-domain")
+    return config
 
 
 def run_here(

@@ -18,6 +18,7 @@ from ipaddress import ip_address
 
 from sixfold.balancing.changes import changes
 from sixfold.balancing.members import cluster_addresses
+from sixfold.discovery import dns_sd
 from sixfold.discovery.zone import (
     EXISTS,
     IPAddress,
@@ -47,7 +48,8 @@ def zone_settings(config: Config) -> ZoneSettings:
     """The zones we are the authority for: the cluster domain and the reverses of our pools."""
     pools = (config.pod_ipv4, config.service_ipv4, config.pod_ipv6, config.service_ipv6)
     reverses = [origin for pool in pools for origin in reverse_origins(pool)]
-    origins = (config.cluster_domain.lower(), *dict.fromkeys(reverses))
+    alias = (config.dns_sd_domain,) if config.dns_sd_domain else ()
+    origins = (config.cluster_domain.lower(), *alias, *dict.fromkeys(reverses))
     return ZoneSettings(origins, config.dns_ttl_s, pods_insecure=config.dns_pods == "insecure")
 
 
@@ -145,6 +147,7 @@ class ZonePlanner:
     def __init__(self) -> None:
         self._pods: PodRecords = "disabled"
         self._domain = ""
+        self._alias = ""  # of DNS-SD; "" is none
         self._namespaces: frozenset[str] = frozenset()
         self._services: Mapping[str, Service] = {}
         self._slices: Slices = {}
@@ -159,7 +162,7 @@ class ZonePlanner:
     def plan(self, world: World, slices: Slices) -> Zone:
         """All records of this world; the same object as long as nothing changes."""
         self._pods = world.config.dns_pods
-        self._take_domain(world.config.cluster_domain.lower())
+        self._take_domain(world.config.cluster_domain.lower(), world.config.dns_sd_domain)
         self._take_namespaces(frozenset(world.namespaces))
         self._take_services(world.services, slices)
         if self._pods == "verified":
@@ -183,13 +186,17 @@ class ZonePlanner:
             self._replace(key, {})
         for key in {*changed, *sliced, *sliced_gone} & services.keys():
             mine = slices.get(key, ())
-            self._replace(key, service_records(services[key], mine, self._domain))
+            records = service_records(services[key], mine, self._domain)
+            if self._alias:
+                records = {**records, **dns_sd.service_records(services[key], mine, self._alias)}
+            self._replace(key, records)
 
-    def _take_domain(self, domain: str) -> None:
+    def _take_domain(self, domain: str, alias: str) -> None:
         if domain != self._domain:
             assert not self._domain, "the cluster domain is fixed for the life of an instance"
-            self._domain = domain
-            self._replace("", _fixed_records(domain))
+            self._domain, self._alias = domain, alias
+            browsed = dns_sd.domain_records(alias, domain) if alias else {}
+            self._replace("", {**_fixed_records(domain), **browsed})
 
     def _take_namespaces(self, namespaces: frozenset[str]) -> None:
         for name in self._namespaces - namespaces:

@@ -6,6 +6,7 @@ and the answers that the kernel gives are both made of these.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable
 from ipaddress import ip_address
@@ -14,6 +15,7 @@ from sixfold.discovery.zone import RRset
 
 RECORD = struct.Struct("!HHIH")  # type, class, ttl, length of rdata
 IN = 1
+TXT_STRING = re.compile(r'"([^"]*)"')  # ours hold no quotes
 POINTER_TO_QUESTION = b"\xc0\x0c"
 
 TYPE_NAMES = {
@@ -49,8 +51,8 @@ def encode_rdata(type_: str, text: str) -> bytes:
             priority, weight, port, target = text.split()
             return struct.pack("!HHH", int(priority), int(weight), int(port)) + encode_name(target)
         case "TXT":
-            raw = text.strip('"').encode()
-            return bytes((len(raw),)) + raw
+            strings = [raw.encode() for raw in TXT_STRING.findall(text)]
+            return b"".join(bytes((len(raw),)) + raw for raw in strings)
         case "SOA":
             server, mailbox, *numbers = text.split()
             timers = struct.pack("!IIIII", *map(int, numbers))
@@ -97,7 +99,11 @@ def decode_rdata(type_: str, rdata: bytes) -> str:
             numbers = " ".join(map(str, struct.unpack_from("!HHH", rdata)))
             return f"{numbers} {_name_at(rdata, 6)[0]}."
         case "TXT":
-            return f'"{rdata[1:].decode()}"'
+            strings, at = [], 0
+            while at < len(rdata):
+                strings.append(f'"{rdata[at + 1 : at + 1 + rdata[at]].decode()}"')
+                at += 1 + rdata[at]
+            return " ".join(strings)
         case _:
             raise AssertionError(f"no records of type {type_} in our zones")
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 import msgspec
 
 from sixfold.manifest import names
+from sixfold.manifest.announcing import announcing
 from sixfold.manifest.balancing import balancing
 from sixfold.manifest.fields import REFUSED
 from sixfold.manifest.kinds import Kind
@@ -43,6 +44,7 @@ def metadata(kind: Kind, meta: ObjectMeta) -> Iterator[Finding]:
     yield from _owners((*path, "ownerReferences"), meta)
     yield from labelled(path, meta)
     yield from balancing(kind.name, path, meta)
+    yield from announcing(kind.name, path, meta)
     yield from _enforcement(kind, meta)
 
 

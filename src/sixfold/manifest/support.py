@@ -74,7 +74,10 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "annotations": "kept, shown; 256 KiB at most. `sixfold.dev/enforcement` of a policy or "
         "Namespace: enforce, or audit (what it would deny passes and is told). Of a Service: "
         "`sixfold.dev/lb-algorithm` (random, round-robin, least-connections, maglev, source-hash; "
-        "`service.cilium.io/lb-algorithm` is read too), `sixfold.dev/lb-maglev-table-size`. Of a "
+        "`service.cilium.io/lb-algorithm` is read too), `sixfold.dev/lb-maglev-table-size`, "
+        "`sixfold.dev/registration` (open: its namespace's pods may register themselves), "
+        "`sixfold.dev/dns-sd-path`, `consul.hashicorp.com/service-tags`, "
+        "`consul.hashicorp.com/service-meta-KEY`. Of a "
         "pod: `sixfold.dev/lb-weight` (0 to 100, 0 is maintenance), `sixfold.dev/lb-drain`",
     },
     PodSpec: {
