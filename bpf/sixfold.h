@@ -74,6 +74,10 @@ enum runtime_index {
 
 enum direction { INGRESS = 0, EGRESS = 1 };
 
+enum endpoint_flag {
+	ENDPOINT_ACCELERATED = 1, /* its TCP with others of the kind needs no packets */
+};
+
 /* A pod, by host-side ifindex (source check) and by address (delivery). */
 struct endpoint {
 	__u32 ifindex;
@@ -81,7 +85,7 @@ struct endpoint {
 	__u32 identity;
 	__u32 cidr4; /* local CIDR identity of the address, 0 = none */
 	__u32 cidr6;
-	__u32 pad;
+	__u32 flags;	    /* enum endpoint_flag */
 	union address ipv4; /* all zero = none */
 	union address ipv6;
 };
@@ -220,10 +224,39 @@ struct conntrack {
 	__u8 originator; /* index of the side that opened it */
 	__u8 tcp_flags;	 /* all seen, both directions */
 	__be16 service_port;
-	__u32 tick; /* jiffies / 256, when the clock was last looked at */
-	__u32 pad;
-	__u64 packets[2]; /* sent by each side */
+	__u32 tick;	 /* jiffies / 256, when the clock was last looked at */
+	__u8 carried[2]; /* enum carried: what each side sends */
+	__u8 pad[2];
+	__u64 packets[2]; /* sent by each side; of what is carried, messages and payload
+			   */
 	__u64 bytes[2];
+};
+
+/* How data gets to the other side, where both are accelerated. */
+enum carried {
+	CARRIED_BY_PACKETS = 0,
+	CARRIED_BY_SOCKETS = 1,
+	CARRIED_NO_MORE = 2, /* by packets from some byte on, for good */
+};
+
+/* One end of a connection that is, or was, carried from socket to socket. */
+struct end {
+	struct conntrack_key connection;
+	__u32 side;
+	__u32 sequence; /* of its first byte; TCP's own sends move on from it */
+	__u32 over;
+};
+
+struct end_key {
+	struct conntrack_key connection;
+	__u32 side;
+};
+
+/* Where the kernel keeps both ends, to be looked at: by address, true while the cookie
+ * is. */
+struct pair {
+	__u64 socket[2];
+	__u64 cookie[2];
 };
 
 /* The service that this CPU's last connect or send was translated from: its first

@@ -48,6 +48,13 @@ static long (*const bpf_skb_pull_data)(void *skb, __u32 length) = (void *)39;
 static __u64 (*const bpf_get_socket_cookie)(void *ctx) = (void *)46;
 static void *(*const bpf_sk_storage_get)(void *map, void *sk, void *value,
 					 __u64 flags) = (void *)107;
+static long (*const bpf_sock_hash_update)(void *ctx, void *map, void *key,
+					  __u64 flags) = (void *)70;
+static long (*const bpf_msg_redirect_hash)(void *msg, void *map, void *key,
+					   __u64 flags) = (void *)71;
+static long (*const bpf_probe_read_kernel)(void *to, __u32 size,
+					   const void *from) = (void *)113;
+static void *(*const bpf_skc_to_tcp_sock)(void *sk) = (void *)137;
 static __u64 (*const bpf_jiffies64)(void) = (void *)118;
 static __u64 (*const bpf_get_netns_cookie)(void *ctx) = (void *)122;
 static void *(*const bpf_ringbuf_reserve)(void *ring, __u64 size,

@@ -346,6 +346,7 @@ def endpoint_view(endpoint: Endpoint) -> dict[str, Any]:
                 {"name": port.name, "protocol": port.protocol, "port": port.port}
                 for port in endpoint.publish_ports
             ],
+            "accelerated": endpoint.accelerated,
             "probePorts": sorted(endpoint.probe_ports),
         },
     }

@@ -12,6 +12,7 @@ from typing import Any
 from sixfold.agent.ledger import Ledger
 from sixfold.agent.registrations import Registrations
 from sixfold.discovery.registered import RegisteredSlices
+from sixfold.model.acceleration import asks_for_acceleration
 from sixfold.model.algorithm import is_drained, weight_of
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress
@@ -39,6 +40,7 @@ class Snapshots:
         self._version = -1
         self._namespaces: dict[str, Mapping[str, str]] = {}
         self._audited: frozenset[str] = frozenset()
+        self._accelerated: frozenset[str] = frozenset()  # namespaces
         self._services: dict[str, Any] = {}
         self._slices: dict[str, Any] = {}
         self._registrations = registrations
@@ -80,6 +82,7 @@ class Snapshots:
             for key, stored in self._objects.of("Namespace").items()
             if in_audit(stored.object.metadata)
         )
+        self._follow_acceleration()
         self._services = _by_name(self._objects, "Service")
         self._slices = _by_name(self._objects, "EndpointSlice")
         self._policies = {
@@ -90,6 +93,21 @@ class Snapshots:
         }
         groups = self._objects.of("CiliumCIDRGroup")
         self._cidr_groups = {key.name: stored.object for key, stored in groups.items()}
+
+    def _follow_acceleration(self) -> None:
+        """Endpoints of namespaces that ask, or no longer ask, for acceleration are made anew."""
+        asking = frozenset(
+            key.name
+            for key, stored in self._objects.of("Namespace").items()
+            if asks_for_acceleration(stored.object.metadata)
+        )
+        if changed := asking ^ self._accelerated:
+            self._endpoints = {
+                key: known
+                for key, known in self._endpoints.items()
+                if known[2].namespace not in changed
+            }
+        self._accelerated = asking
 
     def _labels_of(self, name: str, stored: Stored) -> Mapping[str, str]:
         labels = namespace_labels(name, stored.object.metadata.labels)
@@ -138,6 +156,9 @@ class Snapshots:
             subdomain=pod.spec.subdomain,
             weight=weight_of(pod.metadata.annotations),
             drained=is_drained(pod.metadata.annotations),
+            accelerated=asks_for_acceleration(
+                pod.metadata, default=stored.key.namespace in self._accelerated
+            ),
             probe_ports=probe_ports(pod.spec),
             publish_ports=container_ports(pod.spec),
         )

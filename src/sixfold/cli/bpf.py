@@ -163,6 +163,7 @@ def endpoints(view: DatapathView, names: Names) -> Iterator[Row]:
             "cidr4": entry.cidr4 or None,
             "cidr6": entry.cidr6 or None,
             "identity": names.identity(entry.identity),
+            "accelerated": "yes" if entry.accelerated else None,
         }
 
 
@@ -267,10 +268,23 @@ def connections(view: DatapathView, names: Names) -> Iterator[Row]:
             "service": service,
             "packets": f"{entry.packets[0]}/{entry.packets[1]}",
             "bytes": f"{entry.bytes[0]}/{entry.bytes[1]}",
+            "accelerated": _accelerated(*entry.carried),
             "idle": f"{entry.idle_s:.0f}s",
             "egress_rule": names.rule(entry.rule[1]),
             "ingress_rule": names.rule(entry.rule[0]),
         }
+
+
+def _accelerated(source: int, destination: int) -> str | None:
+    """Which way data goes from socket to socket."""
+    from sixfold.host.layout import BY_SOCKETS
+
+    ways = {
+        (True, True): "both ways",
+        (True, False): "from source",
+        (False, True): "from destination",
+    }
+    return ways.get((source == BY_SOCKETS, destination == BY_SOCKETS))
 
 
 @_listing("dns", "Names that the kernel answers, with what it answers.")

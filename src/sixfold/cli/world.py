@@ -171,6 +171,7 @@ def _endpoint(item: dict[str, Any]) -> Endpoint:
         node=status["node"],
         ready=status["ready"],
         terminating=status["terminating"],
+        accelerated=status["accelerated"],
         probe_ports=frozenset(status["probePorts"]),
         publish_ports=ports,
     )

@@ -19,7 +19,7 @@ from sixfold.errors import HostError
 
 SYS_BPF = 321  # x86_64
 MAP_LOOKUP, MAP_UPDATE, MAP_DELETE = 1, 2, 3
-PROG_LOAD, OBJ_PIN, OBJ_GET, PROG_TEST_RUN = 5, 6, 7, 10
+PROG_LOAD, OBJ_PIN, OBJ_GET, PROG_ATTACH, PROG_TEST_RUN = 5, 6, 7, 8, 10
 OBJ_GET_INFO = 15
 MAP_LOOKUP_BATCH, MAP_UPDATE_BATCH, MAP_DELETE_BATCH = 24, 26, 27
 LINK_CREATE, LINK_UPDATE, LINK_DETACH = 28, 29, 34
@@ -121,6 +121,11 @@ def link_info(fd: int, *, cgroup: bool) -> LinkInfo:
 def link_create(program: int, target: int, attach_type: int) -> int:
     """``target`` is an interface index in the caller's namespace, or a cgroup's descriptor."""
     return bpf(LINK_CREATE, pack("<IIII16x", program, target, attach_type, 0))
+
+
+def attach_to_map(program: int, sockets: int, attach_type: int) -> None:
+    """Have a map of sockets run a program for each that joins; there as long as the map."""
+    bpf(PROG_ATTACH, pack("<IIIII", sockets, program, attach_type, 0, 0))
 
 
 def link_update(link: int, program: int) -> None:

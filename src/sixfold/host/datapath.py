@@ -17,10 +17,12 @@ from sixfold.errors import HostError
 from sixfold.host import bpf, layout
 from sixfold.host.changes import Changes, may_revoke, repairs
 from sixfold.host.events import EventReader
-from sixfold.host.layout import Load, Place
+from sixfold.host.layout import Load, Place, unpack_endpoint
 from sixfold.host.paths import BPFFS_ROOT, cgroup_root
 from sixfold.host.programs import (
+    JOIN,
     PACKET_PROGRAMS,
+    SOCK_OPS,
     SOCKET_PROGRAMS,
     TRACEPOINT,
     UPLINK_PROGRAMS,
@@ -56,6 +58,7 @@ class KernelDatapath(DatapathView):
         self._shadow: Shadow | None = None
         self._wall = Wall()
         self._links: dict[Path, int] = {}  # held: while we live, a lost pin detaches nothing
+        self._asking: set[bytes] = set()  # keys of endpoints that ask for acceleration
         self._sweep_due = True  # an earlier agent may have died before it
         ring = self.maps["events"]
         self.events = EventReader(ring.fd, ring.definition.max_entries, self._lost)
@@ -165,12 +168,14 @@ class KernelDatapath(DatapathView):
         """
         if self._shadow is None:
             self._shadow = Shadow.read(self.maps)
+            self._asking = _asking(self._shadow.datapath)
         shadow, self._shadow = self._shadow, None  # an error leaves it to be read anew
         before = shadow.datapath
         changes = shadow.advance(desired)
         if not opens_only:
             self._sweep_due = self._sweep_due or may_revoke(before, shadow.datapath)
         self._write(changes, judge=not opens_only)
+        self._accelerate(changes)
         self._shadow = shadow
         return len(changes)
 
@@ -233,7 +238,7 @@ class KernelDatapath(DatapathView):
         found += repairs("frontends", actual.frontends, desired.frontends)
         if actual.host_netns_cookie != desired.host_netns_cookie:
             found.append("namespaces[host]: changed; put back")
-        self._shadow = actual
+        self._shadow, self._asking = actual, _asking(actual.datapath)
         self.apply(desired)
         return found
 
@@ -304,6 +309,23 @@ class KernelDatapath(DatapathView):
             os.close(cgroup)
         return missing
 
+    def _accelerate(self, changes: Changes) -> None:
+        """The hook that costs every TCP socket of the host a little: only while a pod asks."""
+        written = changes.puts["endpoints"]
+        self._asking.difference_update(written, changes.deletes["endpoints"])
+        self._asking.update(key for key in written if unpack_endpoint(written[key]).accelerated)
+        wanted, path = bool(self._asking), self.root / "links" / JOIN
+        if self._is_attached(path, JOIN, None) == wanted:
+            return
+        cgroup = os.open(cgroup_root(), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with expedited_rcu():
+                self._detach(path)
+                if wanted:
+                    self._link(path, JOIN, cgroup, SOCK_OPS)
+        finally:
+            os.close(cgroup)
+
     def _link(self, path: Path, name: str, target: int, attach_type: int) -> None:
         try:
             link = bpf.link_create(self._programs.fds[name], target, attach_type)
@@ -344,6 +366,11 @@ class KernelDatapath(DatapathView):
 
     def _lost(self) -> int:
         return summed(self.maps["statistics"].lookup(layout.U32.pack(0)) or b"")
+
+
+def _asking(datapath: Datapath) -> set[bytes]:
+    """Keys of endpoints that ask for acceleration."""
+    return {layout.U32.pack(key) for key, one in datapath.endpoints.items() if one.accelerated}
 
 
 def _detach(path: Path) -> None:

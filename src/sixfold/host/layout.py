@@ -43,12 +43,14 @@ SLOT_LINE = Struct("<16I")
 BACKEND = Struct("<16s2sBxI")
 LOAD = Struct("<qQ")
 CONNTRACK_KEY = Struct("<16s16s2s2sBB2x")
-CONNTRACK = Struct("<I2II2I2IIBB2sI4x2Q2Q")
+CONNTRACK = Struct("<I2II2I2IIBB2sI2B2x2Q2Q")
 FLOW_EVENT = Struct("<Q8B16s16s2s2s7I2sB5x")
 NAME_KEY = Struct("<IH2x256s")
 NAME_RECORDS = Struct("<HHBBBB")
 NAME_ZONE = Struct("<HHHBx128s320s")
 
+ACCELERATED = 1  # of enum endpoint_flag
+BY_SOCKETS = 1  # of enum carried
 TCP, ENDED = 6, 0x05  # FIN or RST was seen
 IDLE_TCP_S, IDLE_S = 6 * 3600.0, 60.0
 MAPPED = bytes(10) + b"\xff\xff"
@@ -87,14 +89,14 @@ def pack_endpoint(entry: EndpointEntry) -> bytes:
         entry.identity,
         entry.cidr4,
         entry.cidr6,
-        0,
+        ACCELERATED if entry.accelerated else 0,
         pack_address(entry.ipv4),
         pack_address(entry.ipv6),
     )
 
 
 def unpack_endpoint(packed: bytes, netns_cookie: int = 0) -> EndpointEntry:
-    ifindex, number, identity, cidr4, cidr6, _, ipv4, ipv6 = ENDPOINT.unpack(packed)
+    ifindex, number, identity, cidr4, cidr6, flags, ipv4, ipv6 = ENDPOINT.unpack(packed)
     return EndpointEntry(
         ifindex=ifindex,
         id=EndpointId(number),
@@ -104,6 +106,7 @@ def unpack_endpoint(packed: bytes, netns_cookie: int = 0) -> EndpointEntry:
         cidr4=Identity(cidr4),
         cidr6=Identity(cidr6),
         netns_cookie=netns_cookie,
+        accelerated=bool(flags & ACCELERATED),
     )
 
 
@@ -284,6 +287,7 @@ class Connection:
     bytes: tuple[int, int]
     idle_s: float
     revision: int
+    carried: tuple[int, int] = (0, 0)  # enum carried: what source sends, what destination sends
 
     @property
     def is_open(self) -> bool:
@@ -299,7 +303,7 @@ def unpack_connection(key: bytes, value: bytes, now_ns: int) -> Connection:
     revision, *rest = CONNTRACK.unpack(value)
     ifindex, last_seen, identity = rest[0:2], rest[2], rest[3:5]
     rule, service, originator, flags, service_port = rest[5:7], rest[7], rest[8], rest[9], rest[10]
-    packets, size = rest[12:14], rest[14:16]
+    carried, packets, size = rest[12:14], rest[14:16], rest[16:18]
     address, port = (address0, address1), (port0, port1)
     a, b = originator & 1, 1 - (originator & 1)
     return Connection(
@@ -320,6 +324,7 @@ def unpack_connection(key: bytes, value: bytes, now_ns: int) -> Connection:
         bytes=(size[a], size[b]),
         idle_s=max(0, (now_ns >> 30) - last_seen) * 2**30 / 1e9,
         revision=revision,
+        carried=(carried[a], carried[b]),
     )
 
 

@@ -25,7 +25,7 @@ from sixfold.host.loader import BpfObject
 from sixfold.host.paths import BPFFS_ROOT
 
 OBJECTS = Path(__file__).parent / "objects"
-OBJECT_NAMES = ("endpoint.bpf.o", "socket.bpf.o", "sweep.bpf.o", "uplink.bpf.o")
+OBJECT_NAMES = ("endpoint.bpf.o", "socket.bpf.o", "sweep.bpf.o", "uplink.bpf.o", "accelerate.bpf.o")
 PACKET_PROGRAMS = ("from_endpoint", "to_endpoint")
 UPLINK_PROGRAMS = ("from_uplink", "to_uplink")
 # enum bpf_attach_type; all at the root of cgroup v2, but for the tracepoint, which has no place
@@ -42,8 +42,10 @@ SOCKET_PROGRAMS = {
     "sock_release": 34,
     "socket_state": TRACEPOINT,
 }
+JOIN, SOCK_OPS = "join", 3  # at the root of cgroup v2, while a pod asks for acceleration
+CARRY, SK_MSG_VERDICT = "carry", 7  # of the map `accelerated`: what runs on a write
 COUNTING = ("sockets", "backends", "loads")
-PROGRAMS = (*PACKET_PROGRAMS, *UPLINK_PROGRAMS, *SOCKET_PROGRAMS, "sweep")
+PROGRAMS = (*PACKET_PROGRAMS, *UPLINK_PROGRAMS, *SOCKET_PROGRAMS, "sweep", JOIN, CARRY)
 RCU_EXPEDITED = Path("/sys/kernel/rcu_expedited")
 
 
@@ -156,6 +158,7 @@ def _load(root: Path, ours: Path) -> dict[str, int]:
             _drop_unlike(root, candidate)
             known |= candidate.definitions().keys()
             fds.update(candidate.load(root / "maps"))
+    _attach_to_map(fds[CARRY], root / "maps" / "accelerated")
     for link in (root / "links").iterdir():
         switch_link(link, fds)
     for path in (root / "maps").iterdir():
@@ -193,6 +196,15 @@ def _is_unlike(path: Path, wanted: bpf.MapDefinition) -> bool:
         return pinned.definition != wanted
     finally:
         pinned.close()
+
+
+def _attach_to_map(program: int, path: Path) -> None:
+    """Sockets that join from now on have this program; others keep theirs."""
+    sockets = bpf.get(path)
+    try:
+        bpf.attach_to_map(program, sockets, SK_MSG_VERDICT)
+    finally:
+        os.close(sockets)
 
 
 def switch_link(path: Path, fds: dict[str, int]) -> None:

@@ -7,7 +7,14 @@ from collections.abc import Iterator
 
 from sixfold.manifest import names
 from sixfold.manifest.balancing import balancing
-from sixfold.manifest.metadata import INT32_MAX, between, labelled, refused_values, selector
+from sixfold.manifest.metadata import (
+    INT32_MAX,
+    acceleration,
+    between,
+    labelled,
+    refused_values,
+    selector,
+)
 from sixfold.manifest.path import Finding, Path
 from sixfold.manifest.pods import pod_spec
 from sixfold.model.meta import LabelSelector
@@ -56,6 +63,7 @@ def template(obj: Controller | OfflineController, *, offline: bool) -> Iterator[
     pods = template_of(obj)
     yield from labelled((*path, "metadata"), pods.metadata)
     yield from balancing("Pod", (*path, "metadata"), pods.metadata)
+    yield from acceleration("Pod", (*path, "metadata"), pods.metadata)
     if pods.metadata.namespace not in ("", obj.metadata.namespace):
         message = f"pods are made in the namespace of their {obj.kind}; remove it"
         yield Finding((*path, "metadata", "namespace"), message)

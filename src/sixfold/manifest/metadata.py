@@ -15,6 +15,7 @@ from sixfold.manifest.balancing import balancing
 from sixfold.manifest.fields import REFUSED
 from sixfold.manifest.kinds import Kind
 from sixfold.manifest.path import Finding, Path
+from sixfold.model.acceleration import ACCELERATION, NONE, SOCKMAP
 from sixfold.model.enforcement import AUDIT, ENFORCE, ENFORCEMENT
 from sixfold.model.meta import LabelSelector, Object, ObjectMeta
 from sixfold.model.policies import POLICY_KINDS
@@ -45,7 +46,20 @@ def metadata(kind: Kind, meta: ObjectMeta) -> Iterator[Finding]:
     yield from labelled(path, meta)
     yield from balancing(kind.name, path, meta)
     yield from announcing(kind.name, path, meta)
+    yield from acceleration(kind.name, path, meta)
     yield from _enforcement(kind, meta)
+
+
+def acceleration(kind: str, path: Path, meta: ObjectMeta) -> Iterator[Finding]:
+    """Findings about the annotation of an object; of a template, ``kind`` is Pod."""
+    value = meta.annotations.get(ACCELERATION)
+    here = (*path, "annotations", ACCELERATION)
+    if value is None:
+        return
+    if kind not in ("Pod", "Namespace"):
+        yield Finding(here, f"means nothing on a {kind}; give it to a Namespace or Pod")
+    elif value not in (SOCKMAP, NONE):
+        yield Finding(here, f"{names.quoted(value)} is unknown; give {SOCKMAP} or {NONE}")
 
 
 def _enforcement(kind: Kind, meta: ObjectMeta) -> Iterator[Finding]:

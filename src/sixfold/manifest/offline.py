@@ -20,6 +20,7 @@ import msgspec
 from sixfold.errors import ManifestError, Problem
 from sixfold.manifest import names
 from sixfold.manifest.load import Loaded, Manifests
+from sixfold.model.acceleration import asks_for_acceleration
 from sixfold.model.algorithm import is_drained, weight_of
 from sixfold.model.ciliumpolicy import CiliumCIDRGroup
 from sixfold.model.config import Config
@@ -63,7 +64,10 @@ def offline(manifests: Manifests, config: Config | None = None) -> World:
             for loaded in manifests.objects
             if isinstance(loaded.object, Namespace) and in_audit(loaded.object.metadata)
         ),
-        endpoints={endpoint.key: endpoint for endpoint in _endpoints(attached, config)},
+        endpoints={
+            endpoint.key: endpoint
+            for endpoint in _endpoints(attached, config, _accelerated(manifests.objects))
+        },
         on_host=frozenset(text for loaded in on_host for text in _names(loaded)),
         services=dict(zip(services, _addressed(services.values(), config), strict=True)),
         slices={
@@ -126,7 +130,18 @@ def _spec(loaded: Loaded) -> PodSpec:
     return _template(loaded).spec
 
 
-def _endpoints(workloads: Sequence[Loaded], config: Config) -> Iterator[Endpoint]:
+def _accelerated(objects: Iterable[Loaded]) -> frozenset[str]:
+    """Namespaces that ask for acceleration."""
+    return frozenset(
+        loaded.key.name
+        for loaded in objects
+        if isinstance(loaded.object, Namespace) and asks_for_acceleration(loaded.object.metadata)
+    )
+
+
+def _endpoints(
+    workloads: Sequence[Loaded], config: Config, accelerated: Set[str]
+) -> Iterator[Endpoint]:
     same_name = Counter(_name(loaded) for loaded in workloads)
     identities: dict[Subject, Identity] = {}
     for number, loaded in enumerate(workloads, 1):
@@ -134,7 +149,16 @@ def _endpoints(workloads: Sequence[Loaded], config: Config) -> Iterator[Endpoint
         identity = identities.setdefault(
             endpoint.subject, Identity(FIRST_ALLOCATED + len(identities))
         )
-        yield replace(endpoint, id=EndpointId(number), identity=identity, node=config.node)
+        asks = asks_for_acceleration(
+            _template(loaded).metadata, default=endpoint.namespace in accelerated
+        )
+        yield replace(
+            endpoint,
+            id=EndpointId(number),
+            identity=identity,
+            node=config.node,
+            accelerated=asks,
+        )
 
 
 def _would_run(loaded: Loaded) -> bool:

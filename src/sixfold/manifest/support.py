@@ -72,7 +72,9 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "name": "required; DNS name. In a pod template: no effect",
         "namespace": '"default", or what -n says, when absent',
         "annotations": "kept, shown; 256 KiB at most. `sixfold.dev/enforcement` of a policy or "
-        "Namespace: enforce, or audit (what it would deny passes and is told). Of a Service: "
+        "Namespace: enforce, or audit (what it would deny passes and is told). "
+        "`sixfold.dev/acceleration` of a Namespace or pod: sockmap (its TCP with others that ask "
+        "goes from socket to socket), or none. Of a Service: "
         "`sixfold.dev/lb-algorithm` (random, round-robin, least-connections, maglev, source-hash; "
         "`service.cilium.io/lb-algorithm` is read too), `sixfold.dev/lb-maglev-table-size`, "
         "`sixfold.dev/registration` (open: its namespace's pods may register themselves), "

@@ -37,6 +37,7 @@ class EndpointEntry:
     cidr4: Identity = Identity(0)
     cidr6: Identity = Identity(0)
     netns_cookie: int = 0
+    accelerated: bool = False  # TCP with others of the kind goes from socket to socket
 
 
 @dataclass(frozen=True, slots=True)

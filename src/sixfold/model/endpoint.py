@@ -36,6 +36,7 @@ class Endpoint:
     probe_ports: frozenset[int] = frozenset()  # TCP ports that the node's own probes dial
     weight: int = 1  # share of new connections; 0 is maintenance
     drained: bool = False  # by ``sixfold lb drain``: gets nothing new, whatever its weight
+    accelerated: bool = False  # it, or its namespace, asks for acceleration
     publish_ports: tuple[NamedPort, ...] = ()  # all containerPorts, named or not (name "")
 
     @property

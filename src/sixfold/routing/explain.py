@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sixfold.model.acceleration import ACCELERATION
 from sixfold.model.datapath import IPAddress, IpcacheEntry, IPNetwork
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import WORLD, Identity
@@ -51,17 +52,20 @@ def explain_route(
     destination: Endpoint | None,
     address: IPAddress | None,
     identity: Identity = WORLD,
+    protocol: str = "",
 ) -> RouteAnswer:
     """The way from a pod (None: the host or outside) to a pod, or else to ``address``.
 
     identity  of the address, when it is no pod's
+    protocol  of the flow: TCP may be accelerated
     """
     if destination is not None:
         if is_same_pod(source, destination):
             return RouteAnswer(True, "to itself, inside its own namespace")
         here = _place(source, address) if source is not None else "the host's stack"
         how = "redirected to its interface" if source is not None else "by the host's route"
-        return RouteAnswer(True, f"{here} → {_place(destination, address)}, {how}")
+        fast = _acceleration(source, destination) if protocol == "TCP" else ""
+        return RouteAnswer(True, f"{here} → {_place(destination, address)}, {how}{fast}")
     if address is None:
         return RouteAnswer(True, "by the host's routes; no address known here")
     if source is None:
@@ -76,6 +80,16 @@ def explain_route(
     return RouteAnswer(
         True, f"{here} → {address} by the host's routes, masqueraded as the node's address"
     )
+
+
+def _acceleration(source: Endpoint | None, destination: Endpoint) -> str:
+    """Whether data goes from socket to socket, once the connection is made."""
+    if source is None or not (source.accelerated or destination.accelerated):
+        return ""
+    if source.accelerated and destination.accelerated:
+        return "; accelerated: once open, data goes from socket to socket (sockmap)"
+    silent = destination if source.accelerated else source
+    return f"; not accelerated: {silent.key} does not ask for it ({ACCELERATION})"
 
 
 def _place(endpoint: Endpoint, towards: IPAddress | None) -> str:

@@ -127,4 +127,5 @@ def plan_endpoint(endpoint: Endpoint, cidr_of: Callable[[IPAddress], Identity]) 
         cidr4=cidr_of(endpoint.ipv4) if endpoint.ipv4 else UNKNOWN,
         cidr6=cidr_of(endpoint.ipv6) if endpoint.ipv6 else UNKNOWN,
         netns_cookie=endpoint.netns_cookie,
+        accelerated=endpoint.accelerated,
     )

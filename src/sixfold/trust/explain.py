@@ -267,7 +267,12 @@ class _Question:
         if backend.endpoint is not None:
             address = backend.endpoint.ipv4 if version == 4 else backend.endpoint.ipv6
         route = explain_route(
-            self.world, source.endpoint, backend.endpoint, address, backend.identity
+            self.world,
+            source.endpoint,
+            backend.endpoint,
+            address,
+            backend.identity,
+            self.protocol,
         )
         if is_same_pod(source.endpoint, backend.endpoint):
             return _Flow(source, backend, route, PolicyAnswer(None, None), port)

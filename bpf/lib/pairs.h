@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Pairs: both sockets of a connection between two pods of this host, where what one
+ * side sends is put into the other's queue at once (sockmap), and no packet carries it.
+ *
+ * What the kernel does not see to there, these programs do:
+ * - A socket first reads what was carried, then what came in packets. So a side is
+ *   carried from its first byte on, and once it is not, never again.
+ * - No window bounds the queue. A side whose reader lags goes on by packets, which
+ *   wait.
+ *
+ * What the kernel thinks of a socket is read where it keeps it (struct sock): the
+ * address holds while the cookie there is the same.
+ */
+#pragma once
+
+#include "conntrack.h"
+
+/* Full: connections go by packets, from then on. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 65536);
+	__type(key, struct end_key);
+	__type(value, __u64);
+} accelerated SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct conntrack_key);
+	__type(value, struct pair);
+} pairs SEC(".maps");
+
+/* The kernel's structs, as far as they are looked at; libbpf fits the offsets in. */
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct sock_common {
+	unsigned long skc_flags;
+	struct {
+		__s64 counter;
+	} skc_cookie;
+};
+
+enum sock_flags {
+	SOCK_ZEROCOPY = 26, /* somewhere else in other kernels */
+};
+
+struct sock {
+	struct sock_common __sk_common;
+	int sk_rcvlowat;
+	struct {
+		struct {
+			int counter;
+		} rmem_alloc;
+	} sk_backlog;
+};
+
+struct inet_sock {
+	struct sock sk;
+};
+
+struct inet_connection_sock {
+	struct inet_sock icsk_inet;
+	const void *icsk_ulp_ops;
+};
+
+struct tcp_sock {
+	struct inet_connection_sock inet_conn;
+	__u32 write_seq, snd_una, copied_seq, rcv_nxt;
+};
+#pragma clang attribute pop
+
+#define read_kernel(to, place)                                                         \
+	bpf_probe_read_kernel(&(to), sizeof(to),                                       \
+			      __builtin_preserve_access_index(&(place)))
+
+/* The socket of one side, to be read with read_kernel; NULL when it is gone. */
+static __always_inline const struct sock *socket_of(const struct pair *pair, __u32 side)
+{
+	const struct sock *socket = (void *)(side ? pair->socket[1] : pair->socket[0]);
+	__u64 known = side ? pair->cookie[1] : pair->cookie[0], cookie = 0;
+
+	if (!socket || read_kernel(cookie, socket->__sk_common.skc_cookie.counter))
+		return NULL;
+	return cookie == known ? socket : NULL;
+}
+
+/* Bytes that a socket has yet to read, with what the kernel adds to each. */
+static __always_inline __u32 unread(const struct sock *socket)
+{
+	__u32 bytes = 0;
+
+	read_kernel(bytes, socket->sk_backlog.rmem_alloc.counter);
+	return bytes;
+}
