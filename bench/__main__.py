@@ -4,6 +4,7 @@
     programs   ns per packet of each BPF program
     policy     compile and change at the scale of peers; lookups by number of rules
     dns        questions answered in the kernel beside knot, nsd, unbound and dnsmasq
+    acceleration  pods whose data goes from socket to socket, beside packets and plain veth
     balancing  connect rate by number of services; loading; one endpoint's change
     attach     time to attach a pod
     workloads  an agent with 1,000 pods: policy change, memory
@@ -23,7 +24,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from bench import attach, balancing, dns, policy, programs, report, traffic, workloads
+from bench import acceleration, attach, balancing, dns, policy, programs, report, traffic, workloads
 from bench.lab import Lab, LabError, laboratory
 from bench.peers import why_no_nftables
 from sixfold.errors import SixfoldError
@@ -36,6 +37,7 @@ PARTS: dict[str, Part] = {
     "programs": lambda lab, _: programs.measure(lab),
     "policy": policy.measure,
     "dns": dns.measure,
+    "acceleration": acceleration.measure,
     "balancing": balancing.measure,
     "attach": lambda lab, _: attach.measure(lab),
     "workloads": lambda lab, _: workloads.measure(lab),

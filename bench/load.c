@@ -2,12 +2,13 @@
 /* Load generator of `make bench`: one stream, request/response, connect/request/response.
  *
  *   load server PORT                     echo single bytes, swallow streams; until killed
- *   load rr|crr|stream HOST PORT SECONDS print one figure: transactions or bits per second
+ *   load rr|crr HOST PORT SECONDS        print one figure: transactions per second
+ *   load stream|bulk HOST PORT SECONDS   bits per second; bulk: a megabyte, then its answer
  *   load udp HOST PORT SECONDS           datagrams of 32 bytes per second, no answers
  *   load rotate METRIC SECONDS ROUNDS SEED (NETNS HOST PORT)...
  *                                        print a line per round: everybody's figure, in turn
  *
- * A connection that starts with 'S' is a stream, any other byte is echoed. Bounded by SECONDS
+ * A byte that comes alone is echoed, unless it is 'S'; so is 'E' behind other bytes. Bounded by SECONDS
  * (and ROUNDS), a server by its parent (PR_SET_PDEATHSIG). Not part of the product.
  *
  * In a rotation everybody has a process in its namespace and a connection that stays; they
@@ -92,7 +93,7 @@ static int serve_one(int fd)
 
 	if (got <= 0)
 		return 0;
-	if (got == 1 && buffer[0] != 'S')
+	if (got == 1 ? buffer[0] != 'S' : buffer[got - 1] == 'E')
 		return send(fd, buffer, 1, MSG_NOSIGNAL) == 1;
 	return 1;
 }
@@ -171,13 +172,21 @@ static double connects(struct target *to, double seconds)
 	return count / (now_s() - start);
 }
 
-/* Until all of it is acknowledged: nothing is left to be carried in somebody else's turn. */
-static double stream(struct target *to, double seconds)
+static void answered(int fd)
+{
+	char byte = 'E';
+
+	if (send(fd, &byte, 1, 0) != 1 || recv(fd, &byte, 1, 0) != 1)
+		die("answer");
+}
+
+/* Until all of it is read: nothing is left to be carried in somebody else's turn. */
+static double stream(struct target *to, double seconds, double bulk)
 {
 	static char buffer[1 << 17];
-	int fd = connection(to), left = 1;
+	int fd = connection(to);
 	double start = now_s(), end = start + seconds;
-	double bits = 0;
+	double bits = 0, due = bulk;
 
 	memset(buffer, 'S', sizeof(buffer));
 	while (now_s() < end) {
@@ -186,9 +195,12 @@ static double stream(struct target *to, double seconds)
 		if (sent <= 0)
 			die("stream");
 		bits += 8.0 * sent;
+		if (bulk && bits >= due) {
+			answered(fd);
+			due = bits + bulk;
+		}
 	}
-	while (!ioctl(fd, SIOCOUTQ, &left) && left && now_s() < end + 1)
-		sched_yield();
+	answered(fd);
 	return bits / (now_s() - start);
 }
 
@@ -212,7 +224,9 @@ static double measure(const char *metric, struct target *to, double seconds)
 	if (!strcmp(metric, "crr"))
 		return connects(to, seconds);
 	if (!strcmp(metric, "stream"))
-		return stream(to, seconds);
+		return stream(to, seconds, 0);
+	if (!strcmp(metric, "bulk"))
+		return stream(to, seconds, 8.0 * (1 << 20));
 	return datagrams(to, seconds);
 }
 

@@ -72,10 +72,11 @@ def measure(lab: Lab, chance: random.Random) -> Traffic:
     peers, skipped = _peers(lab)
     for peer in peers:
         lab.spawn(peer.server, *alone(str(lab.load), "server", str(PORT)))
-        _await(lab, peer)
+        await_server(lab, peer)
     traffic = Traffic({}, skipped)
     for metric in METRICS:
-        traffic.figures[metric] = _rotate(lab, peers, metric, chance)
+        rounds, scale = ROUNDS[metric], METRICS[metric][2]
+        traffic.figures[metric] = rotate(lab, peers, metric, rounds, scale, chance)
     return traffic
 
 
@@ -92,7 +93,7 @@ def _peers(lab: Lab) -> tuple[list[Peer], dict[str, str]]:
     return [*peers, *(sixfold(lab, services) for services in SERVICES)], skipped
 
 
-def _await(lab: Lab, peer: Peer) -> None:
+def await_server(lab: Lab, peer: Peer) -> None:
     """Until the server answers: the policy that lets it may be a moment old."""
     command = inside(peer.client, str(lab.load), "crr", peer.address, str(peer.port), "0")
     for _ in range(READY_TRIES):
@@ -102,14 +103,19 @@ def _await(lab: Lab, peer: Peer) -> None:
     raise LabError(f"{peer.name}: no answer from {peer.address}:{peer.port}")
 
 
-def _rotate(
-    lab: Lab, peers: Sequence[Peer], metric: str, chance: random.Random
+def rotate(
+    lab: Lab,
+    peers: Sequence[Peer],
+    metric: str,
+    rounds: int,
+    scale: float,
+    chance: random.Random,
 ) -> dict[str, list[float]]:
+    """Everybody's figures by round; ``metric`` is one of load.c's."""
     places = [str(part) for peer in peers for part in (peer.client, peer.address, peer.port)]
-    settings = (metric, str(TURN_S), str(ROUNDS[metric]), str(chance.getrandbits(16)))
+    settings = (metric, str(TURN_S), str(rounds), str(chance.getrandbits(16)))
     lines = run(alone(str(lab.load), "rotate", *settings, *places), timeout_s=ROTATION_TIMEOUT_S)
-    rounds = [[float(figure) for figure in line.split()] for line in lines.splitlines()]
-    scale = METRICS[metric][2]
+    figures = [[float(figure) for figure in line.split()] for line in lines.splitlines()]
     return {
-        peer.name: [each[number] * scale for each in rounds] for number, peer in enumerate(peers)
+        peer.name: [each[number] * scale for each in figures] for number, peer in enumerate(peers)
     }

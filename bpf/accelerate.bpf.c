@@ -13,7 +13,6 @@
 #define SK_PASS_      1
 #define AF_INET_      2
 #define OK	      1
-#define UNREAD_MAX    (4 << 20)
 #define HOST_ENDPOINT 0
 
 struct {
@@ -102,6 +101,14 @@ static __always_inline void note_socket(const struct conntrack_key *key, __u32 s
 	}
 }
 
+/* As far as a window would let a queue grow (net.ipv4.tcp_rmem). */
+static __always_inline __u32 receive_buffer_max(const struct tcp_sock *tcp)
+{
+	const struct net *net = tcp->inet_conn.icsk_inet.sk.__sk_common.skc_net.net;
+
+	return net->ipv4.sysctl_tcp_rmem[2];
+}
+
 /* A connection was made, from one end; before anybody can write to it or read from it.
  */
 SEC("sockops") int join(struct bpf_sock_ops *ops)
@@ -133,6 +140,7 @@ SEC("sockops") int join(struct bpf_sock_ops *ops)
 	end->connection = key.connection;
 	end->side = key.side;
 	end->sequence = tcp->write_seq;
+	end->unread_max = receive_buffer_max(tcp);
 	end->over = false;
 	note_socket(&key.connection, key.side, tcp, bpf_get_socket_cookie(ops), opened);
 	bpf_sock_hash_update(ops, &accelerated, &key, BPF_ANY);
@@ -169,11 +177,11 @@ static __always_inline bool needs_packets(const struct tcp_sock *tcp)
 }
 
 /* Not one who wants to be woken for more than one byte: only packets know how. */
-static __always_inline bool takes_more(const struct sock *reader)
+static __always_inline bool takes_more(const struct end *end, const struct sock *reader)
 {
 	int wanted = 0;
 
-	if (!reader || unread(reader) > UNREAD_MAX)
+	if (!reader || unread(reader) > end->unread_max)
 		return false;
 	read_kernel(wanted, reader->sk_rcvlowat);
 	return wanted <= 1;
@@ -207,7 +215,7 @@ SEC("sk_msg") int carry(struct sk_msg_md *message)
 	if (!tcp || tcp->write_seq != end->sequence || needs_packets(tcp))
 		return no_more(end, entry);
 	pair = bpf_map_lookup_elem(&pairs, &other.connection);
-	if (!pair || !takes_more(socket_of(pair, other.side)))
+	if (!pair || !takes_more(end, socket_of(pair, other.side)))
 		return no_more(end, entry);
 	if (bpf_msg_redirect_hash(message, &accelerated, &other, BPF_F_INGRESS) !=
 		SK_PASS_ ||

@@ -239,26 +239,6 @@ enum carried {
 	CARRIED_NO_MORE = 2, /* by packets from some byte on, for good */
 };
 
-/* One end of a connection that is, or was, carried from socket to socket. */
-struct end {
-	struct conntrack_key connection;
-	__u32 side;
-	__u32 sequence; /* of its first byte; TCP's own sends move on from it */
-	__u32 over;
-};
-
-struct end_key {
-	struct conntrack_key connection;
-	__u32 side;
-};
-
-/* Where the kernel keeps both ends, to be looked at: by address, true while the cookie
- * is. */
-struct pair {
-	__u64 socket[2];
-	__u64 cookie[2];
-};
-
 /* The service that this CPU's last connect or send was translated from: its first
  * packet, in the same system call, takes it along to conntrack and the flow log. */
 struct translation {

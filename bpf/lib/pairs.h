@@ -15,6 +15,27 @@
 
 #include "conntrack.h"
 
+/* One end of a connection that is, or was, carried from socket to socket. */
+struct end {
+	struct conntrack_key connection;
+	__u32 side;
+	__u32 sequence;	  /* of its first byte; TCP's own sends move on from it */
+	__u32 unread_max; /* what its reader may have before it */
+	__u32 over;
+};
+
+struct end_key {
+	struct conntrack_key connection;
+	__u32 side;
+};
+
+/* Where the kernel keeps both ends, to be looked at: by address, true while the cookie
+ * is. */
+struct pair {
+	__u64 socket[2];
+	__u64 cookie[2];
+};
+
 /* Full: connections go by packets, from then on. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKHASH);
@@ -32,8 +53,17 @@ struct {
 
 /* The kernel's structs, as far as they are looked at; libbpf fits the offsets in. */
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct net {
+	struct {
+		int sysctl_tcp_rmem[3];
+	} ipv4;
+};
+
 struct sock_common {
 	unsigned long skc_flags;
+	struct {
+		struct net *net;
+	} skc_net;
 	struct {
 		__s64 counter;
 	} skc_cookie;

@@ -20,6 +20,7 @@ from sixfold.host.events import EventReader
 from sixfold.host.layout import Load, Place, unpack_endpoint
 from sixfold.host.paths import BPFFS_ROOT, cgroup_root
 from sixfold.host.programs import (
+    ACCELERATION_FLOOR,
     JOIN,
     PACKET_PROGRAMS,
     SOCK_OPS,
@@ -28,6 +29,7 @@ from sixfold.host.programs import (
     UPLINK_PROGRAMS,
     Programs,
     expedited_rcu,
+    kernel_version,
     objects_hash,
     open_maps,
     open_programs,
@@ -314,7 +316,8 @@ class KernelDatapath(DatapathView):
         written = changes.puts["endpoints"]
         self._asking.difference_update(written, changes.deletes["endpoints"])
         self._asking.update(key for key in written if unpack_endpoint(written[key]).accelerated)
-        wanted, path = bool(self._asking), self.root / "links" / JOIN
+        wanted = bool(self._asking) and kernel_version() >= ACCELERATION_FLOOR
+        path = self.root / "links" / JOIN
         if self._is_attached(path, JOIN, None) == wanted:
             return
         cgroup = os.open(cgroup_root(), os.O_RDONLY | os.O_DIRECTORY)

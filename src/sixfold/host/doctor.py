@@ -31,6 +31,7 @@ from sixfold.host.node import (
     ways_out,
 )
 from sixfold.host.paths import BPFFS_ROOT, NETNS_ROOT, Paths, cgroup_root
+from sixfold.host.programs import ACCELERATION_FLOOR, kernel_version
 from sixfold.host.wall import Wall
 from sixfold.model.config import HOST_MAC, POD_MAC, RESOLVER_IPV4, RESOLVER_IPV6, Config
 
@@ -56,6 +57,7 @@ def examine(paths: Paths, config: Config | None = None) -> list[Check]:
     config = config or Config(instance=paths.instance)
     checks: dict[str, Callable[[], Check]] = {
         "kernel": _kernel,
+        "acceleration": _acceleration,
         "privileges": _privileges,
         "BTF": _btf,
         "libbpf": _libbpf,
@@ -86,12 +88,18 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
 
 def _kernel() -> Check:
     release = os.uname().release
-    major, minor = release.split(".")[:2]
-    found = int(major), int("".join(filter(str.isdigit, minor)) or 0)
-    if found >= KERNEL_FLOOR:
+    if kernel_version() >= KERNEL_FLOOR:
         return Check("kernel", "ok", release)
     floor = ".".join(map(str, KERNEL_FLOOR))
     return Check("kernel", "fail", release, f"needs Linux {floor} or newer; boot one")
+
+
+def _acceleration() -> Check:
+    if kernel_version() >= ACCELERATION_FLOOR:
+        return Check("acceleration", "ok", "possible")
+    floor = ".".join(map(str, ACCELERATION_FLOOR))
+    fix = f"needs Linux {floor} or newer; until then what asks for it goes by packets"
+    return Check("acceleration", "warn", "not on this kernel", fix)
 
 
 def _privileges() -> Check:

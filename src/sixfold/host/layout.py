@@ -43,7 +43,7 @@ SLOT_LINE = Struct("<16I")
 BACKEND = Struct("<16s2sBxI")
 LOAD = Struct("<qQ")
 CONNTRACK_KEY = Struct("<16s16s2s2sBB2x")
-CONNTRACK = Struct("<I2II2I2IIBB2sI2B2x2Q2Q")
+CONNTRACK = Struct("<I2II2I2IIBB2sI2s2x2Q2Q")
 FLOW_EVENT = Struct("<Q8B16s16s2s2s7I2sB5x")
 NAME_KEY = Struct("<IH2x256s")
 NAME_RECORDS = Struct("<HHBBBB")
@@ -303,7 +303,7 @@ def unpack_connection(key: bytes, value: bytes, now_ns: int) -> Connection:
     revision, *rest = CONNTRACK.unpack(value)
     ifindex, last_seen, identity = rest[0:2], rest[2], rest[3:5]
     rule, service, originator, flags, service_port = rest[5:7], rest[7], rest[8], rest[9], rest[10]
-    carried, packets, size = rest[12:14], rest[14:16], rest[16:18]
+    carried, packets, size = rest[12], rest[13:15], rest[15:17]
     address, port = (address0, address1), (port0, port1)
     a, b = originator & 1, 1 - (originator & 1)
     return Connection(

@@ -44,6 +44,7 @@ SOCKET_PROGRAMS = {
 }
 JOIN, SOCK_OPS = "join", 3  # at the root of cgroup v2, while a pod asks for acceleration
 CARRY, SK_MSG_VERDICT = "carry", 7  # of the map `accelerated`: what runs on a write
+ACCELERATION_FLOOR = (6, 13)  # before, nobody counts what an accelerated socket has yet to read
 COUNTING = ("sockets", "backends", "loads")
 PROGRAMS = (*PACKET_PROGRAMS, *UPLINK_PROGRAMS, *SOCKET_PROGRAMS, "sweep", JOIN, CARRY)
 RCU_EXPEDITED = Path("/sys/kernel/rcu_expedited")
@@ -85,6 +86,12 @@ def expedited_rcu() -> Iterator[None]:
             os.pwrite(knob, before, 0)
     finally:
         os.close(knob)
+
+
+def kernel_version() -> tuple[int, int]:
+    """The running kernel's, as far as features depend on it."""
+    major, minor = os.uname().release.split(".")[:2]
+    return int(major), int("".join(filter(str.isdigit, minor)) or 0)
 
 
 def objects_hash() -> str:
