@@ -14,13 +14,15 @@ changes. What domain names have resolved to touches no policy: see ``domains``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress, IPNetwork, PolicyTable
 from sixfold.model.endpoint import Endpoint
-from sixfold.model.identity import FIRST_CIDR, FIRST_DOMAIN, UNKNOWN, Identity
+from sixfold.model.groups import Grouped
+from sixfold.model.identity import FIRST_CIDR, FIRST_DOMAIN, UNKNOWN, Identity, Subject
 from sixfold.model.layers import Layers, differing
 from sixfold.model.policies import Policy
 from sixfold.model.rule import Rule
@@ -29,10 +31,10 @@ from sixfold.policy import ir
 from sixfold.policy.block import Blocks, Span, includes, span
 from sixfold.policy.domains import DomainIndex, Patterns
 from sixfold.policy.languages import lower
-from sixfold.policy.population import Moves, Population
-from sixfold.policy.resolved import Resolved, release, resolve
+from sixfold.policy.population import Group, Moves, Population
+from sixfold.policy.resolved import Grants, Resolved, release, resolve
 from sixfold.policy.selector import Selection, SelectorIndex
-from sixfold.policy.table import Profile, Sections, build_table, closed_table
+from sixfold.policy.table import Granted, Sections, build_table, closed_table
 from sixfold.policy.ties import Ties
 from sixfold.policy.uncollected import uncollected
 
@@ -55,7 +57,7 @@ class PolicyPlan:
                     pattern that a policy names is a set of its own, too
     """
 
-    tables: Mapping[str, PolicyTable] = field(default_factory=Layers)
+    tables: Grouped[str, PolicyTable] = field(default_factory=Grouped)
     cidrs: Mapping[IPNetwork, Identity] = field(default_factory=dict)
     endpoint_cidrs: Mapping[str, Placed] = field(default_factory=Layers)
     rules: Mapping[int, Rule] = field(default_factory=Layers)
@@ -128,7 +130,7 @@ class PolicyCompiler:
         self._cidrs: dict[IPNetwork, Identity] = {}
         self._blocks = Blocks()
         self._domains = DomainIndex(self._domain_identity)
-        self._tables: Layers[str, PolicyTable] = Layers()
+        self._tables: Layers[Hashable, PolicyTable] = Layers()  # by group
         self._endpoint_cidrs: Layers[str, Placed] = Layers()
         self._rules: Layers[int, Rule] = Layers()
         self._compiled: Layers[str, ir.Policy] = Layers()
@@ -147,7 +149,7 @@ class PolicyCompiler:
             stale.update(self._index.inside(name))
         self._audited = world.audited
         moves = self._population.follow(world.endpoints)
-        stale |= moves.newcomers
+        stale |= moves.renamed
         stale_policies = {key for one in selections | moves.selections for key in one.peer_of}
         outdated = self._follow_policies(world, stale_policies)
         for policy in outdated:
@@ -163,12 +165,10 @@ class PolicyCompiler:
                 resolved.grants.clear()
             stale |= resolved.subject.members
         self._place(moves.keys, changed)
-        tables = self._build(stale, moves)
-        gone = [key for key in moves.keys if key not in world.endpoints]
-        self._tables = self._tables.changed(tables, gone)
+        self._tables = self._tables.changed(self._build(stale, moves), moves.gone)
         self._rules, self._new_rules = self._rules.changed(self._new_rules), {}
         return PolicyPlan(
-            self._tables,
+            Grouped(self._population.group_of, self._tables),
             self._cidrs,
             self._endpoint_cidrs,
             self._rules,
@@ -293,12 +293,14 @@ class PolicyCompiler:
         """Endpoints whose addresses an ipBlock may mean."""
         return self._population.endpoints.values() if self._config.ipblock_matches_pods else ()
 
-    def _place(self, moved: set[str], changed: list[Span]) -> None:
+    def _place(self, moved: Collection[str], changed: list[Span]) -> None:
         """Find the CIDR identities of addresses that moved, or whose CIDRs changed."""
         known, endpoints = self._endpoint_cidrs, self._population.endpoints
+        if not self._cidrs and not known:
+            return
         affected = moved
         if changed:
-            affected = moved | {
+            affected = {*moved} | {
                 key
                 for key, endpoint in endpoints.items()
                 for address in (endpoint.ipv4, endpoint.ipv6)
@@ -318,37 +320,27 @@ class PolicyCompiler:
         network = None if address is None else self._blocks.covering(address)
         return UNKNOWN if network is None else self._cidrs[network]
 
-    def _build(self, stale: set[Identity], moves: Moves) -> dict[str, PolicyTable]:
-        """The tables of identities that are stale, and of endpoints that joined others."""
-        tables: dict[str, PolicyTable] = {}
+    def _build(self, stale: Set[Identity], moves: Moves) -> dict[Hashable, PolicyTable]:
+        """The tables of groups that are new, or whose identity is stale."""
+        tables: dict[Hashable, PolicyTable] = {}
         sections = Sections(self._config, self._number)
         built: dict[tuple[object, ...], PolicyTable] = {}
-        joined = set(moves.joined)
-        for key in moves.joined:
-            sibling = self._population.sibling(key)
-            if sibling is None or sibling in joined:
-                stale.add(self._population.endpoints[key].identity)
+        for group in moves.came:
+            if group.identity == UNKNOWN:
+                tables[group] = closed_table(self._number)
             else:
-                tables[key] = self._tables[sibling]
+                tables[group] = self._table(group, sections, built)
         for identity in stale:
-            for profile, members in self._population.groups(identity).items():
-                table = self._table(identity, profile, sections, built)
-                for member in members:
-                    tables[member] = table
-        for key in moves.keys:
-            endpoint = self._population.endpoints.get(key)
-            if endpoint is not None and endpoint.identity == UNKNOWN:
-                tables[key] = closed_table(self._number)
+            for group in self._population.groups(identity):
+                if group not in tables:
+                    tables[group] = self._table(group, sections, built)
         return tables
 
     def _table(
-        self,
-        identity: Identity,
-        profile: Profile,
-        sections: Sections,
-        built: dict[tuple[object, ...], PolicyTable],
+        self, group: Group, sections: Sections, built: dict[tuple[object, ...], PolicyTable]
     ) -> PolicyTable:
         """One for each set of policies: who is selected by the same ones has the same."""
+        identity, profile = group.identity, group.profile
         index = self._index
         subject = index.subjects[identity]
         audited = ""
@@ -360,17 +352,25 @@ class PolicyCompiler:
         same = (profile, audited, subject.named_ports, *sorted(map(id, selecting)))
         if (known := built.get(same)) is not None:
             return known
-        policies = []
-        for key in sorted({key for one in selecting for key in one.subject_of}):
-            resolved = self._resolved[key]
-            granted = resolved.entries(
-                subject,
-                index.subjects,
-                self._blocks,
-                self._cidrs,
-                self._addressed,
-                self._domains,
-            )
-            policies.append((resolved, granted))
+        policies: list[Granted] = []
+        ports = subject.named_ports
+        for key in _subjects(selecting):
+            one = self._resolved[key]
+            granted = one.grants.get(ports if one.names_own_ports else ())
+            policies.append((one, granted or self._grants(one, subject)))
         table = built[same] = build_table(policies, profile, sections, audited)
         return table
+
+    def _grants(self, resolved: Resolved, subject: Subject) -> Grants:
+        index = self._index
+        return resolved.entries(
+            subject, index.subjects, self._blocks, self._cidrs, self._addressed, self._domains
+        )
+
+
+def _subjects(selecting: Sequence[Selection]) -> Sequence[str]:
+    """Policies that apply to the members of some selections, sorted; each has one subject."""
+    found = [one.subjects for one in selecting if one.subject_of]
+    if len(found) == 1:
+        return found[0]
+    return sorted(chain.from_iterable(found))

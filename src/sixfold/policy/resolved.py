@@ -112,7 +112,7 @@ def resolve(
     """Resolve a policy's selectors against the index, which then keeps them up to date."""
     clauses = tuple(_clause(policy, at, tie, index, number) for at in range(len(policy.lines)))
     subject = index.select(policy.subject)
-    subject.subject_of.add(policy.key)
+    subject.apply(policy.key)
     if not clauses:
         return Resolved(policy, tie, subject, clauses)
     for clause in clauses:
@@ -136,7 +136,10 @@ def release(resolved: Resolved, successor: Resolved | None, index: SelectorIndex
     """Undo ``resolve``: the policy is gone, or ``successor`` has taken its place."""
     kept = _uses(successor) if successor is not None else set()
     for selection, use in _uses(resolved) - kept:
-        (selection.subject_of if use == "subject" else selection.peer_of).discard(resolved.key)
+        if use == "subject":
+            selection.withdraw(resolved.key)
+        else:
+            selection.peer_of.discard(resolved.key)
         index.release(selection)
 
 

@@ -32,7 +32,10 @@ class Selection:
     namespaces  otherwise, which namespaces by their labels
     """
 
-    __slots__ = ("key", "members", "namespace", "namespaces", "peer_of", "pods", "subject_of")
+    __slots__ = (
+        *("key", "members", "namespace", "namespaces", "peer_of", "pods", "subject_of"),
+        "_subjects",
+    )
 
     def __init__(self, key: tuple[str | None, bytes], wanted: Pods) -> None:
         self.key = key
@@ -42,6 +45,25 @@ class Selection:
         self.members: set[Identity] = set()
         self.subject_of: set[str] = set()  # policies that apply to the members
         self.peer_of: set[str] = set()  # policies that let the members be talked to, or talk
+        self._subjects: list[str] | None = None
+
+    @property
+    def subjects(self) -> list[str]:
+        """``subject_of``, sorted; not to be changed."""
+        if self._subjects is None:
+            self._subjects = sorted(self.subject_of)
+        return self._subjects
+
+    def apply(self, policy: str) -> None:
+        """A policy applies to the members."""
+        if policy not in self.subject_of:
+            self.subject_of.add(policy)
+            self._subjects = None
+
+    def withdraw(self, policy: str) -> None:
+        """It no longer does."""
+        self.subject_of.discard(policy)
+        self._subjects = None
 
     def matches(
         self, subject: Subject, labels: Mapping[str, str], around: Mapping[str, str]
@@ -95,6 +117,8 @@ class LabelIndex(Generic[Thing]):
 
     def select(self, selector: LabelSelector) -> list[Thing]:
         """All things that the selector matches."""
+        if not selector.match_labels and not selector.match_expressions:
+            return [*self._labels]
         if not selector.match_labels or len(self._labels) <= FEW:
             return [one for one, labels in self._labels.items() if selector.matches(labels)]
         having = self._having if self._having is not None else self._index()

@@ -44,6 +44,7 @@ from sixfold.policy.resolved import Grants, Resolved
 
 Numbering = Callable[[Rule], int]
 Profile = frozenset[int]  # ports that the node's probes dial, where that matters
+NO_PROFILE: Profile = frozenset()
 
 RESOLVER_RULE = Rule("builtin", "", "resolver", "egress")
 PROBES_RULE = Rule("builtin", "", "node-probes", "ingress")
@@ -53,7 +54,7 @@ FEW = 8  # pieces that are not worth a look whether one says the same as another
 
 def profile_of(endpoint: Endpoint, config: Config) -> Profile:
     """What, beside its identity, an endpoint's table depends on."""
-    return endpoint.probe_ports if config.posture == "zero-trust" else frozenset()
+    return endpoint.probe_ports if config.posture == "zero-trust" else NO_PROFILE
 
 
 def default_rule(direction: Direction, isolated_by: Sequence[str], config: Config) -> Rule:
