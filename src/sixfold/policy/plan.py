@@ -14,9 +14,8 @@ changes. What domain names have resolved to touches no policy: see ``domains``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress, IPNetwork, PolicyTable
@@ -30,11 +29,12 @@ from sixfold.model.world import World
 from sixfold.policy import ir
 from sixfold.policy.block import Blocks, Span, includes, span
 from sixfold.policy.domains import DomainIndex, Patterns
+from sixfold.policy.granted import granted
 from sixfold.policy.languages import lower
 from sixfold.policy.population import Group, Moves, Population
-from sixfold.policy.resolved import Grants, Resolved, release, resolve
+from sixfold.policy.resolved import Grant, Resolved, release, resolve
 from sixfold.policy.selector import Selection, SelectorIndex
-from sixfold.policy.table import Granted, Sections, build_table, closed_table
+from sixfold.policy.table import Sections, build_table, closed_table
 from sixfold.policy.ties import Ties
 from sixfold.policy.uncollected import uncollected
 
@@ -159,11 +159,14 @@ class PolicyCompiler:
                 key for key, one in self._resolved.items() if not renamed.isdisjoint(one.patterns)
             }
         changed = self._follow_cidrs(outdated, moves.readdressed, stale_policies)
-        for key in stale_policies & self._resolved.keys():
-            resolved = self._resolved[key]
-            if not resolved.follows:
-                resolved.grants.clear()
-            stale |= resolved.subject.members
+        subjects: set[Selection] = set()
+        for key in stale_policies:
+            if (resolved := self._resolved.get(key)) is not None:
+                if not resolved.follows:
+                    resolved.grants.clear()
+                subjects.add(resolved.subject)
+        for subject in subjects:
+            stale |= subject.members
         self._place(moves.keys, changed)
         self._tables = self._tables.changed(self._build(stale, moves), moves.gone)
         self._rules, self._new_rules = self._rules.changed(self._new_rules), {}
@@ -230,7 +233,8 @@ class PolicyCompiler:
         for key, policy in after.items():  # before the release: selections in use stay
             tie = self._ties.of(policy)
             self._resolved[key] = resolve(policy, tie, self._index, self._number)
-            self._domains.count((), self._resolved[key].patterns)
+            if patterns := self._resolved[key].patterns:
+                self._domains.count((), patterns)
         for resolved in outdated:
             self._domains.count(resolved.patterns, ())
             release(resolved, self._resolved.get(resolved.key), self._index)
@@ -250,7 +254,12 @@ class PolicyCompiler:
         self, outdated: list[Resolved], readdressed: bool, stale_policies: set[str]
     ) -> list[Span]:
         """Count the CIDRs that policies name; returns those that came or went."""
-        naming = {key for key in stale_policies if self._names_blocks(key)}
+        resolved_of = self._resolved.get
+        naming = {
+            key
+            for key in stale_policies
+            if (resolved := resolved_of(key)) is not None and resolved.names_blocks
+        }
         self._by_block -= stale_policies
         self._by_block |= naming
         if readdressed:
@@ -274,10 +283,6 @@ class PolicyCompiler:
             self._blocks = Blocks(used)
             stale_policies |= self._around(changed, stale_policies)
         return changed
-
-    def _names_blocks(self, key: str) -> bool:
-        resolved = self._resolved.get(key)
-        return resolved is not None and resolved.names_blocks
 
     def _around(self, changed: list[Span], stale_policies: set[str]) -> set[str]:
         """Policies, not stale yet, with a block that one of the changed CIDRs is part of."""
@@ -352,25 +357,16 @@ class PolicyCompiler:
         same = (profile, audited, subject.named_ports, *sorted(map(id, selecting)))
         if (known := built.get(same)) is not None:
             return known
-        policies: list[Granted] = []
-        ports = subject.named_ports
-        for key in _subjects(selecting):
-            one = self._resolved[key]
-            granted = one.grants.get(ports if one.names_own_ports else ())
-            policies.append((one, granted or self._grants(one, subject)))
+        policies = granted(selecting, self._resolved, lambda key: self._grant(key, subject))
         table = built[same] = build_table(policies, profile, sections, audited)
         return table
 
-    def _grants(self, resolved: Resolved, subject: Subject) -> Grants:
+    def _grant(self, key: str, subject: Subject) -> Grant:
+        one = self._resolved[key]
+        ports = subject.named_ports if one.names_own_ports else ()
+        if (known := one.grants.get(ports)) is not None:
+            return known
         index = self._index
-        return resolved.entries(
+        return one.grant(
             subject, index.subjects, self._blocks, self._cidrs, self._addressed, self._domains
         )
-
-
-def _subjects(selecting: Sequence[Selection]) -> Sequence[str]:
-    """Policies that apply to the members of some selections, sorted; each has one subject."""
-    found = [one.subjects for one in selecting if one.subject_of]
-    if len(found) == 1:
-        return found[0]
-    return sorted(chain.from_iterable(found))
