@@ -28,6 +28,7 @@ T = TypeVar("T")
 pytestmark = pytest.mark.root
 
 PORT = 8500
+EDGE = "192.0.2.10"
 SERVER = ["python3", "-m", "http.server", "8080"]
 HTTP = {"name": "http", "port": 80, "targetPort": "http"}
 
@@ -87,6 +88,7 @@ def host(module_system: System) -> Host:
     ready = {"httpGet": {"path": "/", "port": "http"}}
     module_system.up(
         *("--catalog-listen", f"127.0.0.1:{PORT}", "--dns-sd-domain", "sixfold.internal"),
+        *("--dns-edge", f"{EDGE}:53"),
         manifest=manifest(
             *(
                 pod(f"web-{n}", labels={"app": "web"}, container={**web, "readinessProbe": ready})
@@ -250,6 +252,82 @@ def test_a_stock_avahi_browses_and_resolves(host: Host):
     assert set(places) == {"default/web", "default/each/web-0", "default/each/web-1"}
     assert places["default/web"][:3] == ["web.default.svc.sixfold.internal", vip, "80"]
     assert places["default/web"][3] == '"port=http"'
+
+
+# --- global names ---------------------------------------------------------------------------
+
+REGIONS = {"eu": "192.0.2.11", "us": "192.0.2.12"}
+SUBNETS = {"eu": "198.51.100.0/24", "us": "203.0.113.0/24"}
+
+
+def global_name(policy: str) -> dict[str, Any]:
+    check = {"tcpSocket": {"port": 9000}, "periodSeconds": 1}
+    check |= {"successThreshold": 1, "failureThreshold": 1}
+    subnets = {name: {"clientSubnets": [SUBNETS[name]]} for name in REGIONS}
+    return {
+        "apiVersion": "sixfold.dev/v1",
+        "kind": "GlobalName",
+        "metadata": {"name": "shop"},
+        "spec": {
+            "hostname": "shop.example.org",
+            "policy": policy,
+            "healthCheck": check,
+            "regions": [
+                {
+                    "name": name,
+                    "addresses": [address],
+                    **(subnets[name] if policy == "Geography" else {}),
+                }
+                for name, address in REGIONS.items()
+            ],
+        },
+    }
+
+
+def test_a_global_name_follows_health_place_and_order(host: Host):
+    system, place = host.system, Place(host.system.host, EDGE, "::1")
+    for address in (EDGE, *REGIONS.values()):
+        place.run("ip", "address", "add", f"{address}/32", "dev", "lo")
+
+    def edge(subnet: str = "", *options: str) -> str:
+        options += (f"+subnet={subnet}",) if subnet else ()
+        return place.run("dig", "+short", f"@{EDGE}", *options, "shop.example.org").strip()
+
+    def inside() -> str:
+        argv = ("dig", "+short", "@169.254.20.10", "shop.example.org")
+        return system.run_in_pod("default/web-0", *argv).stdout.strip()
+
+    def well(count: int) -> Callable[[], bool]:
+        return lambda: f"{count}/2 well" in system.sixfold("get", "globalnames").stdout
+
+    eu, us = REGIONS.values()
+    with place.listen(9000) as both:
+        both.listen(64)
+        system.apply(manifest(global_name("Geography")))
+        system.eventually(well(2), "both regions are well")
+        assert (edge(SUBNETS["eu"]), edge(SUBNETS["us"])) == (eu, us)
+        assert "CLIENT-SUBNET: 203.0.113.0/24/24" in place.run(
+            "dig", f"@{EDGE}", "+subnet=203.0.113.0/24", "shop.example.org"
+        )
+        assert "status: REFUSED" in place.run("dig", f"@{EDGE}", "web.default.svc.cluster.local")
+        assert edge("203.0.113.0/24", "+tcp") == us
+        system.apply(manifest(global_name("Failover")))
+        assert (edge(), inside()) == (eu, eu)
+        place.run("ip", "address", "del", f"{eu}/32", "dev", "lo")
+        system.eventually(lambda: edge() == us, "the second region takes over")
+        assert inside() == us
+        explained = system.json("resolve", "shop.example.org", "--as", "default/web-0")["steps"][-1]
+        assert (explained["by"], explained["records"]) == ("resolver", [us])
+        assert explained["why"] == "a global name, Failover: eu not well, us well"
+        system.eventually(well(1), "one region is well")
+    # all are ill: all are answered, and that is said
+    place.run("ip", "address", "add", f"{eu}/32", "dev", "lo")
+    system.eventually(well(0), "no region is well")
+    assert (edge(), inside()) == (eu, eu)
+    assert "none of 2 regions is well; all are answered" in system.sixfold("status").stdout
+    assert "none of 2 regions is well" in system.agent_log()
+    system.sixfold("delete", "globalname", "shop")
+    assert edge() == ""
 
 
 # --- Consul ---------------------------------------------------------------------------------

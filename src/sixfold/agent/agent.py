@@ -37,7 +37,7 @@ from sixfold.agent.ledger import Ledger
 from sixfold.agent.planning import Planning, Plans
 from sixfold.agent.pods import PodRunner
 from sixfold.agent.registrations import Registrations
-from sixfold.agent.resolving import resolve
+from sixfold.agent.resolving import explain_global, resolve
 from sixfold.agent.snapshot import Snapshots
 from sixfold.discovery.learned import Pair
 from sixfold.errors import HostError, SixfoldError, UnavailableError
@@ -101,6 +101,7 @@ class Agent:
         self.repairs: list[str] = []
         self.followers: list[Callable[[], None]] = []  # called when a round is in force
         self.name_table = NameTable(datapath.maps)
+        self.global_problem = ""  # of global names, and their edge
         self.names_problem = ""  # why the kernel's names are not what they should be
         self._planning = Planning(self.ledger, serial=int(time.time()))
         self.backends = BackendWatch(database, datapath, self.names.services, self.changed)
@@ -148,7 +149,8 @@ class Agent:
         zone = self._planning.zone
         if self.plans is None or zone is None:
             raise UnavailableError("resolve: nothing is planned yet; try again in a moment")
-        return resolve(self.plans.world, zone, self.name_table, name, type_, namespace)
+        steps = resolve(self.plans.world, zone, self.name_table, name, type_, namespace)
+        return [explain_global(step, self.resolver.globals.names) for step in steps]
 
     def changed(self) -> None:
         """Something in the store or on the host is new: look again."""

@@ -89,7 +89,7 @@ class AgentHandlers:
         if plans is None:
             return []
         deny = "default deny" if agent.config.posture == "zero-trust" else "upstream default-allow"
-        tables = len({id(table) for table in plans.policy.tables.value_of.values()})
+        tables = len(set(plans.policy.tables.values()))
         lines = {
             "routing": ("ok", f"{len(plans.datapath.endpoints)} endpoints, dual stack"),
             "balancing": ("ok", f"{len(plans.datapath.frontends)} frontends, socket level"),
@@ -104,6 +104,8 @@ class AgentHandlers:
             lines["policy"] = ("audit", f"{lines['policy'][1]}; in audit: {', '.join(audited)}")
         if agent.names_problem:
             lines["discovery"] = ("degraded", agent.names_problem)
+        if agent.global_problem and not agent.names_problem:
+            lines["discovery"] = ("degraded", agent.global_problem)
         if agent.problem:
             lines["policy"] = ("stale", agent.problem)
         return [
@@ -187,6 +189,8 @@ class AgentHandlers:
                 status = self._agent.statuses.get(stored.key, {})
             case "Namespace":
                 status = {"phase": "Terminating" if stored.deleting else "Active"}
+            case "GlobalName":
+                status = self._agent.statuses.get(stored.key, {})
             case "Service":
                 status = {"loadBalancer": {}}
         return {**raw, "status": status} if status else raw

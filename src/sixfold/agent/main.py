@@ -22,6 +22,7 @@ from sixfold.agent.agent import Agent
 from sixfold.agent.catalogue import Told
 from sixfold.agent.doors import open_doors
 from sixfold.agent.events import FlowReader
+from sixfold.agent.globalnames import GlobalNameHealth
 from sixfold.agent.handlers import AgentHandlers
 from sixfold.agent.lock import held
 from sixfold.agent.pods import PodRunner
@@ -95,7 +96,8 @@ async def _run(
     registrations = Registrations(database, probes.run, lambda: agent.changed())
     agent = Agent(config, database, objects, network, datapath, resolver, runner, registrations)
     told = Told(agent, registrations)
-    agent.followers.append(told.follow)
+    health = GlobalNameHealth(agent, probes.run)
+    agent.followers += (told.follow, health.follow)
     flows = FlowReader(datapath, agent.names)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -106,7 +108,7 @@ async def _run(
         async with asyncio.TaskGroup() as group:
             running = group.create_task(agent.run(stop))
             draining = group.create_task(flows.run())
-            checking = group.create_task(registrations.run())
+            checking = [group.create_task(one.run()) for one in (registrations, health)]
             serving = group.create_task(doors.serve())
             starting = group.create_task(_start(agent, loaded, on_ready, ready_timeout_s, stop))
             await stop.wait()
@@ -116,7 +118,8 @@ async def _run(
             await serving
             await running
             draining.cancel()
-            checking.cancel()
+            for task in checking:
+                task.cancel()
     await runner.close()
     datapath.close()
     await resolver.close()

@@ -6,11 +6,13 @@ answers it is read from the kernel's own maps, now.
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from collections.abc import Sequence
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from sixfold.discovery.answers import VIEW
 from sixfold.discovery.explain import candidates
+from sixfold.discovery.globalnames import PlannedName, choose
 from sixfold.discovery.wire import TYPE_NUMBERS
 from sixfold.discovery.zone import Rcode, ZoneTree, lookup, reverse_name
 from sixfold.host.names import NameTable, is_large
@@ -18,6 +20,8 @@ from sixfold.model.names import NAME_TYPE, NameKey
 from sixfold.model.world import World
 
 KERNEL, PROCESS, UPSTREAM = "kernel", "resolver", "upstream"
+EVERYWHERE = ip_network("0.0.0.0/0")
+TURNS = 64  # so many draws show every weight that counts
 PROCESS_TYPES = ("SOA", "ANY")  # never the kernel's
 
 
@@ -31,6 +35,26 @@ def resolve(
         if steps[-1]["records"] or steps[-1]["by"] == UPSTREAM:
             break
     return steps
+
+
+def explain_global(step: dict[str, Any], names: Sequence[PlannedName]) -> dict[str, Any]:
+    """The step, if it asks for a global name: which of its addresses are answered now."""
+    found = next((one for one in names if one.hostname == step["name"]), None)
+    version = {"A": 4, "AAAA": 6}.get(step["type"], 0)
+    if found is None or step["by"] != UPSTREAM:
+        return step
+    turns = [choose(found, EVERYWHERE, version, n / TURNS, inside=True) for n in range(TURNS)]
+    records = list(dict.fromkeys(address for turn in turns for address in turn.addresses))
+    states = ", ".join(
+        f"{one.name} {'' if one.inside.well else 'not '}well" for one in found.regions
+    )
+    return step | {
+        "rcode": "NOERROR" if records else "NODATA",
+        "by": PROCESS,
+        "why": f"a global name, {found.policy}: {states}",
+        "ttl_s": found.ttl_s,
+        "records": records,
+    }
 
 
 def _questions(world: World, name: str, type_: str, namespace: str) -> list[str]:

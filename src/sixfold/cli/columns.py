@@ -225,6 +225,11 @@ def _slice_endpoints(item: Item) -> str:
     return ",".join(addresses[:3]) + more if addresses else "<unset>"
 
 
+def _well_regions(item: Item) -> str:
+    regions = _at(item, "status", "regions", default=())
+    return f"{sum(one['inside'] or one['outside'] for one in regions)}/{len(regions)} well"
+
+
 def _ip(version: str) -> Cell:
     def cell(item: Item) -> str:
         separator = ":" if version == "IPv6" else "."
@@ -325,6 +330,13 @@ COLUMNS: Mapping[str, Columns] = {
         }
     ),
     "CiliumCIDRGroup": Columns({"CIDRS": _joined("spec", "externalCIDRs")}),
+    "GlobalName": Columns(
+        {
+            "HOSTNAME": _text("spec", "hostname"),
+            "POLICY": lambda item: str(_at(item, "spec", "policy", default="Weighted")),
+            "REGIONS": _well_regions,
+        },
+    ),
     "EndpointSlice": Columns(
         {
             "ADDRESSTYPE": _text("addressType"),

@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import time
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,24 @@ class Place(click.ParamType[Any]):
         except ValueError as error:
             self.fail(str(error), param, ctx)
         return value
+
+
+class EdgePlace(click.ParamType[str]):
+    """An address of this host and a port; "none" is nowhere."""
+
+    name = "ADDRESS:PORT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        host, _, port = str(value).rpartition(":")
+        if value == "none":
+            return "none"
+        try:
+            address = ip_address(host.strip("[]"))
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+        if address.is_unspecified or not port.isdecimal() or not 0 < int(port) < 65536:
+            self.fail(f"{value!r}: give one address and a port, as 192.0.2.1:53", param, ctx)
+        return str(value)
 
 
 class Alias(click.ParamType[str]):
@@ -142,6 +160,13 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
     type=Alias(),
     metavar="NAME",
     help="List services there for browsers (DNS-SD), as sixfold.internal; none ends that.",
+)
+@click.option(
+    "--dns-edge",
+    multiple=True,
+    type=EdgePlace(),
+    metavar="ADDRESS:PORT",
+    help="Answer global names to the world there, as 192.0.2.1:53; none ends that.",
 )
 @click.option(
     "--catalog-listen",
@@ -235,8 +260,9 @@ def configuration(paths: Paths, given: dict[str, Any]) -> Config:
     before = stored_config(paths) or Config(node=platform.node() or "localhost")
     if given.get("dns_sd_domain") == "none":
         given = {**given, "dns_sd_domain": ""}
-    if "none" in given.get("catalog_listen", ()):
-        given = {**given, "catalog_listen": ()}
+    for name in ("catalog_listen", "dns_edge"):
+        if "none" in given.get(name, ()):
+            given = {**given, name: ()}
     config = dataclasses.replace(before, instance=paths.instance, **given)
     ours, alias = f".{config.cluster_domain.lower()}", f".{config.dns_sd_domain}"
     if config.dns_sd_domain and (ours.endswith(alias) or alias.endswith(ours)):

@@ -17,6 +17,7 @@ from sixfold.model.clusternetworkpolicy import (
     BaselineAdminNetworkPolicy,
     ClusterNetworkPolicy,
 )
+from sixfold.model.globalname import GlobalName
 from sixfold.model.meta import Key, Namespace, Object
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.service import EndpointSlice, Service
@@ -50,6 +51,7 @@ Resource = (
     | CiliumNetworkPolicy
     | CiliumClusterwideNetworkPolicy
     | CiliumCIDRGroup
+    | GlobalName
 )
 
 
@@ -176,6 +178,14 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 ("ccg",),
                 namespaced=False,
                 older=("cilium.io/v2alpha1",),
+            ),
+            Kind(
+                "GlobalName",
+                "sixfold.dev/v1",
+                GlobalName,
+                "globalnames",
+                ("gn",),
+                namespaced=False,
             ),
             Kind("Endpoints", "v1", None, "endpoints", ("ep",), derived=True),
             Kind("EndpointSlice", "discovery.k8s.io/v1", EndpointSlice, "endpointslices", ("eps",)),

@@ -18,6 +18,7 @@ from sixfold.manifest import names
 from sixfold.manifest.cilium_policies import cidr_group, cilium_policy
 from sixfold.manifest.controllers import controller, template
 from sixfold.manifest.document import PROBLEMS_MAX, Document, line_of, parse
+from sixfold.manifest.globalnames import global_name
 from sixfold.manifest.kinds import Kind, Resource, classify, key_of
 from sixfold.manifest.metadata import metadata
 from sixfold.manifest.ordered_policies import ordered_policy
@@ -39,6 +40,7 @@ from sixfold.model.clusternetworkpolicy import (
     BaselineAdminNetworkPolicy,
     ClusterNetworkPolicy,
 )
+from sixfold.model.globalname import GlobalName
 from sixfold.model.meta import Key, Namespace, Object
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.service import EndpointSlice, Service
@@ -292,6 +294,8 @@ def _meaning(kind: Kind, obj: Object, *, offline: bool, runnable: bool) -> Itera
             yield from cilium_policy(cnp, offline=offline)
         case CiliumCIDRGroup() as group:
             yield from cidr_group(group)
+        case GlobalName() as name:
+            yield from global_name(name)
         case CronJob() | ReplicationController() as elsewhere:
             yield from template(elsewhere, offline=offline)
         case owner:

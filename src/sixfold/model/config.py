@@ -36,6 +36,7 @@ class Config:
     dns_upstreams: tuple[str, ...] = ()  # empty: the host's /etc/resolv.conf
     catalog_listen: tuple[str, ...] = ()  # ADDRESS:PORT of loopback, or node:PORT
     dns_ttl_s: int = 5
+    dns_edge: tuple[str, ...] = ()  # ADDRESS:PORT where global names are answered to the world
     dns_sd_domain: str = ""  # where services can be browsed for (RFC 6763); "" is nowhere
     dns_pods: PodRecords = "disabled"  # 192-0-2-1.ns.pod.cluster.local
     fqdn_min_ttl_s: float = 10.0  # for so long at least policy lets a resolved name through

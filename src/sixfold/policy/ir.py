@@ -15,6 +15,7 @@ Order of evaluation, per direction; the first that says allow or deny decides:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 
 import msgspec
@@ -37,15 +38,16 @@ class Tier(IntEnum):
     BASELINE = 2
 
 
-class Pods(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Pods:
     """Pods by labels, of one namespace, or of namespaces by labels.
 
     unsaid  what the author would have had to write to mean other namespaces than the policy's
     """
 
     namespace: str | None = None
-    namespaces: LabelSelector = msgspec.field(default_factory=lambda: EVERYTHING)
-    pods: LabelSelector = msgspec.field(default_factory=lambda: EVERYTHING)
+    namespaces: LabelSelector = EVERYTHING
+    pods: LabelSelector = EVERYTHING
     unsaid: str = ""
 
     @property
@@ -54,21 +56,24 @@ class Pods(msgspec.Struct, frozen=True):
         return self.namespace is None and self.namespaces == self.pods == EVERYTHING
 
 
-class Addresses(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Addresses:
     """A block less its exceptions. ``outside``: addresses of pods and of the host are not meant."""
 
     block: IPBlock
     outside: bool = False
 
 
-class Reserved(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Reserved:
     """One of the reserved identities, and what the author called it."""
 
     identity: Identity
     name: str
 
 
-class DomainName(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class DomainName:
     """Addresses of the world that names have resolved to; a pattern as in ``model/domain``."""
 
     pattern: str

@@ -35,8 +35,10 @@ from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
 from sixfold.serve import dns_control as control
 from sixfold.serve.dns_alias import Alias
 from sixfold.serve.dns_answer import TCP_MAX, Clients, Responder
+from sixfold.serve.dns_edge import Edge
 from sixfold.serve.dns_file import ZoneFile
 from sixfold.serve.dns_forward import Forwarder
+from sixfold.serve.dns_globals import GlobalNames
 from sixfold.serve.dns_openings import Openings
 from sixfold.serve.dns_upstream import HostResolvers, parse_upstreams
 from sixfold.serve.dns_wire import Query
@@ -64,6 +66,9 @@ class ResolverServer:
         self._responder = Responder()
         self._host_resolvers = HostResolvers(resolv_conf)
         self._openings = Openings()
+        self._globals = GlobalNames()
+        self._globals_file = run / "dns-globals.msgpack"
+        self._edge = Edge(self._globals, listen)
         self._forwarder = Forwarder(self._host_resolvers, self._openings.open)
         self._clients = Clients()
         self._loaded: control.Load | None = None  # without its records: those are in the zone
@@ -81,6 +86,7 @@ class ResolverServer:
             loop.add_signal_handler(number, self._stop.set)
         if (saved := self._file.load()) is not None:
             self._load(saved)
+        await self._load_globals(self._saved_globals())
         listeners = []
         for address in addresses:
             try:
@@ -105,6 +111,7 @@ class ResolverServer:
             self._saving.cancel()
             self._save()
         self._file.close()
+        self._edge.close()
         self._socket.unlink(missing_ok=True)
         self._pid_file.unlink(missing_ok=True)
         for writer in (*self._agents, *self._tcp_clients):
@@ -149,11 +156,15 @@ class ResolverServer:
         self, sock: socket.socket, asked: Query | Alias, client: tuple[str, int]
     ) -> None:
         query = asked.asked if isinstance(asked, Alias) else asked
-        self._send(sock, await self._forward(asked, query.udp_limit), client)
+        self._send(sock, await self._forward(asked, query.udp_limit, client[0]), client)
 
-    async def _forward(self, asked: Query | Alias, limit: int) -> bytes:
+    async def _forward(self, asked: Query | Alias, limit: int, client: str) -> bytes:
+        answer: bytes | None
         if isinstance(asked, Alias):
-            query, answer = asked.asked, await self._complete(asked, limit)
+            query, answer = asked.asked, await self._complete(asked, limit, client)
+        elif (answer := self._globals.inside(asked, client, limit)) is not None:
+            query = asked
+            await self._openings.open(query.name, answer)
         else:
             query, answer = asked, await self._forwarder.forward(asked, limit)
         if answer is None:
@@ -163,9 +174,11 @@ class ResolverServer:
         self._responder.statistics[name] += 1
         return answer
 
-    async def _complete(self, alias: Alias, limit: int) -> bytes | None:
+    async def _complete(self, alias: Alias, limit: int, client: str) -> bytes | None:
         """What stands behind an alias of ours; policy may mention either name."""
-        reply = await self._forwarder.forward(alias.rest, TCP_MAX)
+        reply = self._globals.inside(alias.rest, client, TCP_MAX)
+        if reply is None:
+            reply = await self._forwarder.forward(alias.rest, TCP_MAX)
         whole = None if reply is None else alias.complete(reply, TCP_MAX)
         if reply is None or whole is None:
             return None
@@ -188,7 +201,7 @@ class ResolverServer:
                     packet = await reader.readexactly(length)
                 answer = self._responder.respond(packet, tcp=True)
                 if isinstance(answer, Query | Alias):
-                    answer = await self._forward(answer, TCP_MAX)
+                    answer = await self._forward(answer, TCP_MAX, address)
                 if answer is None:
                     return
                 writer.write(struct.pack("!H", len(answer)) + answer)
@@ -212,6 +225,9 @@ class ResolverServer:
                 if isinstance(message, control.Opened):
                     self._openings.opened(message)
                     continue
+                if isinstance(message, control.Globals):
+                    await self._load_globals(message)
+                    self._save_globals(message)
                 self._take(message, writer)
                 control.write_frame(writer, control.encode(self._state()))
                 await writer.drain()
@@ -252,11 +268,33 @@ class ResolverServer:
         message.records = []
         self._loaded = message
 
+    async def _load_globals(self, message: control.Globals) -> None:
+        self._globals.load(message.names)
+        await self._edge.serve(message.edge)
+
+    def _saved_globals(self) -> control.Globals:
+        try:
+            return control.decode_globals(self._globals_file.read_bytes())
+        except FileNotFoundError:
+            return control.Globals()
+        except (OSError, msgspec.MsgspecError) as error:
+            log.error("%s: %s; global names wait for the agent", self._globals_file, error)
+            return control.Globals()
+
+    def _save_globals(self, message: control.Globals) -> None:
+        aside = self._globals_file.with_suffix(".new")
+        try:
+            aside.write_bytes(control.encode(message))
+            aside.replace(self._globals_file)
+        except OSError as error:
+            log.error("%s: not saved: %s", self._globals_file, error)
+
     def _state(self) -> control.State:
         zone = self._responder.zone
         statistics = dict(self._responder.statistics)
         statistics |= {"forwarded": self._forwarder.asked, "cached": self._forwarder.cached}
         statistics |= self._openings.statistics
+        statistics |= self._edge.statistics
         return control.State(
             pid=os.getpid(),
             version=__version__,
@@ -264,6 +302,7 @@ class ResolverServer:
             generation=self._generation,
             records=len(zone.records) if zone else 0,
             statistics=statistics,
+            problem=self._edge.problem,
         )
 
     def _save_soon(self) -> None:

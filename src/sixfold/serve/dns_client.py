@@ -55,6 +55,9 @@ class ResolverClient:
         self._lock = asyncio.Lock()
         self._zone: Zone | None = None  # wanted
         self._sent: Zone | None = None  # on this connection
+        self.globals = control.Globals()  # told with the next push
+        self.edge_problem = ""
+        self._sent_globals: control.Globals | None = None
         self._generation = 0
         self._wanted = False  # revive it when it dies
         self._started_s = 0.0
@@ -84,9 +87,11 @@ class ResolverClient:
             try:
                 await self._ensure()
                 await self._send_zone()
+                await self._send_globals()
             except UnavailableError:  # it died under our hands; a second time is an error
                 await self._ensure()
                 await self._send_zone()
+                await self._send_globals()
 
     async def stats(self) -> control.State:
         """What the resolver says of itself: counts by rcode, forwards, cache hits."""
@@ -135,6 +140,7 @@ class ResolverClient:
             await self._start()
         if self._zone is not None:
             await self._send_zone()
+            await self._send_globals()
 
     async def _start(self) -> control.State:
         log_file = self._paths.state / "dns.log"
@@ -192,6 +198,7 @@ class ResolverClient:
         """Open the control connection; OSError when nobody listens."""
         reader, writer = await asyncio.open_unix_connection(self.socket)
         self._reader, self._writer, self._sent = reader, writer, None
+        self._sent_globals = None
         self._answers = asyncio.Queue()
         peer = writer.get_extra_info("socket")
         credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size)
@@ -242,6 +249,12 @@ class ResolverClient:
             message = control.change_message(delta, self._generation)
         await self._call(message)
         self._sent = self._zone
+
+    async def _send_globals(self) -> None:
+        if self._sent_globals is not self.globals:
+            wanted = self.globals
+            self.edge_problem = (await self._call(wanted)).problem
+            self._sent_globals = wanted
 
     async def _call(self, message: control.Message) -> control.State:
         """One message, one answer; UnavailableError and no connection when it fails."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from sixfold.discovery.globalnames import PlannedName
 from sixfold.discovery.zone import RecordKey, Zone, ZoneDelta, ZoneSettings
 from sixfold.model.config import Config
 
@@ -41,6 +42,13 @@ class Change(msgspec.Struct, tag="change"):
     set: list[Record]
     delete: list[tuple[str, str]]
     generation: int = 0
+
+
+class Globals(msgspec.Struct, tag="globals"):
+    """All global names, and where they are answered to the world; replaces earlier ones."""
+
+    names: tuple[PlannedName, ...] = ()
+    edge: tuple[str, ...] = ()
 
 
 class Ask(msgspec.Struct, tag="ask"):
@@ -81,14 +89,16 @@ class State(msgspec.Struct, tag="state"):
     generation: int
     records: int
     statistics: dict[str, int]
+    problem: str = ""  # of the edge
 
 
-Message = Load | Change | Ask | Shutdown | Watch | Opened
+Message = Load | Change | Globals | Ask | Shutdown | Watch | Opened
 
 encode = msgspec.msgpack.Encoder().encode
 decode_message = msgspec.msgpack.Decoder(Message).decode
 decode_state = msgspec.msgpack.Decoder(State).decode
 decode_report = msgspec.msgpack.Decoder(State | Resolved).decode
+decode_globals = msgspec.msgpack.Decoder(Globals).decode
 decode_load = msgspec.msgpack.Decoder(Load).decode
 
 

@@ -28,6 +28,7 @@ class Edns(NamedTuple):
     size: int
     version: int
     dnssec_ok: bool
+    options: bytes = b""  # as sent
 
 
 class Query(NamedTuple):
@@ -89,20 +90,21 @@ def _read_edns(packet: bytes, offset: int, additionals: int) -> Edns | None:
     for _ in range(additionals):
         _, offset = read_name(packet, offset)
         type_, size, ttl, length = RECORD.unpack_from(packet, offset)
+        options = packet[offset + RECORD.size : offset + RECORD.size + length]
         offset += RECORD.size + length
         if offset > len(packet) or (type_ == OPT and edns is not None):
             raise Malformed("bad OPT")
         if type_ == OPT:
-            edns = Edns(size, ttl >> 16 & 0xFF, bool(ttl & DO))
+            edns = Edns(size, ttl >> 16 & 0xFF, bool(ttl & DO), options)
     return edns
 
 
-def opt_record(query: Query, rcode: int = 0) -> bytes:
+def opt_record(query: Query, rcode: int = 0, options: bytes = b"") -> bytes:
     """The OPT record of an answer; empty when the client sent none."""
     if query.edns is None:
         return b""
     ttl = (rcode >> 4) << 24 | (DO if query.edns.dnssec_ok else 0)
-    return b"\0" + RECORD.pack(OPT, UDP_MAX, ttl, 0)
+    return b"\0" + RECORD.pack(OPT, UDP_MAX, ttl, len(options)) + options
 
 
 def compose(
@@ -112,14 +114,16 @@ def compose(
     *,
     limit: int,
     flags: int = 0,
+    recursive: bool = True,
+    options: bytes = b"",
 ) -> bytes:
-    """An answer of at most ``limit`` bytes.
+    """An answer of at most ``limit`` bytes; ``options`` are those of EDNS.
 
     What does not fit goes in this order: additional records silently, then everything, with TC
     set, so that the client asks again over TCP.
     """
-    opt = opt_record(query, rcode)
-    flags |= QR | RA | query.flags & (OPCODE | RD | CD) | rcode & RCODE
+    opt = opt_record(query, rcode, options)
+    flags |= QR | (RA if recursive else 0) | query.flags & (OPCODE | RD | CD) | rcode & RCODE
     for answers, authority, additional in (sections, (*sections[:2], []), ([], [], [])):
         size = HEADER.size + len(query.question) + len(opt)
         size += sum(map(len, answers)) + sum(map(len, authority)) + sum(map(len, additional))
