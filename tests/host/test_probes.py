@@ -343,3 +343,18 @@ def test_exec_output_is_taken_whole_and_kept_in_part(containers, make_spec):
     result = in_container(containers, make_spec, probe(exec={"command": command}))
     assert result.ok
     assert len(result.message) == probes.MESSAGE_CHARS
+
+
+def test_exec_on_the_host_has_the_backend_in_its_environment():
+    program = "echo $BACKEND_ADDRESS $BACKEND_PORT; exit 3"
+    asked = probes.Probed(ip_address("192.0.2.7"), {}, None, 5432)
+    answer = asyncio.run(probes.run(probe(exec={"command": ["sh", "-c", program]}), asked))
+    assert not answer.ok
+    assert "exit code 3: 192.0.2.7 5432" in answer.message
+
+
+def test_a_program_that_is_not_there_is_not_well():
+    asked = probes.Probed(LOOPBACK, {}, None, 1)
+    answer = asyncio.run(probes.run(probe(exec={"command": ["/no/such"]}), asked))
+    assert not answer.ok
+    assert "ENOENT" in answer.message

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import socket
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +22,8 @@ from .places import OPEN, Place, manifest, places_of, pod, policy, service
 
 pytestmark = pytest.mark.root
 
+BEYOND = ("198.51.100.1", "198.51.100.2", "198.51.100.3")
+LOST = ["ECONNABORTED", "open"]
 PODS = ("web-0", "web-1")
 PORTS = [{"name": "tcp", "port": 80, "targetPort": 8080}]
 LASTING = [{**PORTS[0], "targetPort": 8081}]
@@ -30,6 +35,7 @@ class Town:
     client: Place
     places: dict[str, Place]
     vips: dict[str, str]
+    flag: Path
     lasting: list[socket.socket]  # held open, through service ``lasting``
 
     @contextmanager
@@ -50,7 +56,7 @@ def annotated(made: dict, **annotations: str) -> dict:
 
 
 @pytest.fixture(scope="module")
-def town(module_system: System) -> Iterator[Town]:
+def town(module_system: System, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     module_system.up(
         manifest=manifest(
             pod("client"),
@@ -73,7 +79,8 @@ def town(module_system: System) -> Iterator[Town]:
         for name in PODS:
             stack.enter_context(places[name].listen(8081))
         lasting = [stack.enter_context(client.dial(vips["lasting"], 80)) for _ in range(12)]
-        yield Town(module_system, client, places, vips, lasting)
+        flag = tmp_path_factory.mktemp("flags") / "well"
+        yield Town(module_system, client, places, vips, flag, lasting)
 
 
 def test_what_was_recorded_is_compared(town: Town):
@@ -89,6 +96,204 @@ def test_what_was_recorded_is_compared(town: Town):
         answer = town.system.json("lb", "compare", "web")
     assert len(answer["backends"]) == 2
     assert all(one["imbalance"] >= 1 for one in answer["algorithms"])
+
+
+# --- backends that are no pods: addresses of the host, asked by the agent ---------------------
+
+
+def outside(name: str, check: str, **annotations: str) -> list[dict]:
+    """A service of the addresses beyond, over TCP and UDP, each its slice's."""
+    ports = [{"name": "tcp", "port": 80}, {"name": "udp", "port": 80, "protocol": "UDP"}]
+    made = service(name, ports=ports, selector={}, ipFamilyPolicy="SingleStack")
+    made = annotated(made, lb_algorithm="round-robin", lb_health_check=check, **annotations)
+    return [made, slice_of(name, *BEYOND)]
+
+
+def slice_of(name: str, *addresses: str) -> dict:
+    numbers = [{"name": "tcp", "port": 9000}, {"name": "udp", "port": 9000, "protocol": "UDP"}]
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [address]} for address in addresses],
+        "ports": numbers,
+    }
+
+
+@dataclass
+class Beyond:
+    """Servers on the host's addresses, to be opened and closed one by one."""
+
+    town: Town
+    open: dict[str, socket.socket]
+
+    def start(self, *addresses: str) -> None:
+        for address in addresses:
+            host = Place(self.town.system.host, address, "")
+            self.open[address] = sock = host.make_socket(socket.AF_INET, socket.SOCK_STREAM)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((address, 9000))
+            sock.listen(256)
+
+    def stop(self, *addresses: str) -> None:
+        for address in addresses:
+            self.open.pop(address).close()
+
+    def states(self, name: str) -> dict[str, str]:
+        return {one["address"]: one["state"] for one in self.town.frontend(name)["backends"]}
+
+    def settle(self, name: str, *healthy: str) -> None:
+        wanted = {a: "active" if a in healthy else "unhealthy" for a in BEYOND}
+        self.town.system.eventually(
+            lambda: self.states(name) == wanted, f"{self.states(name)}, wanted {wanted}"
+        )
+
+    def reached(self, vip: str, count: int = 12) -> dict[str, int]:
+        """Where connections arrive, by what the server's end says of itself."""
+        found: Counter[str] = Counter()
+        for _ in range(count):
+            with self.town.client.dial(vip, 80) as sock:
+                for address, server in self.open.items():
+                    server.setblocking(False)
+                    with suppress(BlockingIOError):
+                        while True:
+                            end, peer = server.accept()
+                            end.close()
+                            found[address] += peer == sock.getsockname()
+        return dict(found)
+
+
+@pytest.fixture
+def beyond(town: Town) -> Iterator[Beyond]:
+    for address in BEYOND:
+        town.system.on_host("ip", "addr", "replace", f"{address}/32", "dev", "lo")
+    made = Beyond(town, {})
+    yield made
+    made.stop(*list(made.open))
+    town.system.sixfold("delete", "svc/ext", "endpointslice/ext")
+
+
+TCP_CHECK = "{tcpSocket: {}, periodSeconds: 1, failureThreshold: 1}"
+
+
+def test_backends_that_fail_their_check_get_nothing_until_they_pass_it(town: Town, beyond: Beyond):
+    one, two, three = BEYOND
+    beyond.start(one, two)
+    town.system.apply(manifest(*outside("ext", TCP_CHECK)))
+    beyond.settle("ext", one, two)
+    vip = town.frontend("ext")["address"]
+    assert beyond.reached(vip) == {one: 6, two: 6}
+    listed = town.system.sixfold("lb", "list", "ext", "-o", "wide").stdout
+    assert f"{three}:9000   unhealthy" in listed
+    assert "ECONNREFUSED" in listed
+    assert "unhealthy: tcp" in town.system.sixfold("describe", "svc", "ext").stdout
+    assert f"health: default/ext: {three} port 9000 is unhealthy" in town.system.agent_log()
+    # Without an agent what was found out last stays in force, and the next one knows it.
+    os.kill(town.system.agent_pid(), signal.SIGKILL)
+    assert beyond.reached(vip) == {one: 6, two: 6}
+    town.system.up()
+    assert beyond.reached(vip) == {one: 6, two: 6}
+    beyond.start(three)
+    beyond.settle("ext", *BEYOND)
+    assert beyond.reached(vip) == dict.fromkeys(BEYOND, 4)
+
+
+def test_when_none_is_healthy_all_are_used_unless_told_to_refuse(town: Town, beyond: Beyond):
+    beyond.start(*BEYOND)
+    check = "{exec: {command: [sh, -c, 'test -e $0-$BACKEND_ADDRESS', " + str(town.flag)
+    check += "]}, periodSeconds: 1, failureThreshold: 1}"
+    town.system.apply(manifest(*outside("ext", check)))
+    town.system.eventually(lambda: "panic" in town.system.sixfold("status").stdout)
+    vip = town.frontend("ext")["address"]
+    assert beyond.reached(vip) == dict.fromkeys(BEYOND, 4)
+    assert "panic" in town.system.sixfold("lb", "list", "ext").stdout
+    explained = town.system.sixfold("explain", "client", "ext:80").stdout
+    assert "panic: 0 of 3 healthy, so all are used" in explained
+    assert "balancing: panic: default/ext: 0 of 3 healthy" in town.system.agent_log()
+    town.system.apply(manifest(*outside("ext", check, lb_panic_threshold="fail")))
+    assert town.client.attempt(vip, 80) == "ECONNREFUSED"
+    explained = town.system.sixfold("explain", "client", "ext:80", check=False).stdout
+    assert "refused at once: none of 3 is healthy" in explained
+    town.flag.with_name(f"{town.flag.name}-{BEYOND[1]}").touch()
+    beyond.settle("ext", BEYOND[1])
+    assert beyond.reached(vip) == {BEYOND[1]: 12}
+    # One of three is fewer than half: the threshold has all of them used again.
+    town.system.apply(manifest(*outside("ext", check, lb_panic_threshold="50")))
+    assert beyond.reached(vip) == dict.fromkeys(BEYOND, 4)
+
+
+def test_connected_udp_to_a_backend_that_is_lost_is_cut_and_dials_another(
+    town: Town, beyond: Beyond
+):
+    """TCP keeps what it has while the backend is listed; off the slice, it is cut as well."""
+    one, two, _ = BEYOND
+    beyond.start(one, two)
+    town.system.apply(manifest(*outside("ext", TCP_CHECK)))
+    beyond.settle("ext", one, two)
+    vip = town.frontend("ext")["address"]
+    host = Place(town.system.host, "", "")
+    with ExitStack() as stack:
+        for address in (one, two):
+            udp = stack.enter_context(host.make_socket(socket.AF_INET, socket.SOCK_DGRAM))
+            udp.bind((address, 9000))
+        places = [town.client, host]
+        kinds = [socket.SOCK_STREAM, socket.SOCK_DGRAM]
+        pairs = [(place, kind) for place in places for kind in kinds for _ in range(2)]
+        ends = [stack.enter_context(place.dial(vip, 80, kind=kind)) for place, kind in pairs]
+        for end in ends:
+            end.send(b"?")
+        for server in beyond.open.values():
+            server.setblocking(False)
+            with suppress(BlockingIOError):
+                while True:  # checks are among them
+                    stack.enter_context(server.accept()[0])
+        beyond.stop(two)
+        beyond.settle("ext", one)
+        pairs_of_outcomes = [sorted(map(outcome, ends[at : at + 2])) for at in range(0, 8, 2)]
+        assert pairs_of_outcomes == [["open", "open"], LOST, ["open", "open"], LOST]
+        town.system.apply(manifest(slice_of("ext", one)))
+        assert [sorted(map(outcome, ends[at : at + 2])) for at in (0, 4)] == [LOST, LOST]
+
+
+def outcome(client: socket.socket) -> str:
+    """ "open" when nothing comes, or the error that does."""
+    client.settimeout(0.2)
+    try:
+        return "closed" if not client.recv(1) else "answered"
+    except TimeoutError:
+        return "open"
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+
+
+def test_a_pod_that_comes_back_gets_its_share_slowly(town: Town):
+    slow = service("web", ports=PORTS)
+    town.system.apply(manifest(annotated(slow, lb_algorithm="round-robin", lb_slow_start="10m")))
+    assert {one["weight"] for one in town.frontend("web")["backends"]} == {1}
+    town.system.sixfold("lb", "drain", "web-0")
+    town.system.sixfold("lb", "drain", "web-0", "--undo")
+    states = {one["endpoint"]: one for one in town.frontend("web")["backends"]}
+    assert states["default/web-0"]["state"] == "slow start"
+    assert [states[f"default/{name}"]["weight"] for name in PODS] == [1, 10]
+    with town.serving() as servers:
+        for _ in range(22):
+            town.client.dial(town.vips["web"], 80).close()
+        counts = [accepted(server) for server in servers]
+    assert counts == [2, 20]
+    assert "slow start" in town.system.sixfold("lb", "list", "web").stdout
+    town.system.apply(manifest(service("web", ports=PORTS)))
+    assert {one["weight"] for one in town.frontend("web")["backends"]} == {1}
+
+
+def accepted(server: socket.socket) -> int:
+    server.setblocking(False)
+    count = 0
+    with suppress(BlockingIOError):
+        while True:
+            server.accept()[0].close()
+            count += 1
+    return count
 
 
 def test_connections_that_are_seen_to_live_long_get_least_connections(town: Town):

@@ -287,7 +287,7 @@ class Agent:
 
     def _network_round(self) -> None:
         plans = self._plan(
-            self._snapshots.take(self.pods(), self.learning.names, self.backends.seen)
+            self.backends.look(self._snapshots.take(self.pods(), self.learning.names))
         )
         world = plans.world
         self.names.update(world.endpoints.values())
@@ -371,6 +371,8 @@ class Agent:
 
     async def _cut_connections(self) -> None:
         """What policy no longer allows ends now, not on its next packet or a timeout."""
+        if self.plans is not None:
+            await self.backends.cut(_namespaces(self.plans))
         severed = self.datapath.sweep()
         if severed and self.plans is not None:
             await asyncio.to_thread(close_sockets, severed.values(), _namespaces(self.plans))

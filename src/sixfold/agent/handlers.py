@@ -102,6 +102,8 @@ class AgentHandlers:
             lines["policy"] = ("ok", f"{lines['policy'][1]}, {known} names open")
         if audited := in_audit(plans.world, plans.policy):
             lines["policy"] = ("audit", f"{lines['policy'][1]}; in audit: {', '.join(audited)}")
+        if agent.backends.panics:
+            lines["balancing"] = ("panic", "; ".join(agent.backends.panics))
         if agent.names_problem:
             lines["discovery"] = ("degraded", agent.names_problem)
         if agent.global_problem and not agent.names_problem:

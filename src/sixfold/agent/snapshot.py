@@ -20,7 +20,6 @@ from sixfold.model.endpoint import Endpoint
 from sixfold.model.enforcement import in_audit
 from sixfold.model.meta import namespace_labels
 from sixfold.model.policies import POLICY_KINDS, policy_key
-from sixfold.model.seen import Seen
 from sixfold.model.subject import container_ports, probe_ports, subject_of
 from sixfold.model.world import World
 from sixfold.store import Objects, Stored
@@ -52,9 +51,8 @@ class Snapshots:
         self,
         states: Mapping[str, PodState],
         domains: Mapping[str, frozenset[IPAddress]],
-        seen: Mapping[str, Seen],
     ) -> World:
-        """The world now; ``states`` by pod key, ``domains`` as resolved, ``seen`` by service."""
+        """The world now; ``states`` by pod key, ``domains`` as resolved."""
         if self._version != self._objects.version:
             self._refresh()
             self._version = self._objects.version
@@ -69,7 +67,6 @@ class Snapshots:
             cidr_groups=self._cidr_groups,
             audited=self._audited,
             domains=domains,
-            seen=seen,
         )
 
     def _refresh(self) -> None:

@@ -16,11 +16,14 @@ from sixfold.balancing.members import (
     address_of,
     families,
     is_ready,
+    members_of,
+    panics,
     receivers,
-    selects,
+    takes_new,
+    weight_now,
 )
 from sixfold.balancing.members import target_port as target_port_of
-from sixfold.balancing.written import Written, written_for
+from sixfold.balancing.written import Written
 from sixfold.model.seen import NOTHING_SEEN, Seen
 from sixfold.model.service import IPFamily, Service, ServicePort
 from sixfold.model.world import World
@@ -61,12 +64,7 @@ def explain_balancing(
     family  of the address dialled; None: that of the service's first
     """
     key = f"{service.metadata.namespace}/{service.metadata.name}"
-    members: list[Member] = [
-        endpoint
-        for _, endpoint in sorted(world.endpoints.items())
-        if selects(service, endpoint.namespace, endpoint.labels)
-    ]
-    members += written_for(world.slices, key)
+    members = members_of(world, service, key)
     if service.spec.headless and isinstance(port, int):
         found: ServicePort | None = ServicePort(port=port)
     else:
@@ -76,14 +74,14 @@ def explain_balancing(
         return BalancingAnswer(key, wanted, "none", _unknown_port(service, port, protocol), ())
     family = family or families(service)[0]
     seen = world.seen.get(key, NOTHING_SEEN)
-    taking = {id(endpoint) for endpoint in _taking(service, members)}
+    taking = {id(endpoint) for endpoint in _taking(service, members, seen)}
     candidates = tuple(
         Candidate(
             endpoint.key,
             address_of(endpoint, family),
             number,
             id(endpoint) in taking,
-            endpoint.weight,
+            weight_now(endpoint, seen),
             isinstance(endpoint, Written),
         )
         for endpoint in members
@@ -96,11 +94,17 @@ def explain_balancing(
     )
 
 
-def _taking(service: Service, members: list[Member]) -> list[Member]:
+def _taking(service: Service, members: list[Member], seen: Seen) -> list[Member]:
     """Of a headless service the resolver names the ready ones: clients balance, not the kernel."""
     if service.spec.headless:
         return [endpoint for endpoint in members if is_ready(service, endpoint)]
-    return receivers(service, members)
+    return receivers(service, members, seen)
+
+
+def _first_trouble(seen: Seen) -> str:
+    address, why = min(seen.unhealthy.items(), key=lambda item: str(item[0]))
+    rest = len(seen.unhealthy) - 1
+    return f"{address} ({why})" + (f" and {rest} more" if rest else "")
 
 
 def _portless(port: ServicePort, members: list[Member]) -> str:
@@ -141,14 +145,20 @@ def _why(
         return f"{nothing}: no pod matches selector {selector}"
     if not candidates:
         return f"{nothing}: {_portless(port, members)}"
-    maintained = sum(is_ready(service, endpoint) for endpoint in members)
+    maintained = sum(is_ready(service, one) for one in members) if not seen.unhealthy else 0
     if not ready and maintained:
         return f"{nothing}: all {maintained} ready endpoints are drained, or have weight 0"
+    if not ready and seen.unhealthy:
+        return f"{nothing}: none of {len(candidates)} is healthy, {_first_trouble(seen)}"
     if not ready:
         return f"{nothing}: none of {len(candidates)} endpoints is ready"
     of = f"{ready} of {len(candidates)} endpoints ready"
-    if not maintained:
+    if ready and not any(is_ready(service, one) for one in members):
         of = f"no endpoint is ready: the {ready} terminating that still serve are used"
+    if panics(service, members, seen):
+        healthy = sum(takes_new(service, endpoint, seen) for endpoint in members)
+        of = f"panic: {healthy} of {len(candidates)} healthy, so all are used"
+        of += f"; {_first_trouble(seen)}" if seen.unhealthy else ""
     if service.spec.headless:
         return f"headless: the client picks among the addresses; {of}"
     choice = choose(service, port, seen)

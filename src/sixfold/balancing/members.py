@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from sixfold.balancing.written import Written
+from sixfold.balancing.written import Written, written_for
 from sixfold.model.endpoint import Endpoint
+from sixfold.model.health import panic_percent
+from sixfold.model.seen import NOTHING_SEEN, Seen
 from sixfold.model.service import IPFamily, Service, ServicePort
+from sixfold.model.world import World
 
 IPAddress = IPv4Address | IPv6Address
 Member = Endpoint | Written  # who serves a service
@@ -26,6 +29,18 @@ def selects(service: Service, namespace: str, labels: Mapping[str, str]) -> bool
         and service.metadata.namespace == namespace
         and all(labels.get(key) == value for key, value in selector.items())
     )
+
+
+def members_of(world: World, service: Service, key: str) -> list[Member]:
+    """Everybody who serves it, when only a few services are asked about; ``key`` is its name."""
+    found: list[Member] = []
+    if service.spec.selector:
+        found += (
+            one
+            for _, one in sorted(world.endpoints.items())
+            if selects(service, one.namespace, one.labels)
+        )
+    return [*found, *written_for(world.slices, key)]
 
 
 def target_port(port: ServicePort, endpoint: Member) -> int | None:
@@ -74,20 +89,51 @@ def is_ready(service: Service, endpoint: Member) -> bool:
     return endpoint.ready and not endpoint.terminating
 
 
-def takes_new(service: Service, endpoint: Member) -> bool:
+def place_of(endpoint: Member) -> IPAddress | None:
+    """The address by which ``Seen`` knows a backend: its first."""
+    return endpoint.ipv4 or endpoint.ipv6
+
+
+def takes_new(service: Service, endpoint: Member, seen: Seen = NOTHING_SEEN) -> bool:
     """Whether the balancer sends new connections there; what is in maintenance keeps its old."""
-    return is_ready(service, endpoint) and _has_share(endpoint)
+    healthy = not seen.unhealthy or place_of(endpoint) not in seen.unhealthy
+    return healthy and is_ready(service, endpoint) and _has_share(endpoint)
 
 
-def receivers(service: Service, endpoints: Sequence[Member]) -> list[Member]:
+def receivers(
+    service: Service, endpoints: Sequence[Member], seen: Seen = NOTHING_SEEN
+) -> list[Member]:
     """Whom new connections go to: those that take new ones; if none does, those that still serve
-    on their way out (KEP-1669)."""
-    chosen = [endpoint for endpoint in endpoints if takes_new(service, endpoint)]
+    on their way out (KEP-1669). In panic everybody who is not on his way out."""
+    if panics(service, endpoints, seen):
+        return [one for one in endpoints if not one.terminating and _has_share(one)]
+    chosen = [endpoint for endpoint in endpoints if takes_new(service, endpoint, seen)]
     return chosen or [
         endpoint
         for endpoint in endpoints
         if endpoint.terminating and endpoint.serving and _has_share(endpoint)
     ]
+
+
+def panics(service: Service, endpoints: Sequence[Member], seen: Seen = NOTHING_SEEN) -> bool:
+    """Whether so few are healthy that the rest would only be overrun (Envoy's panic threshold)."""
+    percent = panic_percent(service.metadata.annotations)
+    if percent is None:
+        return False
+    here = [one for one in endpoints if not one.terminating and _has_share(one)]
+    healthy = sum(takes_new(service, one, seen) for one in here)
+    if not healthy and any(one.terminating and one.serving for one in endpoints):
+        return False
+    return healthy < len(here) and (not healthy or healthy * 100 < percent * len(here))
+
+
+def weight_now(endpoint: Member, seen: Seen = NOTHING_SEEN) -> int:
+    """Its share: while somebody of the service starts slowly, in tenths."""
+    if not seen.ramps:
+        return endpoint.weight
+    place = place_of(endpoint)
+    percent = seen.ramps.get(place, 100) if place is not None else 100
+    return max(1, endpoint.weight * percent // 10)
 
 
 def _has_share(endpoint: Member) -> bool:

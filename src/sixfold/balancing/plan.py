@@ -27,6 +27,7 @@ from sixfold.balancing.members import (
     receivers,
     selects,
     target_port,
+    weight_now,
 )
 from sixfold.balancing.slices import slices_of
 from sixfold.balancing.table import table_of
@@ -87,14 +88,16 @@ def plan_service(
         key = f"{service.metadata.namespace}/{service.metadata.name}"
         service_number = number(key)
         members: list[Member] = [*endpoints, *written_members(written)]
-        ready = receivers(service, members)
+        ready = receivers(service, members, seen)
         for address in addresses:
             wildcard = Frontend(address, ANY_PORT, ANY_PROTOCOL)
             frontends[wildcard] = FrontendEntry(service_number, ())
             for port in service.spec.ports:
                 frontend = Frontend(address, port.port, PROTOCOL_NUMBERS[port.protocol])
                 choice = choose(service, port, seen)
-                frontends[frontend] = _entry(service, service_number, port, choice, ready, address)
+                frontends[frontend] = _entry(
+                    service, service_number, port, choice, ready, address, seen
+                )
     return Fragment((*slices_of(service, endpoints), *written), frontends)
 
 
@@ -105,14 +108,15 @@ def _entry(
     choice: Choice,
     ready: Sequence[Member],
     frontend: IPAddress,
+    seen: Seen,
 ) -> FrontendEntry:
-    backends = _backends(port, ready, frontend)
+    backends = _backends(port, ready, frontend, seen)
     table = table_of(choice.algorithm, backends, choice.table_size)
     return FrontendEntry(number, backends, choice.algorithm, table, service.spec.affinity_s)
 
 
 def _backends(
-    port: ServicePort, ready: Sequence[Member], frontend: IPAddress
+    port: ServicePort, ready: Sequence[Member], frontend: IPAddress, seen: Seen
 ) -> tuple[Backend, ...]:
     """Backends of the frontend's own family, in the order of the endpoints, each once."""
     found: dict[tuple[IPAddress, int], Backend] = {}
@@ -120,7 +124,7 @@ def _backends(
         address = address_of(endpoint, "IPv4" if frontend.version == 4 else "IPv6")
         number = target_port(port, endpoint)
         if address is not None and number is not None:
-            found[address, number] = Backend(address, number, endpoint.weight)
+            found[address, number] = Backend(address, number, weight_now(endpoint, seen))
     return tuple(found.values())
 
 

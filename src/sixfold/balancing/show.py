@@ -6,10 +6,11 @@ too, with the reason: they may still have connections.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from sixfold.balancing.choice import choose
+from sixfold.balancing.health import NEVER_ASKED
 from sixfold.balancing.labels import LabelIndex
 from sixfold.balancing.members import (
     IPAddress,
@@ -17,11 +18,16 @@ from sixfold.balancing.members import (
     address_of,
     cluster_addresses,
     is_ready,
+    members_of,
+    panics,
+    place_of,
+    takes_new,
     target_port,
+    weight_now,
 )
 from sixfold.balancing.written import by_service, written_members
 from sixfold.model.datapath import PROTOCOL_NUMBERS
-from sixfold.model.seen import NOTHING_SEEN, PortKey
+from sixfold.model.seen import NOTHING_SEEN, PortKey, Seen
 from sixfold.model.service import Service, ServicePort
 from sixfold.model.world import World
 
@@ -36,6 +42,7 @@ class Shown(NamedTuple):
     address: IPAddress
     port: int
     state: str
+    detail: str  # why it is not healthy
     weight: int
     connections: int
     total: int
@@ -56,10 +63,11 @@ def list_frontends(
             continue
         members: list[Member] = [*index.selected_by(service)]
         members += written_members(written.get(key, ()))
+        seen = world.seen.get(key, NOTHING_SEEN)
         for address in cluster_addresses(service):
             for port in service.spec.ports:
-                choice = choose(service, port, world.seen.get(key, NOTHING_SEEN))
-                backends = [*_backends(service, port, members, address, loads)]
+                choice = choose(service, port, seen)
+                backends = [*_backends(service, port, members, address, loads, seen)]
                 yield {
                     "service": key,
                     "address": str(address),
@@ -71,6 +79,7 @@ def list_frontends(
                     "table_size": choice.table_size,
                     "lifetime_s": round(lifetime_s((key, port.port, port.protocol)), 1),
                     "affinity_s": service.spec.affinity_s,
+                    "panic": panics(service, members, seen),
                     "connections": sum(one.connections for one in backends),
                     "backends": [
                         {**one._asdict(), "address": str(one.address)} for one in backends
@@ -78,17 +87,39 @@ def list_frontends(
                 }
 
 
-def state_of(service: Service, endpoint: Member) -> str:
+def state_of(service: Service, endpoint: Member, seen: Seen = NOTHING_SEEN) -> str:
     """active, or why it gets no new connections: a terminating one only when all of them are."""
+    place = place_of(endpoint)
     if not is_ready(service, endpoint):
         return "terminating" if endpoint.terminating else "not ready"
     if endpoint.drained:
         return "draining"
-    return "active" if endpoint.weight else "maintenance"
+    if not endpoint.weight:
+        return "maintenance"
+    if place in seen.unhealthy:
+        return "unhealthy"
+    return "slow start" if place in seen.ramps else "active"
+
+
+def panicking(world: World, services: Iterable[str]) -> Iterator[str]:
+    """Which of these use everybody because too few are healthy."""
+    for key in services:
+        service, seen = world.services[key], world.seen.get(key, NOTHING_SEEN)
+        members = members_of(world, service, key)
+        if NEVER_ASKED in seen.unhealthy.values():
+            continue  # in a moment it is known
+        if members and panics(service, members, seen):
+            healthy = sum(takes_new(service, one, seen) for one in members)
+            yield f"{key}: {healthy} of {len(members)} healthy, all are used"
 
 
 def _backends(
-    service: Service, port: ServicePort, members: list[Member], frontend: IPAddress, loads: Loads
+    service: Service,
+    port: ServicePort,
+    members: list[Member],
+    frontend: IPAddress,
+    loads: Loads,
+    seen: Seen,
 ) -> Iterator[Shown]:
     protocol = PROTOCOL_NUMBERS[port.protocol]
     for endpoint in members:
@@ -100,8 +131,9 @@ def _backends(
                 endpoint.key,
                 address,
                 number,
-                state_of(service, endpoint),
-                endpoint.weight,
+                state_of(service, endpoint, seen),
+                seen.unhealthy.get(place_of(endpoint) or address, ""),
+                weight_now(endpoint, seen),
                 connections,
                 total,
             )

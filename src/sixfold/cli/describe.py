@@ -158,6 +158,16 @@ def _balancing(client: Client, namespace: str, name: str) -> Iterator[str]:
     lines = {f"  {f['port']}/{f['protocol']} {f['algorithm']} ({f['why']})": None for f in found}
     yield "Balancing:" + ("" if lines else " <none>")
     yield from lines
+    troubles = {
+        f"  {one['address']} unhealthy: {one['detail']}": None
+        for frontend in found
+        for one in frontend.get("backends", ())
+        if one.get("detail")
+    }
+    if troubles:
+        panic = any(frontend["panic"] for frontend in found)
+        yield "Health:" + (" panic: too few are healthy, so all are used" if panic else "")
+        yield from troubles
 
 
 def _slices(client: Client, namespace: str, name: str) -> Iterator[str]:

@@ -67,10 +67,12 @@ def listing(settings: Settings, service: str) -> None:
 
 def _rows(frontend: Mapping[str, Any], *, wide: bool) -> Iterator[list[str]]:
     """A line per backend; what they share is on the first."""
+    backends = frontend["backends"]
     place = _place(frontend["address"], frontend["port"])
     what = [frontend["service"], f"{place}/{frontend['protocol']}", frontend["algorithm"]]
+    troubles = [f"{one['address']}: {one['detail']}" for one in backends if one.get("detail")]
     kept = f"; affinity {frontend['affinity_s']} s" if frontend["affinity_s"] else ""
-    why = [frontend["why"] + kept] if wide else []
+    why = ["; ".join((frontend["why"] + kept, *troubles))] if wide else []
     if not frontend["backends"]:
         yield [*what, "<none>", "refused", "-", "-", *(["-"] if wide else []), "-", *why]
     for one in frontend["backends"]:
@@ -79,12 +81,17 @@ def _rows(frontend: Mapping[str, Any], *, wide: bool) -> Iterator[list[str]]:
         yield [
             *what,
             _place(one["address"], one["port"]),
-            one["state"],
+            f"{one['state']}, used (panic)" if _panics(frontend, one) else one["state"],
             *counts,
             one["endpoint"],
             *why,
         ]
         what, why = [""] * len(what), [""] * len(why)
+
+
+def _panics(frontend: Mapping[str, Any], backend: Mapping[str, Any]) -> bool:
+    """Whether it gets connections though it is not well."""
+    return bool(frontend.get("panic")) and backend["state"] in ("unhealthy", "not ready")
 
 
 def _place(address: str, port: int) -> str:

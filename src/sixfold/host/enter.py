@@ -75,11 +75,20 @@ def enter(target: Target, argv: Sequence[str], *, tty: bool = False) -> NoReturn
 async def run(target: Target, argv: Sequence[str], *, timeout_s: float) -> Finished:
     """Run a command inside the container; raises TimeoutError after killing it."""
     _check(target)
+    return await _run(_command(target, argv), target.env, timeout_s)
+
+
+async def run_on_host(argv: Sequence[str], env: Mapping[str, str], *, timeout_s: float) -> Finished:
+    """Run a command where the agent is, with its environment and ``env``."""
+    return await _run(argv, {**os.environ, **env}, timeout_s)
+
+
+async def _run(argv: Sequence[str], env: Mapping[str, str], timeout_s: float) -> Finished:
     output = _Output()
     try:
-        process = subprocess.Popen(  # noqa: ASYNC220 - returns when the shim is executed
-            _command(target, argv),
-            env=dict(target.env),
+        process = subprocess.Popen(  # noqa: ASYNC220 - returns when the program is executed
+            list(argv),
+            env=dict(env),
             stdin=subprocess.DEVNULL,
             stdout=output.writer,
             stderr=output.writer,

@@ -41,7 +41,8 @@ class Probed:
 
     address: IPv4Address | IPv6Address
     ports: Mapping[str, int]  # named ports of the container
-    target: enter.Target  # for exec
+    target: enter.Target | None  # for exec; None: on the host, with the backend in its environment
+    port: int = 0  # of a backend that is no container
 
 
 async def run(probe: Probe, probed: Probed) -> ProbeResult:
@@ -50,7 +51,7 @@ async def run(probe: Probe, probed: Probed) -> ProbeResult:
     timeout_s = max(1, probe.timeout_seconds)
     try:
         if probe.exec is not None:
-            result = await _exec(probe.exec, probed.target, timeout_s)
+            result = await _exec(probe.exec, probed, timeout_s)
         else:
             async with asyncio.timeout(timeout_s):
                 result = await _dial(probe, probed)
@@ -80,8 +81,12 @@ async def _dial(probe: Probe, probed: Probed) -> ProbeResult:
     return await _grpc(probe.grpc, probed)
 
 
-async def _exec(action: ExecAction, target: enter.Target, timeout_s: float) -> ProbeResult:
-    finished = await enter.run(target, action.command, timeout_s=timeout_s)
+async def _exec(action: ExecAction, probed: Probed, timeout_s: float) -> ProbeResult:
+    if probed.target is not None:
+        finished = await enter.run(probed.target, action.command, timeout_s=timeout_s)
+    else:
+        backend = {"BACKEND_ADDRESS": str(probed.address), "BACKEND_PORT": str(probed.port)}
+        finished = await enter.run_on_host(action.command, backend, timeout_s=timeout_s)
     output = finished.output.strip()
     return ProbeResult(
         finished.code == 0, f"exit code {finished.code}" + (f": {output}" if output else "")

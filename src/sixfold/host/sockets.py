@@ -17,12 +17,13 @@ import struct
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 
 from sixfold.errors import HostError
 from sixfold.host import netns
 from sixfold.host.layout import Connection
-from sixfold.host.netlink import ACK, Netlink, NetlinkError, Request
+from sixfold.host.netlink import ACK, DUMP, Netlink, NetlinkError, Request
 from sixfold.model.datapath import PROTOCOL_NUMBERS, IPAddress
 
 NETLINK_SOCK_DIAG = 4
@@ -65,6 +66,34 @@ def close_sockets(connections: Iterable[Connection], namespaces: Mapping[int, Pa
         except HostError as error:  # the pod is gone, or this kernel cannot
             log.warning("close sockets of %s: %s", namespace or "the host", error)
     return closed
+
+
+def close_towards(places: Iterable[tuple[IPAddress, int, int]]) -> int:
+    """Close the host's own sockets that are connected to these (address, port, protocol)."""
+    wanted = set(places)
+    closed = 0
+    with Netlink(NETLINK_SOCK_DIAG) as link:
+        for protocol, family in {
+            (protocol, socket.AF_INET if address.version == 4 else socket.AF_INET6)
+            for address, _, protocol in wanted
+            if protocol in (TCP, UDP)
+        }:
+            everything = _question(family, protocol, bytes(48))
+            what = "sockets of the host"
+            for _, answer in link.dump(Request(SOCK_DIAG_BY_FAMILY, DUMP, everything, what)):
+                end = _end_of(protocol, answer)
+                if end is not None and (end[3], end[4], protocol) in wanted:
+                    closed += _close_one(link, end)
+    return closed
+
+
+def _end_of(protocol: int, answer: bytes) -> End | None:
+    """Whose socket an answer is about."""
+    family, _, _, _, found = ANSWER.unpack_from(answer)
+    local_port, remote_port, local, remote = SOCKET_ID.unpack_from(found)
+    size = 4 if family == socket.AF_INET else 16
+    ends = ip_address(local[:size]), ip_address(remote[:size])
+    return protocol, ends[0], local_port, ends[1], remote_port
 
 
 def _close(ends: Iterable[End]) -> int:

@@ -22,6 +22,7 @@ from sixfold.model.algorithm import (
     WEIGHT,
     WEIGHT_MAX,
 )
+from sixfold.model.health import HEALTH_CHECK, PANIC, SLOW_START
 from sixfold.model.meta import ObjectMeta
 
 PREFIX = "sixfold.dev/lb-"
@@ -31,6 +32,9 @@ PLACES = {
     TABLE_SIZE: "Service",
     WEIGHT: "Pod or EndpointSlice",
     DRAIN: "Pod",
+    HEALTH_CHECK: "Service",
+    SLOW_START: "Service",
+    PANIC: "Service",
 }
 
 
@@ -57,6 +61,10 @@ def _wrong(key: str, value: str) -> str | None:
         case "sixfold.dev/lb-drain":
             if value != "true":
                 return f'{quoted(value)} is unknown; give "true", or remove it'
+        case "sixfold.dev/lb-health-check" | "sixfold.dev/lb-slow-start":
+            return None  # ``health`` says what is wrong with it
+        case "sixfold.dev/lb-panic-threshold":
+            return None
         case "sixfold.dev/lb-maglev-table-size":
             if value not in map(str, TABLE_SIZES):
                 return f"{quoted(value)} is no table size; give {', '.join(map(str, TABLE_SIZES))}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sixfold.manifest import names
+from sixfold.manifest.health import health
 from sixfold.manifest.metadata import between, labels, refused_values, said
 from sixfold.manifest.path import Finding, Path
 from sixfold.model.service import Service, ServicePort, ServiceSpec
@@ -26,6 +27,7 @@ def service(obj: Service, *, offline: bool) -> Iterator[Finding]:
     yield from _addresses(spec)
     yield from _families(spec)
     yield from _affinity(spec)
+    yield from health(obj)
 
 
 def _alias(spec: ServiceSpec, *, offline: bool) -> Iterator[Finding]:

@@ -79,7 +79,10 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "`service.cilium.io/lb-algorithm` is read too), `sixfold.dev/lb-maglev-table-size`, "
         "`sixfold.dev/registration` (open: its namespace's pods may register themselves), "
         "`sixfold.dev/dns-sd-path`, `consul.hashicorp.com/service-tags`, "
-        "`consul.hashicorp.com/service-meta-KEY`. Of a "
+        "`consul.hashicorp.com/service-meta-KEY`, "
+        "`sixfold.dev/lb-health-check` (a Probe, for backends that are no pods), "
+        "`sixfold.dev/lb-slow-start` (a duration), `sixfold.dev/lb-panic-threshold` (percent of "
+        "healthy ones below which all are used, or fail). Of a "
         "pod: `sixfold.dev/lb-weight` (0 to 100, 0 is maintenance), `sixfold.dev/lb-drain`",
     },
     PodSpec: {

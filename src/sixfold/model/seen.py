@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sixfold.model.datapath import IPAddress
 from sixfold.model.workload import Protocol
 
 PortKey = tuple[str, int, Protocol]  # "namespace/service", port, protocol
@@ -16,9 +17,13 @@ class Seen:
 
     long_lived  ports whose connections live long: how many seconds they last on average, as it was
                 when that was decided
+    unhealthy   backends that did not pass their check, and why
+    ramps       backends that have not their whole weight yet: percent of it
     """
 
     long_lived: Mapping[tuple[int, Protocol], float] = field(default_factory=dict)
+    unhealthy: Mapping[IPAddress, str] = field(default_factory=dict)
+    ramps: Mapping[IPAddress, int] = field(default_factory=dict)
 
 
 NOTHING_SEEN = Seen()
