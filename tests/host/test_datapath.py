@@ -698,7 +698,8 @@ def test_policies_that_do_not_fit_change_nothing(
     there = len(list(full.items()))
     monkeypatch.setattr(full, "definition", full.definition._replace(max_entries=there))
     lab.datapath._shadow = None  # it knows the map as it was
-    changed = {**A_TO_B, A.id: table(*(allow(EGRESS, B.identity, TCP, n) for n in range(1, 9)))}
+    more = table(*(allow(EGRESS, B.identity, TCP, n) for n in range(1, 9)))
+    changed = {**A_TO_B, A.id: more, EndpointId(99): table(allow(EGRESS, B.identity, TCP, 9))}
     with pytest.raises(HostError, match=f"put {name}: map is full: .* {there} fit"):
         lab.datapath.apply(lab.desired(changed))
     assert lab.datapath.read() == before

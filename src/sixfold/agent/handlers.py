@@ -89,7 +89,7 @@ class AgentHandlers:
         if plans is None:
             return []
         deny = "default deny" if agent.config.posture == "zero-trust" else "upstream default-allow"
-        tables = len(set(plans.policy.tables.values()))
+        tables = len({id(table) for table in plans.policy.tables.value_of.values()})
         lines = {
             "routing": ("ok", f"{len(plans.datapath.endpoints)} endpoints, dual stack"),
             "balancing": ("ok", f"{len(plans.datapath.frontends)} frontends, socket level"),

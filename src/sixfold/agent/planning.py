@@ -6,7 +6,7 @@ follows the change.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from sixfold.agent.ledger import Ledger
@@ -17,6 +17,7 @@ from sixfold.discovery.zone import Zone, ZoneTree
 from sixfold.model.config import Config
 from sixfold.model.datapath import Datapath, IPAddress, IpcacheEntry, IPNetwork, PolicyTable
 from sixfold.model.endpoint import Endpoint, EndpointId
+from sixfold.model.groups import Grouped
 from sixfold.model.identity import Identity
 from sixfold.model.layers import Layers, differing, kept
 from sixfold.model.names import NamePlan
@@ -59,19 +60,20 @@ class TablesById:
 
     def __init__(self) -> None:
         self._endpoints: Mapping[str, Endpoint] = Layers()
-        self._tables: Mapping[str, PolicyTable] = Layers()
-        self._by_id: Layers[EndpointId, PolicyTable] = Layers()
+        self._groups: Layers[str, Hashable] = Layers()
+        self._by_id: Layers[EndpointId, Hashable] = Layers()
 
     def follow(
-        self, endpoints: Mapping[str, Endpoint], tables: Mapping[str, PolicyTable]
-    ) -> Layers[EndpointId, PolicyTable]:
+        self, endpoints: Mapping[str, Endpoint], tables: Grouped[str, PolicyTable]
+    ) -> Grouped[EndpointId, PolicyTable]:
         """The tables now; every endpoint has one."""
-        keys = differing(self._endpoints, endpoints) | differing(self._tables, tables)
+        groups = tables.group_of
+        keys = differing(self._endpoints, endpoints) | differing(self._groups, groups)
         before = {self._endpoints[key].id for key in keys if key in self._endpoints}
-        puts = {endpoints[key].id: tables[key] for key in keys if key in endpoints}
+        puts = {endpoints[key].id: groups[key] for key in keys if key in endpoints}
         self._by_id = self._by_id.changed(puts, before - puts.keys())
-        self._endpoints, self._tables = kept(endpoints), tables
-        return self._by_id
+        self._endpoints, self._groups = kept(endpoints), groups
+        return Grouped(self._by_id, tables.value_of)
 
 
 class Planning:

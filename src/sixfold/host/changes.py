@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from sixfold.errors import HostError
 from sixfold.model.datapath import Datapath
+from sixfold.model.groups import Grouped, grouped
 from sixfold.model.layers import differing
 
 K = TypeVar("K", bound=Hashable)
@@ -17,11 +18,18 @@ V = TypeVar("V")
 
 @dataclass(slots=True)
 class Changes:
-    """Writes by map; keys and values are packed. ``room``: deletes that must come before puts."""
+    """Writes by map; keys and values are packed.
+
+    room      deletes that must come before puts
+    switches  new contents of policy tables that are in use: after all other puts, but for
+    joins     the tables of endpoints that come to one of these (``policy_of``)
+    """
 
     puts: dict[str, dict[bytes, bytes]] = field(default_factory=lambda: defaultdict(dict))
     deletes: dict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     room: dict[str, list[bytes]] = field(default_factory=dict)
+    switches: dict[bytes, bytes] = field(default_factory=dict)
+    joins: dict[bytes, bytes] = field(default_factory=dict)
 
     def put(self, name: str, key: bytes, value: bytes) -> None:
         self.puts[name][key] = value
@@ -41,7 +49,8 @@ class Changes:
                 self.delete(name, key)
 
     def __len__(self) -> int:
-        return sum(map(len, self.puts.values())) + sum(map(len, self.deletes.values()))
+        puts = sum(map(len, self.puts.values())) + len(self.switches) + len(self.joins)
+        return puts + sum(map(len, self.deletes.values()))
 
 
 def difference(old: Mapping[K, V], new: Mapping[K, V]) -> tuple[list[K], list[K]]:
@@ -70,27 +79,27 @@ def repairs(name: str, old: Mapping[K, V], new: Mapping[K, V]) -> list[str]:
     ]
 
 
-def by_value(mapping: Mapping[K, V], keys: Iterable[K]) -> list[tuple[V, list[K]]]:
-    """Of keys that are there, those with the very same value together: they may be many."""
-    found: dict[int, tuple[V, list[K]]] = {}
-    for key in keys:
-        if key in mapping:
-            value = mapping[key]
-            found.setdefault(id(value), (value, []))[1].append(key)
-    return list(found.values())
-
-
 def may_revoke(before: Datapath, after: Datapath) -> bool:
     """Whether an open connection may have lost what allowed it. Not when pods come or go."""
     return (
         (before.ipcache is not after.ipcache and before.ipcache != after.ipcache)
-        or _differs_where_both(before.policies, after.policies)
+        or _switched(grouped(before.policies), grouped(after.policies))
         or _differs_where_both(before.endpoints, after.endpoints)
     )
 
 
 def _differs_where_both(old: Mapping[K, V], new: Mapping[K, V]) -> bool:
     return any(key in old and key in new and old[key] != new[key] for key in differing(old, new))
+
+
+def _switched(old: Grouped[K, V], new: Grouped[K, V]) -> bool:
+    """The same of what is grouped: whole groups, or keys that are in another."""
+    if old is new:
+        return False
+    return _differs_where_both(old.value_of, new.value_of) or any(
+        key in old and key in new and old[key] != new[key]
+        for key in differing(old.group_of, new.group_of)
+    )
 
 
 def map_full(name: str, wanted: int, capacity: int) -> HostError:

@@ -236,7 +236,7 @@ class KernelDatapath(DatapathView):
         wanted = {**BUILT_IN, **desired.ipcache}
         found += repairs("endpoints", actual.endpoints, desired.endpoints)
         found += repairs("ipcache", actual.ipcache, wanted)
-        found += repairs("policies", actual.policies, desired.policies)
+        found += repairs("policies", actual.datapath.policies, desired.policies)
         found += repairs("frontends", actual.frontends, desired.frontends)
         if actual.host_netns_cookie != desired.host_netns_cookie:
             found.append("namespaces[host]: changed; put back")
@@ -282,7 +282,9 @@ class KernelDatapath(DatapathView):
         for name in (*PREPARE, *PLACE, "policy_of"):
             if puts.get(name):
                 self.maps[name].update(puts[name].items())
-        if judge and any(puts.get(name) for name in JUDGED):
+        self.maps["policy_tables"].update(changes.switches.items())
+        self.maps["policy_of"].update(changes.joins.items())
+        if judge and (changes.switches or any(puts.get(name) for name in JUDGED)):
             self._bump()
         for name, keys in changes.deletes.items():
             self.maps[name].delete(keys)

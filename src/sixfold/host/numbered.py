@@ -1,4 +1,4 @@
-"""Values by number: equal ones share a number, and no number ever means two things."""
+"""Values by number: equal ones share a number, and no number means two things at a time."""
 
 from __future__ import annotations
 
@@ -34,6 +34,17 @@ class Numbered(Generic[T]):
             return 0
         del self._numbers[value], self._holders[number]
         return number
+
+    def rename(self, value: T, successor: T) -> int:
+        """Let a number mean another value, which has none, to all that hold it."""
+        number = self._numbers[successor] = self._numbers.pop(value)
+        return number
+
+    def holders(self, value: T) -> int:
+        return self._holders[self._numbers[value]]
+
+    def __contains__(self, value: T) -> bool:
+        return value in self._numbers
 
     def adopt(self, value: T, number: int) -> bool:
         """Hold a value that had this number before we came; whether it was not held yet."""

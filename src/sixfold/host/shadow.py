@@ -5,7 +5,8 @@ no flow that is allowed before and after meets a gap:
 
   1. what nobody refers to yet: policy tables, backends, slots
   2. who is where: ipcache, endpoints, addresses, namespaces, frontends
-  3. the switch: ``policy_of``; then the revision, which has every flow judged anew
+  3. the switch: ``policy_of``, and what tables in use hold (see ``shadow_policies``); then the
+     revision, which has every flow judged anew
   4. what nobody refers to any more; and the revision again, if that changed who is where
 
 Nothing here writes: a state that would not fit is refused before the first write.
@@ -21,13 +22,12 @@ from itertools import islice
 
 from sixfold.host import layout
 from sixfold.host.bpf import Map
-from sixfold.host.changes import Changes, by_value, difference, map_full
+from sixfold.host.changes import Changes, difference, map_full
 from sixfold.host.layout import SLOTS_PER_LINE, Place
-from sixfold.host.numbered import Numbered
+from sixfold.host.shadow_policies import ZERO, PolicyShadow
 from sixfold.host.slots import LAST_NUMBER, BackendRuns, line_count
 from sixfold.host.slots_read import members_of, resting, table_of
 from sixfold.host.tables import (
-    WrittenTable,
     asked_for,
     read_sections,
     read_tables,
@@ -43,7 +43,6 @@ from sixfold.model.datapath import (
     IpcacheEntry,
     IPNetwork,
     PolicyTable,
-    Section,
 )
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import HOST, WORLD
@@ -57,7 +56,6 @@ BUILT_IN: dict[IPNetwork, IpcacheEntry] = {
     IPv4Network("0.0.0.0/0"): IpcacheEntry(WORLD),
     IPv6Network("fe80::/10"): IpcacheEntry(HOST),
 }
-ZERO = layout.U32.pack(0)
 
 PREPARE = ("runtime", "loads", "backends", "slots", "policy", "policy_tables")
 PLACE = ("ipcache", "endpoints", "addresses", "namespaces", "frontends")
@@ -76,11 +74,9 @@ class Shadow:
         self.endpoints: Mapping[int, EndpointEntry] = {}
         self.ipcache: dict[IPNetwork, IpcacheEntry] = {}
         self._ipcache_of: Mapping[IPNetwork, IpcacheEntry] | None = None  # desired, last time
-        self.policies: Mapping[EndpointId, PolicyTable] = {}
         self.frontends: Mapping[Frontend, FrontendEntry] = {}
         self.host_netns_cookie = 0
-        self._tables: Numbered[PolicyTable] = Numbered()
-        self._sections: Numbered[Section] = Numbered()
+        self._policies = PolicyShadow(capacities["policy"], self._packed["policy"])
         self._runs = BackendRuns(capacities["slots"], capacities["backends"], active)
         # Numbers that packets were judged by when it was read, by map.
         self._busy: dict[str, set[int]] = {}
@@ -92,7 +88,7 @@ class Shadow:
         return Datapath(
             endpoints=self.endpoints,
             ipcache=self.ipcache,
-            policies=self.policies,
+            policies=self._policies.now,
             frontends=self.frontends,
             host_netns_cookie=self.host_netns_cookie,
         )
@@ -104,7 +100,7 @@ class Shadow:
         self._runs.settle()
         self._advance_endpoints(desired, changes)
         self._advance_ipcache(desired, changes)
-        self._advance_policies(desired, changes)
+        self._policies.advance(desired.policies, changes)
         self._advance_frontends(desired, changes)
         for name in TABLES:
             known, puts = self._packed[name], changes.puts[name]
@@ -123,6 +119,8 @@ class Shadow:
         for name, puts in changes.puts.items():
             if name not in COUNTERS:
                 self._packed[name].update(puts)
+        self._packed["policy_tables"].update(changes.switches)
+        self._packed["policy_of"].update(changes.joins)
         return changes
 
     def _unused(self, name: str, keys: Iterable[bytes], puts: Mapping[bytes, bytes]) -> list[bytes]:
@@ -192,60 +190,6 @@ class Shadow:
             changes.delete("ipcache", layout.pack_network(network))
         self.ipcache, self._ipcache_of = wanted, desired.ipcache
 
-    def _advance_policies(self, desired: Datapath, changes: Changes) -> None:
-        put, gone = difference(self.policies, desired.policies)
-        if not put and not gone:
-            return
-        before = by_value(self.policies, (*put, *gone))
-        for table, numbers in by_value(desired.policies, put):
-            held = layout.U32.pack(self._hold_table(table, changes, len(numbers)))
-            for number in numbers:
-                changes.put("policy_of", layout.U32.pack(number), held)
-        for number in gone:
-            changes.put("policy_of", layout.U32.pack(number), ZERO)
-        for table, numbers in before:
-            self._drop_table(table, changes, len(numbers))
-        self.policies = kept(desired.policies)
-
-    def _hold_table(self, table: PolicyTable, changes: Changes, times: int = 1) -> int:
-        """Its number; written when it is the first to ask. Equal tables share one."""
-        number, fresh = self._tables.hold(table, times)
-        if fresh:
-            audit = self._hold_table(table.audit, changes) if table.audit is not None else 0
-            sections = [self._hold_section(section, changes) for section in table.sections]
-            packed = layout.pack_table(table, sections, audit)
-            changes.put("policy_tables", layout.U32.pack(number), packed)
-        return number
-
-    def _hold_section(self, section: Section, changes: Changes) -> int:
-        if not section:
-            return 0
-        number, fresh = self._sections.hold(section)
-        if fresh:
-            self._make_room(section, changes)
-            changes.puts["policy"].update(layout.pack_section(number, section))
-        return number
-
-    def _make_room(self, section: Section, changes: Changes) -> None:
-        """Refuse what will not fit before it is spelled out: that alone could fill the memory."""
-        capacity = self._capacities["policy"]
-        free = len(changes.deletes["policy"])  # what nobody owns
-        wanted = len(self._packed["policy"]) + len(changes.puts["policy"])
-        wanted += layout.section_size(section)
-        if wanted - free > capacity:
-            raise map_full("policy", wanted, capacity)
-
-    def _drop_table(self, table: PolicyTable, changes: Changes, times: int = 1) -> None:
-        number = self._tables.drop(table, times)
-        if not number:
-            return
-        changes.delete("policy_tables", layout.U32.pack(number))
-        if table.audit is not None:
-            self._drop_table(table.audit, changes)
-        for section in filter(None, table.sections):
-            if gone := self._sections.drop(section):
-                changes.deletes["policy"] += [key for key, _ in layout.pack_section(gone, section)]
-
     def _advance_frontends(self, desired: Datapath, changes: Changes) -> None:
         put, gone = difference(self.frontends, desired.frontends)
         for frontend in put:
@@ -272,7 +216,7 @@ class Shadow:
             ),
         )
         for name in TABLES:
-            shadow._packed[name] = dict(maps[name].items())
+            shadow._packed[name].update(maps[name].items())
         shadow._read_endpoints()
         for key, value in shadow._packed["ipcache"].items():
             network = layout.unpack_network(key)
@@ -307,9 +251,9 @@ class Shadow:
         policy, written = self._packed["policy"], self._packed["policy_tables"]
         sections = read_sections(policy)
         tables = read_tables(written, sections)
-        self._sections.last = max((section_number(key) for key in policy), default=0)
-        self._tables.last = max((layout.U32.unpack(key)[0] for key in written), default=0)
-        self.policies = policies = {}
+        self._policies.sections.last = max((section_number(key) for key in policy), default=0)
+        self._policies.tables.last = max((layout.U32.unpack(key)[0] for key in written), default=0)
+        policies: dict[EndpointId, PolicyTable] = {}
         in_use: set[int] = set()
         for key, value in maps["policy_of"].items():
             if value == ZERO:
@@ -318,26 +262,18 @@ class Shadow:
             self._packed["policy_of"][key] = value
             (endpoint,), (number,) = layout.U32.unpack(key), layout.U32.unpack(value)
             if number in tables:
-                self._adopt(number, tables)
+                self._policies.adopt_table(number, tables)
                 policies[EndpointId(endpoint)] = tables[number].table
             else:
                 self._orphans.put("policy_of", key, ZERO)  # unless the next apply wants it
+        self._policies.adopt(policies)
         self._busy = asked_for(written, in_use)
         for key in written:
-            if not self._tables.knows(layout.U32.unpack(key)[0]):
+            if not self._policies.tables.knows(layout.U32.unpack(key)[0]):
                 self._orphans.delete("policy_tables", key)
         for key in policy:
-            if not self._sections.knows(section_number(key)):
+            if not self._policies.sections.knows(section_number(key)):
                 self._orphans.delete("policy", key)
-
-    def _adopt(self, number: int, tables: Mapping[int, WrittenTable]) -> None:
-        one = tables[number]
-        if self._tables.adopt(one.table, number):
-            for section, at in zip(one.table.sections, one.sections, strict=True):
-                if at:
-                    self._sections.adopt(section, at)
-            if one.audit:
-                self._adopt(one.audit, tables)
 
     def _read_frontends(self, maps: Mapping[str, Map]) -> None:
         entries = {

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from sixfold.model.groups import Grouped
+from sixfold.model.layers import Layers
 from sixfold.policy.reach import Block, Value, merge, reach
 from sixfold.policy.reach_parties import View, parties
 from sixfold.policy.reach_ports import NO_PORT, PortSet
@@ -56,10 +58,12 @@ def compare(old: View, new: View) -> Difference:
 def only_by_audit(view: View) -> tuple[Row, ...]:
     """Flows that would be denied, were nothing in audit: the tables have that beside them."""
     plan = view.plan
-    if all(table.audit is None for table in plan.tables.values()):
+    tables = plan.tables.value_of
+    if all(table.audit is None for table in tables.values()):
         return ()
-    enforced = {key: table.audit or table for key, table in plan.tables.items()}
-    return compare(View(view.world, replace(plan, tables=enforced)), view).opened
+    enforced = Layers({group: table.audit or table for group, table in tables.items()})
+    enforcing = replace(plan, tables=Grouped(plan.tables.group_of, enforced))
+    return compare(View(view.world, enforcing), view).opened
 
 
 def _changes(blocks: list[Block], *, opened: bool) -> Iterator[Block]:

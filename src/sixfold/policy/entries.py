@@ -164,6 +164,11 @@ def grants(
                 yield Piece(clause, peers, port_rules(clause, found))
 
 
+def plain_piece(clause: Clause) -> Piece:
+    """All that a clause says which follows one selection and names no ports."""
+    return Piece(clause, clause.selections[0].members, port_rules(clause, clause.matches))
+
+
 def port_rules(clause: Clause, matches: Sequence[Match]) -> PortRules:
     """What a clause says of these ports."""
     said = (clause.verdict, clause.number, clause.precedence)

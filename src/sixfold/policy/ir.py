@@ -15,7 +15,6 @@ Order of evaluation, per direction; the first that says allow or deny decides:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 import msgspec
@@ -38,16 +37,15 @@ class Tier(IntEnum):
     BASELINE = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Pods:
+class Pods(msgspec.Struct, frozen=True):
     """Pods by labels, of one namespace, or of namespaces by labels.
 
     unsaid  what the author would have had to write to mean other namespaces than the policy's
     """
 
     namespace: str | None = None
-    namespaces: LabelSelector = EVERYTHING
-    pods: LabelSelector = EVERYTHING
+    namespaces: LabelSelector = msgspec.field(default_factory=lambda: EVERYTHING)
+    pods: LabelSelector = msgspec.field(default_factory=lambda: EVERYTHING)
     unsaid: str = ""
 
     @property
@@ -56,24 +54,21 @@ class Pods:
         return self.namespace is None and self.namespaces == self.pods == EVERYTHING
 
 
-@dataclass(frozen=True, slots=True)
-class Addresses:
+class Addresses(msgspec.Struct, frozen=True):
     """A block less its exceptions. ``outside``: addresses of pods and of the host are not meant."""
 
     block: IPBlock
     outside: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Reserved:
+class Reserved(msgspec.Struct, frozen=True):
     """One of the reserved identities, and what the author called it."""
 
     identity: Identity
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class DomainName:
+class DomainName(msgspec.Struct, frozen=True):
     """Addresses of the world that names have resolved to; a pattern as in ``model/domain``."""
 
     pattern: str

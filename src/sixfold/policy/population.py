@@ -1,13 +1,13 @@
 """Who is there: endpoints, grouped by all that their policy table depends on.
 
 Pure. A table depends on the identity and the profile (``table.profile_of``); pods that share
-both share a table. An endpoint without an identity is in no group and gets no table: the kernel
-then drops everything, because a workload that nobody attested may not talk.
+both share a table. An endpoint without an identity is in a group that nobody selects: its table
+is closed, because a workload that nobody attested may not talk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sixfold.model.config import Config
@@ -15,22 +15,35 @@ from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import UNKNOWN, Identity
 from sixfold.model.layers import Layers, differing
 from sixfold.policy.selector import Selection, SelectorIndex
-from sixfold.policy.table import Profile, profile_of
+from sixfold.policy.table import NO_PROFILE, Profile, profile_of
+
+Change = tuple[str, Endpoint | None, Endpoint | None]  # key, before, after
+
+
+class Group:
+    """Endpoints with one table; ``size`` counts them."""
+
+    __slots__ = ("identity", "profile", "size")
+
+    def __init__(self, identity: Identity, profile: Profile) -> None:
+        self.identity = identity
+        self.profile = profile
+        self.size = 0
 
 
 @dataclass(slots=True)
 class Moves:
-    """What changed: endpoints, groups that are new, selections with other members.
+    """What changed: endpoints, groups that are new or gone, selections with other members.
 
     readdressed  an address, or what a named port means there, is not what it was
-    newcomers    identities with a profile that nobody had before
-    joined       endpoints that came to a group which had members already
+    renamed      identities that stand for another subject than before
     """
 
-    keys: set[str]
+    keys: Collection[str]
     readdressed: bool = False
-    newcomers: set[Identity] = field(default_factory=set)
-    joined: list[str] = field(default_factory=list)
+    came: dict[Group, None] = field(default_factory=dict)  # in order
+    gone: set[Group] = field(default_factory=set)
+    renamed: set[Identity] = field(default_factory=set)
     selections: set[Selection] = field(default_factory=set)
 
 
@@ -39,85 +52,98 @@ class Population:
 
     def __init__(self, config: Config, index: SelectorIndex) -> None:
         self.endpoints: Mapping[str, Endpoint] = Layers()
-        self._config = config
+        self.group_of: Layers[str, Hashable] = Layers()
         self._index = index
-        self._groups: dict[Identity, dict[Profile, dict[str, None]]] = {}  # an ordered set of keys
+        self._profiled = config.posture == "zero-trust"
+        self._config = config
+        self._groups: dict[Identity, dict[Profile, Group]] = {}
 
-    def groups(self, identity: Identity) -> Mapping[Profile, Collection[str]]:
-        """Keys of the endpoints of an identity, by profile."""
-        return self._groups.get(identity, {})
-
-    def sibling(self, key: str) -> str | None:
-        """Another endpoint of the same group, which has been there for longer."""
-        endpoint = self.endpoints[key]
-        group = self._groups[endpoint.identity][profile_of(endpoint, self._config)]
-        first = next(iter(group))
-        return None if first == key else first
+    def groups(self, identity: Identity) -> Collection[Group]:
+        """The groups of an identity, one for each profile."""
+        return self._groups.get(identity, {}).values()
 
     def follow(self, endpoints: Mapping[str, Endpoint]) -> Moves:
         """Take over endpoints that came, went or are other objects than before."""
         known = self.endpoints
-        moves = Moves(differing(known, endpoints))
-        left: set[Identity] = set()
-        for key in moves.keys:
-            before, after = known.get(key), endpoints.get(key)
-            if not moves.readdressed and _addresses(before) != _addresses(after):
-                moves.readdressed = True
-            if before is not None and after is not None and self._same_group(before, after):
-                continue
+        moves = Moves(differing(known, endpoints) if known else endpoints.keys())
+        puts: dict[str, Hashable] = {}
+        left: dict[Group, None] = {}
+        for key, before, after in _changes(known, endpoints, moves.keys):
+            if not moves.readdressed:
+                moves.readdressed = before is None or _addresses(before) != _addresses(after)
             if before is not None:
-                self._leave(key, before)
-                left.add(before.identity)
+                if after is not None and self._same_group(before, after):
+                    continue
+                left[self._leave(before)] = None
             if after is not None:
-                self._join(key, after, moves)
+                puts[key] = self._join(after, moves)
         self._forget_empty(left, moves)
+        gone = [key for key in moves.keys if key not in endpoints] if known else ()
+        self.group_of = self.group_of.changed(puts, gone)
         self.endpoints = endpoints if isinstance(endpoints, Layers) else Layers(endpoints)
         return moves
+
+    def _profile(self, endpoint: Endpoint) -> Profile:
+        return profile_of(endpoint, self._config) if self._profiled else NO_PROFILE
 
     def _same_group(self, before: Endpoint, after: Endpoint) -> bool:
         """Readiness and addresses come and go without any effect on the table."""
         return (
             before.identity == after.identity
             and before.subject == after.subject
-            and profile_of(before, self._config) == profile_of(after, self._config)
+            and self._profile(before) == self._profile(after)
         )
 
-    def _leave(self, key: str, endpoint: Endpoint) -> None:
-        profiles = self._groups.get(endpoint.identity, {})
-        profile = profile_of(endpoint, self._config)
-        if profile in profiles:
-            profiles[profile].pop(key, None)
-            if not profiles[profile]:
-                del profiles[profile]
+    def _leave(self, endpoint: Endpoint) -> Group:
+        group = self._groups[endpoint.identity][self._profile(endpoint)]
+        group.size -= 1
+        return group
 
-    def _join(self, key: str, endpoint: Endpoint, moves: Moves) -> None:
+    def _join(self, endpoint: Endpoint, moves: Moves) -> Group:
         identity, subject = endpoint.identity, endpoint.subject
-        if identity == UNKNOWN:
-            return
-        known = self._index.subjects.get(identity)
-        if known is None:
-            if joined := self._index.add(identity, subject):
-                moves.selections.update(joined)
-        elif known is not subject and known != subject:  # it stands for another subject now
-            moves.selections.update(self._index.remove(identity))
-            moves.selections.update(self._index.add(identity, subject))
-            moves.newcomers.add(identity)
-        profiles = self._groups.setdefault(identity, {})
-        profile = profile_of(endpoint, self._config)
+        if identity != UNKNOWN:
+            known = self._index.subjects.get(identity)
+            if known is None:
+                if joined := self._index.add(identity, subject):
+                    moves.selections.update(joined)
+            elif known is not subject and known != subject:  # it stands for another subject now
+                moves.selections.update(self._index.remove(identity))
+                moves.selections.update(self._index.add(identity, subject))
+                moves.renamed.add(identity)
+        profiles = self._groups.get(identity)
+        if profiles is None:
+            profiles = self._groups[identity] = {}
+        profile = self._profile(endpoint) if self._profiled else NO_PROFILE
         group = profiles.get(profile)
         if group is None:
-            profiles[profile] = {key: None}
-            moves.newcomers.add(identity)
-        else:
-            group[key] = None
-            if identity not in moves.newcomers:
-                moves.joined.append(key)
+            group = profiles[profile] = Group(identity, profile)
+            moves.came[group] = None
+        group.size += 1
+        return group
 
-    def _forget_empty(self, left: Iterable[Identity], moves: Moves) -> None:
-        for identity in left:
-            if identity in self._groups and not self._groups[identity]:
-                del self._groups[identity]
-                moves.selections.update(self._index.remove(identity))
+    def _forget_empty(self, left: Iterable[Group], moves: Moves) -> None:
+        for group in left:
+            if group.size:
+                continue
+            moves.came.pop(group, None)
+            moves.gone.add(group)
+            profiles = self._groups[group.identity]
+            del profiles[group.profile]
+            if not profiles:
+                del self._groups[group.identity]
+                if group.identity != UNKNOWN:
+                    moves.selections.update(self._index.remove(group.identity))
+
+
+def _changes(
+    known: Mapping[str, Endpoint], endpoints: Mapping[str, Endpoint], keys: Iterable[str]
+) -> Iterator[Change]:
+    if not known:
+        for key, endpoint in endpoints.items():
+            yield key, None, endpoint
+        return
+    for key in keys:
+        yield key, known.get(key), endpoints.get(key)
 
 
 def _addresses(endpoint: Endpoint | None) -> tuple[object, ...]:

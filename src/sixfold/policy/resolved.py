@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_network
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 import msgspec
 
@@ -23,8 +23,22 @@ from sixfold.policy.entries import ANY_PEER, Clause, Piece, grants, port_matches
 from sixfold.policy.selector import Selection, SelectorIndex
 
 Endpoints = Callable[[], Iterable[Endpoint]]  # asked only where it matters: they are many
-Grants = tuple[tuple[Piece, ...], tuple[Piece, ...]]  # by direction
-NO_GRANTS: Grants = ((), ())
+Titles = tuple[tuple[str, ...], tuple[str, ...]]  # by direction
+Pieces = tuple[tuple[Piece, ...], tuple[Piece, ...]]  # by direction
+NO_TITLES: Titles = ((), ())
+NO_PIECES: Pieces = ((), ())
+
+
+class Grant(NamedTuple):
+    """What a policy says for one kind of workload; or several, of equal standing, together.
+
+    titles  of those that isolate it
+    """
+
+    titles: Titles
+    pieces: Pieces
+    tier: ir.Tier = ir.Tier.NETWORK_POLICY
+    audit: bool = False
 
 
 class Resolved(msgspec.Struct, eq=False):
@@ -45,7 +59,7 @@ class Resolved(msgspec.Struct, eq=False):
     names_own_ports: bool = False
     follows: bool = True
     cidrs: frozenset[IPNetwork] = frozenset()
-    grants: dict[tuple[NamedPort, ...], Grants] = {}  # one of its own: msgspec copies it
+    grants: dict[tuple[NamedPort, ...], Grant] = {}  # one of its own: msgspec copies it
 
     @property
     def key(self) -> str:
@@ -73,7 +87,18 @@ class Resolved(msgspec.Struct, eq=False):
         }
         return frozenset(written | pods)
 
-    def entries(
+    @property
+    def steady(self) -> bool:
+        """What it grants is the same for everybody that it selects, and stays so."""
+        policy = self.policy
+        return (
+            self.follows
+            and not self.names_own_ports
+            and policy.tier is ir.Tier.NETWORK_POLICY
+            and not policy.audit
+        )
+
+    def grant(
         self,
         subject: Subject,
         subjects: Mapping[Identity, Subject],
@@ -81,10 +106,8 @@ class Resolved(msgspec.Struct, eq=False):
         cidrs: Mapping[IPNetwork, Identity],
         endpoints: Endpoints,
         domains: DomainIndex,
-    ) -> Grants:
-        """What it grants to one kind of workload, in the order of its lines."""
-        if not self.clauses:
-            return NO_GRANTS
+    ) -> Grant:
+        """What it says for one kind of workload, in the order of its lines."""
         ports = subject.named_ports if self.names_own_ports else ()
         if (known := self.grants.get(ports)) is not None:
             return known
@@ -100,35 +123,48 @@ class Resolved(msgspec.Struct, eq=False):
                     for one in blocks.inside(block)
                 ]
                 pods = [(cidrs[cidr], port) for cidr, port in _named_addresses(clause, endpoints)]
-            inside += [one for pattern in clause.domains for one in domains.named(pattern)]
+            if clause.domains:
+                inside += [one for pattern in clause.domains for one in domains.named(pattern)]
             found[clause.direction].extend(grants(clause, subject, subjects, inside, pods))
-        self.grants[ports] = granted = (tuple(found[INGRESS]), tuple(found[EGRESS]))
+        self.grants[ports] = granted = _grant(self.policy, (tuple(found[0]), tuple(found[1])))
         return granted
+
+
+def _grant(policy: ir.Policy, pieces: Pieces) -> Grant:
+    return Grant(_titles(policy.isolates, policy.title), pieces, policy.tier, policy.audit)
+
+
+def _titles(isolates: frozenset[int], title: str) -> Titles:
+    one = (title,)
+    return (one if INGRESS in isolates else (), one if EGRESS in isolates else ())
 
 
 def resolve(
     policy: ir.Policy, tie: int, index: SelectorIndex, number: Callable[[Rule], int]
 ) -> Resolved:
     """Resolve a policy's selectors against the index, which then keeps them up to date."""
-    clauses = tuple(_clause(policy, at, tie, index, number) for at in range(len(policy.lines)))
     subject = index.select(policy.subject)
-    subject.subject_of.add(policy.key)
-    if not clauses:
-        return Resolved(policy, tie, subject, clauses)
+    subject.apply(policy.key)
+    if not policy.lines:
+        return Resolved(policy, tie, subject, (), grants={(): _grant(policy, NO_PIECES)})
+    clauses = tuple([_clause(policy, at, tie, index, number) for at in range(len(policy.lines))])
+    by_address = names_blocks = names_own_ports = False
+    follows = True
     for clause in clauses:
         for selection in clause.selections:
             selection.peer_of.add(policy.key)
         if clause.everyone is not None:
             clause.everyone.peer_of.add(policy.key)
+        if clause.blocks or clause.outside:
+            names_blocks = True
+            by_address = by_address or _by_address(clause)
+        if clause.names:
+            follows = False
+            names_own_ports = names_own_ports or clause.direction == INGRESS
+        elif not clause.follows:
+            follows = False
     return Resolved(
-        policy,
-        tie,
-        subject,
-        clauses,
-        by_address=any(map(_by_address, clauses)),
-        names_blocks=any(clause.blocks or clause.outside for clause in clauses),
-        names_own_ports=any(one.names for one in clauses if one.direction == INGRESS),
-        follows=all(one.follows and not one.names for one in clauses),
+        policy, tie, subject, clauses, by_address, names_blocks, names_own_ports, follows
     )
 
 
@@ -136,7 +172,10 @@ def release(resolved: Resolved, successor: Resolved | None, index: SelectorIndex
     """Undo ``resolve``: the policy is gone, or ``successor`` has taken its place."""
     kept = _uses(successor) if successor is not None else set()
     for selection, use in _uses(resolved) - kept:
-        (selection.subject_of if use == "subject" else selection.peer_of).discard(resolved.key)
+        if use == "subject":
+            selection.withdraw(resolved.key)
+        else:
+            selection.peer_of.discard(resolved.key)
         index.release(selection)
 
 
@@ -176,19 +215,19 @@ def _clause(
                 assert_never(peer)
     may_name_anyone = names and line.direction == EGRESS and identities & {ANY_PEER, ANY_POD}
     return Clause(
-        policy=policy.title,
-        direction=line.direction,
-        number=number(line.rule),
-        verdict=line.verdict,
-        precedence=ir.precedence(policy, tie, at),
-        admin=policy.tier is ir.Tier.ADMIN,
-        matches=matches,
-        names=names,
-        identities=frozenset(identities),
-        selections=tuple(selections),
-        blocks=tuple(blocks),
-        outside=tuple(outside),
-        domains=tuple(domains),
+        policy.title,
+        line.direction,
+        number(line.rule),
+        line.verdict,
+        ir.precedence(policy, tie, at),
+        policy.tier is ir.Tier.ADMIN,
+        matches,
+        names,
+        frozenset(identities),
+        tuple(selections),
+        tuple(blocks),
+        tuple(outside),
+        tuple(domains),
         everyone=index.select(ir.Pods()) if may_name_anyone else None,
     )
 

@@ -9,9 +9,10 @@ Pure. Semantics: ``LabelSelector.matches`` (NetworkPolicy v1, meta/v1).
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -20,6 +21,9 @@ from sixfold.model.meta import LabelSelector, namespace_labels
 from sixfold.policy.ir import EVERYTHING, SERVICE_ACCOUNT_LABEL, Pods
 
 Thing = TypeVar("Thing", bound=Hashable)
+Bucket = tuple[str, str, str]  # whose label, its key, its value
+ANYBODY: Bucket = ("", "", "")
+RUN = 128  # policies that are taken together
 FEW = 16  # things that are sooner asked one by one than indexed
 
 _spelled = msgspec.json.Encoder().encode
@@ -32,7 +36,10 @@ class Selection:
     namespaces  otherwise, which namespaces by their labels
     """
 
-    __slots__ = ("key", "members", "namespace", "namespaces", "peer_of", "pods", "subject_of")
+    __slots__ = (
+        *("key", "members", "namespace", "namespaces", "peer_of", "pods", "subject_of"),
+        *("_runs", "_subjects", "together"),
+    )
 
     def __init__(self, key: tuple[str | None, bytes], wanted: Pods) -> None:
         self.key = key
@@ -42,6 +49,42 @@ class Selection:
         self.members: set[Identity] = set()
         self.subject_of: set[str] = set()  # policies that apply to the members
         self.peer_of: set[str] = set()  # policies that let the members be talked to, or talk
+        self._subjects: list[str] | None = None
+        self._runs: list[list[str]] | None = None
+        self.together: dict[int, Any] = {}  # for who asks: what each run comes to
+
+    @property
+    def subjects(self) -> list[str]:
+        """``subject_of``, sorted; not to be changed."""
+        if self._subjects is None:
+            self._subjects = sorted(self.subject_of)
+        return self._subjects
+
+    @property
+    def runs(self) -> list[list[str]]:
+        """The same, in pieces."""
+        if self._runs is None:
+            all_ = self.subjects
+            self._runs = [all_[start : start + RUN] for start in range(0, len(all_), RUN)]
+        return self._runs
+
+    def apply(self, policy: str) -> None:
+        """A policy applies to the members, now or still: it may say something else."""
+        if policy not in self.subject_of:
+            self.subject_of.add(policy)
+            self._regroup()
+        elif self.together:
+            self.together.pop(bisect_left(self.subjects, policy) // RUN, None)
+
+    def withdraw(self, policy: str) -> None:
+        """It no longer does."""
+        self.subject_of.discard(policy)
+        self._regroup()
+
+    def _regroup(self) -> None:
+        if self._subjects is not None:
+            self._subjects = self._runs = None
+            self.together.clear()
 
     def matches(
         self, subject: Subject, labels: Mapping[str, str], around: Mapping[str, str]
@@ -52,14 +95,50 @@ class Selection:
         return self.namespaces.matches(around) and self.pods.matches(labels)
 
     @property
-    def bucket(self) -> tuple[str, ...]:
+    def bucket(self) -> Bucket:
         """One thing that every member must have; see ``_buckets``."""
-        where = self.namespace or ""
         for key, value in self.pods.match_labels.items():
-            return ("pod", where, key, value)
+            return ("pod", key, value)
         for key, value in self.namespaces.match_labels.items():
             return ("namespace", key, value)
-        return ("any", where)
+        return ANYBODY
+
+
+class Watchers:
+    """Selections of one namespace, or of any: who asks for a workload with these labels?"""
+
+    __slots__ = ("_all", "_by_bucket")
+
+    def __init__(self) -> None:
+        self._all: dict[Selection, None] = {}
+        self._by_bucket: dict[Bucket, dict[Selection, None]] | None = None  # made when needed
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def add(self, selection: Selection) -> None:
+        self._all[selection] = None
+        if self._by_bucket is not None:
+            self._by_bucket.setdefault(selection.bucket, {})[selection] = None
+
+    def discard(self, selection: Selection) -> None:
+        self._all.pop(selection, None)
+        if self._by_bucket is not None:
+            watching = self._by_bucket[selection.bucket]
+            watching.pop(selection, None)
+            if not watching:
+                del self._by_bucket[selection.bucket]
+
+    def asking(self, labels: Mapping[str, str], around: Mapping[str, str]) -> Iterable[Selection]:
+        """Those that may match."""
+        if len(self._all) <= FEW:
+            return self._all
+        if self._by_bucket is None:
+            self._by_bucket = {}
+            for one in self._all:
+                self._by_bucket.setdefault(one.bucket, {})[one] = None
+        index = self._by_bucket
+        return [one for bucket in _buckets(labels, around) for one in index.get(bucket, ())]
 
 
 class LabelIndex(Generic[Thing]):
@@ -95,11 +174,18 @@ class LabelIndex(Generic[Thing]):
 
     def select(self, selector: LabelSelector) -> list[Thing]:
         """All things that the selector matches."""
-        if not selector.match_labels or len(self._labels) <= FEW:
+        if not selector.match_labels and not selector.match_expressions:
+            return [*self._labels]
+        if not selector.match_labels:
             return [one for one, labels in self._labels.items() if selector.matches(labels)]
+        wanted = selector.match_labels.items()
+        if len(self._labels) <= FEW:
+            found = [one for one, labels in self._labels.items() if wanted <= labels.items()]
+            if selector.match_expressions:
+                found = [one for one in found if selector.matches(self._labels[one])]
+            return found
         having = self._having if self._having is not None else self._index()
         nobody: set[Thing] = set()
-        wanted = selector.match_labels.items()
         fewest = min((having.get(pair, nobody) for pair in wanted), key=len)
         return [thing for thing in fewest if selector.matches(self._labels[thing])]
 
@@ -120,7 +206,7 @@ class SelectorIndex:
         self._namespaces: LabelIndex[str] = LabelIndex()
         self._pods: defaultdict[str, LabelIndex[Identity]] = defaultdict(LabelIndex)
         self._selections: dict[tuple[str | None, bytes], Selection] = {}
-        self._watching: defaultdict[tuple[str, ...], set[Selection]] = defaultdict(set)
+        self._watching: dict[str, Watchers] = {}  # by namespace; "": of any
         self._selected_by: dict[Identity, list[Selection]] = {}
 
     def inside(self, namespace: str) -> Collection[Identity]:
@@ -156,8 +242,9 @@ class SelectorIndex:
             around = self._around[namespace]
             selected_by = [
                 selection
-                for bucket in _buckets(namespace, labels, around)
-                for selection in self._watching.get(bucket, ())
+                for where in ("", namespace)
+                if (watchers := self._watching.get(where)) is not None
+                for selection in watchers.asking(labels, around)
                 if selection.matches(subject, labels, around)
             ]
             for selection in selected_by:
@@ -186,17 +273,25 @@ class SelectorIndex:
         if (known := self._selections.get(key)) is not None:
             return known
         selection = self._selections[key] = Selection(key, wanted)
-        self._watching[selection.bucket].add(selection)
+        where = wanted.namespace or ""
+        watchers = self._watching.get(where)
+        if watchers is None:
+            watchers = self._watching[where] = Watchers()
+        watchers.add(selection)
+        members, selected_by = selection.members, self._selected_by
         for name in self._namespaces_of(wanted):
             if (pods := self._pods.get(name)) is not None:
-                for identity in pods.select(wanted.pods):
-                    selection.members.add(identity)
-                    self._selected_by[identity].append(selection)
+                found = pods.select(wanted.pods)
+                members.update(found)
+                for identity in found:
+                    selected_by[identity].append(selection)
         return selection
 
     def _namespaces_of(self, wanted: Pods) -> Collection[str]:
         if wanted.namespace is None:
             return self._namespaces.select(wanted.namespaces)
+        if wanted.namespaces is EVERYTHING:
+            return (wanted.namespace,)
         around = self._around.get(wanted.namespace)
         return (wanted.namespace,) if around and wanted.namespaces.matches(around) else ()
 
@@ -205,10 +300,11 @@ class SelectorIndex:
         if selection.subject_of or selection.peer_of or selection.key not in self._selections:
             return
         del self._selections[selection.key]
-        watching = self._watching[selection.bucket]
-        watching.discard(selection)
-        if not watching:
-            del self._watching[selection.bucket]
+        where = selection.namespace or ""
+        watchers = self._watching[where]
+        watchers.discard(selection)
+        if not watchers:
+            del self._watching[where]
         for identity in selection.members:
             self._selected_by[identity].remove(selection)
 
@@ -217,12 +313,10 @@ class SelectorIndex:
         return self._selected_by.get(identity, [])
 
 
-def _buckets(
-    namespace: str, labels: Mapping[str, str], around: Mapping[str, str]
-) -> list[tuple[str, ...]]:
+def _buckets(labels: Mapping[str, str], around: Mapping[str, str]) -> list[Bucket]:
     """Everything by which a selection may look for this workload; see ``Selection.bucket``."""
-    buckets: list[tuple[str, ...]] = [("any", ""), ("any", namespace)]
-    for key, value in labels.items():
-        buckets += (("pod", "", key, value), ("pod", namespace, key, value))
-    buckets += [("namespace", key, value) for key, value in around.items()]
-    return buckets
+    return [
+        ANYBODY,
+        *[("pod", key, value) for key, value in labels.items()],
+        *[("namespace", key, value) for key, value in around.items()],
+    ]

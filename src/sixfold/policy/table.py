@@ -12,10 +12,8 @@ ordered tier, precedence decides, and what could never be read the right way is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import replace
-
-import msgspec
 
 from sixfold.errors import ManifestError, Problem
 from sixfold.model.config import Config
@@ -40,10 +38,11 @@ from sixfold.policy import ir
 from sixfold.policy.entries import ANY_PEER, ANYTHING, Clause, Match, Piece
 from sixfold.policy.languages.networkpolicy import DIRECTIONS
 from sixfold.policy.pile import RULES_MAX, Pile, TooManyRulesError
-from sixfold.policy.resolved import Grants, Resolved
+from sixfold.policy.resolved import NO_TITLES, Grant
 
 Numbering = Callable[[Rule], int]
 Profile = frozenset[int]  # ports that the node's probes dial, where that matters
+NO_PROFILE: Profile = frozenset()
 
 RESOLVER_RULE = Rule("builtin", "", "resolver", "egress")
 PROBES_RULE = Rule("builtin", "", "node-probes", "ingress")
@@ -53,7 +52,7 @@ FEW = 8  # pieces that are not worth a look whether one says the same as another
 
 def profile_of(endpoint: Endpoint, config: Config) -> Profile:
     """What, beside its identity, an endpoint's table depends on."""
-    return endpoint.probe_ports if config.posture == "zero-trust" else frozenset()
+    return endpoint.probe_ports if config.posture == "zero-trust" else NO_PROFILE
 
 
 def default_rule(direction: Direction, isolated_by: Sequence[str], config: Config) -> Rule:
@@ -64,8 +63,7 @@ def default_rule(direction: Direction, isolated_by: Sequence[str], config: Confi
     return Rule("posture", "", name, direction, because=config.posture)
 
 
-Granted = tuple[Resolved, Grants]
-Said = tuple[Collection[Identity], PortRules]
+Said = dict[Identity, PortRules]  # by peer
 
 
 class Sections:
@@ -76,7 +74,7 @@ class Sections:
         self.number = number
         # Keys hold the ``id`` of pieces: that they stay alive is what the values are for.
         self._built: dict[tuple[object, ...], tuple[list[Piece], Section]] = {}
-        self._builtins: dict[Profile, list[list[Said]]] = {}
+        self._builtins: dict[tuple[int, Profile, int], Said] = {}
         self._defaults: dict[tuple[object, ...], int] = {}
 
     def of(self, direction: int, pieces: list[Piece], profile: Profile, last: int = 0) -> Section:
@@ -98,29 +96,32 @@ class Sections:
         return known
 
     def _build(self, direction: int, pieces: list[Piece], profile: Profile, last: int) -> Section:
-        said = self._builtins_of(profile)[direction]
-        if last:
-            said = [*said, ((ANY_PEER,), (_allow(ANYTHING, last, ir.POSTURE),))]
+        said = self._said(direction, profile, last)
         if len(pieces) <= FEW and (found := _disjoint(said, pieces)) is not None:
             return Section(found)
         pile = Pile()
         try:
-            for peers, rules in said:
-                pile.add(peers, rules)
+            for peer, rules in said.items():
+                pile.add((peer,), rules)
             for piece in _distinct(pieces):
                 pile.add(piece.peers, piece.rules)
             return pile.section(None if all(map(_only_allows, pieces)) else _prune)
         except TooManyRulesError:
             raise _too_many(pieces) from None
 
-    def _builtins_of(self, profile: Profile) -> list[list[Said]]:
-        if (known := self._builtins.get(profile)) is None:
-            known = self._builtins[profile] = _builtins(profile, self.config, self.number)
+    def _said(self, direction: int, profile: Profile, last: int) -> Said:
+        """What is said whatever the policies say."""
+        key = (direction, profile, last)
+        if (known := self._builtins.get(key)) is None:
+            known = _builtins(profile, self.config, self.number)[direction]
+            if last:
+                known[ANY_PEER] = (_allow(ANYTHING, last, ir.POSTURE),)
+            self._builtins[key] = known
         return known
 
 
 def build_table(
-    policies: Sequence[Granted], profile: Profile, sections: Sections, audited: str = ""
+    policies: Sequence[Grant], profile: Profile, sections: Sections, audited: str = ""
 ) -> PolicyTable:
     """What is in force, and beside it what would be, if some of it is in audit.
 
@@ -129,14 +130,14 @@ def build_table(
     full = _merge_policies(policies, profile, sections)
     if audited:
         return _open_table(audited, sections.number, full)
-    if not any(one.policy.audit for one, _ in policies):
+    if not any(one.audit for one in policies):
         return full
     relaxed = [_relax(one) for one in policies]
     opened = {
         direction
         for direction, _ in DIRECTIONS
-        if any(direction in one.policy.isolates for one, _ in policies)
-        and not any(direction in one.policy.isolates for one, _ in relaxed)
+        if any(one.titles[direction] for one in policies)
+        and not any(one.titles[direction] for one in relaxed)
     }
     apart = Sections(sections.config, sections.number)  # what is relaxed lives but here
     table = _merge_policies(relaxed, profile, apart, opened)
@@ -144,14 +145,12 @@ def build_table(
     return table if same else replace(table, audit=full)
 
 
-def _relax(granted: Granted) -> Granted:
+def _relax(grant: Grant) -> Grant:
     """A policy in audit isolates nobody and denies nothing; what it allows, it allows."""
-    resolved, pieces = granted
-    if not resolved.policy.audit:
-        return granted
-    into, out = (tuple(one for one in some if one.clause.verdict != DENY) for some in pieces)
-    policy = msgspec.structs.replace(resolved.policy, isolates=frozenset())
-    return msgspec.structs.replace(resolved, policy=policy), (into, out)
+    if not grant.audit:
+        return grant
+    into, out = (tuple(one for one in some if one.clause.verdict != DENY) for some in grant.pieces)
+    return grant._replace(titles=NO_TITLES, pieces=(into, out))
 
 
 def _open_table(audited: str, number: Numbering, full: PolicyTable) -> PolicyTable:
@@ -163,7 +162,7 @@ def _open_table(audited: str, number: Numbering, full: PolicyTable) -> PolicyTab
 
 
 def _merge_policies(
-    policies: Sequence[Granted],
+    policies: Sequence[Grant],
     profile: Profile,
     sections: Sections,
     opened: Set[int] = frozenset(),
@@ -173,16 +172,16 @@ def _merge_policies(
     ``opened``: directions that are open, whatever the posture, unless something denies.
     """
     is_open = {INGRESS, EGRESS} if sections.config.posture == "kubernetes" else opened
-    ordered = any(one.policy.tier is not ir.Tier.NETWORK_POLICY for one, _ in policies)
+    ordered = any(one.tier is not ir.Tier.NETWORK_POLICY for one in policies)
     admin, main, defaults = [NOTHING, NOTHING], [], []
     for direction, _ in DIRECTIONS:
-        titles = [one.policy.title for one, _ in policies if direction in one.policy.isolates]
+        titles = [title for one in policies for title in one.titles[direction]]
         default = sections.default(direction, titles, audited=direction in opened)
-        pieces = [piece for _, granted in policies for piece in granted[direction]]
+        pieces = [piece for one in policies for piece in one.pieces[direction]]
         if ordered:
             tiers: dict[ir.Tier, list[Piece]] = {tier: [] for tier in ir.Tier}
-            for one, granted in policies:
-                tiers[one.policy.tier] += granted[direction]
+            for one in policies:
+                tiers[one.tier] += one.pieces[direction]
             if tiers[ir.Tier.ADMIN]:
                 admin[direction] = sections.of(direction, tiers[ir.Tier.ADMIN], profile)
             settled = _settled(tiers[ir.Tier.BASELINE], bool(titles), default, direction in is_open)
@@ -209,17 +208,16 @@ def _settled(baseline: Iterable[Piece], isolated: bool, default: int, is_open: b
     ]
 
 
-def _disjoint(said: Iterable[Said], pieces: Iterable[Piece]) -> dict[Identity, PortRules] | None:
+def _disjoint(said: Said, pieces: Iterable[Piece]) -> Said | None:
     """All together where no peer is meant twice, as is usual; else None."""
-    found: dict[Identity, PortRules] = {}
-    for peers, rules in said:
-        found.update(dict.fromkeys(peers, rules))
+    found = said.copy()
     for clause, peers, rules in pieces:
-        if not found.keys().isdisjoint(peers) or (
-            len(rules) > 1 and clause.precedence != ir.NETWORK_POLICY
-        ):
+        if len(rules) > 1 and clause.precedence != ir.NETWORK_POLICY:
             return None
-        found.update(dict.fromkeys(peers, rules))
+        for peer in peers:
+            if peer in found:
+                return None
+            found[peer] = rules
     return found
 
 
@@ -276,7 +274,7 @@ def closed_table(number: Numbering) -> PolicyTable:
     return PolicyTable((NOTHING, NOTHING), (NOTHING, NOTHING), ingress, egress)
 
 
-def _builtins(profile: Profile, config: Config, number: Numbering) -> list[list[Said]]:
+def _builtins(profile: Profile, config: Config, number: Numbering) -> list[Said]:
     """By direction."""
     resolver, probes = number(RESOLVER_RULE), number(PROBES_RULE)
     dns = [(PROTOCOL_NUMBERS[protocol], DNS_PORT, 16) for protocol in ("UDP", "TCP")]
@@ -284,9 +282,9 @@ def _builtins(profile: Profile, config: Config, number: Numbering) -> list[list[
         probed = [ANYTHING]
     else:
         probed = [(PROTOCOL_NUMBERS["TCP"], port, 16) for port in profile]
-    into: list[Said] = [((HOST,), narrowest_first(_allow(match, probes) for match in probed))]
-    out: list[Said] = [((RESOLVER,), narrowest_first(_allow(match, resolver) for match in dns))]
-    return [into if probed else [], out]
+    into = {HOST: narrowest_first(_allow(match, probes) for match in probed)} if probed else {}
+    out = {RESOLVER: narrowest_first(_allow(match, resolver) for match in dns)}
+    return [into, out]
 
 
 def _allow(match: Match, rule: int, precedence: int = ir.BUILT_IN) -> PortRule:

@@ -23,13 +23,9 @@ def lower_networkpolicy(key: str, policy: NetworkPolicy) -> ir.Policy:
     namespace = policy.metadata.namespace
     spec = policy.spec
     isolates = ISOLATES[spec.isolates]
-    return ir.Policy(
-        key=key,
-        title=key,
-        subject=ir.Pods(namespace, pods=spec.pod_selector),
-        lines=tuple(_lines(policy, namespace, isolates)) if spec.ingress or spec.egress else (),
-        isolates=isolates,
-    )
+    subject = ir.Pods(namespace, ir.EVERYTHING, spec.pod_selector)
+    lines = tuple(_lines(policy, namespace, isolates)) if spec.ingress or spec.egress else ()
+    return ir.Policy(key, key, subject, lines, isolates)
 
 
 def _lines(policy: NetworkPolicy, namespace: str, isolates: frozenset[int]) -> Iterator[ir.Line]:
@@ -60,7 +56,7 @@ def _peer(peer: NetworkPolicyPeer, namespace: str) -> ir.Peer:
         return ir.Addresses(peer.ip_block)
     pods = peer.pod_selector if peer.pod_selector is not None else ir.EVERYTHING
     if peer.namespace_selector is None:
-        return ir.Pods(namespace, pods=pods, unsaid="namespaceSelector")
+        return ir.Pods(namespace, ir.EVERYTHING, pods, "namespaceSelector")
     return ir.Pods(None, peer.namespace_selector, pods)
 
 
