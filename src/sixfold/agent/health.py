@@ -1,4 +1,5 @@
-"""Asking backends that are no pods of ours whether they are well, as their Service says.
+"""Asking backends that are no pods of ours whether they are well, as their Service says; and
+addresses of global names.
 
 The rules are in ``balancing/health.py``; here are the clock, the sockets, the log and the database.
 Without an agent nobody asks, and what was found out last stays in force: it is in the kernel's
@@ -37,12 +38,16 @@ PAUSE_MAX_S = 3600.0
 
 
 class HealthWatch:
-    """``trouble`` by service and backend; ``changed`` is called when it is otherwise."""
+    """``trouble`` by service and backend; ``changed`` is called when it is otherwise.
 
-    def __init__(self, database: Database, changed: Callable[[], None]) -> None:
+    ``meta`` is under which name of the database it is kept.
+    """
+
+    def __init__(self, database: Database, changed: Callable[[], None], meta: str = META) -> None:
         self._database = database
         self._changed = changed
-        rows = msgspec.json.decode(database.meta(META, "[]"), type=list[tuple[str, str, str]])
+        self._meta = meta
+        rows = msgspec.json.decode(database.meta(meta, "[]"), type=list[tuple[str, str, str]])
         self._checks = Checks({(s, ip_address(a)): why for s, a, why in rows})
         self._looked_at: tuple[Mapping[str, Service], Mapping[str, EndpointSlice]] | None = None
         self._chance = Random().random
@@ -59,7 +64,11 @@ class HealthWatch:
         ):
             return
         self._looked_at = looked_at
-        self._checks.follow(_wanted(world), time.monotonic(), self._chance)
+        self.watch(_wanted(world))
+
+    def watch(self, wanted: Mapping[Target, Probe]) -> None:
+        """Check these and no others."""
+        self._checks.follow(wanted, time.monotonic(), self._chance)
         self.trouble = self._checks.trouble
         self._wake.set()
 
@@ -99,7 +108,7 @@ class HealthWatch:
         where = (target.service, target.address, target.port, what, answer.message)
         log.log(level, "health: %s: %s port %d is %s: %s", *where)
         rows = [(service, str(one), why) for (service, one), why in self._checks.known.items()]
-        self._database.set_meta(META, msgspec.json.encode(rows).decode())
+        self._database.set_meta(self._meta, msgspec.json.encode(rows).decode())
         self.trouble = self._checks.trouble
         self._changed()
 

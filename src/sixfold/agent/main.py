@@ -96,7 +96,7 @@ async def _run(
     registrations = Registrations(database, probes.run, lambda: agent.changed())
     agent = Agent(config, database, objects, network, datapath, resolver, runner, registrations)
     told = Told(agent, registrations)
-    health = GlobalNameHealth(agent, probes.run)
+    health = GlobalNameHealth(agent)
     agent.followers += (told.follow, health.follow)
     flows = FlowReader(datapath, agent.names)
     stop = asyncio.Event()
@@ -108,7 +108,7 @@ async def _run(
         async with asyncio.TaskGroup() as group:
             running = group.create_task(agent.run(stop))
             draining = group.create_task(flows.run())
-            checking = [group.create_task(one.run()) for one in (registrations, health)]
+            checking = [group.create_task(one.run()) for one in (registrations, health.watch)]
             serving = group.create_task(doors.serve())
             starting = group.create_task(_start(agent, loaded, on_ready, ready_timeout_s, stop))
             await stop.wait()

@@ -31,7 +31,6 @@ from sixfold.discovery.registration import (
     report,
 )
 from sixfold.errors import NotFoundError
-from sixfold.host import enter
 from sixfold.host.probes import Probed, ProbeResult
 from sixfold.model.workload import GRPCAction, HTTPGetAction, HTTPHeader, Probe, TCPSocketAction
 from sixfold.store import Database
@@ -251,7 +250,7 @@ async def dial(ask: Ask, registration: Registration, check: Check) -> tuple[Stat
     address = ip_address("127.0.0.1")
     with contextlib.suppress(ValueError):
         address = ip_address(host)
-    probed = Probed(address, {}, enter.Target(0, ""))
+    probed = Probed(address, {}, None)
     match check.type:
         case "http":
             url = urlsplit(check.url)

@@ -78,8 +78,9 @@ def plan_global_names(
 def _region(
     world: World, key: str, region: Region, slices: Slices, unwell: Unwell
 ) -> PlannedRegion:
-    well = tuple(one for one in region.addresses if (key, one) not in unwell)
-    outside = Side(well or tuple(region.addresses), bool(well))
+    written = tuple(str(ip_address(text)) for text in region.addresses)
+    well = tuple(one for one in written if (key, one) not in unwell)
+    outside = Side(well or written, bool(well))
     inside = outside
     if (reference := region.service) is not None:
         where = f"{reference.namespace}/{reference.name}"
