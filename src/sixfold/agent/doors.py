@@ -118,11 +118,20 @@ def _token(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _unix(path: Path) -> Iterator[socket.socket]:
-    """A socket of mode 0600 from its first moment; gone afterwards."""
+def workload_door(path: Path) -> Iterator[socket.socket]:
+    """Where every process may ask who it is: whoever it is, the kernel says."""
+    path.parent.mkdir(exist_ok=True)
+    path.parent.chmod(0o755)
+    with _unix(path, mode=0o666) as listener:
+        yield listener
+
+
+@contextlib.contextmanager
+def _unix(path: Path, *, mode: int = 0o600) -> Iterator[socket.socket]:
+    """A socket of this mode from its first moment; gone afterwards."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
+    mask = os.umask(0o777 & ~mode)
     try:
         listener.bind(str(path))
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -14,6 +14,7 @@ import msgspec
 from sixfold import __version__
 from sixfold.agent.agent import CONTROLLERS, Agent, pod_key
 from sixfold.agent.events import FlowReader
+from sixfold.agent.patterns import patterns
 from sixfold.agent.recorded import connections_of
 from sixfold.balancing.show import list_frontends
 from sixfold.discovery.plan import zone_settings
@@ -29,7 +30,6 @@ from sixfold.model.meta import Key
 from sixfold.model.policies import POLICY_KINDS, key_of
 from sixfold.model.service import EndpointSlice
 from sixfold.observe import FlowFilter, compact, response
-from sixfold.policy.audit import in_audit
 from sixfold.serve.api import ApplyRequest, DeleteRequest, ExplainRequest, Source
 from sixfold.store import Stored
 from sixfold.trust.explain import explain
@@ -41,8 +41,15 @@ LINES_AT_ONCE = 64  # of flows; about 5 ms
 class AgentHandlers:
     """Implements ``serve.api.Handlers``."""
 
-    def __init__(self, agent: Agent, flows: FlowReader, stop: asyncio.Event) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        flows: FlowReader,
+        stop: asyncio.Event,
+        svids: Callable[[], dict[str, Any]],
+    ) -> None:
         self._agent = agent
+        self.svids = svids
         self._flows = flows
         self._stop = stop
         self._started_s = time.monotonic()
@@ -80,40 +87,8 @@ class AgentHandlers:
             "flows": {"seen": self._flows.log.seen, "lost": self._flows.log.lost},
             "drops": self._flows.statistics(),
             "fqdn": agent.learning.summary(),
-            "patterns": self._patterns(),
+            "patterns": patterns(agent),
         }
-
-    def _patterns(self) -> list[dict[str, str]]:
-        """One line per pattern, bottom up: what is in force, or what is not there yet."""
-        agent, plans = self._agent, self._agent.plans
-        if plans is None:
-            return []
-        deny = "default deny" if agent.config.posture == "zero-trust" else "upstream default-allow"
-        tables = len({id(table) for table in plans.policy.tables.value_of.values()})
-        lines = {
-            "routing": ("ok", f"{len(plans.datapath.endpoints)} endpoints, dual stack"),
-            "balancing": ("ok", f"{len(plans.datapath.frontends)} frontends, socket level"),
-            "discovery": (agent.resolver.state, f"{len(plans.zone)} names at 169.254.20.10"),
-            "policy": ("ok", f"{deny}, {tables} tables of {len(plans.world.policies)} policies"),
-            "mesh": ("absent", "no mTLS yet: flows between workloads are plaintext"),
-            "trust": ("partial", f"posture {agent.config.posture}; no attestation yet"),
-        }
-        if known := agent.learning.summary()["names"]:
-            lines["policy"] = ("ok", f"{lines['policy'][1]}, {known} names open")
-        if audited := in_audit(plans.world, plans.policy):
-            lines["policy"] = ("audit", f"{lines['policy'][1]}; in audit: {', '.join(audited)}")
-        if agent.backends.panics:
-            lines["balancing"] = ("panic", "; ".join(agent.backends.panics))
-        if agent.names_problem:
-            lines["discovery"] = ("degraded", agent.names_problem)
-        if agent.global_problem and not agent.names_problem:
-            lines["discovery"] = ("degraded", agent.global_problem)
-        if agent.problem:
-            lines["policy"] = ("stale", agent.problem)
-        return [
-            {"name": name, "state": state, "detail": detail}
-            for name, (state, detail) in lines.items()
-        ]
 
     async def apply(self, request: ApplyRequest) -> dict[str, Any]:
         loaded = await asyncio.to_thread(_decode, request)  # large ones take seconds

@@ -13,14 +13,18 @@ import logging
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from datetime import timedelta
+from functools import partial
 from ipaddress import ip_network
 from typing import Any
 
 import msgspec
 
 from sixfold.agent.agent import Agent
+from sixfold.agent.attestation import Attestation, list_svids
+from sixfold.agent.authority import authority
 from sixfold.agent.catalogue import Told
-from sixfold.agent.doors import open_doors
+from sixfold.agent.doors import open_doors, workload_door
 from sixfold.agent.events import FlowReader
 from sixfold.agent.globalnames import GlobalNameHealth
 from sixfold.agent.handlers import AgentHandlers
@@ -37,6 +41,7 @@ from sixfold.host.paths import Paths, cgroup_root
 from sixfold.manifest import Loaded, restore
 from sixfold.model.config import Config
 from sixfold.serve.dns_client import ResolverClient
+from sixfold.serve.workload_api import WorkloadApi
 from sixfold.store import Database, Objects
 
 log = logging.getLogger(__name__)
@@ -88,6 +93,7 @@ async def _run(
 ) -> int:
     database = Database(paths.state / "state.db")
     _check_pools(config, database)
+    signer = authority(paths.state / "authority.pem", config.trust_domain)
     network = HostNetwork(config, paths)
     resolver = ResolverClient(paths, config)
     datapath = await _set_up(config, paths, network, resolver)
@@ -103,19 +109,28 @@ async def _run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    with open_doors(paths, config, AgentHandlers(agent, flows, stop), told) as doors:
+    attestation = Attestation(paths, objects, config.trust_domain)
+    lifetime = timedelta(seconds=config.svid_ttl_s)
+    workload_api = WorkloadApi(signer, lifetime, attestation.attest)
+    handlers = AgentHandlers(agent, flows, stop, partial(list_svids, workload_api, attestation))
+    with (
+        open_doors(paths, config, handlers, told) as doors,
+        workload_door(paths.workload_socket) as workloads,
+    ):
         _remember_config(config, database)
         async with asyncio.TaskGroup() as group:
             running = group.create_task(agent.run(stop))
             draining = group.create_task(flows.run())
             checking = [group.create_task(one.run()) for one in (registrations, health.watch)]
             serving = group.create_task(doors.serve())
+            identifying = group.create_task(workload_api.serve(workloads, stop))
             starting = group.create_task(_start(agent, loaded, on_ready, ready_timeout_s, stop))
             await stop.wait()
             accepted = not starting.done() or starting.result()
             starting.cancel()
             doors.close()
             await serving
+            await identifying
             await running
             draining.cancel()
             for task in checking:

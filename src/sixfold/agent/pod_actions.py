@@ -170,7 +170,8 @@ class PodActions:
 
     async def _start_container(self, entry: RunningPod, action: events.StartContainer) -> None:
         name, attempt = action.container, action.attempt
-        placement = Placement(self._config.node, self.node_ips, entry.life.ips)
+        endpoint = f"unix://{self._paths.workload_socket}"
+        placement = Placement(self._config.node, self.node_ips, entry.life.ips, endpoint)
         try:
             spec = container_spec(entry.life, name, attempt, placement, self._directory(entry))
             async with self._starts:

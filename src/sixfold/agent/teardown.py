@@ -54,6 +54,7 @@ async def remove_all(paths: Paths, config: Config, *, grace_s: float) -> list[st
         done.append(f"{attached} pod networks removed")
     KernelDatapath.remove(paths.instance)
     shutil.rmtree(paths.run, ignore_errors=True)
+    shutil.rmtree(paths.workload_socket.parent, ignore_errors=True)
     for group in (paths.cgroup / "pods", paths.cgroup / "shims", paths.cgroup):
         with contextlib.suppress(FileNotFoundError):
             group.rmdir()

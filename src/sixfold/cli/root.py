@@ -39,6 +39,7 @@ VERBS = {
     "lint": "Find policies that probably do not do what was meant.",
     "audit": "Is the whole set as it should be?",
     "suggest": "Write policies that allow what was seen, and nothing else.",
+    "svid": "Show identities of workloads, and what verifies them.",
     "fqdn": "Show what names of the world have resolved to.",
     "lb": "Show and steer how services are balanced.",
     "dns": "Let this host, and its resolver, find the names of workloads.",
@@ -52,7 +53,7 @@ GROUPS = {
     "Host": ("up", "down", "status", "doctor"),
     "Objects": ("apply", "delete", "get", "describe"),
     "Workloads": ("run", "exec", "logs"),
-    "Network": ("flows", "explain", "resolve", "dns", "fqdn", "lb", "route", "bpf"),
+    "Network": ("flows", "explain", "resolve", "dns", "fqdn", "lb", "svid", "route", "bpf"),
     "Policy": ("reach", "diff", "verify", "lint", "audit", "suggest"),
     "Other": ("completion", "version"),
 }

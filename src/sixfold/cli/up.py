@@ -8,7 +8,6 @@ import os
 import platform
 import sys
 import time
-from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from sixfold.cli.apply import apply_body, read, report_ignored
 from sixfold.cli.output import progress
 from sixfold.cli.settings import Settings, examples, pass_settings, shared
 from sixfold.cli.status import overview
+from sixfold.cli.up_values import Alias, EdgePlace, Network, Place, TrustDomain
 from sixfold.errors import HostError, SixfoldError, UnavailableError
 from sixfold.model.config import Config
 
@@ -29,74 +29,6 @@ READY = b"ready"
 SETTLE_TRIES, SETTLE_PERIOD_S = 15, 0.2  # a pod may just be restarting
 LOG_BYTES_MAX = 16 << 20  # a longer one is put aside at the next start
 LOG_TAIL = 20  # lines shown when a detached agent dies before it is ready
-
-
-class Network(click.ParamType[Any]):
-    """A CIDR block of one family."""
-
-    name = "CIDR"
-
-    def __init__(self, version: int) -> None:
-        self._version = version
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            network = ip_network(value)
-        except ValueError as error:
-            self.fail(f"{value!r}: {error}", param, ctx)
-        if network.version != self._version:
-            self.fail(f"{value!r}: give an IPv{self._version} block", param, ctx)
-        return network
-
-
-class Place(click.ParamType[Any]):
-    """Where the catalogue may be told; "none" is nowhere."""
-
-    name = "ADDRESS:PORT"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from sixfold.agent.doors import listening_places
-
-        try:
-            if value != "none":
-                listening_places(Config(catalog_listen=(value,)))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        return value
-
-
-class EdgePlace(click.ParamType[str]):
-    """An address of this host and a port; "none" is nowhere."""
-
-    name = "ADDRESS:PORT"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        host, _, port = str(value).rpartition(":")
-        if value == "none":
-            return "none"
-        try:
-            address = ip_address(host.strip("[]"))
-        except ValueError as error:
-            self.fail(f"{value!r}: {error}", param, ctx)
-        if address.is_unspecified or not port.isdecimal() or not 0 < int(port) < 65536:
-            self.fail(f"{value!r}: give one address and a port, as 192.0.2.1:53", param, ctx)
-        return str(value)
-
-
-class Alias(click.ParamType[str]):
-    """A domain to browse; "none" is none."""
-
-    name = "NAME"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from sixfold.manifest.names import dns_subdomain
-
-        text = str(value).rstrip(".").lower()
-        if wrong := dns_subdomain(text):
-            self.fail(wrong, param, ctx)
-        if text == "local" or text.endswith(".local"):
-            self.fail(f"{text}: browsers ask only mDNS for .local; give another", param, ctx)
-        return text
 
 
 @click.command(
@@ -176,6 +108,18 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
     metavar="ADDRESS:PORT",
     help="Tell the catalogue (Consul's HTTP API, Prometheus http_sd) over TCP, too: at an "
     "address of loopback, or at node:PORT to pods; none ends that.",
+)
+@click.option(
+    "--trust-domain",
+    type=TrustDomain(),
+    help="Of SPIFFE IDs; cluster.local.",
+)
+@click.option(
+    "--svid-ttl",
+    "svid_ttl_s",
+    type=click.FloatRange(min=10, max=86_400),
+    metavar="SECONDS",
+    help="Lifetime of workloads' certificates; 3600.",
 )
 @click.option(
     "--fqdn-min-ttl",
@@ -293,7 +237,8 @@ def run_here(
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    for library in ("uvicorn", "grpclib"):  # which tell every request
+        logging.getLogger(library).setLevel(logging.WARNING)
     code = run(config, paths, objects, ready, ready_timeout_s=timeout_s)
     click.echo("agent stopped; workloads go on, 'sixfold down' ends them", err=True)
     return code

@@ -52,6 +52,11 @@ class Paths:
         return self.run / "catalog.sock"
 
     @property
+    def workload_socket(self) -> Path:
+        """The SPIFFE Workload API: in a directory that everybody may enter, unlike ``run``."""
+        return self.run.with_name(f"{self.run.name}-workload") / "api.sock"
+
+    @property
     def bpffs(self) -> Path:
         """Pinned programs, maps and links."""
         return BPFFS_ROOT / self.instance

@@ -37,6 +37,8 @@ class Config:
     catalog_listen: tuple[str, ...] = ()  # ADDRESS:PORT of loopback, or node:PORT
     dns_ttl_s: int = 5
     dns_edge: tuple[str, ...] = ()  # ADDRESS:PORT where global names are answered to the world
+    trust_domain: str = "cluster.local"  # of SPIFFE IDs
+    svid_ttl_s: float = 3600.0  # lifetime of X.509-SVIDs
     dns_sd_domain: str = ""  # where services can be browsed for (RFC 6763); "" is nowhere
     dns_pods: PodRecords = "disabled"  # 192-0-2-1.ns.pod.cluster.local
     fqdn_min_ttl_s: float = 10.0  # for so long at least policy lets a resolved name through

@@ -79,6 +79,7 @@ class Handlers(Protocol):
     def resolve(self, name: str, type_: str, namespace: str, source: str) -> dict[str, Any]: ...
     def names(self) -> dict[str, Any]: ...
     def fqdn(self) -> list[Any]: ...
+    def svids(self) -> dict[str, Any]: ...
     def routes(self) -> list[Any]: ...
     def log(self, key: Key, parameters: Mapping[str, str]) -> AsyncIterator[str]: ...
     def exec_target(self, key: Key, container: str) -> dict[str, Any]: ...
@@ -103,6 +104,7 @@ def application(agent: Handlers) -> Starlette:
             Route("/v1/resolve", _guard(handlers.resolve)),
             Route("/v1/names", _guard(handlers.names)),
             Route("/v1/fqdn", _guard(handlers.fqdn)),
+            Route("/v1/svids", _guard(handlers.svids)),
             Route("/v1/routes", _guard(handlers.routes)),
             Route("/v1/pods/{namespace}/{name}/log", _guard(handlers.log)),
             Route("/v1/pods/{namespace}/{name}/exec", _guard(handlers.exec_target)),
@@ -206,6 +208,9 @@ class _Routes:
 
     async def fqdn(self, request: Request) -> Response:
         return _json({"entries": self._agent.fqdn()})
+
+    async def svids(self, request: Request) -> Response:
+        return _json(self._agent.svids())
 
     async def routes(self, request: Request) -> Response:
         return _json({"routes": self._agent.routes()})

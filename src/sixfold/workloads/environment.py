@@ -1,8 +1,8 @@
 """What a container's process is given: arguments, environment, user.
 
 Source: core/v1 Container and SecurityContext. The environment is small on purpose: PATH,
-HOSTNAME and what the manifest says. No variables are made for services (HOST and PORT per
-service, as Docker links did): names are what discovery is for.
+HOSTNAME, SPIFFE_ENDPOINT_SOCKET and what the manifest says. No variables are made for services
+(HOST and PORT per service, as Docker links did): names are what discovery is for.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Placement:
     node: str
     host_ips: tuple[str, ...]
     pod_ips: tuple[str, ...]  # in the order of status.podIPs
+    spiffe_endpoint: str = ""  # where it may ask who it is; "": nowhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class User:
 def environment(pod: Pod, container: Container, placement: Placement) -> dict[str, str]:
     """The whole environment of the process, in the order of the manifest."""
     env = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname(pod)}
+    if placement.spiffe_endpoint:
+        env["SPIFFE_ENDPOINT_SOCKET"] = placement.spiffe_endpoint
     for variable in container.env:
         source = variable.value_from
         if source is not None and source.field_ref is not None:

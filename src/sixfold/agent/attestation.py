@@ -1,0 +1,76 @@
+"""Which workload is this process? What the kernel says of it, against what the store knows.
+
+A process is its pod's when it lives in that pod's control group: the shim puts it there before it
+runs, and none of a pod's processes can leave. Names, addresses and users prove nothing here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from sixfold.errors import UnavailableError
+from sixfold.host.paths import Paths, cgroup_root
+from sixfold.host.peer import peer_of
+from sixfold.model.spiffe import workload_id
+from sixfold.model.subject import service_account_of
+from sixfold.serve.workload_api import Socket, Workload, WorkloadApi
+from sixfold.store import Objects
+from sixfold.trust.jwt_svid import key_set
+
+log = logging.getLogger(__name__)
+
+
+class Attestation:
+    """Of the processes on this host."""
+
+    def __init__(self, paths: Paths, objects: Objects, trust_domain: str) -> None:
+        self._pods = f"/{(paths.cgroup / 'pods').relative_to(cgroup_root())}/"
+        self._objects = objects
+        self._trust_domain = trust_domain
+
+    def attest(self, sock: Socket) -> Workload | None:
+        """The workload at the other end; None when it is of no pod of ours."""
+        try:
+            peer = peer_of(sock)
+        except UnavailableError as error:
+            log.info("workload API: %s", error)
+            return None
+        if not peer.cgroup.startswith(self._pods):
+            log.warning("workload API: process %d (uid %d) is of no pod", peer.pid, peer.uid)
+            return None
+        uid = peer.cgroup.removeprefix(self._pods).partition("/")[0]
+        for stored in self._objects.of("Pod").values():
+            if stored.uid == uid:
+                meta, account = stored.object.metadata, service_account_of(stored.object.spec)
+                id_ = workload_id(self._trust_domain, meta.namespace, account)
+                return Workload(uid, f"{meta.namespace}/{meta.name}", id_)
+        return None
+
+    def living(self, uids: Iterable[str]) -> set[str]:
+        """Those of the pods that are still there."""
+        return {stored.uid for stored in self._objects.of("Pod").values()} & set(uids)
+
+
+def list_svids(api: WorkloadApi, attestation: Attestation) -> dict[str, Any]:
+    """What is in use, and what verifies it."""
+    api.keep(attestation.living(api.issued))
+    svids = [
+        {
+            "pod": workload.pod,
+            "spiffe_id": str(svid.id),
+            "serial": f"{svid.certificate.serial_number:x}",
+            "expires": svid.expires.isoformat(),
+        }
+        for workload, svid in sorted(api.issued.values(), key=lambda one: one[0].pod)
+    ]
+    certificate = api.authority.certificate.public_bytes(Encoding.PEM).decode()
+    return {
+        "trust_domain": api.authority.trust_domain,
+        "bundle": certificate,
+        "jwks": key_set(api.authority).decode(),
+        "svids": svids,
+    }

@@ -1,0 +1,40 @@
+"""The six patterns, a line each: what ``sixfold status`` says of them."""
+
+from __future__ import annotations
+
+from sixfold.agent.agent import Agent
+from sixfold.policy.audit import in_audit
+
+
+def patterns(agent: Agent) -> list[dict[str, str]]:
+    """Bottom up: what is in force, or what is not there yet; nothing before the first round."""
+    plans = agent.plans
+    if plans is None:
+        return []
+    deny = "default deny" if agent.config.posture == "zero-trust" else "upstream default-allow"
+    tables = len({id(table) for table in plans.policy.tables.value_of.values()})
+    lines = {
+        "routing": ("ok", f"{len(plans.datapath.endpoints)} endpoints, dual stack"),
+        "balancing": ("ok", f"{len(plans.datapath.frontends)} frontends, socket level"),
+        "discovery": (agent.resolver.state, f"{len(plans.zone)} names at 169.254.20.10"),
+        "policy": ("ok", f"{deny}, {tables} tables of {len(plans.world.policies)} policies"),
+        "mesh": ("absent", "no mTLS yet: flows between workloads are plaintext"),
+        "trust": (
+            "partial",
+            f"posture {agent.config.posture}; identities of {agent.config.trust_domain} on "
+            "request, no mTLS yet",
+        ),
+    }
+    if known := agent.learning.summary()["names"]:
+        lines["policy"] = ("ok", f"{lines['policy'][1]}, {known} names open")
+    if audited := in_audit(plans.world, plans.policy):
+        lines["policy"] = ("audit", f"{lines['policy'][1]}; in audit: {', '.join(audited)}")
+    if agent.backends.panics:
+        lines["balancing"] = ("panic", "; ".join(agent.backends.panics))
+    if problem := agent.names_problem or agent.global_problem:
+        lines["discovery"] = ("degraded", problem)
+    if agent.problem:
+        lines["policy"] = ("stale", agent.problem)
+    return [
+        {"name": name, "state": state, "detail": detail} for name, (state, detail) in lines.items()
+    ]

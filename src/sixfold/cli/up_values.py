@@ -1,0 +1,92 @@
+"""What the options of ``sixfold up`` take, and refuse."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import click
+
+from sixfold.model.config import Config
+
+
+class Network(click.ParamType[Any]):
+    """A CIDR block of one family."""
+
+    name = "CIDR"
+
+    def __init__(self, version: int) -> None:
+        self._version = version
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            network = ip_network(value)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+        if network.version != self._version:
+            self.fail(f"{value!r}: give an IPv{self._version} block", param, ctx)
+        return network
+
+
+class Place(click.ParamType[Any]):
+    """Where the catalogue may be told; "none" is nowhere."""
+
+    name = "ADDRESS:PORT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from sixfold.agent.doors import listening_places
+
+        try:
+            if value != "none":
+                listening_places(Config(catalog_listen=(value,)))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+
+class EdgePlace(click.ParamType[str]):
+    """An address of this host and a port; "none" is nowhere."""
+
+    name = "ADDRESS:PORT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        host, _, port = str(value).rpartition(":")
+        if value == "none":
+            return "none"
+        try:
+            address = ip_address(host.strip("[]"))
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+        if address.is_unspecified or not port.isdecimal() or not 0 < int(port) < 65536:
+            self.fail(f"{value!r}: give one address and a port, as 192.0.2.1:53", param, ctx)
+        return str(value)
+
+
+class TrustDomain(click.ParamType[str]):
+    """Of SPIFFE IDs."""
+
+    name = "NAME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from sixfold.model.spiffe import check_trust_domain
+
+        try:
+            return check_trust_domain(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Alias(click.ParamType[str]):
+    """A domain to browse; "none" is none."""
+
+    name = "NAME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from sixfold.manifest.names import dns_subdomain
+
+        text = str(value).rstrip(".").lower()
+        if wrong := dns_subdomain(text):
+            self.fail(wrong, param, ctx)
+        if text == "local" or text.endswith(".local"):
+            self.fail(f"{text}: browsers ask only mDNS for .local; give another", param, ctx)
+        return text

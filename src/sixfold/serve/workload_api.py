@@ -1,0 +1,188 @@
+"""The SPIFFE Workload API: a workload asks who it is, and is given the proof.
+
+gRPC over a unix socket, without TLS and without credentials: who asks is what the kernel says of
+the process at the other end, asked at every call. A process of no pod is given nothing. Source:
+SPIFFE Workload API and Endpoint 1.0. Every message of a stream is the whole state; the next comes
+when half of an SVID's life is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+from asyncio import trsock
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from grpclib import GRPCError, Status
+from grpclib.const import Cardinality, Handler
+from grpclib.server import Server, Stream
+
+from sixfold.model.spiffe import SpiffeId
+from sixfold.serve.workload_messages import CLASSES
+from sixfold.trust.authority import Authority, X509Svid, issue
+from sixfold.trust.jwt_svid import issue_jwt, key_set, validate_jwt
+
+log = logging.getLogger(__name__)
+
+SERVICE = "/SpiffeWorkloadAPI"
+JWT_LIFETIME = timedelta(minutes=5)  # as SPIRE has it
+JITTER = 0.1  # of the time until a renewal: not all at once
+Any_Stream = Stream[Any, Any]
+Socket = socket.socket | trsock.TransportSocket
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Who asks."""
+
+    uid: str  # of its pod
+    pod: str  # namespace/name
+    id: SpiffeId
+
+
+Attest = Callable[[Socket], Workload | None]
+
+
+class WorkloadApi:
+    """Serves one trust domain; ``issued``: the SVIDs that are in use, by pod."""
+
+    def __init__(self, authority: Authority, lifetime: timedelta, attest: Attest) -> None:
+        self.authority = authority
+        self.issued: dict[str, tuple[Workload, X509Svid]] = {}
+        self._lifetime = lifetime
+        self._attest = attest
+        self._server = Server([self])
+
+    async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
+        """Until told to stop; whoever has a stream open is cut off, and asks the next agent."""
+        await self._server.start(sock=listener)
+        await stop.wait()
+        self._server.close()
+        await self._server.wait_closed()
+
+    def keep(self, uids: set[str]) -> None:
+        """Forget the SVIDs of all other pods."""
+        self.issued = {uid: one for uid, one in self.issued.items() if uid in uids}
+
+    def __mapping__(self) -> Mapping[str, Handler]:
+        """Of grpclib: what is served under which path."""
+
+        def rpc(name: str, request: str, response: str, cardinality: Cardinality) -> Handler:
+            method = getattr(self, f"_{name}")
+            return Handler(method, cardinality, CLASSES[request], CLASSES[response])
+
+        one, many = Cardinality.UNARY_UNARY, Cardinality.UNARY_STREAM
+        names = {"FetchX509SVID": ("fetch_x509_svid", "X509SVIDRequest", "X509SVIDResponse", many)}
+        names["FetchX509Bundles"] = (
+            "fetch_x509_bundles",
+            "X509BundlesRequest",
+            "X509BundlesResponse",
+            many,
+        )
+        names["FetchJWTSVID"] = ("fetch_jwt_svid", "JWTSVIDRequest", "JWTSVIDResponse", one)
+        names["FetchJWTBundles"] = (
+            "fetch_jwt_bundles",
+            "JWTBundlesRequest",
+            "JWTBundlesResponse",
+            many,
+        )
+        names["ValidateJWTSVID"] = (
+            "validate_jwt_svid",
+            "ValidateJWTSVIDRequest",
+            "ValidateJWTSVIDResponse",
+            one,
+        )
+        return {f"{SERVICE}/{path}": rpc(*about) for path, about in names.items()}
+
+    # --- calls --------------------------------------------------------------------------------
+
+    async def _fetch_x509_svid(self, stream: Any_Stream) -> None:
+        while True:
+            workload = await self._caller(stream)
+            svid = self._svid(workload)
+            message = CLASSES["X509SVIDResponse"]()
+            message.svids.add(
+                spiffe_id=str(svid.id),
+                x509_svid=svid.certificate_der,
+                x509_svid_key=svid.key_der,
+                bundle=self.authority.bundle_der,
+            )
+            await stream.send_message(message)
+            left_s = (svid.renew_at - datetime.now(UTC)).total_seconds()
+            await asyncio.sleep(max(left_s, 0) * random.uniform(1, 1 + JITTER) + 0.01)
+
+    async def _fetch_x509_bundles(self, stream: Any_Stream) -> None:
+        await self._caller(stream)
+        bundles = {f"spiffe://{self.authority.trust_domain}": self.authority.bundle_der}
+        await stream.send_message(CLASSES["X509BundlesResponse"](bundles=bundles))
+        await asyncio.Event().wait()  # the authority lasts as long as the agent
+
+    async def _fetch_jwt_svid(self, stream: Any_Stream) -> None:
+        request = await _request(stream)
+        workload = await self._caller(stream)
+        if not request.audience:
+            raise GRPCError(Status.INVALID_ARGUMENT, "audience must be specified")
+        if request.spiffe_id not in ("", str(workload.id)):
+            raise GRPCError(
+                Status.PERMISSION_DENIED, f"{request.spiffe_id}: not yours; you are {workload.id}"
+            )
+        token = issue_jwt(
+            self.authority, workload.id, request.audience, datetime.now(UTC), JWT_LIFETIME
+        )
+        message = CLASSES["JWTSVIDResponse"]()
+        message.svids.add(spiffe_id=str(workload.id), svid=token)
+        await stream.send_message(message)
+
+    async def _fetch_jwt_bundles(self, stream: Any_Stream) -> None:
+        await self._caller(stream)
+        bundles = {f"spiffe://{self.authority.trust_domain}": key_set(self.authority)}
+        await stream.send_message(CLASSES["JWTBundlesResponse"](bundles=bundles))
+        await asyncio.Event().wait()
+
+    async def _validate_jwt_svid(self, stream: Any_Stream) -> None:
+        request = await _request(stream)
+        await self._caller(stream)
+        if not request.audience or not request.svid:
+            raise GRPCError(Status.INVALID_ARGUMENT, "audience and svid must be specified")
+        try:
+            id_, claims = validate_jwt(
+                self.authority, request.svid, request.audience, datetime.now(UTC)
+            )
+        except ValueError as error:
+            raise GRPCError(Status.INVALID_ARGUMENT, str(error)) from None
+        message = CLASSES["ValidateJWTSVIDResponse"](spiffe_id=str(id_))
+        message.claims.update(claims)
+        await stream.send_message(message)
+
+    async def _caller(self, stream: Any_Stream) -> Workload:
+        """Who asks; GRPCError when the call lacks its header, or is nobody's."""
+        if not stream.metadata or stream.metadata.get("workload.spiffe.io") != "true":
+            raise GRPCError(
+                Status.INVALID_ARGUMENT, "security header missing from request: workload.spiffe.io"
+            )
+        # grpclib keeps the socket to itself, and it is all that says who asks.
+        workload = self._attest(stream.peer._transport.get_extra_info("socket"))
+        if workload is None:
+            raise GRPCError(Status.PERMISSION_DENIED, "no identity issued: not a process of a pod")
+        return workload
+
+    def _svid(self, workload: Workload) -> X509Svid:
+        """What this pod has, unless it is to be renewed."""
+        now = datetime.now(UTC)
+        _, svid = self.issued.get(workload.uid, (workload, None))
+        if svid is None or svid.id != workload.id or now >= svid.renew_at:
+            svid = issue(self.authority, workload.id, now, self._lifetime)
+            self.issued[workload.uid] = (workload, svid)
+        return svid
+
+
+async def _request(stream: Any_Stream) -> Any:
+    request = await stream.recv_message()
+    if request is None:
+        raise GRPCError(Status.INVALID_ARGUMENT, "no request")
+    return request

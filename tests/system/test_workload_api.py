@@ -1,0 +1,226 @@
+"""The SPIFFE Workload API, asked by the stock client from inside pods; and by who may not ask."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+from spiffe._proto import workload_pb2, workload_pb2_grpc
+
+from .conftest import System
+from .places import OPEN, manifest, places_of, pod, policy
+
+pytestmark = pytest.mark.root
+
+TRUST_DOMAIN = "shop.example"
+WEB = f"spiffe://{TRUST_DOMAIN}/ns/default/sa/web"
+DB = f"spiffe://{TRUST_DOMAIN}/ns/default/sa/default"
+TTL_S = 10
+
+X509 = """
+import json
+from spiffe import WorkloadApiClient
+with WorkloadApiClient() as client:
+    svid = client.fetch_x509_svid()
+    bundles = client.fetch_x509_bundles()
+    leaf = svid.leaf
+    print(json.dumps({
+        "id": str(svid.spiffe_id),
+        "serial": f"{leaf.serial_number:x}",
+        "trust_domains": sorted(one.trust_domain.name for one in bundles.bundles),
+    }))
+"""
+JWT = """
+import json
+from spiffe import WorkloadApiClient
+with WorkloadApiClient() as client:
+    svid = client.fetch_jwt_svid(audience={"db"})
+    valid = client.validate_jwt_svid(svid.token, audience="db")
+    try:
+        client.validate_jwt_svid(svid.token, audience="other")
+        refused = ""
+    except Exception as error:
+        refused = str(error)
+    bundles = client.fetch_jwt_bundles()
+    (bundle,) = bundles.bundles
+    keys = sorted(bundle.jwt_authorities)
+    print(json.dumps({"id": str(valid.spiffe_id), "refused": refused, "keys": keys}))
+"""
+WATCH = """
+import time
+from datetime import UTC, datetime
+from spiffe import X509Source
+with X509Source() as source:
+    first = source.svid.leaf
+    while source.svid.leaf == first:
+        time.sleep(0.05)
+    print("in time" if datetime.now(UTC) < first.not_valid_after_utc else "late")
+    print(source.svid.leaf.not_valid_after_utc > first.not_valid_after_utc)
+"""
+# One end of a connection with mutual TLS, each with what the Workload API gave it. SPIFFE names
+# no hosts: who the other one is, is in its certificate.
+TLS = """
+import socket, ssl, sys, tempfile
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography import x509
+from spiffe import WorkloadApiClient
+with WorkloadApiClient() as client:
+    svid = client.fetch_x509_svid()
+    (bundle,) = client.fetch_x509_bundles().bundles
+with tempfile.NamedTemporaryFile() as own, tempfile.NamedTemporaryFile() as roots:
+    key = svid.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    own.write(svid.leaf.public_bytes(Encoding.PEM) + key)
+    roots.write(b"".join(one.public_bytes(Encoding.PEM) for one in bundle.x509_authorities))
+    own.flush(); roots.flush()
+    server = sys.argv[1] == "serve"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(own.name)
+    context.load_verify_locations(roots.name)
+if server:
+    listener = socket.create_server(("0.0.0.0", 8443))
+    print("ready", flush=True)
+    raw, _ = listener.accept()
+else:
+    raw = socket.create_connection((sys.argv[2], 8443), timeout=10)
+with context.wrap_socket(raw, server_side=server) as secured:
+    if server:
+        secured.recv(5)
+    else:
+        secured.sendall(b"hello")
+    peer = x509.load_der_x509_certificate(secured.getpeercert(True))
+    names = peer.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    print(secured.version(), *names.get_values_for_type(x509.UniformResourceIdentifier))
+"""
+
+
+@pytest.fixture(scope="module")
+def system(module_system: System) -> System:
+    web = pod("web", serviceAccountName="web")
+    module_system.up(
+        *("--trust-domain", TRUST_DOMAIN, "--svid-ttl", str(TTL_S)),
+        manifest=manifest(web, pod("db"), policy("open", None, **OPEN)),
+    )
+    return module_system
+
+
+def in_pod(system: System, name: str, program: str, *argv: str) -> str:
+    done = system.sixfold("exec", name, "--", sys.executable, "-c", program, *argv)
+    return done.stdout
+
+
+def channel(system: System) -> grpc.Channel:
+    return grpc.insecure_channel(f"unix:{system.paths.workload_socket}")
+
+
+HEADER = [("workload.spiffe.io", "true")]
+
+
+def refused(call) -> tuple[str, str]:
+    with pytest.raises(grpc.RpcError) as error:
+        call()
+    return error.value.code().name, error.value.details()
+
+
+def test_a_workload_learns_who_it_is_as_any_user(system: System):
+    dropped = X509.replace("with Work", "import os; os.setuid(65534)\nwith Work", 1)
+    found = json.loads(in_pod(system, "web", dropped))
+    assert found["id"] == WEB
+    assert found["trust_domains"] == [TRUST_DOMAIN]
+    assert json.loads(in_pod(system, "db", X509))["id"] == DB
+    listed = {one["pod"]: one for one in system.json("svid", "list")["svids"]}
+    assert listed["default/web"]["spiffe_id"] == WEB
+    assert listed["default/web"]["serial"] == found["serial"]
+
+
+def test_a_certificate_is_as_the_specification_wants_it_for_openssl(system: System, tmp_path: Path):
+    program = X509 + (
+        "    from cryptography.hazmat.primitives.serialization import Encoding\n"
+        "    print(leaf.public_bytes(Encoding.PEM).decode())\n"
+    )
+    leaf, bundle = tmp_path / "leaf.pem", tmp_path / "bundle.pem"
+    leaf.write_text(in_pod(system, "web", program).partition("\n")[2])
+    bundle.write_text(system.sixfold("svid", "bundle").stdout)
+    openssl = ["openssl", "verify", "-x509_strict", "-purpose", "sslclient", "-CAfile"]
+    done = subprocess.run([*openssl, bundle, leaf], capture_output=True, text=True)
+    assert done.stdout == f"{leaf}: OK\n", done.stderr
+
+
+def test_a_token_is_valid_for_its_audience_only(system: System):
+    found = json.loads(in_pod(system, "web", JWT))
+    assert found["id"] == WEB
+    assert "audience" in found["refused"].lower()
+    published = json.loads(system.sixfold("svid", "bundle", "--jwks").stdout)["keys"]
+    assert found["keys"] == [key["kid"] for key in published]
+
+
+def test_a_stream_brings_the_next_certificate_before_the_old_one_ends(system: System):
+    assert in_pod(system, "web", WATCH) == "in time\nTrue\n"
+
+
+def test_two_pods_talk_mutual_tls_and_each_knows_the_other(system: System):
+    (db,) = places_of(system, "db")
+    command = ["exec", "db", "--", sys.executable, "-c", TLS, "serve"]
+    server = subprocess.Popen(
+        ["nsenter", f"--net={system.host}", sys.executable, "-m", "sixfold.cli", *command],
+        env=system.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout
+    with server.stdout:
+        assert server.stdout.readline() == "ready\n"
+        assert in_pod(system, "web", TLS, "dial", db.ipv4) == f"TLSv1.3 {DB}\n"
+        assert server.stdout.readline() == f"TLSv1.3 {WEB}\n"
+    assert server.wait(10) == 0
+
+
+def test_a_process_of_no_pod_has_no_identity(system: System):
+    with channel(system) as opened:
+        api = workload_pb2_grpc.SpiffeWorkloadAPIStub(opened)
+        assert refused(
+            lambda: next(api.FetchX509SVID(workload_pb2.X509SVIDRequest(), metadata=HEADER))
+        ) == ("PERMISSION_DENIED", "no identity issued: not a process of a pod")
+
+
+def test_the_network_of_a_pod_makes_nobody_its_workload(system: System):
+    """Root in the pod's network namespace, not of its control group."""
+    (web,) = places_of(system, "web")
+    socket = f"unix://{system.paths.workload_socket}"
+    done = system.run_in(
+        web.path, "env", f"SPIFFE_ENDPOINT_SOCKET={socket}", sys.executable, "-c", X509
+    )
+    assert done.returncode == 1
+    assert "no identity issued" in done.stderr
+
+
+def test_a_call_without_its_header_is_refused(system: System):
+    with channel(system) as opened:
+        api = workload_pb2_grpc.SpiffeWorkloadAPIStub(opened)
+        request = workload_pb2.JWTSVIDRequest(audience=["db"])
+        code, why = refused(lambda: api.FetchJWTSVID(request))
+        assert (code, "workload.spiffe.io" in why) == ("INVALID_ARGUMENT", True)
+
+
+def test_nobody_gets_a_token_of_somebody_else(system: System):
+    program = JWT.replace('audience={"db"}', f'audience={{"db"}}, subject=SpiffeId("{DB}")')
+    program = program.replace("import json\n", "import json\nfrom spiffe import SpiffeId\n", 1)
+    command = ("exec", "web", "--", sys.executable, "-c", program)
+    done = system.sixfold(*command, check=False)
+    assert done.returncode == 1
+    assert f"not yours; you are {WEB}" in done.stderr
+
+
+def test_the_authority_is_readable_by_root_only_and_outlives_the_agent(system: System):
+    path = system.paths.state / "authority.pem"
+    assert path.stat().st_mode & 0o777 == 0o600
+    before = system.sixfold("svid", "bundle").stdout
+    subprocess.run(["kill", "-9", str(system.agent_pid())], check=True)
+    system.up()
+    assert system.sixfold("svid", "bundle").stdout == before
+    assert json.loads(in_pod(system, "web", X509))["id"] == WEB
