@@ -1,26 +1,26 @@
-"""Balancing at scale: connect rate by number of services, loading, one endpoint's change.
-
-Every number of services is a datapath of its own in a namespace of its own, with one real
-server behind the service that is dialled; all take short turns, in random order. Four backends
-stand behind each of the other services, which nobody dials.
-"""
+"""Balancing at scale: connects and round trips beside peers, loading, a change, spread."""
 
 from __future__ import annotations
 
 import random
 import statistics
 import time
-from dataclasses import replace
-from ipaddress import IPv4Address
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from bench.lab import Lab, inside, ip, run
+from bench import balancers, packages
+from bench.balancers import BACKENDS, FIRST_BACKEND, FIRST_SERVICE, PORTS, crowd
+from bench.lab import Lab
+from bench.peers import SERVER, Peer
 from bench.schedule import alone, urgent
+from bench.spread import Spread, spread
+from bench.traffic import Traffic, await_server, rotate
 from sixfold.balancing.plan import BalancingPlanner
 from sixfold.host import netns
 from sixfold.host.datapath import KernelDatapath
-from sixfold.model.algorithm import Algorithm
-from sixfold.model.datapath import Backend, Datapath, Frontend, FrontendEntry
+from sixfold.model.datapath import Datapath
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import Subject
 from sixfold.model.layers import Layers
@@ -29,59 +29,59 @@ from sixfold.model.service import Service, ServicePort, ServiceSpec
 from sixfold.model.world import World
 
 SERVICES = (1, 100, 10_000, 30_000)
-BACKENDS, LOADED, CHANGED, CHANGES, LOADS = 4, 10_000, 30_000, 15, 3
-TURN_S, ROUNDS, TIMEOUT_S, STARTED_S = "0.02", "60", 60.0, 5.0
-PORT, TCP = 8080, 6
-SERVER = IPv4Address("192.0.2.1")
-FIRST_SERVICE, FIRST_BACKEND = IPv4Address("10.64.0.0"), IPv4Address("10.128.0.0")
-Figures = dict[str, float]
+LOADED, CHANGED, CHANGES, LOADS = 10_000, 30_000, 15, 3
+ROUNDS = {"crr": 60, "rr": 40}
+PORT = 8080
+METRICS: Mapping[str, tuple[str, str, float]] = {
+    "crr": ("connect, request, response", "1000/s", 1e-3),
+    "rr": ("TCP_RR", "1000/s", 1e-3),
+}
 
 
-def measure(lab: Lab, chance: random.Random) -> Figures:
-    return {**_connects(lab, chance), **_changes(lab)}
+@dataclass
+class Balancing:
+    """Traffic by way and number of services, milliseconds of changes, spread by algorithm."""
+
+    traffic: Traffic
+    changes: dict[str, float]
+    spread: Spread
+    versions: dict[str, str]
 
 
-def _connects(lab: Lab, chance: random.Random) -> Figures:
-    """Connections a second through one service among so many, as part of that among one."""
-    places = []
+def measure(lab: Lab, chance: random.Random) -> Balancing:
+    missing = packages.missing(balancers.PACKAGES)
+    installed = [package for binary, package in balancers.PACKAGES.items() if binary not in missing]
+    return Balancing(
+        _traffic(lab, missing, chance),
+        _changes(lab),
+        spread(lab, chance),
+        packages.versions(" ".join(installed).split()),
+    )
+
+
+def _traffic(lab: Lab, missing: Mapping[str, str], chance: random.Random) -> Traffic:
+    ways: list[tuple[str, Callable[[], Peer]]] = []
     for services in SERVICES:
-        host = lab.namespace(f"services-{services}")
-        ip(host, f"addr add {SERVER}/32 dev lo", "route add default dev lo")
-        datapath = _open(lab, host, f"s{services}")
-        frontends = crowd(services - 1)
-        tested = Frontend(FIRST_SERVICE - 1, 80, TCP)
-        frontends[tested] = FrontendEntry(1, (Backend(SERVER, PORT),), Algorithm.LEAST_CONNECTIONS)
-        cookie = netns.run_inside(host, netns.cookie)
-        datapath.apply(Datapath(frontends=frontends, host_netns_cookie=cookie))
-        lab.spawn(host, *alone(str(lab.load), "server", str(PORT)))
-        places += [str(host), str(tested.address), "80"]
-        _await(lab, host, str(tested.address))
-    settings = ("crr", TURN_S, ROUNDS, str(chance.getrandbits(16)))
-    lines = run(alone(str(lab.load), "rotate", *settings, *places), timeout_s=TIMEOUT_S)
-    rounds = [[float(figure) for figure in line.split()] for line in lines.splitlines()]
-    figures: Figures = {}
-    for number, services in enumerate(SERVICES):
-        rate = statistics.median(each[number] for each in rounds)
-        ratio = statistics.median(each[number] / each[0] for each in rounds)
-        figures[f"connects a second at {services:,}"] = round(rate)
-        figures[f"of one service, at {services:,}"] = round(ratio, 3)
-    return figures
+        ways += [
+            ("", partial(balancers.sixfold, lab, services)),
+            ("nft", partial(balancers.nftables, lab, services)),
+            ("iptables-legacy-restore", partial(balancers.iptables, lab, services)),
+        ]
+    ways += [("haproxy", partial(balancers.haproxy, lab)), ("nginx", partial(balancers.nginx, lab))]
+    peers = [make() for binary, make in ways if binary not in missing]
+    for peer in peers:
+        for port in PORTS:
+            lab.spawn(peer.server, *alone(str(lab.load), "server", str(port)))
+            await_server(lab, replace(peer, address=SERVER, port=port))
+        await_server(lab, peer)
+    figures = {
+        metric: rotate(lab, peers, metric, rounds, METRICS[metric][2], chance)
+        for metric, rounds in ROUNDS.items()
+    }
+    return Traffic(figures, dict(missing))
 
 
-def _await(lab: Lab, host: Path, address: str) -> None:
-    """Until the server listens."""
-    deadline = time.monotonic() + STARTED_S
-    while True:
-        try:
-            run(inside(host, str(lab.load), "crr", address, "80", "0"))
-            return
-        except Exception:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-
-
-def _changes(lab: Lab) -> Figures:
+def _changes(lab: Lab) -> dict[str, float]:
     """Milliseconds: loading services into the kernel, and one endpoint's way there."""
     host = lab.namespace("changes")
     datapath = _open(lab, host, "changes")
@@ -119,16 +119,6 @@ def _open(lab: Lab, host: Path, name: str) -> KernelDatapath:
     datapath = netns.run_inside(host, lambda: KernelDatapath.open(instance))
     lab.stack.callback(datapath.close)
     return datapath
-
-
-def crowd(services: int) -> dict[Frontend, FrontendEntry]:
-    """Services with four backends each, all different."""
-    return {
-        Frontend(FIRST_SERVICE + n, 80, TCP): FrontendEntry(
-            n + 1, tuple(Backend(FIRST_BACKEND + BACKENDS * n + b, PORT) for b in range(BACKENDS))
-        )
-        for n in range(services)
-    }
 
 
 def _world() -> tuple[World, Layers[str, Endpoint]]:

@@ -1,13 +1,15 @@
-"""One picture: every path as part of plain veth."""
+"""Pictures: every path as part of plain veth; how even algorithms keep what is open."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from bench.traffic import LIMIT, METRICS, Traffic
 
 COLOURS = ("#9aa0a6", "#f4b183", "#e07b39", "#6fa8dc", "#1f5fa8")
 WIDTH, LEFT, SCALE, STEP, GAP = 760, 190, 480, 18, 26  # SCALE: pixels of plain veth
+EVEN = 130  # pixels of a backend that has its share
 
 
 def traffic_plot(found: Traffic) -> str:
@@ -23,21 +25,42 @@ def traffic_plot(found: Traffic) -> str:
             parts += _bar(y, peer, ratio.median if ratio else 0.0, COLOURS[number % len(COLOURS)])
             y += STEP
         y += GAP
-    limit = LEFT + SCALE
-    parts.append(
-        f'<line x1="{limit}" y1="12" x2="{limit}" y2="{y - 30}" stroke="#444" '
-        'stroke-dasharray="4 3"/>'
-    )
-    parts.append(f'<text x="{limit}" y="{y - 12}" text-anchor="middle">plain veth = 1</text>')
+    parts += _line(LEFT + SCALE, y, "plain veth = 1")
+    return _svg(y, parts)
+
+
+def spread_plot(found: Mapping[str, Mapping[str, float]]) -> str:
+    """A group of bars per workload: the busiest backend's share, 1 is even."""
+    parts: list[str] = []
+    y = 30
+    for workload in next(iter(found.values())):
+        parts.append(f'<text x="{LEFT}" y="{y}" font-weight="bold">{escape(workload)}</text>')
+        y += 8
+        for number, (algorithm, ratios) in enumerate(found.items()):
+            parts += _bar(y, algorithm, ratios[workload], COLOURS[number % len(COLOURS)], EVEN)
+            y += STEP
+        y += GAP
+    parts += _line(LEFT + EVEN, y, "every backend has its share")
+    return _svg(y, parts)
+
+
+def _line(x: int, y: int, text: str) -> list[str]:
+    return [
+        f'<line x1="{x}" y1="12" x2="{x}" y2="{y - 30}" stroke="#444" stroke-dasharray="4 3"/>',
+        f'<text x="{x}" y="{y - 12}" text-anchor="middle">{escape(text)}</text>',
+    ]
+
+
+def _svg(height: int, parts: Sequence[str]) -> str:
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
         f'font-family="sans-serif" font-size="12">'
-        f'<rect width="{WIDTH}" height="{y}" fill="white"/>{"".join(parts)}</svg>\n'
+        f'<rect width="{WIDTH}" height="{height}" fill="white"/>{"".join(parts)}</svg>\n'
     )
 
 
-def _bar(y: int, peer: str, ratio: float, colour: str) -> list[str]:
-    end = LEFT + ratio * SCALE
+def _bar(y: int, peer: str, ratio: float, colour: str, scale: int = SCALE) -> list[str]:
+    end = LEFT + ratio * scale
     return [
         f'<text x="{LEFT - 8}" y="{y + 11}" text-anchor="end">{escape(peer)}</text>',
         f'<rect x="{LEFT}" y="{y}" width="{end - LEFT:.0f}" height="13" fill="{colour}"/>',

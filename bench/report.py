@@ -8,17 +8,21 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.plot import traffic_plot
+from bench import acceleration, balancing
+from bench.balancing import Balancing
+from bench.plot import spread_plot, traffic_plot
 from bench.policy import PUBLISHED
 from bench.schedule import measured_cpu
 from bench.traffic import LIMIT, METRICS, SERVICES, Ratio, Traffic
 from sixfold import __version__
 
 RATE, LOAD_MS, ENDPOINT_MS = 0.95, 50.0, 5.0  # of balancing
+FAST = 1.0  # of acceleration
 RESULTS = Path(__file__).parent / "results"
 NEAR, CONNECTS, ATTACH_MS, POLICY_MS, MEMORY_MB = 0.95, 1.15, 20.0, 20.0, 150.0
 NAMES, LOOKUP_US = 2.5, (15.0, 100.0)  # rate of the best peer; median and 99 %
@@ -71,6 +75,7 @@ def section(name: str, found: Any) -> str:
         "programs": _programs,
         "policy": _policy,
         "dns": _dns,
+        "acceleration": _acceleration,
         "balancing": _balancing,
         "attach": _attach,
         "workloads": _workloads,
@@ -80,16 +85,24 @@ def section(name: str, found: Any) -> str:
 def write(about: Mapping[str, str], found: Mapping[str, Any]) -> None:
     """All parts of one run into bench/results/."""
     RESULTS.mkdir(exist_ok=True)
-    raw = {
-        name: part.figures if isinstance(part, Traffic) else part for name, part in found.items()
-    }
+    raw = {name: _raw(part) for name, part in found.items()}
     (RESULTS / "latest.json").write_text(json.dumps({"machine": about, **raw}) + "\n")
     lines = ["# Measured by `make bench`", "", *(f"- {k}: {v}" for k, v in about.items()), ""]
     lines += ["![traffic, as part of plain veth](traffic.svg)", ""]
     lines += [section(name, part) + "\n" for name, part in found.items()]
     (RESULTS / "latest.md").write_text("\n".join(lines))
     (RESULTS / "traffic.svg").write_text(traffic_plot(found["traffic"]))
-    print(f"written: {RESULTS}/latest.md, latest.json, traffic.svg")
+    (RESULTS / "spread.svg").write_text(spread_plot(found["balancing"].spread))
+    print(f"written: {RESULTS}/latest.md, latest.json, traffic.svg, spread.svg")
+
+
+def _raw(part: Any) -> Any:
+    """Figures as JSON has them."""
+    if isinstance(part, Traffic):
+        return part.figures
+    if isinstance(part, Balancing):
+        return {**asdict(part), "traffic": part.traffic.figures}
+    return part
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -223,19 +236,77 @@ def _dns(found: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *(f"- skipped: {why}" for why in found["skipped"].values())])
 
 
-def _balancing(found: Mapping[str, float]) -> str:
-    rows = [[name, f"{value:g}"] for name, value in found.items()]
-    bars = [
-        _bar(name, value, RATE)
-        if name.startswith("of one service")
-        else _bar(
-            name, value, LOAD_MS if name.startswith("load") else ENDPOINT_MS, most=True, unit=" ms"
-        )
-        for name, value in found.items()
-        if not name.startswith("connects")
+def _acceleration(found: Traffic) -> str:
+    head = ["way", *_titles(acceleration.METRICS)]
+    rows = [
+        [peer, *(_beside(found, metric, peer, LIMIT) for metric in found.figures)]
+        for peer in found.figures["rr"]
     ]
-    head = ["one service among many, four backends each", ""]
-    return "\n".join(["## Balancing", "", _table(head, rows), "", *bars])
+    bars = []
+    for metric in ("rr", "bulk"):
+        for other in (LIMIT, acceleration.PLAIN):
+            ratio = found.ratio(metric, acceleration.FAST, other)
+            assert ratio is not None  # nobody is skipped here
+            bars.append(_ratio_bar(f"accelerated {metric}, of {other}", ratio, FAST))
+    text = "Two pairs of pods of one agent; medians, in brackets the ratio to plain veth."
+    return "\n".join(["## Acceleration", "", text, "", _table(head, rows), "", *bars])
+
+
+def _titles(metrics: Mapping[str, tuple[str, str, float]]) -> list[str]:
+    return [f"{title}, {unit}" for title, unit, _ in metrics.values()]
+
+
+def _beside(found: Traffic, metric: str, peer: str, to: str) -> str:
+    ratio = found.ratio(metric, peer, to)
+    assert ratio is not None
+    return f"{found.median(metric, peer):.1f} ({ratio.median:.3f})"
+
+
+def _balancing(found: Balancing) -> str:
+    traffic, first = found.traffic, f"Sixfold, {balancing.SERVICES[0]:,}"
+    head = ["way, services", *_titles(balancing.METRICS)]
+    rows = [
+        [peer, *(_beside(traffic, metric, peer, first) for metric in traffic.figures)]
+        for peer in traffic.figures["crr"]
+    ]
+    bars = []
+    for services in balancing.SERVICES:
+        ours = f"Sixfold, {services:,}"
+        others = [f"nftables, {services:,}", f"iptables, {services:,}", "haproxy", "nginx"]
+        for metric in traffic.figures:
+            if ours != first and (ratio := traffic.ratio(metric, ours, first)):
+                bars.append(_ratio_bar(f"{metric} at {services:,}, of that at 1", ratio, RATE))
+            bars += [
+                _ratio_bar(f"{metric} at {services:,}, of {other}", ratio, 1.0)
+                for other in others[: 4 if ours == first else 2]
+                if (ratio := traffic.ratio(metric, ours, other))
+            ]
+    for name, value in found.changes.items():
+        wanted = LOAD_MS if name.startswith("load") else ENDPOINT_MS
+        bars.append(_bar(name, value, wanted, most=True, unit=" ms"))
+    bars += [f"- skipped: {name}: {why}" for name, why in traffic.skipped.items()]
+    workloads = list(next(iter(found.spread.values())))
+    spread = [
+        [algorithm, *(f"{ratios[name]:.2f}" for name in workloads)]
+        for algorithm, ratios in found.spread.items()
+    ]
+    said = ", ".join(f"{package} {version}" for package, version in found.versions.items())
+    return "\n".join(
+        [
+            "## Balancing",
+            "",
+            "One service among many, in front of four servers; medians, in brackets the ratio",
+            f"to ours at one service. Everything shares one CPU. {said}.",
+            "",
+            _table(head, rows),
+            "",
+            "Live connections of the busiest of four backends over their mean; real connections:",
+            "",
+            _table(["algorithm", *workloads], spread),
+            "",
+            *bars,
+        ]
+    )
 
 
 def _attach(found: Mapping[str, float]) -> str:

@@ -7,59 +7,32 @@ rewriting and connection tracking that Kubernetes puts before CoreDNS is left ou
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from bench.lab import Lab, LabError, inside, run
+from bench import packages
+from bench.lab import Lab, LabError, inside
 from bench.peers import SERVER, Peer, routed
 from bench.schedule import alone
 
 PACKAGES = {"dnsmasq": "dnsmasq-base", "knotd": "knot", "nsd": "nsd", "unbound": "unbound"}
-BINARIES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 READY_S = 15.0
 ZONE = "cluster.local"
 Names = dict[str, IPv4Address]
 
 
 def missing() -> dict[str, str]:
-    """Install what is missing if we may; by server, why it cannot be measured."""
-    wanted = [package for binary, package in PACKAGES.items() if not _which(binary)]
-    if wanted and os.geteuid() == 0 and shutil.which("apt-get"):
-        # A package must not start its server: policy-rc.d says no while it is installed.
-        command = (
-            "apt-get update -qq && printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d && "
-            "chmod +x /usr/sbin/policy-rc.d; "
-            f"apt-get install -y -qq --no-install-recommends {' '.join(wanted)}; "
-            "rm -f /usr/sbin/policy-rc.d"
-        )
-        kept = Path("/usr/sbin/policy-rc.d").exists()
-        if not kept:
-            environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-            subprocess.run(
-                ["sh", "-c", command],
-                env=environment,
-                capture_output=True,
-                timeout=180,
-                check=False,
-            )
-    return {
-        binary: f"no {binary}, and apt-get could not install {package}"
-        for binary, package in PACKAGES.items()
-        if not _which(binary)
-    }
+    """By server, why it cannot be measured; installed if we may."""
+    return packages.missing(PACKAGES)
 
 
 def versions(servers: Iterable[str]) -> dict[str, str]:
     """Of the Debian packages."""
-    query = ["dpkg-query", "-W", "-f=${Package} ${Version}\n", *(PACKAGES[s] for s in servers)]
-    lines = run(query).splitlines() if shutil.which("dpkg-query") else []
-    return dict(line.split(" ", 1) for line in lines)
+    return packages.versions([PACKAGES[server] for server in servers])
 
 
 def start(lab: Lab, server: str, names: Names) -> Peer:
@@ -68,7 +41,7 @@ def start(lab: Lab, server: str, names: Names) -> Peer:
     directory = lab.directory / server
     directory.mkdir()
     command = _COMMANDS[server](directory, names)
-    lab.spawn(peer.server, *alone(_which(server), *command))
+    lab.spawn(peer.server, *alone(packages.which(server), *command))
     _await(peer, next(iter(names)))
     return peer
 
@@ -85,10 +58,6 @@ def _await(peer: Peer, name: str) -> None:
         if time.monotonic() > deadline:
             raise LabError(f"{peer.name}: no answer for {name} within {READY_S:g} s")
         time.sleep(0.1)
-
-
-def _which(binary: str) -> str:
-    return shutil.which(binary, path=os.pathsep.join((os.environ.get("PATH", ""), *BINARIES))) or ""
 
 
 def _zone_file(directory: Path, names: Names) -> Path:

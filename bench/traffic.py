@@ -95,7 +95,7 @@ def _peers(lab: Lab) -> tuple[list[Peer], dict[str, str]]:
 
 def await_server(lab: Lab, peer: Peer) -> None:
     """Until the server answers: the policy that lets it may be a moment old."""
-    command = inside(peer.client, str(lab.load), "crr", peer.address, str(peer.port), "0")
+    command = inside(peer.client, str(lab.load), "rr", peer.address, str(peer.port), "0")
     for _ in range(READY_TRIES):
         if subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0:
             return

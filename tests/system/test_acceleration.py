@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from sixfold.cli.client import Client
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.layout import BY_SOCKETS, Connection
 
@@ -77,6 +78,12 @@ class Town:
             )
         finally:
             view.close()
+
+    def live(self) -> int:
+        """Connections to the service, as the kernel counts them."""
+        api = Client(self.system.paths.api_socket)
+        found = api.get("/v1/balancing", {"namespace": "fast", "service": "server"})
+        return sum(one["connections"] for one in found["frontends"][0]["backends"])
 
     def carried(self, one: socket.socket) -> tuple[bool, bool]:
         """Whether what client and server send goes from socket to socket."""
@@ -213,6 +220,8 @@ def test_through_a_service_too(town: Town):
         assert exactly(other, 1) == b"?"
         assert town.carried(one) == (True, False)
         assert one.getpeername() == (town.vip, 80)
+        assert town.live() == 1
+    town.system.eventually(lambda: town.live() == 0)
 
 
 def test_what_is_not_read_yet_outlives_the_end_of_both_sides(town: Town):
