@@ -70,6 +70,7 @@ enum runtime_index {
 	RUNTIME_REVISION = 0,
 	RUNTIME_BACKENDS =
 	    1, /* highest number that a backend ever had; for who reads */
+	RUNTIME_TRACKING = 2, /* 1: there is a policy for the host, or is about to be */
 };
 
 enum direction { INGRESS = 0, EGRESS = 1 };
@@ -214,6 +215,13 @@ struct conntrack_key {
 	__u8 pad[2];
 };
 
+/* Whose a connection is that the uplinks see. */
+enum uplink {
+	UPLINK_NONE = 0,      /* it is a pod's */
+	UPLINK_HOST = 1,      /* the host's, which is its first side; + 1: its second */
+	UPLINK_FORWARDED = 3, /* somebody else's, under the host's address */
+};
+
 struct conntrack {
 	__u32 revision;	  /* of policy, when last judged; 0: denied since */
 	__u32 ifindex[2]; /* where each side lives; 0 = the host's stack */
@@ -226,7 +234,8 @@ struct conntrack {
 	__be16 service_port;
 	__u32 tick;	 /* jiffies / 256, when the clock was last looked at */
 	__u8 carried[2]; /* enum carried: what each side sends */
-	__u8 pad[2];
+	__u8 uplink;	 /* enum uplink */
+	__u8 pad;
 	__u64 packets[2]; /* sent by each side; of what is carried, messages and payload
 			   */
 	__u64 bytes[2];

@@ -7,20 +7,27 @@
  *   in   services of the node, as outside knows them; then the host's own policy
  *   out  the host's own policy; then what services of the node have to turn back
  */
-#include "lib/conntrack.h"
-
-#define TCX_NEXT -1
+#include "lib/host.h"
 
 SEC("tc") int from_uplink(struct __sk_buff *skb)
 {
-	(void)skb;
-	return TCX_NEXT;
+	return host_policy(skb, INGRESS, ETH_LENGTH);
 }
 
 SEC("tc") int to_uplink(struct __sk_buff *skb)
 {
-	(void)skb;
-	return TCX_NEXT;
+	return host_policy(skb, EGRESS, ETH_LENGTH);
+}
+
+/* The same where frames have no Ethernet header: tunnels. */
+SEC("tc") int from_bare_uplink(struct __sk_buff *skb)
+{
+	return host_policy(skb, INGRESS, 0);
+}
+
+SEC("tc") int to_bare_uplink(struct __sk_buff *skb)
+{
+	return host_policy(skb, EGRESS, 0);
 }
 
 char LICENSE[] SEC("license") = "GPL";

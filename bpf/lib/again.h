@@ -57,6 +57,17 @@ static __always_inline bool is_over(const struct conntrack_key *key,
 		   judgement->peer[INGRESS].ifindex;
 }
 
+/* One side is the host's, the other is outside, whatever its address is called. */
+static __always_inline void at_uplink(struct judgement *judgement, bool host_opened)
+{
+	struct peer *host = &judgement->peer[host_opened ? EGRESS : INGRESS],
+		    *other = &judgement->peer[host_opened ? INGRESS : EGRESS];
+
+	host->identity = IDENTITY_HOST;
+	if (is_hosts(other))
+		other->identity = IDENTITY_WORLD;
+}
+
 static __noinline int judge_again(const struct conntrack_key *key)
 {
 	struct judgement judgement = {.protocol = key->protocol};
@@ -68,6 +79,10 @@ static __noinline int judge_again(const struct conntrack_key *key)
 
 	if (!entry || !entry->revision || entry->revision == current)
 		return 0;
+	if (entry->uplink == UPLINK_FORWARDED) { /* its pod has an entry of its own */
+		entry->revision = current;
+		return 0;
+	}
 	swapped = entry->originator & 1;
 	packet.source = swapped ? key->address[1] : key->address[0];
 	packet.destination = swapped ? key->address[0] : key->address[1];
@@ -75,6 +90,8 @@ static __noinline int judge_again(const struct conntrack_key *key)
 	packet.destination_port = swapped ? key->port[0] : key->port[1];
 	resolve(&packet.source, &judgement.peer[EGRESS]);
 	resolve(&packet.destination, &judgement.peer[INGRESS]);
+	if (entry->uplink)
+		at_uplink(&judgement, swapped == (entry->uplink != UPLINK_HOST));
 	if (is_over(key, entry, &judgement)) {
 		bpf_map_delete_elem(&conntrack, key);
 		return 0;

@@ -26,6 +26,7 @@
 /* Verdicts of a TCX program; pkt_cls.h pulls in too much. */
 #define TC_ACT_OK   0
 #define TC_ACT_SHOT 2
+#define TCX_NEXT    -1
 
 static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*const bpf_map_update_elem)(void *map, const void *key, const void *value,

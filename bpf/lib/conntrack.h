@@ -13,6 +13,9 @@
 #define TIMEOUT_TCP	20117 /* 6 h, in units of 2^30 ns */
 #define TIMEOUT_OTHER	56    /* 60 s */
 #define TIMEOUT_CLOSING 9     /* 10 s */
+/* Shorter than netfilter's 30 s: an address that it does not translate any more is the
+ * host's. */
+#define TIMEOUT_FORWARDED 25
 
 /* Least recently used entries give way when full; their flows are judged anew. */
 struct {
@@ -87,9 +90,13 @@ static __always_inline __u32 revision(void)
 static __always_inline bool expired(const struct conntrack *entry, __u8 protocol,
 				    __u32 time)
 {
-	__u32 timeout = protocol != IPPROTO_TCP			 ? TIMEOUT_OTHER
-			: entry->tcp_flags & (TCP_FIN | TCP_RST) ? TIMEOUT_CLOSING
-								 : TIMEOUT_TCP;
+	__u32 timeout = TIMEOUT_TCP;
+
+	if (protocol != IPPROTO_TCP)
+		timeout = entry->uplink == UPLINK_FORWARDED ? TIMEOUT_FORWARDED
+							    : TIMEOUT_OTHER;
+	else if (entry->tcp_flags & (TCP_FIN | TCP_RST))
+		timeout = TIMEOUT_CLOSING;
 
 	return time - entry->last_seen > timeout;
 }

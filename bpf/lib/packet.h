@@ -210,15 +210,15 @@ static __always_inline int parse_ipv4_header(const struct iphdr *ip,
 	__u16 total = ntohs(ip->tot_len);
 	__u16 fragment = ntohs(ip->frag_off) & (IPV4_MORE_FRAGMENTS | IPV4_OFFSET);
 
+	set_ipv4(&packet->source, ip->saddr);
+	set_ipv4(&packet->destination, ip->daddr);
+	packet->family = 4;
+	packet->protocol = ip->protocol;
 	if (unlikely(first != 0x45))
 		return first >> 4 == 4 && (first & 15) > 5 ? DROP_IP_OPTIONS
 							   : DROP_INVALID_PACKET;
 	if (unlikely(total < IPV4_LENGTH))
 		return DROP_INVALID_PACKET;
-	set_ipv4(&packet->source, ip->saddr);
-	set_ipv4(&packet->destination, ip->daddr);
-	packet->family = 4;
-	packet->protocol = ip->protocol;
 	packet->transport = offset + IPV4_LENGTH;
 	packet->end = offset + total;
 	if (unlikely(fragment)) {
@@ -230,21 +230,27 @@ static __always_inline int parse_ipv4_header(const struct iphdr *ip,
 	return DROP_NONE;
 }
 
-static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *packet)
+static __always_inline int parse_ipv4_at(struct __sk_buff *skb, struct packet *packet,
+					 __u32 offset)
 {
-	const struct iphdr *ip = packet_at(skb, ETH_LENGTH);
+	const struct iphdr *ip = packet_at(skb, offset);
 	int reason;
 
 	if ((void *)(ip + 1) > packet_end(skb))
 		return DROP_INVALID_PACKET;
-	reason = parse_ipv4_header(ip, packet, ETH_LENGTH);
+	reason = parse_ipv4_header(ip, packet, offset);
 	if (unlikely(reason))
 		return reason;
 	if (unlikely(packet->end > skb->len))
 		return DROP_INVALID_PACKET;
 	if (unlikely(packet->fragment))
 		return fragment_ports(skb, packet);
-	return parse_transport(skb, packet, ETH_LENGTH + IPV4_LENGTH);
+	return parse_transport(skb, packet, offset + IPV4_LENGTH);
+}
+
+static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *packet)
+{
+	return parse_ipv4_at(skb, packet, ETH_LENGTH);
 }
 
 static __always_inline bool is_extension(__u8 protocol)
@@ -309,26 +315,32 @@ static __always_inline int parse_ipv6_header(const struct ipv6hdr *ip,
 	return DROP_NONE;
 }
 
-static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *packet)
+static __always_inline int parse_ipv6_at(struct __sk_buff *skb, struct packet *packet,
+					 __u32 offset)
 {
-	const struct ipv6hdr *ip = packet_at(skb, ETH_LENGTH);
+	const struct ipv6hdr *ip = packet_at(skb, offset);
 	int reason;
 
 	if ((void *)(ip + 1) > packet_end(skb))
 		return DROP_INVALID_PACKET;
-	reason = parse_ipv6_header(ip, packet, ETH_LENGTH);
+	reason = parse_ipv6_header(ip, packet, offset);
 	if (unlikely(reason))
 		return reason;
 	if (unlikely(packet->end > skb->len))
 		return DROP_INVALID_PACKET;
 	if (likely(packet->protocol == IPPROTO_TCP || packet->protocol == IPPROTO_UDP))
-		return parse_transport(skb, packet, ETH_LENGTH + IPV6_LENGTH);
+		return parse_transport(skb, packet, offset + IPV6_LENGTH);
 	reason = walk_extensions(skb, packet);
 	if (reason)
 		return reason;
 	if (packet->fragment)
 		return fragment_ports(skb, packet);
 	return load_transport(skb, packet, false);
+}
+
+static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *packet)
+{
+	return parse_ipv6_at(skb, packet, ETH_LENGTH);
 }
 
 /* The packet that an ICMP error quotes, behind its eight bytes. */

@@ -66,7 +66,7 @@ struct {
 /* Who an address is. */
 struct peer {
 	__u32 ifindex; /* 0: behind the host's stack */
-	__u32 id;      /* 0: no policy on this side */
+	__u32 id;      /* 0: no pod */
 	__u32 identity;
 	__u32 cidr;
 	__u32 domain; /* of the world only */
@@ -114,6 +114,12 @@ static __always_inline void peer_of(struct peer *peer, const struct endpoint *en
 	peer->identity = endpoint->identity;
 	peer->cidr = ipv4 ? endpoint->cidr4 : endpoint->cidr6;
 	peer->domain = 0;
+}
+
+/* The host, or its resolver, which from outside is the host's. */
+static __always_inline bool is_hosts(const struct peer *peer)
+{
+	return peer->identity == IDENTITY_HOST || peer->identity == IDENTITY_RESOLVER;
 }
 
 static __noinline int resolve(const union address *address, struct peer *peer)
@@ -231,8 +237,8 @@ static __always_inline int policy_verdict(struct judgement *judgement, __u32 dir
 	int reason;
 
 	table = bpf_map_lookup_elem(&policy_of, &id);
-	if (!table || !*table)
-		return DROP_POLICY_DENIED;
+	if (!table || !*table) /* a host without policy is open */
+		return id ? DROP_POLICY_DENIED : DROP_NONE;
 	judgement->table = *table;
 	reason = policy_table(judgement, direction);
 	if (reason || !judgement->table)
@@ -245,7 +251,13 @@ static __always_inline int policy_verdict(struct judgement *judgement, __u32 dir
 	return DROP_NONE;
 }
 
-/* Both sides must allow; a side without endpoint (world, host) has no policy. */
+/* The world has none; the host, whose number is 0, may have. */
+static __always_inline bool has_policy(const struct peer *peer)
+{
+	return peer->id || peer->identity == IDENTITY_HOST;
+}
+
+/* Both sides must allow. */
 static __noinline int judge(struct judgement *judgement)
 {
 	int reason = DROP_NONE;
@@ -253,9 +265,9 @@ static __noinline int judge(struct judgement *judgement)
 	judgement->audit = 0;
 	judgement->rule[INGRESS] = judgement->rule[EGRESS] = 0;
 	judgement->direction = EGRESS;
-	if (judgement->peer[EGRESS].id)
+	if (has_policy(&judgement->peer[EGRESS]))
 		reason = policy_verdict(judgement, EGRESS);
-	if (!reason && judgement->peer[INGRESS].id) {
+	if (!reason && has_policy(&judgement->peer[INGRESS])) {
 		judgement->direction = INGRESS;
 		reason = policy_verdict(judgement, INGRESS);
 	}

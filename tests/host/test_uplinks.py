@@ -106,7 +106,7 @@ def test_programs_follow_the_uplinks(datapath):
     inside = Path(f"/run/netns/{mine.root.name}")
 
     def keep(*indices: int) -> list[str]:
-        return netns.run_inside(inside, lambda: mine.keep_uplinks(indices))
+        return netns.run_inside(inside, lambda: mine.keep_uplinks(dict.fromkeys(indices, True)))
 
     assert keep(up0) == [f"from_uplink_{up0}", f"to_uplink_{up0}"]
     assert (running(mine, up0), running(mine, up1)) == (list(UPLINK_PROGRAMS), [])
@@ -124,9 +124,9 @@ def test_the_next_agent_adopts_what_a_killed_one_left(datapath):
     open_, up0, _ = datapath
     first = open_()
     inside = Path(f"/run/netns/{first.root.name}")
-    netns.run_inside(inside, lambda: first.keep_uplinks([up0]))
+    netns.run_inside(inside, lambda: first.keep_uplinks({up0: True}))
     second = open_()
-    assert netns.run_inside(inside, lambda: second.keep_uplinks([up0])) == []
+    assert netns.run_inside(inside, lambda: second.keep_uplinks({up0: True})) == []
     assert running(second, up0) == list(UPLINK_PROGRAMS)
 
 
@@ -135,9 +135,9 @@ def test_what_somebody_detached_is_attached_again(datapath):
     open_, up0, _ = datapath
     mine = open_()
     inside = Path(f"/run/netns/{mine.root.name}")
-    netns.run_inside(inside, lambda: mine.keep_uplinks([up0]))
+    netns.run_inside(inside, lambda: mine.keep_uplinks({up0: True}))
     fd = bpf.get(mine.root / "links" / f"to_uplink_{up0}")
     bpf.link_detach(fd)
     os.close(fd)
-    assert netns.run_inside(inside, lambda: mine.keep_uplinks([up0])) == [f"to_uplink_{up0}"]
+    assert netns.run_inside(inside, lambda: mine.keep_uplinks({up0: True})) == [f"to_uplink_{up0}"]
     assert running(mine, up0) == list(UPLINK_PROGRAMS)

@@ -155,9 +155,37 @@ def test_groups_of_both_versions_are_taken(said, make, version):
     assert line.startswith("spec.externalCIDRs[0]: ")
 
 
-def test_policies_for_nodes_are_refused_even_for_all_of_them(said, make):
-    raw = make.cilium_policy({"nodeSelector": {}}, kind="CiliumClusterwideNetworkPolicy")
-    assert "spec.nodeSelector: not supported: the host's own packets" in said(raw)[0]
+CLUSTERWIDE = "CiliumClusterwideNetworkPolicy"
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "problem"),
+    [
+        pytest.param(CLUSTERWIDE, {"endpointSelector": None}, "endpointSelector", id="neither"),
+        pytest.param(CLUSTERWIDE, {"nodeSelector": {}}, "nodeSelector: not beside", id="both"),
+        pytest.param(
+            "CiliumNetworkPolicy",
+            {"endpointSelector": None, "nodeSelector": {}},
+            "nodeSelector: hosts are in no namespace",
+            id="namespaced",
+        ),
+        pytest.param(
+            CLUSTERWIDE,
+            {"endpointSelector": None, "nodeSelector": {"matchLabels": {"a b": "c"}}},
+            "nodeSelector.matchLabels",
+            id="label",
+        ),
+    ],
+)
+def test_a_spec_is_for_endpoints_or_for_hosts(said, make, kind, spec, problem):
+    (line,) = said(make.cilium_policy(spec, kind=kind))
+    assert line.startswith(f"spec.{problem}")
+
+
+def test_policies_for_hosts_are_taken(said, make):
+    node = {"matchLabels": {"kubernetes.io/hostname": "a", "k8s:zone": "b"}}
+    spec = {"endpointSelector": None, "nodeSelector": node}
+    assert said(make.cilium_policy(spec, kind=CLUSTERWIDE)) == []
 
 
 def test_reserved_labels_are_taken_in_selectors(said, make):

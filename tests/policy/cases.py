@@ -156,16 +156,24 @@ def flows(case, pick, count):
     for _ in range(count):
         version = pick.choice((4, 4, 6))
         sides = [side(pod, version) for pod in case["pods"]]
-        outside = [{"ip": ip} for ip in (OUTSIDE if version == 4 else OUTSIDE6)]
-        outside.append({"ip": "192.168.0.1" if version == 4 else "2001:db8::1", "host": True})
+        strangers = [{"ip": ip} for ip in outside(version)] + [host(version)]
         source, destination = pick.choice(sides), pick.choice(sides)
         if pick.random() < 0.3:
-            source = pick.choice(outside)
+            source = pick.choice(strangers)
         elif pick.random() < 0.3:
-            destination = pick.choice(outside)
+            destination = pick.choice(strangers)
         protocol, port = pick.choice(PROTOCOLS), pick.choice((1, 53, 79, 80, 81, 82, 83, 65535))
         found.append((source, destination, protocol, port, version))
     return found
+
+
+def outside(version):
+    """Addresses of the world; the last is the resolver's."""
+    return OUTSIDE if version == 4 else OUTSIDE6
+
+
+def host(version):
+    return {"ip": "192.168.0.1" if version == 4 else "2001:db8::1", "host": True}
 
 
 def side(pod, version):

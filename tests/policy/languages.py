@@ -59,9 +59,13 @@ def change(before, seed):
 
 
 def flows(case, pick, count):
-    """Flows of ``cases``, and ICMP among them: its port is the type of the request."""
+    """Flows of ``cases``, and among them the host and the world, and ICMP: its port is the type of
+    the request."""
     found = []
     for source, destination, protocol, port, version in cases.flows(case, pick, count):
+        if pick.random() < 0.15:
+            host, outside = cases.host(version), {"ip": pick.choice(cases.outside(version))}
+            source, destination = pick.choice(((host, outside), (outside, host)))
         if pick.random() < 0.15:
             protocol = "ICMP" if version == 4 else "ICMPv6"
             port = pick.choice((*ICMP_TYPES[protocol], 15))
@@ -170,12 +174,15 @@ def cilium(pick, at, kind):
         metadata["namespace"] = pick.choice("xyz")
     found = {"kind": kind, "apiVersion": "cilium.io/v2", "metadata": metadata}
     if pick.random() < 0.8:
-        return {**found, "spec": cilium_spec(pick)}
-    return {**found, "specs": [cilium_spec(pick) for _ in range(2)]}
+        return {**found, "spec": cilium_spec(pick, kind)}
+    return {**found, "specs": [cilium_spec(pick, kind) for _ in range(2)]}
 
 
-def cilium_spec(pick):
-    spec = {"endpointSelector": endpoints(pick)}
+def cilium_spec(pick, kind):
+    if kind == "CiliumClusterwideNetworkPolicy" and pick.random() < 0.4:
+        spec = {"nodeSelector": nodes(pick)}
+    else:
+        spec = {"endpointSelector": endpoints(pick)}
     for section, side in (
         ("ingress", "from"),
         ("ingressDeny", "from"),
@@ -215,6 +222,19 @@ def cilium_rule(pick, side, section):
         case 3:
             found["icmps"] = [{"fields": [icmp(pick)]}]
     return found
+
+
+def nodes(pick):
+    """Mostly the host of the case, which has the labels of every node."""
+    match pick.randint(0, 5):
+        case 0:
+            return {"matchLabels": {"kubernetes.io/hostname": "elsewhere"}}
+        case 1:
+            line = {"key": "zone", "operator": pick.choice(("Exists", "DoesNotExist"))}
+            return {"matchExpressions": [line]}
+        case 2:
+            return {"matchLabels": {"k8s:kubernetes.io/os": "linux"}}
+    return {}
 
 
 def endpoints(pick):

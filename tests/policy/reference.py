@@ -21,6 +21,8 @@ def allowed(case, source, destination, protocol, port):
 
 
 def side_allows(case, subject, other, direction, protocol, port):
+    if subject.get("host"):
+        return host_allows(case, subject, other, direction, protocol, port)
     if "pod" not in subject:
         return True
     zero_trust = case.get("posture") == "zero-trust"
@@ -42,6 +44,17 @@ def side_allows(case, subject, other, direction, protocol, port):
         return False
     baseline = ordered_verdict(case, "Baseline", *flow)
     return not zero_trust if baseline is None else baseline
+
+
+def host_allows(case, host, other, direction, protocol, port):
+    """No policy of the others' languages selects it; unselected it is open, in every posture."""
+    if other.get("host") or other["ip"] in RESOLVERS:
+        return True
+    probed = [one for pod in case["pods"] for one in pod.get("probes", ())]
+    if direction == "Egress" and "pod" in other and protocol == "TCP" and port in probed:
+        return True
+    denied, allowed, isolated = cilium_verdict(case, host, other, direction, protocol, port)
+    return not denied and (allowed or not isolated)
 
 
 def network_policies(case, subject, other, direction, protocol, port):

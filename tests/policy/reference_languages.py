@@ -158,6 +158,10 @@ def cilium_specs(case):
 
 def cilium_subject(case, policy, spec, pod):
     namespace = policy["metadata"].get("namespace")
+    if "nodeSelector" in spec:
+        return bool(pod.get("host")) and node_selected(spec["nodeSelector"])
+    if "pod" not in pod:
+        return False
     if namespace is None:
         return cilium_selected(case, spec["endpointSelector"], pod)
     if namespace_of(pod) != namespace:
@@ -168,6 +172,21 @@ def cilium_subject(case, policy, spec, pod):
         if strip(key) != "io.kubernetes.pod.namespace"
     }
     return cilium_selected(case, {**spec["endpointSelector"], "matchLabels": labels}, pod)
+
+
+def node_selected(wanted):
+    node = {
+        "kubernetes.io/hostname": "localhost",
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": "amd64",
+    }
+    pairs = (wanted.get("matchLabels") or {}).items()
+    if any(node.get(strip(key)) != value for key, value in pairs):
+        return False
+    return all(
+        (strip(line["key"]) in node) == (line["operator"] == "Exists")
+        for line in wanted.get("matchExpressions") or []
+    )
 
 
 def cilium_rule(case, policy, rule, other, target, protocol, port):

@@ -52,6 +52,7 @@ def test_following_changes_equals_compiling_afresh():
             followed = compiler.compile(here)
             fresh = compile_policies(here, number, cidr, name)
             assert followed.tables == fresh.tables, f"seed {seed} step {step}"
+            assert followed.host == fresh.host, f"seed {seed} step {step}"
             assert followed.cidrs == fresh.cidrs, f"seed {seed} step {step}"
             assert followed.domains == fresh.domains, f"seed {seed} step {step}"
             assert followed.endpoint_cidrs == fresh.endpoint_cidrs, f"seed {seed} step {step}"

@@ -84,7 +84,7 @@ def test_a_workload_in_the_hosts_network_is_the_host():
     probes = Probes(View(here))
     assert probes.answer({"from": "x/agent", "to": "x/a", "port": 80})["verdict"] == "ALLOWED"
     answer = probes.answer({"from": "x/b", "to": "x/agent", "port": 80})
-    assert answer["ingress"]["default"] == "x/agent is no workload: no policy on this side"
+    assert answer["ingress"]["default"] == "x/agent is the host: no policy selects the host"
 
 
 @pytest.mark.parametrize(

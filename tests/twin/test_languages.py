@@ -20,6 +20,7 @@ from tests.policy.worlds import parties, world
 from sixfold.host.datapath import KernelDatapath
 from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
 from sixfold.model.datapath import EGRESS, INGRESS, PROTOCOL_NUMBERS, Datapath
+from sixfold.model.endpoint import HOST_ENDPOINT
 from sixfold.model.world import World
 from sixfold.policy.decide import decide
 from sixfold.policy.plan import PolicyPlan, compile_policies
@@ -45,6 +46,8 @@ def interfaces(datapath: KernelDatapath) -> list[int]:
 def loaded(here: World, plan: PolicyPlan) -> Datapath:
     routing = plan_routing(here, plan.covering_cidr, HOSTS, plan.cidrs, plan.domains)
     tables = {endpoint.id: plan.tables[key] for key, endpoint in here.endpoints.items()}
+    if plan.host is not None:
+        tables[HOST_ENDPOINT] = plan.host
     return Datapath(endpoints=routing.endpoints, ipcache=routing.ipcache, policies=tables)
 
 
@@ -62,10 +65,14 @@ def packet(source: str, destination: str, protocol: int, port: int) -> bytes:
 
 
 def judged(kernel: Kernel, here: World, sides: list[Mapping[str, Any]], frame: bytes) -> bool:
-    """From a pod by its own interface; from elsewhere by that of the pod it is for."""
+    """From a pod by its own interface; from elsewhere by that of the pod it is for; of the host
+    and the world by an uplink."""
     source, destination = sides
     if "pod" in source:
         return kernel.send(frame, here.endpoints[source["pod"]].ifindex) != SHOT
+    if "pod" not in destination:
+        uplink = "to_uplink" if source.get("host") else "from_uplink"
+        return kernel.run(uplink, frame, 1).verdict != SHOT
     return kernel.receive(frame, here.endpoints[destination["pod"]].ifindex) != SHOT
 
 
@@ -84,8 +91,14 @@ def test_kernel_and_compiler_agree(datapath: KernelDatapath, interfaces: list[in
         for source, destination, name, port, version in languages.flows(case, pick, FLOWS):
             sides = [source, destination]
             ends = [ip_address(side["ip"]) for side in sides]
-            if source == destination or not any("pod" in side for side in sides):
+            judged_at_all = [side for side in sides if "pod" in side or side.get("host")]
+            if source == destination or not judged_at_all or all(s.get("host") for s in sides):
                 continue
+            if not any("pod" in side for side in sides):
+                if plan.host is None or {RESOLVER_IPV4, RESOLVER_IPV6} & set(ends):
+                    continue  # nobody looks; or it never leaves the host
+                if port == 130 or (name == "ICMPv6" and port in range(130, 138)):
+                    continue
             if ends[0] in (RESOLVER_IPV4, RESOLVER_IPV6) or port == 130:
                 continue  # it only answers; 130 is multicast's
             protocol = PROTOCOL_NUMBERS[name]

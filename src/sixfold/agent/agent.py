@@ -52,6 +52,7 @@ from sixfold.model.datapath import EGRESS, IPAddress
 from sixfold.model.meta import Key
 from sixfold.model.workload import Pod
 from sixfold.model.world import World
+from sixfold.policy.host import warnings
 from sixfold.serve.dns_client import ResolverClient
 from sixfold.serve.dns_control import Resolved
 from sixfold.serve.dns_watch import NameWatch
@@ -111,6 +112,7 @@ class Agent:
         self._chance = Random()
         self._pods_changed = asyncio.Event()
         self._network_changed = asyncio.Event()
+        self._addresses_changed = asyncio.Event()  # of the host: what its policy is about
         self._round = asyncio.Condition()
         self._rounds_begun = 0
         self._rounds_done = 0
@@ -143,6 +145,10 @@ class Agent:
             self._next_generation()
         self.changed()
         await self.in_force()
+
+    def warnings(self, kinds: Collection[str]) -> list[str]:
+        """What is to be said of objects of these kinds, once they are in force."""
+        return warnings(self.plans.policy, kinds) if self.plans is not None else []
 
     def resolve(self, name: str, type_: str, namespace: str) -> list[dict[str, Any]]:
         """What a pod of the namespace is answered, question by question."""
@@ -239,6 +245,7 @@ class Agent:
     async def run(self, stop: asyncio.Event) -> None:
         """Adopt what is there, then converge until ``stop`` is set."""
         await self._adopt()
+        self.network.on_address(self._addresses_changed.set)
         async with asyncio.TaskGroup() as group:
             loops = [
                 group.create_task(self._converge_network()),
@@ -413,10 +420,12 @@ class Agent:
 
     async def _repair(self) -> None:
         while True:
-            await asyncio.sleep(REPAIR_PERIOD_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._addresses_changed.wait(), REPAIR_PERIOD_S)
+            self._addresses_changed.clear()
             try:
                 found = [*self.network.repair(), *self._reset_broken_pods()]
-                uplinks = {link.index for link in self.network.uplinks.values()}
+                uplinks = {it.index: it.ethernet for it in self.network.uplinks.values()}
                 found += [
                     f"links[{name}]: attached" for name in self.datapath.keep_uplinks(uplinks)
                 ]

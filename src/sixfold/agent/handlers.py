@@ -68,6 +68,7 @@ class AgentHandlers:
                 "posture": agent.config.posture,
                 "audit": agent.config.audit,
                 "ipblock_matches_pods": agent.config.ipblock_matches_pods,
+                "node_labels": [f"{key}={value}" for key, value in agent.config.labels.items()],
                 "devices": sorted(agent.network.uplinks),
                 "pod_networks": [str(agent.config.pod_ipv4), str(agent.config.pod_ipv6)],
                 "zones": list(zone_settings(agent.config).origins),
@@ -104,6 +105,7 @@ class AgentHandlers:
             "results": [{**put.key._asdict(), "action": put.action} for put in results],
             "generation": self._agent.generation,
             "problem": problem,
+            "warnings": self._agent.warnings({put.key.kind for put in results}),
         }
 
     async def delete(self, request: DeleteRequest) -> dict[str, Any]:

@@ -150,7 +150,7 @@ async def _set_up(
     try:
         network.setup()
         datapath = KernelDatapath.open(paths.instance)
-        datapath.keep_uplinks({link.index for link in network.uplinks.values()})
+        datapath.keep_uplinks({it.index: it.ethernet for it in network.uplinks.values()})
         try:
             await resolver.start_or_adopt()
         except UnavailableError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sixfold.agent.agent import Agent
 from sixfold.policy.audit import in_audit
+from sixfold.policy.host import summary
 
 
 def patterns(agent: Agent) -> list[dict[str, str]]:
@@ -27,6 +28,8 @@ def patterns(agent: Agent) -> list[dict[str, str]]:
     }
     if known := agent.learning.summary()["names"]:
         lines["policy"] = ("ok", f"{lines['policy'][1]}, {known} names open")
+    if plans.policy.host is not None:
+        lines["policy"] = ("ok", f"{lines['policy'][1]}{summary(plans.policy)}")
     if audited := in_audit(plans.world, plans.policy):
         lines["policy"] = ("audit", f"{lines['policy'][1]}; in audit: {', '.join(audited)}")
     if agent.backends.panics:

@@ -16,7 +16,7 @@ from sixfold.discovery.plan import ZonePlanner, zone_settings
 from sixfold.discovery.zone import Zone, ZoneTree
 from sixfold.model.config import Config
 from sixfold.model.datapath import Datapath, IPAddress, IpcacheEntry, IPNetwork, PolicyTable
-from sixfold.model.endpoint import Endpoint, EndpointId
+from sixfold.model.endpoint import HOST_ENDPOINT, Endpoint, EndpointId
 from sixfold.model.groups import Grouped
 from sixfold.model.identity import Identity
 from sixfold.model.layers import Layers, differing, kept
@@ -55,6 +55,9 @@ class _Placed:
     hosts: tuple[IPAddress, ...]
 
 
+HOST_GROUP = "host"  # pods have other groups
+
+
 class TablesById:
     """The tables of a plan by endpoint number; cost follows the change."""
 
@@ -64,16 +67,25 @@ class TablesById:
         self._by_id: Layers[EndpointId, Hashable] = Layers()
 
     def follow(
-        self, endpoints: Mapping[str, Endpoint], tables: Grouped[str, PolicyTable]
+        self,
+        endpoints: Mapping[str, Endpoint],
+        tables: Grouped[str, PolicyTable],
+        host: PolicyTable | None = None,
     ) -> Grouped[EndpointId, PolicyTable]:
-        """The tables now; every endpoint has one."""
+        """The tables now; every endpoint has one, and the host if a policy selects it."""
         groups = tables.group_of
         keys = differing(self._endpoints, endpoints) | differing(self._groups, groups)
         before = {self._endpoints[key].id for key in keys if key in self._endpoints}
         puts = {endpoints[key].id: groups[key] for key in keys if key in endpoints}
+        values = tables.value_of
+        if host is not None:
+            values = values.changed({HOST_GROUP: host}, ())
+            puts[HOST_ENDPOINT] = HOST_GROUP
+        elif HOST_ENDPOINT in self._by_id:
+            before.add(HOST_ENDPOINT)
         self._by_id = self._by_id.changed(puts, before - puts.keys())
         self._endpoints, self._groups = kept(endpoints), groups
-        return Grouped(self._by_id, tables.value_of)
+        return Grouped(self._by_id, values)
 
 
 class Planning:
@@ -194,7 +206,7 @@ class Planning:
         datapath = Datapath(
             endpoints=routing.endpoints,
             ipcache=routing.ipcache,
-            policies=self._tables.follow(world.endpoints, policy.tables),
+            policies=self._tables.follow(world.endpoints, policy.tables, policy.host),
             frontends=balancing.frontends,
             host_netns_cookie=host_netns_cookie,
         )

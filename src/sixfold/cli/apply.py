@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sixfold.cli.lockout import end_my_session_option, refuse_lockout
 from sixfold.cli.output import print_structured, progress
 from sixfold.cli.settings import OUTPUTS, Settings, examples, pass_settings, shared
+from sixfold.cli.world import live_world
 from sixfold.errors import SixfoldError, UnavailableError
 
 if TYPE_CHECKING:
@@ -41,10 +43,16 @@ kubectl get netpol -o yaml | sixfold apply -f -
 @click.option("--wait", is_flag=True, help="Return when all of it is in force.")
 @click.option("--dry-run", is_flag=True, help="Check and compare, change nothing.")
 @click.option("--timeout", "timeout_s", type=float, default=120.0, help="Seconds for --wait.")
+@end_my_session_option
 @shared(outputs=OUTPUTS)
 @pass_settings
 def command(
-    settings: Settings, filenames: tuple[str, ...], wait: bool, dry_run: bool, timeout_s: float
+    settings: Settings,
+    filenames: tuple[str, ...],
+    wait: bool,
+    dry_run: bool,
+    timeout_s: float,
+    end_my_session: bool,
 ) -> None:
     """Create or change objects from manifests.
 
@@ -55,6 +63,8 @@ def command(
     report_ignored(manifests)
     if not manifests.objects and not manifests.ignored:
         raise SixfoldError(f"{', '.join(filenames)}: no objects in it")
+    if not (end_my_session or dry_run):
+        refuse_lockout(manifests.objects, lambda: live_world(settings))
     with progress("applying" + (" and waiting until all is in force" if wait else "")):
         body = apply_body(manifests, wait=wait, dry_run=dry_run, timeout_s=timeout_s)
         answer = settings.client.post("/v1/apply", body)
@@ -62,6 +72,8 @@ def command(
         print_structured(answer, settings.output)
     else:
         show_results(answer["results"], settings.output, dry_run=dry_run)
+    for warning in answer.get("warnings", ()):
+        click.echo(f"warning: {warning}", err=True)
     require_ready(answer)
 
 

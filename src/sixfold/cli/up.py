@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sixfold.cli.apply import apply_body, read, report_ignored
+from sixfold.cli.lockout import end_my_session_option, refuse_lockout
 from sixfold.cli.output import progress
 from sixfold.cli.settings import Settings, examples, pass_settings, shared
 from sixfold.cli.status import overview
 from sixfold.cli.up_values import Alias, EdgePlace, Network, Place, TrustDomain
+from sixfold.cli.world import node_labels
 from sixfold.errors import HostError, SixfoldError, UnavailableError
 from sixfold.model.config import Config
 
@@ -61,6 +63,13 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
     multiple=True,
     metavar="NAME",
     help="Uplinks, eth+ for all of that beginning; those with a default route or an address.",
+)
+@click.option(
+    "--node-labels",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=node_labels,
+    help="Of this node, for nodeSelector: several, or one list with commas.",
 )
 @click.option("--mtu", type=click.IntRange(1280, 65535), help="Of pod interfaces; as the uplink's.")
 @click.option("--pod-cidr", "pod_ipv4", type=Network(4), help="Pod addresses; 10.244.0.0/16.")
@@ -129,6 +138,7 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
     help="For how long a resolved name is open at least; 10.",
 )
 @click.option("--timeout", "timeout_s", type=float, default=120.0, help="Seconds until ready.")
+@end_my_session_option
 @click.option("--ready-fd", type=int, hidden=True)  # how a detached agent reports to its parent
 @shared()
 @pass_settings
@@ -141,6 +151,7 @@ def command(
     detach: bool,
     timeout_s: float,
     ready_fd: int | None,
+    end_my_session: bool,
     **options: Any,
 ) -> None:
     """Start Sixfold on this host, and apply manifests.
@@ -156,6 +167,11 @@ def command(
     if os.geteuid() != 0:
         raise HostError("sixfold up: needs root; use sudo")
     given = {name: value for name, value in options.items() if value not in (None, ())}
+    if manifests and not end_my_session:
+        from sixfold.manifest import offline
+
+        known = manifests
+        refuse_lockout(known.objects, lambda: offline(known, configuration(paths, given)))
     if detach:
         argv = _argv(ctx, settings.paths.instance, given, timeout_s)
         start_detached(paths, argv)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 POSTURES = ("zero-trust", "kubernetes")
+NODE_LABELS = "sixfold.node_labels"  # in the context: given to the command
 _WORKLOADS = ("Pod", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job")
 
 
@@ -36,8 +37,35 @@ def filename_option(command: Command) -> Command:
     )(command)
 
 
+def node_labels(
+    ctx: click.Context, param: click.Parameter, given: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Labels as ``key=value``, of lists with commas too; later ones win."""
+    from sixfold.manifest import names
+
+    found: dict[str, str] = {}
+    for text in filter(None, (part for each in given for part in each.split(","))):
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{text!r} has no value; give KEY=VALUE", ctx, param)
+        if problem := names.label_key(key) or names.label_value(value):
+            raise click.BadParameter(f"{text!r}: {problem}", ctx, param)
+        found[key] = value
+    labels = tuple(f"{key}={value}" for key, value in found.items())
+    ctx.meta[NODE_LABELS] = labels
+    return labels
+
+
 def world_options(command: Command) -> Command:
     """How manifests are to be understood; a running agent has its own settings."""
+    command = click.option(
+        "--node-labels",
+        multiple=True,
+        metavar="KEY=VALUE",
+        callback=node_labels,
+        expose_value=False,
+        help="Offline: labels of the node, for nodeSelector.",
+    )(command)
     command = click.option(
         "--ipblock-matches-pods",
         type=bool,
@@ -59,6 +87,7 @@ def config_of(posture: str | None, ipblock_matches_pods: bool | None) -> Config:
     return Config(
         posture="kubernetes" if posture == "kubernetes" else "zero-trust",
         ipblock_matches_pods=ipblock_matches_pods is not False,
+        node_labels=click.get_current_context().meta.get(NODE_LABELS, ()),
     )
 
 
@@ -111,6 +140,8 @@ def live_world(settings: Settings) -> World:
     from sixfold.manifest import KINDS, Manifests, decode, offline
     from sixfold.model.config import Config
 
+    if click.get_current_context().meta.get(NODE_LABELS):
+        raise click.UsageError("--node-labels is for offline answers; give -f as well")
     client = settings.client
     status = client.get("/v1/status")["agent"]
     pods4, pods6 = map(ip_network, status["pod_networks"])
@@ -121,6 +152,7 @@ def live_world(settings: Settings) -> World:
         node=status["node"],
         posture=status["posture"],
         audit=status["audit"],
+        node_labels=tuple(status["node_labels"]),
         ipblock_matches_pods=status["ipblock_matches_pods"],
         pod_ipv4=pods4,
         pod_ipv6=pods6,

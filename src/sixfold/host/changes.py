@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from sixfold.errors import HostError
 from sixfold.model.datapath import Datapath
+from sixfold.model.endpoint import HOST_ENDPOINT
 from sixfold.model.groups import Grouped, grouped
 from sixfold.model.layers import differing
 
@@ -80,9 +81,11 @@ def repairs(name: str, old: Mapping[K, V], new: Mapping[K, V]) -> list[str]:
 
 
 def may_revoke(before: Datapath, after: Datapath) -> bool:
-    """Whether an open connection may have lost what allowed it. Not when pods come or go."""
+    """Whether an open connection may have lost what allowed it. Not when pods come or go; but
+    the host was there before it had a policy."""
     return (
         (before.ipcache is not after.ipcache and before.ipcache != after.ipcache)
+        or before.policies.get(HOST_ENDPOINT) != after.policies.get(HOST_ENDPOINT)
         or _switched(grouped(before.policies), grouped(after.policies))
         or _differs_where_both(before.endpoints, after.endpoints)
     )

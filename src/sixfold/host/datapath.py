@@ -10,21 +10,23 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from sixfold.errors import HostError
-from sixfold.host import bpf, layout
+from sixfold.host import bpf, established, layout
 from sixfold.host.changes import Changes, may_revoke, repairs
 from sixfold.host.events import EventReader
 from sixfold.host.layout import Load, Place, unpack_endpoint
 from sixfold.host.paths import BPFFS_ROOT, cgroup_root
 from sixfold.host.programs import (
     ACCELERATION_FLOOR,
+    BARE_UPLINK_PROGRAMS,
     JOIN,
     PACKET_PROGRAMS,
     SOCK_OPS,
     SOCKET_PROGRAMS,
+    TCX,
     TRACEPOINT,
     UPLINK_PROGRAMS,
     Programs,
@@ -38,13 +40,7 @@ from sixfold.host.shadow import BUILT_IN, JUDGED, PLACE, PREPARE, Shadow
 from sixfold.host.view import REVISION, DatapathView, summed
 from sixfold.host.wall import Wall
 from sixfold.model.datapath import Datapath, IpcacheEntry, IPNetwork
-
-TCX = {
-    "from_endpoint": bpf.TCX_INGRESS,
-    "to_endpoint": bpf.TCX_EGRESS,
-    "from_uplink": bpf.TCX_INGRESS,
-    "to_uplink": bpf.TCX_EGRESS,
-}
+from sixfold.model.endpoint import HOST_ENDPOINT
 
 DENIED = layout.U32.pack(0)  # the revision of a connection that a sweep denied
 SWEEP_KEYS = 64  # in one run: KEYS_MAX of bpf/sweep.bpf.c
@@ -131,23 +127,22 @@ class KernelDatapath(DatapathView):
             for name in PACKET_PROGRAMS:
                 self._detach(self._link_path(name, ifindex))
 
-    def keep_uplinks(self, ifindexes: Collection[int]) -> list[str]:
+    def keep_uplinks(self, uplinks: Mapping[int, bool]) -> list[str]:
         """Have both programs on these devices and on no others; returns the links that were
-        missing. What is there is left as it is. A device that has just gone is no error.
+        missing. A device that has just gone is no error. No wall: a host without is as before us.
 
-        There is no wall behind them: a host that lost its programs is as it was without us.
+        uplinks  by interface: whether its frames begin with an Ethernet header
         """
         wanted = {
             self._link_path(name, ifindex): (name, ifindex)
-            for ifindex in ifindexes
-            for name in UPLINK_PROGRAMS
+            for ifindex, ethernet in uplinks.items()
+            for name in (UPLINK_PROGRAMS if ethernet else BARE_UPLINK_PROGRAMS)
         }
         missing = [
             path for path, (name, at) in wanted.items() if not self._is_attached(path, name, at)
         ]
-        pinned = set((self.root / "links").glob("*_uplink_*"))
-        stale = pinned | {path for path in self._links if "_uplink_" in path.name}
-        stale -= wanted.keys()
+        pinned = (self.root / "links").glob("*_uplink_*")
+        stale = {*pinned, *(it for it in self._links if "_uplink_" in it.name)} - wanted.keys()
         done = []
         if missing or stale:
             with expedited_rcu():
@@ -174,10 +169,14 @@ class KernelDatapath(DatapathView):
         shadow, self._shadow = self._shadow, None  # an error leaves it to be read anew
         before = shadow.datapath
         changes = shadow.advance(desired)
+        if HOST_ENDPOINT in desired.policies:
+            established.begin_tracking(self.maps, desired)
         if not opens_only:
             self._sweep_due = self._sweep_due or may_revoke(before, shadow.datapath)
         self._write(changes, judge=not opens_only)
         self._accelerate(changes)
+        if HOST_ENDPOINT not in desired.policies:
+            established.end_tracking(self.maps)
         self._shadow = shadow
         return len(changes)
 

@@ -43,7 +43,8 @@ SLOT_LINE = Struct("<16I")
 BACKEND = Struct("<16s2sBxI")
 LOAD = Struct("<qQ")
 CONNTRACK_KEY = Struct("<16s16s2s2sBB2x")
-CONNTRACK = Struct("<I2II2I2IIBB2sI2s2x2Q2Q")
+CONNTRACK = Struct("<I2II2I2IIBB2sI2sBx2Q2Q")
+UPLINK_HOST, UPLINK_FORWARDED = 1, 3  # enum uplink; + 1: the host is the second side
 FLOW_EVENT = Struct("<Q8B16s16s2s2s7I2sB5x")
 NAME_KEY = Struct("<IH2x256s")
 NAME_RECORDS = Struct("<HHBBBB")
@@ -52,7 +53,7 @@ NAME_ZONE = Struct("<HHHBx128s320s")
 ACCELERATED = 1  # of enum endpoint_flag
 BY_SOCKETS = 1  # of enum carried
 TCP, ENDED = 6, 0x05  # FIN or RST was seen
-IDLE_TCP_S, IDLE_S = 6 * 3600.0, 60.0
+IDLE_TCP_S, IDLE_S, IDLE_FORWARDED_S = 6 * 3600.0, 60.0, 27.0
 MAPPED = bytes(10) + b"\xff\xff"
 IPV4_BITS = 96
 NO_ADDRESS = bytes(16)
@@ -288,13 +289,21 @@ class Connection:
     idle_s: float
     revision: int
     carried: tuple[int, int] = (0, 0)  # enum carried: what source sends, what destination sends
+    uplink: int = 0  # whose it is, if the uplinks see it
+
+    @property
+    def forwarded(self) -> bool:
+        """Somebody else's, under the host's address: nobody is judged by this entry."""
+        return self.uplink == UPLINK_FORWARDED
 
     @property
     def is_open(self) -> bool:
         """Not over, not expired, not cut: as ``expired()`` of bpf/lib/conntrack.h has it."""
         if not self.revision or (self.protocol == TCP and self.tcp_flags & ENDED):
             return False
-        return self.idle_s <= (IDLE_TCP_S if self.protocol == TCP else IDLE_S)
+        if self.protocol == TCP:
+            return self.idle_s <= IDLE_TCP_S
+        return self.idle_s <= (IDLE_FORWARDED_S if self.forwarded else IDLE_S)
 
 
 def unpack_connection(key: bytes, value: bytes, now_ns: int) -> Connection:
@@ -303,7 +312,7 @@ def unpack_connection(key: bytes, value: bytes, now_ns: int) -> Connection:
     revision, *rest = CONNTRACK.unpack(value)
     ifindex, last_seen, identity = rest[0:2], rest[2], rest[3:5]
     rule, service, originator, flags, service_port = rest[5:7], rest[7], rest[8], rest[9], rest[10]
-    carried, packets, size = rest[12], rest[13:15], rest[15:17]
+    carried, uplink, packets, size = rest[12], rest[13], rest[14:16], rest[16:18]
     address, port = (address0, address1), (port0, port1)
     a, b = originator & 1, 1 - (originator & 1)
     return Connection(
@@ -325,6 +334,7 @@ def unpack_connection(key: bytes, value: bytes, now_ns: int) -> Connection:
         idle_s=max(0, (now_ns >> 30) - last_seen) * 2**30 / 1e9,
         revision=revision,
         carried=(carried[a], carried[b]),
+        uplink=uplink,
     )
 
 

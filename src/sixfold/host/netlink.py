@@ -235,6 +235,9 @@ class Changes:
     def close(self) -> None:
         self._socket.close()
 
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
     def any(self) -> bool:
         """Whether anything was announced since the last call; our own changes count, too."""
         heard = False

@@ -14,9 +14,10 @@ successor of the agent tells them apart. The kernel is the only record.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -61,6 +62,7 @@ class HostNetwork:
         self._mtu = config.mtu or MTU_DEFAULT  # of the next pod
         self._cookie = netns.cookie()
         self._changes = Changes(rt.CHANGES)
+        self._address_changes = Changes(rt.ADDRESS_CHANGES)
         self._burial = Netlink()
         self._undertaker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="links")
         self._buried: Future[None] = self._undertaker.submit(lambda: None)
@@ -76,6 +78,7 @@ class HostNetwork:
         self._node.close()
         self._burial.close()
         self._changes.close()
+        self._address_changes.close()
         self._netlink.close()
 
     def setup(self) -> list[str]:
@@ -174,8 +177,23 @@ class HostNetwork:
         return {it.name: replace(it, cookie=cookies[it.netns]) for it in found}
 
     def host_addresses(self) -> list[IPv4Address | IPv6Address]:
-        """Every address of this host, ours and loopback included."""
-        return [address for _, address, _ in rt.dump_addresses(self._netlink)]
+        """Every address of this host, ours and loopback included; and those of broadcast, which
+        are the host's to take, too."""
+        found = []
+        for _, address, length in rt.dump_addresses(self._netlink):
+            found.append(address)
+            if address.version == 4 and length < 31:
+                found.append(ip_network((address, length), strict=False).broadcast_address)
+        return found
+
+    def on_address(self, hear: Callable[[], None]) -> None:
+        """Call back when an address comes or goes; from the loop that is running."""
+
+        def drain() -> None:
+            if self._address_changes.any():
+                hear()
+
+        asyncio.get_running_loop().add_reader(self._address_changes, drain)
 
     def host_netns_cookie(self) -> int:
         """Cookie of the host's own namespace."""

@@ -28,6 +28,15 @@ OBJECTS = Path(__file__).parent / "objects"
 OBJECT_NAMES = ("endpoint.bpf.o", "socket.bpf.o", "sweep.bpf.o", "uplink.bpf.o", "accelerate.bpf.o")
 PACKET_PROGRAMS = ("from_endpoint", "to_endpoint")
 UPLINK_PROGRAMS = ("from_uplink", "to_uplink")
+BARE_UPLINK_PROGRAMS = ("from_bare_uplink", "to_bare_uplink")  # without an Ethernet header
+TCX = {
+    "from_endpoint": bpf.TCX_INGRESS,
+    "to_endpoint": bpf.TCX_EGRESS,
+    "from_uplink": bpf.TCX_INGRESS,
+    "to_uplink": bpf.TCX_EGRESS,
+    "from_bare_uplink": bpf.TCX_INGRESS,
+    "to_bare_uplink": bpf.TCX_EGRESS,
+}
 # enum bpf_attach_type; all at the root of cgroup v2, but for the tracepoint, which has no place
 TRACEPOINT = 23
 SOCKET_PROGRAMS = {
@@ -46,7 +55,15 @@ JOIN, SOCK_OPS = "join", 3  # at the root of cgroup v2, while a pod asks for acc
 CARRY, SK_MSG_VERDICT = "carry", 7  # of the map `accelerated`: what runs on a write
 ACCELERATION_FLOOR = (6, 13)  # before, nobody counts what an accelerated socket has yet to read
 COUNTING = ("sockets", "backends", "loads")
-PROGRAMS = (*PACKET_PROGRAMS, *UPLINK_PROGRAMS, *SOCKET_PROGRAMS, "sweep", JOIN, CARRY)
+PROGRAMS = (
+    *PACKET_PROGRAMS,
+    *UPLINK_PROGRAMS,
+    *BARE_UPLINK_PROGRAMS,
+    *SOCKET_PROGRAMS,
+    "sweep",
+    JOIN,
+    CARRY,
+)
 RCU_EXPEDITED = Path("/sys/kernel/rcu_expedited")
 
 

@@ -96,6 +96,17 @@ def _end_of(protocol: int, answer: bytes) -> End | None:
     return protocol, ends[0], local_port, ends[1], remote_port
 
 
+def listening_ports() -> set[int]:
+    """TCP ports with a listening socket, on any address, in the thread's namespace."""
+    found = set()
+    with Netlink(NETLINK_SOCK_DIAG) as link:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            question = REQUEST.pack(family, TCP, 0, 1 << LISTEN, bytes(48))
+            answers = link.dump(Request(SOCK_DIAG_BY_FAMILY, DUMP, question, "ss -tln"))
+            found |= {ANSWER.unpack_from(body)[4][:2] for _, body in answers}
+    return {int.from_bytes(port, "big") for port in found}
+
+
 def _close(ends: Iterable[End]) -> int:
     with Netlink(NETLINK_SOCK_DIAG) as link:
         return sum(_close_one(link, end) for end in ends)

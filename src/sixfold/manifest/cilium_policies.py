@@ -16,6 +16,7 @@ from sixfold.manifest.path import Finding, Path
 from sixfold.model.ciliumpolicy import (
     CIDRRule,
     CiliumCIDRGroup,
+    CiliumClusterwideNetworkPolicy,
     CiliumEgressRule,
     CiliumIngressRule,
     CiliumPort,
@@ -32,6 +33,7 @@ from sixfold.policy.languages.cilium_labels import (
     RESERVED_SOURCE,
     asks_reserved,
     plain_key,
+    plain_selector,
 )
 from sixfold.policy.languages.cilium_types import icmp_type
 
@@ -45,10 +47,14 @@ def cilium_policy(obj: CiliumPolicy, *, offline: bool) -> Iterator[Finding]:
     """Findings about all specs."""
     if obj.spec is None and not obj.specs:
         yield Finding(("spec",), "is required; add it, or specs")
-    if obj.spec is not None:
-        yield from _spec(("spec",), obj.spec, offline=offline)
-    for index, spec in enumerate(obj.specs or ()):
-        yield from _spec(("specs", index), spec, offline=offline)
+    clusterwide = isinstance(obj, CiliumClusterwideNetworkPolicy)
+    specs: list[tuple[Path, CiliumSpec]] = [(("spec",), obj.spec)] if obj.spec is not None else []
+    specs += [(("specs", index), spec) for index, spec in enumerate(obj.specs or ())]
+    for path, spec in specs:
+        if spec.node_selector is not None and not clusterwide:
+            message = "hosts are in no namespace; make it a CiliumClusterwideNetworkPolicy"
+            yield Finding((*path, "nodeSelector"), message)
+        yield from _spec(path, spec, offline=offline)
 
 
 def cidr_group(obj: CiliumCIDRGroup) -> Iterator[Finding]:
@@ -59,7 +65,15 @@ def cidr_group(obj: CiliumCIDRGroup) -> Iterator[Finding]:
 
 
 def _spec(path: Path, spec: CiliumSpec, *, offline: bool) -> Iterator[Finding]:
-    yield from _endpoints((*path, "endpointSelector"), spec.endpoint_selector)
+    if spec.endpoint_selector is None and spec.node_selector is None:
+        yield Finding((*path, "endpointSelector"), "is required; add it, {} is every endpoint")
+    elif spec.endpoint_selector is not None and spec.node_selector is not None:
+        message = "not beside endpointSelector; give each a spec of its own"
+        yield Finding((*path, "nodeSelector"), message)
+    if spec.endpoint_selector is not None:
+        yield from _endpoints((*path, "endpointSelector"), spec.endpoint_selector)
+    if spec.node_selector is not None:
+        yield from _nodes((*path, "nodeSelector"), spec.node_selector)
     for section, rules in (("ingress", spec.ingress), ("ingressDeny", spec.ingress_deny)):
         for index, rule in enumerate(rules or ()):
             yield from _ingress((*path, section, index), rule)
@@ -154,6 +168,11 @@ def _endpoints(path: Path, wanted: LabelSelector) -> Iterator[Finding]:
             for line in wanted.match_expressions
         ]
         yield from selector(path, LabelSelector(plain, lines))
+
+
+def _nodes(path: Path, wanted: LabelSelector) -> Iterator[Finding]:
+    """Labels of the node; ``reserved:host`` every host has."""
+    yield from selector(path, plain_selector(wanted))
 
 
 def _peers(path: Path, wanted: LabelSelector) -> Iterator[Finding]:

@@ -75,19 +75,17 @@ class Refusal:
 
     harmless  values that ask for what we do anyway
     local     matters only to a pod that runs here: offline tools take it
-    selects   empty, it means everything, not nothing
     """
 
     why: str
     harmless: tuple[Any, ...] = ()
     local: bool = False
-    selects: bool = False
 
     def tolerates(self, value: Any, *, offline: bool) -> bool:
         """Whether this value may stand: nothing asked, nothing ignored."""
         if value is None or (offline and self.local):
             return True
-        if isinstance(value, list | dict | str) and not value and not self.selects:
+        if isinstance(value, list | dict | str) and not value:
             return True
         return any(type(value) is type(good) and value == good for good in self.harmless)
 
@@ -126,7 +124,6 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
             "of AdminNetworkPolicy an old form; give its matchLabels and matchExpressions here"
         ),
     },
-    CiliumSpec: {"nodeSelector": Refusal("the host's own packets are not judged", selects=True)},
     CiliumIngressRule: {
         "fromRequires": Refusal("Cilium has removed it; write it into the selectors"),
         "fromGroups": Refusal("there is no cloud to ask; give fromCIDR"),

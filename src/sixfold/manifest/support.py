@@ -168,7 +168,10 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
     },
     ClusterProtocol: {"destinationNamedPort": "whatever the port's protocol; pods only"},
     CiliumSpec: {
-        "endpointSelector": "never beyond the namespace of a CiliumNetworkPolicy",
+        "endpointSelector": "never beyond the namespace of a CiliumNetworkPolicy; this or "
+        "nodeSelector",
+        "nodeSelector": "of a CiliumClusterwideNetworkPolicy only: the host, if its node has these "
+        "labels (up --node-labels)",
         "ingressDeny": "beats every allow of CiliumNetworkPolicy and NetworkPolicy",
         "egressDeny": "beats every allow of CiliumNetworkPolicy and NetworkPolicy",
         "enableDefaultDeny": "absent: true for a direction that has rules",

@@ -123,9 +123,10 @@ class CiliumLog(Object):
 
 
 class CiliumSpec(Object):
-    """One rule set, for the endpoints that it selects."""
+    """One rule set, for the endpoints that it selects, or (clusterwide only) for hosts."""
 
-    endpoint_selector: LabelSelector
+    endpoint_selector: LabelSelector | None = None
+    node_selector: LabelSelector | None = None
     ingress: list[CiliumIngressRule] | None = None
     ingress_deny: list[CiliumIngressRule] | None = None
     egress: list[CiliumEgressRule] | None = None

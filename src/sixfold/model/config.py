@@ -30,6 +30,7 @@ class Config:
     pod_ipv6: IPv6Network = IPv6Network("fd00:5f:244::/64")
     service_ipv4: IPv4Network = IPv4Network("10.96.0.0/16")
     service_ipv6: IPv6Network = IPv6Network("fd00:5f:96::/112")
+    node_labels: tuple[str, ...] = ()  # "key=value", besides those that every node has
     devices: tuple[str, ...] = ()  # uplinks; "eth+": all that begin so; empty: found
     mtu: int = 0  # of pod interfaces; 0: that of the links with a default route
     ip_reuse_grace_s: float = 300.0
@@ -43,6 +44,17 @@ class Config:
     dns_pods: PodRecords = "disabled"  # 192-0-2-1.ns.pod.cluster.local
     fqdn_min_ttl_s: float = 10.0  # for so long at least policy lets a resolved name through
     ipblock_matches_pods: bool = True  # NetworkPolicy ipBlock applies to pod addresses too
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Of the node: what kubelet gives every one, and what the operator gave this one."""
+        given = dict(text.split("=", 1) for text in self.node_labels)
+        return {
+            "kubernetes.io/hostname": self.node,
+            "kubernetes.io/os": "linux",
+            "kubernetes.io/arch": "amd64",
+            **given,
+        }
 
     @property
     def host_ipv4(self) -> IPv4Address:

@@ -9,6 +9,7 @@ from typing import NewType
 from sixfold.model.identity import Identity, NamedPort, Subject
 
 EndpointId = NewType("EndpointId", int)  # stable while the pod lives; 0 is the host
+HOST_ENDPOINT = EndpointId(0)
 LAST_ENDPOINT = 131071  # the kernel has an array of them
 
 

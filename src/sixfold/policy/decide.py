@@ -29,7 +29,9 @@ from sixfold.model.identity import (
     ANY_POD,
     FIRST_ALLOCATED,
     FIRST_CIDR,
+    HOST,
     OUTSIDE,
+    RESOLVER,
     UNKNOWN,
     WORLD,
     Identity,
@@ -69,7 +71,7 @@ class Party:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Both sides; None where that side is no endpoint of ours and so has no policy."""
+    """Both sides; None where that side has no policy: the world, a host that none selects."""
 
     egress: Decision | None
     ingress: Decision | None
@@ -179,6 +181,10 @@ def party_named(plan: PolicyPlan, name: str) -> Party:
 def _side(
     plan: PolicyPlan, subject: Party, direction: int, peer: Party, protocol: int, port: int
 ) -> Decision | None:
+    if subject.identity == HOST:
+        if peer.identity in (HOST, RESOLVER):  # inside the host
+            return None
+        return None if plan.host is None else lookup(plan.host, direction, peer, protocol, port)
     if not subject.key:
         return None
     table = plan.tables.get(subject.key)

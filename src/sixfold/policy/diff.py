@@ -58,11 +58,12 @@ def compare(old: View, new: View) -> Difference:
 def only_by_audit(view: View) -> tuple[Row, ...]:
     """Flows that would be denied, were nothing in audit: the tables have that beside them."""
     plan = view.plan
-    tables = plan.tables.value_of
-    if all(table.audit is None for table in tables.values()):
+    tables, host = plan.tables.value_of, plan.host
+    if all(table is None or table.audit is None for table in (*tables.values(), host)):
         return ()
     enforced = Layers({group: table.audit or table for group, table in tables.items()})
-    enforcing = replace(plan, tables=Grouped(plan.tables.group_of, enforced))
+    grouped = Grouped(plan.tables.group_of, enforced)
+    enforcing = replace(plan, tables=grouped, host=host and (host.audit or host))
     return compare(View(view.world, enforcing), view).opened
 
 

@@ -13,7 +13,7 @@ from typing import assert_never
 
 from sixfold.model.datapath import ALLOW, EGRESS, INGRESS, PROTOCOL_NUMBERS
 from sixfold.model.endpoint import Endpoint
-from sixfold.model.identity import WORLD
+from sixfold.model.identity import HOST, WORLD
 from sixfold.model.meta import LabelSelector, namespace_labels
 from sixfold.model.rule import Rule
 from sixfold.model.world import World
@@ -44,7 +44,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class PolicyAnswer:
-    """Both sides; None where that side has no policy (world, host)."""
+    """Both sides; None where that side has no policy: the world, a host that none selects."""
 
     egress: Side | None
     ingress: Side | None
@@ -88,29 +88,34 @@ class _Flow:
             return None
         rule = self.plan.rules.get(decision.rule, NO_TABLE)
         if decision.allow and not decision.audit:
-            return Side(subject.key, True, rule)
+            return Side(_name(subject), True, rule)
         nearly = list(self._near_misses(subject, peer, direction))
         return Side(
-            subject.key, decision.allow, rule, tuple(nearly[:NEARLY_MAX]), audit=decision.audit
+            _name(subject), decision.allow, rule, tuple(nearly[:NEARLY_MAX]), audit=decision.audit
         )
 
     def _near_misses(self, subject: Party, peer: Party, direction: int) -> Iterator[str]:
-        endpoint = self.world.endpoints[subject.key]
         name = "ingress" if direction == INGRESS else "egress"
         selecting = [
             policy
             for policy in sorted(self.plan.policies.values(), key=_order)
             if (direction in policy.isolates or any(_of(policy, direction)))
-            and not self._pods_misses(policy.subject, endpoint)
+            and self._selects(policy.subject, subject)
         ]
         if not selecting:
-            yield f"no {name} policy selects {subject.key}"
-        target = endpoint if direction == INGRESS else self.world.endpoints.get(peer.key)
+            yield f"no {name} policy selects {_name(subject)}"
+        target = self.world.endpoints.get(subject.key if direction == INGRESS else peer.key)
         for policy in selecting:
             for line in _of(policy, direction):
                 if line.verdict == ALLOW:
                     for reason in self._reasons(line, peer, target):
                         yield f"{line.rule}: {reason}"
+
+    def _selects(self, wanted: ir.Pods | ir.Nodes, subject: Party) -> bool:
+        if isinstance(wanted, ir.Nodes):
+            return subject.identity == HOST and wanted.labels.matches(self.world.config.labels)
+        endpoint = self.world.endpoints.get(subject.key)
+        return endpoint is not None and not self._pods_misses(wanted, endpoint)
 
     def _reasons(self, line: ir.Line, other: Party, target: Endpoint | None) -> list[str]:
         """Why one rule misses, if by one thing only."""
@@ -189,6 +194,10 @@ class _Flow:
         if other.address in parse_cidr(block.cidr):
             return (f"{other.address} is excepted from {block.cidr}",)
         return (f"{other.address} is not in {block.cidr}",)
+
+
+def _name(subject: Party) -> str:
+    return subject.key or "host"
 
 
 def _order(policy: ir.Policy) -> tuple[int, int, str]:

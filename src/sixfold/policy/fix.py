@@ -14,7 +14,7 @@ from ipaddress import ip_network
 
 import msgspec
 
-from sixfold.model.datapath import PROTOCOL_NUMBERS
+from sixfold.model.datapath import EGRESS, INGRESS, PROTOCOL_NUMBERS
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import HOST
 from sixfold.model.meta import NAME_LABEL, LabelSelector, ObjectMeta
@@ -30,6 +30,7 @@ from sixfold.model.policy import (
 )
 from sixfold.model.rule import Direction
 from sixfold.model.world import World
+from sixfold.policy import ir
 from sixfold.policy.decide import Decision, Party, decide, party_at
 from sixfold.policy.plan import PolicyCompiler, PolicyPlan
 from sixfold.policy.reach_parties import Group, View, parties
@@ -75,8 +76,24 @@ def fixes(
         if decision is not None and not decision.allow:
             name: Direction = "egress" if direction == "egress" else "ingress"
             flow = (source, destination, protocol, port)
+            if not subject.key:
+                found.append(_for_host(plan, name, protocol, port))
+                continue
             found.append(_Fixer(world, name, subject, peer, flow).fix(decision))
     return found
+
+
+def _for_host(plan: PolicyPlan, direction: Direction, protocol: str, port: int) -> Fix:
+    """Policies for the host are edited by hand: named, not tried."""
+    number = INGRESS if direction == "ingress" else EGRESS
+    titles = [
+        one.title
+        for one in plan.policies.values()
+        if isinstance(one.subject, ir.Nodes) and number in one.isolates
+    ]
+    where = f"in {' or '.join(titles)}" if titles else "in a policy with nodeSelector"
+    peer = "fromEntities or fromCIDR" if direction == "ingress" else "toEntities or toCIDR"
+    return Fix(direction, "host", f"allow {protocol}/{port} {where}: {direction}, with {peer}")
 
 
 class _Fixer:

@@ -10,7 +10,7 @@ Order of evaluation, per direction; the first that says allow or deny decides:
   2. NetworkPolicy tier: one deny beats every allow; one allow is enough; then, if any policy
      isolates the workload in this direction, denied
   3. Baseline tier: as Admin
-  4. the posture
+  4. the posture; the host, where no policy isolates it, is open in every posture
 """
 
 from __future__ import annotations
@@ -52,6 +52,12 @@ class Pods(msgspec.Struct, frozen=True):
     def everyone(self) -> bool:
         """Whether every pod there is, or will be, is meant."""
         return self.namespace is None and self.namespaces == self.pods == EVERYTHING
+
+
+class Nodes(msgspec.Struct, frozen=True):
+    """The host itself, if its node has these labels. Only as a subject."""
+
+    labels: LabelSelector
 
 
 class Addresses(msgspec.Struct, frozen=True):
@@ -116,7 +122,7 @@ class Policy(msgspec.Struct, frozen=True):
 
     key: str
     title: str
-    subject: Pods
+    subject: Pods | Nodes
     lines: tuple[Line, ...]
     isolates: frozenset[int] = frozenset()
     tier: Tier = Tier.NETWORK_POLICY

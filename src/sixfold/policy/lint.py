@@ -19,6 +19,7 @@ from sixfold.model.meta import namespace_labels
 from sixfold.model.policy import NetworkPolicy
 from sixfold.policy import ir
 from sixfold.policy.block import includes, parse_cidr, span
+from sixfold.policy.host import lockouts, of_host
 from sixfold.policy.lint_cover import covers, numeric_ports
 from sixfold.policy.lint_finding import Finding, Path, Severity
 from sixfold.policy.lint_redundant import redundant
@@ -48,13 +49,14 @@ class _Linter:
         dead = set()
         for policy in self.view.plan.policies.values():
             key = _object(policy)
-            if not self._select(policy.subject):
+            if why := self._selects_nothing(policy.subject):
                 dead.add(key)
-                message = f"selects no workload: {self._why_nobody(policy.subject)}"
+                message = f"selects {why}"
                 yield Finding(key, _subject_path(key), "selects-nothing", "warning", message)
                 continue
             yield from self._lines(key, policy)
         yield from self._inert()
+        yield from self._lockouts()
         yield from self._open()
         said = {
             (_object(policy), _path(line))
@@ -125,7 +127,7 @@ class _Linter:
         _, names = numeric_ports(line.ports)
         if not names:
             return
-        targets = self._select(policy.subject)
+        targets = [] if isinstance(policy.subject, ir.Nodes) else self._select(policy.subject)
         if line.direction == EGRESS:
             pods = [peer for peer in line.peers or () if isinstance(peer, ir.Pods)]
             targets = [one for peer in pods for one in self._select(peer)]
@@ -150,6 +152,16 @@ class _Linter:
                     )
                     yield Finding(key, ("spec", name), "no-effect", "warning", message)
 
+    def _lockouts(self) -> Iterator[Finding]:
+        """What policies for the host close together; said of the first of them."""
+        for direction, message in lockouts(self.view.plan):
+            keys = [
+                _object(policy)
+                for policy in self.view.plan.policies.values()
+                if of_host(policy) and direction in policy.isolates
+            ]
+            yield Finding(min(keys), ("spec",), "host-lockout", "warning", message)
+
     def _open(self) -> Iterator[Finding]:
         """Namespaces in which some workloads are isolated by rules, and others forgotten."""
         kubernetes = self.world.config.posture == "kubernetes"
@@ -157,7 +169,7 @@ class _Linter:
             allowing: dict[str, str] = {}
             isolated: set[str] = set()
             for policy in self.view.plan.policies.values():
-                if direction not in policy.isolates:
+                if direction not in policy.isolates or isinstance(policy.subject, ir.Nodes):
                     continue
                 for endpoint in self._select(policy.subject):
                     isolated.add(endpoint.key)
@@ -198,6 +210,16 @@ class _Linter:
     def _around(self, namespace: str) -> dict[str, str]:
         known = self.world.namespaces.get(namespace)
         return dict(known) if known is not None else namespace_labels(namespace, {})
+
+    def _selects_nothing(self, subject: ir.Pods | ir.Nodes) -> str:
+        """Whom a subject misses, and why; "" when it is somebody."""
+        if isinstance(subject, ir.Nodes):
+            labels = self.world.config.labels
+            if subject.labels.matches(labels):
+                return ""
+            has = ", ".join(f"{key}={value}" for key, value in labels.items())
+            return f"no host: this one has {has} (sixfold up --node-labels)"
+        return "" if self._select(subject) else f"no workload: {self._why_nobody(subject)}"
 
     def _why_nobody(self, pods: ir.Pods) -> str:
         """The part of a selector that nobody fulfils."""

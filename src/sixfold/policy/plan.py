@@ -21,7 +21,7 @@ from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress, IPNetwork, PolicyTable
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.groups import Grouped
-from sixfold.model.identity import FIRST_CIDR, FIRST_DOMAIN, UNKNOWN, Identity, Subject
+from sixfold.model.identity import FIRST_CIDR, FIRST_DOMAIN, HOST, UNKNOWN, Identity, Subject
 from sixfold.model.layers import Layers, differing
 from sixfold.model.policies import Policy
 from sixfold.model.rule import Rule
@@ -42,6 +42,7 @@ Numbering = Callable[[Rule], int]
 CidrNumbering = Callable[[IPNetwork], Identity]
 DomainNumbering = Callable[[Patterns], Identity]
 Placed = tuple[Identity, Identity]
+NODE = Subject("", "", (), ())  # a host names no ports
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class PolicyPlan:
     rules           every rule number in the tables
     policies        what the policies say, language apart, by ``ir.Policy.key``
     domains         identities of the addresses that domain patterns mean now
+    host            the host's own table; None while no policy selects it: it is open then
     domain_sets     identity of each set of patterns that an address may be meant by; every
                     pattern that a policy names is a set of its own, too
     """
@@ -65,6 +67,7 @@ class PolicyPlan:
     policies: Mapping[str, ir.Policy] = field(default_factory=Layers)
     domains: Mapping[IPAddress, Identity] = field(default_factory=dict)
     domain_sets: Mapping[Patterns, Identity] = field(default_factory=dict)
+    host: PolicyTable | None = None
 
     @property
     def patterns(self) -> Patterns:
@@ -115,7 +118,9 @@ class PolicyCompiler:
         self._config = config
         self._numbers.clear()
         self._new_rules: dict[int, Rule] = {}
-        self._index = SelectorIndex()
+        self._index = SelectorIndex(config.labels)
+        self._host: PolicyTable | None = None
+        self._host_probes: frozenset[int] = frozenset()
         self._population = Population(config, self._index)
         self._namespaces: Mapping[str, Mapping[str, str]] = Layers()
         self._audited: frozenset[str] = frozenset()
@@ -169,6 +174,7 @@ class PolicyCompiler:
             stale |= subject.members
         self._place(moves.keys, changed)
         self._tables = self._tables.changed(self._build(stale, moves), moves.gone)
+        self._build_host(stale)
         self._rules, self._new_rules = self._rules.changed(self._new_rules), {}
         return PolicyPlan(
             Grouped(self._population.group_of, self._tables),
@@ -179,6 +185,7 @@ class PolicyCompiler:
             self._compiled,
             self._domains.addresses,
             self._domains.sets,
+            self._host,
         )
 
     def learn(
@@ -346,20 +353,30 @@ class PolicyCompiler:
     ) -> PolicyTable:
         """One for each set of policies: who is selected by the same ones has the same."""
         identity, profile = group.identity, group.profile
-        index = self._index
-        subject = index.subjects[identity]
-        audited = ""
-        if self._config.audit:
-            audited = "up --audit"
-        elif subject.namespace in self._audited:
+        subject = self._index.subjects[identity]
+        audited = _audited(self._config)
+        if not audited and subject.namespace in self._audited:
             audited = f"namespace {subject.namespace}"
-        selecting = index.selecting(identity)
+        selecting = self._index.selecting(identity)
         same = (profile, audited, subject.named_ports, *sorted(map(id, selecting)))
         if (known := built.get(same)) is not None:
             return known
         policies = granted(selecting, self._resolved, lambda key: self._grant(key, subject))
         table = built[same] = build_table(policies, profile, sections, audited)
         return table
+
+    def _build_host(self, stale: Set[Identity]) -> None:
+        """The table of the host, when that is stale; its probes may need other ports, too."""
+        probes = self._population.probed
+        if HOST not in stale and (self._host is None or probes == self._host_probes):
+            return
+        self._host_probes = probes
+        selecting = self._index.selecting(HOST)
+        policies = granted(selecting, self._resolved, lambda key: self._grant(key, NODE))
+        sections = Sections(self._config, self._number, of_host=True)
+        self._host = (
+            build_table(policies, probes, sections, _audited(self._config)) if policies else None
+        )
 
     def _grant(self, key: str, subject: Subject) -> Grant:
         one = self._resolved[key]
@@ -370,3 +387,7 @@ class PolicyCompiler:
         return one.grant(
             subject, index.subjects, self._blocks, self._cidrs, self._addressed, self._domains
         )
+
+
+def _audited(config: Config) -> str:
+    return "up --audit" if config.audit else ""

@@ -7,6 +7,7 @@ is closed, because a workload that nobody attested may not talk.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -57,10 +58,16 @@ class Population:
         self._profiled = config.posture == "zero-trust"
         self._config = config
         self._groups: dict[Identity, dict[Profile, Group]] = {}
+        self._probed: Counter[int] = Counter()
 
     def groups(self, identity: Identity) -> Collection[Group]:
         """The groups of an identity, one for each profile."""
         return self._groups.get(identity, {}).values()
+
+    @property
+    def probed(self) -> frozenset[int]:
+        """Ports that the node's own probes dial, on any endpoint."""
+        return frozenset(+self._probed)
 
     def follow(self, endpoints: Mapping[str, Endpoint]) -> Moves:
         """Take over endpoints that came, went or are other objects than before."""
@@ -71,6 +78,10 @@ class Population:
         for key, before, after in _changes(known, endpoints, moves.keys):
             if not moves.readdressed:
                 moves.readdressed = before is None or _addresses(before) != _addresses(after)
+            if before is not None and before.probe_ports:
+                self._probed.subtract(before.probe_ports)
+            if after is not None and after.probe_ports:
+                self._probed.update(after.probe_ports)
             if before is not None:
                 if after is not None and self._same_group(before, after):
                     continue

@@ -25,7 +25,7 @@ from sixfold.policy.reach_ports import PortSet
 Value = tuple[PortSet | None, ...]  # one for each face
 Pair = tuple[int, int]  # indices of groups: source, destination
 Plain = tuple[bool, PortSet, PortSet]  # is a pod; what passes with any pod, and with anything else
-Bucket = tuple[bool, tuple[Plain | None, ...]]  # outside or not; one for each face
+Bucket = tuple[bool, tuple[Plain | None, ...]]  # unjudged or not; one for each face
 ANY_PEER_NAMES = (UNKNOWN,)
 SILENT = ("resolver", "name")  # the one answers, and asks nobody here; who asks has an address
 ANY_POD_NAMES = (ANY_POD, UNKNOWN)
@@ -47,6 +47,8 @@ def reach(views: Sequence[View], groups: Sequence[Group]) -> list[Block]:
     for pair in survey.mentioned_pairs():
         if survey.counts(pair):
             explicit[pair] = flow_ports(views, groups[pair[0]], groups[pair[1]])
+    for pair in survey.inside_the_host():
+        explicit[pair] = (None,) * survey.per_view * len(views)
     plain = list(survey.plain_blocks(explicit))
     blocks = merge([*_rows(explicit), *plain], groups)
     return [block for block in blocks if next(pairs_of(block, groups), None)]
@@ -79,7 +81,7 @@ class _Survey:
         self.takes = [self._bucket(group, INGRESS) for group in groups]
 
     def _bucket(self, group: Group, direction: int) -> Bucket:
-        return group.outside, tuple(
+        return group.unjudged, tuple(
             None
             if face is None
             else (
@@ -109,10 +111,17 @@ class _Survey:
         for name in self.view(at).mentioned(face.table, direction):
             yield from self.called[at].get(name, ())
 
+    def inside_the_host(self) -> Iterator[Pair]:
+        """From the host to its resolver: that never meets policy."""
+        for source, group in enumerate(self.groups):
+            for destination, other in enumerate(self.groups):
+                if group.kind == "host" and other.kind == "resolver":
+                    yield source, destination
+
     def counts(self, pair: Pair) -> bool:
         """Whether policy has a say at all, and the two are two."""
         source, destination = self.groups[pair[0]], self.groups[pair[1]]
-        if source.outside and destination.outside:
+        if source.unjudged and destination.unjudged:
             return False
         if source.kind in SILENT:
             return False

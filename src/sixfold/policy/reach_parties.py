@@ -84,8 +84,13 @@ class Group(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def outside(self) -> bool:
-        """Whether policy has no say on its side."""
+        """Whether it is no workload of ours."""
         return self.kind != "workloads"
+
+    @property
+    def unjudged(self) -> bool:
+        """Whether policy has no say on its side: the world, a host that no policy selects."""
+        return self.outside and all(face is None or face.table is None for face in self.faces)
 
 
 class View:
@@ -272,7 +277,10 @@ def _node(views: Sequence[View]) -> Iterator[Group]:
     kinds: tuple[tuple[GroupKind, Identity], ...] = (("host", HOST), ("resolver", RESOLVER))
     for kind, identity in kinds:
         seen = tuple(
-            Face(None, tuple(names_of(party_at(view.plan, identity, address))))
+            Face(
+                view.plan.host if kind == "host" else None,
+                tuple(names_of(party_at(view.plan, identity, address))),
+            )
             for view in views
             for address in (
                 (view.world.config.host_ipv4, view.world.config.host_ipv6)

@@ -112,6 +112,9 @@ class Probes:
     def _side(self, decision: Decision | None, end: End) -> dict[str, Any]:
         if decision is None:
             why = f"{end.name} is no workload: no policy on this side"
+            if end.identity == HOST and not end.pods:
+                called = "" if end.name == "host" else f"{end.name} is the host: "
+                why = f"{called}no policy selects the host"
             return {"verdict": ALLOWED, "policy": None, "rule": None, "default": why}
         side = side_of(decision.allow, self.view.plan.rules.get(decision.rule, NO_TABLE))
         return {**side, "audit": True} if decision.audit else side

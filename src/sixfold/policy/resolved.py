@@ -143,7 +143,10 @@ def resolve(
     policy: ir.Policy, tie: int, index: SelectorIndex, number: Callable[[Rule], int]
 ) -> Resolved:
     """Resolve a policy's selectors against the index, which then keeps them up to date."""
-    subject = index.select(policy.subject)
+    if isinstance(policy.subject, ir.Nodes):
+        subject = index.select_nodes(policy.subject)
+    else:
+        subject = index.select(policy.subject)
     subject.apply(policy.key)
     if not policy.lines:
         return Resolved(policy, tie, subject, (), grants={(): _grant(policy, NO_PIECES)})

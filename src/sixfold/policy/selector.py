@@ -16,21 +16,23 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from sixfold.model.identity import Identity, Subject
+from sixfold.model.identity import HOST, Identity, Subject
 from sixfold.model.meta import LabelSelector, namespace_labels
-from sixfold.policy.ir import EVERYTHING, SERVICE_ACCOUNT_LABEL, Pods
+from sixfold.policy.ir import EVERYTHING, SERVICE_ACCOUNT_LABEL, Nodes, Pods
 
 Thing = TypeVar("Thing", bound=Hashable)
 Bucket = tuple[str, str, str]  # whose label, its key, its value
 ANYBODY: Bucket = ("", "", "")
 RUN = 128  # policies that are taken together
+NODES = ":nodes"  # in place of a namespace: none may be called so
 FEW = 16  # things that are sooner asked one by one than indexed
 
 _spelled = msgspec.json.Encoder().encode
 
 
 class Selection:
-    """One selector, its members of now, and the policies that use it.
+    """One selector, its members of now, and the policies that use it. One of nodes has the host
+    for its only member, or none.
 
     namespace   the only namespace it looks at, or None
     namespaces  otherwise, which namespaces by their labels
@@ -198,16 +200,20 @@ class LabelIndex(Generic[Thing]):
 
 
 class SelectorIndex:
-    """Identities on one side, selections on the other, joined as either changes."""
+    """Identities on one side, selections on the other, joined as either changes.
 
-    def __init__(self) -> None:
+    node  labels of this host's node, which stay as they are
+    """
+
+    def __init__(self, node: Mapping[str, str] | None = None) -> None:
+        self._node = node or {}
         self.subjects: dict[Identity, Subject] = {}
         self._around: dict[str, Mapping[str, str]] = {}  # labels of namespaces
         self._namespaces: LabelIndex[str] = LabelIndex()
         self._pods: defaultdict[str, LabelIndex[Identity]] = defaultdict(LabelIndex)
         self._selections: dict[tuple[str | None, bytes], Selection] = {}
         self._watching: dict[str, Watchers] = {}  # by namespace; "": of any
-        self._selected_by: dict[Identity, list[Selection]] = {}
+        self._selected_by: dict[Identity, list[Selection]] = {HOST: []}
 
     def inside(self, namespace: str) -> Collection[Identity]:
         """The identities of a namespace."""
@@ -264,6 +270,17 @@ class SelectorIndex:
             selection.members.discard(identity)
         return selected_by
 
+    def select_nodes(self, wanted: Nodes) -> Selection:
+        """The same for nodes; only the host is one."""
+        key = (NODES, _spelled(wanted.labels))
+        if (known := self._selections.get(key)) is not None:
+            return known
+        selection = self._selections[key] = Selection(key, Pods(pods=wanted.labels))
+        if wanted.labels.matches(self._node):
+            selection.members.add(HOST)
+            self._selected_by[HOST].append(selection)
+        return selection
+
     def select(self, wanted: Pods) -> Selection:
         """The selection of this selector: the same object for equal selectors."""
         if wanted.namespaces is EVERYTHING:
@@ -301,10 +318,11 @@ class SelectorIndex:
             return
         del self._selections[selection.key]
         where = selection.namespace or ""
-        watchers = self._watching[where]
-        watchers.discard(selection)
-        if not watchers:
-            del self._watching[where]
+        if selection.key[0] != NODES:
+            watchers = self._watching[where]
+            watchers.discard(selection)
+            if not watchers:
+                del self._watching[where]
         for identity in selection.members:
             self._selected_by[identity].remove(selection)
 

@@ -7,6 +7,9 @@ What is in audit is not in force: the table without it has the one with it besid
 
 Allows only add up, so tables of allows are merged as they are. Where a policy denies or is of an
 ordered tier, precedence decides, and what could never be read the right way is pruned.
+
+The host has a table only while a policy selects it. A direction that none isolates is open then,
+whatever the posture, and of the built-ins it needs one: its probes get out.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from sixfold.model.datapath import (
     narrowest_first,
 )
 from sixfold.model.endpoint import Endpoint
-from sixfold.model.identity import HOST, RESOLVER, Identity
+from sixfold.model.identity import ANY_POD, HOST, RESOLVER, Identity
 from sixfold.model.rule import Direction, Rule
 from sixfold.policy import ir
 from sixfold.policy.entries import ANY_PEER, ANYTHING, Clause, Match, Piece
@@ -46,6 +49,7 @@ NO_PROFILE: Profile = frozenset()
 
 RESOLVER_RULE = Rule("builtin", "", "resolver", "egress")
 PROBES_RULE = Rule("builtin", "", "node-probes", "ingress")
+PROBES_OUT_RULE = Rule("builtin", "", "node-probes", "egress")
 DNS_PORT = 53
 FEW = 8  # pieces that are not worth a look whether one says the same as another
 
@@ -69,9 +73,12 @@ Said = dict[Identity, PortRules]  # by peer
 class Sections:
     """The sections that are built in one go, one for each set of policies and shared by tables."""
 
-    def __init__(self, config: Config, number: Numbering) -> None:
+    def __init__(self, config: Config, number: Numbering, *, of_host: bool = False) -> None:
         self.config = config
         self.number = number
+        self.of_host = of_host
+        is_open = of_host or config.posture == "kubernetes"
+        self.opened = frozenset({INGRESS, EGRESS}) if is_open else frozenset()
         # Keys hold the ``id`` of pieces: that they stay alive is what the values are for.
         self._built: dict[tuple[object, ...], tuple[list[Piece], Section]] = {}
         self._builtins: dict[tuple[int, Profile, int], Said] = {}
@@ -90,6 +97,8 @@ class Sections:
         if (known := self._defaults.get(key)) is None:
             name = DIRECTIONS[direction][1]
             rule = default_rule(name, list(dict.fromkeys(titles)), self.config)
+            if self.of_host and not titles:
+                rule = Rule("posture", "", "default-allow", name, because="the host")
             if audited:
                 rule = Rule("posture", "", "audit", name, because="its policies")
             known = self._defaults[key] = self.number(rule)
@@ -113,7 +122,10 @@ class Sections:
         """What is said whatever the policies say."""
         key = (direction, profile, last)
         if (known := self._builtins.get(key)) is None:
-            known = _builtins(profile, self.config, self.number)[direction]
+            if self.of_host:
+                known = _host_builtins(profile, self.number)[direction]
+            else:
+                known = _builtins(profile, self.config, self.number)[direction]
             if last:
                 known[ANY_PEER] = (_allow(ANYTHING, last, ir.POSTURE),)
             self._builtins[key] = known
@@ -139,7 +151,8 @@ def build_table(
         if any(one.titles[direction] for one in policies)
         and not any(one.titles[direction] for one in relaxed)
     }
-    apart = Sections(sections.config, sections.number)  # what is relaxed lives but here
+    # What is relaxed lives but here.
+    apart = Sections(sections.config, sections.number, of_host=sections.of_host)
     table = _merge_policies(relaxed, profile, apart, opened)
     same = table.sections == full.sections
     return table if same else replace(table, audit=full)
@@ -171,7 +184,7 @@ def _merge_policies(
 
     ``opened``: directions that are open, whatever the posture, unless something denies.
     """
-    is_open = {INGRESS, EGRESS} if sections.config.posture == "kubernetes" else opened
+    is_open = sections.opened | opened
     ordered = any(one.tier is not ir.Tier.NETWORK_POLICY for one in policies)
     admin, main, defaults = [NOTHING, NOTHING], [], []
     for direction, _ in DIRECTIONS:
@@ -285,6 +298,14 @@ def _builtins(profile: Profile, config: Config, number: Numbering) -> list[Said]
     into = {HOST: narrowest_first(_allow(match, probes) for match in probed)} if probed else {}
     out = {RESOLVER: narrowest_first(_allow(match, resolver) for match in dns)}
     return [into, out]
+
+
+def _host_builtins(probed: Profile, number: Numbering) -> list[Said]:
+    """By direction. Whether a pod takes a probe on a port is for the pod's own table to say."""
+    if not probed:
+        return [{}, {}]
+    rule, tcp = number(PROBES_OUT_RULE), PROTOCOL_NUMBERS["TCP"]
+    return [{}, {ANY_POD: narrowest_first(_allow((tcp, port, 16), rule) for port in probed)}]
 
 
 def _allow(match: Match, rule: int, precedence: int = ir.BUILT_IN) -> PortRule:

@@ -5,7 +5,8 @@ whole sets of ports; nothing is sampled. One that does not hold comes with a flo
 An assertion about nobody proves nothing, and fails unless it says ``mayBeEmpty``.
 
 What is built in (DNS to the node's resolver, the node to its pods) counts only against assertions
-that name the host: nobody can take it away by policy.
+that name the host: nobody can take it away by policy. Nor does what is between the host and the
+world count against others.
 """
 
 from __future__ import annotations
@@ -110,6 +111,8 @@ class _Prover:
             for source, destination in pairs_of(block, self.groups):
                 if source not in sources or destination not in destinations:
                     continue
+                if not host_is_named and not self._is_about_workloads(source, destination):
+                    continue
                 ports = _cut(block.ports, wanted)
                 if not host_is_named:
                     ports = _less(ports, self._built_in(source, destination))
@@ -117,6 +120,9 @@ class _Prover:
                     example = self._example(source, destination, ports)
                     return Outcome(assertion, False, "a flow is allowed", example=example)
         return Outcome(assertion, True, pairs=len(sources) * len(destinations))
+
+    def _is_about_workloads(self, *ends: int) -> bool:
+        return any(self.groups[end].kind == "workloads" for end in ends)
 
     def _allow(self, assertion: Assertion) -> Outcome:
         assert assertion.allow is not None
@@ -131,7 +137,7 @@ class _Prover:
         for source in sorted(sources):
             for destination in sorted(destinations):
                 one, other = self.groups[source], self.groups[destination]
-                if (one.outside and other.outside) or (one is other and one.alone):
+                if (one.unjudged and other.unjudged) or (one is other and one.alone):
                     continue
                 pairs += 1
                 allowed = flow_ports([self.view], one, other)

@@ -16,7 +16,7 @@ from sixfold.errors import NotFoundError
 from sixfold.mesh.explain import explain_mesh
 from sixfold.model.datapath import PROTOCOL_NUMBERS
 from sixfold.model.domain import matches
-from sixfold.model.identity import WORLD
+from sixfold.model.identity import HOST, RESOLVER, WORLD
 from sixfold.model.service import IPFamily, Service
 from sixfold.model.world import World
 from sixfold.policy.decide import Party
@@ -359,7 +359,7 @@ def _policy(flows: Sequence[_Flow], direction: str, sides: Sequence[Side | None]
     for side, group in grouped.items():
         whose = group[0].source if direction == "egress" else group[0].destination
         if side is None:
-            yield Line(pattern, NOT_INVOLVED, _no_policy(group[0], whose))
+            yield Line(pattern, NOT_INVOLVED, _no_policy(group[0], whose, direction))
             continue
         towards = f" to {', '.join(flow.target for flow in group)}" if len(grouped) > 1 else ""
         verb = "allowed" if side.allow else "denied"
@@ -378,7 +378,11 @@ def _mesh(flow: _Flow) -> Line:
     return Line("mesh", answer.outcome, answer.text)
 
 
-def _no_policy(flow: _Flow, whose: Place) -> str:
+def _no_policy(flow: _Flow, whose: Place, direction: str) -> str:
+    if {flow.source.identity, flow.destination.identity} <= {HOST, RESOLVER}:
+        return "inside the host there is no policy"
+    if whose.identity == HOST:
+        return f"no policy selects the host: its {direction} is open (nodeSelector)"
     if is_same_pod(flow.source.endpoint, flow.destination.endpoint):
         return "a pod may always talk to itself"
     return f"{whose.name} is no workload of ours: no policy on this side"

@@ -36,6 +36,7 @@ from sixfold.policy.languages.cilium_labels import (
     asks_reserved,
     endpoints,
     is_reserved,
+    plain_selector,
     subject,
 )
 from sixfold.policy.languages.cilium_types import icmp_type
@@ -64,7 +65,7 @@ def lower_cilium(key: str, policy: CiliumPolicy, world: World) -> Iterator[ir.Po
         yield ir.Policy(
             key=f"{key}#{number}" if number else key,
             title=key,
-            subject=subject(spec.endpoint_selector, lowering.namespace),
+            subject=lowering.subject,
             lines=tuple(lowering.lines()),
             isolates=frozenset(_isolates(spec)),
             watches=frozenset(lowering.watches),
@@ -96,6 +97,13 @@ class _Lowering:
         if isinstance(self.policy, CiliumNetworkPolicy):
             return self.policy.metadata.namespace
         return None
+
+    @property
+    def subject(self) -> ir.Pods | ir.Nodes:
+        if self.spec.node_selector is not None:
+            return ir.Nodes(plain_selector(self.spec.node_selector))
+        assert self.spec.endpoint_selector is not None, "manifest refuses neither"
+        return subject(self.spec.endpoint_selector, self.namespace)
 
     def lines(self) -> Iterator[ir.Line]:
         spec = self.spec

@@ -47,12 +47,17 @@ def asks_reserved(selector: LabelSelector) -> bool:
 
 def is_reserved(selector: LabelSelector, name: str) -> bool:
     """Whether the entity with this reserved label, and no other label, is meant."""
+    return plain_selector(selector).matches({f"{RESERVED_SOURCE}{name}": ""})
+
+
+def plain_selector(selector: LabelSelector) -> LabelSelector:
+    """The selector, its keys without their sources."""
     labels = {plain_key(key): value for key, value in selector.match_labels.items()}
     lines = [
         LabelSelectorRequirement(plain_key(line.key), line.operator, line.values)
         for line in selector.match_expressions
     ]
-    return LabelSelector(labels, lines).matches({f"{RESERVED_SOURCE}{name}": ""})
+    return LabelSelector(labels, lines)
 
 
 def endpoints(selector: LabelSelector, namespace: str | None) -> ir.Pods:
