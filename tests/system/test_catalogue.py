@@ -87,7 +87,8 @@ def host(module_system: System) -> Host:
     web = {"command": SERVER, "ports": [{"name": "http", "containerPort": 8080}]}
     ready = {"httpGet": {"path": "/", "port": "http"}}
     module_system.up(
-        *("--catalog-listen", f"127.0.0.1:{PORT}", "--dns-sd-domain", "sixfold.internal"),
+        *("--catalog-listen", f"127.0.0.1:{PORT}", "--catalog-listen", f"node:{PORT}"),
+        *("--dns-sd-domain", "sixfold.internal"),
         *("--dns-edge", f"{EDGE}:53"),
         manifest=manifest(
             *(
@@ -473,6 +474,50 @@ def test_only_the_operator_registers_what_it_likes(host: Host):
     for wrong in ({**body, "Address": "10.96.0.5"}, {**body, "Address": "10.244.77.7"}):
         assert "Address" in host.put(path, wrong, status=400)
     assert "Connect: not supported" in host.put(path, {**body, "Connect": {"Native": True}}, 400)
+
+
+def test_a_pod_registers_itself_and_nobody_else(host: Host):
+    system = host.system
+    closed = service("closed", selector={}, ports=[HTTP])
+    takes = service("takes", selector={}, ports=[HTTP])
+    takes["metadata"]["annotations"] = {"sixfold.dev/registration": "open"}
+    system.apply(manifest(closed, takes, pod("guest")))
+    guest = place_of(system, "guest")
+
+    def put(path: str, body: object = None) -> str:
+        url = f"http://10.244.0.1:{PORT}/v1/agent/{path}"
+        data = () if body is None else ("-d", json.dumps(body))
+        return guest.run("curl", "-s", "-w", "%{http_code}", "-X", "PUT", url, *data)
+
+    body = {"Name": "takes", "ID": "g", "Port": 8080, "Check": {"TTL": "60s"}}
+    for wrong, says in (
+        ({**body, "Name": "closed"}, "takes no registrations of pods"),
+        ({**body, "Name": "nobody"}, "takes no registrations of pods"),
+        ({**body, "Name": "takes.other"}, "registers in namespace default only"),
+        ({**body, "Address": "192.0.2.1"}, "registers itself only"),
+        (
+            {**body, "Check": {"TCP": "192.0.2.1:80", "Interval": "1s"}},
+            "a check of default/guest asks",
+        ),
+    ):
+        answer = put("service/register", wrong)
+        assert answer.endswith("403"), answer
+        assert says in answer
+    assert put("service/register", body) == "200"
+    assert put("check/pass/service:g") == "200"
+    host.put("/v1/agent/service/register", {"Name": "other"})
+    assert 'service ID "other" is not of default/guest' in put("service/deregister/other")
+    host.put("/v1/agent/service/deregister/other")
+    (endpoint,) = host.get("/v1/health/service/takes?passing")
+    assert endpoint["Service"]["Address"] == guest.ipv4
+    seen = json.loads(guest.run("curl", "-s", f"http://10.244.0.1:{PORT}/v1/catalog/services"))
+    assert seen == {"consul": [], "takes": []}
+    (vip, *_) = system.json("get", "svc", "takes")["spec"]["clusterIPs"]
+    with guest.listen(8080) as listener:
+        place_of(system, "web-0").dial(vip, 80).close()
+        listener.accept()[0].close()
+    system.sixfold("delete", "pod", "guest")  # its address may be another's next
+    system.eventually(lambda: host.get("/v1/catalog/service/takes") == [], "it goes with its pod")
 
 
 def test_keys_and_values_are_refused_with_words(host: Host):

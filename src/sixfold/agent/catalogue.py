@@ -91,9 +91,12 @@ class Told:
         return caller_of(request, door, pods, local)
 
     def sight(self, caller: Caller, namespace: str) -> Sight:
-        if caller.kind == "pod":
-            raise DeniedError("Permission denied: the catalogue is not told to pods yet")
-        return Sight(self.catalogue, self._agent.config, namespace)
+        """What a caller may see: a pod only the services that it is behind."""
+        config = self._agent.config
+        if caller.kind != "pod":
+            return Sight(self.catalogue, config, namespace)
+        own = {one.registration.service for one in self.registered(caller)}
+        return Sight(self.catalogue, config, namespace, own.__contains__)
 
     # --- registrations --------------------------------------------------------------------
 

@@ -169,7 +169,7 @@ class ConsulApi:
         if isinstance(value, _Listed):
             value, index = value.value, value.index
         headers = {
-            "X-Consul-Index": str(index),
+            "X-Consul-Index": str(max(1, index)),
             "X-Consul-KnownLeader": "true",
             "X-Consul-LastContact": "0",
             "X-Consul-Default-Acl-Policy": "deny",
