@@ -17,6 +17,7 @@ demo: setup ## basecamp: three namespaces, an intruder, a killed backend, a kill
 
 test: setup ## every test; those that need root or a kernel feature skip with a reason
 	@PYTHON=$(PYTHON) scripts/setup tests
+	@$(BIN)/python -m compileall -q src # thousands of starts, also where PYTHONDONTWRITEBYTECODE is set
 	@$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 bench: setup ## side by side with peers in one run; writes bench/results/
