@@ -11,6 +11,7 @@ from sixfold.agent.admission import admit
 from sixfold.errors import ManifestError
 from sixfold.manifest import decode, loads
 from sixfold.model.config import Config
+from sixfold.model.meta import Key
 from sixfold.store import Database, Objects
 
 POD = """
@@ -41,6 +42,7 @@ def apply(tmp_path: Path):
         admitted = admit(loads(text).objects, objects, addresses, 0)
         return [f"{r.key} {r.action}" for r in objects.put(admitted, lambda: "uid", "now")]
 
+    put.objects = objects
     return put
 
 
@@ -53,3 +55,25 @@ def test_the_program_of_a_pod_may_not_change(apply):
     apply(POD)
     with pytest.raises(ManifestError, match=r"^-:2: spec: is immutable; delete pod default/web"):
         apply(POD.replace("inf", "1s"))
+
+
+def drained(apply) -> str | None:
+    """The annotation of the pod, as it is stored."""
+    pod = apply.objects.get(Key("Pod", "default", "web")).raw
+    return pod["metadata"].get("annotations", {}).get("sixfold.dev/lb-drain")
+
+
+def with_drain(value: str) -> str:
+    note = f'annotations: {{sixfold.dev/lb-drain: "{value}"}}'
+    return POD.replace("labels: {app: web}", f"labels: {{app: web}}, {note}")
+
+
+def test_a_manifest_that_is_applied_again_ends_no_drain(apply):
+    apply(POD)
+    apply(with_drain("true"))
+    assert apply(POD) == ["pod default/web unchanged"]
+    assert drained(apply) == "true"
+    apply(with_drain("false"))
+    assert drained(apply) is None
+    apply(POD)
+    assert drained(apply) is None

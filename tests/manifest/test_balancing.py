@@ -78,7 +78,7 @@ def test_what_is_understood_is_taken(template, annotation, value):
         (POD, WEIGHT, '"101"', "give 0 (maintenance) to 100"),
         (POD, WEIGHT, '"-1"', "is no weight"),
         (POD, WEIGHT, "heavy", "is no weight"),
-        (POD, DRAIN, '"yes"', 'give "true", or remove it'),
+        (POD, DRAIN, '"yes"', 'give "true", or "false" to end it'),
         (POD, ALGORITHM, "random", "means nothing on a Pod; give it to a Service"),
         (DEPLOYMENT, WEIGHT, '"1.5"', "is no weight"),
     ],

@@ -272,6 +272,9 @@ def test_a_pod_that_comes_back_gets_its_share_slowly(town: Town):
     town.system.apply(manifest(annotated(slow, lb_algorithm="round-robin", lb_slow_start="10m")))
     assert {one["weight"] for one in town.frontend("web")["backends"]} == {1}
     town.system.sixfold("lb", "drain", "web-0")
+    town.system.apply(manifest(pod("web-0", labels={"app": "web"})))  # that ends no drain
+    states = {one["endpoint"]: one["state"] for one in town.frontend("web")["backends"]}
+    assert states == {"default/web-0": "draining", "default/web-1": "active"}
     town.system.sixfold("lb", "drain", "web-0", "--undo")
     states = {one["endpoint"]: one for one in town.frontend("web")["backends"]}
     assert states["default/web-0"]["state"] == "slow start"

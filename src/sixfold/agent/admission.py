@@ -16,6 +16,7 @@ from sixfold.agent.addresses import Addresses
 from sixfold.errors import ManifestError, Problem, SixfoldError
 from sixfold.manifest import Loaded, requires_runtime
 from sixfold.manifest.kinds import Resource
+from sixfold.model.algorithm import DRAIN, is_drained
 from sixfold.model.datapath import IPAddress
 from sixfold.model.meta import Key
 from sixfold.model.service import EndpointSlice, Service, ServiceSpec
@@ -54,10 +55,26 @@ def admit(
                 _service_addresses(item, raw, objects, addresses, now_s)
             except SixfoldError as error:
                 problems.append(_problem(item, "spec.clusterIP", str(error)))
+        if item.key.kind == "Pod":
+            _keep_drained(item.key, raw, objects)
         admitted.append((item.key, raw))
     if problems:
         raise ManifestError(problems)
     return admitted
+
+
+def _keep_drained(key: Key, raw: dict[str, Any], objects: Objects) -> None:
+    """Who applies a manifest again did not write ``lb drain`` there, and does not mean to end it:
+    only "false", which ``lb drain --undo`` sends, does. It is not kept."""
+    annotations = dict(raw["metadata"].get("annotations") or {})
+    old = objects.get(key)
+    if annotations.get(DRAIN) == "false":
+        del annotations[DRAIN]
+    elif DRAIN not in annotations and old and is_drained(old.object.metadata.annotations):
+        annotations[DRAIN] = "true"
+    else:
+        return
+    raw["metadata"]["annotations"] = annotations
 
 
 def _problems(item: Loaded, objects: Objects, written: Set[Key]) -> Iterable[Problem]:

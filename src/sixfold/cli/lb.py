@@ -110,14 +110,14 @@ def _place(address: str, port: int) -> str:
 def drain(settings: Settings, pod: str, undo: bool, wait: bool, timeout: float) -> None:
     """Send a pod nothing new; the connections that it has go on.
 
-    It stays so until --undo, whatever restarts. A pod that a controller makes in its place is
+    It stays so until --undo, whatever restarts, also when its manifest is applied again. A pod that a controller makes in its place is
     another one, and not drained.
     """
     client = settings.client
     namespace, name = pick_pod(client, settings.namespace_or_default, pod)
     (found,) = client.objects("Pod", namespace, name)
     annotations = dict(found["metadata"].get("annotations") or {})
-    annotations.pop(DRAIN, None) if undo else annotations.update({DRAIN: "true"})
+    annotations[DRAIN] = "false" if undo else "true"
     changed = {**found, "metadata": {**found["metadata"], "annotations": annotations}}
     changed.pop("status", None)
     client.post("/v1/apply", {"objects": [changed]})

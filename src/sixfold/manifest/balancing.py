@@ -59,8 +59,8 @@ def _wrong(key: str, value: str) -> str | None:
             if not value.isdecimal() or len(value) > 3 or int(value) > WEIGHT_MAX:
                 return f"{quoted(value)} is no weight; give 0 (maintenance) to {WEIGHT_MAX}"
         case "sixfold.dev/lb-drain":
-            if value != "true":
-                return f'{quoted(value)} is unknown; give "true", or remove it'
+            if value not in ("true", "false"):
+                return f'{quoted(value)} is unknown; give "true", or "false" to end it'
         case "sixfold.dev/lb-health-check" | "sixfold.dev/lb-slow-start":
             return None  # ``health`` says what is wrong with it
         case "sixfold.dev/lb-panic-threshold":
