@@ -15,6 +15,7 @@ from typing import Any
 
 from bench import acceleration, balancing
 from bench.balancing import Balancing
+from bench.failures import OURS, PEER
 from bench.plot import spread_plot, traffic_plot
 from bench.policy import PUBLISHED
 from bench.schedule import measured_cpu
@@ -77,6 +78,7 @@ def section(name: str, found: Any) -> str:
         "dns": _dns,
         "acceleration": _acceleration,
         "balancing": _balancing,
+        "failures": _failures,
         "attach": _attach,
         "workloads": _workloads,
     }[name](found)
@@ -307,6 +309,17 @@ def _balancing(found: Balancing) -> str:
             *bars,
         ]
     )
+
+
+def _failures(found: Mapping[str, Any]) -> str:
+    if why := found.get("skipped"):
+        return f"## Failures\n\n- skipped: {why}"
+    ways: Mapping[str, Mapping[str, float]] = found["ways"]
+    head = [f"{found['killed']} pods killed", *next(iter(ways.values()))]
+    rows = [[name, *(f"{value:g}" for value in each.values())] for name, each in ways.items()]
+    ours, peer = ways[OURS]["failed %"], ways[PEER]["failed %"]
+    bar = _bar(f"failed requests, beside {PEER}", ours, peer, most=True, unit=" %")
+    return "\n".join(["## Failures", "", _table(head, rows), "", bar])
 
 
 def _attach(found: Mapping[str, float]) -> str:

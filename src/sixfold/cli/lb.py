@@ -110,8 +110,8 @@ def _place(address: str, port: int) -> str:
 def drain(settings: Settings, pod: str, undo: bool, wait: bool, timeout: float) -> None:
     """Send a pod nothing new; the connections that it has go on.
 
-    It stays so until --undo, whatever restarts, also when its manifest is applied again. A pod that a controller makes in its place is
-    another one, and not drained.
+    It stays so until --undo, whatever restarts, also when its manifest is applied again. A pod that
+    a controller makes in its place is another one, and not drained.
     """
     client = settings.client
     namespace, name = pick_pod(client, settings.namespace_or_default, pod)
