@@ -168,7 +168,9 @@ def test_describe_a_service_lists_its_endpoints(sixfold, agent):
     }
     agent.answers["GET /v1/objects/EndpointSlice/default"] = {"items": [slice_]}
     frontend = {"port": 80, "protocol": "TCP", "algorithm": "random", "why": "nothing says"}
+    frontend |= {"near": "PreferSameZone: of zone a: 1 of them"}
+    frontend["backends"] = [{"address": "10.244.0.4", "state": "not ready", "locality": "eu/a"}]
     agent.answers["GET /v1/balancing"] = {"frontends": [frontend, frontend]}
     said = sixfold("describe", "svc/web").stdout
-    assert "  10.244.0.4 port 8080 web-0 not ready" in said
-    assert said.count("  80/TCP random (nothing says)") == 1
+    assert "  10.244.0.4 port 8080 web-0 not ready eu/a" in said
+    assert said.count("  80/TCP random (nothing says; PreferSameZone: of zone a: 1 of them)") == 1

@@ -5,7 +5,6 @@ pod ─ host 192.0.2.1 ── 192.0.2.2 world, which is 198.51.100.0/24 and 2001
 
 from __future__ import annotations
 
-import json
 import selectors
 import socket
 import threading
@@ -19,6 +18,7 @@ import dns.message
 import dns.rcode
 import pytest
 
+from sixfold.cli.client import Client
 from sixfold.host import netns
 from sixfold.host.paths import NETNS_ROOT
 
@@ -92,7 +92,8 @@ MANIFEST = manifest(
     to_services("keeper", "keeper", "db"),
     alias("api", "api.example.org"),
     alias("shop", "db.default.svc.cluster.local"),
-    cnp("surfer", "surfer", {"matchName": "api.example.org"}),
+    alias("pay", "pay.example.org"),
+    cnp("surfer", "surfer", {"matchName": "pay.example.org"}),
     policy("inside", {"app": "inside"}, policyTypes=["Ingress"]),
 )
 
@@ -111,8 +112,22 @@ class Land:
     def client(self) -> Place:
         return self.pods["client"]
 
+    @property
+    def api(self) -> Client:
+        return Client(self.system.paths.api_socket)
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        """As ``sixfold apply`` does, without starting a program each time."""
+        for one in objects:
+            one["metadata"].setdefault("namespace", "default")
+        self.api.post("/v1/apply", {"objects": objects})
+
+    def delete_slices(self, *names: str) -> None:
+        keys = [{"kind": "EndpointSlice", "namespace": "default", "name": name} for name in names]
+        self.api.post("/v1/delete", {"keys": keys})
+
     def vip(self, name: str, version: int = 4) -> str:
-        spec = self.system.json("get", "svc", name)["spec"]
+        spec = self.api.objects("Service", "default", name)[0]["spec"]
         return next(it for it in spec["clusterIPs"] if (":" in it) == (version == 6))
 
     @contextmanager
@@ -156,10 +171,15 @@ class Land:
             return [dns.rcode.to_text(reply.rcode())]
         return sorted(item.to_text() for rrset in reply.answer for item in rrset)
 
-    def explain(self, *arguments: str) -> dict[str, str]:
+    def frontends(self, name: str) -> list[dict[str, Any]]:
+        asked = {"namespace": "default", "service": name}
+        found: list[dict[str, Any]] = self.api.get("/v1/balancing", asked)["frontends"]
+        return found
+
+    def explain(self, source: str, destination: str, port: int = PORT) -> dict[str, str]:
         """The lines of an explanation by pattern."""
-        done = self.system.sixfold("explain", *arguments, "-o", "json", check=False)
-        lines = json.loads(done.stdout)["lines"]
+        question = {"from": source, "to": destination, "port": port}
+        lines = self.api.post("/v1/explain", question)["lines"]
         return {line["pattern"]: f"{line['outcome']} {line['detail']}" for line in lines}
 
 
@@ -193,7 +213,10 @@ def land(module_system: System) -> Iterator[Land]:
     serving = threading.Thread(target=upstream.serve, args=(*sockets, stop))
     serving.start()
     try:
-        system.up("--posture", "kubernetes", "--dns-upstream", "192.0.2.2", manifest=MANIFEST)
+        options = ("--posture", "kubernetes", "--dns-upstream", "192.0.2.2")
+        topology = "topology.kubernetes.io"
+        labels = f"{topology}/region=eu,{topology}/zone=a"
+        system.up(*options, "--node-labels", labels, manifest=MANIFEST)
         pods = dict(zip(PODS, places_of(system, *PODS), strict=True))
         yield Land(system, world, host, pods, upstream)
     finally:
@@ -228,10 +251,10 @@ def test_policy_judges_the_backends_address_and_knows_the_service_by_to_services
     assert land.pods["keeper"].attempt(ANOTHER) == "timeout"
     flow = land.system.flows("--from", "default/keeper", "--verdict", "DROPPED", "--last", "1")[0]
     assert flow["IP"]["destination"] == ANOTHER
-    land.system.apply(manifest(endpoints("more", "db", ANOTHER)))
+    land.apply(endpoints("more", "db", ANOTHER))
     with land.serving(ANOTHER) as servers, land.pods["keeper"].dial(ANOTHER):
         accepted(servers)[1].close()
-    land.system.sixfold("delete", "endpointslice", "more")
+    land.delete_slices("more")
     assert land.pods["keeper"].attempt(ANOTHER) == "timeout"
 
 
@@ -249,14 +272,12 @@ def test_conditions_weights_and_ports_of_slices_count(land: Land):
     busy = {"sixfold.dev/lb-weight": "3"}
     off = {"sixfold.dev/lb-weight": "0"}
     ending = {"ready": False, "serving": True, "terminating": True}
-    land.system.apply(
-        manifest(
-            outside("many"),
-            endpoints("many-1", "many", one, annotations=busy),
-            endpoints("many-2", "many", two, port=8081),
-            endpoints("many-3", "many", three, annotations=off),
-            endpoints("many-4", "many", four, conditions=ending),
-        )
+    land.apply(
+        outside("many"),
+        endpoints("many-1", "many", one, annotations=busy),
+        endpoints("many-2", "many", two, port=8081),
+        endpoints("many-3", "many", three, annotations=off),
+        endpoints("many-4", "many", four, conditions=ending),
     )
     vip = land.vip("many")
     with land.serving(one) as first, land.serving(two, port=8081) as second:
@@ -265,37 +286,34 @@ def test_conditions_weights_and_ports_of_slices_count(land: Land):
     assert "default/EndpointSlice/many-3" in rows
     assert "maintenance" in rows
     assert "terminating" in rows
-    land.system.sixfold("delete", "eps", "many-1", "many-2", "many-3")
+    land.delete_slices("many-1", "many-2", "many-3")
     with land.serving(four) as servers:  # nobody else is left
         assert land.reached(vip, servers).keys() == {four}
-    land.system.sixfold("delete", "eps", "many-4")
+    land.delete_slices("many-4")
     assert land.client.attempt(vip, PORT) == "ECONNREFUSED"
-    assert "no EndpointSlice names it" in land.explain("client", f"many:{PORT}")["balancing"]
+    assert "no EndpointSlice names it" in land.explain("client", "many")["balancing"]
 
 
 def test_endpoints_may_be_the_host_and_pods_and_policy_knows_them_as_such(land: Land):
     inside = land.pods["inside"]
-    land.system.apply(
-        manifest(
-            outside("mixed"),
-            endpoints("mixed-host", "mixed", land.host.ipv4),
-            endpoints("mixed-pod", "mixed", inside.ipv4, targetRef={"name": "a lie"}),
-        )
+    land.apply(
+        outside("mixed"),
+        endpoints("mixed-host", "mixed", land.host.ipv4),
+        endpoints("mixed-pod", "mixed", inside.ipv4, targetRef={"name": "a lie"}),
     )
     vip = land.vip("mixed")
     with land.serving(land.host.ipv4, place=land.host) as servers, inside.listen():
         outcomes = Counter(land.client.attempt(vip, PORT) for _ in range(2))
         assert outcomes == {"open": 1, "timeout": 1}  # the pod lets nobody in
         accepted(servers)[1].close()
-    said = land.explain("client", f"mixed:{PORT}")
+    said = land.explain("client", "mixed")
     assert "default/inside" in said["policy ingress"]
-    land.system.sixfold("delete", "eps", "mixed-pod")
-    assert "host" in land.explain("client", f"mixed:{PORT}")["balancing"]
-    land.system.sixfold("delete", "svc", "mixed")
+    land.delete_slices("mixed-pod")
+    assert "host" in land.explain("client", "mixed")["balancing"]
 
 
 def test_people_see_who_is_behind_a_service_and_why(land: Land):
-    said = land.explain("keeper", f"db:{PORT}")
+    said = land.explain("keeper", "db")
     assert "default/EndpointSlice/db-4 (198.51.100.1):8080" in said["balancing"]
     assert said["policy egress"].startswith("FORWARDED")
     assert "masqueraded" in said["routing"]
@@ -322,7 +340,7 @@ def test_an_alias_is_answered_with_what_it_leads_to(land: Land):
     assert land.answer(name) == ["198.51.100.30", "api.example.org."]
     assert land.answer(name, "AAAA") == ["2001:db8:2::30", "api.example.org."]
     assert land.answer(name, "CNAME") == ["api.example.org."]
-    found = land.system.json("get", "svc", "api")["spec"]
+    found = land.api.objects("Service", "default", "api")[0]["spec"]
     assert "clusterIP" not in found
     assert land.answer("shop.default.svc.cluster.local") == sorted(
         ["db.default.svc.cluster.local.", land.vip("db")]
@@ -330,30 +348,164 @@ def test_an_alias_is_answered_with_what_it_leads_to(land: Land):
     row = land.system.sixfold("get", "svc", "api", "--no-headers").stdout.split()
     assert row[:5] == ["api", "ExternalName", "<none>", "api.example.org", "<none>"]
     land.upstream.records.clear()
-    land.system.apply(manifest(alias("gone", "gone.example.org")))
+    land.apply(alias("gone", "gone.example.org"))
     assert land.answer("gone.default.svc.cluster.local") == ["NXDOMAIN"]
 
 
 def test_policy_about_the_name_behind_an_alias_opens_what_it_resolves_to(land: Land):
-    land.upstream.set("api.example.org", "198.51.100.31")
+    land.upstream.set("pay.example.org", "198.51.100.31")
     with land.serving("198.51.100.31") as servers:
         assert land.pods["surfer"].attempt("198.51.100.31") == "timeout"
-        land.answer("api.default.svc.cluster.local", who="surfer")
+        land.answer("pay.default.svc.cluster.local", who="surfer")
         with land.pods["surfer"].dial("198.51.100.31"):
             accepted(servers)[1].close()
-    said = land.explain("surfer", "api:8080")
-    assert "api is service default/api, an alias of api.example.org" in said["discovery"]
+    said = land.explain("surfer", "pay", 8080)
+    assert "pay is service default/pay, an alias of pay.example.org" in said["discovery"]
     assert said["policy egress"].startswith("FORWARDED")
-    text = land.system.sixfold("resolve", "api", "--as", "surfer").stdout
-    assert "upstream is asked for api.example.org" in text
+    text = land.system.sixfold("resolve", "pay", "--as", "surfer").stdout
+    assert "upstream is asked for pay.example.org" in text
 
 
 def test_a_service_becomes_an_alias_and_a_service_again(land: Land):
-    land.system.apply(manifest(outside("turn"), endpoints("turn", "turn", EAST[4][0])))
+    land.apply(outside("turn"), endpoints("turn", "turn", EAST[4][0]))
     before = land.vip("turn")
-    land.system.apply(manifest(alias("turn", "api.example.org")))
+    land.apply(alias("turn", "api.example.org"))
     assert land.answer("turn.default.svc.cluster.local", "CNAME") == ["api.example.org."]
     assert land.client.attempt(before, PORT) != "open"
-    land.system.apply(manifest(outside("turn")))
+    land.apply(outside("turn"))
     with land.serving(EAST[4][0]) as servers:
         land.reached(land.vip("turn"), servers)
+
+
+def place(name: str, of: str, region: str, zone: str, *addresses: str, **each: Any) -> Any:
+    """A slice of endpoints in one zone of a region."""
+    made = endpoints(name, of, *addresses, zone=zone, **each)
+    made["metadata"]["labels"]["topology.kubernetes.io/region"] = region
+    return made
+
+
+def cities(*, failback_s: int) -> dict[str, Any]:
+    """A service whose places stand in for each other."""
+    made = outside("cities")
+    made["metadata"]["annotations"] |= {
+        "sixfold.dev/lb-failover": "locality",
+        "sixfold.dev/lb-failback-seconds": str(failback_s),
+    }
+    return made
+
+
+NEAR, FAR = ("198.51.100.41", "198.51.100.42"), ("198.51.100.51", "198.51.100.52")
+DOWN = {"conditions": {"ready": False}}
+
+
+def near(*addresses: str, **each: Any) -> Any:
+    return place("near-" + addresses[0][-2:], "cities", "eu", "a", *addresses, **each)
+
+
+def test_places_stand_in_for_each_other_and_come_back_when_they_are_well(land: Land):
+    land.apply(
+        cities(failback_s=3600),
+        *(near(address) for address in NEAR),
+        place("far", "cities", "us", "x", *FAR),
+    )
+    vip = land.vip("cities")
+    with land.serving(*NEAR, *FAR) as servers, ExitStack() as stack:
+        assert land.reached(vip, servers, 4) == dict.fromkeys(NEAR, 2)
+        client = stack.enter_context(land.client.dial(vip, PORT))
+        _, open_, _ = accepted(servers)
+        stack.enter_context(open_)
+        # half of the near ones: 1.4 times 50 percent stay near
+        land.apply(near(NEAR[1], **DOWN))
+        spilled = {NEAR[0]: 14, FAR[0]: 3, FAR[1]: 3}
+        assert land.reached(vip, servers, 20) == spilled
+        said = land.explain("client", "cities")["balancing"]
+        assert "same zone 1 of 2 healthy gets 70 %, elsewhere 2 of 2 healthy gets 30 %" in said
+        # none of them
+        land.apply(near(NEAR[0], **DOWN))
+        assert land.reached(vip, servers, 4) == dict.fromkeys(FAR, 2)
+        client.sendall(b"still there?")
+        assert open_.recv(100) == b"still there?"
+        # well again, but not for long enough
+        land.apply(*(near(address) for address in NEAR))
+        assert land.reached(vip, servers, 4) == dict.fromkeys(FAR, 2)
+        said = land.explain("client", "cities")["balancing"]
+        assert "held back until well for 3600 s: same zone (0 of 100 %)" in said
+        table = land.system.sixfold("lb", "list", "cities").stdout
+        assert "LOCALITY" in table
+        rows = [line.split() for line in table.splitlines() if NEAR[0] in line]
+        assert rows[0][1:3] + rows[0][-3:-1] == ["standby", "1", "eu/a", "0"]
+        land.apply(cities(failback_s=1))  # a second from when it was well
+        land.system.eventually(
+            lambda: land.frontends("cities")[0]["places"][0]["load"] == 100, "back in the same zone"
+        )
+        assert land.reached(vip, servers, 4) == dict.fromkeys(NEAR, 2)
+
+
+def test_places_in_an_order_of_ones_own(land: Land):
+    made = outside("order")
+    made["metadata"]["annotations"]["sixfold.dev/lb-failover"] = "us/x, eu"
+    land.apply(
+        made,
+        place("o-1", "order", "eu", "a", NEAR[0]),
+        place("o-2", "order", "us", "x", FAR[0]),
+    )
+    with land.serving(NEAR[0], FAR[0]) as servers:
+        assert land.reached(land.vip("order"), servers, 2) == {FAR[0]: 2}
+        land.delete_slices("o-2")
+        assert land.reached(land.vip("order"), servers, 2) == {NEAR[0]: 2}
+
+
+def test_traffic_distribution_prefers_who_is_near(land: Land):
+    one, other = place("d-1", "dist", "eu", "a", NEAR[0]), place("d-2", "dist", "eu", "b", FAR[0])
+    land.apply(outside("dist", trafficDistribution="PreferSameZone"), one, other)
+    vip = land.vip("dist")
+    with land.serving(NEAR[0], FAR[0]) as servers:
+        assert land.reached(vip, servers, 2) == {NEAR[0]: 2}
+        assert "PreferSameZone: of zone a" in land.explain("client", "dist")["balancing"]
+        land.apply(place("d-1", "dist", "eu", "a", NEAR[0], **DOWN))
+        assert land.reached(vip, servers, 2) == {FAR[0]: 2}
+        node = land.api.get("/v1/status")["agent"]["node"]
+        land.apply(
+            outside("dist", trafficDistribution="PreferSameNode"),
+            one,
+            place("d-2", "dist", "eu", "a", FAR[0], nodeName=node),
+        )
+        # one of them says no node, so the zone decides
+        assert land.reached(vip, servers, 2) == {NEAR[0]: 1, FAR[0]: 1}
+        land.apply(place("d-1", "dist", "eu", "a", NEAR[0], nodeName="other"))
+        assert land.reached(vip, servers, 2) == {FAR[0]: 2}
+        hint = {"hints": {"forZones": [{"name": "a"}]}}
+        away = {"hints": {"forZones": [{"name": "b"}]}}
+        land.apply(
+            outside("dist"),
+            place("d-1", "dist", "eu", "b", NEAR[0], **hint),
+            place("d-2", "dist", "eu", "a", FAR[0], **away),
+        )
+        assert land.reached(vip, servers, 2) == {NEAR[0]: 2}
+
+
+def test_internal_traffic_policy_local_is_this_node_or_nobody(land: Land):
+    land.apply(outside("local", internalTrafficPolicy="Local"), endpoints("l", "local", NEAR[0]))
+    vip = land.vip("local")
+    assert land.client.attempt(vip, PORT) == "ECONNREFUSED"
+    said = land.explain("client", "local")["balancing"]
+    assert "internalTrafficPolicy Local: of node" in said
+    node = land.api.get("/v1/status")["agent"]["node"]
+    land.apply(endpoints("l", "local", NEAR[0], nodeName=node))
+    with land.serving(NEAR[0]) as servers:
+        assert land.reached(vip, servers) == {NEAR[0]: 1}
+
+
+def test_slices_of_pods_say_where_they_are(land: Land):
+    ports = [{"port": 80}]
+    made = service("inside", ports=ports, trafficDistribution="PreferSameNode")
+    land.apply(made)
+    found = next(
+        item
+        for item in land.api.objects("EndpointSlice", "default")
+        if item["metadata"]["name"] == "inside-ipv4"
+    )
+    node = land.api.get("/v1/status")["agent"]["node"]
+    hints = {"forZones": [{"name": "a"}], "forNodes": [{"name": node}]}
+    assert found["endpoints"][0]["zone"] == "a"
+    assert found["endpoints"][0]["hints"] == hints

@@ -301,6 +301,7 @@ class Agent:
         self.ledger.retire_identities({item.subject for item in world.endpoints.values()})
         self._apply(plans)
         self._apply_names()
+        self.backends.follow(plans)
         self.learning.narrowed = False
         self.ledger.retire_domains(plans.policy.domain_sets)
         if self.learning.follow(plans.policy.patterns):

@@ -1,8 +1,8 @@
 """What the agent sees of backends while they serve: ``World.seen``, which planners look at.
 
-The rules are in ``balancing``: ``lifetimes.py``, ``slow_start.py``, ``members.py``; here are
-the clock, the kernel's counters and the database, so that the next agent begins with what this one
-knew.
+The rules are in ``balancing``: ``lifetimes.py``, ``slow_start.py``, ``failback.py``,
+``members.py``; here are the clock, the kernel's counters and the database, so that the next agent
+begins with what this one knew (but for places that have yet to prove themselves: it believes them).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import msgspec
 from sixfold.agent.health import HealthWatch
 from sixfold.agent.planning import Plans
 from sixfold.balancing.changes import changes
+from sixfold.balancing.failback import Failback
 from sixfold.balancing.lifetimes import Lifetimes
 from sixfold.balancing.members import members_of, place_of, takes_new
 from sixfold.balancing.show import panicking
@@ -34,6 +35,7 @@ from sixfold.host.sockets import close_sockets, close_towards
 from sixfold.model.datapath import PROTOCOL_NUMBERS, Frontend, FrontendEntry, IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.health import SLOW_START, panic_percent, slow_start_s
+from sixfold.model.locality import failover_of
 from sixfold.model.seen import PortKey, Seen
 from sixfold.model.workload import Protocol
 from sixfold.model.world import World
@@ -77,6 +79,8 @@ class BackendWatch:
         self._basis: tuple[Any, ...] = (None,) * 3
         self._in_use: frozenset[Lost] = frozenset()
         self._lost: frozenset[Lost] = frozenset()
+        self._failback = Failback()
+        self._alarm: asyncio.TimerHandle | None = None
         self.seen: Mapping[str, Seen] = {}
 
     def lifetime_s(self, port: PortKey) -> float:
@@ -138,6 +142,26 @@ class BackendWatch:
                 log.info("balancing: no panic any more: %s", line.partition(":")[0])
         self.panics = panics
 
+    def follow(self, plans: Plans) -> None:
+        """Places that were planned: who is well again gets its connections back in time."""
+        health = plans.balancing.health
+        if not health and not self._failback.trusted:
+            return
+        failback_s = {
+            key: failover.failback_s
+            for key in health
+            if (failover := failover_of(plans.world.services[key].metadata.annotations))
+        }
+        more = self._failback.follow(health, failback_s, time.monotonic())
+        if more:
+            self._changed()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if (deadline_s := self._failback.next_deadline()) is not None:
+            loop, wait_s = asyncio.get_running_loop(), deadline_s - time.monotonic()
+            self._alarm = loop.call_later(max(0.0, wait_s), self.follow, plans)
+
     async def run(self, plans: Callable[[], Plans | None]) -> None:
         """Sample and ask until cancelled."""
         asking = asyncio.create_task(self.health.run())
@@ -184,8 +208,14 @@ class BackendWatch:
             long_lived[service][port, protocol] = lasts_s
         trouble = self.health.trouble
         seen = {}
-        for key in sorted({*long_lived, *trouble, *ramps}):
-            one = Seen(long_lived.get(key, {}), trouble.get(key, {}), ramps.get(key, {}))
+        trusted = self._failback.trusted
+        for key in sorted({*long_lived, *trouble, *ramps, *trusted}):
+            one = Seen(
+                long_lived.get(key, {}),
+                trouble.get(key, {}),
+                ramps.get(key, {}),
+                trusted.get(key, {}),
+            )
             # What did not change stays the same object: planners tell by that.
             seen[key] = old if (old := self.seen.get(key)) == one else one
         self.seen = seen

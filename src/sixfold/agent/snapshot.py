@@ -18,6 +18,7 @@ from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.enforcement import in_audit
+from sixfold.model.locality import locality_of
 from sixfold.model.meta import namespace_labels
 from sixfold.model.policies import POLICY_KINDS, policy_key
 from sixfold.model.subject import container_ports, probe_ports, subject_of
@@ -152,6 +153,7 @@ class Snapshots:
             hostname=pod.spec.hostname or stored.key.name,
             subdomain=pod.spec.subdomain,
             weight=weight_of(pod.metadata.annotations),
+            locality=locality_of(pod.metadata.labels),
             drained=is_drained(pod.metadata.annotations),
             accelerated=asks_for_acceleration(
                 pod.metadata, default=stored.key.namespace in self._accelerated

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sixfold.balancing.choice import choose
+from sixfold.balancing.divide import Division, divide, say_places, trusted_of
 from sixfold.balancing.members import (
     IPAddress,
     Member,
@@ -18,12 +19,12 @@ from sixfold.balancing.members import (
     is_ready,
     members_of,
     panics,
-    receivers,
     takes_new,
     weight_now,
 )
 from sixfold.balancing.members import target_port as target_port_of
 from sixfold.balancing.written import Written
+from sixfold.model.locality import Here
 from sixfold.model.seen import NOTHING_SEEN, Seen
 from sixfold.model.service import IPFamily, Service, ServicePort
 from sixfold.model.world import World
@@ -74,14 +75,18 @@ def explain_balancing(
         return BalancingAnswer(key, wanted, "none", _unknown_port(service, port, protocol), ())
     family = family or families(service)[0]
     seen = world.seen.get(key, NOTHING_SEEN)
-    taking = {id(endpoint) for endpoint in _taking(service, members, seen)}
+    able = [one for one in members if target_port_of(found, one) is not None]
+    if any(address_of(one, family) for one in able):  # offline nobody has one
+        able = [one for one in able if address_of(one, family) is not None]
+    division = _division(service, found, able, family, seen, world.config.here)
+    taking = {id(member): weight for member, weight in division.shares}
     candidates = tuple(
         Candidate(
             endpoint.key,
             address_of(endpoint, family),
             number,
             id(endpoint) in taking,
-            weight_now(endpoint, seen),
+            taking.get(id(endpoint), weight_now(endpoint, seen)),
             isinstance(endpoint, Written),
         )
         for endpoint in members
@@ -90,15 +95,26 @@ def explain_balancing(
     )
     algorithm = "client" if service.spec.headless else choose(service, found, seen).algorithm.title
     return BalancingAnswer(
-        key, found.port, algorithm, _why(service, found, seen, members, candidates), candidates
+        key,
+        found.port,
+        algorithm,
+        _why(service, found, seen, members, candidates, division),
+        candidates,
     )
 
 
-def _taking(service: Service, members: list[Member], seen: Seen) -> list[Member]:
+def _division(
+    service: Service,
+    port: ServicePort,
+    members: list[Member],
+    family: IPFamily,
+    seen: Seen,
+    here: Here,
+) -> Division:
     """Of a headless service the resolver names the ready ones: clients balance, not the kernel."""
     if service.spec.headless:
-        return [endpoint for endpoint in members if is_ready(service, endpoint)]
-    return receivers(service, members, seen)
+        return Division(tuple((one, 1) for one in members if is_ready(service, one)))
+    return divide(service, members, here, seen, trusted_of(seen, port, family))
 
 
 def _first_trouble(seen: Seen) -> str:
@@ -135,6 +151,7 @@ def _why(
     seen: Seen,
     members: list[Member],
     candidates: tuple[Candidate, ...],
+    division: Division,
 ) -> str:
     ready = sum(candidate.ready for candidate in candidates)
     nothing = "no such name" if service.spec.headless else "refused at once"
@@ -146,13 +163,16 @@ def _why(
     if not candidates:
         return f"{nothing}: {_portless(port, members)}"
     maintained = sum(is_ready(service, one) for one in members) if not seen.unhealthy else 0
+    if not ready and division.why:
+        return f"{nothing}: {division.why}, and nobody of these {len(candidates)} is ready there"
     if not ready and maintained:
         return f"{nothing}: all {maintained} ready endpoints are drained, or have weight 0"
     if not ready and seen.unhealthy:
         return f"{nothing}: none of {len(candidates)} is healthy, {_first_trouble(seen)}"
     if not ready:
         return f"{nothing}: none of {len(candidates)} endpoints is ready"
-    of = f"{ready} of {len(candidates)} endpoints ready"
+    able = sum(takes_new(service, endpoint, seen) for endpoint in members)
+    of = f"{max(ready, min(able, len(candidates)))} of {len(candidates)} endpoints ready"
     if ready and not any(is_ready(service, one) for one in members):
         of = f"no endpoint is ready: the {ready} terminating that still serve are used"
     if panics(service, members, seen):
@@ -166,4 +186,5 @@ def _why(
     weighted = f", weights {':'.join(map(str, weights))}" if len(set(weights)) > 1 else ""
     affinity_s = service.spec.affinity_s
     kept = f"; a client keeps its backend until {affinity_s} s idle" if affinity_s else ""
-    return f"{choice.why}{weighted}{kept}; {of}"
+    near = say_places(service, division)
+    return f"{choice.why}{weighted}{kept}; {of}{near and f'; {near}'}"

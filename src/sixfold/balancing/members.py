@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from sixfold.balancing.written import Written, written_for
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.health import panic_percent
+from sixfold.model.locality import failover_of
 from sixfold.model.seen import NOTHING_SEEN, Seen
 from sixfold.model.service import IPFamily, Service, ServicePort
 from sixfold.model.world import World
@@ -120,6 +121,8 @@ def panics(service: Service, endpoints: Sequence[Member], seen: Seen = NOTHING_S
     percent = panic_percent(service.metadata.annotations)
     if percent is None:
         return False
+    if failover_of(service.metadata.annotations) is not None:
+        percent = 0  # the places that are well carry what the others do not
     here = [one for one in endpoints if not one.terminating and _has_share(one)]
     healthy = sum(takes_new(service, one, seen) for one in here)
     if not healthy and any(one.terminating and one.serving for one in endpoints):

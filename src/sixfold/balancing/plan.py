@@ -15,19 +15,18 @@ Cluster addresses are unique: whoever fills them into the Services sees to that.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sixfold.balancing.changes import changes
 from sixfold.balancing.choice import Choice, choose
+from sixfold.balancing.divide import Division, divide, trusted_of
 from sixfold.balancing.labels import LabelIndex, LabelKey
 from sixfold.balancing.members import (
     Member,
     address_of,
     cluster_addresses,
-    receivers,
     selects,
     target_port,
-    weight_now,
 )
 from sixfold.balancing.slices import slices_of
 from sixfold.balancing.table import table_of
@@ -42,8 +41,9 @@ from sixfold.model.datapath import (
 )
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.layers import Layers
-from sixfold.model.seen import NOTHING_SEEN, Seen
-from sixfold.model.service import EndpointSlice, Service, ServicePort
+from sixfold.model.locality import NO_NODE, Here
+from sixfold.model.seen import NOTHING_SEEN, LevelKey, Seen
+from sixfold.model.service import EndpointSlice, IPFamily, Service, ServicePort
 from sixfold.model.world import World
 
 ANY_PORT = 0  # with ANY_PROTOCOL: the address is a service's, whatever the port
@@ -51,11 +51,15 @@ ANY_PORT = 0  # with ANY_PROTOCOL: the address is a service's, whatever the port
 
 @dataclass(frozen=True, slots=True)
 class BalancingPlan:
-    """Keys of ``slices`` are ``namespace/service``; ``changed`` since the planner's last plan."""
+    """Keys of ``slices`` are ``namespace/service``; ``changed`` since the planner's last plan.
+
+    health  of services with failover: percent by level, as it is
+    """
 
     slices: Mapping[str, tuple[EndpointSlice, ...]]
     frontends: Mapping[Frontend, FrontendEntry]
     changed: frozenset[str] = frozenset()
+    health: Mapping[str, Mapping[LevelKey, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class Fragment:
 
     slices: tuple[EndpointSlice, ...]
     frontends: Mapping[Frontend, FrontendEntry]
+    health: Mapping[LevelKey, int] = field(default_factory=dict)
 
 
 def plan_balancing(world: World, number: Callable[[str], int]) -> BalancingPlan:
@@ -77,28 +82,55 @@ def plan_service(
     number: Callable[[str], int],
     written: Sequence[EndpointSlice] = (),
     seen: Seen = NOTHING_SEEN,
+    here: Here = NO_NODE,
 ) -> Fragment:
     """One service's part of the plan; ``endpoints`` are those it selects, in order.
 
     written  slices that name the service, in order
     """
     frontends: dict[Frontend, FrontendEntry] = {}
+    health: dict[LevelKey, int] = {}
     addresses = cluster_addresses(service)
     if addresses:
         key = f"{service.metadata.namespace}/{service.metadata.name}"
         service_number = number(key)
         members: list[Member] = [*endpoints, *written_members(written)]
-        ready = receivers(service, members, seen)
         for address in addresses:
             wildcard = Frontend(address, ANY_PORT, ANY_PROTOCOL)
             frontends[wildcard] = FrontendEntry(service_number, ())
             for port in service.spec.ports:
                 frontend = Frontend(address, port.port, PROTOCOL_NUMBERS[port.protocol])
                 choice = choose(service, port, seen)
+                division = division_of(service, port, members, address, seen, here)
                 frontends[frontend] = _entry(
-                    service, service_number, port, choice, ready, address, seen
+                    service, service_number, port, choice, division, address
                 )
-    return Fragment((*slices_of(service, endpoints), *written), frontends)
+                for level in division.levels:
+                    key_of = (port.port, port.protocol, family_of(address), level.name)
+                    health[key_of] = level.health
+    return Fragment((*slices_of(service, endpoints, here), *written), frontends, health)
+
+
+def division_of(
+    service: Service,
+    port: ServicePort,
+    members: Sequence[Member],
+    frontend: IPAddress,
+    seen: Seen,
+    here: Here,
+) -> Division:
+    """Who gets how much of what is dialled at one frontend."""
+    family = family_of(frontend)
+    able = [
+        one
+        for one in members
+        if address_of(one, family) is not None and target_port(port, one) is not None
+    ]
+    return divide(service, able, here, seen, trusted_of(seen, port, family))
+
+
+def family_of(address: IPAddress) -> IPFamily:
+    return "IPv4" if address.version == 4 else "IPv6"
 
 
 def _entry(
@@ -106,25 +138,22 @@ def _entry(
     number: int,
     port: ServicePort,
     choice: Choice,
-    ready: Sequence[Member],
+    division: Division,
     frontend: IPAddress,
-    seen: Seen,
 ) -> FrontendEntry:
-    backends = _backends(port, ready, frontend, seen)
+    backends = _backends(port, division, frontend)
     table = table_of(choice.algorithm, backends, choice.table_size)
     return FrontendEntry(number, backends, choice.algorithm, table, service.spec.affinity_s)
 
 
-def _backends(
-    port: ServicePort, ready: Sequence[Member], frontend: IPAddress, seen: Seen
-) -> tuple[Backend, ...]:
+def _backends(port: ServicePort, division: Division, frontend: IPAddress) -> tuple[Backend, ...]:
     """Backends of the frontend's own family, in the order of the endpoints, each once."""
     found: dict[tuple[IPAddress, int], Backend] = {}
-    for endpoint in ready:
-        address = address_of(endpoint, "IPv4" if frontend.version == 4 else "IPv6")
+    for endpoint, weight in division.shares:
+        address = address_of(endpoint, family_of(frontend))
         number = target_port(port, endpoint)
         if address is not None and number is not None:
-            found[address, number] = Backend(address, number, weight_now(endpoint, seen))
+            found[address, number] = Backend(address, number, weight)
     return tuple(found.values())
 
 
@@ -143,9 +172,12 @@ class BalancingPlanner:
         self._fragments: dict[str, Fragment] = {}
         self._slices: dict[str, tuple[EndpointSlice, ...]] = {}
         self._frontends: Layers[Frontend, FrontendEntry] = Layers()
+        self._health: dict[str, Mapping[LevelKey, int]] = {}
+        self._here = NO_NODE
 
     def plan(self, world: World) -> BalancingPlan:
         """The plan of this world; equal to ``plan_balancing(world, number)``."""
+        self._here = world.config.here  # fixed for the life of an instance
         dirty = self._take_endpoints(world.endpoints).union(
             self._take_services(world.services),
             self._take_written(world.slices),
@@ -165,13 +197,19 @@ class BalancingPlanner:
                 fresh[key] = fragment
             else:
                 del self._fragments[key], self._slices[key]
+                self._health.pop(key, None)
         for key in sorted(fresh):  # in place: the order of keys stays, and so does its cost
             self._fragments[key] = fresh[key]
             self._slices[key] = fresh[key].slices
+            self._health.pop(key, None)
+            if fresh[key].health:
+                self._health[key] = fresh[key].health
         put = {f: entry for key in sorted(fresh) for f, entry in fresh[key].frontends.items()}
         gone = [frontend for frontend in withdrawn if frontend not in put]
         self._frontends = self._frontends.changed(put, gone)
-        return BalancingPlan(self._slices.copy(), self._frontends, frozenset(changed))
+        return BalancingPlan(
+            self._slices.copy(), self._frontends, frozenset(changed), self._health.copy()
+        )
 
     def _build(self, key: str) -> Fragment | None:
         service = self._services.get(key)
@@ -180,7 +218,7 @@ class BalancingPlanner:
         written = [one for _, one in sorted(self._written_for.get(key, {}).items())]
         members = self._index.selected_by(service)
         seen = self._seen.get(key, NOTHING_SEEN)
-        return plan_service(service, members, self._number, written, seen)
+        return plan_service(service, members, self._number, written, seen, self._here)
 
     def _owned(self, key: str) -> list[Frontend]:
         """The frontends of a service's last fragment, unless another has them now."""

@@ -7,9 +7,11 @@ too, with the reason: they may still have connections.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from sixfold.balancing.choice import choose
+from sixfold.balancing.divide import Division, level_of, locality_of_member, say_places
 from sixfold.balancing.health import NEVER_ASKED
 from sixfold.balancing.labels import LabelIndex
 from sixfold.balancing.members import (
@@ -25,8 +27,10 @@ from sixfold.balancing.members import (
     target_port,
     weight_now,
 )
+from sixfold.balancing.plan import division_of
 from sixfold.balancing.written import by_service, written_members
 from sixfold.model.datapath import PROTOCOL_NUMBERS
+from sixfold.model.locality import Here, failover_of
 from sixfold.model.seen import NOTHING_SEEN, PortKey, Seen
 from sixfold.model.service import Service, ServicePort
 from sixfold.model.world import World
@@ -46,6 +50,8 @@ class Shown(NamedTuple):
     weight: int
     connections: int
     total: int
+    locality: str
+    priority: int | None  # 0 is the first; None: there are none
 
 
 def list_frontends(
@@ -56,6 +62,7 @@ def list_frontends(
     lifetime_s: Callable[[PortKey], float] = lambda _: 0.0,
 ) -> Iterator[Mapping[str, Any]]:
     """One mapping per service address and port, in order of services; "" is all of them."""
+    here = world.config.here
     index, written = LabelIndex.of(world.endpoints), by_service(world.slices)
     for key, service in sorted(world.services.items()):
         meta = service.metadata
@@ -67,7 +74,10 @@ def list_frontends(
         for address in cluster_addresses(service):
             for port in service.spec.ports:
                 choice = choose(service, port, seen)
-                backends = [*_backends(service, port, members, address, loads, seen)]
+                division = division_of(service, port, members, address, seen, here)
+                backends = [
+                    *_backends(service, port, members, division, address, loads, here, seen)
+                ]
                 yield {
                     "service": key,
                     "address": str(address),
@@ -78,6 +88,8 @@ def list_frontends(
                     "why": choice.why,
                     "table_size": choice.table_size,
                     "lifetime_s": round(lifetime_s((key, port.port, port.protocol)), 1),
+                    "places": [asdict(level) for level in division.levels],
+                    "near": say_places(service, division),
                     "affinity_s": service.spec.affinity_s,
                     "panic": panics(service, members, seen),
                     "connections": sum(one.connections for one in backends),
@@ -88,7 +100,10 @@ def list_frontends(
 
 
 def state_of(service: Service, endpoint: Member, seen: Seen = NOTHING_SEEN) -> str:
-    """active, or why it gets no new connections: a terminating one only when all of them are."""
+    """active, or why it gets no new connections: a terminating one only when all of them are.
+
+    Whoever is active may yet stand by: others are nearer.
+    """
     place = place_of(endpoint)
     if not is_ready(service, endpoint):
         return "terminating" if endpoint.terminating else "not ready"
@@ -117,23 +132,32 @@ def _backends(
     service: Service,
     port: ServicePort,
     members: list[Member],
+    division: Division,
     frontend: IPAddress,
     loads: Loads,
+    here: Here,
     seen: Seen,
 ) -> Iterator[Shown]:
     protocol = PROTOCOL_NUMBERS[port.protocol]
+    failover = failover_of(service.metadata.annotations)
+    chosen = {id(member) for member, _ in division.shares}
     for endpoint in members:
         address = address_of(endpoint, "IPv4" if frontend.version == 4 else "IPv6")
         number = target_port(port, endpoint)
         if address is not None and number is not None:
             connections, total = loads(address, number, protocol)
+            state = state_of(service, endpoint, seen)
+            if state == "active" and id(endpoint) not in chosen:
+                state = "standby"
             yield Shown(
                 endpoint.key,
                 address,
                 number,
-                state_of(service, endpoint, seen),
+                state,
                 seen.unhealthy.get(place_of(endpoint) or address, ""),
                 weight_now(endpoint, seen),
                 connections,
                 total,
+                str(locality_of_member(endpoint, here)),
+                level_of(endpoint, here, failover)[0] if failover else None,
             )

@@ -10,15 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sixfold.balancing.divide import hints_of, locality_of_member
 from sixfold.balancing.members import address_of, families, is_ready, target_port
 from sixfold.model.endpoint import Endpoint
+from sixfold.model.locality import NO_NODE, Here
 from sixfold.model.meta import ObjectMeta
 from sixfold.model.service import (
     MANAGER,
     MANAGER_LABEL,
     SERVICE_LABEL,
     EndpointConditions,
+    EndpointHints,
     EndpointSlice,
+    ForNode,
+    ForZone,
     IPFamily,
     ObjectReference,
     Service,
@@ -31,7 +36,9 @@ HEADLESS_LABEL = "service.kubernetes.io/headless"
 PortNumbers = tuple[int | None, ...]  # in the order of the service's ports; None: pod lacks it
 
 
-def slices_of(service: Service, endpoints: Sequence[Endpoint]) -> tuple[EndpointSlice, ...]:
+def slices_of(
+    service: Service, endpoints: Sequence[Endpoint], here: Here = NO_NODE
+) -> tuple[EndpointSlice, ...]:
     """All slices of a service; ``endpoints`` are those it selects, in order."""
     if not service.spec.selector or service.spec.type == "ExternalName":
         return ()
@@ -40,7 +47,7 @@ def slices_of(service: Service, endpoints: Sequence[Endpoint]) -> tuple[Endpoint
         numbers = tuple(target_port(port, endpoint) for port in service.spec.ports)
         by_ports.setdefault(numbers, []).append(endpoint)
     return tuple(
-        _slice(service, family, numbers, members)
+        _slice(service, family, numbers, members, here)
         for family in families(service)
         for numbers, members in sorted(by_ports.items(), key=_port_order)
         if any(address_of(member, family) for member in members)
@@ -52,7 +59,11 @@ def _port_order(item: tuple[PortNumbers, list[Endpoint]]) -> tuple[int, ...]:
 
 
 def _slice(
-    service: Service, family: IPFamily, numbers: PortNumbers, members: Sequence[Endpoint]
+    service: Service,
+    family: IPFamily,
+    numbers: PortNumbers,
+    members: Sequence[Endpoint],
+    here: Here,
 ) -> EndpointSlice:
     labels = {SERVICE_LABEL: service.metadata.name, MANAGER_LABEL: MANAGER}
     if service.spec.headless:
@@ -68,7 +79,7 @@ def _slice(
         ),
         address_type=family,
         endpoints=[
-            _slice_endpoint(service, member, str(address))
+            _slice_endpoint(service, member, str(address), here)
             for member in members
             if (address := address_of(member, family))
         ],
@@ -90,7 +101,11 @@ def _slice_name(service: Service, family: IPFamily, numbers: PortNumbers) -> str
     return name
 
 
-def _slice_endpoint(service: Service, endpoint: Endpoint, address: str) -> SliceEndpoint:
+def _slice_endpoint(
+    service: Service, endpoint: Endpoint, address: str, here: Here
+) -> SliceEndpoint:
+    nodes, zones = hints_of(service, endpoint, here)
+    hints = EndpointHints([ForZone(one) for one in zones], [ForNode(one) for one in nodes])
     # Kubernetes publishes a pod's hostname only under the service that its subdomain names.
     named = endpoint.hostname and endpoint.subdomain == service.metadata.name
     return SliceEndpoint(
@@ -102,5 +117,7 @@ def _slice_endpoint(service: Service, endpoint: Endpoint, address: str) -> Slice
         ),
         hostname=endpoint.hostname if named else None,
         node_name=endpoint.node or None,
+        zone=locality_of_member(endpoint, here).zone or None,
+        hints=hints if nodes or zones else None,
         target_ref=ObjectReference("Pod", endpoint.namespace, endpoint.pod),
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from sixfold.model.algorithm import weight_of
+from sixfold.model.locality import NOWHERE, Locality, locality_of
 from sixfold.model.service import EndpointSlice, SliceEndpoint
 
 PortKey = tuple[str, str]  # name, protocol
@@ -31,6 +32,10 @@ class Written:
     weight: int = 1
     drained: bool = False
     hostname: str = ""
+    node: str = ""
+    locality: Locality = NOWHERE
+    for_zones: frozenset[str] = frozenset()
+    for_nodes: frozenset[str] = frozenset()
 
 
 def by_service(slices: Mapping[str, EndpointSlice]) -> dict[str, list[EndpointSlice]]:
@@ -57,7 +62,8 @@ def written_for(slices: Mapping[str, EndpointSlice], service: str) -> list[Writt
 
 
 def _member(one: EndpointSlice, endpoint: SliceEndpoint) -> Written:
-    conditions = endpoint.conditions
+    conditions, hints = endpoint.conditions, endpoint.hints
+    place = locality_of(one.metadata.labels)
     address = ip_address(endpoint.addresses[0])
     return Written(
         key=name_of(one, endpoint),
@@ -69,6 +75,10 @@ def _member(one: EndpointSlice, endpoint: SliceEndpoint) -> Written:
         terminating=conditions.terminating,
         weight=weight_of(one.metadata.annotations),
         hostname=endpoint.hostname or "",
+        node=endpoint.node_name or "",
+        locality=Locality(place.region, endpoint.zone) if endpoint.zone else place,
+        for_zones=frozenset(zone.name for zone in hints.for_zones) if hints else frozenset(),
+        for_nodes=frozenset(node.name for node in hints.for_nodes) if hints else frozenset(),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import click
@@ -126,8 +126,8 @@ def _around(client: Client, kind: Kind, item: Mapping[str, Any]) -> Iterator[str
         yield from _endpoint(client, namespace, name)
         yield from _drops(client, f"{namespace}/{name}")
     elif kind.name == "Service":
-        yield from _balancing(client, namespace, name)
-        yield from _slices(client, namespace, name)
+        states = yield from _balancing(client, namespace, name)
+        yield from _slices(client, namespace, name, states)
 
 
 def _endpoint(client: Client, namespace: str, name: str) -> Iterator[str]:
@@ -152,10 +152,16 @@ def _drops(client: Client, pod: str) -> Iterator[str]:
     yield from (f"  {line}" for line in lines)
 
 
-def _balancing(client: Client, namespace: str, name: str) -> Iterator[str]:
-    """Which algorithm each port has, and why; a port of two addresses has one line."""
+def _balancing(client: Client, namespace: str, name: str) -> Generator[str, None, dict[str, str]]:
+    """Which algorithm each port has, and why; a port of two addresses has one line.
+
+    Returns what is known of each address: its state, and where it is.
+    """
     found = client.get("/v1/balancing", {"namespace": namespace, "service": name})["frontends"]
-    lines = {f"  {f['port']}/{f['protocol']} {f['algorithm']} ({f['why']})": None for f in found}
+    lines: dict[str, None] = {}
+    for one in found:
+        near = f"; {one['near']}" if one["near"] else ""
+        lines[f"  {one['port']}/{one['protocol']} {one['algorithm']} ({one['why']}{near})"] = None
     yield "Balancing:" + ("" if lines else " <none>")
     yield from lines
     troubles = {
@@ -168,9 +174,14 @@ def _balancing(client: Client, namespace: str, name: str) -> Iterator[str]:
         panic = any(frontend["panic"] for frontend in found)
         yield "Health:" + (" panic: too few are healthy, so all are used" if panic else "")
         yield from troubles
+    return {
+        back["address"]: " ".join(filter(None, (back["state"], back["locality"])))
+        for one in found
+        for back in one["backends"]
+    }
 
 
-def _slices(client: Client, namespace: str, name: str) -> Iterator[str]:
+def _slices(client: Client, namespace: str, name: str, states: Mapping[str, str]) -> Iterator[str]:
     label = "kubernetes.io/service-name"
     slices = [
         item
@@ -183,5 +194,6 @@ def _slices(client: Client, namespace: str, name: str) -> Iterator[str]:
         for endpoint in item.get("endpoints") or ():
             ready = (endpoint.get("conditions") or {}).get("ready", True)
             target = (endpoint.get("targetRef") or {}).get("name", "")
-            state = "ready" if ready else "not ready"
-            yield f"  {','.join(endpoint['addresses'])} port {ports} {target} {state}"
+            address = ",".join(endpoint["addresses"])
+            state = states.get(address) or ("ready" if ready else "not ready")
+            yield "  " + " ".join(filter(None, (address, "port", ports, target, state)))

@@ -17,6 +17,7 @@ from sixfold.errors import UnavailableError
 from sixfold.model.algorithm import DRAIN
 
 PERIOD_S = 0.2
+PLACES = ("LOCALITY", "PRIORITY")
 
 
 @click.group(
@@ -46,8 +47,9 @@ def listing(settings: Settings, service: str) -> None:
     """List frontends and the backends behind them: state, weight, live connections.
 
     Connections are those opened on this host, as the kernel counts them: sockets that are
-    connecting or connected, and connected UDP. WIDE adds why the algorithm was chosen, and all
-    connections so far.
+    connecting or connected, and connected UDP. Where places are known they are shown, and which
+    of them come first; who stands by is of another. WIDE adds why the algorithm was chosen, and
+    all connections so far.
     """
     if service and settings.all_namespaces:
         raise click.UsageError("a name needs a namespace; give -n instead of -A")
@@ -61,23 +63,31 @@ def listing(settings: Settings, service: str) -> None:
     else:
         wide = settings.output == "wide"
         header = ["SERVICE", "FRONTEND", "ALGORITHM", "BACKEND", "STATE", "WEIGHT", "CONNECTIONS"]
-        header += ["TOTAL", "ENDPOINT", "WHY"] if wide else ["ENDPOINT"]
-        print_table(header, (row for each in frontends for row in _rows(each, wide=wide)))
+        places = wide or any(one["locality"] for each in frontends for one in each["backends"])
+        header += [*(["TOTAL"] if wide else []), *(PLACES if places else []), "ENDPOINT"]
+        header += ["WHY"] if wide else []
+        rows = (row for each in frontends for row in _rows(each, wide=wide, places=places))
+        print_table(header, rows)
 
 
-def _rows(frontend: Mapping[str, Any], *, wide: bool) -> Iterator[list[str]]:
+def _rows(frontend: Mapping[str, Any], *, wide: bool, places: bool) -> Iterator[list[str]]:
     """A line per backend; what they share is on the first."""
     backends = frontend["backends"]
     place = _place(frontend["address"], frontend["port"])
     what = [frontend["service"], f"{place}/{frontend['protocol']}", frontend["algorithm"]]
     troubles = [f"{one['address']}: {one['detail']}" for one in backends if one.get("detail")]
     kept = f"; affinity {frontend['affinity_s']} s" if frontend["affinity_s"] else ""
-    why = ["; ".join((frontend["why"] + kept, *troubles))] if wide else []
+    near = [frontend["near"]] if frontend["near"] else []
+    why = ["; ".join((frontend["why"] + kept, *near, *troubles))] if wide else []
     if not frontend["backends"]:
-        yield [*what, "<none>", "refused", "-", "-", *(["-"] if wide else []), "-", *why]
+        unknown = ["-"] * (3 + wide + len(PLACES) * places)
+        yield [*what, "<none>", "refused", *unknown, *why]
     for one in frontend["backends"]:
         counts = [str(one["weight"]), str(one["connections"])]
         counts += [str(one["total"])] if wide else []
+        if places:
+            priority = one["priority"]
+            counts += [one["locality"] or "-", "-" if priority is None else str(priority)]
         yield [
             *what,
             _place(one["address"], one["port"]),

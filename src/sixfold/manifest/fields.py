@@ -32,7 +32,10 @@ from sixfold.model.clusternetworkpolicy import (
 from sixfold.model.meta import LabelSelector, Namespace, Object, ObjectMeta
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.service import (
+    EndpointHints,
     EndpointSlice,
+    ForNode,
+    ForZone,
     ObjectReference,
     Service,
     ServicePort,
@@ -216,8 +219,6 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
         "managedBy": _local("the agent runs all jobs", "kubernetes.io/job-controller"),
     },
     SliceEndpoint: {
-        "zone": Refusal("places are not told apart yet"),
-        "hints": Refusal("places are not told apart yet"),
         "deprecatedTopology": Refusal("not of this version of the API; give zone and nodeName"),
     },
     ServicePort: {"nodePort": _local("ports of the node are not opened yet", 0)},
@@ -247,7 +248,8 @@ ONLY_RUN: frozenset[type[Object]] = frozenset(
         *(ContainerSecurityContext, EnvVar, EnvVarSource, Probe, DeploymentSpec, ReplicaSetSpec),
         *(StatefulSetSpec, DaemonSetSpec, Strategy, RollingUpdate, JobSpec, JobTemplateSpec),
         *(CronJobSpec, ReplicationControllerSpec, ServiceSpec, ServicePort),
-        *(EndpointSlice, SliceEndpoint, SlicePort, ObjectReference),
+        *(EndpointSlice, SliceEndpoint, SlicePort, ObjectReference, EndpointHints),
+        *(ForNode, ForZone),
     }
 )
 
@@ -308,9 +310,7 @@ NO_EFFECT: Mapping[type[Object], Mapping[str, str]] = {
         "stdinOnce": "standard input is empty",
         "tty": "no terminal; sixfold exec -t has one",
     },
-    SliceEndpoint: {"nodeName": _ONE_NODE},
     SlicePort: {"appProtocol": "kept, shown; that of the Service counts"},
-    ServiceSpec: {"trafficDistribution": "one node: all backends are near"},
     DeploymentSpec: {"revisionHistoryLimit": _NO_HISTORY},
     StatefulSetSpec: {"revisionHistoryLimit": _NO_HISTORY},
     DaemonSetSpec: {"revisionHistoryLimit": _NO_HISTORY},

@@ -27,6 +27,7 @@ from sixfold.model.config import Config
 from sixfold.model.endpoint import Endpoint, EndpointId
 from sixfold.model.enforcement import in_audit
 from sixfold.model.identity import FIRST_ALLOCATED, Identity, Subject
+from sixfold.model.locality import locality_of
 from sixfold.model.meta import Namespace, namespace_labels
 from sixfold.model.policies import Policy, policy_key
 from sixfold.model.service import EndpointSlice, Service
@@ -209,6 +210,7 @@ def _endpoint(loaded: Loaded, ambiguous: bool) -> Endpoint:
         hostname=spec.hostname,
         subdomain=spec.subdomain or governing,
         weight=weight_of(template.metadata.annotations),
+        locality=locality_of(template.metadata.labels),
         drained=is_drained(template.metadata.annotations),
         probe_ports=probe_ports(spec),
         publish_ports=container_ports(spec),

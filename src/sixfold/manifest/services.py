@@ -8,6 +8,7 @@ from sixfold.manifest import names
 from sixfold.manifest.health import health
 from sixfold.manifest.metadata import between, labels, refused_values, said
 from sixfold.manifest.path import Finding, Path
+from sixfold.model.locality import FAILBACK, FAILOVER, OVERPROVISIONING
 from sixfold.model.service import Service, ServicePort, ServiceSpec
 
 _SPEC: Path = ("spec",)
@@ -28,6 +29,7 @@ def service(obj: Service, *, offline: bool) -> Iterator[Finding]:
     yield from _families(spec)
     yield from _affinity(spec)
     yield from health(obj)
+    yield from _places(obj)
 
 
 def _alias(spec: ServiceSpec, *, offline: bool) -> Iterator[Finding]:
@@ -142,6 +144,24 @@ def _affinity(spec: ServiceSpec) -> Iterator[Finding]:
         yield Finding(path, message, also=((*_SPEC, "sessionAffinity"),))
     here = (*path, "clientIP", "timeoutSeconds")
     yield from between(here, config.client_ip.timeout_seconds, 1, _DAY_S)
+
+
+def _places(obj: Service) -> Iterator[Finding]:
+    """Priorities of places, or whoever is near: not both; and nothing about them alone."""
+    annotations = obj.metadata.annotations
+    if FAILOVER not in annotations:
+        for key in (OVERPROVISIONING, FAILBACK):
+            if key in annotations:
+                message = f"means nothing without {FAILOVER}; remove it"
+                yield Finding(("metadata", "annotations", key), message)
+        return
+    rules = {
+        "trafficDistribution": obj.spec.traffic_distribution,
+        "internalTrafficPolicy": obj.spec.internal_traffic_policy == "Local",
+    }
+    for field in (field for field, value in rules.items() if value):
+        message = f"is another rule than the annotation {FAILOVER}; keep one of them"
+        yield Finding((*_SPEC, field), message)
 
 
 def _address(path: Path, text: str) -> Iterator[Finding]:

@@ -16,12 +16,13 @@ from sixfold.model.service import (
     MANAGER_LABEL,
     REGISTRATIONS,
     SERVICE_LABEL,
+    EndpointHints,
     EndpointSlice,
     SliceEndpoint,
     SlicePort,
 )
 
-ENDPOINTS_MAX, PORTS_MAX = 1000, 100
+ENDPOINTS_MAX, PORTS_MAX, HINTS_MAX = 1000, 100, 8
 
 
 def endpoint_slice(obj: EndpointSlice, *, offline: bool) -> Iterator[Finding]:
@@ -60,6 +61,21 @@ def _endpoint(path: Path, endpoint: SliceEndpoint, family: str) -> Iterator[Find
         yield from said((*path, "hostname"), names.dns_label(endpoint.hostname))
     if endpoint.node_name is not None:
         yield from said((*path, "nodeName"), names.dns_subdomain(endpoint.node_name))
+    if endpoint.zone is not None:
+        yield from said((*path, "zone"), names.label_value(endpoint.zone))
+    if endpoint.hints is not None:
+        yield from _hints((*path, "hints"), endpoint.hints)
+
+
+def _hints(path: Path, hints: EndpointHints) -> Iterator[Finding]:
+    zones = [zone.name for zone in hints.for_zones]
+    nodes = [node.name for node in hints.for_nodes]
+    for field, named in (("forZones", zones), ("forNodes", nodes)):
+        if len(named) > HINTS_MAX:
+            yield Finding((*path, field), f"{len(named)} of them; give at most {HINTS_MAX}")
+        for index, name in enumerate(named):
+            wrong = names.label_value(name) if name else "is required; give a name"
+            yield from said((*path, field, index, "name"), wrong)
 
 
 def _address(path: Path, text: str, family: str) -> Iterator[Finding]:

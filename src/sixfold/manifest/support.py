@@ -77,13 +77,17 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "goes from socket to socket), or none. Of a Service: "
         "`sixfold.dev/lb-algorithm` (random, round-robin, least-connections, maglev, source-hash; "
         "`service.cilium.io/lb-algorithm` is read too), `sixfold.dev/lb-maglev-table-size`, "
+        "`sixfold.dev/lb-failover` (locality, or places in order), "
+        "`sixfold.dev/lb-overprovisioning` (100 to 1000 percent; 140), "
+        "`sixfold.dev/lb-failback-seconds` (0 to 3600; 30), "
         "`sixfold.dev/registration` (open: its namespace's pods may register themselves), "
         "`sixfold.dev/dns-sd-path`, `consul.hashicorp.com/service-tags`, "
         "`consul.hashicorp.com/service-meta-KEY`, "
         "`sixfold.dev/lb-health-check` (a Probe, for backends that are no pods), "
         "`sixfold.dev/lb-slow-start` (a duration), `sixfold.dev/lb-panic-threshold` (percent of "
-        "healthy ones below which all are used, or fail). Of a "
-        "pod: `sixfold.dev/lb-weight` (0 to 100, 0 is maintenance), `sixfold.dev/lb-drain`",
+        "healthy ones below which all are used, or fail). Of a pod: "
+        "`sixfold.dev/lb-weight` (0 to 100, 0 is maintenance; of an EndpointSlice, too), "
+        "`sixfold.dev/lb-drain`",
     },
     PodSpec: {
         "initContainers": "with restartPolicy Always: sidecars",
@@ -121,7 +125,10 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "clusterIP": "an address of the service range, or None for headless",
         "sessionAffinity": "ClientIP: a client is a pod, or the host; its backend is kept while it "
         "is one",
-        "internalTrafficPolicy": "Local: there is one node, so every endpoint is local",
+        "internalTrafficPolicy": "Local: endpoints of this node only: its pods, and written ones "
+        "with its nodeName",
+        "trafficDistribution": "PreferSameNode; PreferSameZone, and its old name PreferClose: as "
+        "kube-proxy, by hints; where the node is, `up --node-labels` says",
     },
     ClientIPConfig: {"timeoutSeconds": "since the client last dialled; 1 to 86400"},
     ServicePort: {
@@ -140,6 +147,9 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
     SliceEndpoint: {
         "addresses": "one, of a pod, the host or the world; not a service's",
         "hostname": "its name below a headless service",
+        "nodeName": "for internalTrafficPolicy and trafficDistribution",
+        "zone": "absent: label topology.kubernetes.io/zone of the slice; region: its label "
+        "topology.kubernetes.io/region",
         "targetRef": "what `lb list` and `explain` call it",
     },
     EndpointConditions: {

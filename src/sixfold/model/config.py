@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
 
+from sixfold.model.locality import Here, locality_of
+
 Posture = Literal["zero-trust", "kubernetes"]
 PodRecords = Literal["disabled", "insecure", "verified"]  # as CoreDNS calls them
 
@@ -55,6 +57,11 @@ class Config:
             "kubernetes.io/arch": "amd64",
             **given,
         }
+
+    @property
+    def here(self) -> Here:
+        """Where the node is, as its labels say."""
+        return Here(self.node, locality_of(self.labels))
 
     @property
     def host_ipv4(self) -> IPv4Address:

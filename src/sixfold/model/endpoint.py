@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import NewType
 
 from sixfold.model.identity import Identity, NamedPort, Subject
+from sixfold.model.locality import NOWHERE, Locality
 
 EndpointId = NewType("EndpointId", int)  # stable while the pod lives; 0 is the host
 HOST_ENDPOINT = EndpointId(0)
@@ -36,6 +37,7 @@ class Endpoint:
     subdomain: str = ""
     probe_ports: frozenset[int] = frozenset()  # TCP ports that the node's own probes dial
     weight: int = 1  # share of new connections; 0 is maintenance
+    locality: Locality = NOWHERE  # what its labels say; nothing: where its node is
     drained: bool = False  # by ``sixfold lb drain``: gets nothing new, whatever its weight
     accelerated: bool = False  # it, or its namespace, asks for acceleration
     publish_ports: tuple[NamedPort, ...] = ()  # all containerPorts, named or not (name "")

@@ -100,6 +100,21 @@ class ObjectReference(Object):
     field_path: str = ""
 
 
+class ForZone(Object):
+    name: str
+
+
+class ForNode(Object):
+    name: str
+
+
+class EndpointHints(Object):
+    """Who an endpoint is meant for."""
+
+    for_zones: list[ForZone] = []
+    for_nodes: list[ForNode] = []
+
+
 class SliceEndpoint(Object):
     """One endpoint of a slice: one address of the slice's family."""
 
@@ -109,6 +124,7 @@ class SliceEndpoint(Object):
     node_name: str | None = None
     target_ref: ObjectReference | None = None
     zone: str | None = None
+    hints: EndpointHints | None = None
 
 
 class SlicePort(Object):
