@@ -9,54 +9,13 @@
  * Pod to pod never touches the host's stack: from_endpoint redirects into the other
  * pod, and to_endpoint sees only what comes from the host, the world and the resolver.
  */
-#include "lib/connection.h"
-#include "lib/event.h"
-#include "lib/names.h"
 #include "lib/neighbour.h"
-#include "lib/translation.h"
-
-static __noinline int drop(struct __sk_buff *skb, const struct packet *packet,
-			   struct observation *seen, int reason)
-{
-	__u32 ifindex = skb->ifindex;
-	const struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &ifindex);
-
-	/* Dropped before anybody asked who: this side at least is known. */
-	if (endpoint && !seen->identity[seen->direction == INGRESS])
-		seen->identity[seen->direction == INGRESS] = endpoint->identity;
-	statistic(reason);
-	seen->type = EVENT_DROP;
-	seen->reason = reason;
-	emit(skb, packet, seen);
-	return TC_ACT_SHOT;
-}
-
-/* Dropped for what the packet is, not for who talks to whom. */
-static __noinline int refuse(struct __sk_buff *skb, const struct packet *packet,
-			     __u32 direction, int reason)
-{
-	struct observation seen = {.direction = direction};
-
-	return drop(skb, packet, &seen, reason);
-}
+#include "lib/pod.h"
 
 static __always_inline int ignore(void)
 {
 	statistic(STATISTIC_IGNORED);
 	return TC_ACT_SHOT;
-}
-
-static __always_inline bool is_service(const union address *address)
-{
-	struct frontend_key key = {};
-
-	key.address = *address;
-	return bpf_map_lookup_elem(&frontends, &key);
-}
-
-static __always_inline int deliver(__u32 ifindex)
-{
-	return ifindex ? bpf_redirect_peer(ifindex, 0) : TC_ACT_OK;
 }
 
 /* May this packet be on this interface at all? */
@@ -76,88 +35,6 @@ static __always_inline int check_source(const struct packet *packet,
 								: DROP_NONE;
 }
 
-/* A connection that conntrack does not know, or whose verdict is of yesterday. */
-static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
-				 const struct endpoint *endpoint, __u32 direction)
-{
-	struct judgement *judgement = blank_judgement();
-	struct observation seen = {.type = EVENT_VERDICT, .direction = direction};
-	struct conntrack *entry, *fresh = blank_connection();
-	struct conntrack_key key;
-	__u32 current =
-	    revision(); /* before any lookup: a change meanwhile judges again */
-	__u32 side = conntrack_key(packet, &key);
-	struct peer *mine, *theirs;
-	bool mine_opened;
-	int reason;
-
-	if (!fresh || !judgement)
-		return TC_ACT_SHOT; /* never: arrays of one */
-	entry = bpf_map_lookup_elem(&conntrack, &key);
-	if (entry && !continues(entry, packet, side))
-		entry = NULL;
-	seen.is_reply = entry && entry->originator != side;
-	mine_opened = (direction == EGRESS) != seen.is_reply;
-	mine = &judgement->peer[mine_opened ? EGRESS : INGRESS];
-	theirs = &judgement->peer[mine_opened ? INGRESS : EGRESS];
-	peer_of(mine, endpoint, packet->family == 4);
-	resolve(direction == EGRESS ? &packet->destination : &packet->source, theirs);
-	judgement->protocol = packet->protocol;
-	if (packet->protocol == IPPROTO_ICMP || packet->protocol == PROTOCOL_ICMPV6)
-		judgement->port = htons(packet->icmp_request);
-	else
-		judgement->port =
-		    seen.is_reply ? packet->source_port : packet->destination_port;
-	if (!entry && direction == EGRESS && !theirs->ifindex &&
-	    is_service(&packet->destination))
-		reason = DROP_NO_BACKEND;
-	else
-		reason = judge(judgement);
-	seen.identity[0] = direction == EGRESS ? mine->identity : theirs->identity;
-	seen.identity[1] = direction == EGRESS ? theirs->identity : mine->identity;
-	seen.rule[0] = judgement->rule[0];
-	seen.rule[1] = judgement->rule[1];
-	if (!entry)
-		take_translation(packet, direction == EGRESS ? endpoint->id : 0, fresh);
-	seen.service = entry ? entry->service : fresh->service;
-	seen.service_port = entry ? entry->service_port : fresh->service_port;
-	if (!reason && direction == EGRESS && asks_name(packet) &&
-	    theirs->identity == IDENTITY_RESOLVER && !packet->passed) {
-		audited(&seen, judgement, entry);
-		note_question(&seen, current);
-		return ASKED;
-	}
-	if (reason) {
-		if (!entry) /* the sweep closes the sockets of others */
-			bpf_map_delete_elem(&conntrack, &key);
-		else if (ends(packet, entry))
-			return direction == EGRESS ? deliver(theirs->ifindex)
-						   : TC_ACT_OK;
-		if (reason != DROP_NO_BACKEND)
-			seen.direction = judgement->direction;
-		return drop(skb, packet, &seen, reason);
-	}
-	if (entry) {
-		if (audited(&seen, judgement, entry)) {
-			statistic(STATISTIC_AUDITED);
-			emit(skb, packet, &seen);
-		}
-		remember(entry, judgement, entry->originator);
-		entry->revision = current;
-		conntrack_touch(entry, packet, side, skb->len);
-		return direction == EGRESS ? deliver(theirs->ifindex) : TC_ACT_OK;
-	}
-	remember(fresh, judgement, side);
-	begin(fresh, packet, side, current, skb->len);
-	if (bpf_map_update_elem(&conntrack, &key, fresh, BPF_ANY))
-		return drop(skb, packet, &seen, DROP_CT_FULL);
-	statistic(STATISTIC_FORWARDED);
-	if (audited(&seen, judgement, NULL))
-		statistic(STATISTIC_AUDITED);
-	emit(skb, packet, &seen);
-	return direction == EGRESS ? deliver(theirs->ifindex) : TC_ACT_OK;
-}
-
 /* What every stack says unasked: group memberships, duplicate address detection. */
 static __always_inline bool is_noise(const struct packet *packet)
 {
@@ -173,10 +50,11 @@ static __always_inline int from_neighbour(struct __sk_buff *skb,
 					  const struct packet *packet,
 					  const struct endpoint *endpoint)
 {
+	const struct macs gateway = {HOST_MAC, POD_MAC};
 	int reason = judge_neighbour(skb, packet, endpoint);
 
 	if (reason == -NEIGHBOUR_ANSWER)
-		return answer_neighbour(skb, packet);
+		return answer_neighbour(skb, packet, &gateway);
 	if (reason == -NEIGHBOUR_PASS)
 		return TC_ACT_OK;
 	return reason < 0 ? ignore() : refuse(skb, packet, EGRESS, reason);
@@ -204,31 +82,24 @@ __global int slow_path(struct __sk_buff *skb, struct packet *packet, __u32 direc
 	if (reason)
 		return refuse(skb, packet, direction, reason);
 	if (!is_icmp_error(packet))
-		return connection(skb, packet, endpoint, direction);
+		return connection(skb, packet, endpoint, direction, NULL);
 	reason = related(skb, packet, direction, &ifindex);
+	if (reason == -RELATED_OUTSIDE)
+		return bpf_redirect_neigh(ifindex, NULL, 0, 0);
 	if (reason)
 		return refuse(skb, packet, direction, reason);
-	return direction == EGRESS ? deliver(ifindex) : TC_ACT_OK;
-}
-
-/* Parse whatever is IP; a reason, or DROP_NONE. */
-static __always_inline int parse(struct __sk_buff *skb, struct packet *packet,
-				 __be16 protocol)
-{
-	if (likely(protocol == htons(ETH_P_IP)))
-		return parse_ipv4(skb, packet);
-	if (protocol == htons(ETH_P_IPV6))
-		return parse_ipv6(skb, packet);
-	return DROP_UNSUPPORTED_L2;
+	return direction == EGRESS && ifindex ? bpf_redirect_peer(ifindex, 0)
+					      : TC_ACT_OK;
 }
 
 static __noinline int from_arp(struct __sk_buff *skb, const struct packet *packet)
 {
+	const struct macs gateway = {HOST_MAC, POD_MAC};
 	struct arp arp;
 	int reason = judge_arp(skb, &arp);
 
 	if (reason == -NEIGHBOUR_ANSWER)
-		return answer_arp(skb, &arp);
+		return answer_arp(skb, &arp, &gateway);
 	if (reason == -NEIGHBOUR_PASS)
 		return TC_ACT_OK;
 	return reason < 0 ? ignore() : refuse(skb, packet, EGRESS, reason);
@@ -291,12 +162,16 @@ static __always_inline int classify(struct __sk_buff *skb, struct packet *packet
 		if (likely(ours) && conntrack_touch(entry, packet, side, skb->len)) {
 			if (direction == INGRESS)
 				return TC_ACT_OK;
-			return likely(destination)
-				   ? bpf_redirect_peer(destination, 0)
-				   : leave(skb, packet, entry->identity[!(side & 1)]);
+			if (likely(destination))
+				return bpf_redirect_peer(destination, 0);
+			if (entry->client_ifindex)
+				return depart(skb, packet, entry);
+			return leave(skb, packet, entry->identity[!(side & 1)]);
 		}
 	}
 	reason = slow_path(skb, packet, direction);
+	if (direction == EGRESS && reason == DEPARTS)
+		return depart_judged(skb, packet);
 	if (direction == EGRESS && reason == ASKED) {
 		reason = resolve_name(skb, packet);
 		if (reason == ASKED) /* not from here: the stack is short */

@@ -40,6 +40,8 @@ enum drop_reason {
 	DROP_FRAGMENT_UNKNOWN = 157,
 	DROP_NO_BACKEND = 158,
 	DROP_UNSUPPORTED_L2 = 166,
+	DROP_NO_NAT_MAPPING = 167,
+	DROP_SOURCE_RANGE = 177,
 	DROP_POLICY_DENY = 181,
 	DROP_ARP_STRANGER = 191,
 	DROP_ICMP_UNRELATED = 192,
@@ -50,17 +52,19 @@ enum drop_reason {
 
 /* Indices of the statistics map below the drop reasons. */
 enum statistic {
-	STATISTIC_LOST = 0,	       /* events that found the ring full */
-	STATISTIC_FORWARDED = 1,       /* new connections */
-	STATISTIC_IGNORED = 2,	       /* noise of every stack: MLD, RS, DAD, IGMP */
-	STATISTIC_ANSWERED = 3,	       /* ARP requests and neighbour solicitations */
-	STATISTIC_TRANSLATED = 4,      /* connects and sends to a service */
-	STATISTIC_REFUSED = 5,	       /* those without a backend */
-	STATISTIC_CUT = 6,	       /* connections that a change no longer allows */
-	STATISTIC_UNCOUNTED = 7,       /* hits of rules that found rule_hits full */
-	STATISTIC_AUDITED = 8,	       /* connections that only an audit let in */
-	STATISTIC_NAMES_FOUND = 20,    /* questions answered here: with records */
-	STATISTIC_NAMES_NODATA = 21,   /* ... the name is there, not that type */
+	STATISTIC_LOST = 0,	     /* events that found the ring full */
+	STATISTIC_FORWARDED = 1,     /* new connections */
+	STATISTIC_IGNORED = 2,	     /* noise of every stack: MLD, RS, DAD, IGMP */
+	STATISTIC_ANSWERED = 3,	     /* ARP requests and neighbour solicitations */
+	STATISTIC_TRANSLATED = 4,    /* connects and sends to a service */
+	STATISTIC_REFUSED = 5,	     /* those without a backend */
+	STATISTIC_CUT = 6,	     /* connections that a change no longer allows */
+	STATISTIC_UNCOUNTED = 7,     /* hits of rules that found rule_hits full */
+	STATISTIC_AUDITED = 8,	     /* connections that only an audit let in */
+	STATISTIC_RESET = 9,	     /* packets from outside answered with a reset */
+	STATISTIC_UNLOADED = 10,     /* arrivals that no load counts: arrived is full */
+	STATISTIC_NAMES_FOUND = 20,  /* questions answered here: with records */
+	STATISTIC_NAMES_NODATA = 21, /* ... the name is there, not that type */
 	STATISTIC_NAMES_NXDOMAIN = 22, /* ... no such name */
 	STATISTIC_NAMES_PASSED = 23,   /* left to the resolver's process */
 	STATISTIC_NAMES_UNTOLD = 24,   /* answered here, but not one event each */
@@ -72,6 +76,10 @@ enum runtime_index {
 	    1, /* highest number that a backend ever had; for who reads */
 	RUNTIME_TRACKING = 2, /* 1: there is a policy for the host, or is about to be */
 };
+
+/* Of node ports; model/service.py has the same two. */
+#define NODE_PORT_FIRST 30000
+#define NODE_PORT_LAST	32767
 
 enum direction { INGRESS = 0, EGRESS = 1 };
 
@@ -132,6 +140,7 @@ struct policy_table {
 	__u32 audit; /* table that would be in force: asked too, and told; 0 = none */
 };
 
+/* Any address of the node is that of a node port: 0.0.0.0 or ::. */
 struct frontend_key {
 	union address address;
 	__be16 port; /* port 0 and protocol 0: the address is a service, whatever the
@@ -149,6 +158,13 @@ enum algorithm {
 	ALGORITHM_SOURCE_HASH = 4,
 };
 
+/* Who may dial a frontend besides sockets of this host and its pods. */
+enum frontend_flags {
+	FRONTEND_OUTSIDE = 1,	/* whoever reaches an uplink */
+	FRONTEND_RANGES = 2,	/* of them, only who is in source_ranges */
+	FRONTEND_ANNOUNCED = 4, /* the address is ours alone: neighbours are answered */
+};
+
 /* Slots repeat, or are a Maglev table, where backends have weights or the algorithm
  * wants it; then each backend is listed once more behind them, for who reads the map.
  */
@@ -162,12 +178,27 @@ struct frontend {
 	__u32 affinity_s; /* a client keeps its backend until it was idle so long; 0: no
 			   */
 	__u8 algorithm;
-	__u8 pad[3];
+	__u8 flags; /* enum frontend_flags */
+	__u8 pad[2];
+};
+
+/* loadBalancerSourceRanges; prefixlen counts the service number, too. */
+struct source_range {
+	__u32 prefixlen;
+	__u32 service;
+	union address address;
+} __attribute__((packed));
+
+/* A device that faces the world. */
+struct device {
+	__u8 mac[6];
+	__u8 pad[2];
 };
 
 /* Session affinity: where this client was last sent. */
 struct affinity_key {
-	__u32 client; /* endpoint number, 0 is the host */
+	union address address; /* of a client outside; else all zero */
+	__u32 client;	       /* endpoint number, 0 is the host */
 	__u32 service;
 	__be16 port;
 	__u8 protocol;
@@ -239,6 +270,20 @@ struct conntrack {
 	__u64 packets[2]; /* sent by each side; of what is carried, messages and payload
 			   */
 	__u64 bytes[2];
+	union address service_address; /* dialled by a client outside, behind ... */
+	__u32 client_ifindex;	       /* ... this device; 0: not so */
+	__u32 pad_end;
+};
+
+/* A connection from outside, by the sides that its client sees: where it goes. Its
+ * conntrack entry is that of client and backend. */
+struct arrival {
+	union address backend;
+	__be16 port;
+	__u8 counted; /* somebody answered: it is in the backend's load, if there is
+			 room */
+	__u8 pad;
+	__u32 number; /* of the backend */
 };
 
 /* How data gets to the other side, where both are accelerated. */

@@ -72,16 +72,21 @@ static __always_inline int refuse(void)
 	return REFUSE;
 }
 
-static __always_inline const struct frontend *find_frontend(struct frontend_key *key)
+/* A pod's loopback is its own. */
+static __always_inline const struct frontend *find_frontend(struct frontend_key *key,
+							    __u32 endpoint)
 {
 	const struct frontend *found = bpf_map_lookup_elem(&frontends, key);
 
+	if (!found && !(endpoint && is_loopback(&key->address)))
+		found = find_node_port(key);
 	if (found)
 		return found;
 	/* An unknown port of a service address: its entry has no backends. */
 	key->port = 0;
 	key->protocol = 0;
-	return bpf_map_lookup_elem(&frontends, key);
+	found = bpf_map_lookup_elem(&frontends, key);
+	return found && found->flags && is_node(&key->address) ? NULL : found;
 }
 
 /* One socket, one backend, as long as the set stays; a turn or a load is asked once. */
@@ -208,7 +213,7 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 	get_address(ctx, ipv6, &key.address);
 	key.port = port;
 	key.protocol = protocol;
-	frontend = find_frontend(&key);
+	frontend = find_frontend(&key, *endpoint);
 	if (!frontend) {
 		if (connected)
 			forget_connected(ctx);
@@ -224,7 +229,7 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 					    .protocol = protocol,
 					    .ipv6 = ipv6 && !is_ipv4(&key.address)};
 
-		number = pick_with_affinity(frontend, &mine);
+		number = pick_with_affinity(frontend, &mine, *endpoint);
 	} else if (connected) {
 		number = pick_slot(frontend, bpf_get_prandom_u32(), *endpoint);
 	} else {

@@ -8,6 +8,7 @@
  * until that is done, so that the resets of those sockets may pass.
  */
 #include "lib/again.h"
+#include "lib/arrival.h"
 #include "lib/pairs.h"
 
 #define KEYS_MAX 64 /* in one run: what a page holds */
@@ -26,6 +27,16 @@ static __always_inline void part(const struct conntrack_key *key)
 	bpf_map_delete_elem(&accelerated, &end);
 }
 
+/* A connection from outside that is over, though nobody has said so. */
+static __noinline int reap_again(const struct conntrack_key *key)
+{
+	const struct conntrack *entry = bpf_map_lookup_elem(&conntrack, key);
+
+	if (entry && !expired(entry, key->protocol, now()))
+		return 0;
+	return arrival_closed(key);
+}
+
 static long judge_one(__u32 index, struct __sk_buff **skb)
 {
 	struct conntrack_key key;
@@ -41,6 +52,23 @@ static long judge_one(__u32 index, struct __sk_buff **skb)
 SEC("tc") int sweep(struct __sk_buff *skb)
 {
 	bpf_loop(KEYS_MAX, judge_one, &skb, 0);
+	return TC_ACT_OK;
+}
+
+static long reap_one(__u32 index, struct __sk_buff **skb)
+{
+	struct conntrack_key key;
+
+	if (bpf_skb_load_bytes(*skb, ETH_LENGTH + index * sizeof(key), &key,
+			       sizeof(key)))
+		return 1;
+	reap_again(&key);
+	return 0;
+}
+
+SEC("tc") int reap(struct __sk_buff *skb)
+{
+	bpf_loop(KEYS_MAX, reap_one, &skb, 0);
 	return TC_ACT_OK;
 }
 

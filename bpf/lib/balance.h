@@ -11,7 +11,7 @@
  */
 #pragma once
 
-#include "shared.h"
+#include "load.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -34,13 +34,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct backend);
 } backends SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 262144);
-	__type(key, __u32);
-	__type(value, struct load);
-} loads SEC(".maps");
 
 /* Where clients of services with session affinity were last sent. */
 struct {
@@ -66,6 +59,15 @@ static __always_inline __u32 spread(__u64 what, __u32 service)
 	return hash >> 32;
 }
 
+/* A client outside has no number: its address is one, with the port that tells its
+ * connections apart, or 0. */
+static __always_inline __u32 client_number(const union address *client, __be16 port)
+{
+	__u64 mixed = client->half[0] * 0x9e3779b97f4a7c15ULL;
+
+	return spread(mixed ^ client->half[1] ^ ntohs(port), 0);
+}
+
 static __always_inline __u32 slot_at(__u32 index)
 {
 	__u32 number = index / SLOTS_PER_LINE;
@@ -80,11 +82,6 @@ static __always_inline __u32 next_turn(__u32 base)
 	__u32 *turn = bpf_map_lookup_elem(&turns, &line);
 
 	return turn ? __sync_fetch_and_add(turn, 1) : 0;
-}
-
-static __always_inline struct load *load_of(__u32 number)
-{
-	return bpf_map_lookup_elem(&loads, &number);
 }
 
 /* With one connection more, who has less of them for its weight? The first, if equal.
@@ -159,7 +156,8 @@ static __always_inline __u32 find_slot(const struct frontend *frontend, __u32 sl
 
 /* A client's slot, as long as it comes back in time and its backend stays. */
 static __always_inline __u32 pick_with_affinity(const struct frontend *frontend,
-						const struct affinity_key *key)
+						const struct affinity_key *key,
+						__u32 client)
 {
 	__u32 now_s = bpf_ktime_get_coarse_ns() / 1000000000;
 	struct affinity *known = bpf_map_lookup_elem(&affinities, key);
@@ -176,7 +174,7 @@ static __always_inline __u32 pick_with_affinity(const struct frontend *frontend,
 			return fresh.slot;
 		}
 	}
-	fresh.slot = pick_slot(frontend, bpf_get_prandom_u32(), key->client);
+	fresh.slot = pick_slot(frontend, bpf_get_prandom_u32(), client);
 	bpf_map_update_elem(&affinities, key, &fresh, BPF_ANY);
 	return fresh.slot;
 }

@@ -22,11 +22,14 @@
 #define htons(x)    __builtin_bswap16(x)
 #define ntohs(x)    __builtin_bswap16(x)
 #define htonl(x)    __builtin_bswap32(x)
+#define ntohl(x)    __builtin_bswap32(x)
 
 /* Verdicts of a TCX program; pkt_cls.h pulls in too much. */
 #define TC_ACT_OK   0
 #define TC_ACT_SHOT 2
 #define TCX_NEXT    -1
+
+#define EINVAL 22
 
 static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*const bpf_map_update_elem)(void *map, const void *key, const void *value,
@@ -36,6 +39,8 @@ static __u64 (*const bpf_ktime_get_ns)(void) = (void *)5;
 static __u32 (*const bpf_get_prandom_u32)(void) = (void *)7;
 static long (*const bpf_skb_store_bytes)(void *skb, __u32 offset, const void *from,
 					 __u32 length, __u64 flags) = (void *)9;
+static long (*const bpf_l3_csum_replace)(void *skb, __u32 offset, __u64 from, __u64 to,
+					 __u64 size) = (void *)10;
 static long (*const bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)23;
 static long (*const bpf_skb_load_bytes)(const void *skb, __u32 offset, void *to,
 					__u32 length) = (void *)26;
@@ -61,6 +66,8 @@ static __u64 (*const bpf_get_netns_cookie)(void *ctx) = (void *)122;
 static void *(*const bpf_ringbuf_reserve)(void *ring, __u64 size,
 					  __u64 flags) = (void *)131;
 static void (*const bpf_ringbuf_submit)(void *record, __u64 flags) = (void *)132;
+static long (*const bpf_redirect_neigh)(__u32 ifindex, void *neighbour, int size,
+					__u64 flags) = (void *)152;
 static long (*const bpf_redirect_peer)(__u32 ifindex, __u64 flags) = (void *)155;
 static __u64 (*const bpf_ktime_get_coarse_ns)(void) = (void *)160;
 static long (*const bpf_loop)(__u32 times, void *callback, void *context,

@@ -4,8 +4,10 @@
  */
 #pragma once
 
-#include "conntrack.h"
+#include "arrival.h"
 #include "event.h"
+
+#define RELATED_OUTSIDE 1
 
 /* An ICMP error passes iff it is about a connection that is there, and is addressed to
  * the side that sent the packet it quotes. A pod may only complain about what it got.
@@ -13,6 +15,7 @@
 static __noinline int related(struct __sk_buff *skb, const struct packet *error,
 			      __u32 direction, __u32 *ifindex)
 {
+	struct place from, to;
 	struct packet quoted = {};
 	struct conntrack_key key;
 	struct conntrack *entry;
@@ -30,7 +33,16 @@ static __noinline int related(struct __sk_buff *skb, const struct packet *error,
 	if (!entry || expired(entry, quoted.protocol, now()))
 		return DROP_ICMP_UNRELATED;
 	*ifindex = entry->ifindex[side & 1];
-	return DROP_NONE;
+	if (!entry->client_ifindex || direction == INGRESS)
+		return DROP_NONE;
+	from.address = quoted.destination;
+	from.port = quoted.destination_port;
+	to.address = entry->service_address;
+	to.port = entry->service_port;
+	if (rewrite_error(skb, error, &quoted, &from, &to))
+		return DROP_INVALID_PACKET;
+	*ifindex = entry->client_ifindex;
+	return -RELATED_OUTSIDE;
 }
 
 /* Does the entry cover the packet, or is this a new connection in its clothes? */

@@ -25,6 +25,12 @@
 /* What to do with a packet that is no connection's. */
 enum neighbour_verdict { NEIGHBOUR_IGNORE = 1, NEIGHBOUR_ANSWER, NEIGHBOUR_PASS };
 
+/* Who answers, and whom. */
+struct macs {
+	__u8 ours[6];
+	__u8 theirs[6];
+};
+
 struct arp {
 	__be16 hardware;
 	__be16 protocol;
@@ -98,28 +104,31 @@ static __noinline int judge_arp(struct __sk_buff *skb, struct arp *arp)
 	return arp->target == arp->sender ? -NEIGHBOUR_IGNORE : -NEIGHBOUR_ANSWER;
 }
 
-static __noinline int answer_arp(struct __sk_buff *skb, const struct arp *request)
+static __noinline int answer_arp(struct __sk_buff *skb, const struct arp *request,
+				 const struct macs *macs)
 {
 	struct {
 		struct ethhdr ethernet;
 		struct arp arp;
 	} __attribute__((packed)) frame = {
-	    .ethernet = {POD_MAC, HOST_MAC, htons(ETH_P_ARP)},
-	    .arp = {htons(1), htons(ETH_P_IP), 6, 4, htons(ARP_REPLY), HOST_MAC, 0,
-		    POD_MAC, 0},
+	    .ethernet = {.h_proto = htons(ETH_P_ARP)},
+	    .arp = {.hardware = htons(1),
+		    .protocol = htons(ETH_P_IP),
+		    .hardware_length = 6,
+		    .protocol_length = 4,
+		    .operation = htons(ARP_REPLY)},
 	};
 
+	__builtin_memcpy(frame.ethernet.h_dest, macs->theirs, 6);
+	__builtin_memcpy(frame.ethernet.h_source, macs->ours, 6);
+	__builtin_memcpy(frame.arp.sender_mac, macs->ours, 6);
+	__builtin_memcpy(frame.arp.target_mac, macs->theirs, 6);
 	frame.arp.sender = request->target;
 	frame.arp.target = request->sender;
 	if (bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), 0))
 		return TC_ACT_SHOT;
 	statistic(STATISTIC_ANSWERED);
 	return bpf_redirect(skb->ifindex, 0);
-}
-
-static __always_inline bool is_link_local(const union address *address)
-{
-	return (address->word[0] & htonl(0xffc00000)) == htonl(0xfe800000);
 }
 
 static __always_inline bool is_unspecified(const union address *address)
@@ -172,22 +181,25 @@ static __always_inline __u16 advert_checksum(const struct advert_frame *frame)
 }
 
 static __noinline int answer_neighbour(struct __sk_buff *skb,
-				       const struct packet *packet)
+				       const struct packet *packet,
+				       const struct macs *macs)
 {
 	struct advert_frame frame = {
-	    .ethernet = {POD_MAC, HOST_MAC, htons(ETH_P_IPV6)},
+	    .ethernet = {.h_proto = htons(ETH_P_IPV6)},
 	    .version = 0x60,
 	    .length = htons(NEIGHBOUR_MESSAGE_SIZE),
 	    .next = PROTOCOL_ICMPV6,
 	    .hops = 255,
 	    .message = {ICMPV6_ADVERT, .flags = ADVERT_FLAGS,
-			.option = OPTION_TARGET_LINK, .option_length = 1,
-			.mac = HOST_MAC},
+			.option = OPTION_TARGET_LINK, .option_length = 1},
 	};
 
 	if (bpf_skb_load_bytes(skb, packet->transport + 8, &frame.message.target, 16) ||
 	    bpf_skb_change_tail(skb, FRAME_SIZE(frame), 0))
 		return TC_ACT_SHOT;
+	__builtin_memcpy(frame.ethernet.h_dest, macs->theirs, 6);
+	__builtin_memcpy(frame.ethernet.h_source, macs->ours, 6);
+	__builtin_memcpy(frame.message.mac, macs->ours, 6);
 	frame.source = frame.message.target;
 	frame.destination = packet->source;
 	frame.message.checksum = advert_checksum(&frame);

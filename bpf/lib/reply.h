@@ -6,10 +6,8 @@
  */
 #pragma once
 
+#include "nat.h"
 #include "question.h"
-
-#define BPF_F_PSEUDO_HDR     (1 << 4)
-#define BPF_F_MARK_MANGLED_0 (1 << 5)
 
 /* What goes behind the question. */
 struct dns_reply {

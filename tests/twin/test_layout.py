@@ -47,6 +47,9 @@ STRUCTS = {
     "load": layout.LOAD,
     "conntrack_key": layout.CONNTRACK_KEY,
     "conntrack": layout.CONNTRACK,
+    "arrival": layout.ARRIVAL,
+    "source_range": layout.SOURCE_RANGE,
+    "device": layout.DEVICE,
     "flow_event": layout.FLOW_EVENT,
     "name_key": layout.NAME_KEY,
     "name_records": layout.NAME_RECORDS,
@@ -279,4 +282,4 @@ def test_what_a_frontend_says_of_its_slots_survives(
 ) -> None:
     entry = FrontendEntry(service, (), algorithm, affinity_s=affinity_s)
     packed = layout.pack_frontend(entry, run)
-    assert layout.unpack_frontend(packed) == (service, run, affinity_s, algorithm)
+    assert layout.unpack_frontend(packed) == (service, run, affinity_s, algorithm, 0)

@@ -17,13 +17,13 @@ class Addresses:
 
     def __init__(self, database: Database, config: Config) -> None:
         self._database = database
-        self._config = config
+        self.config = config
         self._load()
 
     def _load(self) -> None:
         rows = self._database.connection.execute("SELECT address, owner, freed_at FROM addresses")
         kept = [(ip_address(address), owner, freed_at) for address, owner, freed_at in rows]
-        config = self._config
+        config = self.config
         grace_s = config.ip_reuse_grace_s
         self._pods = _pools("pod", (config.pod_ipv4, config.pod_ipv6), grace_s, kept)
         self._services = _pools(
@@ -66,9 +66,7 @@ class Addresses:
 
     def of_services(self, address: IPAddress) -> bool:
         """Whether it is in the range of cluster addresses."""
-        return (
-            address in (self._config.service_ipv4, self._config.service_ipv6)[address.version == 6]
-        )
+        return address in (self.config.service_ipv4, self.config.service_ipv6)[address.version == 6]
 
     def release(self, owner: str, now_s: float) -> None:
         """Let all addresses of an owner rest."""

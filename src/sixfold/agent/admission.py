@@ -13,12 +13,14 @@ from typing import Any
 import msgspec
 
 from sixfold.agent.addresses import Addresses
+from sixfold.agent.ways_in import admit_ways_in
 from sixfold.errors import ManifestError, Problem, SixfoldError
 from sixfold.manifest import Loaded, requires_runtime
 from sixfold.manifest.kinds import Resource
 from sixfold.model.algorithm import DRAIN, is_drained
 from sixfold.model.datapath import IPAddress
 from sixfold.model.meta import Key
+from sixfold.model.pool import POOL_KIND
 from sixfold.model.service import EndpointSlice, Service, ServiceSpec
 from sixfold.store import Objects
 from sixfold.workloads.pod_state import controller_of
@@ -44,6 +46,7 @@ def admit(
     written = {item.key for item in loaded}
     problems = [problem for item in loaded for problem in _problems(item, objects, written)]
     admitted = [*_missing_namespaces(loaded, objects)]
+    services: list[tuple[Loaded, dict[str, Any]]] = []
     for item in loaded:
         raw = {**item.raw, "metadata": dict(item.raw.get("metadata", {}))}
         if item.key.namespace:
@@ -55,9 +58,12 @@ def admit(
                 _service_addresses(item, raw, objects, addresses, now_s)
             except SixfoldError as error:
                 problems.append(_problem(item, "spec.clusterIP", str(error)))
+            services.append((item, raw))
         if item.key.kind == "Pod":
             _keep_drained(item.key, raw, objects)
         admitted.append((item.key, raw))
+    pools = [item for item in loaded if item.key.kind == POOL_KIND]
+    problems += admit_ways_in(services, pools, objects, addresses.config)
     if problems:
         raise ManifestError(problems)
     return admitted

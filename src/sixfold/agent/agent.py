@@ -32,6 +32,7 @@ import msgspec
 from sixfold.agent.addresses import Addresses
 from sixfold.agent.admission import admit
 from sixfold.agent.backends import BackendWatch
+from sixfold.agent.balancers import Balancers
 from sixfold.agent.learning import Learning, rules_of_names
 from sixfold.agent.ledger import Ledger
 from sixfold.agent.planning import Planning, Plans
@@ -42,9 +43,12 @@ from sixfold.agent.snapshot import Snapshots
 from sixfold.discovery.learned import Pair
 from sixfold.errors import HostError, SixfoldError, UnavailableError
 from sixfold.host import netns
+from sixfold.host.arrivals import know_uplinks
 from sixfold.host.datapath import KernelDatapath
+from sixfold.host.layout import Connection
 from sixfold.host.names import NameTable
 from sixfold.host.network import Attachment, HostNetwork
+from sixfold.host.nudge import nudge
 from sixfold.host.sockets import close_sockets
 from sixfold.manifest import Loaded
 from sixfold.model.config import Config
@@ -89,6 +93,7 @@ class Agent:
         self.objects = objects
         self.ledger = Ledger(database, config.node)
         self.addresses = Addresses(database, config)
+        self.balancers = Balancers(database)
         self.network = network
         self.datapath = datapath
         self.resolver = resolver
@@ -106,9 +111,10 @@ class Agent:
         self.names_problem = ""  # why the kernel's names are not what they should be
         self._planning = Planning(self.ledger, serial=int(time.time()))
         self.backends = BackendWatch(database, datapath, self.names.services, self.changed)
-        self._snapshots = Snapshots(config, objects, self.ledger, registrations)
+        self._snapshots = Snapshots(config, objects, self.ledger, registrations, self.balancers)
         self.learning = Learning(config, database, self.names)
         self._watch = NameWatch(resolver.socket, self._learn)
+        self._vanished: list[Connection] = []  # from outside, to pods that are going
         self._chance = Random()
         self._pods_changed = asyncio.Event()
         self._network_changed = asyncio.Event()
@@ -280,6 +286,7 @@ class Agent:
             try:
                 self._network_round()
                 await self._cut_connections()
+                self._tell_outside()
                 for follow in self.followers:
                     follow()
                 self.applied = generation
@@ -386,6 +393,18 @@ class Agent:
             await asyncio.to_thread(close_sockets, severed.values(), _namespaces(self.plans))
             self.datapath.forget(severed)
 
+    def _tell_outside(self) -> None:
+        """Neighbours hear of addresses that are here now, clients of backends that are not."""
+        self.network.announce(self.balancers.addresses)
+        assert self.plans is not None
+        if not self._vanished:
+            return
+        endpoints = self.plans.world.endpoints.values()
+        there = {address for endpoint in endpoints for address in (endpoint.ipv4, endpoint.ipv6)}
+        gone = [one for one in self._vanished if one.destination not in there]
+        self._vanished = [one for one in self._vanished if one.destination in there]
+        nudge(gone)
+
     async def _push_names(self) -> None:
         """Tell the resolver; while it is away the kernel's state stands, and we try again."""
         if self.plans is None:
@@ -430,6 +449,8 @@ class Agent:
                 found += [
                     f"links[{name}]: attached" for name in self.datapath.keep_uplinks(uplinks)
                 ]
+                know_uplinks(self.datapath.maps["uplinks"], self.network.uplink_macs())
+                self.datapath.reap()
                 if self.plans is not None:
                     found += self.datapath.repair(self.plans.datapath)
                     found += self.name_table.repair()
@@ -468,6 +489,7 @@ class Agent:
             return
         addresses = {address for address in (state.ipv4, state.ipv6) if address is not None}
         connections = await asyncio.to_thread(self.datapath.connections_to, addresses)
+        self._vanished += [one for one in connections if one.client_ifindex]
         if connections:
             await asyncio.to_thread(close_sockets, connections, _namespaces(self.plans))
 

@@ -269,6 +269,8 @@ def _index(
     known: set[PortKey] = set()
     for frontend, entry in frontends.items():
         service = services.get(entry.service)
+        if frontend.address.is_unspecified:
+            continue  # a node port: the service's own port stands for it
         if frontend.port and service:
             name = f"{service.namespace}/{service.name}"
             key: PortKey = (name, frontend.port, PROTOCOL_NAMES[frontend.protocol])

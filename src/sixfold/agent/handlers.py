@@ -170,8 +170,10 @@ class AgentHandlers:
                 status = {"phase": "Terminating" if stored.deleting else "Active"}
             case "GlobalName":
                 status = self._agent.statuses.get(stored.key, {})
+            case "CiliumLoadBalancerIPPool":
+                status = self._agent.balancers.status_of_pool(stored.object)
             case "Service":
-                status = {"loadBalancer": {}}
+                status = self._agent.balancers.status(pod_key(stored.key))
         return {**raw, "status": status} if status else raw
 
     def _with_hits(self, policies: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -34,6 +34,7 @@ from sixfold.agent.registrations import Registrations
 from sixfold.agent.teardown import remove_all
 from sixfold.errors import HostError, ManifestError, SixfoldError, UnavailableError
 from sixfold.host import capabilities, probes
+from sixfold.host.arrivals import know_uplinks
 from sixfold.host.containers import Containers
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.network import HostNetwork
@@ -151,6 +152,7 @@ async def _set_up(
         network.setup()
         datapath = KernelDatapath.open(paths.instance)
         datapath.keep_uplinks({it.index: it.ethernet for it in network.uplinks.values()})
+        know_uplinks(datapath.maps["uplinks"], network.uplink_macs())
         try:
             await resolver.start_or_adopt()
         except UnavailableError as error:

@@ -208,6 +208,7 @@ class Planning:
             ipcache=routing.ipcache,
             policies=self._tables.follow(world.endpoints, policy.tables, policy.host),
             frontends=balancing.frontends,
+            source_ranges=balancing.source_ranges,
             host_netns_cookie=host_netns_cookie,
         )
         return Plans(world, routing, balancing, zone, names, policy, datapath)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sixfold.agent.balancers import Balancers
 from sixfold.agent.ledger import Ledger
 from sixfold.agent.registrations import Registrations
 from sixfold.discovery.registered import RegisteredSlices
@@ -21,6 +22,7 @@ from sixfold.model.enforcement import in_audit
 from sixfold.model.locality import locality_of
 from sixfold.model.meta import namespace_labels
 from sixfold.model.policies import POLICY_KINDS, policy_key
+from sixfold.model.pool import POOL_KIND
 from sixfold.model.subject import container_ports, probe_ports, subject_of
 from sixfold.model.world import World
 from sixfold.store import Objects, Stored
@@ -31,8 +33,14 @@ class Snapshots:
     """Takes Worlds; keeps what it built for the next one."""
 
     def __init__(
-        self, config: Config, objects: Objects, ledger: Ledger, registrations: Registrations
+        self,
+        config: Config,
+        objects: Objects,
+        ledger: Ledger,
+        registrations: Registrations,
+        balancers: Balancers,
     ) -> None:
+        self._balancers = balancers
         self._config = config
         self._objects = objects
         self._ledger = ledger
@@ -41,7 +49,7 @@ class Snapshots:
         self._namespaces: dict[str, Mapping[str, str]] = {}
         self._audited: frozenset[str] = frozenset()
         self._accelerated: frozenset[str] = frozenset()  # namespaces
-        self._services: dict[str, Any] = {}
+        self._services: Mapping[str, Any] = {}
         self._slices: dict[str, Any] = {}
         self._registrations = registrations
         self._registered = RegisteredSlices(config)
@@ -81,7 +89,11 @@ class Snapshots:
             if in_audit(stored.object.metadata)
         )
         self._follow_acceleration()
-        self._services = _by_name(self._objects, "Service")
+        pools = self._objects.of(POOL_KIND).values()
+        self._services = self._balancers.take(
+            _by_name(self._objects, "Service"),
+            sorted((it.object for it in pools), key=lambda pool: str(pool.metadata.name)),
+        )
         self._slices = _by_name(self._objects, "EndpointSlice")
         self._policies = {
             policy_key(stored.object): stored.object

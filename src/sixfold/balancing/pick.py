@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from sixfold.balancing.table import unpack_table
 from sixfold.model.algorithm import Algorithm
-from sixfold.model.datapath import Backend, FrontendEntry
+from sixfold.model.datapath import Backend, FrontendEntry, IPAddress
 
 GOLDEN = 0x9E3779B97F4A7C15
 
@@ -18,6 +18,13 @@ GOLDEN = 0x9E3779B97F4A7C15
 def spread(what: int, service: int) -> int:
     """32 bits that look random, and are the same for the same input."""
     return (((what ^ service << 32) * GOLDEN) & (1 << 64) - 1) >> 32
+
+
+def client_number(address: IPAddress, port: int = 0) -> int:
+    """Of a client outside, who has no endpoint number; with a port, that of one connection."""
+    packed = address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed
+    first, second = (int.from_bytes(half, "little") for half in (packed[:8], packed[8:]))
+    return spread((first * GOLDEN & (1 << 64) - 1) ^ second ^ port, 0)
 
 
 def slots_of(entry: FrontendEntry) -> Sequence[int]:

@@ -14,7 +14,7 @@ Cluster addresses are unique: whoever fills them into the Services sees to that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sixfold.balancing.changes import changes
@@ -24,12 +24,12 @@ from sixfold.balancing.labels import LabelIndex, LabelKey
 from sixfold.balancing.members import (
     Member,
     address_of,
-    cluster_addresses,
     selects,
     target_port,
 )
 from sixfold.balancing.slices import slices_of
 from sixfold.balancing.table import table_of
+from sixfold.balancing.ways import Way, source_ranges, ways
 from sixfold.balancing.written import written_members
 from sixfold.model.datapath import (
     ANY_PROTOCOL,
@@ -38,6 +38,7 @@ from sixfold.model.datapath import (
     Frontend,
     FrontendEntry,
     IPAddress,
+    SourceRange,
 )
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.layers import Layers
@@ -58,6 +59,7 @@ class BalancingPlan:
 
     slices: Mapping[str, tuple[EndpointSlice, ...]]
     frontends: Mapping[Frontend, FrontendEntry]
+    source_ranges: frozenset[SourceRange] = frozenset()
     changed: frozenset[str] = frozenset()
     health: Mapping[str, Mapping[LevelKey, int]] = field(default_factory=dict)
 
@@ -68,6 +70,7 @@ class Fragment:
 
     slices: tuple[EndpointSlice, ...]
     frontends: Mapping[Frontend, FrontendEntry]
+    source_ranges: frozenset[SourceRange] = frozenset()
     health: Mapping[LevelKey, int] = field(default_factory=dict)
 
 
@@ -90,25 +93,27 @@ def plan_service(
     """
     frontends: dict[Frontend, FrontendEntry] = {}
     health: dict[LevelKey, int] = {}
-    addresses = cluster_addresses(service)
-    if addresses:
-        key = f"{service.metadata.namespace}/{service.metadata.name}"
-        service_number = number(key)
+    ranges: frozenset[SourceRange] = frozenset()
+    found = [*ways(service)]
+    if found:
+        number_here = number(f"{service.metadata.namespace}/{service.metadata.name}")
         members: list[Member] = [*endpoints, *written_members(written)]
-        for address in addresses:
-            wildcard = Frontend(address, ANY_PORT, ANY_PROTOCOL)
-            frontends[wildcard] = FrontendEntry(service_number, ())
-            for port in service.spec.ports:
-                frontend = Frontend(address, port.port, PROTOCOL_NUMBERS[port.protocol])
+        ranges = frozenset(SourceRange(number_here, it) for it in source_ranges(service))
+        for way in found:
+            able = endpoints if way.flags else members
+            if way.alone:
+                wildcard = Frontend(way.address, ANY_PORT, ANY_PROTOCOL)
+                frontends[wildcard] = FrontendEntry(number_here, (), flags=way.flags)
+            for dialled, port in way.ports:
+                frontend = Frontend(way.address, dialled, PROTOCOL_NUMBERS[port.protocol])
                 choice = choose(service, port, seen)
-                division = division_of(service, port, members, address, seen, here)
-                frontends[frontend] = _entry(
-                    service, service_number, port, choice, division, address
-                )
-                for level in division.levels:
-                    key_of = (port.port, port.protocol, family_of(address), level.name)
+                division = division_of(service, port, able, way.address, seen, here)
+                frontends[frontend] = _entry(service, number_here, port, choice, division, way)
+                for level in division.levels if not way.flags else ():
+                    key_of = (port.port, port.protocol, family_of(way.address), level.name)
                     health[key_of] = level.health
-    return Fragment((*slices_of(service, endpoints, here), *written), frontends, health)
+    slices = (*slices_of(service, endpoints, here), *written)
+    return Fragment(slices, frontends, ranges, health)
 
 
 def division_of(
@@ -139,11 +144,13 @@ def _entry(
     port: ServicePort,
     choice: Choice,
     division: Division,
-    frontend: IPAddress,
+    way: Way,
 ) -> FrontendEntry:
-    backends = _backends(port, division, frontend)
+    backends = _backends(port, division, way.address)
     table = table_of(choice.algorithm, backends, choice.table_size)
-    return FrontendEntry(number, backends, choice.algorithm, table, service.spec.affinity_s)
+    return FrontendEntry(
+        number, backends, choice.algorithm, table, service.spec.affinity_s, way.flags
+    )
 
 
 def _backends(port: ServicePort, division: Division, frontend: IPAddress) -> tuple[Backend, ...]:
@@ -174,6 +181,8 @@ class BalancingPlanner:
         self._frontends: Layers[Frontend, FrontendEntry] = Layers()
         self._health: dict[str, Mapping[LevelKey, int]] = {}
         self._here = NO_NODE
+        self._ranges: dict[str, frozenset[SourceRange]] = {}  # of services that have some
+        self._all_ranges: frozenset[SourceRange] = frozenset()
 
     def plan(self, world: World) -> BalancingPlan:
         """The plan of this world; equal to ``plan_balancing(world, number)``."""
@@ -207,9 +216,25 @@ class BalancingPlanner:
         put = {f: entry for key in sorted(fresh) for f, entry in fresh[key].frontends.items()}
         gone = [frontend for frontend in withdrawn if frontend not in put]
         self._frontends = self._frontends.changed(put, gone)
+        self._take_ranges(changed)
         return BalancingPlan(
-            self._slices.copy(), self._frontends, frozenset(changed), self._health.copy()
+            self._slices.copy(),
+            self._frontends,
+            self._all_ranges,
+            frozenset(changed),
+            self._health.copy(),
         )
+
+    def _take_ranges(self, changed: Iterable[str]) -> None:
+        """Source ranges are few: all of them are gathered when those of one service differ."""
+        before = dict(self._ranges)
+        for key in changed:
+            fragment = self._fragments.get(key)
+            self._ranges.pop(key, None)
+            if fragment is not None and fragment.source_ranges:
+                self._ranges[key] = fragment.source_ranges
+        if before != self._ranges:
+            self._all_ranges = frozenset().union(*self._ranges.values())
 
     def _build(self, key: str) -> Fragment | None:
         service = self._services.get(key)

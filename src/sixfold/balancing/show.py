@@ -6,7 +6,7 @@ too, with the reason: they may still have connections.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -18,7 +18,6 @@ from sixfold.balancing.members import (
     IPAddress,
     Member,
     address_of,
-    cluster_addresses,
     is_ready,
     members_of,
     panics,
@@ -28,6 +27,7 @@ from sixfold.balancing.members import (
     weight_now,
 )
 from sixfold.balancing.plan import division_of
+from sixfold.balancing.ways import ways
 from sixfold.balancing.written import by_service, written_members
 from sixfold.model.datapath import PROTOCOL_NUMBERS
 from sixfold.model.locality import Here, failover_of
@@ -68,20 +68,22 @@ def list_frontends(
         meta = service.metadata
         if namespace not in ("", meta.namespace) or name not in ("", meta.name):
             continue
-        members: list[Member] = [*index.selected_by(service)]
-        members += written_members(written.get(key, ()))
+        pods = index.selected_by(service)
+        members: list[Member] = [*pods, *written_members(written.get(key, ()))]
         seen = world.seen.get(key, NOTHING_SEEN)
-        for address in cluster_addresses(service):
-            for port in service.spec.ports:
+        for way in ways(service):
+            for dialled, port in way.ports:
                 choice = choose(service, port, seen)
-                division = division_of(service, port, members, address, seen, here)
+                there = pods if way.flags else members
+                division = division_of(service, port, there, way.address, seen, here)
                 backends = [
-                    *_backends(service, port, members, division, address, loads, here, seen)
+                    *_backends(service, port, there, division, way.address, loads, here, seen)
                 ]
                 yield {
                     "service": key,
-                    "address": str(address),
-                    "port": port.port,
+                    "type": way.kind,
+                    "address": str(way.address),
+                    "port": dialled,
                     "name": port.name,
                     "protocol": port.protocol,
                     "algorithm": choice.algorithm.title,
@@ -131,7 +133,7 @@ def panicking(world: World, services: Iterable[str]) -> Iterator[str]:
 def _backends(
     service: Service,
     port: ServicePort,
-    members: list[Member],
+    members: Sequence[Member],
     division: Division,
     frontend: IPAddress,
     loads: Loads,

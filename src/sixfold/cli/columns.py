@@ -211,7 +211,28 @@ def _service_ip(service: Item) -> str:
 
 def _service_ports(service: Item) -> str:
     ports = _at(service, "spec", "ports", default=()) or ()
-    return ",".join(f"{p['port']}/{p.get('protocol', 'TCP')}" for p in ports) or NONE
+    return ",".join(map(_service_port, ports)) or NONE
+
+
+def _service_port(port: Item) -> str:
+    node = f":{port['nodePort']}" if port.get("nodePort") else ""
+    return f"{port['port']}{node}/{port.get('protocol', 'TCP')}"
+
+
+def _external_ip(service: Item) -> str:
+    """kubectl's: addresses that a pool gave, then externalIPs; or the name of an alias."""
+    kind = _at(service, "spec", "type", default="ClusterIP")
+    if kind == "ExternalName":
+        return str(_at(service, "spec", "externalName", default=NONE))
+    given = _at(service, "status", "loadBalancer", "ingress", default=()) or ()
+    found = [entry["ip"] for entry in given] if kind == "LoadBalancer" else []
+    found += _at(service, "spec", "externalIPs", default=()) or ()
+    return ",".join(found) or ("<pending>" if kind == "LoadBalancer" else NONE)
+
+
+def _pool_blocks(pool: Item) -> str:
+    blocks = _at(pool, "spec", "blocks", default=())
+    return ",".join(it.get("cidr") or f"{it['start']}-{it.get('stop', '')}" for it in blocks)
 
 
 def _slice_ports(item: Item) -> str:
@@ -291,7 +312,7 @@ COLUMNS: Mapping[str, Columns] = {
         {
             "TYPE": _text("spec", "type", default="ClusterIP"),
             "CLUSTER-IP": _service_ip,
-            "EXTERNAL-IP": _text("spec", "externalName"),
+            "EXTERNAL-IP": _external_ip,
             "PORT(S)": _service_ports,
         },
         {
@@ -328,6 +349,13 @@ COLUMNS: Mapping[str, Columns] = {
             "ENDPOINT-SELECTOR": lambda item: label_selector(_at(item, "spec", "endpointSelector")),
             "ENFORCEMENT": _enforcement,
         }
+    ),
+    "CiliumLoadBalancerIPPool": Columns(
+        {
+            "DISABLED": _yes("spec", "disabled"),
+            "IPS AVAILABLE": _number("status", "available"),
+        },
+        {"BLOCKS": _pool_blocks},
     ),
     "CiliumCIDRGroup": Columns({"CIDRS": _joined("spec", "externalCIDRs")}),
     "GlobalName": Columns(

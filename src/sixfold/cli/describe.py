@@ -126,6 +126,7 @@ def _around(client: Client, kind: Kind, item: Mapping[str, Any]) -> Iterator[str
         yield from _endpoint(client, namespace, name)
         yield from _drops(client, f"{namespace}/{name}")
     elif kind.name == "Service":
+        yield from _ways_in(item)
         states = yield from _balancing(client, namespace, name)
         yield from _slices(client, namespace, name, states)
 
@@ -150,6 +151,20 @@ def _drops(client: Client, pod: str) -> Iterator[str]:
             lines += [record["text"] for record in map(json.loads, answer) if "text" in record]
     yield f"Drops (newest {FLOWS} of each side):" + ("" if lines else " <none>")
     yield from (f"  {line}" for line in lines)
+
+
+def _ways_in(service: Mapping[str, Any]) -> Iterator[str]:
+    """From outside, in kubectl's words."""
+    status = service.get("status", {})
+    ingress = status.get("loadBalancer", {}).get("ingress", [])
+    if service["spec"].get("type") == "LoadBalancer":
+        lacks = [one["message"] for one in status.get("conditions", []) if one.get("message")]
+        given = ", ".join(f"{one['ip']} (VIP)" for one in ingress) or "<pending>"
+        yield f"LoadBalancer Ingress: {given}" + "".join(f" ({text})" for text in lacks)
+    for port in service["spec"].get("ports") or ():
+        if number := port.get("nodePort"):
+            name, protocol = port.get("name") or "<unset>", port.get("protocol", "TCP")
+            yield f"NodePort: {name} {number}/{protocol}"
 
 
 def _balancing(client: Client, namespace: str, name: str) -> Generator[str, None, dict[str, str]]:

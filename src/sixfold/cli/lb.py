@@ -46,10 +46,11 @@ command.add_command(lb_compare.command)
 def listing(settings: Settings, service: str) -> None:
     """List frontends and the backends behind them: state, weight, live connections.
 
-    Connections are those opened on this host, as the kernel counts them: sockets that are
-    connecting or connected, and connected UDP. Where places are known they are shown, and which
-    of them come first; who stands by is of another. WIDE adds why the algorithm was chosen, and
-    all connections so far.
+    Connections are those of each backend, as the kernel counts them: sockets of this host and
+    its pods that are connecting or connected, connected UDP, and connections from outside that
+    somebody has answered. Where places are known they are shown, and which of them come first;
+    who stands by is of another. WIDE adds why the algorithm was chosen, and all connections so
+    far.
     """
     if service and settings.all_namespaces:
         raise click.UsageError("a name needs a namespace; give -n instead of -A")
@@ -62,7 +63,8 @@ def listing(settings: Settings, service: str) -> None:
         click.echo("No services found.", err=True)
     else:
         wide = settings.output == "wide"
-        header = ["SERVICE", "FRONTEND", "ALGORITHM", "BACKEND", "STATE", "WEIGHT", "CONNECTIONS"]
+        header = ["SERVICE", "TYPE", "FRONTEND", "ALGORITHM", "BACKEND", "STATE", "WEIGHT"]
+        header += ["CONNECTIONS"]
         places = wide or any(one["locality"] for each in frontends for one in each["backends"])
         header += [*(["TOTAL"] if wide else []), *(PLACES if places else []), "ENDPOINT"]
         header += ["WHY"] if wide else []
@@ -74,7 +76,8 @@ def _rows(frontend: Mapping[str, Any], *, wide: bool, places: bool) -> Iterator[
     """A line per backend; what they share is on the first."""
     backends = frontend["backends"]
     place = _place(frontend["address"], frontend["port"])
-    what = [frontend["service"], f"{place}/{frontend['protocol']}", frontend["algorithm"]]
+    what = [frontend["service"], frontend["type"]]
+    what += [f"{place}/{frontend['protocol']}", frontend["algorithm"]]
     troubles = [f"{one['address']}: {one['detail']}" for one in backends if one.get("detail")]
     kept = f"; affinity {frontend['affinity_s']} s" if frontend["affinity_s"] else ""
     near = [frontend["near"]] if frontend["near"] else []

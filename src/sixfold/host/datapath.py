@@ -10,11 +10,11 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sixfold.errors import HostError
-from sixfold.host import bpf, established, layout
+from sixfold.host import arrivals, bpf, established, layout
 from sixfold.host.changes import Changes, may_revoke, repairs
 from sixfold.host.events import EventReader
 from sixfold.host.layout import Load, Place, unpack_endpoint
@@ -155,6 +155,10 @@ class KernelDatapath(DatapathView):
                         done.append(path.name)
         return done
 
+    def reap(self) -> None:
+        """Count down connections from outside that ended without a word."""
+        self._run_on("reap", arrivals.over(self.maps))
+
     def apply(self, desired: Datapath, *, opens_only: bool = False) -> int:
         """Bring the maps to ``desired``; returns the number of writes.
 
@@ -205,15 +209,19 @@ class KernelDatapath(DatapathView):
             judged = (self.maps["runtime"].lookup(REVISION), DENIED)
             connections = self.maps["conntrack"].items()
             stale = [key for key, entry in connections if entry[:4] not in judged]
-            for start in range(0, len(stale), SWEEP_KEYS):
-                keys = b"".join(stale[start : start + SWEEP_KEYS])
-                bpf.run_program(self._programs.fds["sweep"], ETHERNET + keys)
+            self._run_on("sweep", stale)
             self._sweep_due = False
         now_ns = time.monotonic_ns()
         return {
             key: layout.unpack_connection(key, entry, now_ns)
             for key, entry in self.maps["severed"].items()
         }
+
+    def _run_on(self, program: str, keys: Sequence[bytes]) -> None:
+        """Run a program on keys of conntrack, in place of packets."""
+        for start in range(0, len(keys), SWEEP_KEYS):
+            some = b"".join(keys[start : start + SWEEP_KEYS])
+            bpf.run_program(self._programs.fds[program], ETHERNET + some)
 
     def forget(self, connections: Iterable[bytes]) -> None:
         """The sockets of these cut connections are closed."""
@@ -237,6 +245,8 @@ class KernelDatapath(DatapathView):
         found += repairs("ipcache", actual.ipcache, wanted)
         found += repairs("policies", actual.datapath.policies, desired.policies)
         found += repairs("frontends", actual.frontends, desired.frontends)
+        ranges = dict.fromkeys(actual.source_ranges), dict.fromkeys(desired.source_ranges)
+        found += repairs("source_ranges", *ranges)
         if actual.host_netns_cookie != desired.host_netns_cookie:
             found.append("namespaces[host]: changed; put back")
         self._shadow, self._asking = actual, _asking(actual.datapath)

@@ -38,12 +38,15 @@ POLICY_KEY = Struct("<IIBB2s")
 POLICY_ENTRY = Struct("<III")
 POLICY_TABLE = Struct("<2I4II")
 FRONTEND_KEY = Struct("<16s2sB5x")
-FRONTEND = Struct("<6IB3x")
+FRONTEND = Struct("<6IBB2x")
+SOURCE_RANGE = Struct("<II16s")
+DEVICE = Struct("<6s2x")
+ARRIVAL = Struct("<16s2sBxI")
 SLOT_LINE = Struct("<16I")
 BACKEND = Struct("<16s2sBxI")
 LOAD = Struct("<qQ")
 CONNTRACK_KEY = Struct("<16s16s2s2sBB2x")
-CONNTRACK = Struct("<I2II2I2IIBB2sI2sBx2Q2Q")
+CONNTRACK = Struct("<I2II2I2IIBB2sI2sBx2Q2Q16sI4x")
 UPLINK_HOST, UPLINK_FORWARDED = 1, 3  # enum uplink; + 1: the host is the second side
 FLOW_EVENT = Struct("<Q8B16s16s2s2s7I2sB5x")
 NAME_KEY = Struct("<IH2x256s")
@@ -228,7 +231,7 @@ class Run:
 
 def pack_frontend(entry: FrontendEntry, run: Run) -> bytes:
     places = run.base, run.count, run.members, run.revision
-    return FRONTEND.pack(entry.service, *places, entry.affinity_s, entry.algorithm)
+    return FRONTEND.pack(entry.service, *places, entry.affinity_s, entry.algorithm, entry.flags)
 
 
 class WrittenFrontend(NamedTuple):
@@ -238,11 +241,12 @@ class WrittenFrontend(NamedTuple):
     run: Run
     affinity_s: int
     algorithm: int
+    flags: int
 
 
 def unpack_frontend(packed: bytes) -> WrittenFrontend:
-    service, *run, affinity_s, algorithm = FRONTEND.unpack(packed)
-    return WrittenFrontend(service, Run(*run), affinity_s, algorithm)
+    service, *run, affinity_s, algorithm, flags = FRONTEND.unpack(packed)
+    return WrittenFrontend(service, Run(*run), affinity_s, algorithm, flags)
 
 
 def pack_slot(number: int, weight: int) -> int:
@@ -290,6 +294,8 @@ class Connection:
     revision: int
     carried: tuple[int, int] = (0, 0)  # enum carried: what source sends, what destination sends
     uplink: int = 0  # whose it is, if the uplinks see it
+    client_ifindex: int = 0  # where the client is, if it dialled a service from outside
+    service_address: IPAddress | None = None  # what it dialled then
 
     @property
     def forwarded(self) -> bool:
@@ -313,6 +319,7 @@ def unpack_connection(key: bytes, value: bytes, now_ns: int) -> Connection:
     ifindex, last_seen, identity = rest[0:2], rest[2], rest[3:5]
     rule, service, originator, flags, service_port = rest[5:7], rest[7], rest[8], rest[9], rest[10]
     carried, uplink, packets, size = rest[12], rest[13], rest[14:16], rest[16:18]
+    dialled, client_ifindex = rest[18:]
     address, port = (address0, address1), (port0, port1)
     a, b = originator & 1, 1 - (originator & 1)
     return Connection(
@@ -335,6 +342,8 @@ def unpack_connection(key: bytes, value: bytes, now_ns: int) -> Connection:
         revision=revision,
         carried=(carried[a], carried[b]),
         uplink=uplink,
+        client_ifindex=client_ifindex,
+        service_address=unpack_address(dialled) if client_ifindex else None,
     )
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -27,6 +27,7 @@ from pathlib import Path
 from sixfold.errors import HostError
 from sixfold.host import netlink_route as rt
 from sixfold.host import netns, uplinks
+from sixfold.host.announce import Announcer
 from sixfold.host.attachment import (
     POD_DEVICE,
     Attachment,
@@ -59,6 +60,7 @@ class HostNetwork:
         self.broken: frozenset[str] = frozenset()  # pods that lost their link, as of repair()
         self.uplinks: dict[str, rt.Link] = {}  # by name, as of setup() or repair()
         self._node = Node(config, paths, self._netlink)
+        self._announcer = Announcer(paths.run / "multicast.json")
         self._mtu = config.mtu or MTU_DEFAULT  # of the next pod
         self._cookie = netns.cookie()
         self._changes = Changes(rt.CHANGES)
@@ -113,6 +115,7 @@ class HostNetwork:
             return  # links, routes and settings are those of another instance
         groups = (rt.GROUP, rt.DYING_GROUP)
         self._netlink.batch([rt.link_delete_group(group) for group in groups])
+        self._announcer.stop()
         self._node.teardown()
 
     def attach(self, name: str, ipv4: IPv4Address | None, ipv6: IPv6Address | None) -> Attachment:
@@ -194,6 +197,15 @@ class HostNetwork:
                 hear()
 
         asyncio.get_running_loop().add_reader(self._address_changes, drain)
+
+    def announce(self, addresses: Iterable[IPv4Address | IPv6Address]) -> None:
+        """Have the neighbours on the uplinks know that these addresses are here."""
+        self._announcer.announce(addresses, self.uplinks.values())
+
+    def uplink_macs(self) -> dict[int, str]:
+        """Ethernet addresses of uplinks, as of setup() or repair()."""
+        links = self.uplinks.values()
+        return {link.index: link.mac for link in links if link.ethernet and link.mac}
 
     def host_netns_cookie(self) -> int:
         """Cookie of the host's own namespace."""

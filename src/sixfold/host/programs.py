@@ -16,7 +16,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sixfold.errors import HostError
@@ -54,13 +54,14 @@ SOCKET_PROGRAMS = {
 JOIN, SOCK_OPS = "join", 3  # at the root of cgroup v2, while a pod asks for acceleration
 CARRY, SK_MSG_VERDICT = "carry", 7  # of the map `accelerated`: what runs on a write
 ACCELERATION_FLOOR = (6, 13)  # before, nobody counts what an accelerated socket has yet to read
-COUNTING = ("sockets", "backends", "loads")
+COUNTING = ("sockets", "backends", "loads", "arrivals", "arrived")
 PROGRAMS = (
     *PACKET_PROGRAMS,
     *UPLINK_PROGRAMS,
     *BARE_UPLINK_PROGRAMS,
     *SOCKET_PROGRAMS,
     "sweep",
+    "reap",
     JOIN,
     CARRY,
 )
@@ -174,13 +175,15 @@ def _adopt(root: Path, ours: Path) -> dict[str, int] | None:
 
 
 def _load(root: Path, ours: Path) -> dict[str, int]:
-    """Load both objects, switch the links that exist, pin the programs."""
+    """Load all objects, switch the links that exist, pin the programs."""
     fds: dict[str, int] = {}
-    known: set[str] = set()
+    known: dict[str, bpf.MapDefinition] = {}
     for name in OBJECT_NAMES:
         with BpfObject(OBJECTS / name) as candidate:
-            _drop_unlike(root, candidate)
-            known |= candidate.definitions().keys()
+            known |= candidate.definitions()
+    _drop_unlike(root, known)  # before any is loaded: they share their maps
+    for name in OBJECT_NAMES:
+        with BpfObject(OBJECTS / name) as candidate:
             fds.update(candidate.load(root / "maps"))
     _attach_to_map(fds[CARRY], root / "maps" / "accelerated")
     for link in (root / "links").iterdir():
@@ -195,13 +198,12 @@ def _load(root: Path, ours: Path) -> dict[str, int]:
     return fds
 
 
-def _drop_unlike(root: Path, candidate: BpfObject) -> None:
+def _drop_unlike(root: Path, definitions: Mapping[str, bpf.MapDefinition]) -> None:
     """Unpin maps of another shape: a newer version brings its own, filled by the next apply.
 
     Sockets, backends and loads stay or go together: a connection that nobody knows any more must
     not be counted for ever.
     """
-    definitions = candidate.definitions()
     counting = {root / "maps" / name: definitions[name] for name in COUNTING if name in definitions}
     if any(not path.exists() or _is_unlike(path, wanted) for path, wanted in counting.items()):
         for path in counting:

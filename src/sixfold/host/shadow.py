@@ -23,10 +23,12 @@ from itertools import islice
 from sixfold.host import layout
 from sixfold.host.bpf import Map
 from sixfold.host.changes import Changes, difference, map_full
+from sixfold.host.endpoint_entries import addresses, host_namespace, namespaces
 from sixfold.host.layout import SLOTS_PER_LINE, Place
 from sixfold.host.shadow_policies import ZERO, PolicyShadow
 from sixfold.host.slots import LAST_NUMBER, BackendRuns, line_count
 from sixfold.host.slots_read import members_of, resting, table_of
+from sixfold.host.source_ranges import pack_source_range, unpack_source_range
 from sixfold.host.tables import (
     asked_for,
     read_sections,
@@ -40,9 +42,11 @@ from sixfold.model.datapath import (
     EndpointEntry,
     Frontend,
     FrontendEntry,
+    FrontendFlag,
     IpcacheEntry,
     IPNetwork,
     PolicyTable,
+    SourceRange,
 )
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import HOST, WORLD
@@ -56,9 +60,10 @@ BUILT_IN: dict[IPNetwork, IpcacheEntry] = {
     IPv4Network("0.0.0.0/0"): IpcacheEntry(WORLD),
     IPv6Network("fe80::/10"): IpcacheEntry(HOST),
 }
+IN_RANGE = b"\1"
 
 PREPARE = ("runtime", "loads", "backends", "slots", "policy", "policy_tables")
-PLACE = ("ipcache", "endpoints", "addresses", "namespaces", "frontends")
+PLACE = ("ipcache", "endpoints", "addresses", "namespaces", "source_ranges", "frontends")
 TABLES = ("policy", "policy_tables", *PLACE)
 ARRAYS = ("backends", "slots", "policy_of")
 COUNTERS = ("runtime", "loads")  # written, then the kernel's
@@ -75,6 +80,7 @@ class Shadow:
         self.ipcache: dict[IPNetwork, IpcacheEntry] = {}
         self._ipcache_of: Mapping[IPNetwork, IpcacheEntry] | None = None  # desired, last time
         self.frontends: Mapping[Frontend, FrontendEntry] = {}
+        self.source_ranges: frozenset[SourceRange] = frozenset()
         self.host_netns_cookie = 0
         self._policies = PolicyShadow(capacities["policy"], self._packed["policy"])
         self._runs = BackendRuns(capacities["slots"], capacities["backends"], active)
@@ -90,6 +96,7 @@ class Shadow:
             ipcache=self.ipcache,
             policies=self._policies.now,
             frontends=self.frontends,
+            source_ranges=self.source_ranges,
             host_netns_cookie=self.host_netns_cookie,
         )
 
@@ -102,6 +109,7 @@ class Shadow:
         self._advance_ipcache(desired, changes)
         self._policies.advance(desired.policies, changes)
         self._advance_frontends(desired, changes)
+        self._advance_ranges(desired, changes)
         for name in TABLES:
             known, puts = self._packed[name], changes.puts[name]
             wanted = len(known) + sum(key not in known for key in puts)
@@ -167,11 +175,11 @@ class Shadow:
             packed = layout.pack_endpoint(desired.endpoints[ifindex])
             changes.put("endpoints", layout.U32.pack(ifindex), packed)
         after = [desired.endpoints[key] for key in put]
-        changes.replace("addresses", _addresses(before), _addresses(after))
+        changes.replace("addresses", addresses(before), addresses(after))
         if desired.host_netns_cookie != self.host_netns_cookie:
             old, host = self.host_netns_cookie, desired.host_netns_cookie
-            changes.replace("namespaces", _host_namespace(old), _host_namespace(host))
-        changes.replace("namespaces", _namespaces(before), _namespaces(after))
+            changes.replace("namespaces", host_namespace(old), host_namespace(host))
+        changes.replace("namespaces", namespaces(before), namespaces(after))
         self.endpoints = kept(desired.endpoints)
         self.host_netns_cookie = desired.host_netns_cookie
 
@@ -203,6 +211,13 @@ class Shadow:
             self._runs.release(frontend)
         self.frontends = desired.frontends
 
+    def _advance_ranges(self, desired: Datapath, changes: Changes) -> None:
+        for one in desired.source_ranges - self.source_ranges:
+            changes.put("source_ranges", pack_source_range(one), IN_RANGE)
+        for one in self.source_ranges - desired.source_ranges:
+            changes.delete("source_ranges", pack_source_range(one))
+        self.source_ranges = desired.source_ranges
+
     @classmethod
     def read(cls, maps: Mapping[str, Map]) -> Shadow:
         """From the kernel: what an earlier agent left, or what somebody changed."""
@@ -223,6 +238,8 @@ class Shadow:
             shadow.ipcache[network] = layout.unpack_ipcache_entry(value)
         shadow._read_policies(maps)
         shadow._read_frontends(maps)
+        written = shadow._packed["source_ranges"]
+        shadow.source_ranges = frozenset(map(unpack_source_range, written))
         return shadow
 
     def _read_endpoints(self) -> None:
@@ -231,18 +248,18 @@ class Shadow:
         for key, value in self._packed["namespaces"].items():
             cookies[layout.U32.unpack(value)[0]] = layout.U64.unpack(key)[0]
         self.host_netns_cookie = cookies.get(0, 0)
-        addresses = self._packed["addresses"]
+        known = self._packed["addresses"]
         self.endpoints = endpoints = {}
         for key, value in self._packed["endpoints"].items():
             entry = layout.unpack_endpoint(value)
             entry = replace(entry, netns_cookie=cookies.get(entry.id, 0))
-            if _addresses([entry]).items() <= addresses.items():
+            if addresses([entry]).items() <= known.items():
                 endpoints[layout.U32.unpack(key)[0]] = entry
             else:
                 self._orphans.delete("endpoints", key)
-        owned = _addresses(self.endpoints.values())
-        known = _namespaces(self.endpoints.values()) | _host_namespace(self.host_netns_cookie)
-        for name, right in (("addresses", owned), ("namespaces", known)):
+        owned = addresses(self.endpoints.values())
+        sockets = namespaces(self.endpoints.values()) | host_namespace(self.host_netns_cookie)
+        for name, right in (("addresses", owned), ("namespaces", sockets)):
             for key in self._packed[name].keys() - right.keys():
                 self._orphans.delete(name, key)
 
@@ -286,7 +303,7 @@ class Shadow:
         numbered = [*islice(maps["backends"].items(), last + 1)]
         places = [layout.unpack_place(value) for _, value in numbered]
         frontends: dict[Frontend, FrontendEntry] = {}
-        for key, (service, run, affinity_s, algorithm) in entries.items():
+        for key, (service, run, affinity_s, algorithm, flags) in entries.items():
             found = members_of(slots, run, len(places))
             if found is None or algorithm not in [*Algorithm]:
                 self._orphans.delete("frontends", key)  # somebody wrote nonsense
@@ -302,7 +319,7 @@ class Shadow:
             frontend = layout.unpack_frontend_key(key)
             table = table_of(slots, run)
             frontends[frontend] = FrontendEntry(
-                service, backends, Algorithm(algorithm), table, affinity_s
+                service, backends, Algorithm(algorithm), table, affinity_s, FrontendFlag(flags)
             )
             self._runs.adopt(frontend, run, [places[number] for number, _ in found])
         self._runs.adopted(resting(maps["loads"], places), last)
@@ -313,24 +330,3 @@ def _used(source: Map, expected: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """An array map, as far as somebody expects something in it."""
     end = max((layout.U32.unpack(key)[0] for key in expected), default=-1) + 1
     return dict(islice(source.items(), end))
-
-
-def _addresses(endpoints: Iterable[EndpointEntry]) -> dict[bytes, bytes]:
-    return {
-        layout.pack_address(address): layout.pack_endpoint(endpoint)
-        for endpoint in endpoints
-        for address in (endpoint.ipv4, endpoint.ipv6)
-        if address is not None
-    }
-
-
-def _namespaces(endpoints: Iterable[EndpointEntry]) -> dict[bytes, bytes]:
-    return {
-        layout.U64.pack(endpoint.netns_cookie): layout.U32.pack(endpoint.id)
-        for endpoint in endpoints
-        if endpoint.netns_cookie
-    }
-
-
-def _host_namespace(cookie: int) -> dict[bytes, bytes]:
-    return {layout.U64.pack(cookie): ZERO} if cookie else {}

@@ -24,6 +24,8 @@ STATISTICS = {
     6: "connections_cut",
     7: "rule_hits_lost",
     8: "connections_audited",
+    9: "clients_reset",
+    10: "arrivals_uncounted",
     20: "names_found",
     21: "names_nodata",
     22: "names_nxdomain",

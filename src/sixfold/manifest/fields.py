@@ -31,6 +31,7 @@ from sixfold.model.clusternetworkpolicy import (
 )
 from sixfold.model.meta import LabelSelector, Namespace, Object, ObjectMeta
 from sixfold.model.policy import NetworkPolicy
+from sixfold.model.pool import CiliumLoadBalancerIPPool
 from sixfold.model.service import (
     EndpointHints,
     EndpointSlice,
@@ -221,15 +222,11 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
     SliceEndpoint: {
         "deprecatedTopology": Refusal("not of this version of the API; give zone and nodeName"),
     },
-    ServicePort: {"nodePort": _local("ports of the node are not opened yet", 0)},
     ServiceSpec: {
-        "externalIPs": _local("only cluster addresses are served yet"),
-        "externalTrafficPolicy": _local("only cluster addresses are served yet"),
-        "loadBalancerIP": _local("only cluster addresses are served yet"),
-        "loadBalancerClass": _local("only cluster addresses are served yet"),
-        "loadBalancerSourceRanges": _local("only cluster addresses are served yet"),
-        "allocateLoadBalancerNodePorts": _local("only cluster addresses are served yet"),
-        "healthCheckNodePort": _local("only cluster addresses are served yet", 0),
+        "loadBalancerClass": _local(
+            "nobody else announces addresses here", "io.cilium/l2-announcer"
+        ),
+        "healthCheckNodePort": _local("no health check is served", 0),
     },
 }
 
@@ -276,6 +273,7 @@ NO_EFFECT: Mapping[type[Object], Mapping[str, str]] = {
     Pod: {"status": "offline: podIP, podIPs and phase are used; else the agent reports its own"},
     **dict.fromkeys((Deployment, ReplicaSet, StatefulSet, DaemonSet, Job), _STATUS),
     Service: _STATUS,
+    CiliumLoadBalancerIPPool: _STATUS,
     NetworkPolicy: _STATUS,
     ClusterNetworkPolicy: _STATUS,
     AdminNetworkPolicy: _STATUS,

@@ -20,6 +20,7 @@ from sixfold.model.clusternetworkpolicy import (
 from sixfold.model.globalname import GlobalName
 from sixfold.model.meta import Key, Namespace, Object
 from sixfold.model.policy import NetworkPolicy
+from sixfold.model.pool import CiliumLoadBalancerIPPool
 from sixfold.model.service import EndpointSlice, Service
 from sixfold.model.workload import (
     CronJob,
@@ -52,6 +53,7 @@ Resource = (
     | CiliumClusterwideNetworkPolicy
     | CiliumCIDRGroup
     | GlobalName
+    | CiliumLoadBalancerIPPool
 )
 
 
@@ -186,6 +188,15 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 "globalnames",
                 ("gn",),
                 namespaced=False,
+            ),
+            Kind(
+                "CiliumLoadBalancerIPPool",
+                "cilium.io/v2",
+                CiliumLoadBalancerIPPool,
+                "ciliumloadbalancerippools",
+                ("ippool", "ippools", "lbippool", "lbippools"),
+                namespaced=False,
+                older=("cilium.io/v2alpha1",),
             ),
             Kind("Endpoints", "v1", None, "endpoints", ("ep",), derived=True),
             Kind("EndpointSlice", "discovery.k8s.io/v1", EndpointSlice, "endpointslices", ("eps",)),

@@ -22,6 +22,7 @@ from sixfold.manifest.globalnames import global_name
 from sixfold.manifest.kinds import Kind, Resource, classify, key_of
 from sixfold.manifest.metadata import metadata
 from sixfold.manifest.ordered_policies import ordered_policy
+from sixfold.manifest.outside import pool
 from sixfold.manifest.path import Finding, Path, overlap, show
 from sixfold.manifest.pods import pod_spec
 from sixfold.manifest.policies import policy
@@ -43,6 +44,7 @@ from sixfold.model.clusternetworkpolicy import (
 from sixfold.model.globalname import GlobalName
 from sixfold.model.meta import Key, Namespace, Object
 from sixfold.model.policy import NetworkPolicy
+from sixfold.model.pool import CiliumLoadBalancerIPPool
 from sixfold.model.service import EndpointSlice, Service
 from sixfold.model.workload import CronJob, Pod, ReplicationController
 
@@ -292,6 +294,8 @@ def _meaning(kind: Kind, obj: Object, *, offline: bool, runnable: bool) -> Itera
             yield from ordered_policy(anp, offline=offline)
         case CiliumNetworkPolicy() | CiliumClusterwideNetworkPolicy() as cnp:
             yield from cilium_policy(cnp, offline=offline)
+        case CiliumLoadBalancerIPPool() as given:
+            yield from pool(given)
         case CiliumCIDRGroup() as group:
             yield from cidr_group(group)
         case GlobalName() as name:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from sixfold.manifest import names
 from sixfold.manifest.health import health
 from sixfold.manifest.metadata import between, labels, refused_values, said
+from sixfold.manifest.outside import ways_in
 from sixfold.manifest.path import Finding, Path
 from sixfold.model.locality import FAILBACK, FAILOVER, OVERPROVISIONING
 from sixfold.model.service import Service, ServicePort, ServiceSpec
@@ -18,9 +19,8 @@ _DAY_S = 86400
 def service(obj: Service, *, offline: bool) -> Iterator[Finding]:
     """Findings about the spec. Offline, the ways in from outside are taken, and not looked at."""
     spec = obj.spec
-    if spec.type in ("NodePort", "LoadBalancer") and not offline:
-        message = f"{spec.type} is not supported yet; give ClusterIP, see docs/support.md"
-        yield Finding((*_SPEC, "type"), message)
+    if not offline:
+        yield from ways_in(obj)
     yield from refused_values(_SPEC, spec, offline=offline)
     yield from labels((*_SPEC, "selector"), spec.selector)
     yield from _alias(spec, offline=offline)

@@ -33,6 +33,7 @@ from sixfold.model.clusternetworkpolicy import (
 )
 from sixfold.model.meta import Object, ObjectMeta
 from sixfold.model.policy import IPBlock, NetworkPolicyPeer, NetworkPolicyPort
+from sixfold.model.pool import PoolBlock, PoolSpec
 from sixfold.model.service import (
     ClientIPConfig,
     EndpointConditions,
@@ -80,6 +81,7 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "`sixfold.dev/lb-failover` (locality, or places in order), "
         "`sixfold.dev/lb-overprovisioning` (100 to 1000 percent; 140), "
         "`sixfold.dev/lb-failback-seconds` (0 to 3600; 30), "
+        "`lbipam.cilium.io/ips`, "
         "`sixfold.dev/registration` (open: its namespace's pods may register themselves), "
         "`sixfold.dev/dns-sd-path`, `consul.hashicorp.com/service-tags`, "
         "`consul.hashicorp.com/service-meta-KEY`, "
@@ -118,7 +120,7 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
     },
     Strategy: {"type": "RollingUpdate; Recreate (Deployment); OnDelete (StatefulSet, DaemonSet)"},
     ServiceSpec: {
-        "type": "ClusterIP, ExternalName; NodePort and LoadBalancer are taken offline only",
+        "type": "ClusterIP, NodePort, LoadBalancer, ExternalName",
         "externalName": "a DNS name: answered as CNAME, with what upstream says of it; such a "
         "service has no address, and nothing is balanced",
         "selector": "absent: the endpoints of EndpointSlices that somebody wrote, or none",
@@ -129,9 +131,20 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "with its nodeName",
         "trafficDistribution": "PreferSameNode; PreferSameZone, and its old name PreferClose: as "
         "kube-proxy, by hints; where the node is, `up --node-labels` says",
+        "externalIPs": "not announced; an address and port belong to one service",
+        "externalTrafficPolicy": "both alike: pods of this host, under the client's own address",
+        "loadBalancerIP": "an address of a pool that selects the service, or none",
+        "loadBalancerSourceRanges": "of that address, for clients outside",
+        "allocateLoadBalancerNodePorts": "absent: true",
     },
+    PoolSpec: {
+        "serviceSelector": "io.kubernetes.service.name and .namespace are labels, too",
+        "disabled": "gives nothing new; what it gave stays",
+    },
+    PoolBlock: {"cidr": "alone", "stop": "absent: the one address of start"},
     ClientIPConfig: {"timeoutSeconds": "since the client last dialled; 1 to 86400"},
     ServicePort: {
+        "nodePort": "30000 to 32767, on every address of the node; absent: allocated, and kept",
         "targetPort": "number, or name of a containerPort; absent: same as port",
         "appProtocol": "chooses the algorithm, as the name does: long-lived connections get "
         "least-connections",

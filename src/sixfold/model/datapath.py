@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import IntFlag
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple
 
@@ -229,6 +230,21 @@ class Frontend:
     protocol: int
 
 
+class FrontendFlag(IntFlag):
+    """Who may dial a frontend besides this host and its pods; ``bpf/sixfold.h`` has the same."""
+
+    OUTSIDE = 1  # whoever reaches an uplink
+    RANGES = 2  # of them, only who is in the service's source ranges
+    ANNOUNCED = 4  # neighbours that ask for the address are answered
+
+
+class SourceRange(NamedTuple):
+    """Who outside may dial a service; ``service`` is its number."""
+
+    service: int
+    network: IPNetwork
+
+
 @dataclass(frozen=True, slots=True)
 class FrontendEntry:
     """What answers there; no backends means that connects are refused at once.
@@ -243,6 +259,7 @@ class FrontendEntry:
     algorithm: Algorithm = Algorithm.RANDOM
     table: bytes = b""
     affinity_s: int = 0
+    flags: FrontendFlag = FrontendFlag(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,4 +270,5 @@ class Datapath:
     ipcache: Mapping[IPNetwork, IpcacheEntry] = field(default_factory=dict)
     policies: Mapping[EndpointId, PolicyTable] = field(default_factory=dict)
     frontends: Mapping[Frontend, FrontendEntry] = field(default_factory=dict)
+    source_ranges: frozenset[SourceRange] = frozenset()
     host_netns_cookie: int = 0

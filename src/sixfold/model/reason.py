@@ -19,6 +19,8 @@ class DropReason(IntEnum):
     INVALID_PACKET = 134  # truncated or lying headers
     CT_FULL = 135  # conntrack could not take the flow: fail closed
     UNSUPPORTED_L2 = 166  # VLAN, or neither IP nor ARP
+    NO_NAT_MAPPING = 167  # every backend has this client's port already, by another address
+    SOURCE_RANGE = 177  # outside the service's loadBalancerSourceRanges
     UNSUPPORTED_L4 = 142
     FRAGMENT_UNKNOWN = 157  # fragment whose first was never seen
     NO_BACKEND = 158  # packet to a service address that no socket hook translated

@@ -10,6 +10,7 @@ from sixfold.model.meta import Object, ObjectMeta, written
 from sixfold.model.workload import Protocol
 
 IPFamily = Literal["IPv4", "IPv6"]
+NODE_PORTS = range(30000, 32768)
 
 
 class ServicePort(Object):
@@ -32,7 +33,7 @@ class SessionAffinityConfig(Object):
 
 
 class ServiceSpec(Object):
-    """core/v1 ServiceSpec. Fields of issue C (NodePort, affinity…) are refused by ``manifest``."""
+    """core/v1 ServiceSpec."""
 
     selector: dict[str, str] = {}
     ports: list[ServicePort] = []
@@ -47,7 +48,7 @@ class ServiceSpec(Object):
     session_affinity_config: SessionAffinityConfig | None = None
     external_name: str = ""
     external_ips: list[str] = msgspec.field(default_factory=list, name="externalIPs")
-    external_traffic_policy: str | None = None
+    external_traffic_policy: Literal["Cluster", "Local"] | None = None
     internal_traffic_policy: Literal["Cluster", "Local"] | None = None
     traffic_distribution: Literal["PreferClose", "PreferSameZone", "PreferSameNode"] | None = None
     load_balancer_ip: str = msgspec.field(default="", name="loadBalancerIP")

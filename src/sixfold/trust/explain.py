@@ -24,7 +24,8 @@ from sixfold.policy.explain import PolicyAnswer, Side, explain_policy
 from sixfold.policy.plan import PolicyPlan, compile_policies
 from sixfold.routing.explain import RouteAnswer, explain_route, is_same_pod
 from sixfold.routing.plan import RoutingPlan, plan_routing
-from sixfold.trust.question import Destination, Place, destination, place_at, sources
+from sixfold.trust.outside import at_node_port, refused
+from sixfold.trust.question import Destination, Place, destination, place_at, sources, version_of
 
 NOT_INVOLVED = "-"
 LISTED_MAX = 4  # backends spelled out on one line
@@ -153,6 +154,8 @@ class _Question:
             known = ", ".join(PROTOCOL_NUMBERS)
             raise NotFoundError(f"protocol {protocol}: not one that policy knows; give {known}")
         self.port = self._port(port)
+        # The port of the service, where it is not the one that was dialled.
+        self.target, self.service_port = at_node_port(world, self.target, self.port, self.protocol)
 
     def denied(self) -> list[tuple[Party, Party, str, int]]:
         """Each flow that policy denies, as policy sees it."""
@@ -162,7 +165,7 @@ class _Question:
             for backend, port in backends:
                 flow = self._flow(source, backend, port)
                 if not flow.policy.allow:
-                    version = _version(source, backend)
+                    version = version_of(source, backend)
                     ends = (self._party(source, version), self._party(backend, version))
                     found.append((*ends, *self._asked(version, port)))
         return found
@@ -232,8 +235,11 @@ class _Question:
             return [(place, self.port) for place in self.target.places], line
         if refusal := self._refusal(service):
             return [], Line("balancing", "refused", refusal)
-        answer = explain_balancing(self.world, service, self.port, self.protocol, self._family)
+        port = self.service_port or self.port
+        answer = explain_balancing(self.world, service, port, self.protocol, self._family)
         candidates = [one for one in answer.candidates if one.ready]
+        if self._outside:
+            candidates = [one for one in candidates if not one.written]
         if not candidates:
             return [], Line("balancing", "refused", answer.why)
         backends = [(self._backend(one), one.port) for one in candidates]
@@ -257,12 +263,16 @@ class _Question:
     def _refusal(self, service: Service) -> str:
         if self.protocol.startswith("ICMP") and not service.spec.headless:
             return "a service address answers on its ports only, not to ICMP"
-        if self.sources[0].identity == WORLD:
-            return "service addresses exist for the pods and the node of this host only"
-        return ""
+        if not self._outside or self.service_port:
+            return ""
+        return refused(service, self.target.address, self.sources[0].address)
+
+    @property
+    def _outside(self) -> bool:
+        return self.sources[0].identity == WORLD
 
     def _flow(self, source: Place, backend: Place, port: int) -> _Flow:
-        version = _version(source, backend)
+        version = version_of(source, backend)
         address = backend.address
         if backend.endpoint is not None:
             address = backend.endpoint.ipv4 if version == 4 else backend.endpoint.ipv6
@@ -274,6 +284,8 @@ class _Question:
             backend.identity,
             self.protocol,
         )
+        if self._outside and self.target.service is not None:
+            route = RouteAnswer(True, f"translated at the uplink; {route.text}")
         if is_same_pod(source.endpoint, backend.endpoint):
             return _Flow(source, backend, route, PolicyAnswer(None, None), port)
         policy = explain_policy(
@@ -318,16 +330,6 @@ def _destination(
             return destination(world, routing, text, namespace)
         except NotFoundError:
             raise unknown from None
-
-
-def _version(source: Place, backend: Place) -> int:
-    """IP version of the flow: that of an address in the question, else IPv4 where both can."""
-    for place in (backend, source):
-        if place.address is not None and (place.endpoint is not None or place.identity == WORLD):
-            return place.address.version
-    pods = [place.endpoint for place in (source, backend) if place.endpoint is not None]
-    six_only = any(pod.ipv4 is None and pod.ipv6 is not None for pod in pods)
-    return 6 if six_only else 4
 
 
 def _candidates(answer: BalancingAnswer, candidates: Sequence[Candidate]) -> str:

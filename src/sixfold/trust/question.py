@@ -10,6 +10,7 @@ import difflib
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
+from sixfold.balancing.ways import ways
 from sixfold.discovery.explain import NameAnswer, explain_name
 from sixfold.errors import NotFoundError
 from sixfold.model.datapath import IPAddress
@@ -146,15 +147,24 @@ def _pods(world: World, text: str, namespace: str) -> list[Endpoint]:
 
 
 def _service_at(world: World, address: IPAddress | None) -> Service | None:
-    text = str(address)
     return next(
         (
             service
             for service in world.services.values()
-            if text in (service.spec.cluster_ip, *service.spec.cluster_ips)
+            if any(address == way.address for way in ways(service))
         ),
         None,
     )
+
+
+def version_of(source: Place, backend: Place) -> int:
+    """IP version of the flow: that of an address in the question, else IPv4 where both can."""
+    for place in (backend, source):
+        if place.address is not None and (place.endpoint is not None or place.identity == WORLD):
+            return place.address.version
+    pods = [place.endpoint for place in (source, backend) if place.endpoint is not None]
+    six_only = any(pod.ipv4 is None and pod.ipv6 is not None for pod in pods)
+    return 6 if six_only else 4
 
 
 def _dns_name(world: World, text: str) -> str:

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Connections from outside to a service of the node: where they go, and how many are
+ * open.
+ *
+ * A client sees the service, the pod sees the client. `arrivals` is keyed by what the
+ * client sees, conntrack by what the pod sees; the entry there says what was dialled,
+ * so that an answer leaves under that name.
+ *
+ * An arrival counts as a connection from its second packet on: then somebody has
+ * answered, and a flood of forged first packets counts for nothing. It is counted when
+ * its key enters `arrived`, and counted down when it leaves that map, whoever takes it
+ * out (a FIN, a reset, or the agent when conntrack has forgotten it): both happen once.
+ */
+#pragma once
+
+#include "conntrack.h"
+#include "load.h"
+#include "nat.h"
+
+/* Least recently used ones give way; a client of one sends its next packet anew. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 262144);
+	__type(key, struct conntrack_key); /* client and service */
+	__type(value, struct arrival);
+} arrivals SEC(".maps");
+
+/* Full: the connection goes on, uncounted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct conntrack_key); /* client and backend */
+	__type(value, __u32);		   /* number of the backend */
+} arrived SEC(".maps");
+
+#define BPF_NOEXIST_ 1
+
+/* What a client outside has dialled. */
+struct dialled_place {
+	struct place place;
+	__u32 service;
+	__u32 pad;
+};
+
+static __noinline int arrival_opened(const struct conntrack_key *key, __u32 number)
+{
+	struct load *load = load_of(number);
+
+	if (!load)
+		return 0;
+	if (bpf_map_update_elem(&arrived, key, &number, BPF_NOEXIST_)) {
+		if (!bpf_map_lookup_elem(&arrived, key))
+			statistic(STATISTIC_UNLOADED);
+		return 0;
+	}
+	__sync_fetch_and_add(&load->active, 1);
+	__sync_fetch_and_add(&load->total, 1);
+	return 0;
+}
+
+/* A key stands for one backend, so that whoever deletes it has read its number. */
+static __noinline int arrival_closed(const struct conntrack_key *key)
+{
+	__u32 *known = bpf_map_lookup_elem(&arrived, key), number;
+	struct load *load;
+
+	if (!known)
+		return 0;
+	number = *known;
+	if (bpf_map_delete_elem(&arrived, key))
+		return 0; /* another was first */
+	load = load_of(number);
+	if (load)
+		__sync_fetch_and_add(&load->active, -1);
+	return 0;
+}
+
+static __always_inline void take_arrival(struct __sk_buff *skb,
+					 const struct dialled_place *dialled,
+					 struct conntrack *entry)
+{
+	entry->service = dialled->service;
+	entry->service_port = dialled->place.port;
+	entry->service_address = dialled->place.address;
+	entry->client_ifindex = skb->ifindex;
+}
+
+static __always_inline bool closes(const struct packet *packet)
+{
+	return packet->protocol == IPPROTO_TCP &&
+	       packet->tcp_flags & (TCP_FIN | TCP_RST);
+}
+
+/* Apart from its caller, for its key: the stack is short. */
+static __noinline int arrival_answered(const struct packet *packet)
+{
+	struct conntrack_key key;
+
+	conntrack_key(packet, &key);
+	return arrival_closed(&key);
+}
+
+/* A pod's answer to a client outside. */
+static __noinline int depart(struct __sk_buff *skb, const struct packet *packet,
+			     const struct conntrack *entry)
+{
+	struct place to = {.port = entry->service_port};
+	__u32 uplink = entry->client_ifindex;
+
+	to.address = entry->service_address;
+	if (unlikely(closes(packet)))
+		arrival_answered(packet);
+	if (rewrite(skb, packet, SOURCE, &to))
+		return TC_ACT_SHOT;
+	return bpf_redirect_neigh(uplink, NULL, 0, 0);
+}
+
+/* The same, where the connection has just been judged. */
+static __noinline int depart_judged(struct __sk_buff *skb, const struct packet *packet)
+{
+	struct conntrack_key key;
+	const struct conntrack *entry;
+
+	conntrack_key(packet, &key);
+	entry = bpf_map_lookup_elem(&conntrack, &key);
+	return entry ? depart(skb, packet, entry) : TC_ACT_SHOT;
+}

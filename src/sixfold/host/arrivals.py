@@ -1,0 +1,32 @@
+"""Connections from outside: what the agent does for the programs on the uplinks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from sixfold.host import layout
+from sixfold.host.bpf import Map
+
+
+def know_uplinks(uplinks: Map, macs: Mapping[int, str]) -> None:
+    """Bring the map to these Ethernet addresses, by device."""
+    wanted = {
+        layout.U32.pack(ifindex): layout.DEVICE.pack(bytes.fromhex(mac.replace(":", "")))
+        for ifindex, mac in macs.items()
+    }
+    known = dict(uplinks.items())
+    uplinks.update(wanted.items() - known.items())
+    uplinks.delete(known.keys() - wanted.keys())
+
+
+def over(maps: Mapping[str, Map]) -> list[bytes]:
+    """Keys of those that are counted, and that conntrack has forgotten or seen end."""
+    counted = [key for key, _ in maps["arrived"].items()]
+    now_ns = time.monotonic_ns()
+    return [
+        key
+        for key in counted
+        if (entry := maps["conntrack"].lookup(key)) is None
+        or not layout.unpack_connection(key, entry, now_ns).is_open
+    ]

@@ -1,0 +1,133 @@
+"""Node ports are handed out as by the Kubernetes API server; what others have is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sixfold.agent.addresses import Addresses
+from sixfold.agent.admission import admit
+from sixfold.errors import ManifestError
+from sixfold.manifest import decode, loads
+from sixfold.manifest.load import restore
+from sixfold.model.config import Config
+from sixfold.model.meta import Key
+from sixfold.store import Database, Objects
+
+HEAD = "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n"
+POOL = """
+apiVersion: cilium.io/v2
+kind: CiliumLoadBalancerIPPool
+metadata: {{name: {name}}}
+spec: {{blocks: [{{cidr: {cidr}}}]}}
+"""
+
+
+def service(name: str, ports: str = "[{port: 80}]", spec: str = "type: NodePort") -> str:
+    return f"{HEAD.format(name=name)}  {spec}\n  ports: {ports}\n"
+
+
+class Store:
+    def __init__(self, path: Path) -> None:
+        database = Database(path / "state.db")
+        self.objects = Objects(database, restore)
+        self.addresses = Addresses(database, Config())
+
+    def apply(self, *texts: str) -> None:
+        loaded = loads("---\n".join(texts)).objects
+        admitted = admit(loaded, self.objects, self.addresses, 0)
+        self.objects.put(admitted, lambda: "uid", "now")
+
+    def ports(self, name: str) -> list[int | None]:
+        stored = self.objects.get(Key("Service", "default", name))
+        assert stored is not None
+        return [port.get("nodePort") for port in stored.raw["spec"]["ports"]]
+
+    def refusal(self, *texts: str) -> str:
+        with pytest.raises(ManifestError) as caught:
+            self.apply(*texts)
+        (problem,) = caught.value.problems
+        return f"{problem.path}: {problem.message}"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def test_a_port_is_allocated_above_the_band_that_manifests_choose_from(store: Store):
+    store.apply(service("a"), service("b", "[{port: 80, nodePort: 30001}]"), service("c"))
+    assert (store.ports("a"), store.ports("b"), store.ports("c")) == ([30086], [30001], [30087])
+
+
+def test_a_service_keeps_its_port(store: Store):
+    store.apply(service("a"), service("b"))
+    store.apply(service("b", "[{name: x, port: 80}, {name: y, port: 81}]"))
+    assert store.ports("b") == [30087, 30088]
+
+
+def test_a_port_that_another_has_is_refused(store: Store):
+    store.apply(service("a", "[{port: 80, nodePort: 30080}]"))
+    taken = "30080 is already allocated, to service default/a; give another"
+    again = service("b", "[{port: 80, nodePort: 30080, protocol: UDP}]")
+    assert store.refusal(again) == f"spec.ports[0].nodePort: {taken}"
+
+
+def test_of_two_services_in_one_apply_the_second_is_refused(store: Store):
+    one, two = (service(name, "[{port: 80, nodePort: 30080}]") for name in "ab")
+    assert store.refusal(one, two).startswith("spec.ports[0].nodePort: 30080 is already allocated")
+
+
+def test_both_protocols_of_one_port_share_a_number(store: Store):
+    store.apply(service("dns", "[{name: a, port: 53}, {name: b, port: 53, protocol: UDP}]"))
+    assert store.ports("dns") == [30086, 30086]
+
+
+def test_a_cluster_address_gives_its_port_back(store: Store):
+    store.apply(service("a", "[{port: 80, nodePort: 30080}]"))
+    store.apply(service("a", spec="type: ClusterIP"))
+    assert store.ports("a") == [None]
+    store.apply(service("b", "[{port: 80, nodePort: 30080}]"))
+
+
+def test_a_load_balancer_may_do_without(store: Store):
+    spec = "type: LoadBalancer\n  allocateLoadBalancerNodePorts: false"
+    store.apply(service("a", spec=spec), service("b", spec="type: LoadBalancer"))
+    assert (store.ports("a"), store.ports("b")) == ([None], [30086])
+
+
+def test_a_full_range_is_said(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sixfold.agent.ways_in.NODE_PORTS", range(30000, 30001))
+    store.apply(service("a"))
+    assert "all 1 node ports are taken" in store.refusal(service("b"))
+
+
+def test_an_external_address_and_port_belong_to_one_service(store: Store):
+    spec = "externalIPs: [203.0.113.7]"
+    store.apply(service("a", spec=spec))
+    assert store.refusal(service("b", spec=spec)) == (
+        "spec.externalIPs[0]: 203.0.113.7:80/TCP is service default/a's; give another"
+    )
+    store.apply(service("b", "[{port: 81}]", spec=spec))
+
+
+def test_an_external_address_is_none_of_ours(store: Store):
+    refusal = store.refusal(service("b", spec="externalIPs: [10.96.0.9]"))
+    assert refusal == "spec.externalIPs[0]: 10.96.0.9 is in our pool 10.96.0.0/16; give another"
+
+
+def test_pools_do_not_overlap(store: Store):
+    store.apply(POOL.format(name="a", cidr="192.0.2.0/24"))
+    assert store.refusal(POOL.format(name="b", cidr="192.0.2.128/25")) == (
+        "spec.blocks[0]: overlaps 192.0.2.0 to 192.0.2.255 of ciliumloadbalancerippool a"
+    )
+    store.apply(POOL.format(name="a", cidr="192.0.2.0/25"))
+    store.apply(POOL.format(name="b", cidr="192.0.2.128/25"))
+    assert "is in our pool" in store.refusal(POOL.format(name="c", cidr="10.244.1.0/32"))
+
+
+def test_what_was_stored_is_taken_again(store: Store):
+    store.apply(service("a", spec="type: LoadBalancer"))
+    raw = dict(store.objects.get(Key("Service", "default", "a")).raw)  # type: ignore[union-attr]
+    admit([decode(raw)], store.objects, store.addresses, 0)

@@ -1,0 +1,81 @@
+"""At which addresses a service is dialled, and by whom."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+
+from sixfold.balancing.plan import plan_balancing
+from sixfold.balancing.ways import ways
+from sixfold.model.datapath import Backend, Frontend, FrontendFlag, SourceRange
+from sixfold.model.meta import ObjectMeta
+from sixfold.model.service import Service, ServicePort, ServiceSpec
+from sixfold.model.world import World
+
+from .test_plan import pod, written
+
+OUTSIDE, ANNOUNCED, RANGES = FrontendFlag.OUTSIDE, FrontendFlag.ANNOUNCED, FrontendFlag.RANGES
+
+
+def balancer(**spec):
+    spec = {
+        "type": "LoadBalancer",
+        "selector": {"app": "web"},
+        "cluster_ips": ["10.96.0.1"],
+        "ports": [ServicePort(port=80, target_port=8080, node_port=30080)],
+        "external_ips": ["203.0.113.7"],
+        **spec,
+    }
+    status = {"loadBalancer": {"ingress": [{"ip": "192.0.2.64"}]}}
+    return Service(ObjectMeta(name="web", namespace="shop"), ServiceSpec(**spec), status=status)
+
+
+def test_a_load_balancer_has_every_way():
+    assert [(way.kind, str(way.address), way.flags, way.alone) for way in ways(balancer())] == [
+        ("ClusterIP", "10.96.0.1", FrontendFlag(0), True),
+        ("NodePort", "0.0.0.0", OUTSIDE, False),
+        ("LoadBalancer", "192.0.2.64", OUTSIDE | ANNOUNCED, True),
+        ("ExternalIP", "203.0.113.7", OUTSIDE, False),
+    ]
+
+
+def test_a_node_port_is_one_of_each_family_and_of_its_own_number():
+    service = balancer(ip_families=["IPv6", "IPv4"], type="NodePort")
+    found = [way for way in ways(service) if way.kind == "NodePort"]
+    assert [str(way.address) for way in found] == ["::", "0.0.0.0"]
+    assert {port for way in found for port, _ in way.ports} == {30080}
+
+
+def test_status_of_another_type_opens_nothing():
+    assert "LoadBalancer" not in [way.kind for way in ways(balancer(type="NodePort"))]
+
+
+def test_a_headless_service_has_no_way():
+    assert [*ways(balancer(cluster_ips=["None"]))] == []
+
+
+def test_every_way_has_the_same_backends_but_who_is_no_pod_is_inside_only():
+    world = World(
+        endpoints={"shop/a": pod("a", number=1)},
+        services={"shop/web": balancer()},
+        slices={"shop/other": written("other", "198.51.100.9")},
+    )
+    found = plan_balancing(world, lambda _: 7).frontends
+    inside = Frontend(ip_address("10.96.0.1"), 80, 6)
+    outside = [
+        Frontend(ip_address("0.0.0.0"), 30080, 6),
+        Frontend(ip_address("192.0.2.64"), 80, 6),
+        Frontend(ip_address("203.0.113.7"), 80, 6),
+    ]
+    here = Backend(ip_address("192.0.2.1"), 8080)
+    assert found[inside].backends == (here, Backend(ip_address("198.51.100.9"), 8080))
+    assert [found[it].backends for it in outside] == [(here,)] * 3
+    wildcards = {frontend.address for frontend in found if not frontend.port}
+    assert wildcards == {ip_address("10.96.0.1"), ip_address("192.0.2.64")}
+
+
+def test_source_ranges_are_of_the_load_balancers_address_only():
+    service = balancer(load_balancer_source_ranges=["198.51.100.0/24"])
+    plan = plan_balancing(World(services={"shop/web": service}), lambda _: 7)
+    assert plan.source_ranges == {SourceRange(7, ip_network("198.51.100.0/24"))}
+    ranged = [frontend.address for frontend, it in plan.frontends.items() if it.flags & RANGES]
+    assert {*map(str, ranged)} == {"192.0.2.64"}

@@ -1,0 +1,309 @@
+"""Services as the world outside reaches them: node ports, load balancers, external addresses.
+
+pods ─ host 192.0.2.1 ──(up0)── 192.0.2.2 router 198.51.100.1 ── .2 far
+
+Load balancers get 192.0.2.64 and up, on the link between host and router: the router has to ask
+who has them.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from sixfold.cli.client import Client
+from sixfold.host import netns
+from sixfold.host.paths import NETNS_ROOT
+
+from .conftest import System
+from .places import (
+    FAMILIES,
+    OPEN,
+    WAIT_S,
+    Place,
+    checksummed,
+    manifest,
+    places_of,
+    pod,
+    policy,
+    service,
+)
+
+pytestmark = pytest.mark.root
+
+DGRAM = socket.SOCK_DGRAM
+KINDS = pytest.mark.parametrize("kind", [socket.SOCK_STREAM, DGRAM], ids=["tcp", "udp"])
+NODE = {4: "192.0.2.1", 6: "2001:db8:1::1"}
+EXTERNAL = {4: "203.0.113.7", 6: "2001:db8:7::7"}
+HOST_LINKS = """
+link add up0 mtu 1500 address 02:00:00:00:00:aa type veth peer name up1 mtu 1500
+link set up1 netns {router}
+addr add 192.0.2.1/24 dev up0
+addr add 2001:db8:1::1/64 dev up0 nodad
+link set up0 up
+route add 198.51.100.0/24 via 192.0.2.2
+route add 2001:db8:2::/64 via 2001:db8:1::2
+"""
+ROUTER_LINKS = """
+addr add 192.0.2.2/24 dev up1
+addr add 2001:db8:1::2/64 dev up1 nodad
+link set up1 up
+link add far0 mtu 1500 type veth peer name far1 mtu 1500
+link set far1 netns {far}
+addr add 198.51.100.1/24 dev far0
+addr add 2001:db8:2::1/64 dev far0 nodad
+link set far0 up
+route add 203.0.113.0/24 via 192.0.2.1
+route add 2001:db8:7::/64 via 2001:db8:1::1
+"""
+FAR_LINKS = """
+addr add 198.51.100.2/24 dev far1
+addr add 2001:db8:2::2/64 dev far1 nodad
+link set far1 up
+route add default via 198.51.100.1
+route add default via 2001:db8:2::1
+"""
+POOL = {
+    "apiVersion": "cilium.io/v2",
+    "kind": "CiliumLoadBalancerIPPool",
+    "metadata": {"name": "link"},
+    "spec": {
+        "blocks": [
+            {"start": "192.0.2.64", "stop": "192.0.2.79"},
+            {"cidr": "2001:db8:1::100/120"},
+        ],
+        "serviceSelector": {
+            "matchExpressions": [{"key": "pool", "operator": "NotIn", "values": ["none"]}]
+        },
+    },
+}
+PORTS = [
+    {"name": "tcp", "port": 80, "targetPort": 8080},
+    {"name": "udp", "port": 80, "targetPort": 8080, "protocol": "UDP"},
+]
+PODS = ["web-0", "web-1", "solo"]
+
+
+def balancer(name: str, app: str, **spec: object) -> dict:
+    return service(name, type="LoadBalancer", selector={"app": app}, **{"ports": PORTS, **spec})
+
+
+SERVICES = [
+    balancer("web", "web"),
+    balancer("solo", "solo", externalIPs=[*EXTERNAL.values()]),
+    balancer("ranged", "solo", loadBalancerSourceRanges=["198.51.100.0/24", "2001:db8:2::/64"]),
+    balancer("empty", "nobody"),
+    balancer("sticky", "web", sessionAffinity="ClientIP"),
+    service("numbered", type="NodePort", selector={"app": "solo"}, ports=[
+        {"port": 80, "targetPort": 8080, "nodePort": 30080}
+    ]),
+]  # fmt: skip
+
+
+@dataclass
+class Coast:
+    system: System
+    host: Place
+    router: Place
+    far: Place
+    client: Place  # a pod
+    pods: dict[str, Place]
+    services: dict[str, dict]
+
+    def address(self, name: str, version: int = 4) -> str:
+        """Of a load balancer."""
+        ingress = self.services[name]["status"]["loadBalancer"]["ingress"]
+        return next(it["ip"] for it in ingress if (":" in it["ip"]) == (version == 6))
+
+    def node_port(self, name: str) -> int:
+        return self.services[name]["spec"]["ports"][0]["nodePort"]
+
+    def ways(self, version: int = 4) -> list[tuple[str, int]]:
+        """Every way to the service ``solo``."""
+        return [
+            (self.address("solo", version), 80),
+            (NODE[version], self.node_port("solo")),
+            (EXTERNAL[version], 80),
+        ]
+
+    @contextmanager
+    def serving(self, *names: str, version: int = 4, kind: int = socket.SOCK_STREAM) -> Iterator:
+        with ExitStack() as stack:
+            yield {
+                name: stack.enter_context(self.pods[name].listen(version=version, kind=kind))
+                for name in names
+            }
+
+    def live(self, name: str) -> dict[str, int]:
+        frontends = Client(self.system.paths.api_socket).get(
+            "/v1/balancing", {"namespace": "default", "service": name}
+        )["frontends"]
+        found = {}
+        for frontend in frontends:
+            if frontend["protocol"] == "TCP" and ":" not in frontend["address"]:
+                for one in frontend["backends"]:
+                    found[one["endpoint"].removeprefix("default/")] = one["connections"]
+        return found
+
+
+@pytest.fixture(scope="module")
+def coast(module_system: System) -> Coast:
+    system = module_system
+    paths = [NETNS_ROOT / f"{system.paths.instance}-{name}" for name in ("router", "far")]
+    for path in paths:
+        netns.create(path, lambda: None)
+        system.extra.append(path)
+    host = Place(system.host, "10.244.0.1", "fd00:5f:244::1")
+    router = Place(paths[0], "192.0.2.2", "2001:db8:1::2")
+    far = Place(paths[1], "198.51.100.2", "2001:db8:2::2")
+    names = {"router": router.path.name, "far": far.path.name}
+    for place, links in ((host, HOST_LINKS), (router, ROUTER_LINKS), (far, FAR_LINKS)):
+        for line in links.format(**names).strip().splitlines():
+            place.run("ip", *(["-6"] if "route" in line and ":" in line else []), *line.split())
+    router.run("sh", "-c", "cd /proc/sys/net; echo 1 | tee ipv[46]/conf/all/forwarding")
+    system.up(
+        manifest=manifest(
+            POOL,
+            pod("client"),
+            pod("web-0", labels={"app": "web"}),
+            pod("web-1", labels={"app": "web"}),
+            pod("solo"),
+            *SERVICES,
+            policy("open", None, **OPEN),
+        )
+    )
+    items = system.json("get", "svc")["items"]
+    client, *pods = places_of(system, "client", *PODS)
+    return Coast(
+        system, host, router, far, client,
+        dict(zip(PODS, pods, strict=True)),
+        {item["metadata"]["name"]: item for item in items},
+    )  # fmt: skip
+
+
+def exchange(client: Place, server: socket.socket, address: str, port: int) -> str:
+    """A connection that asks and is answered; the address that the server saw."""
+    with client.dial(address, port) as asking:
+        connection, (source, *_) = server.accept()
+        with connection:
+            connection.settimeout(WAIT_S)
+            asking.sendall(b"ping" * 2000)
+            assert connection.recv(8000, socket.MSG_WAITALL) == b"ping" * 2000
+            connection.sendall(b"pong" * 20000)
+            assert asking.recv(80000, socket.MSG_WAITALL) == b"pong" * 20000
+            assert asking.getpeername()[:2] == (address, port)
+    return source
+
+
+def echo(client: Place, address: str) -> None:
+    """One ping; a reply must come."""
+    ipv6 = ":" in address
+    family = socket.AF_INET6 if ipv6 else socket.AF_INET
+    protocol = socket.IPPROTO_ICMPV6 if ipv6 else socket.IPPROTO_ICMP
+    request, reply = (128, 129) if ipv6 else (8, 0)
+    with client.make_socket(family, socket.SOCK_RAW, protocol) as sock:
+        sock.sendto(checksummed(bytes([request, 0, 0, 0, 0, 7, 0, 1]) + b"hello"), (address, 0))
+        while True:
+            answer, (source, *_) = sock.recvfrom(2048)
+            body = answer if ipv6 else answer[20:]
+            if body[0] == reply and source == address:
+                assert body[8:] == b"hello"
+                return
+
+
+@FAMILIES
+def test_every_way_in_reaches_the_pod_under_the_clients_own_address(coast: Coast, version: int):
+    with coast.serving("solo", version=version) as servers:
+        for address, port in coast.ways(version):
+            for client in (coast.far, coast.router):
+                seen = exchange(client, servers["solo"], address, port)
+                assert seen == client.address(version), (address, port)
+
+
+@FAMILIES
+def test_datagrams_longer_than_the_link_arrive_both_ways(coast: Coast, version: int):
+    with coast.serving("solo", version=version, kind=DGRAM) as servers:
+        for address, port in (coast.ways(version)[0], coast.ways(version)[2]):
+            with coast.far.dial(address, port, kind=DGRAM) as asking:
+                asking.send(b"?" * 4000)
+                message, sender = servers["solo"].recvfrom(65536)
+                assert (message, sender[0]) == (b"?" * 4000, coast.far.address(version))
+                servers["solo"].sendto(b"!" * 5000, sender)
+                assert asking.recv(65536) == b"!" * 5000
+
+
+@FAMILIES
+def test_the_router_is_told_who_has_a_load_balancers_address(coast: Coast, version: int):
+    address = coast.address("solo", version)
+    coast.router.run("ip", "neigh", "flush", "all")
+    echo(coast.router, address)
+    shown = coast.router.run("ip", "neigh", "show", address)
+    assert "02:00:00:00:00:aa" in shown
+    other = {4: "192.0.2.79", 6: "2001:db8:1::1ff"}[version]
+    assert coast.router.attempt(other, timeout_s=0.1) == "timeout"  # nobody answers for it
+
+
+@FAMILIES
+@KINDS
+def test_pods_and_the_host_reach_every_way_at_the_socket(coast: Coast, version: int, kind: int):
+    ways = [*coast.ways(version), (coast.address("ranged", version), 80)]
+    if kind == DGRAM:
+        ways = [way for way in ways if way[1] == 80]
+    with coast.serving("solo", version=version, kind=kind) as servers:
+        for address, port in ways:
+            for client in (coast.client, coast.host):
+                with client.dial(address, port, kind=kind) as dialled:
+                    dialled.send(b"x")
+                    if kind == DGRAM:
+                        _, sender = servers["solo"].recvfrom(16)
+                        servers["solo"].sendto(b"y", sender)
+                        assert dialled.recv(16) == b"y"
+                    else:
+                        with servers["solo"].accept()[0] as accepted:
+                            assert accepted.recv(1) == b"x"
+                            assert dialled.getpeername()[:2] == (address, port)
+
+
+def test_a_node_port_is_on_loopback_for_the_host_and_not_for_pods(coast: Coast):
+    with coast.serving("solo"):
+        assert coast.host.attempt("127.0.0.1", 30080) == "open"
+        assert coast.client.attempt("127.0.0.1", 30080) == "ECONNREFUSED"
+        assert coast.client.attempt("10.244.0.1", 30080) == "open"
+
+
+@FAMILIES
+def test_who_dials_nobody_is_refused_at_once(coast: Coast, version: int):
+    with coast.serving("solo", version=version):
+        for address, port in (
+            (coast.address("empty", version), 80),
+            (NODE[version], coast.node_port("empty")),
+            (coast.address("solo", version), 81),
+        ):
+            for client in (coast.far, coast.router, coast.client, coast.host):
+                answer = client.attempt(address, port, timeout_s=WAIT_S)
+                assert answer == "ECONNREFUSED", (address, port)
+
+
+@FAMILIES
+def test_only_source_ranges_come_in_from_outside(coast: Coast, version: int):
+    with coast.serving("solo", version=version):
+        address = coast.address("ranged", version)
+        assert coast.far.attempt(address, 80) == "open"
+        assert coast.router.attempt(address, 80) == "timeout"
+    flow = coast.system.flows("--verdict", "DROPPED", "--last", "1")[0]
+    assert flow["drop_reason_desc"] == "DENIED_BY_LB_SRC_RANGE_CHECK"
+    assert flow["destination_service"] == {"name": "ranged", "namespace": "default"}
+
+
+def test_a_flow_from_outside_names_the_service(coast: Coast):
+    with coast.serving("solo"):
+        assert coast.far.attempt(coast.address("solo"), 80) == "open"
+    flow = coast.system.flows("--from", "198.51.100.2", "--last", "1")[0]
+    assert flow["verdict"] == "FORWARDED"
+    assert flow["destination_service"] == {"name": "solo", "namespace": "default"}
+    assert flow["source"]["labels"] == ["reserved:world"]
+    assert flow["destination"]["pod_name"] == "solo"
