@@ -32,7 +32,7 @@ def registered(name: str, status: str = "passing") -> Registered:
 def catalogue() -> Catalogue:
     world: World = scene().world
     found = Catalogue(100)
-    found.update(world.services, plan_balancing(world, lambda _: 1).slices, {})
+    found.update(world, plan_balancing(world, lambda _: 1).slices, {})
     return found
 
 
@@ -40,6 +40,7 @@ def test_each_endpoint_is_an_instance_once_whatever_its_families():
     (one,) = catalogue().instances["shop/web"]
     assert (one.address, one.port, one.tags) == ("10.244.0.3", 8080, ("http",))
     assert one.meta["pod-name"] == "web-1"
+    assert one.meta["spiffe-id"] == "spiffe://cluster.local/ns/shop/sa/default"
     assert one.virtual == ("10.96.0.5", 80)
     assert one.status == "passing"
 
@@ -48,17 +49,17 @@ def test_an_index_moves_with_its_service_only():
     found = catalogue()
     world = scene().world
     slices = plan_balancing(world, lambda _: 1).slices
-    found.update(world.services, slices, {})
+    found.update(world, slices, {})
     first = found.index_of("shop/web")
-    assert found.update(world.services, slices, {"shop/a": (registered("a"),)}) == {"shop/a"}
+    assert found.update(world, slices, {"shop/a": (registered("a"),)}) == {"shop/a"}
     assert found.index_of("shop/web") == first
     second = found.index_of("shop/a")
     assert second > first
-    assert found.update(world.services, slices, {"shop/a": (registered("a"),)}) == set()
-    assert found.update(world.services, slices, {"shop/a": (registered("a", "critical"),)})
+    assert found.update(world, slices, {"shop/a": (registered("a"),)}) == set()
+    assert found.update(world, slices, {"shop/a": (registered("a", "critical"),)})
     third = found.index_of("shop/a")
     assert third > second
-    assert found.update(world.services, slices, {}) == {"shop/a"}
+    assert found.update(world, slices, {}) == {"shop/a"}
     assert found.index_of("shop/a") > third  # whoever waits for what vanished, hears of it
 
 
@@ -74,7 +75,7 @@ def test_names_are_short_in_their_own_namespace_and_hidden_ones_are_no_names():
 
 def test_tags_match_whatever_their_case_and_warnings_do_not_pass():
     found = catalogue()
-    found.update({}, {}, {"shop/a": (registered("a"), registered("a", "warning"))})
+    found.update(World(), {}, {"shop/a": (registered("a"), registered("a", "warning"))})
     instances = found.instances["shop/a"]
     assert len(tagged(instances, ["v1"])) == 2
     assert tagged(instances, ["v1", "v2"]) == []

@@ -59,6 +59,14 @@ def test_a_service_is_an_instance_at_its_cluster_address():
     assert ask(zone, target, "AAAA") == ["fd00:5f:96::1"]
 
 
+def test_who_is_behind_it_is_told_when_it_is_one():
+    """The same service account for all endpoints."""
+    zone = tree(world(web(), headless(), pod("db-0", 1), pod("db-1", 2)))
+    text = '"port=http" "spiffe=spiffe://cluster.local/ns/shop/sa/default"'
+    assert ask(zone, f"shop/web._http._tcp.{ALIAS}", "TXT") == [text]
+    assert ask(zone, f"shop/db/db-0._http._tcp.{ALIAS}", "TXT") == [text]
+
+
 def test_of_a_headless_service_each_ready_endpoint_is_one():
     ready = pod("db-0", 1, hostname="db-0", subdomain="db")
     zone = tree(world(headless(), ready, pod("db-1", 2, ready=False)))

@@ -239,7 +239,8 @@ def test_dig_browses_types_instances_places_and_texts(host: Host):
     assert browsed(host, "_http._tcp", "PTR") == instances
     place = {"0 0 80 web.default.svc.sixfold.internal."}
     assert browsed(host, "default/web._http._tcp", "SRV") == place
-    assert browsed(host, "default/web._http._tcp", "TXT") == {'"port=http"'}
+    text = '"port=http" "spiffe=spiffe://cluster.local/ns/default/sa/default"'
+    assert browsed(host, "default/web._http._tcp", "TXT") == {text}
     (address, _) = host.system.endpoints()["default/web-1"]["ips"]
     assert browsed(host, "web-1.each.default.svc", "A") == {address}
 
@@ -252,7 +253,7 @@ def test_a_stock_avahi_browses_and_resolves(host: Host):
     places = {name.replace("\\047", "/"): rest for _, _, _, name, _, _, *rest in found}
     assert set(places) == {"default/web", "default/each/web-0", "default/each/web-1"}
     assert places["default/web"][:3] == ["web.default.svc.sixfold.internal", vip, "80"]
-    assert places["default/web"][3] == '"port=http"'
+    assert '"port=http"' in places["default/web"][3]
 
 
 # --- global names ---------------------------------------------------------------------------
@@ -341,6 +342,7 @@ def test_py_consul_finds_the_pods_of_a_service_with_tags_and_meta(host: Host):
     assert (service["Service"], service["Port"], service["Tags"]) == ("web", 8080, ["http"])
     assert service["Meta"]["k8s-namespace"] == "default"
     assert service["Meta"]["port-name"] == "http"
+    assert service["Meta"]["spiffe-id"] == "spiffe://cluster.local/ns/default/sa/default"
     _, tagged = host.consul(lambda c: c.health.service("web", tag="nope"))
     assert tagged == []
     _, services = host.consul(lambda c: c.catalog.services())

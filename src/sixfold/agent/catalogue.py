@@ -57,7 +57,7 @@ class Told:
             if one.registration.owner and self._uid(one.registration.owner) != one.registration.uid:
                 self._registrations.deregister(one.registration.id)
         changed = self.catalogue.update(
-            plans.world.services, plans.balancing.slices, self._registrations.by_service
+            plans.world, plans.balancing.slices, self._registrations.by_service
         )
         for key in (*changed, *(("",) if changed else ())):
             for future in self._waiting.pop(key, ()):

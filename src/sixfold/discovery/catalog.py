@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from sixfold.balancing.changes import changes
 from sixfold.balancing.members import cluster_addresses
 from sixfold.discovery.registration import Health, Registration, Status, worst
+from sixfold.discovery.vouched import SpiffeIds
 from sixfold.model.service import (
     MANAGER_LABEL,
     REGISTRATIONS,
@@ -24,6 +25,7 @@ from sixfold.model.service import (
     Service,
     SliceEndpoint,
 )
+from sixfold.model.world import World
 
 TAGS = "consul.hashicorp.com/service-tags"  # annotation of a Service, as consul-k8s reads it
 META = "consul.hashicorp.com/service-meta-"
@@ -89,6 +91,7 @@ class Catalogue:
         self._indexes: dict[str, int] = {}
         self._left = first_index  # when the last service vanished
         self._services: Mapping[str, Service] = {}
+        self._ids = SpiffeIds(World())
         self._slices: Slices = {}
         self._registered: Registrations = {}
 
@@ -96,10 +99,9 @@ class Catalogue:
         """The last change of a service; of one that is not there, the last that vanished."""
         return self._indexes.get(service, self._left)
 
-    def update(
-        self, services: Mapping[str, Service], slices: Slices, registered: Registrations
-    ) -> set[str]:
+    def update(self, world: World, slices: Slices, registered: Registrations) -> set[str]:
         """Take what is there now; returns the services whose instances changed."""
+        services, self._ids = world.services, SpiffeIds(world)
         pairs = (
             (self._services, services),
             (self._slices, slices),
@@ -126,12 +128,15 @@ class Catalogue:
 
     def _build(self, key: str) -> tuple[Instance, ...]:
         service = self._services.get(key)
-        found = list(_of_slices(service, self._slices.get(key, ()))) if service else []
+        slices = self._slices.get(key, ())
+        found = list(_of_slices(service, slices, self._ids)) if service else []
         found += (_of_registration(one) for one in self._registered.get(key, ()))
         return tuple(found)
 
 
-def _of_slices(service: Service, slices: Iterable[EndpointSlice]) -> Iterator[Instance]:
+def _of_slices(
+    service: Service, slices: Iterable[EndpointSlice], ids: SpiffeIds
+) -> Iterator[Instance]:
     """Endpoints that are no registrations, each once: under the first address that it has."""
     meta = service.metadata
     tags = tuple(tag for tag in meta.annotations.get(TAGS, "").split(",") if tag)
@@ -162,6 +167,7 @@ def _of_slices(service: Service, slices: Iterable[EndpointSlice]) -> Iterator[In
                 "external-source": "kubernetes",
                 "k8s-namespace": meta.namespace,
                 **({"pod-name": pod} if pod else {}),
+                **({"spiffe-id": spiffe} if (spiffe := ids.of(meta.namespace, endpoint)) else {}),
                 **({"port-name": name} if name else {}),
                 **ports,
                 **own_meta,

@@ -13,11 +13,13 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
 from sixfold.balancing.members import cluster_addresses
+from sixfold.discovery.vouched import SpiffeIds
 from sixfold.discovery.zone import RecordKey, Zone, dashed
 from sixfold.model.service import EndpointSlice, Service, SliceEndpoint
 
 PATH = "sixfold.dev/dns-sd-path"  # annotation of a Service: where its pages are, for browsers
 LABEL_MAX = 63
+STRING_MAX = 255  # of a TXT record
 BROWSE = ("b", "lb", "db")  # to browse; to browse unasked; by default
 
 Line = tuple[str, str, str]  # name, type, rdata
@@ -32,19 +34,23 @@ def domain_records(alias: str, domain: str) -> Zone:
     } | {RecordKey(alias, "NS"): (f"ns.dns.{domain}.",)}
 
 
-def service_records(service: Service, slices: Sequence[EndpointSlice], alias: str) -> Zone:
+def service_records(
+    service: Service, slices: Sequence[EndpointSlice], alias: str, ids: SpiffeIds
+) -> Zone:
     """Instances of one service, with the names that they point to."""
     if service.spec.type == "ExternalName":
         return {}
-    headless = service.spec.headless
-    found = _headless(service, slices, alias) if headless else _balanced(service, alias)
+    if service.spec.headless:
+        found = _headless(service, slices, alias, ids)
+    else:
+        found = _balanced(service, alias, ids.of_all(service.metadata.namespace, slices))
     records: dict[RecordKey, dict[str, None]] = {}
     for name, type_, rdata in found:
         records.setdefault(RecordKey(name.lower(), type_), {})[rdata] = None
     return {key: tuple(rdata) for key, rdata in records.items()}
 
 
-def _balanced(service: Service, alias: str) -> Iterator[Line]:
+def _balanced(service: Service, alias: str, spiffe: str) -> Iterator[Line]:
     meta, addresses = service.metadata, cluster_addresses(service)
     target = f"{meta.name}.{meta.namespace}.svc.{alias}"
     for address in addresses:
@@ -53,10 +59,13 @@ def _balanced(service: Service, alias: str) -> Iterator[Line]:
         if port.name:
             where = f"0 0 {port.port} {target}."
             label = f"{meta.namespace}/{meta.name}"
-            yield from _instance(label, _type(port.name, port.protocol, alias), where, service)
+            type_ = _type(port.name, port.protocol, alias)
+            yield from _instance(label, type_, where, service, spiffe)
 
 
-def _headless(service: Service, slices: Sequence[EndpointSlice], alias: str) -> Iterator[Line]:
+def _headless(
+    service: Service, slices: Sequence[EndpointSlice], alias: str, ids: SpiffeIds
+) -> Iterator[Line]:
     meta, unready = service.metadata, service.spec.publish_not_ready_addresses
     for slice_ in slices:
         for endpoint in slice_.endpoints if slice_.address_type != "FQDN" else ():
@@ -66,13 +75,13 @@ def _headless(service: Service, slices: Sequence[EndpointSlice], alias: str) -> 
             host = endpoint.hostname or _called(endpoint) or dashed(ip_address(text))
             target = f"{host}.{meta.name}.{meta.namespace}.svc.{alias}"
             yield target, _address_type(text), text
+            spiffe = ids.of(meta.namespace, endpoint)
             for port in slice_.ports:
                 if port.name and port.port:
                     where = f"0 0 {port.port} {target}."
                     label = f"{meta.namespace}/{meta.name}/{host}"
-                    yield from _instance(
-                        label, _type(port.name, port.protocol, alias), where, service
-                    )
+                    type_ = _type(port.name, port.protocol, alias)
+                    yield from _instance(label, type_, where, service, spiffe)
 
 
 def _called(endpoint: SliceEndpoint) -> str:
@@ -86,7 +95,7 @@ def _type(port: str, protocol: str, alias: str) -> str:
     return f"_{port}._{'tcp' if protocol == 'TCP' else 'udp'}.{alias}".lower()
 
 
-def _instance(label: str, type_: str, where: str, service: Service) -> Iterator[Line]:
+def _instance(label: str, type_: str, where: str, service: Service, spiffe: str) -> Iterator[Line]:
     if len(label) > LABEL_MAX:
         return
     name = f"{label}.{type_}".lower()
@@ -96,7 +105,9 @@ def _instance(label: str, type_: str, where: str, service: Service) -> Iterator[
     yield type_, "PTR", f"{name}."
     yield name, "SRV", where.lower()
     port = type_.partition(".")[0].removeprefix("_")
-    yield name, "TXT", f'"port={port}"' + (f' "path={path}"' if path else "")
+    said = {"port": port, "path": path, "spiffe": spiffe}
+    strings = (f"{key}={value}" for key, value in said.items() if value)
+    yield name, "TXT", " ".join(f'"{one}"' for one in strings if len(one) <= STRING_MAX)
 
 
 def _address_type(text: str) -> str:

@@ -19,6 +19,7 @@ from ipaddress import ip_address
 from sixfold.balancing.changes import changes
 from sixfold.balancing.members import cluster_addresses
 from sixfold.discovery import dns_sd
+from sixfold.discovery.vouched import SpiffeIds
 from sixfold.discovery.zone import (
     EXISTS,
     IPAddress,
@@ -164,7 +165,7 @@ class ZonePlanner:
         self._pods = world.config.dns_pods
         self._take_domain(world.config.cluster_domain.lower(), world.config.dns_sd_domain)
         self._take_namespaces(frozenset(world.namespaces))
-        self._take_services(world.services, slices)
+        self._take_services(world.services, slices, SpiffeIds(world))
         if self._pods == "verified":
             self._take_pods(world.endpoints)
         if self._changed:
@@ -178,7 +179,9 @@ class ZonePlanner:
         put = {key: self._records[key] for key in touched if key in self._records}
         return ZoneDelta(put, frozenset(touched - put.keys()))
 
-    def _take_services(self, services: Mapping[str, Service], slices: Slices) -> None:
+    def _take_services(
+        self, services: Mapping[str, Service], slices: Slices, ids: SpiffeIds
+    ) -> None:
         gone, changed = changes(self._services, services)
         sliced_gone, sliced = changes(self._slices, slices)
         self._services, self._slices = services, slices
@@ -188,7 +191,10 @@ class ZonePlanner:
             mine = slices.get(key, ())
             records = service_records(services[key], mine, self._domain)
             if self._alias:
-                records = {**records, **dns_sd.service_records(services[key], mine, self._alias)}
+                records = {
+                    **records,
+                    **dns_sd.service_records(services[key], mine, self._alias, ids),
+                }
             self._replace(key, records)
 
     def _take_domain(self, domain: str, alias: str) -> None:
