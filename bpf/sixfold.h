@@ -8,6 +8,7 @@
 #pragma once
 
 #include <linux/types.h>
+#include "sixfold_names.h"
 
 union address {
 	__be32 word[4];
@@ -47,7 +48,8 @@ enum drop_reason {
 	DROP_ICMP_UNRELATED = 192,
 	DROP_NO_ENDPOINT = 193,
 	DROP_IP_OPTIONS = 194,
-	DROP_MULTICAST = 206, /* Cilium's list ends at 205 */
+	DROP_MULTICAST = 206,	/* Cilium's list ends at 205 */
+	DROP_NAME_HIDDEN = 207, /* a question: answered that there is no such name */
 };
 
 /* Indices of the statistics map below the drop reasons. */
@@ -399,53 +401,4 @@ struct flow_event {
 	__be16 service_port;
 	__u8 answer; /* of DNS, given here: 1 + rcode; 0 = none */
 	__u8 pad[5];
-};
-
-/* Names: one record set, by owner. A name that exists has an entry of type 0, too. */
-#define NAME_MAX      256  /* bytes on the wire; zeros behind the root label */
-#define NAME_RECORDS  160  /* most answers: an element of 512 bytes */
-#define NAME_SET_MAX  1216 /* the longest answer that fits a packet of ours */
-#define NAME_ZONE_MAX 128  /* bytes of an origin */
-#define NAME_SOA_MAX  320
-
-struct name_key {
-	__u32 view; /* who asks; 0 until policy says so */
-	__u16 type; /* host order; 0: the name itself */
-	__u16 pad;
-	__u8 name[NAME_MAX]; /* lower case */
-};
-
-enum name_flags {
-	NAME_PASS = 1, /* not for the kernel: no type of this name, or not this one */
-	NAME_LARGE = 2 /* its records are in name_sets */
-};
-
-struct name_records {
-	__u16 length; /* of one answer; what rotates is stored twice */
-	__u16 sum;    /* one's complement, of that many bytes at an even place */
-	__u8 stride;  /* bytes of one record, if they rotate; else 0 */
-	__u8 answers;
-	__u8 additionals;
-	__u8 flags;
-};
-
-struct name_answer {
-	struct name_records head;
-	__u8 records[NAME_RECORDS];
-};
-
-struct name_set {
-	struct name_records head;
-	__u8 records[2 * NAME_SET_MAX];
-};
-
-/* What negative answers need of a zone of ours. Numbered from 0, the narrower first. */
-struct name_zone {
-	__u16 length; /* of the origin on the wire */
-	__u16 soa_length;
-	__u16 soa_sum;
-	__u8 passes; /* 1: nothing is denied here, the process knows better */
-	__u8 pad;
-	__u8 name[NAME_ZONE_MAX]; /* lower case, zeros behind */
-	__u8 soa[NAME_SOA_MAX];	  /* without its owner, which is in the question */
 };

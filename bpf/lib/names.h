@@ -13,12 +13,14 @@
 #pragma once
 
 #include "reply.h"
+#include "views.h"
 
 #define NAME_ZONES_MAX	    16
 #define DNS_NXDOMAIN	    3
 #define DNS_TYPE_SOA	    6
-#define DNS_TYPE_META	    128 /* ANY, AXFR: to 255 */
-#define NAMES_TOLD_PER_SPAN 256 /* events of one pod, on one CPU, in 2^30 ns */
+#define DNS_TYPE_META	    128	     /* ANY, AXFR: to 255 */
+#define NAMES_TOLD_PER_SPAN 256	     /* events of one pod, on one CPU, in 2^30 ns */
+#define NAME_HIDDEN	    (1 << 7) /* of an answer: not the whole truth */
 
 /* Bounds: host/names.py leaves out what does not fit, and then denies nothing. Not
  * preallocated, so that a reader sees the old element or the new one. */
@@ -188,13 +190,29 @@ static __noinline int give_many(struct __sk_buff *skb, const struct packet *pack
 		   : 0;
 }
 
-/* 1 + rcode: answered, the packet is the reply. 0: left as it was, for the process. -1:
- * broken on the way, which cannot be. */
+/* A name that this pod must not know of does not exist for it. */
+static __noinline int hide(struct __sk_buff *skb, const struct packet *packet,
+			   struct question *question, __u32 owner)
+{
+	int answer = deny(skb, packet, question, DNS_NXDOMAIN);
+
+	if (answer <= 0)
+		return answer;
+	question->hidden = owner;
+	statistic(DROP_NAME_HIDDEN);
+	return answer | NAME_HIDDEN;
+}
+
+/* 1 + rcode: answered, the packet is the reply; with NAME_HIDDEN where it is not all of
+ * the truth. 0: left as it was, for the process. -1: broken on the way, which cannot
+ * be.
+ */
 __global int answer_name(struct __sk_buff *skb, const struct packet *packet)
 {
 	struct question *question;
 	const struct name_answer *answer;
 	__u32 zero = 0, type;
+	int seen;
 
 	question = bpf_map_lookup_elem(&new_question, &zero);
 	if (!packet || !question || !read_question(skb, packet, question))
@@ -210,7 +228,10 @@ __global int answer_name(struct __sk_buff *skb, const struct packet *packet)
 	question->key.type = type;
 	answer = bpf_map_lookup_elem(&names, &question->key);
 	if (answer) {
-		if (answer->head.flags & NAME_PASS)
+		seen = sight(skb->ifindex, &answer->head);
+		if (seen == SIGHT_NONE)
+			return hide(skb, packet, question, answer->head.owner);
+		if (seen == SIGHT_SOME || answer->head.flags & NAME_PASS)
 			return 0;
 		if (answer->head.flags & NAME_LARGE)
 			return give_many(skb, packet, question);
@@ -218,9 +239,14 @@ __global int answer_name(struct __sk_buff *skb, const struct packet *packet)
 	}
 	question->key.type = 0;
 	answer = bpf_map_lookup_elem(&names, &question->key);
-	if (answer && answer->head.flags & NAME_PASS)
+	if (!answer)
+		return deny(skb, packet, question, DNS_NXDOMAIN);
+	seen = sight(skb->ifindex, &answer->head);
+	if (seen == SIGHT_NONE)
+		return hide(skb, packet, question, answer->head.owner);
+	if (seen == SIGHT_SOME || answer->head.flags & NAME_PASS)
 		return 0;
-	return deny(skb, packet, question, answer ? 0 : DNS_NXDOMAIN);
+	return deny(skb, packet, question, 0);
 }
 
 /* A question to the resolver on a connection that is there: of a client that asks all
@@ -266,14 +292,34 @@ static __noinline int note_question(const struct observation *seen, __u32 revisi
 	return 0;
 }
 
+/* That it asked is let through by rules; that it was told nothing is by none. */
+static __noinline int tell_hidden(const struct packet *packet,
+				  const struct observation *asked, __u32 ifindex,
+				  __u32 length)
+{
+	struct observation seen = *asked;
+	__u32 zero = 0;
+	struct question *question = bpf_map_lookup_elem(&new_question, &zero);
+
+	count_rule(seen.rule[0]);
+	count_rule(seen.rule[1]);
+	seen.type = EVENT_DROP;
+	seen.reason = DROP_NAME_HIDDEN;
+	seen.rule[0] = seen.rule[1] = 0;
+	seen.service = question ? question->hidden : 0;
+	return tell(packet, &seen, ifindex, length);
+}
+
 static __noinline int told(const struct packet *packet, struct name_client *client,
 			   int answer, __u32 ifindex, __u32 length)
 {
-	client->seen.answer = answer;
+	client->seen.answer = answer & ~NAME_HIDDEN;
 	if (client->seen.type == EVENT_AUDIT)
 		statistic(STATISTIC_AUDITED);
 	if (may_tell(client))
-		return tell(packet, &client->seen, ifindex, length);
+		return answer & NAME_HIDDEN
+			   ? tell_hidden(packet, &client->seen, ifindex, length)
+			   : tell(packet, &client->seen, ifindex, length);
 	count_rule(client->seen.rule[0]);
 	count_rule(client->seen.rule[1]);
 	statistic(STATISTIC_NAMES_UNTOLD);

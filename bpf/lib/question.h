@@ -31,6 +31,8 @@ struct question {
 	__u8 dnssec_ok;
 	__u32 revision;		 /* of that policy */
 	struct observation seen; /* what policy said of it */
+	__u32 hidden;		 /* owner of the name that the pod must not know of */
+	__u32 pad;
 	struct name_key key;
 	__u64
 	    behind_key[NAME_ZONE_MAX / 8]; /* zeros: a suffix may be compared past it */

@@ -40,8 +40,11 @@ run flows --verdict FORWARDED --to pantry --last 2
 run flows --verdict FORWARDED --to store --last 2
 run flows --verdict FORWARDED --to weather --last 1
 
-say "3. The intruder, and what stops it"
+say "3. The intruder: it is told of nobody, and where it has an address all the same it is stopped"
 run flows --verdict DROPPED --from intruder --last 3
+address=$("$sixfold" resolve store.supply | sed -n 's/^ \+//p' | sed -n 1p)
+run exec -n outside deploy/intruder -- curl -sS --max-time 1 "http://$address:6000/" || true
+run flows --verdict DROPPED --from intruder --port 6000 --last 1
 if run explain outside/intruder store.supply:6000; then exit 1; fi
 if "$sixfold" logs -n outside deploy/intruder | grep REACHED; then
 	echo "demo: the intruder got through" >&2

@@ -7,12 +7,12 @@ say "Before anything runs: what would these manifests allow?"
 run explain -f . shop/client web:80
 run explain -f . elsewhere/guest web.shop:80
 
-say "Without a rule, nobody gets in: not even from the same namespace."
+say "Without a rule, nobody gets in: not even from the same namespace, and not even by name."
 "$sixfold" up -f shop.yaml --detach >/dev/null
 run exec -n shop client -- "${fetch[@]}"
 run flows --verdict DROPPED --from shop/client --last 1
 
-say "With a rule of each side, the client does; the guest has the same labels, but not the namespace."
+say "With a rule of each side, the client does; the guest has the same labels, but not the namespace: it is told of no web."
 run apply -f allow.yaml --wait
 run exec -n shop client -- "${fetch[@]}"
 run exec -n elsewhere guest -- "${fetch[@]}"

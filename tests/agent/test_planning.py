@@ -114,3 +114,15 @@ def test_what_is_learned_one_by_one_is_planned_as_if_it_had_been_known_at_once(t
         assert again.policy.domains == plans.policy.domains
         plans = again
     assert 0 < quick < 60
+
+
+@pytest.mark.parametrize("posture", ["kubernetes", "zero-trust"])
+def test_names_are_their_service_s_in_any_posture(tmp_path: Path, posture: str):
+    ledger = Ledger(Database(tmp_path / "state.db"))
+    config = Config(posture=posture, dns_pods="verified")  # type: ignore[arg-type]
+    found = offline(loads(PODS + SERVICE, offline=True), config)
+    plans = Planning(ledger).plan(found, [], 0)
+    owners = {key.name: one.owner for key, one in plans.names.answers.items()}
+    assert owners["db.default.svc.cluster.local"] == ledger.service_number("default/db")
+    assert owners["9.0.96.10.in-addr.arpa"] == ledger.service_number("default/db")
+    assert owners["default.svc.cluster.local"] == 0

@@ -17,10 +17,13 @@ from sixfold.discovery.pod_files import hosts_file, resolv_conf
 from sixfold.discovery.zone import (
     Answer,
     Rcode,
+    RecordKey,
     ZoneDelta,
+    ZoneSettings,
     ZoneTree,
     difference,
     lookup,
+    owner_of,
     reverse_origins,
 )
 from sixfold.model.config import Config
@@ -421,3 +424,55 @@ def test_hosts_file_names_the_pod_itself():
     text = hosts_file("web-1", "shop", [ip_address("10.244.0.1")], hostname="db-0", subdomain="db")
     assert "10.244.0.1\tdb-0.db.shop.svc.cluster.local\tdb-0\n" in text
     assert "127.0.0.1\tlocalhost\n" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "owner"),
+    [
+        ("web.shop.svc.cluster.local", "shop/web"),
+        ("_http._tcp.web.shop.svc.cluster.local.", "shop/web"),
+        ("db-0.db.shop.svc.cluster.local", "shop/db"),
+        ("10-244-0-3.shop.pod.cluster.local", "10.244.0.3"),
+        ("web.shop.svc.browse.test", "shop/web"),
+        ("shop/web._http._tcp.browse.test", "shop/web"),
+        ("shop/db/db-0._sql._tcp.browse.test", "shop/db"),
+        ("_http._tcp.browse.test", None),
+        ("shop.svc.cluster.local", None),
+        ("svc.cluster.local", None),
+        ("ns.dns.cluster.local", None),
+        ("dns-version.cluster.local", None),
+        ("web.shop.svc.elsewhere.test", None),
+    ],
+)
+def test_a_name_says_whose_it_is(name, owner):
+    assert owner_of(name, ("cluster.local", "browse.test")) == owner
+
+
+def test_who_may_not_know_of_an_owner_meets_none_of_its_names():
+    records = {
+        RecordKey("web.shop.svc.cluster.local", "A"): ("10.96.0.1",),
+        RecordKey("shop.svc.cluster.local", ""): (),
+        RecordKey("7.0.244.10.in-addr.arpa", "PTR"): (
+            "h.db.shop.svc.cluster.local.",
+            "h.web.shop.svc.cluster.local.",
+        ),
+        RecordKey("alias.shop.svc.cluster.local", "CNAME"): ("web.shop.svc.cluster.local.",),
+    }
+    zone = ZoneTree(ZoneSettings(("cluster.local", "244.10.in-addr.arpa")), records)
+
+    def answer(name, type_, *seen):
+        return lookup(zone, name, type_, lambda owner: owner in seen)
+
+    name = "web.shop.svc.cluster.local"
+    assert answer(name, "A", "shop/web").answers
+    for hidden in ((name, "A"), (name, "MX"), (f"x.{name}", "A"), (name, "ANY")):
+        assert answer(*hidden).rcode is Rcode.NXDOMAIN
+    assert answer("shop.svc.cluster.local", "A").rcode is Rcode.NOERROR
+    pointer = "7.0.244.10.in-addr.arpa"
+    assert answer(pointer, "PTR").rcode is Rcode.NXDOMAIN
+    (told,) = answer(pointer, "PTR", "shop/db").answers
+    assert told.rdata == ("h.db.shop.svc.cluster.local.",)
+    alias = "alias.shop.svc.cluster.local"
+    assert answer(alias, "A", "shop/web").answers == ()
+    assert answer(alias, "A", "shop/alias").rcode is Rcode.NXDOMAIN
+    assert len(answer(alias, "A", "shop/alias", "shop/web").answers) == 2

@@ -36,6 +36,14 @@ DOMAIN = "default.svc.cluster.local"
 HTTP = {"name": "http", "port": 80, "targetPort": 8080}
 
 
+# No policy lets the client reach anybody: it is told of all the same.
+OPEN = {
+    "apiVersion": "v1",
+    "kind": "Namespace",
+    "metadata": {"name": "default", "annotations": {"sixfold.dev/discovery": "open"}},
+}
+
+
 @dataclass(frozen=True)
 class Town:
     system: System
@@ -127,6 +135,7 @@ def town(module_system: System, upstream: None, tmp_path_factory: pytest.TempPat
     module_system.up(
         *("--dns-upstream", UPSTREAM, "--dns-pods", "verified"),
         manifest=manifest(
+            OPEN,
             pod("client"),
             *(member(name, ready) for name in members),
             service("web", ports=[HTTP, {"name": "time", "port": 123, "protocol": "UDP"}]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
@@ -15,12 +15,16 @@ from sixfold.discovery.answers import AnswerPlanner
 from sixfold.discovery.zone import RecordKey, Zone, ZoneDelta, ZoneSettings, ZoneTree
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.names import NameTable
+from sixfold.host.views import ViewTable
 from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
 from sixfold.model.datapath import EGRESS, INGRESS, IpcacheEntry, PolicyTable
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import RESOLVER, WORLD
-from sixfold.model.names import NamePlan
+from sixfold.model.layers import Layers
+from sixfold.model.names import EVERYTHING, LINE_BITS, NamePlan, ViewPlan
 from sixfold.serve.dns_answer import Responder
+from sixfold.serve.dns_control import views_message
+from sixfold.serve.dns_views import Views
 
 REDIRECT = 7
 ORIGINS = (
@@ -57,16 +61,40 @@ class Asker:
         self.closed = replace(self.open, policies=desired.policies)
         datapath.apply(self.open)
         self.table = NameTable(datapath.maps)
+        self.views = ViewTable(datapath.maps)
         self.settings = settings
+        self.numbers: dict[str, int] = {}
         self.load(zone)
+        self.see(EVERYTHING)
 
     def load(self, zone: Zone) -> NamePlan:
         """Give both the same zone."""
         self.responder = Responder()
         self.responder.zone = ZoneTree(self.settings, zone)
-        plan = AnswerPlanner().plan(self.settings, ZoneDelta(zone))
+        planner = AnswerPlanner(number=self.number)
+        plan = planner.plan(self.settings, ZoneDelta(zone))
         self.table.apply(plan)
         return plan
+
+    def number(self, owner: str) -> int:
+        return self.numbers.setdefault(owner, 1 + 300 * len(self.numbers))
+
+    def see(self, view: int, owners: Iterable[str] = ()) -> None:
+        """Give pod a a view; ``owners`` are what one of its own shows."""
+        lines: dict[int, int] = {}
+        for number in map(self.number, owners):
+            lines[number // LINE_BITS] = lines.get(number // LINE_BITS, 0) | 1 << number % LINE_BITS
+        seen = {view: lines} if view > EVERYTHING else {}
+        clients = {str(address): view for address in (A4, A6)}
+        plan = ViewPlan(Layers({EndpointId(1): view}), clients, seen, self.numbers)
+        self.views.apply(plan)
+        message = views_message(ViewPlan(clients={}), plan)
+        self.responder.views = Views(message)
+        self.responder.zone_changed()
+
+    def process(self, message: bytes, family: int = 4) -> object:
+        """The process's answer to the same."""
+        return self.responder.respond(message, str(A4 if family == 4 else A6))
 
     def ask(self, message: bytes, *, family: int = 4) -> bytes | None:
         """The kernel's answer to a message; None when it leaves it to the process."""

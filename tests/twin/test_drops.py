@@ -368,7 +368,10 @@ def test_lost_events_are_counted(kernel: Kernel) -> None:
 
 
 def test_every_reason_has_a_packet_that_triggers_it() -> None:
-    """UNSUPPORTED_L4 is reserved: other protocols are judged by rules for every protocol."""
+    """UNSUPPORTED_L4 is reserved: other protocols are judged by rules for every protocol.
+
+    NAME_HIDDEN is an answer's: see ``test_names.py``.
+    """
     here = Path(__file__)
     text = here.read_text() + here.with_name("test_uplink.py").read_text()
     reasons = {reason.name for reason in DropReason} - {"NONE", "UNSUPPORTED_L4"}

@@ -54,6 +54,8 @@ STRUCTS = {
     "name_key": layout.NAME_KEY,
     "name_records": layout.NAME_RECORDS,
     "name_zone": layout.NAME_ZONE,
+    "view_key": layout.VIEW_KEY,
+    "view_line": layout.VIEW_LINE,
 }
 INT, PTR, ARRAY, STRUCT, UNION, ENUM, TYPEDEF = 1, 2, 3, 4, 5, 6, 8
 QUALIFIERS = (TYPEDEF, 9, 10, 11)  # const, volatile, restrict

@@ -19,10 +19,14 @@ from questions import (
     same,
 )
 
-from sixfold.discovery.zone import RecordKey, ZoneSettings
+from sixfold.discovery.zone import RecordKey, ZoneSettings, owner_of
+from sixfold.host import layout
 from sixfold.host.datapath import KernelDatapath
+from sixfold.host.views import ViewTable
 from sixfold.model.config import RESOLVER_IPV4
+from sixfold.model.names import EVERYTHING, NOTHING
 from sixfold.model.reason import DropReason
+from sixfold.observe.join import EVENT_DROP
 
 pytestmark = pytest.mark.root
 
@@ -61,10 +65,13 @@ def test_kernel_and_process_answer_alike(datapath: KernelDatapath, seed: int) ->
     for _ in range(30):
         zone = random_zone(random_)
         asker.load(zone)
+        owners = {owner for key in zone if (owner := owner_of(key.name, ["cluster.local"]))}
+        some = random_.sample(sorted(owners), random_.randint(0, len(owners)))
+        asker.see(random_.choice((NOTHING, EVERYTHING, 2, 3, 4)), some)
         for _ in range(ROUNDS // 120):
-            message = random_query(random_, zone)
-            theirs = asker.responder.respond(message)
-            ours = asker.ask(message, family=random_.choice((4, 6)))
+            message, family = random_query(random_, zone), random_.choice((4, 6))
+            theirs = asker.process(message, family)
+            ours = asker.ask(message, family=family)
             if ours is None:
                 continue
             assert isinstance(theirs, bytes), "what is not ours is passed on"
@@ -105,6 +112,82 @@ def test_what_is_not_there_is_denied_with_the_soa(
     reply = dns.message.from_wire(asker.ask(query(name, type_)) or b"")
     assert (reply.rcode(), reply.answer) == (rcode, [])
     assert reply.authority[0][0].minimum == SETTINGS.ttl_s
+
+
+@pytest.mark.parametrize(
+    ("name", "type_"),
+    [
+        (WEB, "A"),
+        (WEB, "AAAA"),
+        (WEB, "MX"),
+        (f"_http._tcp.{WEB}", "SRV"),
+        (f"_tcp.{WEB}", "A"),
+        ("1.0.96.10.in-addr.arpa", "PTR"),
+        ("crowd.shop.svc.cluster.local", "A"),
+    ],
+)
+def test_what_a_pod_must_not_know_of_does_not_exist_for_it(
+    asker: Asker, name: str, type_: str
+) -> None:
+    asker.load({**ZONE, RecordKey("1.0.96.10.in-addr.arpa", "PTR"): (f"{WEB}.",)})
+    owner = "shop/crowd" if name.startswith("crowd") else "shop/web"
+    message = query(name, type_)
+    open_ = asker.ask(message)
+    assert open_ is None or dns.message.from_wire(open_).rcode() == dns.rcode.NOERROR
+    for view, owners in ((NOTHING, ()), (2, ("shop/other",))):
+        asker.see(view, owners)
+        connections = asker.kernel.datapath.maps["conntrack"]
+        connections.delete([key for key, _ in connections.items()])  # else it is part of one
+        asker.kernel.events()
+        ours = asker.ask(message) or b""
+        same(ours, asker.process(message))
+        assert dns.message.from_wire(ours).rcode() == dns.rcode.NXDOMAIN
+        (event,) = asker.kernel.events()
+        assert (event.type, event.reason) == (EVENT_DROP, DropReason.NAME_HIDDEN)
+        assert (event.service, event.answer, event.rule) == (asker.numbers[owner], 4, (0, 0))
+    asker.see(3, (owner,))
+    ours = asker.ask(message)
+    assert (ours is None) == (open_ is None)
+    assert ours is None or dns.message.from_wire(ours).rcode() == dns.rcode.NOERROR
+
+
+def test_an_address_of_several_services_is_the_process_s_but_for_who_sees_all(
+    asker: Asker,
+) -> None:
+    name = "7.0.244.10.in-addr.arpa"
+    targets = (f"h.{WEB}.", "h.few.shop.svc.cluster.local.")
+    asker.load({**ZONE, RecordKey(name, "PTR"): targets})
+    message = query(name, "PTR")
+    assert len(dns.message.from_wire(asker.ask(message) or b"").answer[0]) == 2
+    for view, owners, answers in ((NOTHING, (), 0), (2, ("shop/web",), 1)):
+        asker.see(view, owners)
+        assert asker.ask(message) is None
+        theirs = asker.process(message)
+        assert isinstance(theirs, bytes)
+        reply = dns.message.from_wire(theirs)
+        assert sum(map(len, reply.answer)) == answers
+        assert reply.rcode() == (dns.rcode.NOERROR if answers else dns.rcode.NXDOMAIN)
+
+
+def test_what_belongs_to_nobody_is_told_to_everybody(asker: Asker) -> None:
+    asker.see(NOTHING)
+    for name in ("cluster.local", "svc.cluster.local"):
+        reply = dns.message.from_wire(asker.ask(query(name)) or b"")
+        assert (reply.rcode(), reply.answer) == (dns.rcode.NOERROR, [])
+
+
+def test_views_outlive_the_agent_and_what_somebody_changes_is_put_back(
+    datapath: KernelDatapath, asker: Asker
+) -> None:
+    asker.see(5, ("shop/web", "shop/few"))
+    assert ViewTable(datapath.maps).read() == asker.views.read()
+    assert asker.views.repair() == []
+    datapath.maps["views"].delete([key for key, _ in datapath.maps["views"].items()])
+    datapath.maps["view_of"].update([(layout.U32.pack(1), layout.U32.pack(EVERYTHING))])
+    assert asker.views.repair() == ["view_of[1]: changed; put back", "views[5]: changed; put back"]
+    assert asker.views.last() == 5
+    message = query("few.shop.svc.cluster.local")
+    assert dns.message.from_wire(asker.ask(message) or b"").answer
 
 
 def test_every_rotation_of_the_addresses_comes_up(asker: Asker) -> None:

@@ -38,7 +38,7 @@ from sixfold.agent.ledger import Ledger
 from sixfold.agent.planning import Planning, Plans
 from sixfold.agent.pods import PodRunner
 from sixfold.agent.registrations import Registrations
-from sixfold.agent.resolving import explain_global, resolve
+from sixfold.agent.resolving import asker_of, explain_global, resolve
 from sixfold.agent.snapshot import Snapshots
 from sixfold.discovery.learned import Pair
 from sixfold.errors import HostError, SixfoldError, UnavailableError
@@ -50,6 +50,7 @@ from sixfold.host.names import NameTable
 from sixfold.host.network import Attachment, HostNetwork
 from sixfold.host.nudge import nudge
 from sixfold.host.sockets import close_sockets
+from sixfold.host.views import ViewTable
 from sixfold.manifest import Loaded
 from sixfold.model.config import Config
 from sixfold.model.datapath import EGRESS, IPAddress
@@ -108,8 +109,9 @@ class Agent:
         self.followers: list[Callable[[], None]] = []  # called when a round is in force
         self.name_table = NameTable(datapath.maps)
         self.global_problem = ""  # of global names, and their edge
+        self.view_table = ViewTable(datapath.maps)
         self.names_problem = ""  # why the kernel's names are not what they should be
-        self._planning = Planning(self.ledger, serial=int(time.time()))
+        self._planning = Planning(self.ledger, int(time.time()), self.view_table.last())
         self.backends = BackendWatch(database, datapath, self.names.services, self.changed)
         self._snapshots = Snapshots(config, objects, self.ledger, registrations, self.balancers)
         self.learning = Learning(config, database, self.names)
@@ -156,12 +158,13 @@ class Agent:
         """What is to be said of objects of these kinds, once they are in force."""
         return warnings(self.plans.policy, kinds) if self.plans is not None else []
 
-    def resolve(self, name: str, type_: str, namespace: str) -> list[dict[str, Any]]:
-        """What a pod of the namespace is answered, question by question."""
+    def resolve(self, name: str, type_: str, namespace: str, source: str) -> list[dict[str, Any]]:
+        """What a pod is answered, question by question; ``source`` "": one that sees all."""
         zone = self._planning.zone
         if self.plans is None or zone is None:
             raise UnavailableError("resolve: nothing is planned yet; try again in a moment")
-        steps = resolve(self.plans.world, zone, self.name_table, name, type_, namespace)
+        who = asker_of(self.plans, source, namespace) if source else None
+        steps = resolve(self.plans.world, zone, self.name_table, name, type_, namespace, who)
         return [explain_global(step, self.resolver.globals.names) for step in steps]
 
     def changed(self) -> None:
@@ -318,6 +321,7 @@ class Agent:
         """Names the kernel answers; without them the resolver does, so policy does not wait."""
         assert self.plans is not None
         try:
+            self.view_table.apply(self.plans.views)
             self.name_table.apply(self.plans.names)
             left_out, self.names_problem = self.name_table.left_out, ""
             if left_out:
@@ -410,7 +414,7 @@ class Agent:
         if self.plans is None:
             return
         try:
-            await self.resolver.push(self.plans.zone)
+            await self.resolver.push(self.plans.zone, self.plans.views)
             await self._watch.watch(self.plans.policy.patterns)
         except Exception as error:
             self._trouble("resolver", error)
@@ -453,6 +457,7 @@ class Agent:
                 self.datapath.reap()
                 if self.plans is not None:
                     found += self.datapath.repair(self.plans.datapath)
+                    found += self.view_table.repair()
                     found += self.name_table.repair()
                 await self.resolver.start_or_adopt()
             except Exception as error:
@@ -481,6 +486,8 @@ class Agent:
     async def _reset(self, state: PodState) -> None:
         await self.runner.reset(state.key)
         self.datapath.detach(state.ifindex)
+        with contextlib.suppress(UnavailableError):
+            await self.in_force()  # who is cut asks again, and must not be sent there
         await self._cut_vanished(state)
 
     async def _cut_vanished(self, state: PodState) -> None:

@@ -259,7 +259,7 @@ class AgentHandlers:
             namespace = source.split("/")[0] if "/" in source else namespace
             if not way.allowed:
                 return {**found, "denied": way.lines[-1], "steps": []}
-        return {**found, "steps": self._agent.resolve(name, type_, namespace)}
+        return {**found, "steps": self._agent.resolve(name, type_, namespace, source)}
 
     def names(self) -> dict[str, Any]:
         names = self._agent.names

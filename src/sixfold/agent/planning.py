@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import count
 
 from sixfold.agent.ledger import Ledger
 from sixfold.balancing.plan import BalancingPlan, BalancingPlanner
@@ -20,10 +21,11 @@ from sixfold.model.endpoint import HOST_ENDPOINT, Endpoint, EndpointId
 from sixfold.model.groups import Grouped
 from sixfold.model.identity import Identity
 from sixfold.model.layers import Layers, differing, kept
-from sixfold.model.names import NamePlan
+from sixfold.model.names import EVERYTHING, FIRST_POD_OWNER, NamePlan, ViewPlan
 from sixfold.model.world import World
 from sixfold.policy.block import Blocks
 from sixfold.policy.plan import PolicyCompiler, PolicyPlan
+from sixfold.policy.views import ViewPlanner
 from sixfold.routing.plan import EndpointPlanner, RoutingPlan, plan_domains, plan_ipcache
 
 
@@ -40,6 +42,7 @@ class Plans:
     balancing: BalancingPlan
     zone: Zone
     names: NamePlan
+    views: ViewPlan
     policy: PolicyPlan
     datapath: Datapath
     bridge: Datapath | None = None
@@ -91,10 +94,14 @@ class TablesById:
 class Planning:
     """The planners of this instance and the numbers they use."""
 
-    def __init__(self, ledger: Ledger, serial: int = 1) -> None:
-        """``serial`` is where that of the zones starts; it must not go back."""
+    def __init__(self, ledger: Ledger, serial: int = 1, last_view: int = EVERYTHING) -> None:
+        """``serial`` is where that of the zones starts; it must not go back.
+
+        ``last_view``: no view has a higher number yet.
+        """
         self._ledger = ledger
         self._serial = serial
+        self._view_numbers = count(last_view + 1)
         self._start()
 
     def _start(self) -> None:
@@ -104,7 +111,9 @@ class Planning:
         self._zones = ZonePlanner()
         self._endpoints = EndpointPlanner()
         self._tables = TablesById()
-        self._answers = AnswerPlanner(self._serial)
+        self._answers = AnswerPlanner(self._serial, self._owner_number)
+        self._views = ViewPlanner(self._ledger.service_number, self._view_numbers.__next__)
+        self._owners: Mapping[str, int] = {}
         self._policies = PolicyCompiler(
             self._ledger.rule_number, self._ledger.cidr_identity, self._ledger.domain_identity
         )
@@ -176,6 +185,12 @@ class Planning:
             domain_sets=frozenset(after.domain_sets),
         )
 
+    def _owner_number(self, owner: str) -> int:
+        """Of a service, or of a pod by its address; one that nobody sees where it has none."""
+        if "/" in owner:
+            return self._ledger.service_number(owner)
+        return self._owners.get(owner, FIRST_POD_OWNER)
+
     def _ipcache(
         self, config: Config, policy: PolicyPlan, hosts: tuple[IPAddress, ...]
     ) -> dict[IPNetwork, IpcacheEntry]:
@@ -197,11 +212,14 @@ class Planning:
     ) -> Plans:
         balancing = self._balancing.plan(world)
         zone = self._zones.plan(world, balancing.slices)
-        names = self._answers.plan(zone_settings(world.config), self._zones.take_delta())
         policy = self._policies.compile(world)
+        hosts = tuple(host_addresses)
+        views = self._views.plan(world, policy, balancing.slices, balancing.changed, hosts)
+        self._owners = views.owners
+        names = self._answers.plan(zone_settings(world.config), self._zones.take_delta())
         routing = RoutingPlan(
             self._endpoints.plan(world, policy.covering_cidr, policy.blocks),
-            self._ipcache(world.config, policy, tuple(host_addresses)),
+            self._ipcache(world.config, policy, hosts),
         )
         datapath = Datapath(
             endpoints=routing.endpoints,
@@ -211,4 +229,4 @@ class Planning:
             source_ranges=balancing.source_ranges,
             host_netns_cookie=host_netns_cookie,
         )
-        return Plans(world, routing, balancing, zone, names, policy, datapath)
+        return Plans(world, routing, balancing, zone, names, views, policy, datapath)

@@ -6,18 +6,40 @@ answers it is read from the kernel's own maps, now.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from sixfold.agent.planning import Plans
 from sixfold.discovery.answers import VIEW
 from sixfold.discovery.explain import candidates
 from sixfold.discovery.globalnames import PlannedName, choose
 from sixfold.discovery.wire import TYPE_NUMBERS
-from sixfold.discovery.zone import Rcode, ZoneTree, lookup, reverse_name
+from sixfold.discovery.zone import (
+    Owner,
+    Rcode,
+    Sees,
+    ZoneTree,
+    hidden_owners,
+    lookup,
+    reverse_name,
+)
 from sixfold.host.names import NameTable, is_large
-from sixfold.model.names import NAME_TYPE, NameKey
+from sixfold.model.names import NAME_TYPE, NOTHING, NameKey
 from sixfold.model.world import World
+from sixfold.trust.hidden import why_hidden
+from sixfold.trust.question import sources
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks, if it is somebody in particular."""
+
+    sees: Sees
+    why_hidden: Callable[[Owner], str]
+
 
 KERNEL, PROCESS, UPSTREAM = "kernel", "resolver", "upstream"
 EVERYWHERE = ip_network("0.0.0.0/0")
@@ -26,12 +48,18 @@ PROCESS_TYPES = ("SOA", "ANY")  # never the kernel's
 
 
 def resolve(
-    world: World, zone: ZoneTree, table: NameTable, name: str, type_: str, namespace: str
+    world: World,
+    zone: ZoneTree,
+    table: NameTable,
+    name: str,
+    type_: str,
+    namespace: str,
+    who: Asker | None = None,
 ) -> list[dict[str, Any]]:
     """The questions in the order in which libc asks them, up to the one that has an answer."""
     steps: list[dict[str, Any]] = []
     for fqdn in _questions(world, name, type_, namespace):
-        steps.append(_step(zone, table, fqdn, type_))
+        steps.append(_step(zone, table, fqdn, type_, who))
         if steps[-1]["records"] or steps[-1]["by"] == UPSTREAM:
             break
     return steps
@@ -57,6 +85,23 @@ def explain_global(step: dict[str, Any], names: Sequence[PlannedName]) -> dict[s
     }
 
 
+def asker_of(plans: Plans, source: str, namespace: str) -> Asker | None:
+    """A pod, as it asks; None for who is told everything."""
+    client = sources(plans.world, plans.routing, source, namespace)[0]
+    if client.endpoint is None:
+        return None
+    view = plans.views.of.get(client.endpoint.id, NOTHING)
+
+    def why(owner: Owner) -> str:
+        service = plans.world.services.get(owner)
+        if service is None:
+            return f"policy lets {client.name} reach no port of {owner}"
+        said = why_hidden(plans.world, plans.policy, plans.routing, client, service)
+        return f"{owner}: {said}"
+
+    return Asker(partial(plans.views.sees, view), why)
+
+
 def _questions(world: World, name: str, type_: str, namespace: str) -> list[str]:
     try:
         address = ip_address(name)
@@ -65,8 +110,10 @@ def _questions(world: World, name: str, type_: str, namespace: str) -> list[str]
     return [reverse_name(address) if type_ == "PTR" else name]
 
 
-def _step(zone: ZoneTree, table: NameTable, fqdn: str, type_: str) -> dict[str, Any]:
-    answer = lookup(zone, fqdn, type_)
+def _step(
+    zone: ZoneTree, table: NameTable, fqdn: str, type_: str, who: Asker | None
+) -> dict[str, Any]:
+    answer = lookup(zone, fqdn, type_, None if who is None else who.sees)
     if answer is None:
         alone = "." not in fqdn
         return {
@@ -79,6 +126,9 @@ def _step(zone: ZoneTree, table: NameTable, fqdn: str, type_: str) -> dict[str, 
             "records": [],
         }
     by, why = _who(table, fqdn, type_)
+    if who is not None and (hidden := sorted(hidden_owners(zone, fqdn, who.sees))):
+        by = KERNEL if table.denies(fqdn) and len(hidden) == 1 else PROCESS
+        why = f"hidden: {'; '.join(map(who.why_hidden, hidden))}"
     if answer.beyond:
         why = f"an alias; upstream is asked for {answer.beyond}"
     found = (*answer.answers, *answer.authority)

@@ -6,7 +6,7 @@ can tell by ``is`` what to plan again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sixfold.agent.balancers import Balancers
@@ -17,10 +17,11 @@ from sixfold.model.acceleration import asks_for_acceleration
 from sixfold.model.algorithm import is_drained, weight_of
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress
+from sixfold.model.discovery import is_open
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.enforcement import in_audit
 from sixfold.model.locality import locality_of
-from sixfold.model.meta import namespace_labels
+from sixfold.model.meta import ObjectMeta, namespace_labels
 from sixfold.model.policies import POLICY_KINDS, policy_key
 from sixfold.model.pool import POOL_KIND
 from sixfold.model.subject import container_ports, probe_ports, subject_of
@@ -49,6 +50,7 @@ class Snapshots:
         self._namespaces: dict[str, Mapping[str, str]] = {}
         self._audited: frozenset[str] = frozenset()
         self._accelerated: frozenset[str] = frozenset()  # namespaces
+        self._told: frozenset[str] = frozenset()
         self._services: Mapping[str, Any] = {}
         self._slices: dict[str, Any] = {}
         self._registrations = registrations
@@ -75,6 +77,7 @@ class Snapshots:
             policies=self._policies,
             cidr_groups=self._cidr_groups,
             audited=self._audited,
+            told=self._told,
             domains=domains,
         )
 
@@ -83,11 +86,8 @@ class Snapshots:
             key.name: self._labels_of(key.name, stored)
             for key, stored in self._objects.of("Namespace").items()
         }
-        self._audited = frozenset(
-            key.name
-            for key, stored in self._objects.of("Namespace").items()
-            if in_audit(stored.object.metadata)
-        )
+        self._audited = self._namespaces_where(in_audit)
+        self._told = self._namespaces_where(is_open)
         self._follow_acceleration()
         pools = self._objects.of(POOL_KIND).values()
         self._services = self._balancers.take(
@@ -118,6 +118,13 @@ class Snapshots:
                 if known[2].namespace not in changed
             }
         self._accelerated = asking
+
+    def _namespaces_where(self, holds: Callable[[ObjectMeta], bool]) -> frozenset[str]:
+        return frozenset(
+            key.name
+            for key, stored in self._objects.of("Namespace").items()
+            if holds(stored.object.metadata)
+        )
 
     def _labels_of(self, name: str, stored: Stored) -> Mapping[str, str]:
         labels = namespace_labels(name, stored.object.metadata.labels)

@@ -287,20 +287,53 @@ def _accelerated(source: int, destination: int) -> str | None:
     return ways.get((source == BY_SOCKETS, destination == BY_SOCKETS))
 
 
-@_listing("dns", "Names that the kernel answers, with what it answers.")
+@_listing(
+    "dns",
+    "Names that the kernel answers, with what it answers, and the views that are told: whose they "
+    "are, bpf view list says.",
+)
 def names_answered(view: DatapathView, names: Names) -> Iterator[Row]:
     from sixfold.discovery.wire import TYPE_NAMES, read_records
     from sixfold.host.names import NameTable
+    from sixfold.host.views import ViewTable
+    from sixfold.model.names import EVERYTHING, sees
 
+    of, seen = ViewTable(view.maps).read()
+    held = set(of.values())
     for key, answer in sorted(NameTable(view.maps).read().items()):
         records = read_records(answer.records, answer.answers)
+        told = [one for one, lines in seen.items() if not answer.owner or sees(lines, answer.owner)]
+        told = sorted({*told, EVERYTHING} & held)
+        everybody = not answer.owner and not answer.shared
         yield {
-            "view": key.view,
             "name": key.name,
             "type": TYPE_NAMES[key.type] if key.type else "(exists)",
+            "views": ["all"] if everybody else ["shared"] if answer.shared else told or ["none"],
             "ttl": records[0][0] if records else None,
             "answer": [text for _, text in records]
             or (["passed to the resolver"] if answer.passes else []),
+        }
+
+
+@_listing("view", "Which view of the names each pod has, and the services that it shows.")
+def views(view: DatapathView, names: Names) -> Iterator[Row]:
+    from sixfold.host.views import ViewTable
+    from sixfold.model.names import EVERYTHING, FIRST_POD_OWNER, NOTHING, numbers_in
+
+    of, seen = ViewTable(view.maps).read()
+    for entry in sorted(view.read().endpoints.values(), key=lambda each: each.id):
+        number = of.get(entry.id, NOTHING)
+        told = [
+            names.service(one)
+            if one < FIRST_POD_OWNER
+            else f"pod {names.endpoint(one - FIRST_POD_OWNER)}"
+            for one in numbers_in(seen.get(number, {}))
+        ]
+        yield {
+            "id": entry.id,
+            "pod": names.endpoint(entry.id),
+            "view": number,
+            "services": ["all"] if number == EVERYTHING else told or ["none"],
         }
 
 

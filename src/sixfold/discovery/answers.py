@@ -4,7 +4,8 @@ Pure. What ``zone.lookup`` says of a name is written down here once, so that ``b
 copies it; ``tests/twin/test_names.py`` holds the two equal. A name that exists has an entry of
 its own, of type 0: with it another type is NODATA, without it NXDOMAIN. What the kernel cannot
 give whole (sets longer than a packet, a CNAME, names that are made up when they are asked for)
-has an entry that says so, and is the resolver process's to answer.
+has an entry that says so, and is the resolver process's to answer. Each entry has the number of
+its owner, whom a pod must see to be told (``bpf/lib/views.h``).
 
 Cost follows the change: a change of the zone touches its names, the names above them, and the SRV
 records that point to them.
@@ -13,7 +14,7 @@ records that point to them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from sixfold.discovery.wire import (
     IN,
@@ -23,11 +24,20 @@ from sixfold.discovery.wire import (
     encode_name,
     encode_rdata,
 )
-from sixfold.discovery.zone import RRset, ZoneDelta, ZoneSettings, ZoneTree, ancestors, lookup
+from sixfold.discovery.zone import (
+    Owner,
+    RRset,
+    ZoneDelta,
+    ZoneSettings,
+    ZoneTree,
+    ancestors,
+    lookup,
+    owners_at,
+)
 from sixfold.model.layers import Layers
 from sixfold.model.names import NAME_TYPE, NameAnswer, NameKey, NamePlan, NameZone
 
-VIEW = 0  # everybody's; views by policy come
+VIEW = 0  # answers are the same for all; who is told is a matter of their owner
 BEHIND_NAME = 12 + 4  # header before the name, type and class behind it
 RECORDS_MAX = 1216  # of one answer: what a packet of 1232 bytes has room for
 COUNT_MAX = 255
@@ -40,10 +50,15 @@ Entries = dict[NameKey, NameAnswer | None]
 
 
 class AnswerPlanner:
-    """Plans answers, change after change; ``serial`` is that of the SOA at the start."""
+    """Plans answers, change after change.
 
-    def __init__(self, serial: int = 1) -> None:
+    serial  of the SOA at the start
+    number  of an owner: the same for the same owner, always; 0: everybody is told
+    """
+
+    def __init__(self, serial: int = 1, number: Callable[[Owner], int] = lambda _: 0) -> None:
         self._serial = serial
+        self._number = number
         self._targets: defaultdict[str, set[str]] = defaultdict(set)  # owners that point there
         self._pointing: dict[str, set[str]] = {}
         self._types: dict[str, tuple[int, ...]] = {}  # of each name that has entries
@@ -88,8 +103,11 @@ class AnswerPlanner:
             entries[NameKey(VIEW, name, number)] = None
         if found:
             self._types[name] = tuple(found)
+        owners = sorted(owners_at(zone, name))
+        shared = len(owners) > 1
+        owner = self._number(owners[0]) if len(owners) == 1 else 0
         for number, answer in found.items():
-            entries[NameKey(VIEW, name, number)] = answer
+            entries[NameKey(VIEW, name, number)] = answer._replace(owner=owner, shared=shared)
 
     def _point(self, name: str, targets: set[str]) -> None:
         for target in self._pointing.pop(name, ()):

@@ -7,11 +7,15 @@ exists), RFC 8482 (ANY), and CoreDNS's ``kubernetes`` plugin.
 Names are lower case and without the final dot; the root is "". Rdata is text in presentation
 format, so that a zone can be read, compared and kept in a file. The type "" marks a name that
 exists and has no records.
+
+Whose a name is, the name says (``owner_of``). Who may not know of its owner is answered as if the
+name, and all below it, did not exist; an address is called by the names only that one may know.
+Which owners those are is not discovery's to say: see ``policy/views.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -25,6 +29,8 @@ SOA_REFRESH_S, SOA_RETRY_S, SOA_EXPIRE_S = 7200, 1800, 86400
 
 IPAddress = IPv4Address | IPv6Address
 Rdata = tuple[str, ...]
+Owner = str  # "namespace/service", or the address of a pod
+Sees = Callable[[Owner], bool]
 
 
 class RecordKey(NamedTuple):
@@ -170,18 +176,21 @@ def ancestors(name: str) -> Iterable[str]:
         name = name.partition(".")[2]
 
 
-def lookup(zone: ZoneTree, qname: str, qtype: str) -> Answer | None:
+def lookup(zone: ZoneTree, qname: str, qtype: str, sees: Sees | None = None) -> Answer | None:
     """Answer one question; None when the name lies in no zone of ours.
 
-    ``qname`` is lower case, without final dot.
+    qname  lower case, without final dot
+    sees   whether the asker may know of an owner; None: of all
     """
     chain: list[RRset] = []
     while qtype not in ("CNAME", "ANY") and (target := zone.get(qname, "CNAME")):
+        if sees is not None and hidden_owners(zone, qname, sees):
+            break
         if len(chain) == CHAIN_MAX:
             return Answer(Rcode.SERVFAIL)
         chain.append(RRset(qname, "CNAME", zone.settings.ttl_s, target))
         qname = target[0].rstrip(".")
-    found = _lookup(zone, qname, qtype)
+    found = _lookup(zone, qname, qtype, sees)
     if not chain:
         return found
     if found is None:
@@ -189,23 +198,70 @@ def lookup(zone: ZoneTree, qname: str, qtype: str) -> Answer | None:
     return found._replace(answers=(*chain, *found.answers))
 
 
-def _lookup(zone: ZoneTree, qname: str, qtype: str) -> Answer | None:
+def _lookup(zone: ZoneTree, qname: str, qtype: str, sees: Sees | None) -> Answer | None:
     """The same for a name that is no alias."""
     origin = zone.origin_of(qname)
     if origin is None:
         return None
+    if sees is not None and hidden_owners(zone, qname, sees):
+        return Answer(Rcode.NXDOMAIN, (), (zone.soa(origin),))
     rdata = _records_at(zone, origin, qname, qtype)
     if rdata:
         ttl_s = zone.settings.ttl_s
         if qtype == "ANY":
             qtype = rdata[0]
             rdata = zone.get(qname, qtype)
+        if qtype == "PTR" and sees is not None:
+            rdata = tuple(text for text in rdata if _is_seen(zone, text, sees))
         found = RRset(qname, qtype, ttl_s, rdata)
         return Answer(Rcode.NOERROR, (found,), (), _additional(zone, found))
     if qtype in ("SOA", "ANY") and qname == origin:
         return Answer(Rcode.NOERROR, (zone.soa(origin),))
     exists = zone.exists(qname) or bool(_echo(zone, qname))
     return Answer(Rcode.NOERROR if exists else Rcode.NXDOMAIN, (), (zone.soa(origin),))
+
+
+def owner_of(name: str, origins: Iterable[str]) -> Owner | None:
+    """Whose name it is; None when it is nobody's, or names no single service or pod.
+
+    An instance of DNS-SD is called by its service: ``shop/web._http._tcp``.
+    """
+    name = name.rstrip(".")
+    instance, slash, rest = name.partition(".")[0].partition("/")
+    if slash:
+        return f"{instance}/{rest.partition('/')[0]}"
+    for origin in origins:
+        if not name.endswith(f".{origin}"):
+            continue
+        *labels, kind = name.removesuffix(f".{origin}").split(".")
+        if len(labels) < 2 or kind not in ("svc", "pod"):
+            return None
+        if kind == "svc":
+            return f"{labels[-1]}/{labels[-2]}"
+        address = undashed(labels[-2])
+        return None if address is None else str(address)
+    return None
+
+
+def owners_at(zone: ZoneTree, name: str) -> frozenset[Owner]:
+    """Those of whom one must know at least one to be told of a name; none: it is public."""
+    origins = zone.settings.origins
+    if pointers := zone.get(name, "PTR"):
+        owners = [owner_of(text, origins) for text in pointers]
+        return frozenset() if None in owners else frozenset(filter(None, owners))
+    owner = owner_of(name, origins) if zone.exists(name) else None
+    return frozenset() if owner is None else frozenset({owner})
+
+
+def hidden_owners(zone: ZoneTree, name: str, sees: Sees) -> frozenset[Owner]:
+    """Whose name it is, if who asks must not know of it."""
+    owners = owners_at(zone, name)
+    return frozenset() if any(map(sees, owners)) else owners
+
+
+def _is_seen(zone: ZoneTree, pointer: str, sees: Sees) -> bool:
+    owner = owner_of(pointer, zone.settings.origins)
+    return owner is None or sees(owner)
 
 
 def _records_at(zone: ZoneTree, origin: str, qname: str, qtype: str) -> Rdata:

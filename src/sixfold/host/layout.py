@@ -50,8 +50,10 @@ CONNTRACK = Struct("<I2II2I2IIBB2sI2sBx2Q2Q16sI4x")
 UPLINK_HOST, UPLINK_FORWARDED = 1, 3  # enum uplink; + 1: the host is the second side
 FLOW_EVENT = Struct("<Q8B16s16s2s2s7I2sB5x")
 NAME_KEY = Struct("<IH2x256s")
-NAME_RECORDS = Struct("<HHBBBB")
+NAME_RECORDS = Struct("<HHBBBBI")
 NAME_ZONE = Struct("<HHHBx128s320s")
+VIEW_KEY = Struct("<II")
+VIEW_LINE = Struct("<8Q")
 
 ACCELERATED = 1  # of enum endpoint_flag
 BY_SOCKETS = 1  # of enum carried

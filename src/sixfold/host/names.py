@@ -26,9 +26,10 @@ from sixfold.model.names import (
     NameZone,
 )
 
-PASS, LARGE = 1, 2  # enum name_flags
+PASS, LARGE, SHARED = 1, 2, 4  # enum name_flags
 RECORDS, SET_RECORDS = 160, 2432  # NAME_RECORDS, 2 * NAME_SET_MAX
 ZONES_MAX, ORIGIN_MAX, SOA_MAX = 16, 128, 320
+FLAGS_AT = 7  # in struct name_records
 CHECKED = 1024  # entries that one repair looks at
 Puts = dict[NameKey, NameAnswer]
 
@@ -215,7 +216,8 @@ def _head(answer: NameAnswer, flags: int) -> bytes:
         answer.stride,
         answer.answers,
         answer.additionals,
-        flags | (PASS if answer.passes else 0),
+        flags | (PASS if answer.passes else 0) | (SHARED if answer.shared else 0),
+        answer.owner,
     )
 
 
@@ -235,15 +237,22 @@ def pack_set(answer: NameAnswer) -> bytes:
 
 
 def flags_of(value: bytes) -> int:
-    return value[layout.NAME_RECORDS.size - 1]
+    return value[FLAGS_AT]
 
 
 def unpack_answer(value: bytes) -> NameAnswer:
     """Of either map."""
-    length, _, stride, answers, additionals, flags = layout.NAME_RECORDS.unpack_from(value)
+    length, _, stride, answers, additionals, flags, owner = layout.NAME_RECORDS.unpack_from(value)
     start = layout.NAME_RECORDS.size
-    records = value[start : start + length]
-    return NameAnswer(records, answers, additionals, stride, bool(flags & PASS))
+    return NameAnswer(
+        value[start : start + length],
+        answers,
+        additionals,
+        stride,
+        passes=bool(flags & PASS),
+        owner=owner,
+        shared=bool(flags & SHARED),
+    )
 
 
 def pack_zone(zone: NameZone, *, passes: bool) -> bytes:

@@ -16,6 +16,7 @@ from sixfold.manifest.fields import REFUSED
 from sixfold.manifest.kinds import Kind
 from sixfold.manifest.path import Finding, Path
 from sixfold.model.acceleration import ACCELERATION, NONE, SOCKMAP
+from sixfold.model.discovery import DISCOVERY, OPEN, REACHABLE
 from sixfold.model.enforcement import AUDIT, ENFORCE, ENFORCEMENT
 from sixfold.model.meta import LabelSelector, Object, ObjectMeta
 from sixfold.model.policies import POLICY_KINDS
@@ -47,7 +48,7 @@ def metadata(kind: Kind, meta: ObjectMeta) -> Iterator[Finding]:
     yield from balancing(kind.name, path, meta)
     yield from announcing(kind.name, path, meta)
     yield from acceleration(kind.name, path, meta)
-    yield from _enforcement(kind, meta)
+    yield from _ours(kind, meta)
 
 
 def acceleration(kind: str, path: Path, meta: ObjectMeta) -> Iterator[Finding]:
@@ -62,16 +63,23 @@ def acceleration(kind: str, path: Path, meta: ObjectMeta) -> Iterator[Finding]:
         yield Finding(here, f"{names.quoted(value)} is unknown; give {SOCKMAP} or {NONE}")
 
 
-def _enforcement(kind: Kind, meta: ObjectMeta) -> Iterator[Finding]:
+_OURS: Mapping[str, tuple[tuple[str, ...], str, tuple[str, str]]] = {
+    ENFORCEMENT: ((*POLICY_KINDS, "Namespace"), "a policy or Namespace", (AUDIT, ENFORCE)),
+    DISCOVERY: (("Namespace",), "a Namespace", (OPEN, REACHABLE)),
+}
+
+
+def _ours(kind: Kind, meta: ObjectMeta) -> Iterator[Finding]:
     """A misspelt annotation would enforce what was meant to be looked at first, or not at all."""
-    value = meta.annotations.get(ENFORCEMENT)
-    if value is None:
-        return
-    here: Path = ("metadata", "annotations", ENFORCEMENT)
-    if kind.name not in (*POLICY_KINDS, "Namespace"):
-        yield Finding(here, f"means nothing on a {kind.name}; give it to a policy or Namespace")
-    elif value not in (AUDIT, ENFORCE):
-        yield Finding(here, f"{names.quoted(value)} is unknown; give {AUDIT} or {ENFORCE}")
+    for annotation, (kinds, whose, values) in _OURS.items():
+        value = meta.annotations.get(annotation)
+        if value is None:
+            continue
+        here: Path = ("metadata", "annotations", annotation)
+        if kind.name not in kinds:
+            yield Finding(here, f"means nothing on a {kind.name}; give it to {whose}")
+        elif value not in values:
+            yield Finding(here, f"{names.quoted(value)} is unknown; give {' or '.join(values)}")
 
 
 def _owners(path: Path, meta: ObjectMeta) -> Iterator[Finding]:

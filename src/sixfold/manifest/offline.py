@@ -9,7 +9,7 @@ order; pods have addresses only where ``status`` says so. Every endpoint counts 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from itertools import count
@@ -24,11 +24,12 @@ from sixfold.model.acceleration import asks_for_acceleration
 from sixfold.model.algorithm import is_drained, weight_of
 from sixfold.model.ciliumpolicy import CiliumCIDRGroup
 from sixfold.model.config import Config
+from sixfold.model.discovery import is_open
 from sixfold.model.endpoint import Endpoint, EndpointId
 from sixfold.model.enforcement import in_audit
 from sixfold.model.identity import FIRST_ALLOCATED, Identity, Subject
 from sixfold.model.locality import locality_of
-from sixfold.model.meta import Namespace, namespace_labels
+from sixfold.model.meta import Namespace, ObjectMeta, namespace_labels
 from sixfold.model.policies import Policy, policy_key
 from sixfold.model.service import EndpointSlice, Service
 from sixfold.model.subject import container_ports, probe_ports, subject_of
@@ -60,11 +61,8 @@ def offline(manifests: Manifests, config: Config | None = None) -> World:
     return World(
         config=config,
         namespaces=_namespaces(manifests.objects),
-        audited=frozenset(
-            loaded.key.name
-            for loaded in manifests.objects
-            if isinstance(loaded.object, Namespace) and in_audit(loaded.object.metadata)
-        ),
+        audited=_namespaces_where(manifests.objects, in_audit),
+        told=_namespaces_where(manifests.objects, is_open),
         endpoints={
             endpoint.key: endpoint
             for endpoint in _endpoints(attached, config, _accelerated(manifests.objects))
@@ -110,6 +108,16 @@ def _namespaces(objects: Iterable[Loaded]) -> dict[str, dict[str, str]]:
         elif loaded.key.namespace:
             labels.setdefault(loaded.key.namespace, namespace_labels(loaded.key.namespace, {}))
     return labels
+
+
+def _namespaces_where(
+    objects: Iterable[Loaded], holds: Callable[[ObjectMeta], bool]
+) -> frozenset[str]:
+    return frozenset(
+        loaded.key.name
+        for loaded in objects
+        if isinstance(loaded.object, Namespace) and holds(loaded.object.metadata)
+    )
 
 
 def _workloads(objects: Iterable[Loaded]) -> list[Loaded]:

@@ -5,9 +5,11 @@ Plain values; ``host/names.py`` packs them into maps.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from sixfold.model.endpoint import EndpointId
 from sixfold.model.layers import Layers
 
 NAME_TYPE = 0  # of the entry that says that a name exists
@@ -26,6 +28,8 @@ class NameAnswer(NamedTuple):
 
     stride  bytes of one record when they rotate, else 0
     passes  not the kernel's to answer: of the name itself (``NAME_TYPE``), or of this type
+    owner   number of whom one must see to be told; 0: it is told to everybody
+    shared  of several owners: the kernel answers those only who see everything
     """
 
     records: bytes = b""
@@ -33,6 +37,8 @@ class NameAnswer(NamedTuple):
     additionals: int = 0
     stride: int = 0
     passes: bool = False
+    owner: int = 0
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +56,44 @@ class NamePlan:
 
     answers: Layers[NameKey, NameAnswer] = field(default_factory=Layers)
     zones: tuple[NameZone, ...] = ()
+
+
+NOTHING, EVERYTHING = 0, 1  # views; others are numbered as they come
+LINE_BITS = 512
+FIRST_POD_OWNER = 1 << 31  # + endpoint id: owners of names of pods; below are services
+
+Lines = Mapping[int, int]  # owner // LINE_BITS → a bit for each owner that is seen
+
+
+def sees(lines: Lines, owner: int) -> bool:
+    return bool(lines.get(owner // LINE_BITS, 0) >> owner % LINE_BITS & 1)
+
+
+def numbers_in(lines: Lines) -> Iterator[int]:
+    """The owners that are seen, in order."""
+    for line, bits in sorted(lines.items()):
+        for at in range(bits.bit_length()):
+            if bits >> at & 1:
+                yield line * LINE_BITS + at
+
+
+@dataclass(frozen=True, slots=True)
+class ViewPlan:
+    """Who is told which names. An owner of names is a service, or a pod by its address.
+
+    of       view of each endpoint
+    clients  the same, by address, as the resolver's process meets them; None: all see everything
+    seen     owners that are seen, of each view but NOTHING and EVERYTHING
+    owners   number of each owner
+    """
+
+    of: Mapping[EndpointId, int] = field(default_factory=Layers)
+    clients: Mapping[str, int] | None = None
+    seen: Mapping[int, Lines] = field(default_factory=dict)
+    owners: Mapping[str, int] = field(default_factory=Layers)
+
+    def sees(self, view: int, owner: str) -> bool:
+        """Whether who has this view is told names of the owner."""
+        if view == EVERYTHING:
+            return True
+        return sees(self.seen.get(view, {}), self.owners.get(owner, 0))

@@ -30,4 +30,5 @@ class DropReason(IntEnum):
     ICMP_UNRELATED = 192  # ICMP error about a connection that is not there
     NO_ENDPOINT = 193  # interface has no endpoint record: fail closed
     IP_OPTIONS = 194  # IPv4 source routing and other options
+    NAME_HIDDEN = 207  # a question, answered as if the name did not exist: policy hides it
     MULTICAST = 206  # to a group or to everybody: pods have one neighbour, the gateway

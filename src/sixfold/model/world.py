@@ -28,6 +28,7 @@ class World:
     domain_sets  sets of domain patterns that tables are to know besides those that are in use
     seen         what was seen of a service's backends, by service
     audited      names of namespaces whose workloads are in audit
+    told         names of namespaces whose services everybody is told of
     on_host      names of workloads with ``hostNetwork``, as offline: to policy they are the node
     """
 
@@ -43,3 +44,4 @@ class World:
     on_host: frozenset[str] = frozenset()
     audited: frozenset[str] = frozenset()
     seen: Mapping[str, Seen] = field(default_factory=dict)
+    told: frozenset[str] = frozenset()

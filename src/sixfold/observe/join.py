@@ -110,6 +110,8 @@ def join(event: RawEvent, names: Names, boot_offset_ns: int) -> Flow:
 def _extra(event: RawEvent) -> dict[str, str]:
     if event.type == EVENT_CUT:
         return {"connection": "cut"}
+    if event.type == EVENT_DROP and event.reason == DropReason.NAME_HIDDEN:
+        return {"dns": "hidden by policy, answered in the kernel: NXDOMAIN"}
     if event.answer:
         return {"dns": f"answered in the kernel: {RCODES.get(event.answer - 1, event.answer - 1)}"}
     return {}

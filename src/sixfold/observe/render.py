@@ -94,7 +94,8 @@ def compact(flow: Flow) -> str:
         f"{event_text(flow)} {flow.verdict.name} ({summary(flow)})",
     ]
     if flow.service:
-        parts.append(f"service {flow.service}:{flow.service_port}")
+        port = f":{flow.service_port}" if flow.service_port else ""  # none of a hidden name
+        parts.append(f"service {flow.service}{port}")
     if rule := rule_text(flow):
         parts.append(f"rule {rule}")
     if logs := _logs(flow):

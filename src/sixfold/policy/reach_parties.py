@@ -22,28 +22,24 @@ import msgspec
 
 from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
 from sixfold.model.datapath import (
-    ANY_PROTOCOL,
     EGRESS,
     INGRESS,
-    NOTHING,
-    PROTOCOL_NUMBERS,
     IPAddress,
     IPNetwork,
     PolicyTable,
-    PortRules,
-    Section,
 )
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import ANY_POD, HOST, RESOLVER, UNKNOWN, WORLD, Identity
 from sixfold.model.world import World
 from sixfold.policy.block import BITS, single
-from sixfold.policy.decide import Party, lookup_names, names_of, party_at, party_of
+from sixfold.policy.decide import Party, names_of, party_at, party_of
 from sixfold.policy.plan import PolicyPlan, compile_policies
-from sixfold.policy.reach_ports import EVERY_PORT, NO_PORT, PORTS, PROTOCOLS, PortSet, Span
+from sixfold.policy.reach_ports import EVERY_PORT, PortSet
+from sixfold.policy.table_ports import TablePorts
 
 VERSIONS = (4, 6)
 Range = tuple[int, int, int]  # IP version, first, last
-Shape = tuple[tuple[int, ...], ...]
+
 NOBODY = (WORLD, UNKNOWN)  # names of an address outside that no rule mentions
 GENERAL = (UNKNOWN, ANY_POD)  # names that all peers, or all pods, have
 GroupKind = Literal["workloads", "world", "host", "resolver", "name"]
@@ -99,8 +95,7 @@ class View:
     def __init__(self, world: World, plan: PolicyPlan | None = None) -> None:
         self.world = world
         self.plan = plan if plan is not None else compile_policies(world)
-        self._shapes: dict[int, Shape] = {}
-        self._ports: dict[tuple[tuple[Shape, ...], ...], PortSet] = {}
+        self._tables = TablePorts()
 
     @cached_property
     def _workloads(self) -> Mapping[tuple[str, str], list[str]]:
@@ -132,61 +127,7 @@ class View:
 
     def ports(self, table: PolicyTable, direction: int, names: tuple[Identity, ...]) -> PortSet:
         """All ports on which a table lets a peer of these names pass."""
-        main, admin = table.main[direction].peers, table.admin[direction].peers
-        if not admin:
-            rules = [one for name in names if (one := main.get(name)) is not None]
-            if not rules:
-                return NO_PORT
-            if len(rules) == 1:  # whoever of the names they are for
-                return self._of_rules(rules[0])
-        shape = self._shape
-        met = (
-            tuple([shape(main.get(name)) for name in names]),
-            tuple([shape(admin.get(name)) for name in names]) if admin else (),
-        )
-        if (known := self._ports.get(met)) is None:
-            known = self._ports[met] = allowed_ports(table, direction, names)
-        return known
-
-    def _of_rules(self, rules: PortRules) -> PortSet:
-        met = ((self._shape(rules),),)
-        if (known := self._ports.get(met)) is None:
-            alone = PolicyTable((Section({UNKNOWN: rules}), NOTHING), (NOTHING, NOTHING), 0, 0)
-            known = self._ports[met] = allowed_ports(alone, INGRESS, (UNKNOWN,))
-        return known
-
-    def _shape(self, rules: PortRules | None) -> Shape:
-        """Rules less what does not change a verdict: whose they are."""
-        if rules is None:
-            return ()
-        if (known := self._shapes.get(id(rules))) is None:  # the plan keeps them alive
-            known = self._shapes[id(rules)] = tuple([rule[:4] + rule[5:] for rule in rules])
-        return known
-
-
-def allowed_ports(table: PolicyTable, direction: int, names: tuple[Identity, ...]) -> PortSet:
-    """Every port that is allowed: the table is read once between any two bounds of rules."""
-    rules = [
-        rule
-        for section in (table.main[direction], table.admin[direction])
-        for name in names
-        for rule in section.peers.get(name, ())
-    ]
-    found: list[Span] = []
-    for at, protocol in enumerate(PROTOCOLS):
-        number, bounds = PROTOCOL_NUMBERS[protocol], {0, PORTS}
-        for rule in rules:
-            if rule.protocol not in (ANY_PROTOCOL, number):
-                continue
-            size = 1 << (16 - rule.port_bits)
-            first = rule.port & -size
-            bounds |= {first, first + size}
-        found += (
-            (at * PORTS + first, at * PORTS + after - 1)
-            for first, after in pairwise(sorted(bounds))
-            if lookup_names(table, direction, names, number, first).allow
-        )
-    return PortSet.join(found)
+        return self._tables.ports(table, direction, names)
 
 
 def parties(

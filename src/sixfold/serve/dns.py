@@ -41,6 +41,7 @@ from sixfold.serve.dns_forward import Forwarder
 from sixfold.serve.dns_globals import GlobalNames
 from sixfold.serve.dns_openings import Openings
 from sixfold.serve.dns_upstream import HostResolvers, parse_upstreams
+from sixfold.serve.dns_views import Views
 from sixfold.serve.dns_wire import Query
 
 log = logging.getLogger("sixfold.dns")
@@ -129,7 +130,7 @@ class ResolverServer:
             if not self._clients.admit(client[0]):
                 self._responder.statistics["stranger"] += 1
                 continue
-            answer = self._responder.respond(packet)
+            answer = self._responder.respond(packet, client[0])
             if isinstance(answer, Query | Alias):
                 self._spawn_forward(sock, answer, client)
             elif answer is not None:
@@ -199,7 +200,7 @@ class ResolverServer:
                 async with asyncio.timeout(TCP_IDLE_S):
                     (length,) = struct.unpack("!H", await reader.readexactly(2))
                     packet = await reader.readexactly(length)
-                answer = self._responder.respond(packet, tcp=True)
+                answer = self._responder.respond(packet, address, tcp=True)
                 if isinstance(answer, Query | Alias):
                     answer = await self._forward(answer, TCP_MAX, address)
                 if answer is None:
@@ -251,6 +252,8 @@ class ResolverServer:
                 self._save_soon()
             case control.Change() if self._responder.zone is not None:
                 self._responder.zone.update(control.delta_of(message))
+                if message.views is not None:
+                    self._responder.views.change(message.views)
                 self._responder.zone_changed()
                 self._generation = message.generation
                 self._save_soon()
@@ -263,6 +266,7 @@ class ResolverServer:
         self._forwarder.upstreams = (lambda: upstreams) if upstreams else self._host_resolvers
         self._clients = Clients(message.clients)
         self._responder.zone = zone
+        self._responder.views = Views(message.views, message.clients)
         self._responder.zone_changed()
         self._generation = message.generation
         message.records = []
@@ -314,7 +318,8 @@ class ResolverServer:
         self._saving = None
         assert self._loaded is not None, "only a zone is saved"
         assert self._responder.zone is not None, "only a zone is saved"
-        settings = msgspec.structs.replace(self._loaded, generation=self._generation)
+        views = self._responder.views.copy()
+        settings = msgspec.structs.replace(self._loaded, generation=self._generation, views=views)
         self._file.save(settings, self._responder.zone.records)
 
 

@@ -17,6 +17,7 @@ from sixfold.discovery.wire import IN, TYPE_NAMES, encode_all
 from sixfold.discovery.zone import Answer, Rcode, ZoneTree, lookup
 from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
 from sixfold.serve.dns_alias import Alias
+from sixfold.serve.dns_views import Views
 from sixfold.serve.dns_wire import (
     AA,
     OPCODE,
@@ -61,16 +62,20 @@ class Responder:
 
     def __init__(self) -> None:
         self.zone: ZoneTree | None = None
+        self.views = Views()
         self.statistics: Counter[str] = Counter()
-        self._cache: dict[bytes, tuple[Rcode, Sequence[bytes]]] = {}
+        self._cache: dict[tuple[int, bytes], tuple[Rcode, Sequence[bytes]]] = {}
 
     def zone_changed(self) -> None:
-        """To be called after every change of the zone."""
+        """To be called after every change of the zone or the views."""
         self._cache.clear()
 
-    def respond(self, packet: bytes, *, tcp: bool = False) -> bytes | Query | Alias | None:
+    def respond(
+        self, packet: bytes, client: str = "127.0.0.1", *, tcp: bool = False
+    ) -> bytes | Query | Alias | None:
         """The answer; what is to be asked upstream; None when it deserves no answer."""
-        if not tcp and (known := self._cache.get(packet[2:])) is not None:
+        view = self.views.of(client)
+        if not tcp and (known := self._cache.get((view, packet[2:]))) is not None:
             rcode, tails = known
             self.statistics[rcode.name] += 1
             return packet[:2] + (tails[0] if len(tails) == 1 else random.choice(tails))
@@ -84,7 +89,8 @@ class Responder:
         if (reason := self._unwanted(query)) is not None:
             return self.refuse(query, reason, limit)
         assert self.zone is not None, "an unsynced zone is SERVFAIL"
-        answer = lookup(self.zone, query.name, TYPE_NAMES.get(query.type, f"TYPE{query.type}"))
+        type_ = TYPE_NAMES.get(query.type, f"TYPE{query.type}")
+        answer = lookup(self.zone, query.name, type_, self.views.sees(view))
         if answer is None:
             # A single label was never meant for the world; libc asks it last.
             if query.name and "." not in query.name:
@@ -97,7 +103,7 @@ class Responder:
         if not tcp:
             if len(self._cache) >= CACHED_PACKETS_MAX:
                 self._cache.clear()
-            self._cache[packet[2:]] = (answer.rcode, [variant[2:] for variant in variants])
+            self._cache[view, packet[2:]] = (answer.rcode, [variant[2:] for variant in variants])
         return random.choice(variants)
 
     def refuse(self, query: Query, rcode: Rcode, limit: int) -> bytes:

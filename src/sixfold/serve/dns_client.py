@@ -28,6 +28,7 @@ from sixfold.discovery.zone import Zone, difference
 from sixfold.errors import UnavailableError
 from sixfold.host.paths import Paths
 from sixfold.model.config import Config
+from sixfold.model.names import ViewPlan
 from sixfold.serve import dns_control as control
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,8 @@ class ResolverClient:
         self._watching: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
         self._zone: Zone | None = None  # wanted
-        self._sent: Zone | None = None  # on this connection
+        self._views = ViewPlan()
+        self._sent: tuple[Zone, ViewPlan] | None = None  # on this connection
         self.globals = control.Globals()  # told with the next push
         self.edge_problem = ""
         self._sent_globals: control.Globals | None = None
@@ -79,11 +81,15 @@ class ResolverClient:
             self._wanted = True
             await self._ensure()
 
-    async def push(self, zone: Zone) -> None:
-        """Make the resolver answer by this zone; returns when it does."""
+    async def push(self, zone: Zone, views: ViewPlan | None = None) -> None:
+        """Make the resolver answer by this zone; returns when it does.
+
+        ``views``: who is told what of it; None: everybody everything.
+        """
         async with self._lock:
             self._wanted = True
             self._zone = zone
+            self._views = ViewPlan() if views is None else views
             try:
                 await self._ensure()
                 await self._send_zone()
@@ -237,18 +243,23 @@ class ResolverClient:
 
     async def _send_zone(self) -> None:
         assert self._zone is not None
-        if self._sent is self._zone:
-            return
+        if self._sent is not None:
+            zone, views = self._sent
+            if zone is self._zone and views is self._views:
+                return
         self._generation += 1
         message: control.Message
         if self._sent is None:
             settings = zone_settings(self._config)
-            message = control.load_message(self._config, settings, self._zone, self._generation)
+            message = control.load_message(
+                self._config, settings, self._zone, self._generation, self._views
+            )
         else:
-            delta = difference(self._sent, self._zone)
-            message = control.change_message(delta, self._generation)
+            delta = difference(zone, self._zone)
+            views_changed = control.views_message(views, self._views)
+            message = control.change_message(delta, self._generation, views_changed)
         await self._call(message)
-        self._sent = self._zone
+        self._sent = self._zone, self._views
 
     async def _send_globals(self) -> None:
         if self._sent_globals is not self.globals:

@@ -10,18 +10,34 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from sixfold.discovery.globalnames import PlannedName
 from sixfold.discovery.zone import RecordKey, Zone, ZoneDelta, ZoneSettings
 from sixfold.model.config import Config
+from sixfold.model.layers import differing
+from sixfold.model.names import LINE_BITS, ViewPlan
 
 FRAME_MAX = 256 << 20
+GONE = -1
 LENGTH = struct.Struct("!I")
 
 Record = tuple[str, str, tuple[str, ...]]  # name, type, rdata
+
+
+class Views(msgspec.Struct):
+    """Who is told which names; or what of it is other than it was.
+
+    clients  view of each client, by address; -1: none any more
+    seen     lines of each view, as the kernel has them; none: no such view any more
+    owners   number of each owner; -1: none any more
+    """
+
+    clients: dict[str, int] = {}
+    seen: dict[int, dict[int, bytes]] = {}
+    owners: dict[str, int] = {}
 
 
 class Load(msgspec.Struct, tag="load"):
@@ -34,6 +50,7 @@ class Load(msgspec.Struct, tag="load"):
     records: list[Record]
     generation: int = 0
     clients: tuple[str, ...] = ()  # networks that may ask, beside this host; none: everybody
+    views: Views | None = None  # none: everybody is told everything
 
 
 class Change(msgspec.Struct, tag="change"):
@@ -42,6 +59,7 @@ class Change(msgspec.Struct, tag="change"):
     set: list[Record]
     delete: list[tuple[str, str]]
     generation: int = 0
+    views: Views | None = None
 
 
 class Globals(msgspec.Struct, tag="globals"):
@@ -102,7 +120,13 @@ decode_globals = msgspec.msgpack.Decoder(Globals).decode
 decode_load = msgspec.msgpack.Decoder(Load).decode
 
 
-def load_message(config: Config, settings: ZoneSettings, zone: Zone, generation: int) -> Load:
+def load_message(
+    config: Config,
+    settings: ZoneSettings,
+    zone: Zone,
+    generation: int,
+    views: ViewPlan | None = None,
+) -> Load:
     """The whole zone and everything else that a resolver must know."""
     return Load(
         origins=settings.origins,
@@ -112,6 +136,7 @@ def load_message(config: Config, settings: ZoneSettings, zone: Zone, generation:
         records=records_of(zone),
         generation=generation,
         clients=(str(config.pod_ipv4), str(config.pod_ipv6)),
+        views=None if views is None else views_message(ViewPlan(clients={}), views),
     )
 
 
@@ -123,8 +148,28 @@ def settings_of(message: Load) -> ZoneSettings:
     return ZoneSettings(message.origins, message.ttl_s, message.pods_insecure)
 
 
-def change_message(delta: ZoneDelta, generation: int) -> Change:
-    return Change(records_of(delta.set), [(key.name, key.type) for key in delta.delete], generation)
+def change_message(delta: ZoneDelta, generation: int, views: Views | None = None) -> Change:
+    gone = [(key.name, key.type) for key in delta.delete]
+    return Change(records_of(delta.set), gone, generation, views)
+
+
+def views_message(before: ViewPlan, now: ViewPlan) -> Views | None:
+    """What leads from one plan to the next; None when there is nothing to hide."""
+    if now.clients is None or before.clients is None:
+        return None
+    return Views(
+        _changes(before.clients, now.clients),
+        {
+            view: {line: bits.to_bytes(LINE_BITS // 8, "little") for line, bits in lines.items()}
+            for view in before.seen.keys() | now.seen.keys()
+            if (lines := now.seen.get(view, {})) is not before.seen.get(view)
+        },
+        _changes(before.owners, now.owners),
+    )
+
+
+def _changes(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
+    return {key: now.get(key, GONE) for key in differing(before, now)}
 
 
 def zone_of(records: Iterable[Record]) -> Zone:

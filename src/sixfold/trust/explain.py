@@ -15,7 +15,6 @@ from sixfold.balancing.explain import BalancingAnswer, Candidate, explain_balanc
 from sixfold.errors import NotFoundError
 from sixfold.mesh.explain import explain_mesh
 from sixfold.model.datapath import PROTOCOL_NUMBERS
-from sixfold.model.domain import matches
 from sixfold.model.identity import HOST, RESOLVER, WORLD
 from sixfold.model.service import IPFamily, Service
 from sixfold.model.world import World
@@ -24,6 +23,7 @@ from sixfold.policy.explain import PolicyAnswer, Side, explain_policy
 from sixfold.policy.plan import PolicyPlan, compile_policies
 from sixfold.routing.explain import RouteAnswer, explain_route, is_same_pod
 from sixfold.routing.plan import RoutingPlan, plan_routing
+from sixfold.trust.hidden import told_of
 from sixfold.trust.outside import at_node_port, refused
 from sixfold.trust.question import Destination, Place, destination, place_at, sources, version_of
 
@@ -221,11 +221,8 @@ class _Question:
         lookup = self.target.lookup
         if lookup is None or lookup.kind == "address":
             return Line("discovery", NOT_INVOLVED, "no name to look up")
-        if lookup.kind != "external":
-            return Line("discovery", "found", lookup.text)
-        named = [one for one in sorted(self.plan.patterns) if matches(one, lookup.fqdn)]
-        opened = f"; what it resolves to is opened for {', '.join(named)}" if named else ""
-        return Line("discovery", "upstream", lookup.text + opened)
+        client = self.sources[0]
+        return Line("discovery", *told_of(self.world, self.plan, self.routing, client, lookup))
 
     def _balancing(self) -> tuple[list[tuple[Place, int]], Line]:
         """The backends that a connection may meet, each with its own port."""

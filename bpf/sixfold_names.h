@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Types of names and views that the kernel shares with Python; see sixfold.h. */
+#pragma once
+
+#include <linux/types.h>
+
+/* Names: one record set, by owner. A name that exists has an entry of type 0, too. */
+#define NAME_MAX      256  /* bytes on the wire; zeros behind the root label */
+#define NAME_RECORDS  160  /* most answers: an element of 512 bytes */
+#define NAME_SET_MAX  1216 /* the longest answer that fits a packet of ours */
+#define NAME_ZONE_MAX 128  /* bytes of an origin */
+#define NAME_SOA_MAX  320
+
+struct name_key {
+	__u32 view; /* who asks; 0 until policy says so */
+	__u16 type; /* host order; 0: the name itself */
+	__u16 pad;
+	__u8 name[NAME_MAX]; /* lower case */
+};
+
+enum name_flags {
+	NAME_PASS = 1,	 /* not for the kernel: no type of this name, or not this one */
+	NAME_LARGE = 2,	 /* its records are in name_sets */
+	NAME_SHARED = 4, /* of several owners: the process knows who sees which */
+};
+
+struct name_records {
+	__u16 length; /* of one answer; what rotates is stored twice */
+	__u16 sum;    /* one's complement, of that many bytes at an even place */
+	__u8 stride;  /* bytes of one record, if they rotate; else 0 */
+	__u8 answers;
+	__u8 additionals;
+	__u8 flags;
+	__u32 owner; /* whoever may reach it sees the name; 0: everybody does */
+};
+
+struct name_answer {
+	struct name_records head;
+	__u8 records[NAME_RECORDS];
+};
+
+struct name_set {
+	struct name_records head;
+	__u8 records[2 * NAME_SET_MAX];
+};
+
+/* What negative answers need of a zone of ours. Numbered from 0, the narrower first. */
+struct name_zone {
+	__u16 length; /* of the origin on the wire */
+	__u16 soa_length;
+	__u16 soa_sum;
+	__u8 passes; /* 1: nothing is denied here, the process knows better */
+	__u8 pad;
+	__u8 name[NAME_ZONE_MAX]; /* lower case, zeros behind */
+	__u8 soa[NAME_SOA_MAX];	  /* without its owner, which is in the question */
+};
+
+/* What pods that policy does not tell apart see: a bit for each owner of names. */
+enum view { VIEW_NOTHING = 0, VIEW_EVERYTHING = 1 };
+
+#define VIEW_LINE_BITS 512
+
+struct view_key {
+	__u32 view;
+	__u32 line; /* owner / VIEW_LINE_BITS */
+};
+
+struct view_line {
+	__u64 bits[VIEW_LINE_BITS / 64];
+};
