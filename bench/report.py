@@ -250,7 +250,10 @@ def _acceleration(found: Traffic) -> str:
             ratio = found.ratio(metric, acceleration.FAST, other)
             assert ratio is not None  # nobody is skipped here
             bars.append(_ratio_bar(f"accelerated {metric}, of {other}", ratio, FAST))
-    text = "Two pairs of pods of one agent; medians, in brackets the ratio to plain veth."
+    text = (
+        "Two pairs of pods of one agent; medians, in brackets the ratio to plain veth. A stream that\n"
+        "outruns its reader is not what acceleration is for: it shows what asking for it costs there."
+    )
     return "\n".join(["## Acceleration", "", text, "", _table(head, rows), "", *bars])
 
 

@@ -14,6 +14,7 @@
 #define AF_INET_      2
 #define OK	      1
 #define HOST_ENDPOINT 0
+#define WRITE_COST    1024 /* memory of a write beside its bytes: struct sk_msg */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -137,11 +138,11 @@ SEC("sockops") int join(struct bpf_sock_ops *ops)
 	end = bpf_sk_storage_get(&ends, socket, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!end)
 		return OK;
+	__builtin_memset(end, 0, sizeof(*end)); /* a socket may dial again */
 	end->connection = key.connection;
 	end->side = key.side;
 	end->sequence = tcp->write_seq;
 	end->unread_max = receive_buffer_max(tcp);
-	end->over = false;
 	note_socket(&key.connection, key.side, tcp, bpf_get_socket_cookie(ops), opened);
 	bpf_sock_hash_update(ops, &accelerated, &key, BPF_ANY);
 	return OK;
@@ -176,15 +177,53 @@ static __always_inline bool needs_packets(const struct tcp_sock *tcp)
 	       tcp->inet_conn.icsk_inet.sk.__sk_common.skc_flags & 1ULL << zerocopy;
 }
 
-/* Not one who wants to be woken for more than one byte: only packets know how. */
-static __always_inline bool takes_more(const struct end *end, const struct sock *reader)
+/* The other end's socket, as long as it is there. */
+static __always_inline const struct sock *reader_of(struct end *end)
 {
-	int wanted = 0;
+	const struct sock *reader;
+	const struct pair *pair;
 
-	if (!reader || unread(reader) > end->unread_max)
+	if (!end->reader) {
+		pair = bpf_map_lookup_elem(&pairs, &end->connection);
+		if (!pair)
+			return NULL;
+		end->reader = end->side ? pair->socket[0] : pair->socket[1];
+		end->reader_cookie = end->side ? pair->cookie[0] : pair->cookie[1];
+		if (!end->reader)
+			return NULL;
+	}
+	reader = socket_at(end->reader);
+	return (__u64)reader->__sk_common.skc_cookie.counter == end->reader_cookie
+		   ? reader
+		   : NULL;
+}
+
+/* At most so many of its writes are unread. The kernel keeps each apart. */
+static __always_inline __u32 unread_writes(struct end *end, __u32 unread)
+{
+	if (unread <= end->bytes - end->newer_bytes) {
+		end->older_writes = end->newer_writes;
+		end->newer_writes = end->writes;
+		end->newer_bytes = end->bytes;
+	}
+	return end->writes - end->older_writes;
+}
+
+/* Not one who lags, nor one who wants to be woken for more than a byte: packets know
+ * how. */
+static __always_inline bool takes_more(struct end *end, __u32 size)
+{
+	const struct sock *reader = reader_of(end);
+	__u32 unread;
+
+	if (!reader || reader->sk_rcvlowat > 1)
 		return false;
-	read_kernel(wanted, reader->sk_rcvlowat);
-	return wanted <= 1;
+	unread = reader->sk_backlog.rmem_alloc.counter;
+	if (unread + unread_writes(end, unread) * WRITE_COST > end->unread_max)
+		return false;
+	end->bytes += size;
+	end->writes += 1;
+	return true;
 }
 
 SEC("sk_msg") int carry(struct sk_msg_md *message)
@@ -192,7 +231,6 @@ SEC("sk_msg") int carry(struct sk_msg_md *message)
 	struct packet data = {.protocol = IPPROTO_TCP, .tcp_flags = TCP_ACK};
 	struct end_key other = {};
 	struct conntrack *entry;
-	const struct pair *pair;
 	struct bpf_sock *socket = message->sk;
 	struct tcp_sock *tcp;
 	struct end *end;
@@ -214,8 +252,7 @@ SEC("sk_msg") int carry(struct sk_msg_md *message)
 	tcp = bpf_skc_to_tcp_sock(socket);
 	if (!tcp || tcp->write_seq != end->sequence || needs_packets(tcp))
 		return no_more(end, entry);
-	pair = bpf_map_lookup_elem(&pairs, &other.connection);
-	if (!pair || !takes_more(end, socket_of(pair, other.side)))
+	if (!takes_more(end, message->size))
 		return no_more(end, entry);
 	if (bpf_msg_redirect_hash(message, &accelerated, &other, BPF_F_INGRESS) !=
 		SK_PASS_ ||

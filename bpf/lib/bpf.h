@@ -24,6 +24,9 @@
 #define htonl(x)    __builtin_bswap32(x)
 #define ntohl(x)    __builtin_bswap32(x)
 
+#define __ksym SEC(".ksyms")
+extern void *bpf_rdonly_cast(const void *object, __u32 type) __ksym;
+
 /* Verdicts of a TCX program; pkt_cls.h pulls in too much. */
 #define TC_ACT_OK   0
 #define TC_ACT_SHOT 2
@@ -58,8 +61,6 @@ static long (*const bpf_sock_hash_update)(void *ctx, void *map, void *key,
 					  __u64 flags) = (void *)70;
 static long (*const bpf_msg_redirect_hash)(void *msg, void *map, void *key,
 					   __u64 flags) = (void *)71;
-static long (*const bpf_probe_read_kernel)(void *to, __u32 size,
-					   const void *from) = (void *)113;
 static void *(*const bpf_skc_to_tcp_sock)(void *sk) = (void *)137;
 static __u64 (*const bpf_jiffies64)(void) = (void *)118;
 static __u64 (*const bpf_get_netns_cookie)(void *ctx) = (void *)122;

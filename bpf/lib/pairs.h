@@ -22,6 +22,13 @@ struct end {
 	__u32 sequence;	  /* of its first byte; TCP's own sends move on from it */
 	__u32 unread_max; /* what its reader may have before it */
 	__u32 over;
+	__u64 reader; /* the other socket, once both are there: as in `pairs` */
+	__u64 reader_cookie;
+	/* What was written so far, and at two moments past: all writes before the older
+	 * one have been read. */
+	__u32 bytes, writes;
+	__u32 newer_bytes, newer_writes, older_writes;
+	__u32 pad;
 };
 
 struct end_key {
@@ -98,26 +105,9 @@ struct tcp_sock {
 };
 #pragma clang attribute pop
 
-#define read_kernel(to, place)                                                         \
-	bpf_probe_read_kernel(&(to), sizeof(to),                                       \
-			      __builtin_preserve_access_index(&(place)))
-
-/* The socket of one side, to be read with read_kernel; NULL when it is gone. */
-static __always_inline const struct sock *socket_of(const struct pair *pair, __u32 side)
+/* A socket by its address; what is read of it is 0 where there is no memory. */
+static __always_inline const struct sock *socket_at(__u64 address)
 {
-	const struct sock *socket = (void *)(side ? pair->socket[1] : pair->socket[0]);
-	__u64 known = side ? pair->cookie[1] : pair->cookie[0], cookie = 0;
-
-	if (!socket || read_kernel(cookie, socket->__sk_common.skc_cookie.counter))
-		return NULL;
-	return cookie == known ? socket : NULL;
-}
-
-/* Bytes that a socket has yet to read, with what the kernel adds to each. */
-static __always_inline __u32 unread(const struct sock *socket)
-{
-	__u32 bytes = 0;
-
-	read_kernel(bytes, socket->sk_backlog.rmem_alloc.counter);
-	return bytes;
+	return bpf_rdonly_cast((void *)address,
+			       __builtin_btf_type_id(*(struct sock *)0, 1));
 }

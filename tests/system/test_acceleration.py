@@ -459,3 +459,20 @@ def test_who_no_longer_asks_makes_no_new_ones(town: Town):
         finally:
             town.system.apply(manifest(NAMESPACE))
         assert path.exists()
+
+
+def test_many_small_writes_to_nobody_are_bounded_by_the_memory_they_take(town: Town):
+    """The kernel keeps each write apart, in a kilobyte of its own."""
+    town.client.run("sysctl", "-qw", f"net.ipv4.tcp_rmem=4096 131072 {4 * MB}")
+    with town.connected() as (one, other):
+        for _ in range(3000):
+            one.send(b"a")
+        assert town.carried(one) == (True, False)
+        assert len(exactly(other, 3000)) == 3000
+        for _ in range(3000):  # what was read counts no more
+            one.send(b"b")
+        assert town.carried(one) == (True, False)
+        for _ in range(3000):
+            one.send(b"c")
+        assert town.carried(one) == (False, False)
+        assert exactly(other, 6000) == b"b" * 3000 + b"c" * 3000
