@@ -251,8 +251,8 @@ def _acceleration(found: Traffic) -> str:
             assert ratio is not None  # nobody is skipped here
             bars.append(_ratio_bar(f"accelerated {metric}, of {other}", ratio, FAST))
     text = (
-        "Two pairs of pods of one agent; medians, in brackets the ratio to plain veth. A stream that\n"
-        "outruns its reader is not what acceleration is for: it shows what asking for it costs there."
+        "Two pairs of pods of one agent; medians, in brackets the ratio to plain veth.\n"
+        "A stream that outruns its reader goes by packets: it shows what asking costs there."
     )
     return "\n".join(["## Acceleration", "", text, "", _table(head, rows), "", *bars])
 
