@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,71 @@ def test_a_manifest_that_is_applied_again_ends_no_drain(apply):
     assert drained(apply) is None
     apply(POD)
     assert drained(apply) is None
+
+
+def service(**spec) -> str:
+    whole = {"ports": [{"port": 80}], "selector": {"app": "web"}, **spec}
+    raw = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": whole}
+    return json.dumps(raw)
+
+
+def stack(apply) -> tuple[str, list[str], list[int]]:
+    """Policy, families, and the versions of the cluster addresses."""
+    spec = apply.objects.get(Key("Service", "default", "web")).raw["spec"]
+    addresses = [ip_address(text).version for text in spec["clusterIPs"] if text != "None"]
+    return spec["ipFamilyPolicy"], spec["ipFamilies"], addresses
+
+
+DUAL, REQUIRED = {"ipFamilyPolicy": "PreferDualStack"}, {"ipFamilyPolicy": "RequireDualStack"}
+NOBODY = {"clusterIP": "None", "selector": {}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        pytest.param({}, ("SingleStack", ["IPv4"], [4]), id="nothing said"),
+        pytest.param(DUAL, ("PreferDualStack", ["IPv4", "IPv6"], [4, 6]), id="dual"),
+        pytest.param({"ipFamilies": ["IPv6"]}, ("SingleStack", ["IPv6"], [6]), id="IPv6"),
+        pytest.param(
+            {**REQUIRED, "ipFamilies": ["IPv6"]},
+            ("RequireDualStack", ["IPv6", "IPv4"], [6, 4]),
+            id="IPv6 first",
+        ),
+        pytest.param(
+            {"clusterIP": "fd00:5f:96::9"}, ("SingleStack", ["IPv6"], [6]), id="by the address"
+        ),
+        pytest.param(
+            {**DUAL, "clusterIP": "fd00:5f:96::9"},
+            ("PreferDualStack", ["IPv6", "IPv4"], [6, 4]),
+            id="one address of two",
+        ),
+        pytest.param({"clusterIP": "None"}, ("SingleStack", ["IPv4"], []), id="headless"),
+        pytest.param(NOBODY, ("RequireDualStack", ["IPv4", "IPv6"], []), id="headless, no pods"),
+        pytest.param(
+            {**NOBODY, "ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv6"]},
+            ("SingleStack", ["IPv6"], []),
+            id="headless, no pods, one family",
+        ),
+    ],
+)
+def test_families_and_addresses_are_filled_in_as_the_api_does(apply, spec, expected):
+    apply(service(**spec))
+    assert stack(apply) == expected
+    apply(service(**spec))
+    assert stack(apply) == expected
+
+
+def test_a_second_family_comes_and_goes_and_the_first_stays(apply):
+    apply(service())
+    (first,) = apply.objects.get(Key("Service", "default", "web")).raw["spec"]["clusterIPs"]
+    apply(service(**DUAL))
+    assert stack(apply) == ("PreferDualStack", ["IPv4", "IPv6"], [4, 6])
+    apply(service())  # what is not said stays
+    assert stack(apply) == ("PreferDualStack", ["IPv4", "IPv6"], [4, 6])
+    apply(service(ipFamilyPolicy="SingleStack"))
+    assert stack(apply) == ("SingleStack", ["IPv4"], [4])
+    assert apply.objects.get(Key("Service", "default", "web")).raw["spec"]["clusterIP"] == first
+    apply(service(**REQUIRED))
+    assert stack(apply) == ("RequireDualStack", ["IPv4", "IPv6"], [4, 6])
+    with pytest.raises(ManifestError, match="its first family is IPv4 and stays"):
+        apply(service(ipFamilies=["IPv6"]))

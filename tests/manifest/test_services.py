@@ -9,6 +9,9 @@ from sixfold.manifest import decode
     "spec",
     [
         pytest.param({"clusterIP": "None", "ports": []}, id="headless without ports"),
+        pytest.param(
+            {"clusterIP": "None", "ports": [{"port": 1, "protocol": "SCTP"}]}, id="headless SCTP"
+        ),
         pytest.param({"clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"]}, id="address"),
         pytest.param({"ports": [{"port": 53, "protocol": "UDP", "targetPort": "dns"}]}, id="name"),
         pytest.param(
@@ -36,6 +39,18 @@ def test_services_of_the_api_are_taken(said, make, spec):
     ("spec", "message"),
     [
         pytest.param({"ports": []}, "ports: is required; add a port", id="no ports"),
+        pytest.param(
+            {"clusterIPs": ["10.96.0.9", "fd00:5f:96::9"]},
+            "ipFamilyPolicy: two addresses need PreferDualStack or RequireDualStack; set it, "
+            "or give one",
+            id="two addresses",
+        ),
+        pytest.param(
+            {"ports": [{"port": 3868, "protocol": "SCTP"}]},
+            "ports[0].protocol: SCTP: the kernel asks nobody where such sockets connect to; "
+            "make the service headless",
+            id="SCTP",
+        ),
         pytest.param(
             {"type": "ExternalName", "selector": {}},
             "externalName: is required for type ExternalName; give a DNS name",

@@ -509,3 +509,39 @@ def test_slices_of_pods_say_where_they_are(land: Land):
     hints = {"forZones": [{"name": "a"}], "forNodes": [{"name": node}]}
     assert found["endpoints"][0]["zone"] == "a"
     assert found["endpoints"][0]["hints"] == hints
+
+
+def test_addresses_that_are_not_ready_are_published_on_demand(land: Land):
+    """publishNotReadyAddresses holds for balancing and for names, and for what was written."""
+    quiet = {"readinessProbe": {"exec": {"command": ["false"]}}}
+    land.apply(
+        pod("unready", container=quiet),
+        service(
+            "early", selector={"app": "unready"}, publishNotReadyAddresses=True, clusterIP="None"
+        ),
+        service("late", selector={"app": "unready"}, clusterIP="None"),
+        outside("soon", publishNotReadyAddresses=True),
+        endpoints("soon", "soon", NEAR[0], **DOWN),
+    )
+    with land.serving(NEAR[0]) as servers:
+        assert land.reached(land.vip("soon"), servers) == {NEAR[0]: 1}
+    place = land.system.eventually(
+        lambda: land.system.endpoints().get("default/unready"), "the pod has an address"
+    )
+    name = "default.svc.cluster.local"
+    land.system.eventually(lambda: land.answer(f"early.{name}") == [place["ips"][0]])
+    assert land.answer(f"late.{name}") == ["NXDOMAIN"]
+
+
+def test_families_of_a_service_are_dialled_as_they_are_said(land: Land):
+    slices = [endpoints(f"two-{version}", "two", EAST[version][0]) for version in EAST]
+    land.apply(outside("two", ipFamilyPolicy="SingleStack", ipFamilies=["IPv6"]), *slices)
+    with land.serving(EAST[6][0]) as servers:
+        assert land.reached(land.vip("two", 6), servers) == {EAST[6][0]: 1}
+    assert land.answer("two.default.svc.cluster.local") == []
+    land.apply(outside("two", ipFamilyPolicy="RequireDualStack"))
+    with land.serving(EAST[4][0]) as servers:
+        assert land.reached(land.vip("two", 4), servers) == {EAST[4][0]: 1}
+    second = land.vip("two", 4)
+    land.apply(outside("two", ipFamilyPolicy="SingleStack"))
+    assert land.client.attempt(second, PORT) != "open"

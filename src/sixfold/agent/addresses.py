@@ -68,6 +68,14 @@ class Addresses:
         """Whether it is in the range of cluster addresses."""
         return address in (self.config.service_ipv4, self.config.service_ipv6)[address.version == 6]
 
+    def release_service(self, address: IPAddress, owner: str, now_s: float) -> None:
+        """Let one cluster address rest, if it is this owner's."""
+        if address in self._held.get(owner, []):
+            with self._transaction():
+                self._held[owner].remove(address)
+                if lease := self._services[address.version].release(address, now_s):
+                    self._write(lease)
+
     def release(self, owner: str, now_s: float) -> None:
         """Let all addresses of an owner rest."""
         if owner not in self._held:

@@ -22,7 +22,7 @@ from sixfold.model.datapath import IPAddress
 from sixfold.model.meta import Key
 from sixfold.model.pool import POOL_KIND
 from sixfold.model.service import EndpointSlice, Service, ServiceSpec
-from sixfold.store import Objects
+from sixfold.store import Objects, Stored
 from sixfold.workloads.pod_state import controller_of
 
 # Fields that Kubernetes does not let change either; delete and create the object instead.
@@ -149,11 +149,19 @@ def _service_addresses(
     if item.object.spec.type == "ExternalName":
         addresses.release(owner, now_s)
         return
-    families = _families(item.object.spec)
+    policy, families = _stack(item.object.spec, objects.get(item.key))
     if item.object.spec.headless:
         spec["clusterIP"], spec["clusterIPs"] = "None", ["None"]
     else:
         chosen = _wanted(item, spec, objects)
+        if chosen and item.object.spec.ip_families and _family(chosen[0]) != families[0]:
+            kept = _family(chosen[0])
+            raise SixfoldError(f"its first family is {kept} and stays; delete {item.key} first")
+        if policy == "SingleStack":
+            for address in chosen[1:]:
+                addresses.release_service(address, owner, now_s)
+            del chosen[1:]
+            families = families[:1]
         for address in chosen:
             addresses.claim_service(address, owner, now_s)
         chosen += [
@@ -163,8 +171,7 @@ def _service_addresses(
         spec["clusterIPs"] = [str(address) for address in chosen]
         spec["clusterIP"] = spec["clusterIPs"][0]
         families = [_family(address) for address in chosen]
-    spec["ipFamilies"] = families
-    spec.setdefault("ipFamilyPolicy", "SingleStack" if len(families) == 1 else "PreferDualStack")
+    spec["ipFamilies"], spec["ipFamilyPolicy"] = families, policy
 
 
 def _wanted(item: Loaded, spec: Mapping[str, Any], objects: Objects) -> list[IPAddress]:
@@ -183,12 +190,24 @@ def _family(address: IPAddress) -> str:
     return "IPv4" if address.version == 4 else "IPv6"
 
 
-def _families(spec: ServiceSpec) -> list[str]:
-    """The families a service wants, in order: core/v1 defaulting, on a dual-stack cluster."""
-    wanted: list[str] = list(spec.ip_families)
-    if spec.ip_family_policy in ("PreferDualStack", "RequireDualStack"):
-        wanted += [family for family in ("IPv4", "IPv6") if family not in wanted]
-    return wanted or (["IPv4", "IPv6"] if spec.headless and not spec.selector else ["IPv4"])
+def _stack(spec: ServiceSpec, old: Stored | None) -> tuple[str, list[str]]:
+    """Policy and families, in order: core/v1 defaulting, on a dual-stack cluster.
+
+    What is not said stays as it was; of a new service it is one family, but for a headless one
+    without selector, whose endpoints may be of any.
+    """
+    policy = spec.ip_family_policy or (old.object.spec.ip_family_policy if old else None)
+    if policy is None:
+        anybody = spec.headless and not spec.selector
+        policy = "RequireDualStack" if anybody else "SingleStack"
+    given = spec.cluster_ips or [spec.cluster_ip]
+    families: list[str] = list(spec.ip_families) or [
+        _family(ip_address(text)) for text in given if text not in ("", "None")
+    ]
+    families = families or ["IPv4"]
+    if policy != "SingleStack":
+        families += [family for family in ("IPv4", "IPv6") if family not in families]
+    return policy, families
 
 
 def _order(families: list[str], chosen: list[IPAddress]) -> list[str]:

@@ -69,12 +69,17 @@ def cluster_addresses(service: Service) -> tuple[IPAddress, ...]:
 
 
 def families(service: Service) -> tuple[IPFamily, ...]:
-    """Address families of the service, primary first; single-stack IPv4 unless it says more."""
+    """Address families of the service, primary first; single-stack IPv4 unless it says more.
+
+    Who is behind a headless service without selector is of any family.
+    """
     if service.spec.ip_families:
         return tuple(service.spec.ip_families)
     if addresses := cluster_addresses(service):
         return tuple("IPv4" if address.version == 4 else "IPv6" for address in addresses)
-    if service.spec.ip_family_policy in ("PreferDualStack", "RequireDualStack"):
+    anybody = service.spec.headless and not service.spec.selector
+    policy = service.spec.ip_family_policy or ("RequireDualStack" if anybody else "SingleStack")
+    if policy != "SingleStack":
         return ("IPv4", "IPv6")
     return ("IPv4",)
 

@@ -75,6 +75,9 @@ def _ports(spec: ServiceSpec, *, offline: bool) -> Iterator[Finding]:
         here = (*path, index)
         yield from refused_values(here, port, offline=offline)
         yield from _port(here, port)
+        if port.protocol == "SCTP" and not (spec.headless or offline):
+            message = "SCTP: the kernel asks nobody where such sockets connect to"
+            yield Finding((*here, "protocol"), f"{message}; make the service headless")
         if len(spec.ports) > 1 and not port.name:
             yield Finding((*here, "name"), "is required when there are several ports; add it")
         if port.name and (first := first_by_name.setdefault(port.name, index)) != index:
@@ -124,8 +127,9 @@ def _families(spec: ServiceSpec) -> Iterator[Finding]:
         message = "two families need ipFamilyPolicy PreferDualStack or RequireDualStack; set it"
         yield Finding(path, message, also=((*_SPEC, "ipFamilyPolicy"),))
     given = spec.cluster_ips or [spec.cluster_ip]
-    if len(given) > 1 and spec.ip_family_policy == "SingleStack":
-        message = "SingleStack with two addresses; give PreferDualStack or one address"
+    two = len(given) == 2 and {*map(_version, given)} == {4, 6}
+    if two and spec.ip_family_policy in (None, "SingleStack"):
+        message = "two addresses need PreferDualStack or RequireDualStack; set it, or give one"
         yield Finding((*_SPEC, "ipFamilyPolicy"), message)
     for index, (text, family) in enumerate(zip(given, families, strict=False)):
         version = _version(text)

@@ -127,6 +127,9 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "service has no address, and nothing is balanced",
         "selector": "absent: the endpoints of EndpointSlices that somebody wrote, or none",
         "clusterIP": "an address of the service range, or None for headless",
+        "ipFamilyPolicy": "absent: SingleStack; RequireDualStack for a headless one without "
+        "selector; of a service that is there, as it was. SingleStack lets the second address go",
+        "ipFamilies": "the first stays",
         "sessionAffinity": "ClientIP: a client is a pod, or the host; its backend is kept while it "
         "is one",
         "internalTrafficPolicy": "Local: endpoints of this node only: its pods, and written ones "
@@ -147,6 +150,8 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
     ClientIPConfig: {"timeoutSeconds": "since the client last dialled; 1 to 86400"},
     ServicePort: {
         "nodePort": "30000 to 32767, on every address of the node; absent: allocated, and kept",
+        "protocol": "TCP, UDP; SCTP of headless services only: the kernel has no hook where such "
+        "sockets connect; *offline: taken*",
         "targetPort": "number, or name of a containerPort; absent: same as port",
         "appProtocol": "chooses the algorithm, as the name does: long-lived connections get "
         "least-connections",
