@@ -59,7 +59,7 @@ def test_what_no_object_speaks_for_is_released(database: Database):
     [
         pytest.param(SERVICE % ("a", ", clusterIP: 10.9.0.9"), id="not-of-the-pool"),
         pytest.param(
-            SERVICE % ("a", ", clusterIPs: [10.96.0.7, 'fd::9']"),
+            SERVICE % ("a", ", clusterIPs: [10.96.0.7, 'fd::9'], ipFamilyPolicy: PreferDualStack"),
             id="second-address-not-of-the-pool",
         ),
         pytest.param(
