@@ -38,6 +38,7 @@ class Host:
     """A client on the host, by the catalogue's TCP door."""
 
     system: System
+    web: Place  # a pod
 
     def request(
         self, method: str, path: str, body: object = None, **headers: str
@@ -100,7 +101,7 @@ def host(module_system: System) -> Host:
             policy("open", None, **OPEN),
         ),
     )
-    return Host(module_system)
+    return Host(module_system, place_of(module_system, "web-0"))
 
 
 def test_prometheus_finds_targets_by_http(host: Host):
@@ -226,9 +227,8 @@ timeout 15 avahi-browse -d sixfold.internal -p -t -r _http._tcp
 
 def browsed(host: Host, name: str, type_: str) -> set[str]:
     """As a pod is answered: by the kernel."""
-    argv = ("dig", "+short", "@169.254.20.10", f"{name}.sixfold.internal", type_)
-    done = host.system.run_in_pod("default/web-0", *argv)
-    return set(done.stdout.splitlines())
+    found = host.web.run("dig", "+short", "@169.254.20.10", f"{name}.sixfold.internal", type_)
+    return set(found.splitlines())
 
 
 def test_dig_browses_types_instances_places_and_texts(host: Host):
@@ -296,17 +296,12 @@ def test_a_global_name_follows_health_place_and_order(host: Host):
         return place.run("dig", "+short", f"@{EDGE}", *options, "shop.example.org").strip()
 
     def inside() -> str:
-        argv = ("dig", "+short", "@169.254.20.10", "shop.example.org")
-        return system.run_in_pod("default/web-0", *argv).stdout.strip()
-
-    def well(count: int) -> Callable[[], bool]:
-        return lambda: f"{count}/2 well" in system.sixfold("get", "globalnames").stdout
+        return host.web.run("dig", "+short", "@169.254.20.10", "shop.example.org").strip()
 
     eu, us = REGIONS.values()
     with place.listen(9000) as both:
         both.listen(64)
         system.apply(manifest(global_name("Geography")))
-        system.eventually(well(2), "both regions are well")
         assert (edge(SUBNETS["eu"]), edge(SUBNETS["us"])) == (eu, us)
         assert "CLIENT-SUBNET: 203.0.113.0/24/24" in place.run(
             "dig", f"@{EDGE}", "+subnet=203.0.113.0/24", "shop.example.org"
@@ -321,13 +316,13 @@ def test_a_global_name_follows_health_place_and_order(host: Host):
         explained = system.json("resolve", "shop.example.org", "--as", "default/web-0")["steps"][-1]
         assert (explained["by"], explained["records"]) == ("resolver", [us])
         assert explained["why"] == "a global name, Failover: eu not well, us well"
-        system.eventually(well(1), "one region is well")
     # all are ill: all are answered, and that is said
     place.run("ip", "address", "add", f"{eu}/32", "dev", "lo")
-    system.eventually(well(0), "no region is well")
+    said = "global name shop.example.org: none of 2 regions is well; all are answered"
+    system.eventually(lambda: said in system.agent_log(), "no region is well")
     assert (edge(), inside()) == (eu, eu)
     assert "none of 2 regions is well; all are answered" in system.sixfold("status").stdout
-    assert "none of 2 regions is well" in system.agent_log()
+    assert "0/2 well" in system.sixfold("get", "globalnames").stdout
     system.sixfold("delete", "globalname", "shop")
     assert edge() == ""
 
@@ -388,7 +383,7 @@ def test_a_process_registers_itself_and_is_as_well_as_its_ttl_says(host: Host):
 
 def test_what_registers_itself_is_an_endpoint_of_the_service_named_so(host: Host):
     web = Place(host.system.host, "10.244.0.1", "fd00:5f:244::1")
-    client = place_of(host.system, "web-0")
+    client = host.web
     host.system.apply(manifest(service("outside", selector={}, ports=[HTTP])))
     (vip, *_) = host.system.json("get", "svc", "outside")["spec"]["clusterIPs"]
     assert client.attempt(vip, 80) == "ECONNREFUSED"
@@ -433,7 +428,7 @@ def test_a_blocked_query_wakes_for_its_own_service_and_no_other(host: Host):
 
 
 def test_the_agent_asks_what_is_to_be_asked(host: Host):
-    address = host.system.endpoints()["default/web-0"]["ips"][0]
+    address = host.web.ipv4
     checks = [
         {"CheckID": "http", "HTTP": f"http://{address}:8080/", "Interval": "1s"},
         {"CheckID": "none", "HTTP": f"http://{address}:8080/none", "Interval": "1s"},
@@ -468,7 +463,7 @@ def test_filters_choose_and_refuse_what_they_do_not_know(host: Host):
 def test_only_the_operator_registers_what_it_likes(host: Host):
     body = {"Name": "web", "Address": "192.0.2.66", "Port": 80}
     path = "/v1/agent/service/register"
-    pod = host.system.endpoints()["default/web-0"]["ips"][0]
+    pod = host.web.ipv4
     for headers in ({}, {"X-Consul-Token": "guess"}, {"X-Forwarded-For": pod}):
         status, text = host.request("PUT", path, body, **headers)
         assert (status, "Permission denied" in text or "ACL not found" in text) == (403, True)
@@ -516,7 +511,7 @@ def test_a_pod_registers_itself_and_nobody_else(host: Host):
     assert seen == {"consul": [], "takes": []}
     (vip, *_) = system.json("get", "svc", "takes")["spec"]["clusterIPs"]
     with guest.listen(8080) as listener:
-        place_of(system, "web-0").dial(vip, 80).close()
+        host.web.dial(vip, 80).close()
         listener.accept()[0].close()
     system.sixfold("delete", "pod", "guest")  # its address may be another's next
     system.eventually(lambda: host.get("/v1/catalog/service/takes") == [], "it goes with its pod")
