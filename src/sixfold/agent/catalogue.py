@@ -48,6 +48,7 @@ class Told:
         self._registrations = registrations
         # Numbers of a later agent are higher, as long as there are less than 1000 changes a second.
         self.catalogue = Catalogue(int(time.time() * 1000))
+        self._pods: tuple[object, dict[str, str]] = (None, {})  # by address, of which endpoints
         self._waiting: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
 
     def follow(self) -> None:
@@ -81,14 +82,16 @@ class Told:
         return Scene(plans.world, plans.balancing.slices, pods, phases)
 
     def caller(self, request: Request, door: Door) -> Caller:
-        config = self._agent.config
-        pods = {
-            str(address): endpoint.key
-            for endpoint in self._plans().world.endpoints.values()
-            for address in _addresses(endpoint)
-        }
+        config, endpoints = self._agent.config, self._plans().world.endpoints
+        if self._pods[0] is not endpoints:
+            pods = {
+                str(address): endpoint.key
+                for endpoint in endpoints.values()
+                for address in _addresses(endpoint)
+            }
+            self._pods = (endpoints, pods)
         local = frozenset((str(config.host_ipv4), str(config.host_ipv6)))
-        return caller_of(request, door, pods, local)
+        return caller_of(request, door, self._pods[1], local)
 
     def sight(self, caller: Caller, namespace: str) -> Sight:
         """What a caller may see: a pod only the services that it is behind."""

@@ -24,6 +24,7 @@ from sixfold.model.locality import locality_of
 from sixfold.model.meta import ObjectMeta, namespace_labels
 from sixfold.model.policies import POLICY_KINDS, policy_key
 from sixfold.model.pool import POOL_KIND
+from sixfold.model.service import EndpointSlice
 from sixfold.model.subject import container_ports, probe_ports, subject_of
 from sixfold.model.world import World
 from sixfold.store import Objects, Stored
@@ -54,6 +55,7 @@ class Snapshots:
         self._services: Mapping[str, Any] = {}
         self._slices: dict[str, Any] = {}
         self._registrations = registrations
+        self._combined: tuple[Any, Any, Mapping[str, Any]] = (None, None, {})
         self._registered = RegisteredSlices(config)
         self._policies: dict[str, Any] = {}
         self._cidr_groups: dict[str, Any] = {}
@@ -73,13 +75,21 @@ class Snapshots:
             namespaces=self._namespaces,
             endpoints=self._take_endpoints(states),
             services=self._services,
-            slices={**self._slices, **registered} if registered else self._slices,
+            slices=self._with_registered(registered),
             policies=self._policies,
             cidr_groups=self._cidr_groups,
             audited=self._audited,
             told=self._told,
             domains=domains,
         )
+
+    def _with_registered(self, registered: Mapping[str, EndpointSlice]) -> Mapping[str, Any]:
+        """All written slices; the same mapping as long as nothing is another."""
+        written, before, combined = self._combined
+        if written is not self._slices or before is not registered:
+            combined = {**self._slices, **registered} if registered else self._slices
+            self._combined = (self._slices, registered, combined)
+        return combined
 
     def _refresh(self) -> None:
         self._namespaces = {

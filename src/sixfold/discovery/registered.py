@@ -40,11 +40,14 @@ def takes_pods(service: Service | None) -> bool:
 
 
 class RegisteredSlices:
-    """Slices of registrations; of those that did not change, the same objects."""
+    """Slices of registrations; of those that did not change, the same objects, and the same
+    mapping of all."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._made: dict[str, tuple[Registered, Service, EndpointSlice]] = {}
+        self._identities: dict[str, int] = {}
+        self._slices: Slices = {}
 
     def take(self, registrations: Registrations, services: Mapping[str, Service]) -> Slices:
         """By ``namespace/name`` of the slice."""
@@ -60,8 +63,11 @@ class RegisteredSlices:
                 if known is None or known[0] is not one or known[1] is not service:
                     known = (one, service, slice_of(name, one, service, self._config))
                 made[name] = known
+        if {key: id(one[2]) for key, one in made.items()} != self._identities:
+            self._identities = {key: id(one[2]) for key, one in made.items()}
+            self._slices = {name: slice_ for name, (_, _, slice_) in made.items()}
         self._made = made
-        return {name: slice_ for name, (_, _, slice_) in made.items()}
+        return self._slices
 
 
 def slice_of(name: str, one: Registered, service: Service, config: Config) -> EndpointSlice:
