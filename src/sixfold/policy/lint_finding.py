@@ -12,6 +12,7 @@ CHECKS = {
     "allow-without-deny-base": "rules allow, but what no policy selects stays open",
     "cidr-instead-of-identity": "a block names pods, whose addresses change",
     "empty-selector": "a rule lets everybody pass",
+    "host-lockout": "policies for the host close what its operator needs",
     "no-effect": "a rule or policy that can never decide anything",
     "redundant": "without it nothing would change",
     "selects-nothing": "no workload is meant",
