@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import ip_address
+from struct import Struct
 from typing import Literal, NamedTuple
 
 from sixfold.errors import HostError
@@ -33,6 +34,8 @@ SYN_ACK = 0x12
 # Entries of ``runtime``: the revision of policy, and whether uplinks keep track.
 REVISION, TRACKING = map(layout.U32.pack, (0, 2))
 NOT_TRACKING, IS_TRACKING = map(layout.U32.pack, (0, 1))
+# Of an entry, as far as it is more than zeros here.
+BEGINNING = Struct("<I2II2I2IIBB2sI2sB")
 UPLINK = 14  # of the fields of an entry
 LONG_AGO = 0xFFFFFFFF  # a revision that is none of today, where there was none yet
 TIME_WAIT = 7  # this state of TCP and those behind it: over
@@ -157,10 +160,10 @@ def packed(one: Open, revision: int, now_ns: int) -> tuple[bytes, bytes]:
     if one.whose == "forwarded":
         uplink = layout.UPLINK_FORWARDED
     flags = SYN_ACK if one.protocol == TCP else 0
-    entry = layout.CONNTRACK.pack(
+    entry = BEGINNING.pack(
         *(revision, 0, 0, now_ns >> 30, *identities, 0, 0, 0),
-        *(swapped, flags, bytes(2), 0, bytes(2), uplink, 0, 0, 0, 0),
-    )
+        *(swapped, flags, bytes(2), 0, bytes(2), uplink),
+    ).ljust(layout.CONNTRACK.size, b"\0")
     return key, entry
 
 
