@@ -180,7 +180,8 @@ class BackendWatch:
                     log.exception("lifetimes of connections")
 
     async def _sample(self, plans: Plans) -> None:
-        loads = await asyncio.to_thread(self._datapath.busy)
+        counted = await asyncio.to_thread(self._datapath.counted)
+        loads = self._datapath.loads(counted) if counted else {}  # here: rounds change numbers
         if loads and self._indexed is not plans.balancing.frontends:
             frontends = plans.balancing.frontends
             self._ports, self._known = await asyncio.to_thread(_index, frontends, self._services)

@@ -130,7 +130,7 @@ def _port_seen(frontend: dict[str, Any]) -> PortSeen:
         tuple(
             one["connections"] / one["weight"]
             for one in frontend["backends"]
-            if one["state"] == "active" and one["weight"]
+            if one["state"] in ("active", "slow start") and one["weight"]
         ),
     )
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MADE_UP = IPv4Address("192.0.2.0")  # addresses of backends that have none, offline
 CONNECTIONS, CLIENTS = 20_000, 100
+USED = ("active", "slow start")  # states of a backend that gets new connections
 RECORDED_MIN = 20  # connections: of fewer, nothing can be said
 
 
@@ -174,7 +175,7 @@ def _live(settings: Settings, text: str) -> Subject:
             backends = tuple(
                 Backend(ip_address(each["address"]), each["port"], each["weight"])
                 for each in one["backends"]
-                if each["state"] == "active" and each["weight"]
+                if each["state"] in USED and each["weight"]
             )
             why = one["why"] if backends else "refused: no backend is active (sixfold lb list)"
             return Subject(

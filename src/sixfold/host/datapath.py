@@ -195,9 +195,9 @@ class KernelDatapath(DatapathView):
         self.maps["ipcache"].update(shadow.place(entries).items())
         self._shadow = shadow
 
-    def loads(self) -> dict[Place, Load]:
+    def loads(self, counted: Mapping[int, Load] | None = None) -> dict[Place, Load]:
         """See ``DatapathView``; the shadow knows the numbers."""
-        return self._loads(self._shadow) if self._shadow else super().loads()
+        return self._loads(self._shadow, counted) if self._shadow else super().loads(counted)
 
     def sweep(self) -> dict[bytes, layout.Connection]:
         """Judge all open connections anew, if ``apply`` may have taken away what allowed them.

@@ -32,7 +32,7 @@ STATISTICS = {
     23: "names_passed",
     24: "names_untold",
 }
-REVISION = layout.U32.pack(0)
+REVISION, LAST_NUMBER = layout.U32.pack(0), layout.U32.pack(1)
 
 
 class DatapathView:
@@ -80,20 +80,27 @@ class DatapathView:
             for key, value in self.maps["rule_hits"].items()
         }
 
-    def loads(self) -> dict[Place, Load]:
-        """Connections from this host by the place they go to, as far as it has a number."""
-        return self._loads(Shadow.read(self.maps))
+    def loads(self, counted: Mapping[int, Load] | None = None) -> dict[Place, Load]:
+        """Connections from this host by the place they go to, as far as it has a number: of all
+        places, or of those that were ``counted``."""
+        return self._loads(Shadow.read(self.maps), counted)
 
-    def busy(self) -> dict[Place, Load]:
-        """As ``loads``, of those places only that ever had a connection."""
-        return {place: load for place, load in self.loads().items() if load.total}
+    def counted(self) -> dict[int, Load]:
+        """Connections by number of a place, of those that ever had one; for any thread."""
+        (last,) = layout.U32.unpack(self.maps["runtime"].lookup(LAST_NUMBER) or bytes(4))
+        values = islice(self.maps["loads"].items(), last + 1)
+        return {
+            layout.U32.unpack(key)[0]: layout.unpack_load(value)
+            for key, value in values
+            if any(value)
+        }
 
-    def _loads(self, shadow: Shadow) -> dict[Place, Load]:
-        last = max(shadow.numbers.values(), default=0)
-        counted = [
-            layout.unpack_load(value) for _, value in islice(self.maps["loads"].items(), last + 1)
-        ]
-        return {place: counted[number] for place, number in shadow.numbers.items()}
+    def _loads(self, shadow: Shadow, counted: Mapping[int, Load] | None) -> dict[Place, Load]:
+        if counted is None:
+            known = self.counted()
+            return {place: known.get(number, Load()) for place, number in shadow.numbers.items()}
+        numbers = shadow.numbers.items()
+        return {place: counted[number] for place, number in numbers if number in counted}
 
     def revision(self) -> int:
         """Goes up with every change of policy or place."""
