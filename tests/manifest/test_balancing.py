@@ -41,13 +41,14 @@ spec:
 ALGORITHM, WEIGHT = "sixfold.dev/lb-algorithm", "sixfold.dev/lb-weight"
 SIZE, DRAIN = "sixfold.dev/lb-maglev-table-size", "sixfold.dev/lb-drain"
 CILIUM = "service.cilium.io/lb-algorithm"
+FAILOVER, OVERPROVISIONING = "sixfold.dev/lb-failover", "sixfold.dev/lb-overprovisioning"
+FAILBACK = "sixfold.dev/lb-failback-seconds"
 
 
 def problem(template, annotation, value):
     with pytest.raises(ManifestError) as caught:
         loads(template.format(annotation=annotation, value=value), "web.yaml")
-    (found,) = caught.value.problems
-    return found
+    return caught.value.problems[0]
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,8 @@ def problem(template, annotation, value):
         (POD, WEIGHT, '"100"'),
         (POD, DRAIN, '"true"'),
         (DEPLOYMENT, WEIGHT, '"5"'),
+        (SERVICE, FAILOVER, "locality"),
+        (SERVICE, FAILOVER, "eu/a, eu, us"),
     ],
 )
 def test_what_is_understood_is_taken(template, annotation, value):
@@ -81,6 +84,14 @@ def test_what_is_understood_is_taken(template, annotation, value):
         (POD, DRAIN, '"yes"', 'give "true", or "false" to end it'),
         (POD, ALGORITHM, "random", "means nothing on a Pod; give it to a Service"),
         (DEPLOYMENT, WEIGHT, '"1.5"', "is no weight"),
+        (SERVICE, FAILOVER, "eu/a/b", '"eu/a/b" is no place; give "locality", or regions'),
+        (SERVICE, FAILOVER, '"eu,,us"', '"" is no place'),
+        (SERVICE, FAILOVER, "eu,us,eu", '"eu" is there twice'),
+        (POD, FAILOVER, "locality", "means nothing on a Pod; give it to a Service"),
+        (SERVICE, OVERPROVISIONING, '"99"', "give 100 to 1000"),
+        (SERVICE, OVERPROVISIONING, '"140"', "means nothing without sixfold.dev/lb-failover"),
+        (SERVICE, FAILBACK, '"3601"', "give 0 to 3600"),
+        (SERVICE, FAILBACK, "30s", "is no number of seconds"),
     ],
 )
 def test_what_is_not_understood_is_refused_at_its_line(template, annotation, value, message):
@@ -89,3 +100,17 @@ def test_what_is_not_understood_is_refused_at_its_line(template, annotation, val
     assert annotation in found.path
     text = template.format(annotation=annotation, value=value)
     assert annotation in text.splitlines()[found.line - 1]
+
+
+@pytest.mark.parametrize(
+    "rule", ["trafficDistribution: PreferSameZone", "internalTrafficPolicy: Local"]
+)
+def test_a_service_has_one_rule_about_places(rule):
+    text = SERVICE.format(annotation=FAILOVER, value="locality").replace(
+        "{ports", f"{{{rule}, ports"
+    )
+    with pytest.raises(ManifestError) as caught:
+        loads(text, "web.yaml")
+    (found,) = caught.value.problems
+    assert found.path == f"spec.{rule.partition(':')[0]}"
+    assert "is another rule than the annotation sixfold.dev/lb-failover; keep one" in found.message
