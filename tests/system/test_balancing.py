@@ -378,6 +378,38 @@ def test_hundreds_of_connections_of_a_killed_process_and_the_death_of_the_agent(
     town.settle("least-connections", 0)
 
 
+def test_hundreds_of_connections_of_a_killed_server_are_counted_down(town: Town):
+    """Its clients hold on to what is over."""
+    with town.serving() as servers, ExitStack() as stack:
+        for _ in range(200):
+            stack.enter_context(town.dial("least-connections"))
+        ends = accept(servers, 200)
+        server = os.fork()
+        if not server:
+            time.sleep(60)
+            os._exit(0)
+        for _, end in ends:
+            end.close()
+        town.settle("least-connections", 200)
+        os.kill(server, signal.SIGKILL)
+        os.waitpid(server, 0)
+        town.settle("least-connections", 0)
+
+
+def test_connections_that_are_given_up_before_they_stand_are_counted_down(town: Town):
+    """Nobody accepts: beyond the first few, the SYNs go unanswered."""
+    with town.serving() as servers, ExitStack() as stack:
+        for server in servers.values():
+            server.listen(0)
+        for _ in range(40):
+            client = stack.enter_context(town.client.make_socket(socket.AF_INET, 1))
+            client.setblocking(False)
+            dialled = client.connect_ex((town.vips["least-connections"], 80))
+            assert dialled in (0, errno.EINPROGRESS)
+        assert sum(town.live("least-connections").values()) == 40
+    town.settle("least-connections", 0)
+
+
 def test_a_drained_pod_keeps_its_connections_and_gets_nothing_new(town: Town):
     with opened(town) as (clients, _):
         had = town.live("least-connections")["web-0"]
