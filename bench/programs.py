@@ -30,6 +30,7 @@ from sixfold.model.datapath import (
     EndpointEntry,
     Frontend,
     FrontendEntry,
+    FrontendFlag,
     IPAddress,
     IpcacheEntry,
     PolicyEntry,
@@ -37,7 +38,7 @@ from sixfold.model.datapath import (
 )
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import HOST as IDENTITY_HOST
-from sixfold.model.identity import Identity
+from sixfold.model.identity import WORLD, Identity
 
 ROUNDS, REPEAT, REPEAT_TOLD, CONNECTS = 9, 100_000, 10_000, 2_000
 PROG_LOAD, ENABLE_STATS, SCHED_CLS = 5, 32, 3  # linux/bpf.h
@@ -47,6 +48,8 @@ SYN, RST, ACK = 2, 4, 16
 ETHERNET = bytes.fromhex((HOST_MAC + POD_MAC).replace(":", ""))
 A4, B4 = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2")
 A6, B6 = IPv6Address("2001:db8::1"), IPv6Address("2001:db8::2")
+CLIENT4, CLIENT6 = IPv4Address("203.0.113.9"), IPv6Address("2001:db8:f::9")
+UPLINK_MAC = "02:00:00:00:00:aa"
 HOST, SERVICE = IPv4Address("198.51.100.1"), IPv4Address("198.51.100.10")
 A, B = Identity(1001), Identity(1002)
 CROWD = 10_000  # policy entries and services beside those that matter
@@ -74,9 +77,11 @@ def measure(lab: Lab) -> dict[str, float]:
 
 @contextmanager
 def _loaded(lab: Lab) -> Iterator[tuple[KernelDatapath, int, int]]:
-    """A datapath of our own with two pods, which are interfaces without anybody behind."""
+    """A datapath of our own with two pods, which are interfaces without anybody behind, and a
+    device to the world."""
     host = lab.namespace("programs")
     ip(host, *(f"link add pod{name} type veth peer name peer{name}" for name in "ab"))
+    ip(host, f"link add uplink0 address {UPLINK_MAC} type veth peer name uplink1")
     ip(host, "route add default dev lo")  # what is dialled needs a route, not an answer
     instance = f"{lab.prefix}programs"
     lab.stack.callback(KernelDatapath.remove, instance)
@@ -94,7 +99,12 @@ def _world(a: int, b: int) -> Datapath:
     crowd = {PolicyEntry(EGRESS, Identity(2000 + n), TCP, 80, 16, True, 9) for n in range(CROWD)}
     opened = {
         PolicyEntry(direction, peer, TCP, 80, 16, True, 9)
-        for direction, peer in ((EGRESS, B), (INGRESS, A), (INGRESS, IDENTITY_HOST))
+        for direction, peer in (
+            (EGRESS, B),
+            (INGRESS, A),
+            (INGRESS, IDENTITY_HOST),
+            (INGRESS, WORLD),
+        )
     }
     table = PolicyTable.of(frozenset(crowd | opened), 10, 11)
     return Datapath(
@@ -105,6 +115,12 @@ def _world(a: int, b: int) -> Datapath:
         ipcache={ip_network(HOST): IpcacheEntry(IDENTITY_HOST)},
         policies={EndpointId(1): table, EndpointId(2): table},
         frontends={
+            # A run of the kernel's has one packet, which the first pass rewrites: so that the
+            # others do the same work, the pod has the address and port that are dialled.
+            Frontend(B4, 80, TCP): FrontendEntry(2, (Backend(B4, 80),), flags=FrontendFlag.OUTSIDE),
+            Frontend(B6, 80, TCP): FrontendEntry(2, (Backend(B6, 80),), flags=FrontendFlag.OUTSIDE),
+        }
+        | {
             Frontend(address, 80, protocol): FrontendEntry(1, (Backend(B4, 80),))
             for protocol in (TCP, UDP)
             for address in (SERVICE, *(SERVICE + 256 + n for n in range(CROWD // 2)))
@@ -124,6 +140,13 @@ def _cases(datapath: KernelDatapath, a: int, b: int) -> list[Case]:
         datapath.events.drain()  # a full ring would be quicker
         return run_program(outbound, packet, a, REPEAT_TOLD)
 
+    uplink = socket.if_nametoindex("uplink0")
+    arriving = datapath.programs["from_uplink"]
+
+    def arrived(opener: bytes, packet: bytes) -> float:
+        run_program(arriving, outside(opener), uplink, 1)
+        return run_program(arriving, outside(packet), uplink, REPEAT)
+
     def from_host() -> float:
         run_program(inbound, frame4(HOST, A4, SYN), a, 1)
         return run_program(inbound, frame4(HOST, A4, ACK), a, REPEAT)
@@ -140,6 +163,20 @@ def _cases(datapath: KernelDatapath, a: int, b: int) -> list[Case]:
             lambda: established(_frame6(A6, B6, SYN), _frame6(A6, B6, ACK)),
         ),
         Case("to_endpoint, established, IPv4", from_host),
+        Case(
+            "from_uplink, established, translated, IPv4",
+            lambda: arrived(frame4(CLIENT4, B4, SYN), frame4(CLIENT4, B4, ACK)),
+        ),
+        Case(
+            "from_uplink, established, translated, IPv6",
+            lambda: arrived(_frame6(CLIENT6, B6, SYN), _frame6(CLIENT6, B6, ACK)),
+        ),
+        Case(
+            "from_uplink, nothing of ours",
+            lambda: run_program(
+                arriving, outside(frame4(CLIENT4, HOST, ACK, to=22)), uplink, REPEAT
+            ),
+        ),
         # A closed connection is opened anew each time: judged, inserted, told.
         Case("from_endpoint, new flow", lambda: told(frame4(A4, B4, SYN | RST, 1001))),
         Case("from_endpoint, denied", lambda: told(frame4(A4, B4, SYN, 1002, 81))),
@@ -147,6 +184,11 @@ def _cases(datapath: KernelDatapath, a: int, b: int) -> list[Case]:
         Case("connect4, to a service", lambda: _connects(datapath, "connect4", SERVICE)),
         Case("connect4, elsewhere", lambda: _connects(datapath, "connect4", HOST)),
     ]
+
+
+def outside(frame: bytes) -> bytes:
+    """The same, from a client outside to the device to the world."""
+    return bytes.fromhex(UPLINK_MAC.replace(":", "")) + frame[6:]
 
 
 def run_program(program: int, packet: bytes, ifindex: int, repeat: int) -> float:

@@ -75,7 +75,8 @@ enum statistic {
 enum runtime_index {
 	RUNTIME_REVISION = 0,
 	RUNTIME_BACKENDS =
-	    1, /* highest number that a backend ever had; for who reads */
+	    1,		     /* highest number that a backend ever had; for who reads */
+	RUNTIME_OUTSIDE = 3, /* 1: a frontend has FRONTEND_OUTSIDE, or had */
 	RUNTIME_TRACKING = 2, /* 1: there is a policy for the host, or is about to be */
 };
 

@@ -23,8 +23,18 @@
 enum arrival_verdict {
 	NOT_OURS = 1,
 	NEW_ARRIVAL, /* its destination is its backend now */
+	UNSURE,	     /* it is of an arrival that is known, and to be looked at */
 	GONE,	     /* its connection is over: its client is told */
 };
+
+/* Whether any service is to be had from outside; if not, nothing of this runs. */
+static __always_inline bool is_served(void)
+{
+	__u32 index = RUNTIME_OUTSIDE;
+	__u32 *value = bpf_map_lookup_elem(&runtime, &index);
+
+	return value && *value;
+}
 
 struct arriving {
 	struct dialled_place dialled;
@@ -88,7 +98,9 @@ static __always_inline void count_arrival(const struct packet *packet,
 }
 
 /* A packet of a connection that is there, and judged: no more than two lookups. Else
- * NOT_OURS, and nothing has changed. Apart from its caller: the stack is short. */
+ * NOT_OURS or UNSURE, and nothing has changed. Apart from its caller: the stack is
+ * short.
+ */
 static __noinline int go_on(struct __sk_buff *skb, struct packet *packet)
 {
 	struct place dialled = {.port = packet->destination_port};
@@ -99,8 +111,10 @@ static __noinline int go_on(struct __sk_buff *skb, struct packet *packet)
 
 	conntrack_key(packet, &key);
 	arrival = bpf_map_lookup_elem(&arrivals, &key);
-	if (!arrival || unlikely(opens(packet)))
+	if (!arrival)
 		return NOT_OURS;
+	if (unlikely(opens(packet)))
+		return UNSURE;
 	dialled.address = packet->destination;
 	aim(packet, arrival);
 	side = conntrack_key(packet, &key);
@@ -109,7 +123,7 @@ static __noinline int go_on(struct __sk_buff *skb, struct packet *packet)
 	    unlikely(!is_of(entry, &dialled)) ||
 	    !conntrack_touch(entry, packet, side, skb->len)) {
 		exchange(packet, &dialled);
-		return NOT_OURS;
+		return UNSURE;
 	}
 	ifindex = entry->ifindex[!(side & 1)];
 	if (unlikely(entry->client_ifindex != skb->ifindex))
@@ -193,9 +207,11 @@ static __noinline int covers(const struct packet *packet, const struct place *di
 }
 
 /* Whose is a packet that no judged connection has? */
-static __noinline int place_arrival(struct packet *packet, struct arriving *arriving)
+static __noinline int place_arrival(struct packet *packet, struct arriving *arriving,
+				    bool unsure)
 {
-	const struct arrival *known = bpf_map_lookup_elem(&arrivals, &arriving->key);
+	const struct arrival *known =
+	    unsure ? bpf_map_lookup_elem(&arrivals, &arriving->key) : NULL;
 	const struct frontend *frontend = dialled_frontend(packet);
 	bool goes_on = packet->protocol == IPPROTO_TCP && !opens(packet);
 
@@ -225,7 +241,7 @@ static __noinline int place_arrival(struct packet *packet, struct arriving *arri
 }
 
 /* Everything but the next packet of an open connection. */
-static __noinline int arrive(struct __sk_buff *skb, struct packet *packet)
+static __noinline int arrive(struct __sk_buff *skb, struct packet *packet, bool unsure)
 {
 	__u32 zero = 0;
 	struct arriving *arriving = bpf_map_lookup_elem(&new_arrival, &zero);
@@ -235,7 +251,7 @@ static __noinline int arrive(struct __sk_buff *skb, struct packet *packet)
 	if (!arriving)
 		return TC_ACT_SHOT; /* never: an array of one */
 	conntrack_key(packet, &arriving->key);
-	verdict = place_arrival(packet, arriving);
+	verdict = place_arrival(packet, arriving, unsure);
 	if (verdict == NOT_OURS)
 		return TCX_NEXT;
 	if (verdict > GONE)
@@ -310,7 +326,9 @@ static __always_inline int receive(struct __sk_buff *skb, struct packet *packet)
 		return is_icmp_error(packet) ? error_arrives(skb, packet)
 					     : echo_arrives(skb, packet);
 	verdict = go_on(skb, packet);
-	return likely(verdict != NOT_OURS) ? verdict : arrive(skb, packet);
+	if (likely(verdict != NOT_OURS && verdict != UNSURE))
+		return verdict;
+	return arrive(skb, packet, verdict == UNSURE);
 }
 
 /* Each has a packet of its own, and is apart: the stack is short. */
@@ -328,7 +346,7 @@ static __noinline int to_host(struct __sk_buff *skb)
 
 SEC("tc") int from_uplink(struct __sk_buff *skb)
 {
-	int verdict = to_services(skb);
+	int verdict = is_served() ? to_services(skb) : TCX_NEXT;
 
 	return verdict == TCX_NEXT ? to_host(skb) : verdict;
 }

@@ -46,6 +46,62 @@ static __always_inline __u32 address_offset(const struct packet *packet, enum si
 	return ETH_LENGTH + first + (side == DESTINATION ? second : 0);
 }
 
+static __always_inline __u64 halves(__u32 word)
+{
+	return (__u64)(word & 0xffff) + (word >> 16);
+}
+
+static __always_inline __u16 to_checksum(__u64 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~((sum & 0xffff) + (sum >> 16));
+}
+
+/* What a change of address adds to a sum (RFC 1624). */
+static __always_inline __u32 address_difference(const union address *from,
+						const union address *to)
+{
+	__u64 sum = 0;
+	int i;
+
+#pragma unroll
+	for (i = 0; i < 4; i++)
+		sum += (__u64)(__u32)~from->word[i] + to->word[i];
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	return sum + (sum >> 32);
+}
+
+/* The address in the network header, which is written in place: a helper's call costs
+ * as much as a lookup. */
+static __always_inline int write_address(struct __sk_buff *skb,
+					 const struct packet *packet, __u32 side,
+					 const union address *from,
+					 const union address *to)
+{
+	struct iphdr *ip = packet_at(skb, ETH_LENGTH);
+	struct ipv6hdr *ipv6 = packet_at(skb, ETH_LENGTH);
+
+	if (packet->family == 4) {
+		if ((void *)(ip + 1) > packet_end(skb))
+			return 1;
+		ip->check = to_checksum((__u16)~ip->check + halves(~from->word[3]) +
+					halves(to->word[3]));
+		if (side == SOURCE)
+			ip->saddr = to->word[3];
+		else
+			ip->daddr = to->word[3];
+		return 0;
+	}
+	if ((void *)(ipv6 + 1) > packet_end(skb))
+		return 1;
+	if (side == SOURCE)
+		__builtin_memcpy(&ipv6->saddr, to, 16);
+	else
+		__builtin_memcpy(&ipv6->daddr, to, 16);
+	return 0;
+}
+
 /* Address and port of one side, which the packet says as they stand there. Not 0: it
  * failed. */
 static __noinline int rewrite(struct __sk_buff *skb, const struct packet *packet,
@@ -58,30 +114,21 @@ static __noinline int rewrite(struct __sk_buff *skb, const struct packet *packet
 	bool udp = packet->protocol == IPPROTO_UDP;
 	__u32 checksum = packet->transport + (udp ? UDP_CHECKSUM : TCP_CHECKSUM);
 	__u32 port = packet->transport + (side == DESTINATION ? 2 : 0);
-	__u32 address = address_offset(packet, side);
 	__u64 flags = udp ? BPF_F_MARK_MANGLED_0 : 0;
 	bool has_ports = packet->fragment != LATER_FRAGMENT;
-	__s64 difference;
 
-	if (packet->family == 4) {
-		if (has_ports && bpf_l4_csum_replace(skb, checksum, from->word[3],
-						     to->address.word[3],
-						     flags | BPF_F_PSEUDO_HDR | 4))
-			return 1;
-		if (bpf_l3_csum_replace(skb, ETH_LENGTH + IPV4_CHECKSUM, from->word[3],
-					to->address.word[3], 4) ||
-		    bpf_skb_store_bytes(skb, address, &to->address.word[3], 4, 0))
-			return 1;
-	} else {
-		difference = bpf_csum_diff(from, 16, &to->address, 16, 0);
-		if ((has_ports && move_checksum(skb, checksum, difference, flags)) ||
-		    bpf_skb_store_bytes(skb, address, &to->address, 16, 0))
-			return 1;
-	}
-	if (!has_ports || from_port == to->port)
-		return 0;
-	return bpf_l4_csum_replace(skb, checksum, from_port, to->port, flags | 2) ||
-	       bpf_skb_store_bytes(skb, port, &to->port, 2, 0);
+	if (has_ports && packet->family == 4 &&
+	    bpf_l4_csum_replace(skb, checksum, from->word[3], to->address.word[3],
+				flags | BPF_F_PSEUDO_HDR | 4))
+		return 1;
+	if (has_ports && packet->family == 6 &&
+	    move_checksum(skb, checksum, address_difference(from, &to->address), flags))
+		return 1;
+	if (has_ports && from_port != to->port &&
+	    (bpf_l4_csum_replace(skb, checksum, from_port, to->port, flags | 2) ||
+	     bpf_skb_store_bytes(skb, port, &to->port, 2, 0)))
+		return 1;
+	return write_address(skb, packet, side, from, &to->address);
 }
 
 /* An ICMP error: one of its own addresses, and the other side of the packet that it

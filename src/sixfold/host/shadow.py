@@ -61,6 +61,7 @@ BUILT_IN: dict[IPNetwork, IpcacheEntry] = {
     IPv6Network("fe80::/10"): IpcacheEntry(HOST),
 }
 IN_RANGE = b"\1"
+OUTSIDE, IS_SERVED = map(layout.U32.pack, (3, 1))  # RUNTIME_OUTSIDE
 
 PREPARE = ("runtime", "loads", "backends", "slots", "policy", "policy_tables")
 PLACE = ("ipcache", "endpoints", "addresses", "namespaces", "source_ranges", "frontends")
@@ -81,6 +82,7 @@ class Shadow:
         self._ipcache_of: Mapping[IPNetwork, IpcacheEntry] | None = None  # desired, last time
         self.frontends: Mapping[Frontend, FrontendEntry] = {}
         self.source_ranges: frozenset[SourceRange] = frozenset()
+        self._served: bool | None = None  # from outside, as far as it was looked at
         self.host_netns_cookie = 0
         self._policies = PolicyShadow(capacities["policy"], self._packed["policy"])
         self._runs = BackendRuns(capacities["slots"], capacities["backends"], active)
@@ -209,7 +211,17 @@ class Shadow:
         for frontend in gone:
             changes.delete("frontends", layout.pack_frontend_key(frontend))
             self._runs.release(frontend)
+        self._serve_outside(desired, put, changes)
         self.frontends = desired.frontends
+
+    def _serve_outside(self, desired: Datapath, put: Iterable[Frontend], changes: Changes) -> None:
+        """Have the programs on the uplinks look for services, once there is one; for good, for
+        connections outlive it."""
+        fresh = desired.frontends if self._served is None else put
+        if not self._served:
+            self._served = any(desired.frontends[frontend].flags for frontend in fresh)
+            if self._served:
+                changes.put("runtime", OUTSIDE, IS_SERVED)
 
     def _advance_ranges(self, desired: Datapath, changes: Changes) -> None:
         for one in desired.source_ranges - self.source_ranges:
