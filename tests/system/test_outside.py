@@ -8,7 +8,12 @@ who has them.
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import socket
+import struct
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -85,7 +90,16 @@ PORTS = [
     {"name": "tcp", "port": 80, "targetPort": 8080},
     {"name": "udp", "port": 80, "targetPort": 8080, "protocol": "UDP"},
 ]
-PODS = ["web-0", "web-1", "solo"]
+PODS = ["web-0", "web-1", "solo", "shy", "brief"]
+SHY = {
+    "apiVersion": "cilium.io/v2",
+    "kind": "CiliumNetworkPolicy",
+    "metadata": {"name": "shy", "namespace": "default"},
+    "spec": {
+        "endpointSelector": {"matchLabels": {"app": "shy"}},
+        "ingressDeny": [{"fromCIDR": ["192.0.2.2/32"]}],
+    },
+}
 
 
 def balancer(name: str, app: str, **spec: object) -> dict:
@@ -98,6 +112,16 @@ SERVICES = [
     balancer("ranged", "solo", loadBalancerSourceRanges=["198.51.100.0/24", "2001:db8:2::/64"]),
     balancer("empty", "nobody"),
     balancer("sticky", "web", sessionAffinity="ClientIP"),
+    balancer("shy", "shy"),
+    balancer("brief", "brief"),
+    {
+        **balancer("even", "web"),
+        "metadata": {
+            "name": "even",
+            "namespace": "default",
+            "annotations": {"sixfold.dev/lb-algorithm": "least-connections"},
+        },
+    },
     service("numbered", type="NodePort", selector={"app": "solo"}, ports=[
         {"port": 80, "targetPort": 8080, "nodePort": 30080}
     ]),
@@ -172,6 +196,9 @@ def coast(module_system: System) -> Coast:
             pod("web-0", labels={"app": "web"}),
             pod("web-1", labels={"app": "web"}),
             pod("solo"),
+            pod("shy"),
+            pod("brief"),
+            SHY,
             *SERVICES,
             policy("open", None, **OPEN),
         )
@@ -185,6 +212,13 @@ def coast(module_system: System) -> Coast:
     )  # fmt: skip
 
 
+def whole(sock: socket.socket, size: int) -> bytes:
+    found = b""
+    while len(found) < size and (some := sock.recv(size - len(found))):
+        found += some
+    return found
+
+
 def exchange(client: Place, server: socket.socket, address: str, port: int) -> str:
     """A connection that asks and is answered; the address that the server saw."""
     with client.dial(address, port) as asking:
@@ -192,9 +226,9 @@ def exchange(client: Place, server: socket.socket, address: str, port: int) -> s
         with connection:
             connection.settimeout(WAIT_S)
             asking.sendall(b"ping" * 2000)
-            assert connection.recv(8000, socket.MSG_WAITALL) == b"ping" * 2000
+            assert whole(connection, 8000) == b"ping" * 2000
             connection.sendall(b"pong" * 20000)
-            assert asking.recv(80000, socket.MSG_WAITALL) == b"pong" * 20000
+            assert whole(asking, 80000) == b"pong" * 20000
             assert asking.getpeername()[:2] == (address, port)
     return source
 
@@ -307,3 +341,161 @@ def test_a_flow_from_outside_names_the_service(coast: Coast):
     assert flow["destination_service"] == {"name": "solo", "namespace": "default"}
     assert flow["source"]["labels"] == ["reserved:world"]
     assert flow["destination"]["pod_name"] == "solo"
+
+
+def test_policy_judges_a_client_outside_by_its_own_address(coast: Coast):
+    with coast.serving("shy"):
+        for address, port in (
+            (coast.address("shy"), 80),
+            (NODE[4], coast.node_port("shy")),
+        ):
+            assert coast.far.attempt(address, port) == "open"
+            assert coast.router.attempt(address, port) == "timeout"
+    flow = coast.system.flows("--verdict", "DROPPED", "--last", "1")[0]
+    assert flow["drop_reason_desc"] == "POLICY_DENY"
+    assert flow["IP"]["source"] == "192.0.2.2"
+    assert flow["destination_service"] == {"name": "shy", "namespace": "default"}
+    assert flow["ingress_denied_by"][0]["name"] == "shy"
+
+
+def test_what_explain_says_of_a_way_in_is_what_happens(coast: Coast):
+    explained = coast.system.sixfold
+    for client, way, code in (
+        ("198.51.100.2", f"{coast.address('shy')}:80", 0),
+        ("192.0.2.2", f"{coast.address('shy')}:80", 1),
+        ("192.0.2.2", f"{NODE[4]}:{coast.node_port('shy')}", 1),
+        ("198.51.100.2", f"{NODE[4]}:{coast.node_port('shy')}", 0),
+        ("192.0.2.2", f"{coast.address('ranged')}:80", 1),
+        ("198.51.100.2", f"{coast.address('ranged')}:80", 0),
+    ):
+        done = explained("explain", client, way, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+    refusal = explained("explain", "192.0.2.2", f"{coast.address('ranged')}:80", check=False).stdout
+    assert "only 198.51.100.0/24, 2001:db8:2::/64 may dial it from outside" in refusal
+
+
+def test_get_and_describe_say_how_a_service_is_reached(coast: Coast):
+    line = next(
+        line
+        for line in coast.system.sixfold("get", "svc").stdout.splitlines()
+        if line.startswith("solo ")
+    )
+    external = f"{coast.address('solo')},{coast.address('solo', 6)},{','.join(EXTERNAL.values())}"
+    assert external in line
+    assert f"80:{coast.node_port('solo')}/TCP" in line
+    told = coast.system.sixfold("describe", "svc", "solo").stdout
+    assert f"LoadBalancer Ingress: {coast.address('solo')} (VIP)" in told
+    assert f"NodePort: tcp {coast.node_port('solo')}/TCP" in told
+    listed = coast.system.sixfold("lb", "list", "solo").stdout
+    for kind in ("ClusterIP", "NodePort", "LoadBalancer", "ExternalIP"):
+        assert f" {kind} " in listed
+
+
+def test_a_load_balancer_without_a_pool_waits_and_gets_its_address_later(coast: Coast):
+    lonely = balancer("lonely", "web")
+    lonely["metadata"]["labels"] = {"pool": "none"}
+    coast.system.apply(manifest(lonely))
+    shown = coast.system.sixfold("get", "svc", "lonely").stdout
+    assert "<pending>" in shown
+    told = coast.system.sixfold("describe", "svc", "lonely").stdout
+    assert "no CiliumLoadBalancerIPPool selects this service" in told
+    other = {**POOL, "metadata": {"name": "other"}}
+    other["spec"] = {
+        "blocks": [{"cidr": "192.0.2.96/32"}, {"cidr": "2001:db8:1::200/128"}],
+        "serviceSelector": {"matchLabels": {"pool": "none"}},
+    }
+    coast.system.apply(manifest(other))
+    with coast.serving("web-0", "web-1"):
+        assert coast.router.attempt("192.0.2.96", 80) == "open"
+    coast.system.sixfold("delete", "svc", "lonely")
+    assert coast.router.attempt("192.0.2.96", 80) != "open"
+
+
+def test_a_client_keeps_its_backend(coast: Coast):
+    with coast.serving("web-0", "web-1") as servers:
+        found: Counter[str] = Counter()
+        for _ in range(8):
+            with coast.far.dial(coast.address("sticky"), 80):
+                name, connection = accepted(servers)
+                connection.close()
+                found[name] += 1
+        assert len(found) == 1
+
+
+def accepted(servers: dict[str, socket.socket]) -> tuple[str, socket.socket]:
+    readable, _, _ = select.select([*servers.values()], [], [], WAIT_S)
+    name = next(name for name, server in servers.items() if server is readable[0])
+    return name, servers[name].accept()[0]
+
+
+def test_live_connections_from_outside_are_exact(coast: Coast):
+    def settles(wanted: dict[str, int]) -> None:
+        coast.system.eventually(lambda: coast.live("even") == wanted, f"{coast.live('even')}")
+
+    settles({"web-0": 0, "web-1": 0})
+    with coast.serving("web-0", "web-1") as servers:
+        clients, served = [], []
+        for count in range(1, 9):
+            clients.append(coast.far.dial(coast.address("even"), 80))
+            served.append(accepted(servers)[1])
+            coast.system.eventually(lambda n=count: sum(coast.live("even").values()) == n)
+        settles({"web-0": 4, "web-1": 4})
+        clients[0].close()  # the client's FIN
+        served[1].close()  # the server's
+        clients[2].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        clients[2].close()  # a reset
+        served[3].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        served[3].close()
+        coast.system.eventually(lambda: sum(coast.live("even").values()) == 4)
+        for each in (*clients, *served):
+            each.close()
+        settles({"web-0": 0, "web-1": 0})
+    assert coast.far.attempt(coast.address("even"), 80) == "ECONNREFUSED"  # nobody listens
+    settles({"web-0": 0, "web-1": 0})
+
+
+def test_a_client_of_a_vanished_pod_is_told_though_it_says_nothing(coast: Coast):
+    with coast.serving("brief") as servers, coast.far.dial(coast.address("brief"), 80) as client:
+        connection, _ = servers["brief"].accept()
+        client.sendall(b"x")
+        assert connection.recv(1) == b"x"
+        coast.system.sixfold("delete", "pod", "brief")
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+        connection.close()
+
+
+@FAMILIES
+def test_the_path_mtu_of_an_answer_is_found(coast: Coast, version: int):
+    """The router's link to far takes less than the pod's: it says so to the service's address."""
+    coast.router.run("ip", "link", "set", "far0", "mtu", "1300")
+    try:
+        with coast.serving("solo", version=version) as servers:
+            address, port = coast.ways(version)[0]
+            exchange(coast.far, servers["solo"], address, port)
+    finally:
+        coast.router.run("ip", "link", "set", "far0", "mtu", "1500")
+
+
+def test_outside_goes_on_without_the_agent_and_with_the_next(coast: Coast):
+    system = coast.system
+    with coast.serving("solo") as servers:
+        address = coast.address("solo")
+        with coast.far.dial(address, 80) as client:
+            connection, _ = servers["solo"].accept()
+            client.sendall(b"a")
+            assert connection.recv(1) == b"a"
+            os.kill(system.agent_pid(), signal.SIGKILL)
+            client.sendall(b"b")
+            assert connection.recv(1) == b"b"
+            coast.router.run("ip", "neigh", "flush", "all")
+            for way in coast.ways():
+                exchange(coast.router, servers["solo"], *way)
+            system.up()
+            client.sendall(b"c")
+            assert connection.recv(1) == b"c"
+            assert coast.live("solo")["solo"] == 1
+            connection.close()
+        for way in coast.ways():
+            exchange(coast.far, servers["solo"], *way)
+    assert system.json("get", "svc", "solo")["status"] == coast.services["solo"]["status"]
