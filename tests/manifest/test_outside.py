@@ -33,11 +33,6 @@ NODE_PORT = {"type": "NodePort"}
             id="node port twice",
         ),
         pytest.param(
-            {**NODE_PORT, "ports": [{"port": 80, "protocol": "SCTP"}]},
-            "ports[0].protocol: SCTP is served to this host and its pods only; give TCP or UDP",
-            id="SCTP",
-        ),
-        pytest.param(
             {**NODE_PORT, "clusterIP": "None"},
             'clusterIP: "None" is not for type NodePort; remove it',
             id="headless",

@@ -38,11 +38,6 @@ def ways_in(obj: Service) -> Iterator[Finding]:
         message = "means nothing without type NodePort or LoadBalancer, or externalIPs; remove it"
         yield Finding((*_SPEC, "externalTrafficPolicy"), message)
     yield from _balancer(spec)
-    if outside or spec.external_ips:
-        for index, port in enumerate(spec.ports):
-            if port.protocol == "SCTP":
-                message = "SCTP is served to this host and its pods only; give TCP or UDP"
-                yield Finding((*_SPEC, "ports", index, "protocol"), message)
     yield from _annotations(obj)
 
 
