@@ -8,12 +8,13 @@
 #pragma once
 
 #include <linux/types.h>
-#include "sixfold_names.h"
 
 union address {
 	__be32 word[4];
 	__u64 half[2];
 };
+
+#include "sixfold_names.h"
 
 /* Identities: reserved as Cilium numbers them; see model/identity.py. */
 enum identity {

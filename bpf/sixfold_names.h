@@ -22,6 +22,7 @@ enum name_flags {
 	NAME_PASS = 1,	 /* not for the kernel: no type of this name, or not this one */
 	NAME_LARGE = 2,	 /* its records are in name_sets */
 	NAME_SHARED = 4, /* of several owners: the process knows who sees which */
+	NAME_DIRECT = 8, /* leads to pods themselves: who was told is noted */
 };
 
 struct name_records {
@@ -67,4 +68,33 @@ struct view_key {
 
 struct view_line {
 	__u64 bits[VIEW_LINE_BITS / 64];
+};
+
+/* Addresses of pods that names lead to, and who dials them. */
+#define NAMED_OWNERS 4
+
+struct named_address {
+	__u32 owners[NAMED_OWNERS]; /* services that it is of; 0 = no more */
+	__u64 ttl_ns;
+	__u64 retired; /* monotonic, when it was taken out of the names; 0: it is in
+			  them */
+};
+
+struct pod_owner {
+	__u32 endpoint;
+	__u32 owner;
+};
+
+/* How a pod has dialled addresses of one service itself. Counted without locks: some of
+ * what happens at the same time may be missed. */
+struct dials {
+	__u64 since;	  /* monotonic */
+	__u64 longest_ns; /* since the last answer, at most */
+	__u32 connections;
+	__u32 retired; /* to an address that no answer had for longer than its TTL */
+	__u32 expired; /* later than the TTL of the last answer */
+	__u32 late;    /* of these: three times as late, and more */
+	__u32 unasked; /* without any answer that is remembered */
+	__u32 pad;
+	union address address; /* last retired one */
 };

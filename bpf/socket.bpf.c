@@ -8,6 +8,7 @@
  */
 #include <linux/in.h>
 #include "lib/balance.h"
+#include "lib/freshness.h"
 
 #define ECONNREFUSED   111
 #define SOCK_STREAM    1
@@ -215,8 +216,10 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 	key.protocol = protocol;
 	frontend = find_frontend(&key, *endpoint);
 	if (!frontend) {
-		if (connected)
+		if (connected) {
 			forget_connected(ctx);
+			watch_dial(*endpoint, &key.address);
+		}
 		return ALLOW;
 	}
 	if (!frontend->count)

@@ -14,6 +14,7 @@
 
 #include "reply.h"
 #include "views.h"
+#include "freshness.h"
 
 #define NAME_ZONES_MAX	    16
 #define DNS_NXDOMAIN	    3
@@ -190,6 +191,17 @@ static __noinline int give_many(struct __sk_buff *skb, const struct packet *pack
 		   : 0;
 }
 
+/* The addresses of pods are told: the connect hook wants to know how long ago. What the
+ * process has to answer is answered, too. */
+static __noinline int remember_lookup(__u32 ifindex, __u32 owner)
+{
+	const struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &ifindex);
+
+	if (endpoint)
+		note_lookup(endpoint->id, owner);
+	return 0;
+}
+
 /* A name that this pod must not know of does not exist for it. */
 static __noinline int hide(struct __sk_buff *skb, const struct packet *packet,
 			   struct question *question, __u32 owner)
@@ -231,6 +243,8 @@ __global int answer_name(struct __sk_buff *skb, const struct packet *packet)
 		seen = sight(skb->ifindex, &answer->head);
 		if (seen == SIGHT_NONE)
 			return hide(skb, packet, question, answer->head.owner);
+		if (answer->head.flags & NAME_DIRECT)
+			remember_lookup(skb->ifindex, answer->head.owner);
 		if (seen == SIGHT_SOME || answer->head.flags & NAME_PASS)
 			return 0;
 		if (answer->head.flags & NAME_LARGE)

@@ -13,7 +13,7 @@ from tests.policy.worlds import NINE, nine, np, world
 from sixfold.model.service import Service
 from sixfold.policy.reach_parties import View
 from sixfold.trust.audit import RULES, audit
-from sixfold.trust.audit_finding import Evidence, Live, PortSeen
+from sixfold.trust.audit_finding import DialsSeen, Evidence, Live, PortSeen
 from sixfold.trust.audit_show import Placed, markdown, sarif
 
 DENY = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
@@ -101,6 +101,39 @@ def test_z22_a_datapath_that_lags(state):
     assert one.rule == "Z22"
 
 
+DIALS = DialsSeen(
+    "x/a",
+    "x/db",
+    watched_s=60,
+    longest_s=3,
+    connections=30,
+    retired=0,
+    expired=0,
+    late=0,
+    unasked=0,
+)
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        ({}, []),
+        ({"retired": 1, "address": "10.244.0.9"}, ["RETIRED"]),
+        ({"expired": 15, "late": 15, "longest_s": 90.0}, ["EXPIRED"]),
+        ({"expired": 15, "late": 14}, []),
+        ({"expired": 14, "late": 14}, []),
+        ({"connections": 19, "expired": 19, "late": 19}, []),
+        ({"unasked": 30, "watched_s": 601.0}, ["NO_LOOKUP"]),
+        ({"unasked": 30, "watched_s": 599.0}, []),
+        ({"unasked": 29, "watched_s": 601.0}, []),
+    ],
+)
+def test_z24_a_client_that_keeps_addresses(seen, words):
+    findings = found(*BASES, live=Live(dials=(replace(DIALS, **seen),)))
+    assert [one.message.split(":")[0] for one in findings] == words
+    assert {(one.rule, str(one.about)) for one in findings} <= {("Z24", "x/Pod/a")}
+
+
 RANDOM = {"sixfold.dev/lb-algorithm": "random"}
 
 
@@ -148,7 +181,7 @@ def test_rules_can_be_chosen_and_the_worst_comes_first():
 
 
 def test_offline_nothing_is_asked_that_only_an_agent_knows():
-    assert [rule.number for rule in RULES if not rule.offline] == ["Z21", "Z22"]
+    assert [rule.number for rule in RULES if not rule.offline] == ["Z21", "Z22", "Z24"]
     assert numbers(*BASES, live=None) == set()
 
 

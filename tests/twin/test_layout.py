@@ -55,6 +55,9 @@ STRUCTS = {
     "name_records": layout.NAME_RECORDS,
     "name_zone": layout.NAME_ZONE,
     "view_key": layout.VIEW_KEY,
+    "named_address": layout.NAMED_ADDRESS,
+    "pod_owner": layout.POD_OWNER,
+    "dials": layout.DIALS,
     "view_line": layout.VIEW_LINE,
 }
 INT, PTR, ARRAY, STRUCT, UNION, ENUM, TYPEDEF = 1, 2, 3, 4, 5, 6, 8

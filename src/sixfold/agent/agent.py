@@ -45,6 +45,7 @@ from sixfold.errors import HostError, SixfoldError, UnavailableError
 from sixfold.host import netns
 from sixfold.host.arrivals import know_uplinks
 from sixfold.host.datapath import KernelDatapath
+from sixfold.host.freshness import FreshnessTable
 from sixfold.host.layout import Connection
 from sixfold.host.names import NameTable
 from sixfold.host.network import Attachment, HostNetwork
@@ -110,6 +111,7 @@ class Agent:
         self.name_table = NameTable(datapath.maps)
         self.global_problem = ""  # of global names, and their edge
         self.view_table = ViewTable(datapath.maps)
+        self.freshness = FreshnessTable(datapath.maps, config.dns_ttl_s)
         self.names_problem = ""  # why the kernel's names are not what they should be
         self._planning = Planning(self.ledger, int(time.time()), self.view_table.last())
         self.backends = BackendWatch(database, datapath, self.names.services, self.changed)
@@ -323,6 +325,9 @@ class Agent:
         try:
             self.view_table.apply(self.plans.views)
             self.name_table.apply(self.plans.names)
+            self.freshness.apply(
+                self.plans.named, _addresses(self.plans.world), time.monotonic_ns()
+            )
             left_out, self.names_problem = self.name_table.left_out, ""
             if left_out:
                 raise HostError(
@@ -627,6 +632,15 @@ class Agent:
         self.database.on_rollback(partial(setattr, self, "generation", self.generation))
         self.generation += 1
         self.database.set_meta("generation", str(self.generation))
+
+
+def _addresses(world: World) -> set[IPAddress]:
+    return {
+        address
+        for one in world.endpoints.values()
+        for address in (one.ipv4, one.ipv6)
+        if address is not None
+    }
 
 
 def _namespaces(plans: Plans) -> dict[int, Path]:

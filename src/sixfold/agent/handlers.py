@@ -19,12 +19,13 @@ from sixfold.agent.recorded import connections_of
 from sixfold.balancing.show import list_frontends
 from sixfold.discovery.plan import zone_settings
 from sixfold.errors import ManifestError, NotFoundError, Problem, SixfoldError, UnavailableError
+from sixfold.host.freshness import read_dials
 from sixfold.host.layout import Load, Place
 from sixfold.host.node import HOST_DEVICE
 from sixfold.manifest import Loaded, decode
 from sixfold.model.config import RESOLVER_IPV4
 from sixfold.model.datapath import IPAddress
-from sixfold.model.endpoint import Endpoint
+from sixfold.model.endpoint import Endpoint, EndpointId
 from sixfold.model.flow import Flow
 from sixfold.model.meta import Key
 from sixfold.model.policies import POLICY_KINDS, key_of
@@ -260,6 +261,22 @@ class AgentHandlers:
             if not way.allowed:
                 return {**found, "denied": way.lines[-1], "steps": []}
         return {**found, "steps": self._agent.resolve(name, type_, namespace, source)}
+
+    def dials(self) -> list[Any]:
+        """How pods have dialled addresses of services themselves, as the kernel counted."""
+        agent, pods = self._agent, {one.id: one.key for one in self._endpoints()}
+        services = agent.names.services
+        return [
+            {
+                **one._asdict(),
+                "pod": pods[EndpointId(one.endpoint)],
+                "service": f"{services[one.owner].namespace}/{services[one.owner].name}",
+                "address": str(one.address or ""),
+                "ttl_s": agent.config.dns_ttl_s,
+            }
+            for one in sorted(read_dials(agent.datapath.maps))
+            if one.endpoint in pods and one.owner in services
+        ]
 
     def names(self) -> dict[str, Any]:
         names = self._agent.names

@@ -13,6 +13,7 @@ from itertools import count
 from sixfold.agent.ledger import Ledger
 from sixfold.balancing.plan import BalancingPlan, BalancingPlanner
 from sixfold.discovery.answers import AnswerPlanner
+from sixfold.discovery.direct import DirectPlanner
 from sixfold.discovery.plan import ZonePlanner, zone_settings
 from sixfold.discovery.zone import Zone, ZoneTree
 from sixfold.model.config import Config
@@ -22,6 +23,7 @@ from sixfold.model.groups import Grouped
 from sixfold.model.identity import Identity
 from sixfold.model.layers import Layers, differing, kept
 from sixfold.model.names import EVERYTHING, FIRST_POD_OWNER, NamePlan, ViewPlan
+from sixfold.model.service import Service
 from sixfold.model.world import World
 from sixfold.policy.block import Blocks
 from sixfold.policy.plan import PolicyCompiler, PolicyPlan
@@ -43,6 +45,7 @@ class Plans:
     zone: Zone
     names: NamePlan
     views: ViewPlan
+    named: Mapping[IPAddress, tuple[int, ...]]  # addresses of pods that names lead to, whose
     policy: PolicyPlan
     datapath: Datapath
     bridge: Datapath | None = None
@@ -111,7 +114,9 @@ class Planning:
         self._zones = ZonePlanner()
         self._endpoints = EndpointPlanner()
         self._tables = TablesById()
-        self._answers = AnswerPlanner(self._serial, self._owner_number)
+        self._answers = AnswerPlanner(self._serial, self._owner_number, self._is_direct)
+        self._direct = DirectPlanner(self._ledger.service_number)
+        self._services: Mapping[str, Service] = {}
         self._views = ViewPlanner(self._ledger.service_number, self._view_numbers.__next__)
         self._owners: Mapping[str, int] = {}
         self._policies = PolicyCompiler(
@@ -191,6 +196,10 @@ class Planning:
             return self._ledger.service_number(owner)
         return self._owners.get(owner, FIRST_POD_OWNER)
 
+    def _is_direct(self, owner: str) -> bool:
+        service = self._services.get(owner)
+        return service is not None and service.spec.headless
+
     def _ipcache(
         self, config: Config, policy: PolicyPlan, hosts: tuple[IPAddress, ...]
     ) -> dict[IPNetwork, IpcacheEntry]:
@@ -215,7 +224,8 @@ class Planning:
         policy = self._policies.compile(world)
         hosts = tuple(host_addresses)
         views = self._views.plan(world, policy, balancing.slices, balancing.changed, hosts)
-        self._owners = views.owners
+        self._owners, self._services = views.owners, world.services
+        named = self._direct.plan(world.services, balancing.slices, balancing.changed)
         names = self._answers.plan(zone_settings(world.config), self._zones.take_delta())
         routing = RoutingPlan(
             self._endpoints.plan(world, policy.covering_cidr, policy.blocks),
@@ -229,4 +239,4 @@ class Planning:
             source_ranges=balancing.source_ranges,
             host_netns_cookie=host_netns_cookie,
         )
-        return Plans(world, routing, balancing, zone, names, views, policy, datapath)
+        return Plans(world, routing, balancing, zone, names, views, named, policy, datapath)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from sixfold.cli.output import coloured, print_structured
 from sixfold.cli.settings import Settings, examples, pass_settings, shared
@@ -60,7 +61,8 @@ def command(
     Z01 a workload that no policy selects is open. Z02 an allow-list without a base that denies.
     Z06 a policy names addresses where it means workloads. Z17 everything outside may be dialled.
     Z21 decisions were not recorded (live). Z22 the datapath lags (live). Z23 long-lived connections
-    on a rotation that suits short ones (live: as they are seen). Exit code 0: nothing of that
+    on a rotation that suits short ones (live: as they are seen). Z24 a client keeps addresses for
+    longer than an answer holds (live). Exit code 0: nothing of that
     severity; 1: something; 2: wrong usage.
     """
     from sixfold.trust.audit import RULES, audit
@@ -102,13 +104,14 @@ def _evidence(
 
 
 def _live(settings: Settings) -> Live:
-    from sixfold.trust.audit_finding import Live
+    from sixfold.trust.audit_finding import DialsSeen, Live
 
     client = settings.client
     status = client.get("/v1/status")
     agent, drops = status["agent"], status["drops"]
     return Live(
         ports=tuple(map(_port_seen, client.get("/v1/balancing")["frontends"])),
+        dials=tuple(msgspec.convert(client.get("/v1/dials")["dials"], list[DialsSeen])),
         flows_lost=status["flows"]["lost"],
         hits_lost=drops.get("rule_hits_lost", 0),
         generation=agent["generation"],

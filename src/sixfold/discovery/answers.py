@@ -45,6 +45,7 @@ ZONES_MAX = 16
 POINTER = 0xC000
 KERNEL_TYPES = ("A", "AAAA", "SRV", "PTR", "TXT", "NS")
 ROTATING = ("A", "AAAA")
+ADDRESS_TYPES = (1, 28, 33)  # A, AAAA, SRV: answers with addresses
 PASS = NameAnswer(passes=True)
 Entries = dict[NameKey, NameAnswer | None]
 
@@ -54,11 +55,18 @@ class AnswerPlanner:
 
     serial  of the SOA at the start
     number  of an owner: the same for the same owner, always; 0: everybody is told
+    direct  whether an owner's names lead to pods themselves
     """
 
-    def __init__(self, serial: int = 1, number: Callable[[Owner], int] = lambda _: 0) -> None:
+    def __init__(
+        self,
+        serial: int = 1,
+        number: Callable[[Owner], int] = lambda _: 0,
+        direct: Callable[[Owner], bool] = lambda _: False,
+    ) -> None:
         self._serial = serial
         self._number = number
+        self._direct = direct
         self._targets: defaultdict[str, set[str]] = defaultdict(set)  # owners that point there
         self._pointing: dict[str, set[str]] = {}
         self._types: dict[str, tuple[int, ...]] = {}  # of each name that has entries
@@ -106,8 +114,11 @@ class AnswerPlanner:
         owners = sorted(owners_at(zone, name))
         shared = len(owners) > 1
         owner = self._number(owners[0]) if len(owners) == 1 else 0
+        noted = len(owners) == 1 and self._direct(owners[0])
         for number, answer in found.items():
-            entries[NameKey(VIEW, name, number)] = answer._replace(owner=owner, shared=shared)
+            entries[NameKey(VIEW, name, number)] = answer._replace(
+                owner=owner, shared=shared, direct=noted and number in ADDRESS_TYPES
+            )
 
     def _point(self, name: str, targets: set[str]) -> None:
         for target in self._pointing.pop(name, ()):

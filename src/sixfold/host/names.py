@@ -26,7 +26,7 @@ from sixfold.model.names import (
     NameZone,
 )
 
-PASS, LARGE, SHARED = 1, 2, 4  # enum name_flags
+PASS, LARGE, SHARED, DIRECT = 1, 2, 4, 8  # enum name_flags
 RECORDS, SET_RECORDS = 160, 2432  # NAME_RECORDS, 2 * NAME_SET_MAX
 ZONES_MAX, ORIGIN_MAX, SOA_MAX = 16, 128, 320
 FLAGS_AT = 7  # in struct name_records
@@ -216,7 +216,10 @@ def _head(answer: NameAnswer, flags: int) -> bytes:
         answer.stride,
         answer.answers,
         answer.additionals,
-        flags | (PASS if answer.passes else 0) | (SHARED if answer.shared else 0),
+        flags
+        | (PASS if answer.passes else 0)
+        | (SHARED if answer.shared else 0)
+        | (DIRECT if answer.direct else 0),
         answer.owner,
     )
 
@@ -252,6 +255,7 @@ def unpack_answer(value: bytes) -> NameAnswer:
         passes=bool(flags & PASS),
         owner=owner,
         shared=bool(flags & SHARED),
+        direct=bool(flags & DIRECT),
     )
 
 

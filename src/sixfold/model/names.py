@@ -30,6 +30,7 @@ class NameAnswer(NamedTuple):
     passes  not the kernel's to answer: of the name itself (``NAME_TYPE``), or of this type
     owner   number of whom one must see to be told; 0: it is told to everybody
     shared  of several owners: the kernel answers those only who see everything
+    direct  leads to pods themselves: who was told is noted
     """
 
     records: bytes = b""
@@ -39,6 +40,7 @@ class NameAnswer(NamedTuple):
     passes: bool = False
     owner: int = 0
     shared: bool = False
+    direct: bool = False
 
 
 @dataclass(frozen=True, slots=True)

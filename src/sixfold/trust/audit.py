@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sixfold.trust import audit_balancing, audit_policy, audit_running
+from sixfold.trust import audit_balancing, audit_discovery, audit_policy, audit_running
 from sixfold.trust.audit_finding import SEVERITIES, Evidence, Finding, Rule
 
 RULES: tuple[Rule, ...] = (
@@ -55,6 +55,13 @@ RULES: tuple[Rule, ...] = (
         "medium",
         "long-lived connections on a rotation that suits short ones",
         audit_balancing.long_lived_on_a_rotation,
+    ),
+    Rule(
+        "Z24",
+        "medium",
+        "a client keeps addresses for longer than an answer holds",
+        audit_discovery.caches_addresses,
+        offline=False,
     ),
 )
 

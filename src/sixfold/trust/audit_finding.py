@@ -59,10 +59,28 @@ class PortSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class DialsSeen:
+    """How a pod has dialled addresses of a service itself; see ``host/freshness.py``."""
+
+    pod: str
+    service: str
+    watched_s: float
+    longest_s: float
+    connections: int
+    retired: int
+    expired: int
+    late: int
+    unasked: int
+    address: str = ""
+    ttl_s: int = 5
+
+
+@dataclass(frozen=True, slots=True)
 class Live:
     """What only a running agent knows."""
 
     ports: tuple[PortSeen, ...] = ()
+    dials: tuple[DialsSeen, ...] = ()
     flows_lost: int = 0
     hits_lost: int = 0
     generation: int = 0

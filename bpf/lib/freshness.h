@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Freshness: does who dials an address itself know it from an answer that still holds?
+ *
+ * Addresses of pods that names lead to (headless services) are known here, also for a
+ * while after they are out of the names. The responder notes when a pod was last
+ * answered; the connect hook compares, and counts. Nothing is refused for it. Service
+ * addresses are stable, so nobody minds how long they are kept.
+ */
+#pragma once
+
+#include "shared.h"
+
+#define FRESHNESS_GRACE_NS 1000000000ULL
+#define LATE_TTLS	   3
+
+/* host/freshness.py leaves out what does not fit. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, union address);
+	__type(value, struct named_address);
+} named_addresses SEC(".maps");
+
+/* When a pod was last given addresses of a service. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct pod_owner);
+	__type(value, __u64); /* monotonic, in ns */
+} lookups SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct pod_owner);
+	__type(value, struct dials);
+} dials SEC(".maps");
+
+static __always_inline void note_lookup(__u32 endpoint, __u32 owner)
+{
+	struct pod_owner key = {.endpoint = endpoint, .owner = owner};
+	__u64 now = bpf_ktime_get_ns();
+
+	bpf_map_update_elem(&lookups, &key, &now, BPF_ANY);
+}
+
+/* The latest answer with this address; 0: none that is remembered. */
+static __always_inline __u64 last_lookup(__u32 endpoint,
+					 const struct named_address *named)
+{
+	struct pod_owner key = {.endpoint = endpoint};
+	__u64 last = 0, *time;
+	int i;
+
+#pragma unroll
+	for (i = 0; i < NAMED_OWNERS; i++) {
+		key.owner = named->owners[i];
+		if (!key.owner)
+			break;
+		time = bpf_map_lookup_elem(&lookups, &key);
+		if (time && *time > last)
+			last = *time;
+	}
+	return last;
+}
+
+static __always_inline struct dials *dials_of(__u32 endpoint, __u32 owner, __u64 now)
+{
+	struct pod_owner key = {.endpoint = endpoint, .owner = owner};
+	struct dials fresh = {.since = now}, *known;
+
+	known = bpf_map_lookup_elem(&dials, &key);
+	if (known)
+		return known;
+	bpf_map_update_elem(&dials, &key, &fresh, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&dials, &key);
+}
+
+/* A pod dials an address itself. */
+static __noinline int watch_dial(__u32 endpoint, const union address *address)
+{
+	const struct named_address *named;
+	__u64 now, last, age, ttl;
+	struct dials *dials;
+
+	if (!address || !endpoint)
+		return 0;
+	named = bpf_map_lookup_elem(&named_addresses, address);
+	if (!named)
+		return 0;
+	now = bpf_ktime_get_ns();
+	ttl = named->ttl_ns;
+	last = last_lookup(endpoint, named);
+	dials = dials_of(endpoint, named->owners[0], now);
+	if (!dials)
+		return 0;
+	dials->connections += 1;
+	age = last && now > last ? now - last : 0;
+	if (age > dials->longest_ns)
+		dials->longest_ns = age;
+	if (named->retired && now > named->retired + ttl + FRESHNESS_GRACE_NS) {
+		dials->retired += 1;
+		dials->address = *address;
+	} else if (!last) {
+		dials->unasked += 1;
+	} else if (age > ttl + FRESHNESS_GRACE_NS) {
+		dials->expired += 1;
+		if (age >= LATE_TTLS * ttl)
+			dials->late += 1;
+	}
+	return 0;
+}

@@ -1,0 +1,58 @@
+"""Rules about discovery: do clients ask again, or keep addresses for longer than they may?
+
+Z24, live, from what the kernel counted (``bpf/lib/freshness.h``). RETIRED is certain: no answer of
+ours had that address for longer than its TTL. EXPIRED is a suspicion, so it takes many
+connections. NO_LOOKUP takes a while: who asked before we watched is not to be blamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sixfold.trust.audit_finding import DialsSeen, Evidence, Finding, Object
+
+CONNECTIONS_MIN = 20
+WATCHED_MIN_S = 600.0
+
+
+def caches_addresses(evidence: Evidence) -> Iterator[Finding]:
+    """Z24."""
+    assert evidence.live is not None
+    for seen in evidence.live.dials:
+        yield from _judge(seen)
+
+
+def _judge(seen: DialsSeen) -> Iterator[Finding]:
+    namespace, _, name = seen.pod.partition("/")
+    about = Object("Pod", namespace, name)
+    of = f"{seen.connections} connections to addresses of {seen.service}"
+    if seen.retired:
+        yield Finding(
+            "Z24",
+            "medium",
+            about,
+            f"RETIRED: dials {seen.address}, which is no address of {seen.service} any more",
+            f"{seen.retired} of {of}, later than the TTL of {seen.ttl_s} s after it was out of DNS",
+            "let the client resolve again for each connection, and close pooled ones; "
+            f"or give {seen.service} a cluster address",
+        )
+    many = seen.connections >= CONNECTIONS_MIN
+    if many and seen.expired * 2 >= seen.connections and seen.late * 2 >= seen.connections:
+        yield Finding(
+            "Z24",
+            "medium",
+            about,
+            f"EXPIRED: keeps answers for {seen.service} for longer than their TTL",
+            f"{seen.expired} of {of} came later than {seen.ttl_s} s after the last answer, "
+            f"up to {seen.longest_s:.0f} s",
+            "have its resolver honour TTLs (JVM: networkaddress.cache.ttl)",
+        )
+    if seen.unasked == seen.connections > 0 and seen.watched_s >= WATCHED_MIN_S:
+        yield Finding(
+            "Z24",
+            "medium",
+            about,
+            f"NO_LOOKUP: dials addresses of {seen.service} and never asks for its name",
+            f"all of {of} in {seen.watched_s / 60:.0f} min",
+            f"let it dial {seen.service} by name; where it learns addresses elsewhere, all is well",
+        )
