@@ -45,6 +45,7 @@ from sixfold.store import Database
 log = logging.getLogger(__name__)
 
 SAMPLE_S = 2.0
+SHARE = 0.02  # of the time, at most: with many places it is looked less often
 META = "long_lived"
 PROTOCOL_NAMES: Mapping[int, Protocol] = {
     PROTOCOL_NUMBERS[name]: name for name in get_args(Protocol)
@@ -171,13 +172,16 @@ class BackendWatch:
             asking.cancel()
 
     async def _sample_on(self, plans: Callable[[], Plans | None]) -> None:
+        took_s = 0.0
         while True:
-            await asyncio.sleep(SAMPLE_S)
+            await asyncio.sleep(max(SAMPLE_S, took_s / SHARE))
+            started_s = time.monotonic()
             if (now := plans()) is not None:
                 try:
                     await self._sample(now)
                 except Exception:  # balancing goes on as it is
                     log.exception("lifetimes of connections")
+            took_s = time.monotonic() - started_s
 
     async def _sample(self, plans: Plans) -> None:
         counted = await asyncio.to_thread(self._datapath.counted)
