@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
+import struct
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
 
 import pytest
 
 from sixfold.host import bpf, netns, uplinks
 from sixfold.host.datapath import KernelDatapath
+from sixfold.host.layout import unpack_event
 from sixfold.host.netlink_route import GROUP, Link, Route
 from sixfold.host.programs import OBJECTS, UPLINK_PROGRAMS
+from sixfold.model.datapath import ALLOW, INGRESS, Datapath, IpcacheEntry, PolicyEntry, PolicyTable
+from sixfold.model.endpoint import HOST_ENDPOINT
+from sixfold.model.identity import HOST, WORLD
 
 
 def link(index: int, name: str, group: int = 0) -> Link:
@@ -141,3 +148,66 @@ def test_what_somebody_detached_is_attached_again(datapath):
     os.close(fd)
     assert netns.run_inside(inside, lambda: mine.keep_uplinks({up0: True})) == [f"to_uplink_{up0}"]
     assert running(mine, up0) == list(UPLINK_PROGRAMS)
+
+
+@pytest.mark.root
+def test_a_tunnel_without_ethernet_is_judged_alike(datapath):
+    """Packets written into a TUN device: a denied one is told, an allowed one is answered."""
+    if not Path("/dev/net/tun").exists():
+        pytest.skip("no /dev/net/tun")
+    open_, _, _ = datapath
+    mine = open_()
+    inside = Path(f"/run/netns/{mine.root.name}")
+    tun = netns.run_inside(inside, make_tun)
+    try:
+        run(inside, "addr", "add", f"{HERE}/24", "dev", "tun0")
+        run(inside, "link", "set", "tun0", "up")
+        index = int(run(inside, "-o", "link", "show", "tun0").split(":")[0])
+        netns.run_inside(inside, lambda: mine.keep_uplinks({index: False}))
+        ssh = PolicyEntry(INGRESS, WORLD, 6, 22, 16, ALLOW, 31)
+        state = Datapath(
+            ipcache={ip_network(HERE): IpcacheEntry(HOST)},
+            policies={HOST_ENDPOINT: PolicyTable.of([ssh], 10, 11)},
+        )
+        netns.run_inside(inside, lambda: mine.apply(state))
+        for port in (23, 22):
+            os.write(tun, syn(port))
+        answer = next(one for one in iter(lambda: read(tun), b"") if one[9] == 6)
+        assert (answer[12:16], answer[20:22]) == (HERE.packed, (22).to_bytes(2, "big"))
+        records, _ = mine.events.drain()
+        events = [unpack_event(record) for record in records]
+        told = {one.destination_port: (one.type, one.source) for one in events if one.protocol == 6}
+        assert told == {23: (2, THERE), 22: (1, THERE)}
+    finally:
+        os.close(tun)
+
+
+HERE, THERE = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.9")
+
+
+def make_tun() -> int:
+    descriptor = os.open("/dev/net/tun", os.O_RDWR)
+    # TUNSETIFF: IFF_TUN, IFF_NO_PI
+    fcntl.ioctl(descriptor, 0x400454CA, struct.pack("16sH22x", b"tun0", 0x1001))
+    return descriptor
+
+
+def read(tun: int) -> bytes:
+    """The next packet; none is an error."""
+    assert select.select([tun], [], [], 5)[0], "no answer in 5 s"
+    return os.read(tun, 2048)
+
+
+def syn(port: int) -> bytes:
+    segment = struct.pack("!HHIIBBHHH", 1000, port, 0, 0, 0x50, 2, 1024, 0, 0)
+    header = struct.pack("!BBHHHBBH", 0x45, 0, 40, 1, 0, 64, 6, 0) + THERE.packed + HERE.packed
+    pseudo = THERE.packed + HERE.packed + struct.pack("!HH", 6, len(segment))
+    total = checksum(pseudo + segment)
+    segment = segment[:16] + struct.pack("!H", total) + segment[18:]
+    return header[:10] + struct.pack("!H", checksum(header)) + header[12:] + segment
+
+
+def checksum(data: bytes) -> int:
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total & 0xFFFF) + (total >> 16)
+    return ~(total + (total >> 16)) & 0xFFFF
