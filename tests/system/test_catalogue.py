@@ -97,6 +97,9 @@ def host(module_system: System) -> Host:
                 for n in range(2)
             ),
             service("web", ports=[HTTP]),
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "vault"}},
+            pod("safe", namespace="vault"),  # no policy lets anybody in
+            service("safe", namespace="vault", ports=[{**HTTP, "targetPort": 8080}]),
             service("each", selector={"app": "web"}, clusterIP="None", ports=[HTTP]),
             policy("open", None, **OPEN),
         ),
@@ -119,7 +122,7 @@ def test_the_unix_socket_tells_the_same(host: Host):
         "http://sixfold/prometheus/targets?role=service",
     )
     targets = {group["targets"][0] for group in json.loads(done.stdout)}
-    assert targets == {"web.default.svc:80", "each.default.svc:80"}
+    assert targets == {"web.default.svc:80", "each.default.svc:80", "safe.vault.svc:80"}
 
 
 def test_a_place_open_to_the_world_is_refused(host: Host):
@@ -234,7 +237,7 @@ def browsed(host: Host, name: str, type_: str) -> set[str]:
 def test_dig_browses_types_instances_places_and_texts(host: Host):
     assert browsed(host, "b._dns-sd._udp", "PTR") == {"sixfold.internal."}
     assert browsed(host, "_services._dns-sd._udp", "PTR") == {"_http._tcp.sixfold.internal."}
-    names = ("default/web", "default/each/web-0", "default/each/web-1")
+    names = ("default/web", "default/each/web-0", "default/each/web-1")  # not vault/safe
     instances = {f"{name}._http._tcp.sixfold.internal." for name in names}
     assert browsed(host, "_http._tcp", "PTR") == instances
     place = {"0 0 80 web.default.svc.sixfold.internal."}
@@ -251,7 +254,8 @@ def test_a_stock_avahi_browses_and_resolves(host: Host):
     found = [line.split(";") for line in done.stdout.splitlines() if line.startswith("=")]
     vip = host.system.json("get", "svc", "web")["spec"]["clusterIPs"][0]
     places = {name.replace("\\047", "/"): rest for _, _, _, name, _, _, *rest in found}
-    assert set(places) == {"default/web", "default/each/web-0", "default/each/web-1"}
+    names = {"default/web", "default/each/web-0", "default/each/web-1", "vault/safe"}
+    assert set(places) == names
     assert places["default/web"][:3] == ["web.default.svc.sixfold.internal", vip, "80"]
     assert '"port=http"' in places["default/web"][3]
 
@@ -341,10 +345,10 @@ def test_py_consul_finds_the_pods_of_a_service_with_tags_and_meta(host: Host):
     _, tagged = host.consul(lambda c: c.health.service("web", tag="nope"))
     assert tagged == []
     _, services = host.consul(lambda c: c.catalog.services())
-    assert services == {"consul": [], "web": ["http"], "each": ["http"]}
+    assert services == {"consul": [], "web": ["http"], "each": ["http"], "safe.vault": ["http"]}
     _, (node,) = host.consul(lambda c: c.catalog.nodes())
     _, described = host.consul(lambda c: c.catalog.node(node["Node"]))
-    assert {one["Service"] for one in described["Services"].values()} == {"web", "each"}
+    assert {one["Service"] for one in described["Services"].values()} >= {"web", "each"}
     assert host.consul(lambda c: c.catalog.datacenters()) == ["dc1"]
     assert host.consul(lambda c: c.agent.self())["Config"]["NodeName"] == node["Node"]
     assert host.consul(lambda c: c.status.leader()).startswith("10.244.0.1:")
@@ -507,8 +511,15 @@ def test_a_pod_registers_itself_and_nobody_else(host: Host):
     host.put("/v1/agent/service/deregister/other")
     (endpoint,) = host.get("/v1/health/service/takes?passing")
     assert endpoint["Service"]["Address"] == guest.ipv4
-    seen = json.loads(guest.run("curl", "-s", f"http://10.244.0.1:{PORT}/v1/catalog/services"))
-    assert seen == {"consul": [], "takes": []}
+    # it is told of what it may reach, as by the resolver
+    door = f"http://10.244.0.1:{PORT}"
+    seen = json.loads(guest.run("curl", "-s", f"{door}/v1/catalog/services"))
+    assert set(seen) == {"consul", "takes", "web", "each"}
+    assert set(host.get("/v1/catalog/services")) == {*seen, "safe.vault"}
+    assert guest.run("curl", "-s", f"{door}/v1/health/service/safe.vault") == "[]"
+    groups = json.loads(guest.run("curl", "-s", f"{door}/prometheus/targets?role=pod"))
+    spaces = {one["labels"]["__meta_kubernetes_namespace"] for one in groups}
+    assert spaces == {"default"}
     (vip, *_) = system.json("get", "svc", "takes")["spec"]["clusterIPs"]
     with guest.listen(8080) as listener:
         host.web.dial(vip, 80).close()

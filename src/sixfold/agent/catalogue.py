@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
@@ -34,6 +34,7 @@ from sixfold.discovery.registration import (
 )
 from sixfold.errors import NotFoundError, UnavailableError
 from sixfold.model.endpoint import Endpoint
+from sixfold.model.names import NOTHING
 from sixfold.serve.callers import Caller, DeniedError, Door, caller_of
 
 NEEDS_TOKEN = "Permission denied: that takes the token in catalog.token of the state directory"
@@ -72,14 +73,16 @@ class Told:
         future.add_done_callback(self._waiting[service].discard)
         return future
 
-    def scene(self) -> Scene:
+    def scene(self, caller: Caller) -> Scene:
+        """What a caller may scrape: a pod the services that it sees, and who serves them."""
         agent, plans = self._agent, self._plans()
         pods = {
             f"{key.namespace}/{key.name}": stored.object
             for key, stored in agent.objects.of("Pod").items()
         }
         phases = {state.key: state.phase for state in agent.pods().values()}
-        return Scene(plans.world, plans.balancing.slices, pods, phases)
+        scene = Scene(plans.world, plans.balancing.slices, pods, phases)
+        return scene if caller.kind != "pod" else scene.seen(self._seen_by(caller))
 
     def caller(self, request: Request, door: Door) -> Caller:
         config, endpoints = self._agent.config, self._plans().world.endpoints
@@ -94,12 +97,16 @@ class Told:
         return caller_of(request, door, self._pods[1], local)
 
     def sight(self, caller: Caller, namespace: str) -> Sight:
-        """What a caller may see: a pod only the services that it is behind."""
-        config = self._agent.config
+        return Sight(self.catalogue, self._agent.config, namespace, self._seen_by(caller))
+
+    def _seen_by(self, caller: Caller) -> Callable[[str], bool]:
+        """Services that a caller may know of: a pod those whose names it is told, and its own."""
         if caller.kind != "pod":
-            return Sight(self.catalogue, config, namespace)
+            return lambda _: True
+        plans = self._plans()
         own = {one.registration.service for one in self.registered(caller)}
-        return Sight(self.catalogue, config, namespace, own.__contains__)
+        view = plans.views.of.get(plans.world.endpoints[caller.pod].id, NOTHING)
+        return lambda service: service in own or plans.views.sees(view, service)
 
     # --- registrations --------------------------------------------------------------------
 

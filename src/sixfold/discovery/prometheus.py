@@ -8,8 +8,8 @@ fit as they are. Source: Prometheus' pages on ``kubernetes_sd_config`` and ``htt
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from sixfold.balancing.members import cluster_addresses
@@ -48,6 +48,23 @@ class Scene:
     slices: Mapping[str, tuple[EndpointSlice, ...]] = field(default_factory=dict)
     pods: Mapping[str, Pod] = field(default_factory=dict)
     phases: Mapping[str, str] = field(default_factory=dict)
+
+    def seen(self, sees: Callable[[str], bool]) -> Scene:
+        """Only the services that are seen, and the pods behind them."""
+        slices = {key: group for key, group in self.slices.items() if sees(key)}
+        behind = {
+            f"{key.partition('/')[0]}/{endpoint.target_ref.name}"
+            for key, group in slices.items()
+            for slice_ in group
+            for endpoint in slice_.endpoints
+            if endpoint.target_ref is not None
+        }
+        world = replace(
+            self.world,
+            services={key: one for key, one in self.world.services.items() if sees(key)},
+            endpoints={key: one for key, one in self.world.endpoints.items() if key in behind},
+        )
+        return replace(self, world=world, slices=slices)
 
 
 def groups(scene: Scene, role: str, namespaces: frozenset[str]) -> list[dict[str, object]]:

@@ -19,13 +19,13 @@ from starlette.routing import Route
 from sixfold.discovery.prometheus import Scene, groups
 from sixfold.errors import UnavailableError
 from sixfold.serve import consul
-from sixfold.serve.callers import Door
+from sixfold.serve.callers import Caller, DeniedError, Door
 
 
 class Handlers(consul.Handlers, Protocol):
     """What the door needs to be told."""
 
-    def scene(self) -> Scene: ...
+    def scene(self, caller: Caller) -> Scene: ...
 
 
 def application(told: Handlers, door: Door) -> Starlette:
@@ -35,9 +35,12 @@ def application(told: Handlers, door: Door) -> Starlette:
         asked = request.query_params
         namespaces = frozenset(asked.getlist("namespace"))
         try:
-            found = groups(told.scene(), asked.get("role", "endpoints"), namespaces)
+            scene = told.scene(told.caller(request, door))
+            found = groups(scene, asked.get("role", "endpoints"), namespaces)
         except ValueError as error:
             return PlainTextResponse(f"{error}\n", 400)
+        except DeniedError as error:
+            return PlainTextResponse(f"{error}\n", 403)
         except UnavailableError as error:  # Prometheus keeps what it knew
             return PlainTextResponse(f"{error}\n", 503)
         return Response(msgspec.json.encode(found), media_type="application/json")
