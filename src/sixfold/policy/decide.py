@@ -88,16 +88,23 @@ class Verdict:
 
 def names_of(peer: Party) -> Iterator[Identity]:
     """The peers of a table that mean this party, the most specific first."""
-    yield peer.identity
-    if FIRST_ALLOCATED <= peer.identity < FIRST_CIDR:  # offline there may be more than 65535
-        yield ANY_POD
+    if peer.identity != WORLD:
+        yield from names_of_pod(peer.identity, peer.cidr)
+        return
+    yield WORLD
     if peer.cidr:
         yield peer.cidr
-        if peer.identity == WORLD:
-            yield Identity(peer.cidr + OUTSIDE)
-    if peer.identity == WORLD:
-        yield from peer.domains
+        yield Identity(peer.cidr + OUTSIDE)
+    yield from peer.domains
     yield ANY_PEER
+
+
+def names_of_pod(identity: Identity, cidr: Identity = UNKNOWN) -> tuple[Identity, ...]:
+    """The same, for a workload or the node, whose address may be in a CIDR."""
+    some = (cidr, ANY_PEER) if cidr else (ANY_PEER,)
+    if FIRST_ALLOCATED <= identity < FIRST_CIDR:  # offline there may be more than 65535
+        return (identity, ANY_POD, *some)
+    return (identity, *some)
 
 
 def lookup(table: PolicyTable, direction: int, peer: Party, protocol: int, port: int) -> Decision:

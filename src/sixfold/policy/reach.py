@@ -15,24 +15,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from itertools import product
+
+import msgspec
 
 from sixfold.model.datapath import EGRESS, INGRESS
-from sixfold.model.identity import ANY_POD, UNKNOWN, Identity
-from sixfold.policy.reach_parties import GENERAL, Face, Group, View, flow_ports, side_ports
-from sixfold.policy.reach_ports import PortSet
+from sixfold.model.identity import Identity
+from sixfold.policy.reach_parties import GENERAL, Face, Group, View, side_ports
+from sixfold.policy.reach_ports import EVERY_PORT, PortSet
 
 Value = tuple[PortSet | None, ...]  # one for each face
 Pair = tuple[int, int]  # indices of groups: source, destination
 Plain = tuple[bool, PortSet, PortSet]  # is a pod; what passes with any pod, and with anything else
 Bucket = tuple[bool, tuple[Plain | None, ...]]  # unjudged or not; one for each face
-ANY_PEER_NAMES = (UNKNOWN,)
 SILENT = ("resolver", "name")  # the one answers, and asks nobody here; who asks has an address
-ANY_POD_NAMES = (ANY_POD, UNKNOWN)
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(msgspec.Struct, frozen=True):
     """Each source reaches each destination on the same ports; ``ports`` has one for each face."""
 
     sources: tuple[int, ...]
@@ -43,12 +42,9 @@ class Block:
 def reach(views: Sequence[View], groups: Sequence[Group]) -> list[Block]:
     """All that may flow, as disjoint blocks over indices of ``groups``."""
     survey = _Survey(views, groups)
-    explicit: dict[Pair, Value] = {}
-    for pair in survey.mentioned_pairs():
-        if survey.counts(pair):
-            explicit[pair] = flow_ports(views, groups[pair[0]], groups[pair[1]])
+    explicit = survey.explicit()
     for pair in survey.inside_the_host():
-        explicit[pair] = (None,) * survey.per_view * len(views)
+        explicit[pair] = (None,) * survey.faces
     plain = list(survey.plain_blocks(explicit))
     blocks = merge([*_rows(explicit), *plain], groups)
     return [block for block in blocks if next(pairs_of(block, groups), None)]
@@ -66,78 +62,123 @@ class _Survey:
     """The groups, indexed by what tables call them, and in their buckets."""
 
     def __init__(self, views: Sequence[View], groups: Sequence[Group]) -> None:
-        self.views, self.groups = views, groups
-        self.per_view = len(groups[0].faces) // len(views) if groups else 1
-        self.called: list[defaultdict[Identity, list[int]]] = []
-        for at in range(self.per_view * len(views)):
-            called: defaultdict[Identity, list[int]] = defaultdict(list)
-            for number, group in enumerate(groups):
-                face = group.faces[at]
+        self.groups = groups
+        self.faces = len(groups[0].faces) if groups else 0
+        per_view = self.faces // len(views) if groups else 1
+        self.views = [views[at // per_view] for at in range(self.faces)]  # of each face
+        self.called: list[dict[Identity, list[int]]] = [{} for _ in range(self.faces)]
+        for number, group in enumerate(groups):
+            for called, face in zip(self.called, group.faces, strict=True):
                 for name in face.names if face is not None else ():
                     if name not in GENERAL:
-                        called[name].append(number)
-            self.called.append(called)
+                        called.setdefault(name, []).append(number)
+        self.unjudged = [group.unjudged for group in groups]
+        self.buckets: list[Bucket] = []
+        self._bucket_numbers: dict[Bucket, int] = {}
         self.sends = [self._bucket(group, EGRESS) for group in groups]
         self.takes = [self._bucket(group, INGRESS) for group in groups]
+        # Buckets of those that pass nothing unless they name the other.
+        self.shut = {
+            number for number, (_, one) in enumerate(self.buckets) if not any(map(_open, one))
+        }
 
-    def _bucket(self, group: Group, direction: int) -> Bucket:
-        return group.unjudged, tuple(
-            None
-            if face is None
-            else (
-                face.is_pod,
-                side_ports(self.view(at), face, direction, ANY_POD_NAMES),
-                side_ports(self.view(at), face, direction, ANY_PEER_NAMES),
-            )
-            for at, face in enumerate(group.faces)
+    def _bucket(self, group: Group, direction: int) -> int:
+        """Its number."""
+        bucket = (
+            group.unjudged,
+            tuple(
+                [
+                    None if face is None else self._plain(at, face, direction)
+                    for at, face in enumerate(group.faces)
+                ]
+            ),
         )
+        if (number := self._bucket_numbers.get(bucket)) is None:
+            number = self._bucket_numbers[bucket] = len(self.buckets)
+            self.buckets.append(bucket)
+        return number
 
-    def view(self, face: int) -> View:
-        return self.views[face // self.per_view]
+    def _plain(self, at: int, face: Face, direction: int) -> Plain:
+        if face.table is None:
+            return face.is_pod, EVERY_PORT, EVERY_PORT
+        return (face.is_pod, *self.views[at].general(face.table, direction))
 
-    def mentioned_pairs(self) -> set[Pair]:
+    def explicit(self) -> dict[Pair, Value]:
         """Pairs of which one side's table says something particular about the other."""
-        found: set[Pair] = set()
+        found: dict[Pair, Value] = {}
         for number, group in enumerate(self.groups):
             for at, face in enumerate(group.faces):
                 if face is None or face.table is None:
                     continue
-                found.update((number, peer) for peer in self._peers(at, face, EGRESS))
-                found.update((peer, number) for peer in self._peers(at, face, INGRESS))
+                for peer in self._peers(at, face, EGRESS):
+                    if not self._is_shut(peer, number, INGRESS):
+                        self._look_at((number, peer), found)
+                for peer in self._peers(at, face, INGRESS):
+                    if not self._is_shut(peer, number, EGRESS):
+                        self._look_at((peer, number), found)
         return found
 
     def _peers(self, at: int, face: Face, direction: int) -> Iterator[int]:
+        called = self.called[at]
         assert face.table is not None
-        for name in self.view(at).mentioned(face.table, direction):
-            yield from self.called[at].get(name, ())
+        for name in self.views[at].mentioned(face.table, direction):
+            yield from called.get(name, ())
 
     def inside_the_host(self) -> Iterator[Pair]:
         """From the host to its resolver: that never meets policy."""
-        for source, group in enumerate(self.groups):
-            for destination, other in enumerate(self.groups):
-                if group.kind == "host" and other.kind == "resolver":
-                    yield source, destination
+        hosts, resolvers = (
+            [number for number, group in enumerate(self.groups) if group.kind == kind]
+            for kind in ("host", "resolver")
+        )
+        return product(hosts, resolvers)
 
-    def counts(self, pair: Pair) -> bool:
+    def _is_shut(self, subject: int, peer: int, direction: int) -> bool:
+        """Whether a group passes nothing, and has no word for the other either."""
+        if (self.takes if direction == INGRESS else self.sends)[subject] not in self.shut:
+            return False
+        for mine, its in zip(self.groups[subject].faces, self.groups[peer].faces, strict=True):
+            if mine is not None and its is not None and mine.table is not None:
+                main, admin = mine.table.main[direction].peers, mine.table.admin[direction].peers
+                if admin or not main.keys().isdisjoint(its.names):
+                    return False
+        return True
+
+    def _counts(self, pair: Pair) -> bool:
         """Whether policy has a say at all, and the two are two."""
+        source, destination = pair
+        if self.unjudged[source] and self.unjudged[destination]:
+            return False
+        if self.groups[source].kind in SILENT:
+            return False
+        return source != destination or not self.groups[source].alone
+
+    def _look_at(self, pair: Pair, found: dict[Pair, Value]) -> None:
         source, destination = self.groups[pair[0]], self.groups[pair[1]]
-        if source.unjudged and destination.unjudged:
-            return False
-        if source.kind in SILENT:
-            return False
-        return not (source is destination and source.alone)
+        if pair not in found and self._counts(pair):
+            found[pair] = tuple(
+                [
+                    None
+                    if out is None or into is None
+                    else side_ports(view, out, EGRESS, into.names)
+                    & side_ports(view, into, INGRESS, out.names)
+                    for view, out, into in zip(
+                        self.views, source.faces, destination.faces, strict=True
+                    )
+                ]
+            )
 
     def plain_blocks(self, explicit: dict[Pair, Value]) -> Iterator[Block]:
         """Pairs that no table mentions; explicit ones that come to the same are taken back in."""
         senders, takers = _grouped(self.sends), _grouped(self.takes)
-        by_buckets: defaultdict[tuple[Bucket, Bucket], list[Pair]] = defaultdict(list)
+        by_buckets: defaultdict[Pair, list[Pair]] = defaultdict(list)
         for source, destination in explicit:
             by_buckets[self.sends[source], self.takes[destination]].append((source, destination))
         for sends, sources in senders.items():
             for takes, destinations in takers.items():
-                if sends[0] and takes[0]:
+                sender, taker = self.buckets[sends], self.buckets[takes]
+                if sender[0] and taker[0]:
                     continue
-                ports = tuple(map(_meet, sends[1], takes[1]))
+                ports = tuple(map(_meet, sender[1], taker[1]))
                 if not any(ports):
                     continue
                 without: defaultdict[int, set[int]] = defaultdict(set)
@@ -163,8 +204,13 @@ def _meet(sender: Plain | None, taker: Plain | None) -> PortSet | None:
     return out & (taker[1] if sender[0] else taker[2])
 
 
-def _grouped(buckets: Sequence[Bucket]) -> dict[Bucket, list[int]]:
-    found: defaultdict[Bucket, list[int]] = defaultdict(list)
+def _open(plain: Plain | None) -> bool:
+    """Whether anything passes with somebody whom nobody mentions."""
+    return plain is not None and bool(plain[1] or plain[2])
+
+
+def _grouped(buckets: Sequence[int]) -> dict[int, list[int]]:
+    found: defaultdict[int, list[int]] = defaultdict(list)
     for number, bucket in enumerate(buckets):
         found[bucket].append(number)
     return found

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
 from itertools import pairwise
+from operator import itemgetter
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -30,17 +31,19 @@ from sixfold.model.datapath import (
 )
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import ANY_POD, HOST, RESOLVER, UNKNOWN, WORLD, Identity
+from sixfold.model.layers import flat
 from sixfold.model.world import World
 from sixfold.policy.block import BITS, single
-from sixfold.policy.decide import Party, names_of, party_at, party_of
+from sixfold.policy.decide import Party, names_of, names_of_pod, party_at
 from sixfold.policy.plan import PolicyPlan, compile_policies
-from sixfold.policy.reach_ports import EVERY_PORT, PortSet
+from sixfold.policy.reach_ports import EVERY_PORT, NO_PORT, PortSet
 from sixfold.policy.table_ports import TablePorts
 
 VERSIONS = (4, 6)
 Range = tuple[int, int, int]  # IP version, first, last
 
 NOBODY = (WORLD, UNKNOWN)  # names of an address outside that no rule mentions
+ANY_POD_NAMES = (ANY_POD, UNKNOWN)
 GENERAL = (UNKNOWN, ANY_POD)  # names that all peers, or all pods, have
 GroupKind = Literal["workloads", "world", "host", "resolver", "name"]
 
@@ -129,11 +132,18 @@ class View:
         """All ports on which a table lets a peer of these names pass."""
         return self._tables.ports(table, direction, names)
 
+    def general(self, table: PolicyTable, direction: int) -> tuple[PortSet, PortSet]:
+        """What a table lets pass with any pod, and with anything else, if it does not name it."""
+        main, admin = table.main[direction].peers, table.admin[direction].peers
+        if not admin and UNKNOWN not in main and ANY_POD not in main:
+            return NO_PORT, NO_PORT
+        return self.ports(table, direction, ANY_POD_NAMES), self.ports(table, direction, (UNKNOWN,))
+
 
 def parties(
     views: Sequence[View],
     cuts: Iterable[IPNetwork] = (),
-    apart: Callable[[str], object] = lambda key: None,
+    apart: Callable[[str], object] | None = None,
     *,
     names_anywhere: bool = False,
 ) -> list[Group]:
@@ -171,24 +181,35 @@ def side_ports(view: View, subject: Face, direction: int, peer: tuple[Identity, 
     return EVERY_PORT if subject.table is None else view.ports(subject.table, direction, peer)
 
 
-def _workloads(views: Sequence[View], apart: Callable[[str], object]) -> Iterator[Group]:
-    keys = sorted({key for view in views for key in view.world.endpoints})
-    grouped: defaultdict[tuple[object, ...], list[str]] = defaultdict(list)
-    for key in keys:
-        grouped[apart(key), *[_face_key(view, key) for view in views]].append(key)
+def _workloads(views: Sequence[View], apart: Callable[[str], object] | None) -> Iterator[Group]:
+    kinds = [_kinds(view) for view in views]
+    grouped: defaultdict[object, list[str]] = defaultdict(list)
+    if len(kinds) == 1 and apart is None:
+        for key, kind in sorted(kinds[0].items(), key=itemgetter(0)):
+            grouped[kind].append(key)
+    else:
+        for key in sorted({key for some in kinds for key in some}):
+            grouped[apart and apart(key), *[some.get(key) for some in kinds]].append(key)
     for members in grouped.values():
-        first = members[0]
-        faces = tuple(_pod_face(view, first, version) for view in views for version in VERSIONS)
+        faces = tuple([face for view in views for face in _pod_faces(view, members[0])])
         yield Group("workloads", tuple(members), (), faces, _alone(views, members))
 
 
-def _face_key(view: View, key: str) -> tuple[object, ...] | None:
-    """All that a pod's faces depend on."""
-    endpoint = view.world.endpoints.get(key)
-    if endpoint is None:
-        return None
-    plan, four, six = view.plan, endpoint.ipv4 is None, endpoint.ipv6 is None
-    return id(plan.tables[key]), endpoint.identity, plan.endpoint_cidrs.get(key), four, six
+def _kinds(view: View) -> dict[str, tuple[object, ...]]:
+    """Of every pod all that its faces depend on."""
+    tables, cidrs = view.plan.tables, flat(view.plan.endpoint_cidrs)
+    group_of = flat(tables.group_of)
+    number = {group: id(table) for group, table in tables.value_of.items()}
+    return {
+        key: (
+            number[group_of[key]],
+            endpoint.identity,
+            cidrs.get(key),
+            endpoint.ipv4 is None,
+            endpoint.ipv6 is None,
+        )
+        for key, endpoint in view.world.endpoints.items()
+    }
 
 
 def _alone(views: Sequence[View], members: list[str]) -> bool:
@@ -199,12 +220,19 @@ def _alone(views: Sequence[View], members: list[str]) -> bool:
     )
 
 
-def _pod_face(view: View, key: str, version: int) -> Face | None:
-    """None when it is not in this view, or has addresses of the other version only."""
+def _pod_faces(view: View, key: str) -> tuple[Face | None, Face | None]:
+    """One for each IP version; None when it is not there, or has addresses of the other only."""
     endpoint = view.world.endpoints.get(key)
-    if endpoint is None or not has_version(endpoint, version):
-        return None
-    return Face(view.plan.tables[key], tuple(names_of(party_of(view.plan, endpoint, version))))
+    if endpoint is None:
+        return None, None
+    table, identity = view.plan.tables[key], endpoint.identity
+    cidr4, cidr6 = view.plan.endpoint_cidrs.get(key, (UNKNOWN, UNKNOWN))
+    four = Face(table, names_of_pod(identity, cidr4)) if has_version(endpoint, 4) else None
+    if not has_version(endpoint, 6):
+        return four, None
+    if four is not None and cidr4 == cidr6:
+        return four, four
+    return four, Face(table, names_of_pod(identity, cidr6))
 
 
 def has_version(endpoint: Endpoint, version: int) -> bool:
@@ -300,7 +328,7 @@ def _addresses(views: Sequence[View]) -> Iterator[IPAddress]:
 
 def _same_in_both_versions(group: Group) -> bool:
     pairs = zip(group.faces[::2], group.faces[1::2], strict=True)
-    return all(six is None or six == four for four, six in pairs)
+    return all(six is None or six is four or six == four for four, six in pairs)
 
 
 def _without_ipv6(group: Group) -> Group:

@@ -16,7 +16,7 @@ PORTS = 1 << 16
 Span = tuple[int, int]  # first, last; both included
 
 
-class PortSet(msgspec.Struct, frozen=True):
+class PortSet(msgspec.Struct, frozen=True, cache_hash=True):
     """A set of (protocol, port); spans are sorted, and neither touch nor overlap."""
 
     spans: tuple[Span, ...] = ()

@@ -170,6 +170,11 @@ class Names:
         found = set()
         for key in group.members:
             name, siblings = _workload(views, key)
+            if siblings is None:  # one pod
+                found.add(name)
+                if not group.alone:
+                    self._many.add(name)
+                continue
             whole = siblings <= members
             found.add(name if whole else key)
             if whole and (len(siblings) > 1 or not group.alone):
@@ -177,17 +182,17 @@ class Names:
         return tuple(sorted(found))
 
 
-def _workload(views: Sequence[View], key: str) -> tuple[str, frozenset[str]]:
-    """The name of a pod's workload, and all pods that it has here."""
+def _workload(views: Sequence[View], key: str) -> tuple[str, frozenset[str] | None]:
+    """The name of a pod's workload, and all pods that it has here; None: it is one pod."""
     for view in views:
         endpoint = view.world.endpoints.get(key)
         if endpoint is not None and endpoint.workload.startswith("Pod/"):
-            return key, frozenset({key})  # the name of one pod, whatever else has it
+            return key, None  # the name of one pod, whatever else has it
         if endpoint is not None and not endpoint.is_template:
             siblings = view.siblings(endpoint)
             name = f"{endpoint.namespace}/{endpoint.workload.partition('/')[2]}"
             return (name if view.is_unique(name) else key), siblings
-    return key, frozenset({key})
+    return key, None
 
 
 def addresses(ranges: Iterable[Range]) -> list[str]:

@@ -37,11 +37,14 @@ class TablePorts:
         """All ports on which a table lets a peer of these names pass."""
         main, admin = table.main[direction].peers, table.admin[direction].peers
         if not admin:
-            rules = [one for name in names if (one := main.get(name)) is not None]
-            if not rules:
-                return NO_PORT
-            if len(rules) == 1:  # whoever of the names they are for
-                return self._of_rules(rules[0])
+            only: PortRules | None = None
+            for name in names:
+                if (rules := main.get(name)) is not None:
+                    if only is not None:
+                        break
+                    only = rules
+            else:  # whoever of the names they are for
+                return NO_PORT if only is None else self._of_rules(only)
         shape = self._shape
         met = (
             tuple([shape(main.get(name)) for name in names]),
