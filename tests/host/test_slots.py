@@ -74,7 +74,7 @@ def runs(active: Counter[int]) -> BackendRuns:
 def give(runs: BackendRuns, *hosts: int) -> Mapping[Place, int]:
     """The one frontend's next backends; numbers afterwards."""
     runs.settle()
-    runs.replace(HOME, entry_of(*hosts), Changes())
+    runs.replace({HOME: entry_of(*hosts)}, Changes())
     return dict(runs.numbers)
 
 

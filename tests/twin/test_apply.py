@@ -8,6 +8,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
+from msgspec import structs
 
 from sixfold.balancing.table import table_of
 from sixfold.host.datapath import KernelDatapath
@@ -58,7 +59,9 @@ def random_state(random_: random.Random) -> Datapath:
         )
         for _ in range(3)
     ]
-    tables += [replace(random_.choice(tables), audit=random_.choice(tables)) for _ in range(2)]
+    tables += [
+        structs.replace(random_.choice(tables), audit=random_.choice(tables)) for _ in range(2)
+    ]
     backends = [
         Backend(IPv4Address("192.0.2.0") + i, 80 + i, random_.choice([1, 1, 5])) for i in range(6)
     ]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sixfold.host import layout
 from sixfold.host.layout import Place, Run
 from sixfold.host.programs import OBJECT_NAMES, OBJECTS
+from sixfold.host.shadow_policies import section_size
 from sixfold.model.algorithm import Algorithm
 from sixfold.model.datapath import (
     ALLOW,
@@ -254,7 +255,7 @@ sections = st.dictionaries(
 @given(u32, sections)
 def test_a_section_survives(number: int, section: Section) -> None:
     packed = dict(layout.pack_section(number, section))
-    assert len(packed) == layout.section_size(section)
+    assert len(packed) == section_size(section)
     peers: dict[Identity, list[PortRule]] = {}
     for key, value in packed.items():
         owner, peer, rule = layout.unpack_policy(key, value)

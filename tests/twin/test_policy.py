@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, ip_network
 
 import pytest
 from crafted import A4, B4, ICMP, SHOT, TCP, UDP, A, B, Kernel, frame4, tcp, udp
+from msgspec import structs
 
 from sixfold.host.datapath import KernelDatapath
 from sixfold.model.datapath import ALLOW, DENY, EGRESS, PASS, IpcacheEntry, PolicyEntry, PolicyTable
@@ -73,7 +74,7 @@ def test_kernel_and_python_name_the_same_rule(datapath: KernelDatapath) -> None:
     for _ in range(TABLES):
         table = random_table(random_)
         if random_.random() < 0.5:
-            table = replace(table, audit=random_table(random_))
+            table = structs.replace(table, audit=random_table(random_))
         policies = {**kernel.desired.policies, EndpointId(1): table}
         endpoints = dict(kernel.desired.endpoints)
         endpoints[kernel.b] = replace(endpoints[kernel.b], cidr4=CIDRS[0])

@@ -461,7 +461,8 @@ class Agent:
                 know_uplinks(self.datapath.maps["uplinks"], self.network.uplink_macs())
                 self.datapath.reap()
                 if self.plans is not None:
-                    found += self.datapath.repair(self.plans.datapath)
+                    compared = await self._compare()
+                    found += self.datapath.repair(self.plans.datapath, compared=compared)
                     found += self.view_table.repair()
                     found += self.name_table.repair()
                 await self.resolver.start_or_adopt()
@@ -473,6 +474,14 @@ class Agent:
                 log.warning("repair: %s", line)
             self.repairs = (self.repairs + found)[-REPAIRS_KEPT:]
             self._network_changed.set()
+
+    async def _compare(self) -> bool:
+        """Whether the kernel's maps are as they were left; nobody waits for a million entries."""
+        for true in self.datapath.compare():
+            if not true:
+                return False
+            await asyncio.sleep(0)
+        return True
 
     def _reset_broken_pods(self) -> list[str]:
         """Pods that lost their link or their namespace are made anew; returns which."""

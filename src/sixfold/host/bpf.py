@@ -228,7 +228,12 @@ class Map:
         return len(wanted)
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """Everything, in batches; what changes meanwhile may be missed or seen twice."""
+        """Everything; what changes meanwhile may be missed or seen twice."""
+        for keys, values in self.batches():
+            yield from zip(keys, values, strict=True)
+
+    def batches(self) -> Iterator[tuple[list[bytes], list[bytes]]]:
+        """The same, some thousand keys and their values at a time."""
         key_size, value_size = self.definition.key_size, self._value_size
         keys = ctypes.create_string_buffer(key_size * BATCH)
         values = ctypes.create_string_buffer(value_size * BATCH)
@@ -248,11 +253,17 @@ class Map:
             first = False
             (count,) = unpack_from("<I", attributes, 32)
             raw_keys, raw_values = keys.raw, values.raw
-            for i in range(count):
-                yield (
-                    raw_keys[i * key_size : (i + 1) * key_size],
-                    raw_values[i * value_size : (i + 1) * value_size],
-                )
+            yield (
+                [raw_keys[at : at + key_size] for at in range(0, count * key_size, key_size)],
+                [
+                    raw_values[at : at + value_size]
+                    for at in range(0, count * value_size, value_size)
+                ],
+            )
+
+
+def _cut(raw: bytes, size: int, count: int) -> list[bytes]:
+    return [raw[at : at + size] for at in range(0, count * size, size)]
 
 
 def possible_cpus() -> int:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sixfold.errors import HostError
@@ -233,10 +233,14 @@ class KernelDatapath(DatapathView):
         )
         self.maps["severed"].delete(keys)
 
-    def repair(self, desired: Datapath) -> list[str]:
-        """Compare with what the kernel really holds, put it right, and say what was wrong."""
+    def compare(self) -> Iterator[bool]:
+        """Whether the maps are as they were left, piece by piece; an ``apply`` amid it ends it."""
+        return self._shadow.compare(self.maps) if self._shadow else iter(())
+
+    def repair(self, desired: Datapath, *, compared: bool = False) -> list[str]:
+        """Put right what is not in the kernel, and say it; ``compared``: the maps are as left."""
         found = self._repair_links(desired)
-        if self._shadow is not None and self._shadow.is_true(self.maps):
+        if self._shadow is not None and (compared or all(self.compare())):
             self.apply(desired)
             return found
         actual = Shadow.read(self.maps)
@@ -285,15 +289,14 @@ class KernelDatapath(DatapathView):
                 self._detach(path)
 
     def _write(self, changes: Changes, *, judge: bool) -> None:
-        puts = changes.puts
         for name, keys in changes.room.items():
             self.maps[name].delete(keys)
         for name in (*PREPARE, *PLACE, "policy_of"):
-            if puts.get(name):
-                self.maps[name].update(puts[name].items())
+            if puts := changes.puts.get(name):
+                self.maps[name].update(puts.items())
         self.maps["policy_tables"].update(changes.switches.items())
         self.maps["policy_of"].update(changes.joins.items())
-        if judge and (changes.switches or any(puts.get(name) for name in JUDGED)):
+        if judge and (changes.switches or any(map(changes.puts.get, JUDGED))):
             self._bump()
         for name, keys in changes.deletes.items():
             self.maps[name].delete(keys)

@@ -13,6 +13,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from struct import Struct
 from typing import NamedTuple
 
+import msgspec
+
 from sixfold.model.datapath import (
     ANY_PROTOCOL,
     EndpointEntry,
@@ -63,6 +65,7 @@ BY_SOCKETS = 1  # of enum carried
 TCP, ENDED = 6, 0x05  # FIN or RST was seen
 IDLE_TCP_S, IDLE_S, IDLE_FORWARDED_S = 6 * 3600.0, 60.0, 27.0
 MAPPED = bytes(10) + b"\xff\xff"
+MAPPED_BITS = 0xFFFF << 32
 IPV4_BITS = 96
 NO_ADDRESS = bytes(16)
 SLOTS_PER_LINE = 16
@@ -168,13 +171,6 @@ def _pack_rules(rules: PortRules) -> tuple[bytes, list[tuple[int, int, bytes, by
     return POLICY_ENTRY.pack(head_rule, head_strength, lengths), others
 
 
-def section_size(section: Section) -> int:
-    """How many entries ``pack_section`` gives."""
-    return sum(
-        1 + sum(rule.protocol != ANY_PROTOCOL for rule in rules) for rules in section.peers.values()
-    )
-
-
 def unpack_policy(key: bytes, value: bytes) -> tuple[int, Identity, PortRule | None]:
     """Section number, peer and rule of one entry; None for a head that says nothing itself."""
     section, peer, protocol, bits, port = POLICY_KEY.unpack(key)
@@ -194,9 +190,8 @@ def pack_table(table: PolicyTable, sections: Iterable[int], audit: int) -> bytes
 
 
 def pack_frontend_key(frontend: Frontend) -> bytes:
-    return FRONTEND_KEY.pack(
-        pack_address(frontend.address), pack_port(frontend.port), frontend.protocol
-    )
+    place = place_key(frontend.address, frontend.port, frontend.protocol)
+    return (place << 40).to_bytes(FRONTEND_KEY.size, "big")
 
 
 def unpack_frontend_key(packed: bytes) -> Frontend:
@@ -219,8 +214,7 @@ class Load(NamedTuple):
     total: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(msgspec.Struct, frozen=True, gc=False):
     """What a frontend says of its slots; see ``struct frontend``."""
 
     base: int = 0
@@ -265,6 +259,12 @@ def unpack_slot(slot: int) -> tuple[int, int]:
 
 def pack_place(place: Place, number: int) -> bytes:
     return BACKEND.pack(pack_address(place.address), pack_port(place.port), place.protocol, number)
+
+
+def place_key(address: IPAddress, port: int, protocol: int) -> int:
+    """A place as a number: what ``pack_place`` begins with, the highest byte first."""
+    mapped = MAPPED_BITS if type(address) is IPv4Address else 0
+    return (int(address) | mapped) << 24 | port << 8 | protocol
 
 
 def unpack_place(packed: bytes) -> tuple[Place, int]:

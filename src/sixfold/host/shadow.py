@@ -15,7 +15,7 @@ Nothing here writes: a state that would not fit is refused before the first writ
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 from itertools import islice
@@ -75,6 +75,7 @@ class Shadow:
     """The state of one instance's maps. After an error it is worthless: read it anew."""
 
     def __init__(self, capacities: Mapping[str, int], active: Callable[[int], int]) -> None:
+        self.advances = 0
         self._capacities = capacities
         self._packed: dict[str, dict[bytes, bytes]] = {name: {} for name in (*TABLES, *ARRAYS)}
         self.endpoints: Mapping[int, EndpointEntry] = {}
@@ -104,6 +105,7 @@ class Shadow:
 
     def advance(self, desired: Datapath) -> Changes:
         """Become ``desired``; returns the writes. HostError when a map cannot hold them."""
+        self.advances += 1
         changes, self._orphans = self._orphans, Changes()
         nobodys = {name: list(keys) for name, keys in changes.deletes.items()}
         self._runs.settle()
@@ -148,6 +150,7 @@ class Shadow:
             layout.pack_network(network): layout.pack_ipcache_entry(entry)
             for network, entry in entries.items()
         }
+        self.advances += 1
         known = self._packed["ipcache"]
         wanted = len(known) + sum(key not in known for key in puts)
         if wanted > self._capacities["ipcache"]:
@@ -162,11 +165,30 @@ class Shadow:
         return self._runs.numbers
 
     def is_true(self, maps: Mapping[str, Map]) -> bool:
-        """Whether the kernel still holds just this; quick, because it unpacks nothing."""
-        return all(dict(maps[name].items()) == self._packed[name] for name in TABLES) and all(
-            self._packed[name].items() <= _used(maps[name], self._packed[name]).items()
-            for name in ARRAYS
-        )
+        """Whether the kernel still holds just this."""
+        return all(self.compare(maps))
+
+    def compare(self, maps: Mapping[str, Map]) -> Iterator[bool]:
+        """The same, piece by piece; quick, because it unpacks nothing.
+
+        Ends when more is written meanwhile: what it would say then is worthless.
+        """
+        advances = self.advances
+        for name in (*ARRAYS, *reversed(TABLES)):  # the largest at last
+            known, left = self._packed[name], len(self._packed[name])
+            for keys, values in maps[name].batches():
+                if self.advances != advances:
+                    return
+                if name in ARRAYS:  # what nobody wrote does not matter
+                    left -= sum(map(known.__contains__, keys))
+                    yield [*map(known.get, keys, values)] == values
+                    if not left:
+                        break
+                else:
+                    left -= len(keys)
+                    yield [*map(known.get, keys)] == values
+            if self.advances == advances:
+                yield not left
 
     def _advance_endpoints(self, desired: Datapath, changes: Changes) -> None:
         put, gone = difference(self.endpoints, desired.endpoints)
@@ -202,12 +224,23 @@ class Shadow:
 
     def _advance_frontends(self, desired: Datapath, changes: Changes) -> None:
         put, gone = difference(self.frontends, desired.frontends)
-        for frontend in put:
-            entry, old = desired.frontends[frontend], self.frontends.get(frontend)
-            if old is None or (old.backends, old.table) != (entry.backends, entry.table):
-                self._runs.replace(frontend, entry, changes)
-            packed = layout.pack_frontend(entry, self._runs[frontend])
-            changes.put("frontends", layout.pack_frontend_key(frontend), packed)
+        entries, known, runs = (
+            {one: desired.frontends[one] for one in put},
+            self.frontends,
+            self._runs,
+        )
+        runs.replace(
+            {
+                one: entry
+                for one, entry in entries.items()
+                if (old := known.get(one)) is None
+                or (old.backends, old.table) != (entry.backends, entry.table)
+            },
+            changes,
+        )
+        puts = changes.puts["frontends"]
+        for one, entry in entries.items():
+            puts[layout.pack_frontend_key(one)] = layout.pack_frontend(entry, runs[one])
         for frontend in gone:
             changes.delete("frontends", layout.pack_frontend_key(frontend))
             self._runs.release(frontend)
@@ -336,9 +369,3 @@ class Shadow:
             self._runs.adopt(frontend, run, [places[number] for number, _ in found])
         self._runs.adopted(resting(maps["loads"], places), last)
         self.frontends = frontends
-
-
-def _used(source: Map, expected: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """An array map, as far as somebody expects something in it."""
-    end = max((layout.U32.unpack(key)[0] for key in expected), default=-1) + 1
-    return dict(islice(source.items(), end))

@@ -22,7 +22,7 @@ from sixfold.host import layout
 from sixfold.host.changes import Changes, map_full
 from sixfold.host.numbered import Numbered
 from sixfold.host.tables import WrittenTable
-from sixfold.model.datapath import PolicyTable, Section
+from sixfold.model.datapath import ANY_PROTOCOL, PolicyTable, Section
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.groups import Grouped, grouped
 from sixfold.model.layers import differing
@@ -179,7 +179,7 @@ class PolicyShadow:
     def _make_room(self, section: Section, changes: Changes) -> None:
         """Refuse what will not fit before it is spelled out: that alone could fill the memory."""
         free = len(changes.deletes["policy"])  # what nobody owns
-        wanted = len(self._packed) + len(changes.puts["policy"]) + layout.section_size(section)
+        wanted = len(self._packed) + len(changes.puts["policy"]) + section_size(section)
         if wanted - free > self._capacity:
             raise map_full("policy", wanted, self._capacity)
 
@@ -199,3 +199,10 @@ class PolicyShadow:
 def _follows(move: Move, in_place: Mapping[PolicyTable, PolicyTable]) -> bool:
     """Whether its endpoints keep the number that they have."""
     return move.before is not None and in_place.get(move.before) == move.after is not None
+
+
+def section_size(section: Section) -> int:
+    """How many entries ``layout.pack_section`` gives."""
+    return sum(
+        1 + sum(rule.protocol != ANY_PROTOCOL for rule in rules) for rules in section.peers.values()
+    )

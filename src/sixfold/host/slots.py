@@ -15,13 +15,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 
 from sixfold.balancing.table import unpack_table
+from sixfold.errors import HostError
 from sixfold.host import layout
 from sixfold.host.changes import Changes, map_full
-from sixfold.host.layout import SLOTS_PER_LINE, Place, Run
+from sixfold.host.layout import (
+    SLOT_NUMBER_BITS,
+    SLOTS_PER_LINE,
+    Place,
+    Run,
+    place_key,
+)
+from sixfold.host.places import pack_places, place_keys, place_of
 from sixfold.model.datapath import Frontend, FrontendEntry
 
 RESTING_ASKED_MAX = 256  # at once: each is a system call
 LAST_NUMBER = layout.U32.pack(1)  # RUNTIME_BACKENDS
+NO_LOAD = layout.LOAD.pack(0, 0)
 
 
 class SlotPool:
@@ -52,6 +61,21 @@ class SlotPool:
         self._give(base + size, min(larger) - size)
         return base
 
+    def take_singles(self, count: int) -> list[int] | None:
+        """That many runs of one; None when there is no room for all."""
+        free = self._free[1]
+        at = max(0, len(free) - count)
+        found = free[at:]
+        del free[at:]
+        end = min(self.capacity, self._end + count - len(found))
+        found += range(self._end, end)
+        self._end = end
+        while len(found) < count:
+            if (one := self.take(1)) is None:
+                return None
+            found.append(one)
+        return found
+
     def release(self, base: int, length: int) -> None:
         self._released.append((base, run_size(length)))
 
@@ -79,10 +103,11 @@ class BackendRuns:
         self._capacities = lines, backends
         self._active = active
         self._runs: dict[Frontend, Run] = {}
-        self._places: dict[Frontend, tuple[Place, ...]] = {}
-        self._numbers: dict[Place, int] = {}
-        self._users: Counter[Place] = Counter()
-        self._resting: dict[Place, None] = {}  # numbered, and listed by nobody
+        # Places are integers here (``layout.place_key``): there are a hundred thousand of them.
+        self._places: dict[Frontend, Sequence[int]] = {}
+        self._numbers: dict[int, int] = {}
+        self._users: Counter[int] = Counter()
+        self._resting: dict[int, None] = {}  # numbered, and listed by nobody
         self._lines = SlotPool(lines)
         self._free_numbers = SlotPool(backends, [(0, 1)])  # 0 is no backend
         self._revision = self._last_number = 0
@@ -93,48 +118,78 @@ class BackendRuns:
     @property
     def numbers(self) -> Mapping[Place, int]:
         """Every place that has a number, those that rest too."""
-        return self._numbers
+        return {place_of(key): number for key, number in self._numbers.items()}
 
     def settle(self) -> None:
         """No reader is left from before this moment."""
         self._lines.settle()
         self._free_numbers.settle()
-        for place in [*islice(self._resting, RESTING_ASKED_MAX)]:
-            del self._resting[place]
-            if self._active(self._numbers[place]):
-                self._resting[place] = None  # asked again when all others were
+        for key in [*islice(self._resting, RESTING_ASKED_MAX)]:
+            del self._resting[key]
+            if self._active(self._numbers[key]):
+                self._resting[key] = None  # asked again when all others were
             else:
-                self._free_numbers.release(self._numbers.pop(place), 1)
+                self._free_numbers.release(self._numbers.pop(key), 1)
 
-    def replace(self, frontend: Frontend, entry: FrontendEntry, changes: Changes) -> None:
-        """Give a fresh run; the old one stays whole for its readers."""
-        places = tuple(
-            Place(backend.address, backend.port, frontend.protocol) for backend in entry.backends
-        )
-        listed = [
-            layout.pack_slot(self._number(place, changes), backend.weight)
-            for place, backend in zip(places, entry.backends, strict=True)
+    def replace(self, entries: Mapping[Frontend, FrontendEntry], changes: Changes) -> None:
+        """Give fresh runs; the old ones stay whole for their readers."""
+        keys = place_keys(entries)
+        self._hold(keys, changes)
+        weights = [backend.weight for entry in entries.values() for backend in entry.backends]
+        numbers = self._numbers
+        slots = [
+            numbers[key] | weight << SLOT_NUMBER_BITS
+            for key, weight in zip(keys, weights, strict=True)
         ]
-        slots = [listed[index] for index in unpack_table(entry.table)] or listed
-        base = self._write([*slots, *listed] if entry.table else slots, changes)
-        self.release(frontend)
-        self._revision += 1
-        members = len(listed) if entry.table else 0
-        self._runs[frontend] = Run(base, len(slots), members, self._revision)
-        self._places[frontend] = places
+        at = 0
+        runs: list[tuple[Frontend, list[int], int]] = []  # slots, and how many list the members
+        held: dict[Frontend, Sequence[int]] = {}
+        for frontend, entry in entries.items():
+            start, at = at, at + len(entry.backends)
+            listed = slots[start:at]
+            held[frontend] = keys[start:at]
+            if entry.table:
+                chosen = [listed[index] for index in unpack_table(entry.table)]
+                runs.append((frontend, chosen + listed, len(listed)))
+            else:
+                runs.append((frontend, listed, 0))
+        bases = self._write([run for _, run, _ in runs], changes)
+        for (frontend, run, members), base in zip(runs, bases, strict=True):
+            if frontend in self._runs:
+                self.release(frontend)
+            self._revision += 1
+            self._runs[frontend] = Run(base, len(run) - members, members, self._revision)
+        self._places.update(held)
 
-    def _write(self, slots: Sequence[int], changes: Changes) -> int:
-        """Slots into fresh lines; returns the first slot's number."""
-        lines = line_count(len(slots))
-        first = self._lines.take(lines) if lines else 0
-        if first is None:
-            raise map_full("slots", self._lines.capacity + 1, self._lines.capacity)
-        packed = array("I", slots).tobytes()
-        size = layout.SLOT_LINE.size
-        for line in range(lines):
-            content = packed[line * size : (line + 1) * size].ljust(size, b"\0")
-            changes.put("slots", layout.U32.pack(first + line), content)
-        return first * SLOTS_PER_LINE
+    def _write(self, runs: Sequence[Sequence[int]], changes: Changes) -> list[int]:
+        """Slots into fresh lines; returns the number of the first slot of each run."""
+        singles = iter(self._take_lines(sum(0 < len(run) <= SLOTS_PER_LINE for run in runs)))
+        puts, size, pack = changes.puts["slots"], layout.SLOT_LINE.size, layout.U32.pack
+        bases = []
+        for run in runs:
+            packed = array("I", run).tobytes()
+            if len(packed) <= size:
+                first = next(singles) if packed else 0
+                if packed:
+                    puts[pack(first)] = packed.ljust(size, b"\0")
+            else:
+                lines = line_count(len(run))
+                if (taken := self._lines.take(lines)) is None:
+                    raise self._no_room("slots", self._lines)
+                first = taken
+                for line in range(lines):
+                    content = packed[line * size : (line + 1) * size]
+                    puts[pack(first + line)] = content.ljust(size, b"\0")
+            bases.append(first * SLOTS_PER_LINE)
+        return bases
+
+    def _take_lines(self, count: int) -> list[int]:
+        if (found := self._lines.take_singles(count)) is None:
+            raise self._no_room("slots", self._lines)
+        return found
+
+    def _no_room(self, name: str, pool: SlotPool) -> HostError:
+        return map_full(name, pool.capacity + 1, pool.capacity)
 
     def release(self, frontend: Frontend) -> None:
         """Fine when it has none."""
@@ -142,28 +197,29 @@ class BackendRuns:
         if run.count:
             lines = line_count(run.count + run.members)
             self._lines.release(run.base // SLOTS_PER_LINE, lines)
-        for place in self._places.pop(frontend, ()):
-            self._users[place] -= 1
-            if not self._users[place]:
-                del self._users[place]
-                self._resting[place] = None
+        for key in self._places.pop(frontend, ()):
+            self._users[key] -= 1
+            if not self._users[key]:
+                del self._users[key]
+                self._resting[key] = None
 
     def adopt(self, frontend: Frontend, run: Run, places: Iterable[tuple[Place, int]]) -> None:
         """A run that the kernel holds already; ``adopted`` ends a series of these."""
-        found = list(places)
-        for place, number in found:
-            self._numbers[place] = number
-            self._users[place] += 1
+        found = [(place_key(*place), number) for place, number in places]
+        for key, number in found:
+            self._numbers[key] = number
+            self._users[key] += 1
         self._runs[frontend] = run
-        self._places[frontend] = tuple(place for place, _ in found)
+        self._places[frontend] = [key for key, _ in found]
 
     def adopted(self, resting: Iterable[tuple[Place, int]], last_number: int) -> None:
         """``resting`` are numbers in use by nobody but connections."""
         used = set(self._numbers.values())
         for place, number in resting:
-            if number not in used and place not in self._numbers:
-                self._numbers[place] = number
-                self._resting[place] = None
+            key = place_key(*place)
+            if number not in used and key not in self._numbers:
+                self._numbers[key] = number
+                self._resting[key] = None
         lines, backends = self._capacities
         runs = [
             (run.base // SLOTS_PER_LINE, line_count(run.count + run.members))
@@ -176,23 +232,26 @@ class BackendRuns:
         self._revision = max((run.revision for run in self._runs.values()), default=0)
         self._last_number = last_number
 
-    def _number(self, place: Place, changes: Changes) -> int:
-        self._users[place] += 1
-        self._resting.pop(place, None)
-        number = self._numbers.get(place)
-        if number is None:
-            number = self._free_numbers.take(1)
-            if number is None:
-                capacity = self._free_numbers.capacity
-                raise map_full("backends", capacity + 1, capacity)
-            self._numbers[place] = number
-            key = layout.U32.pack(number)
-            changes.put("backends", key, layout.pack_place(place, number))
-            changes.put("loads", key, layout.LOAD.pack(0, 0))
-            if number > self._last_number:
-                self._last_number = number
-                changes.put("runtime", LAST_NUMBER, key)
-        return number
+    def _hold(self, keys: Sequence[int], changes: Changes) -> None:
+        """Count a user more of each place; those that have no number are given one."""
+        self._users.update(keys)
+        if self._resting:
+            for key in keys:
+                self._resting.pop(key, None)
+        fresh = [key for key in dict.fromkeys(keys) if key not in self._numbers]
+        if not fresh:
+            return
+        if (numbers := self._free_numbers.take_singles(len(fresh))) is None:
+            raise self._no_room("backends", self._free_numbers)
+        self._numbers.update(zip(fresh, numbers, strict=True))
+        packed = [*map(layout.U32.pack, numbers)]
+        changes.puts["backends"].update(zip(packed, pack_places(fresh, numbers), strict=True))
+        # The kernel has counted nothing yet under numbers that nobody ever had.
+        again = [number for number in numbers if number <= self._last_number]
+        changes.puts["loads"].update(dict.fromkeys(map(layout.U32.pack, again), NO_LOAD))
+        if (highest := max(numbers)) > self._last_number:
+            self._last_number = highest
+            changes.put("runtime", LAST_NUMBER, layout.U32.pack(highest))
 
 
 def line_count(slots: int) -> int:

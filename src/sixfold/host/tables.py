@@ -6,14 +6,14 @@ have written it, or refers to what is not there, is not read: it is nobody's.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
+import msgspec
+
 from sixfold.host import layout
-from sixfold.model.datapath import NOTHING, PolicyTable, PortRule, Section, section_of
-from sixfold.model.identity import Identity
+from sixfold.model.datapath import NOTHING, PolicyTable, PortRules, Section, narrowest_first
+from sixfold.model.identity import UNKNOWN, Identity
 
 Packed = Mapping[bytes, bytes]
 
@@ -35,7 +35,9 @@ class WrittenTable(NamedTuple):
             return None
         into, out, *admin = (sections.get(number, NOTHING) for number in self.sections)
         audit = tables[self.audit].table if self.audit else None
-        table = replace(self.table, main=(into, out), admin=(admin[0], admin[1]), audit=audit)
+        table = msgspec.structs.replace(
+            self.table, main=(into, out), admin=(admin[0], admin[1]), audit=audit
+        )
         return self._replace(table=table)
 
 
@@ -52,18 +54,35 @@ def section_number(key: bytes) -> int:
 
 def read_sections(policy: Packed) -> dict[int, Section]:
     """Sections by number: the first of each content."""
-    rules: defaultdict[int, dict[Identity, list[PortRule]]] = defaultdict(dict)
-    written: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
+    written: dict[bytes, dict[bytes, list[tuple[bytes, bytes]]]] = {}
     for key, value in policy.items():
-        number, peer, rule = layout.unpack_policy(key, value)
-        rules[number].setdefault(peer, []).extend([rule] if rule is not None else [])
-        written[number][key] = value
+        peers = written.get(key[:4])
+        if peers is None:
+            peers = written[key[:4]] = {}
+        peers.setdefault(key[4:8], []).append((key[8:], value))
+    known: dict[tuple[tuple[bytes, bytes], ...], PortRules | None] = {}  # most are alike
     first: dict[Section, int] = {}
-    for number in sorted(rules):
-        section = section_of(rules[number])
-        if dict(layout.pack_section(number, section)) == written[number]:
-            first.setdefault(section, number)
+    for number in sorted(written, key=section_number):
+        found: dict[Identity, PortRules] = {}
+        for peer, entries in written[number].items():
+            said = tuple(sorted(entries))
+            if said not in known:
+                known[said] = _rules(said)
+            if (rules := known[said]) is None:
+                break
+            found[Identity(layout.U32.unpack(peer)[0])] = rules
+        else:
+            first.setdefault(Section(found), section_number(number))
     return {number: section for section, number in first.items()}
+
+
+def _rules(entries: Iterable[tuple[bytes, bytes]]) -> PortRules | None:
+    """Of one peer; None if ``layout`` would have written something else."""
+    nobody = bytes(8)
+    read = (layout.unpack_policy(nobody + key, value)[2] for key, value in entries)
+    rules = narrowest_first(rule for rule in read if rule is not None)
+    said = layout.pack_section(0, Section({UNKNOWN: rules}))
+    return rules if {key[8:]: value for key, value in said} == dict(entries) else None
 
 
 def read_tables(tables: Packed, sections: Mapping[int, Section]) -> dict[int, WrittenTable]:

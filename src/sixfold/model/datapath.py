@@ -12,6 +12,8 @@ from enum import IntFlag
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple
 
+import msgspec
+
 from sixfold.model.algorithm import Algorithm
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import Identity
@@ -144,8 +146,7 @@ NOTHING = Section({})
 Sections = tuple[Section, Section]  # by direction
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyTable:
+class PolicyTable(msgspec.Struct, frozen=True, cache_hash=True):
     """Everything that decides about one kind of workload; immutable, shared, content-addressed.
 
     No entry matches: dropped, and the default rule of the direction is the reason given.
@@ -212,8 +213,7 @@ def narrowest_first(rules: Iterable[PortRule]) -> PortRules:
     return tuple(sorted(found, key=lambda rule: (rule.breadth, rule), reverse=True))
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Backend:
+class Backend(msgspec.Struct, frozen=True, order=True, cache_hash=True, gc=False):
     """One place that serves a service port; a weight of 0 is none, and not listed."""
 
     address: IPAddress
@@ -221,8 +221,7 @@ class Backend:
     weight: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Frontend:
+class Frontend(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     """Where clients knock: a service address and port. Protocol is an IP protocol number."""
 
     address: IPAddress

@@ -43,6 +43,8 @@ def granted(
 
 
 def _known(selection: Selection, at: int, resolved: Mapping[str, Resolved]) -> Grant | None:
+    if selection.together is None:
+        selection.together = {}
     if at not in selection.together:
         selection.together[at] = together([resolved[key] for key in selection.runs[at]])
     known: Grant | None = selection.together[at]

@@ -223,24 +223,30 @@ class PolicyCompiler:
     def _follow_policies(self, world: World, stale_policies: set[str]) -> list[Resolved]:
         """Take over policies that came, went or changed; returns what they were before."""
         now = world.policies
-        changed = differing(self._policies, now) | self._affected(world)
+        changed: Collection[str]
+        if self._policies:
+            changed = differing(self._policies, now) | self._affected(world)
+        else:
+            changed = now.keys()  # in order
         before = [one for key in changed for one in self._lowered.pop(key, ())]
         after: dict[str, ir.Policy] = {}
         for key in changed:
             self._watching.pop(key, None)
-            if key in now:
-                lowered = self._lowered[key] = lower(key, now[key], world)
-                after |= {one.key: one for one in lowered}
-                if any(one.watches for one in lowered):
-                    self._watching[key] = frozenset().union(*(one.watches for one in lowered))
+            if (policy := now.get(key)) is not None:
+                lowered = self._lowered[key] = lower(key, policy, world)
+                for one in lowered:
+                    after[one.key] = one
+                    if one.watches:
+                        watched = self._watching.get(key, frozenset())
+                        self._watching[key] = watched | one.watches
         for key in self._ties.follow(before, after.values()) - after.keys():
             after[key] = self._resolved[key].policy
         touched = {one.key for one in before} | after.keys()
         outdated = [self._resolved.pop(key) for key in touched & self._resolved.keys()]
-        for key, policy in after.items():  # before the release: selections in use stay
-            tie = self._ties.of(policy)
-            self._resolved[key] = resolve(policy, tie, self._index, self._number)
-            if patterns := self._resolved[key].patterns:
+        for key, one in after.items():  # before the release: selections in use stay
+            resolved = resolve(one, self._ties.of(one), self._index, self._number)
+            self._resolved[key] = resolved
+            if resolved.clauses and (patterns := resolved.patterns):
                 self._domains.count((), patterns)
         for resolved in outdated:
             self._domains.count(resolved.patterns, ())

@@ -157,10 +157,7 @@ class _Survey:
         if pair not in found and self._counts(pair):
             found[pair] = tuple(
                 [
-                    None
-                    if out is None or into is None
-                    else side_ports(view, out, EGRESS, into.names)
-                    & side_ports(view, into, INGRESS, out.names)
+                    None if out is None or into is None else _flow(view, out, into)
                     for view, out, into in zip(
                         self.views, source.faces, destination.faces, strict=True
                     )
@@ -202,6 +199,14 @@ def _meet(sender: Plain | None, taker: Plain | None) -> PortSet | None:
         return None
     out = sender[1] if taker[0] else sender[2]
     return out & (taker[1] if sender[0] else taker[2])
+
+
+def _flow(view: View, out: Face, into: Face) -> PortSet:
+    """What both sides let pass."""
+    if out.table is None:
+        return side_ports(view, into, INGRESS, out.names)
+    sent = view.ports(out.table, EGRESS, into.names)
+    return sent if into.table is None else sent & view.ports(into.table, INGRESS, out.names)
 
 
 def _open(plain: Plain | None) -> bool:

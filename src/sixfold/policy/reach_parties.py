@@ -199,16 +199,10 @@ def _kinds(view: View) -> dict[str, tuple[object, ...]]:
     """Of every pod all that its faces depend on."""
     tables, cidrs = view.plan.tables, flat(view.plan.endpoint_cidrs)
     group_of = flat(tables.group_of)
-    number = {group: id(table) for group, table in tables.value_of.items()}
+    at = {group: id(table) for group, table in tables.value_of.items()}
     return {
-        key: (
-            number[group_of[key]],
-            endpoint.identity,
-            cidrs.get(key),
-            endpoint.ipv4 is None,
-            endpoint.ipv6 is None,
-        )
-        for key, endpoint in view.world.endpoints.items()
+        key: (at[group_of[key]], one.identity, cidrs.get(key), one.ipv4 is None, one.ipv6 is None)
+        for key, one in view.world.endpoints.items()
     }
 
 

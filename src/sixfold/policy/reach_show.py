@@ -118,6 +118,7 @@ class Names:
         for names, group in zip(self._each, groups, strict=True):
             for name in names if not group.outside else ():
                 self._workloads[name.partition("/")[0]].add(name)
+        self._everyone = {name for found in self._workloads.values() for name in found}
 
     def each(self, number: int) -> tuple[str, ...]:
         """All names of one group."""
@@ -149,8 +150,7 @@ class Names:
         return (*self._compact(workloads), *kinds, *patterns, *shown)
 
     def _compact(self, names: set[str]) -> list[str]:
-        everyone = {name for found in self._workloads.values() for name in found}
-        if len(everyone) > 1 and names == everyone:
+        if len(self._everyone) > 1 and names == self._everyone:
             return ["all workloads"]
         by_namespace: defaultdict[str, set[str]] = defaultdict(set)
         for name in names:

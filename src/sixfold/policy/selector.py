@@ -53,7 +53,7 @@ class Selection:
         self.peer_of: set[str] = set()  # policies that let the members be talked to, or talk
         self._subjects: list[str] | None = None
         self._runs: list[list[str]] | None = None
-        self.together: dict[int, Any] = {}  # for who asks: what each run comes to
+        self.together: dict[int, Any] | None = None  # for who asks: what each run comes to
 
     @property
     def subjects(self) -> list[str]:
@@ -75,7 +75,7 @@ class Selection:
         if policy not in self.subject_of:
             self.subject_of.add(policy)
             self._regroup()
-        elif self.together:
+        elif self.together is not None:
             self.together.pop(bisect_left(self.subjects, policy) // RUN, None)
 
     def withdraw(self, policy: str) -> None:
@@ -85,8 +85,7 @@ class Selection:
 
     def _regroup(self) -> None:
         if self._subjects is not None:
-            self._subjects = self._runs = None
-            self.together.clear()
+            self._subjects = self._runs = self.together = None
 
     def matches(
         self, subject: Subject, labels: Mapping[str, str], around: Mapping[str, str]

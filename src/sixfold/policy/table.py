@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Set
-from dataclasses import replace
+
+import msgspec
 
 from sixfold.errors import ManifestError, Problem
 from sixfold.model.config import Config
@@ -62,7 +63,8 @@ def profile_of(endpoint: Endpoint, config: Config) -> Profile:
 def default_rule(direction: Direction, isolated_by: Sequence[str], config: Config) -> Rule:
     """What is named when no rule matches: the isolating policies, else the posture."""
     if isolated_by:
-        return Rule("posture", "", "default-deny", direction, because=",".join(isolated_by))
+        because = ",".join(dict.fromkeys(isolated_by))
+        return Rule("posture", "", "default-deny", direction, -1, because)
     name = "default-deny" if config.posture == "zero-trust" else "default-allow"
     return Rule("posture", "", name, direction, because=config.posture)
 
@@ -82,7 +84,6 @@ class Sections:
         # Keys hold the ``id`` of pieces: that they stay alive is what the values are for.
         self._built: dict[tuple[object, ...], tuple[list[Piece], Section]] = {}
         self._builtins: dict[tuple[int, Profile, int], Said] = {}
-        self._defaults: dict[tuple[object, ...], int] = {}
 
     def of(self, direction: int, pieces: list[Piece], profile: Profile, last: int = 0) -> Section:
         """What these say, and the built-in exceptions; ``last``: else all is allowed, by it."""
@@ -93,16 +94,12 @@ class Sections:
 
     def default(self, direction: int, titles: Sequence[str], *, audited: bool) -> int:
         """The number of the rule that is named when nothing matches."""
-        key = (direction, audited, *titles)
-        if (known := self._defaults.get(key)) is None:
-            name = DIRECTIONS[direction][1]
-            rule = default_rule(name, list(dict.fromkeys(titles)), self.config)
-            if self.of_host and not titles:
-                rule = Rule("posture", "", "default-allow", name, because="the host")
-            if audited:
-                rule = Rule("posture", "", "audit", name, because="its policies")
-            known = self._defaults[key] = self.number(rule)
-        return known
+        name = DIRECTIONS[direction][1]
+        if audited:
+            return self.number(Rule("posture", "", "audit", name, because="its policies"))
+        if self.of_host and not titles:
+            return self.number(Rule("posture", "", "default-allow", name, because="the host"))
+        return self.number(default_rule(name, titles, self.config))
 
     def _build(self, direction: int, pieces: list[Piece], profile: Profile, last: int) -> Section:
         said = self._said(direction, profile, last)
@@ -155,7 +152,7 @@ def build_table(
     apart = Sections(sections.config, sections.number, of_host=sections.of_host)
     table = _merge_policies(relaxed, profile, apart, opened)
     same = table.sections == full.sections
-    return table if same else replace(table, audit=full)
+    return table if same else msgspec.structs.replace(table, audit=full)
 
 
 def _relax(grant: Grant) -> Grant:
