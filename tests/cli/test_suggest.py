@@ -41,6 +41,7 @@ def test_live_it_reads_the_agents_flows_and_endpoints(sixfold, agent):
     ports = {"ports": [], "probePorts": []}
     status = {"workload": "Pod/db", "serviceAccount": "default", "id": 1, "identity": 300}
     status |= {"ips": ["10.244.0.5"], "ifindex": 3, "node": "n", "ready": True, **ports}
+    status["accelerated"] = False
     status["terminating"] = False
     meta = {"name": "db", "namespace": "shop", "labels": {"app": "db", "tier": "store"}}
     agent.answers["GET /v1/status"] = {
@@ -51,6 +52,7 @@ def test_live_it_reads_the_agents_flows_and_endpoints(sixfold, agent):
             "audit": False,
             "ipblock_matches_pods": True,
             "pod_networks": ["10.244.0.0/16", "fd00:5f:244::/64"],
+            "node_labels": {},
         }
     }
     agent.answers["GET /v1/objects/Endpoints"] = {"items": [{"metadata": meta, "status": status}]}

@@ -48,9 +48,8 @@ def random_services(pick):
             target = pick.choice((80, 81, 82, "web", "dns"))
             port = {"name": "p", "port": 1000, "protocol": protocol, "targetPort": target}
             ports = [port] if pick.random() < 0.8 else [port, {**WEB, "protocol": "TCP"}]
-            found.append(
-                service(f"{namespace}/s{at}", selector, *ports, headless=pick.random() < 0.3)
-            )
+            headless = protocol == "SCTP" or pick.random() < 0.3  # no SCTP behind an address
+            found.append(service(f"{namespace}/s{at}", selector, *ports, headless=headless))
     return found
 
 

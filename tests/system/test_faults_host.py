@@ -88,18 +88,20 @@ def fill(system: System, name: str) -> None:
 
 
 def test_a_full_map_is_said_leaves_the_old_state_in_force_and_heals(system: System) -> None:
-    given = [pod("web"), pod("friend"), pod("stranger"), policy("out", {}, **OPEN_EGRESS)]
+    """Two pods alike, of which one is to have a policy more: it cannot keep their table."""
+    alike = [pod("web", labels={"own": "yes"}), pod("other", labels={"app": "web"})]
+    given = [*alike, pod("friend"), pod("stranger"), policy("out", {}, **OPEN_EGRESS)]
     closed = policy("web", {"app": "web"}, ingress=[{"from": [labelled(app="friend")]}])
     system.up(manifest=manifest(*given, closed))
     web, friend, stranger = places_of(system, "web", "friend", "stranger")
-    opened = manifest(policy("web", {"app": "web"}, ingress=[{}]))
+    opened = manifest(policy("more", {"own": "yes"}, ingress=[{}]))
     with web.listen():
         for _ in range(5):  # the agent clears such entries away, now and then before they are met
             fill(system, "policy_tables")
             refused = system.sixfold("apply", "-f", "-", stdin=opened, check=False)
             if refused.returncode:
                 break
-            system.apply(manifest(closed))
+            system.sixfold("delete", "networkpolicy", "more")
         assert refused.returncode == 1
         assert "put policy_tables: " in refused.stderr
         agent = system.status()["agent"]

@@ -105,7 +105,9 @@ class ResolverServer:
             listeners.append(await asyncio.start_unix_server(self._serve_control, self._socket))
         finally:
             os.umask(old_mask)
-        self._pid_file.write_text(f"{os.getpid()}\n")
+        aside = self._pid_file.with_suffix(".new")
+        aside.write_text(f"{os.getpid()}\n")
+        aside.rename(self._pid_file)  # nobody reads half a number
         log.info("serving %s port %d, pid %d", ", ".join(addresses), port, os.getpid())
         await self._stop.wait()
         if self._saving is not None:
