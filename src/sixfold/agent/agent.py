@@ -395,7 +395,7 @@ class Agent:
 
     async def _cut_connections(self) -> None:
         """What policy no longer allows ends now, not on its next packet or a timeout."""
-        if self.plans is not None:
+        if self.plans is not None and self.backends.lost:
             await self.backends.cut(_namespaces(self.plans))
         severed = self.datapath.sweep()
         if severed and self.plans is not None:

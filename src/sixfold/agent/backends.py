@@ -79,7 +79,7 @@ class BackendWatch:
         self.panics: tuple[str, ...] = ()
         self._basis: tuple[Any, ...] = (None,) * 3
         self._in_use: frozenset[Lost] = frozenset()
-        self._lost: frozenset[Lost] = frozenset()
+        self.lost: frozenset[Lost] = frozenset()
         self._failback = Failback()
         self._alarm: asyncio.TimerHandle | None = None
         self.seen: Mapping[str, Seen] = {}
@@ -105,14 +105,12 @@ class BackendWatch:
         if all(map(is_, basis, self._basis)):
             return
         in_use = places_in_use(world)
-        self._lost = (self._lost | self._in_use) - in_use
+        self.lost = (self.lost | self._in_use) - in_use
         self._in_use, self._basis = in_use, basis
 
     async def cut(self, namespaces: Mapping[int, Path]) -> None:
         """End connections to backends that are lost, now that nobody is sent there any more."""
-        if not self._lost:
-            return
-        lost, places = self._lost, by_address(self._lost)
+        lost, places = self.lost, by_address(self.lost)
         connections = [
             one
             for one in await asyncio.to_thread(self._datapath.connections_to, places.keys())
@@ -120,7 +118,7 @@ class BackendWatch:
         ]
         closed = await asyncio.to_thread(close_sockets, connections, namespaces)
         closed += await asyncio.to_thread(close_towards, lost)
-        self._lost -= lost
+        self.lost -= lost
         if closed:
             log.info("balancing: %d connections to lost backends are cut", closed)
 

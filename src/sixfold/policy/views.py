@@ -52,6 +52,7 @@ class ViewPlanner:
         self._public: set[str] = set()
         self._endpoints: Mapping[str, Endpoint] = {}  # where everybody sees everything
         self._plan = ViewPlan()
+        self._written: dict[str, tuple[Endpoint, tuple[str, ...]]] = {}  # with its addresses
 
     def plan(
         self,
@@ -165,11 +166,14 @@ class ViewPlanner:
         return next((view for view in sorted(numbers) if held[view] <= ids), 0) or self._fresh()
 
     def _clients(self, of: Mapping[EndpointId, int], config: Config) -> Mapping[str, int]:
-        found = {
-            address: of[endpoint.id]
-            for endpoint in self._offers.endpoints.values()
-            for address in addresses(endpoint)
-        }
+        written = {}
+        for key, endpoint in self._offers.endpoints.items():
+            known = self._written.get(key)
+            if known is None or known[0] is not endpoint:  # an address as text costs much
+                known = endpoint, tuple(addresses(endpoint))
+            written[key] = known
+        self._written = written
+        found = {text: of[one.id] for one, texts in written.values() for text in texts}
         own = dict.fromkeys(map(str, (config.host_ipv4, config.host_ipv6)), EVERYTHING)
         return {**found, **own}
 
