@@ -72,32 +72,20 @@ class WorkloadApi:
     def __mapping__(self) -> Mapping[str, Handler]:
         """Of grpclib: what is served under which path."""
 
-        def rpc(name: str, request: str, response: str, cardinality: Cardinality) -> Handler:
-            method = getattr(self, f"_{name}")
-            return Handler(method, cardinality, CLASSES[request], CLASSES[response])
-
         one, many = Cardinality.UNARY_UNARY, Cardinality.UNARY_STREAM
-        names = {"FetchX509SVID": ("fetch_x509_svid", "X509SVIDRequest", "X509SVIDResponse", many)}
-        names["FetchX509Bundles"] = (
-            "fetch_x509_bundles",
-            "X509BundlesRequest",
-            "X509BundlesResponse",
-            many,
-        )
-        names["FetchJWTSVID"] = ("fetch_jwt_svid", "JWTSVIDRequest", "JWTSVIDResponse", one)
-        names["FetchJWTBundles"] = (
-            "fetch_jwt_bundles",
-            "JWTBundlesRequest",
-            "JWTBundlesResponse",
-            many,
-        )
-        names["ValidateJWTSVID"] = (
-            "validate_jwt_svid",
-            "ValidateJWTSVIDRequest",
-            "ValidateJWTSVIDResponse",
-            one,
-        )
-        return {f"{SERVICE}/{path}": rpc(*about) for path, about in names.items()}
+        calls = {
+            "FetchX509SVID": (self._fetch_x509_svid, "X509SVID", many),
+            "FetchX509Bundles": (self._fetch_x509_bundles, "X509Bundles", many),
+            "FetchJWTSVID": (self._fetch_jwt_svid, "JWTSVID", one),
+            "FetchJWTBundles": (self._fetch_jwt_bundles, "JWTBundles", many),
+            "ValidateJWTSVID": (self._validate_jwt_svid, "ValidateJWTSVID", one),
+        }
+        return {
+            f"{SERVICE}/{name}": Handler(
+                call, cardinality, CLASSES[f"{messages}Request"], CLASSES[f"{messages}Response"]
+            )
+            for name, (call, messages, cardinality) in calls.items()
+        }
 
     # --- calls --------------------------------------------------------------------------------
 

@@ -138,11 +138,9 @@ def to_pem(authority: Authority) -> bytes:
 def from_pem(pem: bytes) -> Authority:
     """What ``to_pem`` wrote; ValueError when it is anything else."""
     certificate = x509.load_pem_x509_certificate(pem)
-    blocks = pem[pem.index(b"-----BEGIN PRIVATE KEY") :].split(b"-----BEGIN PRIVATE KEY")[1:]
-    keys = [
-        serialization.load_pem_private_key(b"-----BEGIN PRIVATE KEY" + block, None)
-        for block in blocks
-    ]
+    begin = b"-----BEGIN PRIVATE KEY"
+    blocks = pem.split(begin)[1:]
+    keys = [serialization.load_pem_private_key(begin + block, None) for block in blocks]
     if len(keys) != 2 or not all(isinstance(key, PrivateKey) for key in keys):
         raise ValueError("not two keys of an elliptic curve")
     key, jwt_key = keys
