@@ -8,13 +8,11 @@ nftables  the same with kube-proxy's scheme: conntrack, a verdict map from servi
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from bench import packages
 from bench.lab import Lab, inside, ip, run
 
 PORT = 9000
@@ -106,13 +104,4 @@ chain forward {{
 
 def why_no_nftables() -> str:
     """Install nft(8) if it is missing and we may; else the reason, "" when it is there."""
-    if shutil.which("nft"):
-        return ""
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        return "no nft binary; install nftables"
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    command = "apt-get update -qq && apt-get install -y -qq --no-install-recommends nftables"
-    subprocess.run(
-        ["sh", "-c", command], env=environment, capture_output=True, timeout=120, check=False
-    )
-    return "" if shutil.which("nft") else "no nft binary, and apt-get could not install nftables"
+    return packages.missing({"nft": "nftables"}).get("nft", "")

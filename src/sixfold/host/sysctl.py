@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sixfold.errors import HostError
+from sixfold.host.whole import write_whole
 
 ROOT = Path("/proc/sys")
 
@@ -44,9 +45,7 @@ class Sysctls:
             before = earlier[key][0] if key in earlier else read(key)
             earlier[key] = (before, values[key])
         self._record.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._record.with_suffix(".new")
-        draft.write_text(json.dumps(earlier, indent=1))
-        draft.replace(self._record)
+        write_whole(self._record, json.dumps(earlier, indent=1).encode())
         for key in changed:
             try:
                 (ROOT / key).write_text(values[key])

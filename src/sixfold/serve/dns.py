@@ -31,6 +31,7 @@ import msgspec
 from sixfold import __version__
 from sixfold.discovery.zone import Rcode, ZoneTree
 from sixfold.host.paths import Paths
+from sixfold.host.whole import write_whole
 from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
 from sixfold.serve import dns_control as control
 from sixfold.serve.dns_alias import Alias
@@ -105,9 +106,7 @@ class ResolverServer:
             listeners.append(await asyncio.start_unix_server(self._serve_control, self._socket))
         finally:
             os.umask(old_mask)
-        aside = self._pid_file.with_suffix(".new")
-        aside.write_text(f"{os.getpid()}\n")
-        aside.rename(self._pid_file)  # nobody reads half a number
+        write_whole(self._pid_file, f"{os.getpid()}\n".encode())
         log.info("serving %s port %d, pid %d", ", ".join(addresses), port, os.getpid())
         await self._stop.wait()
         if self._saving is not None:
@@ -288,10 +287,8 @@ class ResolverServer:
             return control.Globals()
 
     def _save_globals(self, message: control.Globals) -> None:
-        aside = self._globals_file.with_suffix(".new")
         try:
-            aside.write_bytes(control.encode(message))
-            aside.replace(self._globals_file)
+            write_whole(self._globals_file, control.encode(message))
         except OSError as error:
             log.error("%s: not saved: %s", self._globals_file, error)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from sixfold.discovery.zone import Zone
+from sixfold.host.whole import write_whole
 from sixfold.serve import dns_control as control
 
 log = logging.getLogger("sixfold.dns")
@@ -44,10 +45,8 @@ class ZoneFile:
 
     def _write(self, settings: control.Load, zone: Zone) -> None:
         message = msgspec.structs.replace(settings, records=control.records_of(zone))
-        aside = self._path.with_suffix(".new")
         try:
             # An encoder of its own: the other one belongs to the event loop's thread.
-            aside.write_bytes(msgspec.msgpack.encode(message))
-            aside.replace(self._path)
+            write_whole(self._path, msgspec.msgpack.encode(message))
         except OSError as error:
             log.error("%s: not saved: %s; a restarted resolver would lag", self._path, error)
