@@ -80,6 +80,30 @@ static __always_inline void remember(struct conntrack *entry,
 	entry->rule[1] = judgement->rule[1];
 }
 
+/* What is judged: the port is that of the side that was dialled. */
+static __always_inline void ask_about(struct judgement *judgement,
+				      const struct packet *packet, bool is_reply)
+{
+	judgement->protocol = packet->protocol;
+	if (packet->protocol == IPPROTO_ICMP || packet->protocol == PROTOCOL_ICMPV6)
+		judgement->port = htons(packet->icmp_request);
+	else
+		judgement->port =
+		    is_reply ? packet->source_port : packet->destination_port;
+}
+
+/* Who the packet is from and to, and which rules decided. */
+static __always_inline void note_judged(struct observation *seen,
+					const struct judgement *judgement,
+					const struct peer *source,
+					const struct peer *destination)
+{
+	seen->identity[0] = source->identity;
+	seen->identity[1] = destination->identity;
+	seen->rule[0] = judgement->rule[0];
+	seen->rule[1] = judgement->rule[1];
+}
+
 /* Told once per rule: an open connection may come to be allowed by an audit only. */
 static __always_inline bool audited(struct observation *seen,
 				    const struct judgement *judgement,

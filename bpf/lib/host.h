@@ -138,20 +138,13 @@ static __noinline int host_connection(struct __sk_buff *skb, struct packet *pack
 	resolve(direction == EGRESS ? &packet->destination : &packet->source, theirs);
 	if (is_hosts(theirs)) /* link-local: a neighbour; or a lie */
 		theirs->identity = IDENTITY_WORLD;
-	judgement->protocol = packet->protocol;
-	if (packet->protocol == IPPROTO_ICMP || packet->protocol == PROTOCOL_ICMPV6)
-		judgement->port = htons(packet->icmp_request);
-	else
-		judgement->port =
-		    seen.is_reply ? packet->source_port : packet->destination_port;
+	ask_about(judgement, packet, seen.is_reply);
 	if (direction == INGRESS && theirs->id) /* pods never come this way */
 		reason = odd = DROP_INVALID_SOURCE_IP;
 	else
 		reason = judge(judgement);
-	seen.identity[0] = direction == EGRESS ? mine->identity : theirs->identity;
-	seen.identity[1] = direction == EGRESS ? theirs->identity : mine->identity;
-	seen.rule[0] = judgement->rule[0];
-	seen.rule[1] = judgement->rule[1];
+	note_judged(&seen, judgement, direction == EGRESS ? mine : theirs,
+		    direction == EGRESS ? theirs : mine);
 	if (reason) {
 		if (entry && ends(packet, entry))
 			return TCX_NEXT;

@@ -93,21 +93,14 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 	theirs = &judgement->peer[mine_opened ? INGRESS : EGRESS];
 	peer_of(mine, endpoint, packet->family == 4);
 	resolve(direction == EGRESS ? &packet->destination : &packet->source, theirs);
-	judgement->protocol = packet->protocol;
-	if (packet->protocol == IPPROTO_ICMP || packet->protocol == PROTOCOL_ICMPV6)
-		judgement->port = htons(packet->icmp_request);
-	else
-		judgement->port =
-		    seen.is_reply ? packet->source_port : packet->destination_port;
+	ask_about(judgement, packet, seen.is_reply);
 	if (!entry && direction == EGRESS && !theirs->ifindex &&
 	    is_service(&packet->destination))
 		reason = DROP_NO_BACKEND;
 	else
 		reason = judge(judgement);
-	seen.identity[0] = direction == EGRESS ? mine->identity : theirs->identity;
-	seen.identity[1] = direction == EGRESS ? theirs->identity : mine->identity;
-	seen.rule[0] = judgement->rule[0];
-	seen.rule[1] = judgement->rule[1];
+	note_judged(&seen, judgement, direction == EGRESS ? mine : theirs,
+		    direction == EGRESS ? theirs : mine);
 	if (!entry && dialled)
 		take_arrival(skb, dialled, fresh);
 	else if (!entry)
