@@ -57,6 +57,11 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
     default=None,
     help="What policy denies passes and is told as AUDIT; --enforce ends that.",
 )
+@click.option(
+    "--mtls",
+    type=click.Choice(["strict", "permissive", "disabled"]),
+    help="TCP between pods: only through mTLS, also plaintext, or as it is; disabled.",
+)
 @click.option("--node", metavar="NAME", help="This node's name; the host's name.")
 @click.option(
     "--devices",

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
 
 from sixfold.model.locality import Here, locality_of
+from sixfold.model.mesh import Mtls
 
 Posture = Literal["zero-trust", "kubernetes"]
 PodRecords = Literal["disabled", "insecure", "verified"]  # as CoreDNS calls them
@@ -27,6 +28,7 @@ class Config:
     node: str = "localhost"
     posture: Posture = "zero-trust"
     audit: bool = False  # what policy denies passes, and is told
+    mtls: Mtls = "disabled"  # TCP between pods, where no PeerAuthentication says otherwise
     cluster_domain: str = "cluster.local"
     pod_ipv4: IPv4Network = IPv4Network("10.244.0.0/16")
     pod_ipv6: IPv6Network = IPv6Network("fd00:5f:244::/64")

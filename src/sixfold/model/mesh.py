@@ -1,0 +1,27 @@
+"""The numbers and words of the mesh: modes, ports, marks. Enums are the kernel's, too."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Literal
+
+Mtls = Literal["strict", "permissive", "disabled"]  # of everything that nothing else says more of
+
+OUTBOUND_PORT = 15001  # on each pod's loopback: where connections that it opens are captured
+TUNNEL_PORT = 15008  # at each pod's addresses: HTTP/2 CONNECT in TLS, as Istio's HBONE
+ORIGINAL_SOURCE_MARK = 0x5F  # in pods: what the proxy sends under a client's address
+
+
+class Mode(IntEnum):
+    """Whether TCP from other pods has to come through the tunnel; of one port of one pod."""
+
+    DISABLED = 0  # it goes past the proxy
+    PERMISSIVE = 1  # who is in the mesh comes through the tunnel, plaintext is let in, and counted
+    STRICT = 2  # plaintext is dropped
+
+
+MODES: dict[Mtls, Mode] = {
+    "disabled": Mode.DISABLED,
+    "permissive": Mode.PERMISSIVE,
+    "strict": Mode.STRICT,
+}
