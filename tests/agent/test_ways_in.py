@@ -44,6 +44,11 @@ class Store:
         assert stored is not None
         return [port.get("nodePort") for port in stored.raw["spec"]["ports"]]
 
+    def health_port(self, name: str) -> int | None:
+        stored = self.objects.get(Key("Service", "default", name))
+        assert stored is not None
+        return stored.raw["spec"].get("healthCheckNodePort")
+
     def refusal(self, *texts: str) -> str:
         with pytest.raises(ManifestError) as caught:
             self.apply(*texts)
@@ -95,6 +100,26 @@ def test_a_load_balancer_may_do_without(store: Store):
     spec = "type: LoadBalancer\n  allocateLoadBalancerNodePorts: false"
     store.apply(service("a", spec=spec), service("b", spec="type: LoadBalancer"))
     assert (store.ports("a"), store.ports("b")) == ([None], [30086])
+
+
+def test_a_health_port_is_given_kept_and_given_back(store: Store):
+    local = "type: LoadBalancer\n  externalTrafficPolicy: Local"
+    store.apply(service("a", spec=local), service("b", spec=local))
+    assert (store.health_port("a"), store.health_port("b")) == (30088, 30089)
+    store.apply(service("b", spec=local))
+    assert (store.ports("b"), store.health_port("b")) == ([30087], 30089)
+    store.apply(service("a", spec="type: LoadBalancer"))
+    assert store.health_port("a") is None
+    store.apply(service("c", "[{port: 80, nodePort: 30088}]"))
+
+
+def test_a_health_port_that_another_has_is_refused(store: Store):
+    local = "type: LoadBalancer\n  externalTrafficPolicy: Local\n  healthCheckNodePort: 30080"
+    store.apply(service("a", spec=local))
+    taken = "30080 is already allocated, to service default/a; give another"
+    assert store.refusal(service("b", spec=local)) == f"spec.healthCheckNodePort: {taken}"
+    again = service("b", "[{port: 80, nodePort: 30080}]")
+    assert store.refusal(again) == f"spec.ports[0].nodePort: {taken}"
 
 
 def test_a_full_range_is_said(store: Store, monkeypatch: pytest.MonkeyPatch):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
-from sixfold.balancing.plan import plan_balancing
+from sixfold.balancing.plan import BalancingPlanner, plan_balancing
 from sixfold.balancing.ways import ways
 from sixfold.model.datapath import Backend, Frontend, FrontendFlag, SourceRange
+from sixfold.model.health_port import HealthPort
 from sixfold.model.meta import ObjectMeta
 from sixfold.model.service import Service, ServicePort, ServiceSpec
 from sixfold.model.world import World
@@ -79,3 +80,28 @@ def test_source_ranges_are_of_the_load_balancers_address_only():
     assert plan.source_ranges == {SourceRange(7, ip_network("198.51.100.0/24"))}
     ranged = [frontend.address for frontend, it in plan.frontends.items() if it.flags & RANGES]
     assert {*map(str, ranged)} == {"192.0.2.64"}
+
+
+def test_a_health_port_counts_endpoints_of_this_node_that_take_new_connections():
+    service = balancer(external_traffic_policy="Local", health_check_node_port=30090)
+    pods = [pod("a", number=1), pod("b", number=2, ready=False), pod("c", number=3, drained=True)]
+    world = World(
+        endpoints={f"shop/{one.pod}": one for one in pods},
+        services={"shop/web": service},
+        slices={"shop/other": written("other", "198.51.100.9")},
+    )
+    assert plan_balancing(world, lambda _: 1).health_ports == (HealthPort(30090, "shop", "web", 1),)
+    service.spec.external_traffic_policy = "Cluster"
+    assert plan_balancing(world, lambda _: 1).health_ports == ()
+
+
+def test_a_health_port_follows_pods_and_goes_with_its_service():
+    service = balancer(external_traffic_policy="Local", health_check_node_port=30090)
+    planner = BalancingPlanner(lambda _: 1)
+    worlds = [
+        World(endpoints={"shop/a": pod("a", number=1)}, services={"shop/web": service}),
+        World(services={"shop/web": service}),
+        World(),
+    ]
+    found = [[one.endpoints for one in planner.plan(world).health_ports] for world in worlds]
+    assert found == [[1], [0], []]

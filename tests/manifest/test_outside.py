@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 BALANCER = {"type": "LoadBalancer"}
+LOCAL = {**BALANCER, "externalTrafficPolicy": "Local"}
 NODE_PORT = {"type": "NodePort"}
 
 
@@ -74,6 +75,26 @@ NODE_PORT = {"type": "NodePort"}
             "docs/support.md",
             id="class",
         ),
+        pytest.param(
+            {**BALANCER, "healthCheckNodePort": 30090},
+            "healthCheckNodePort: means nothing without type LoadBalancer and "
+            "externalTrafficPolicy Local; remove it",
+            id="health of what is used anyway",
+        ),
+        pytest.param(
+            {**LOCAL, "healthCheckNodePort": 80},
+            "healthCheckNodePort: 80 is not in the range of node ports; give 30000 to 32767",
+            id="health port out of range",
+        ),
+        pytest.param(
+            {
+                **LOCAL,
+                "ports": [{"port": 80, "nodePort": 30080}],
+                "healthCheckNodePort": 30080,
+            },
+            "healthCheckNodePort: 30080 is a nodePort of this service, too; give another",
+            id="health at a node port",
+        ),
     ],
 )
 def test_what_a_way_in_cannot_be_is_said(said, make, spec, message):
@@ -103,6 +124,7 @@ def test_a_whole_load_balancer_is_taken(said, make):
         "loadBalancerClass": "io.cilium/l2-announcer",
         "loadBalancerSourceRanges": ["198.51.100.0/24"],
         "externalTrafficPolicy": "Local",
+        "healthCheckNodePort": 30090,
         "allocateLoadBalancerNodePorts": False,
         "externalIPs": ["203.0.113.7"],
     }

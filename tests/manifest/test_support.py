@@ -17,7 +17,6 @@ ASKING = {
     "loadBalancerSourceRanges": ["192.0.2.0/24"],
     "hostNetwork": True,
     "allocateLoadBalancerNodePorts": True,
-    "healthCheckNodePort": 30000,
     "nodePort": 30000,
     "nodes": {},
     "domainNames": ["example.com"],

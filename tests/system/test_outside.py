@@ -111,6 +111,7 @@ SERVICES = [
     balancer("solo", "solo", externalIPs=[*EXTERNAL.values()]),
     balancer("ranged", "solo", loadBalancerSourceRanges=["198.51.100.0/24", "2001:db8:2::/64"]),
     balancer("empty", "nobody"),
+    balancer("near", "solo", externalTrafficPolicy="Local"),
     balancer("sticky", "web", sessionAffinity="ClientIP"),
     balancer("shy", "shy"),
     balancer("brief", "brief"),
@@ -475,6 +476,43 @@ def test_the_path_mtu_of_an_answer_is_found(coast: Coast, version: int):
             exchange(coast.far, servers["solo"], address, port)
     finally:
         coast.router.run("ip", "link", "set", "far0", "mtu", "1500")
+
+
+def health(coast: Coast, port: int, version: int = 4) -> str:
+    """HTTP status of the node's health for a service, as a load balancer outside asks for it."""
+    with coast.far.dial(NODE[version], port) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: node\r\n\r\n")
+        return client.recv(65536).split(b" ", 2)[1].decode()
+
+
+@FAMILIES
+def test_a_load_balancer_outside_learns_whether_this_node_has_endpoints(coast: Coast, version: int):
+    system, port = coast.system, coast.services["near"]["spec"]["healthCheckNodePort"]
+    assert health(coast, port, version) == "200"
+    system.sixfold("lb", "drain", "solo")
+    system.eventually(lambda: health(coast, port, version) == "503")
+    system.sixfold("lb", "drain", "solo", "--undo")
+    system.eventually(lambda: health(coast, port, version) == "200")
+
+
+def test_the_health_of_a_node_is_told_without_an_agent_and_under_the_hosts_policy(coast: Coast):
+    system, port = coast.system, coast.services["near"]["spec"]["healthCheckNodePort"]
+    os.kill(system.agent_pid(), signal.SIGKILL)
+    assert health(coast, port) == "200"
+    system.up()
+    closed = {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumClusterwideNetworkPolicy",
+        "metadata": {"name": "closed"},
+        "spec": {
+            "nodeSelector": {},
+            "ingressDeny": [{"toPorts": [{"ports": [{"port": str(port), "protocol": "TCP"}]}]}],
+        },
+    }
+    system.apply(manifest(closed))
+    assert coast.far.attempt(NODE[4], port) == "timeout"
+    system.sixfold("delete", "ciliumclusterwidenetworkpolicy", "closed")
+    assert health(coast, port) == "200"
 
 
 def test_outside_goes_on_without_the_agent_and_with_the_next(coast: Coast):

@@ -60,7 +60,7 @@ from sixfold.model.workload import Pod
 from sixfold.model.world import World
 from sixfold.policy.host import warnings
 from sixfold.serve.dns_client import ResolverClient
-from sixfold.serve.dns_control import Resolved
+from sixfold.serve.dns_control import HealthPorts, Resolved
 from sixfold.serve.dns_watch import NameWatch
 from sixfold.store import Database, Objects, Stored
 from sixfold.store.objects import Put
@@ -419,6 +419,7 @@ class Agent:
         if self.plans is None:
             return
         try:
+            self.resolver.health_ports = HealthPorts(self.plans.balancing.health_ports)
             await self.resolver.push(self.plans.zone, self.plans.views)
             await self._watch.watch(self.plans.policy.patterns)
         except Exception as error:

@@ -32,6 +32,8 @@ def patterns(agent: Agent) -> list[dict[str, str]]:
         lines["policy"] = ("ok", f"{lines['policy'][1]}{summary(plans.policy)}")
     if audited := in_audit(plans.world, plans.policy):
         lines["policy"] = ("audit", f"{lines['policy'][1]}; in audit: {', '.join(audited)}")
+    if problem := agent.resolver.health_ports_problem:
+        lines["balancing"] = ("degraded", problem)
     if agent.backends.panics:
         lines["balancing"] = ("panic", "; ".join(agent.backends.panics))
     if problem := agent.names_problem or agent.global_problem:

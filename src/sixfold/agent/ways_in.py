@@ -53,11 +53,10 @@ def _node_ports(written: Sequence[Written], objects: Objects) -> Iterator[_Refus
         return
     here = {item.key for item, _ in written}
     taken = {
-        port.node_port: str(key)
+        number: str(key)
         for key, stored in objects.of("Service").items()
         if key not in here
-        for port in stored.object.spec.ports
-        if port.node_port
+        for number in _numbers(stored.object.spec)
     }
     lacking: list[tuple[Written, list[dict[str, Any]]]] = []
     for one in outside:
@@ -75,6 +74,7 @@ def _node_ports(written: Sequence[Written], objects: Objects) -> Iterator[_Refus
             elif taken.setdefault(number, str(item.key)) != str(item.key):
                 message = f"{number} is already allocated, to {taken[number]}; give another"
                 yield _Refused(item, f"spec.ports[{index}].nodePort", message)
+        yield from _health_port(one, objects, taken)
         if _spec(one).type == "NodePort" or raw["spec"]["allocateLoadBalancerNodePorts"]:
             lacking.append((one, ports))
     for (item, _), ports in lacking:
@@ -86,6 +86,35 @@ def _node_ports(written: Sequence[Written], objects: Objects) -> Iterator[_Refus
                 taken[port["nodePort"]] = str(item.key)
             except SixfoldError as error:
                 yield _Refused(item, f"spec.ports[{index}].nodePort", str(error))
+    for item, raw in outside:
+        if raw["spec"].get("healthCheckNodePort") != 0:
+            continue
+        try:
+            number = raw["spec"]["healthCheckNodePort"] = _free(taken)
+            taken[number] = str(item.key)
+        except SixfoldError as error:
+            yield _Refused(item, "spec.healthCheckNodePort", str(error))
+
+
+def _numbers(spec: ServiceSpec) -> Iterator[int]:
+    numbers = (spec.health_check_node_port, *(port.node_port for port in spec.ports))
+    return filter(None, numbers)
+
+
+def _health_port(one: Written, objects: Objects, taken: dict[int, str]) -> Iterator[_Refused]:
+    """The number that is written, else the one that the service has; 0: it is to get one."""
+    item, raw = one
+    number = raw["spec"].pop("healthCheckNodePort", None)
+    if _spec(one).type != "LoadBalancer" or raw["spec"]["externalTrafficPolicy"] != "Local":
+        return
+    old = objects.get(item.key)
+    number = number or (old.object.spec.health_check_node_port if old else None) or 0
+    raw["spec"]["healthCheckNodePort"] = number
+    if number in taken:
+        message = f"{number} is already allocated, to {taken[number]}; give another"
+        yield _Refused(item, "spec.healthCheckNodePort", message)
+    elif number:
+        taken[number] = str(item.key)
 
 
 def _keep(ports: Sequence[dict[str, Any]], key: Key, objects: Objects) -> None:
@@ -114,6 +143,10 @@ def _allocate(
         same = other["port"] == port["port"]
         if number and same and (number, port.get("protocol", "TCP")) not in used:
             return int(number)
+    return _free(taken)
+
+
+def _free(taken: Mapping[int, str]) -> int:
     for band in (NODE_PORTS[STATIC_BAND:], NODE_PORTS[:STATIC_BAND]):
         if (free := next((it for it in band if it not in taken), None)) is not None:
             return free

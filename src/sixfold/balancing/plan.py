@@ -19,17 +19,18 @@ from dataclasses import dataclass, field
 
 from sixfold.balancing.changes import changes
 from sixfold.balancing.choice import Choice, choose
-from sixfold.balancing.divide import Division, divide, trusted_of
+from sixfold.balancing.divide import Division, divide, node_of, trusted_of
 from sixfold.balancing.labels import LabelIndex, LabelKey
 from sixfold.balancing.members import (
     Member,
     address_of,
     selects,
+    takes_new,
     target_port,
 )
 from sixfold.balancing.slices import slices_of
 from sixfold.balancing.table import table_of
-from sixfold.balancing.ways import Way, source_ranges, ways
+from sixfold.balancing.ways import Way, local_only, source_ranges, ways
 from sixfold.balancing.written import written_members
 from sixfold.model.datapath import (
     ANY_PROTOCOL,
@@ -41,6 +42,7 @@ from sixfold.model.datapath import (
     SourceRange,
 )
 from sixfold.model.endpoint import Endpoint
+from sixfold.model.health_port import HealthPort
 from sixfold.model.layers import Layers
 from sixfold.model.locality import NO_NODE, Here
 from sixfold.model.seen import NOTHING_SEEN, LevelKey, Seen
@@ -55,6 +57,7 @@ class BalancingPlan:
     """Keys of ``slices`` are ``namespace/service``; ``changed`` since the planner's last plan.
 
     health  of services with failover: percent by level, as it is
+    health_ports  what the node answers at each healthCheckNodePort
     """
 
     slices: Mapping[str, tuple[EndpointSlice, ...]]
@@ -62,6 +65,7 @@ class BalancingPlan:
     source_ranges: frozenset[SourceRange] = frozenset()
     changed: frozenset[str] = frozenset()
     health: Mapping[str, Mapping[LevelKey, int]] = field(default_factory=dict)
+    health_ports: tuple[HealthPort, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ class Fragment:
     frontends: Mapping[Frontend, FrontendEntry]
     source_ranges: frozenset[SourceRange] = frozenset()
     health: Mapping[LevelKey, int] = field(default_factory=dict)
+    health_port: HealthPort | None = None
 
 
 def plan_balancing(world: World, number: Callable[[str], int]) -> BalancingPlan:
@@ -95,10 +100,12 @@ def plan_service(
     health: dict[LevelKey, int] = {}
     ranges: frozenset[SourceRange] = frozenset()
     found = [*ways(service)]
+    health_port: HealthPort | None = None
     if found:
         number_here = number(f"{service.metadata.namespace}/{service.metadata.name}")
         members: list[Member] = [*endpoints, *written_members(written)]
         ranges = frozenset(SourceRange(number_here, it) for it in source_ranges(service))
+        health_port = _health_port(service, members, seen, here)
         for way in found:
             able = endpoints if way.flags else members
             if way.alone:
@@ -113,7 +120,20 @@ def plan_service(
                     key_of = (port.port, port.protocol, family_of(way.address), level.name)
                     health[key_of] = level.health
     slices = (*slices_of(service, endpoints, here), *written)
-    return Fragment(slices, frontends, ranges, health)
+    return Fragment(slices, frontends, ranges, health, health_port)
+
+
+def _health_port(
+    service: Service, members: Sequence[Member], seen: Seen, here: Here
+) -> HealthPort | None:
+    """Endpoints of this node that take new connections, where somebody outside asks for them."""
+    port, meta = service.spec.health_check_node_port, service.metadata
+    if not port or not local_only(service):
+        return None
+    able = (
+        one for one in members if node_of(one, here) == here.node and takes_new(service, one, seen)
+    )
+    return HealthPort(port, meta.namespace, meta.name, sum(1 for _ in able))
 
 
 def division_of(
@@ -181,6 +201,7 @@ class BalancingPlanner:
         self._frontends: Layers[Frontend, FrontendEntry] = Layers()
         self._health: dict[str, Mapping[LevelKey, int]] = {}
         self._here = NO_NODE
+        self._health_ports: dict[str, HealthPort] = {}
         self._ranges: dict[str, frozenset[SourceRange]] = {}  # of services that have some
         self._all_ranges: frozenset[SourceRange] = frozenset()
 
@@ -207,12 +228,16 @@ class BalancingPlanner:
             else:
                 del self._fragments[key], self._slices[key]
                 self._health.pop(key, None)
+                self._health_ports.pop(key, None)
         for key in sorted(fresh):  # in place: the order of keys stays, and so does its cost
             self._fragments[key] = fresh[key]
             self._slices[key] = fresh[key].slices
             self._health.pop(key, None)
             if fresh[key].health:
                 self._health[key] = fresh[key].health
+            self._health_ports.pop(key, None)
+            if (health_port := fresh[key].health_port) is not None:
+                self._health_ports[key] = health_port
         put = {f: entry for key in sorted(fresh) for f, entry in fresh[key].frontends.items()}
         gone = [frontend for frontend in withdrawn if frontend not in put]
         self._frontends = self._frontends.changed(put, gone)
@@ -223,6 +248,7 @@ class BalancingPlanner:
             self._all_ranges,
             frozenset(changed),
             self._health.copy(),
+            tuple(one for _, one in sorted(self._health_ports.items())),
         )
 
     def _take_ranges(self, changed: Iterable[str]) -> None:

@@ -63,6 +63,12 @@ def external_addresses(service: Service) -> tuple[IPAddress, ...]:
     return tuple(ip_address(text) for text in service.spec.external_ips)
 
 
+def local_only(service: Service) -> bool:
+    """Whether an external load balancer is to send its traffic only where endpoints are."""
+    spec = service.spec
+    return spec.type == "LoadBalancer" and spec.external_traffic_policy == "Local"
+
+
 def source_ranges(service: Service) -> Sequence[IPNetwork]:
     """Who outside may dial its load balancer's address; empty: everybody."""
     if service.spec.type != "LoadBalancer":

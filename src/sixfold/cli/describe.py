@@ -165,6 +165,8 @@ def _ways_in(service: Mapping[str, Any]) -> Iterator[str]:
         if number := port.get("nodePort"):
             name, protocol = port.get("name") or "<unset>", port.get("protocol", "TCP")
             yield f"NodePort: {name} {number}/{protocol}"
+    if number := service["spec"].get("healthCheckNodePort"):
+        yield f"HealthCheck NodePort: {number}"
 
 
 def _balancing(client: Client, namespace: str, name: str) -> Generator[str, None, dict[str, str]]:

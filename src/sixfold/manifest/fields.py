@@ -226,7 +226,6 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
         "loadBalancerClass": _local(
             "nobody else announces addresses here", "io.cilium/l2-announcer"
         ),
-        "healthCheckNodePort": _local("no health check is served", 0),
     },
 }
 

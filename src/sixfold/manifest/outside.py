@@ -52,6 +52,7 @@ def pool(obj: CiliumLoadBalancerIPPool) -> Iterator[Finding]:
 
 def _node_ports(spec: ServiceSpec) -> Iterator[Finding]:
     seen: dict[tuple[int, str], int] = {}
+    yield from _health_port(spec)
     for index, port in enumerate(spec.ports):
         number, here = port.node_port, (*_SPEC, "ports", index, "nodePort")
         if not number:
@@ -60,10 +61,27 @@ def _node_ports(spec: ServiceSpec) -> Iterator[Finding]:
             message = "means nothing without type NodePort or LoadBalancer; remove it"
             yield Finding(here, message, also=((*_SPEC, "type"),))
         elif number not in NODE_PORTS:
-            message = f"{number} is not in the range of node ports"
-            yield Finding(here, f"{message}; give {NODE_PORTS[0]} to {NODE_PORTS[-1]}")
+            yield Finding(here, _not_in_range(number))
         elif (first := seen.setdefault((number, port.protocol), index)) != index:
             yield Finding(here, f"{number}/{port.protocol} is ports[{first}] too; give another")
+
+
+def _health_port(spec: ServiceSpec) -> Iterator[Finding]:
+    number, here = spec.health_check_node_port, (*_SPEC, "healthCheckNodePort")
+    if not number:
+        return
+    if spec.type != "LoadBalancer" or spec.external_traffic_policy != "Local":
+        message = "means nothing without type LoadBalancer and externalTrafficPolicy Local"
+        yield Finding(here, f"{message}; remove it", also=((*_SPEC, "externalTrafficPolicy"),))
+    elif number not in NODE_PORTS:
+        yield Finding(here, _not_in_range(number))
+    elif any(number == port.node_port for port in spec.ports):
+        yield Finding(here, f"{number} is a nodePort of this service, too; give another")
+
+
+def _not_in_range(number: int) -> str:
+    range_ = f"give {NODE_PORTS[0]} to {NODE_PORTS[-1]}"
+    return f"{number} is not in the range of node ports; {range_}"
 
 
 def _external(spec: ServiceSpec) -> Iterator[Finding]:

@@ -22,9 +22,10 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from socket import SOCK_DGRAM, SOCK_STREAM
+from typing import TypeVar
 
 import msgspec
 
@@ -44,8 +45,10 @@ from sixfold.serve.dns_openings import Openings
 from sixfold.serve.dns_upstream import HostResolvers, parse_upstreams
 from sixfold.serve.dns_views import Views
 from sixfold.serve.dns_wire import Query
+from sixfold.serve.health_ports import HealthPorts
 
 log = logging.getLogger("sixfold.dns")
+T = TypeVar("T")
 
 DRAIN_MAX = 64  # packets per wake-up, so that TCP and the agent get their turn
 UDP_QUERY_MAX = 4096
@@ -71,6 +74,8 @@ class ResolverServer:
         self._globals = GlobalNames()
         self._globals_file = run / "dns-globals.msgpack"
         self._edge = Edge(self._globals, listen)
+        self._health_ports = HealthPorts(listen)
+        self._health_ports_file = run / "health-ports.msgpack"
         self._forwarder = Forwarder(self._host_resolvers, self._openings.open)
         self._clients = Clients()
         self._loaded: control.Load | None = None  # without its records: those are in the zone
@@ -88,7 +93,10 @@ class ResolverServer:
             loop.add_signal_handler(number, self._stop.set)
         if (saved := self._file.load()) is not None:
             self._load(saved)
-        await self._load_globals(self._saved_globals())
+        globals_ = _saved(self._globals_file, control.decode_globals)
+        await self._load_globals(globals_ or control.Globals())
+        if ports := _saved(self._health_ports_file, control.decode_health_ports):
+            await self._health_ports.serve(ports.ports)
         listeners = []
         for address in addresses:
             try:
@@ -114,6 +122,7 @@ class ResolverServer:
             self._save()
         self._file.close()
         self._edge.close()
+        self._health_ports.close()
         self._socket.unlink(missing_ok=True)
         self._pid_file.unlink(missing_ok=True)
         for writer in (*self._agents, *self._tcp_clients):
@@ -229,9 +238,12 @@ class ResolverServer:
                     continue
                 if isinstance(message, control.Globals):
                     await self._load_globals(message)
-                    self._save_globals(message)
+                    _save(self._globals_file, message)
+                if isinstance(message, control.HealthPorts):
+                    await self._health_ports.serve(message.ports)
+                    _save(self._health_ports_file, message)
                 self._take(message, writer)
-                control.write_frame(writer, control.encode(self._state()))
+                control.write_frame(writer, control.encode(self._state(message)))
                 await writer.drain()
                 if isinstance(message, control.Shutdown):
                     self._stop.set()
@@ -277,22 +289,7 @@ class ResolverServer:
         self._globals.load(message.names)
         await self._edge.serve(message.edge)
 
-    def _saved_globals(self) -> control.Globals:
-        try:
-            return control.decode_globals(self._globals_file.read_bytes())
-        except FileNotFoundError:
-            return control.Globals()
-        except (OSError, msgspec.MsgspecError) as error:
-            log.error("%s: %s; global names wait for the agent", self._globals_file, error)
-            return control.Globals()
-
-    def _save_globals(self, message: control.Globals) -> None:
-        try:
-            write_whole(self._globals_file, control.encode(message))
-        except OSError as error:
-            log.error("%s: not saved: %s", self._globals_file, error)
-
-    def _state(self) -> control.State:
+    def _state(self, asked: control.Message) -> control.State:
         zone = self._responder.zone
         statistics = dict(self._responder.statistics)
         statistics |= {"forwarded": self._forwarder.asked, "cached": self._forwarder.cached}
@@ -305,8 +302,12 @@ class ResolverServer:
             generation=self._generation,
             records=len(zone.records) if zone else 0,
             statistics=statistics,
-            problem=self._edge.problem,
+            problem=self._problem(asked),
         )
+
+    def _problem(self, asked: control.Message) -> str:
+        about = self._health_ports if isinstance(asked, control.HealthPorts) else self._edge
+        return about.problem
 
     def _save_soon(self) -> None:
         if self._saving is None:
@@ -320,6 +321,24 @@ class ResolverServer:
         views = self._responder.views.copy()
         settings = msgspec.structs.replace(self._loaded, generation=self._generation, views=views)
         self._file.save(settings, self._responder.zone.records)
+
+
+def _saved(path: Path, decode: Callable[[bytes], T]) -> T | None:
+    """What the agent said last; None: nothing yet, or it has to say it again."""
+    try:
+        return decode(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        log.error("%s: %s; waits for the agent", path, error)
+        return None
+
+
+def _save(path: Path, message: control.Message) -> None:
+    try:
+        write_whole(path, control.encode(message))
+    except OSError as error:
+        log.error("%s: not saved: %s", path, error)
 
 
 def listen(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
@@ -336,7 +355,11 @@ def listen(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
     else:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
-    sock.bind((address, port))
+    try:
+        sock.bind((address, port))
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 

@@ -60,6 +60,9 @@ class ResolverClient:
         self.globals = control.Globals()  # told with the next push
         self.edge_problem = ""
         self._sent_globals: control.Globals | None = None
+        self.health_ports = control.HealthPorts()  # told with the next push
+        self.health_ports_problem = ""
+        self._sent_health_ports: control.HealthPorts | None = None
         self._generation = 0
         self._wanted = False  # revive it when it dies
         self._started_s = 0.0
@@ -92,12 +95,10 @@ class ResolverClient:
             self._views = ViewPlan() if views is None else views
             try:
                 await self._ensure()
-                await self._send_zone()
-                await self._send_globals()
+                await self._send()
             except UnavailableError:  # it died under our hands; a second time is an error
                 await self._ensure()
-                await self._send_zone()
-                await self._send_globals()
+                await self._send()
 
     async def stats(self) -> control.State:
         """What the resolver says of itself: counts by rcode, forwards, cache hits."""
@@ -145,8 +146,7 @@ class ResolverClient:
             self._disconnect()
             await self._start()
         if self._zone is not None:
-            await self._send_zone()
-            await self._send_globals()
+            await self._send()
 
     async def _start(self) -> control.State:
         log_file = self._paths.state / "dns.log"
@@ -204,7 +204,7 @@ class ResolverClient:
         """Open the control connection; OSError when nobody listens."""
         reader, writer = await asyncio.open_unix_connection(self.socket)
         self._reader, self._writer, self._sent = reader, writer, None
-        self._sent_globals = None
+        self._sent_globals = self._sent_health_ports = None
         self._answers = asyncio.Queue()
         peer = writer.get_extra_info("socket")
         credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size)
@@ -241,6 +241,11 @@ class ResolverClient:
                 except UnavailableError as error:
                     log.error("%s", error)
 
+    async def _send(self) -> None:
+        await self._send_zone()
+        await self._send_globals()
+        await self._send_health_ports()
+
     async def _send_zone(self) -> None:
         assert self._zone is not None
         if self._sent is not None:
@@ -266,6 +271,13 @@ class ResolverClient:
             wanted = self.globals
             self.edge_problem = (await self._call(wanted)).problem
             self._sent_globals = wanted
+
+    async def _send_health_ports(self) -> None:
+        """What is not served for a reason is tried again: the port may be free by now."""
+        wanted = self.health_ports
+        if self._sent_health_ports != wanted or self.health_ports_problem:
+            self.health_ports_problem = (await self._call(wanted)).problem
+            self._sent_health_ports = wanted
 
     async def _call(self, message: control.Message) -> control.State:
         """One message, one answer; UnavailableError and no connection when it fails."""

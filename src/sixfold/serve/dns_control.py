@@ -17,6 +17,7 @@ import msgspec
 from sixfold.discovery.globalnames import PlannedName
 from sixfold.discovery.zone import RecordKey, Zone, ZoneDelta, ZoneSettings
 from sixfold.model.config import Config
+from sixfold.model.health_port import HealthPort
 from sixfold.model.layers import differing
 from sixfold.model.names import LINE_BITS, ViewPlan
 
@@ -69,6 +70,12 @@ class Globals(msgspec.Struct, tag="globals"):
     edge: tuple[str, ...] = ()
 
 
+class HealthPorts(msgspec.Struct, tag="health-ports"):
+    """All ports at which external load balancers ask for this node; replaces earlier ones."""
+
+    ports: tuple[HealthPort, ...] = ()
+
+
 class Ask(msgspec.Struct, tag="ask"):
     """How is it going?"""
 
@@ -107,16 +114,17 @@ class State(msgspec.Struct, tag="state"):
     generation: int
     records: int
     statistics: dict[str, int]
-    problem: str = ""  # of the edge
+    problem: str = ""  # of what the message was about: the edge, health ports
 
 
-Message = Load | Change | Globals | Ask | Shutdown | Watch | Opened
+Message = Load | Change | Globals | HealthPorts | Ask | Shutdown | Watch | Opened
 
 encode = msgspec.msgpack.Encoder().encode
 decode_message = msgspec.msgpack.Decoder(Message).decode
 decode_state = msgspec.msgpack.Decoder(State).decode
 decode_report = msgspec.msgpack.Decoder(State | Resolved).decode
 decode_globals = msgspec.msgpack.Decoder(Globals).decode
+decode_health_ports = msgspec.msgpack.Decoder(HealthPorts).decode
 decode_load = msgspec.msgpack.Decoder(Load).decode
 
 
