@@ -93,6 +93,7 @@ def test_every_dependency_says_why_it_is_there():
         ("CHANGELOG.md", None),
         ("LICENSE", None),
         ("docs/decisions.md", None),
+        ("docs/doors.md", None),
         ("docs/drops.md", None),
         ("docs/glossary.md", None),
         ("docs/support.md", None),

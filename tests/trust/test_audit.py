@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from tests.policy.worlds import NINE, nine, np, world
 
 from sixfold.model.service import Service
+from sixfold.model.spiffe import workload_id
 from sixfold.policy.reach_parties import View
 from sixfold.trust.audit import RULES, audit
-from sixfold.trust.audit_finding import DialsSeen, Evidence, Live, PortSeen
+from sixfold.trust.audit_finding import (
+    ConnectionSeen,
+    DialsSeen,
+    DoorSeen,
+    Evidence,
+    Live,
+    PolicySeen,
+    PortSeen,
+    SvidSeen,
+)
 from sixfold.trust.audit_show import Placed, markdown, sarif
+from sixfold.trust.authority import create, issue
 
 DENY = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 BASES = [np("base", DENY, namespace) for namespace in "xyz"]
@@ -25,6 +41,10 @@ FROM_B = np(
 BY_BLOCK = np("by-block", {**A, "ingress": [{"from": [{"ipBlock": {"cidr": "192.168.1.11/32"}}]}]})
 ANYWHERE = np("anywhere", {**A, "policyTypes": ["Egress"], "egress": [{}]})
 TO_443 = np("web", {**A, "policyTypes": ["Egress"], "egress": [{"ports": [{"port": 443}]}]})
+OWN = [{**one, "account": one["pod"].partition("/")[2]} for one in NINE]  # an identity each
+NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+WEB = workload_id("cluster.local", "x", "a")
+AUTHORITY = create("cluster.local", NOW - timedelta(days=3))
 SEEN = PortSeen("x/web", 80, "TCP", "random", "nothing says", 0.1, (10.0, 10.0))
 
 
@@ -40,8 +60,8 @@ def service(annotations=None, **port):
     return msgspec.convert(raw, Service)
 
 
-def found(*policies, services=(), live=None, **settings):
-    here = world({**nine(*policies, **settings), "pods": NINE})
+def found(*policies, services=(), live=None, pods=None, **settings):
+    here = world({**nine(*policies, **settings), "pods": pods or OWN})
     here = replace(here, services=dict.fromkeys(["x/web"], *services) if services else {})
     return audit(Evidence(View(here), live))
 
@@ -50,7 +70,43 @@ def numbers(*policies, **options):
     return {one.rule for one in found(*policies, **options)}
 
 
-CLEAN = {"services": [service(name="http")], "live": Live(ports=(SEEN,), generation=3, applied=3)}
+def svid(hours=1.0, *, age_s=60, **seen):
+    one = issue(AUTHORITY, WEB, NOW - timedelta(seconds=age_s), timedelta(hours=hours))
+    return svid_seen(one.certificate, **seen)
+
+
+def svid_seen(certificate, **seen):
+    return SvidSeen("x/a", certificate.public_bytes(Encoding.PEM).decode(), **seen)
+
+
+def made_by_hand(uri=WEB, *, ca=False, signs=False):
+    """A leaf as no authority of ours makes it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "somebody")])
+    usage = x509.KeyUsage(True, False, False, False, False, signs, False, False, False)
+    return (
+        x509.CertificateBuilder(name, name, key.public_key(), 7, NOW, NOW + timedelta(hours=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(uri))]), False
+        )
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), True)
+        .add_extension(usage, True)
+        .sign(key, hashes.SHA256())
+    )
+
+
+CLEAN = {
+    "services": [service(name="http")],
+    "live": Live(
+        ports=(SEEN,),
+        svids=(svid(followed=True),),
+        policies={"x/from-b": PolicySeen(1e6, {"ingress[0]": 3}), "x/web": PolicySeen(60.0)},
+        doors=(DoorSeen("sixfold (7)", "127.0.0.1:8500/TCP", True),),
+        now_s=NOW.timestamp(),
+        generation=3,
+        applied=3,
+    ),
+}
 
 
 def test_a_clean_system_is_silent():
@@ -84,9 +140,96 @@ def test_z06_a_block_that_means_a_pod():
     assert one.path == ("spec", "ingress", 0, "from", 0, "ipBlock")
 
 
+def test_z09_a_rule_for_everybody_on_every_port():
+    (one,) = found(*BASES, np("public", {**A, "ingress": [{}]}))
+    assert (one.rule, str(one.about)) == ("Z09", "x/NetworkPolicy/public")
+    assert one.path == ("spec", "ingress", 0)
+    assert found(*BASES, np("public", {**A, "ingress": [{"ports": [{"port": 80}]}]})) == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "rules"),
+    [
+        (PolicySeen(8 * 86400), ["Z10"]),
+        (PolicySeen(6 * 86400), []),
+        (PolicySeen(8 * 86400, {"ingress[0]": 1}), []),
+        (PolicySeen(8 * 86400, {"ingress default-deny": 9}), ["Z10"]),
+    ],
+)
+def test_z10_a_rule_that_nobody_uses(seen, rules):
+    live = Live(policies={"x/from-b": seen})
+    assert [one.rule for one in found(*BASES, FROM_B, live=live)] == rules
+
+
+@pytest.mark.parametrize(
+    ("seen", "message"),
+    [
+        (svid(25), "its certificate is valid for 25 h"),
+        (svid(24), ""),
+        (svid(age_s=3000, followed=True), "16 % of its certificate's lifetime are left"),
+        (svid(age_s=3000), ""),
+        (svid(age_s=4000, followed=True), "0 % of its certificate's lifetime are left"),
+    ],
+)
+def test_z11_a_lifetime_that_is_too_long_or_nearly_over(seen, message):
+    findings = found(*BASES, live=Live(svids=(seen,), now_s=NOW.timestamp()))
+    assert [one.message for one in findings] == [message] * bool(message)
+    assert {(one.rule, str(one.about)) for one in findings} <= {("Z11", "x/Pod/a")}
+
+
+@pytest.mark.parametrize(
+    ("seen", "rules"),
+    [
+        ({"followed": True, "overdue_s": 31.0}, ["Z12"]),
+        ({"followed": True, "overdue_s": 29.0}, []),
+        ({"overdue_s": 31.0}, []),
+    ],
+)
+def test_z12_a_renewal_that_is_late(seen, rules):
+    live = Live(svids=(svid(**seen),), now_s=NOW.timestamp())
+    assert [one.rule for one in found(*BASES, live=live)] == rules
+
+
+@pytest.mark.parametrize(
+    ("certificate", "fault"),
+    [
+        (made_by_hand(ca=True), "it may sign others (CA is true)"),
+        (made_by_hand(signs=True), "its key usage has keyCertSign or cRLSign"),
+        (made_by_hand("spiffe://cluster.local"), "names a trust domain, and no workload of it"),
+        (made_by_hand("https://cluster.local/a"), "does not start with spiffe://"),
+    ],
+)
+def test_z13_a_certificate_that_is_no_svid(certificate, fault):
+    live = Live(svids=(svid_seen(certificate),), now_s=NOW.timestamp())
+    (one,) = found(*BASES, live=live)
+    assert one.rule == "Z13"
+    assert fault in one.message
+
+
+def test_z14_workloads_that_share_an_identity():
+    pods = [{**one, "account": "both"} if one["pod"] in ("x/a", "x/b") else one for one in OWN]
+    (one,) = found(*BASES, pods=pods)
+    assert (one.rule, str(one.about)) == ("Z14", "x/ServiceAccount/both")
+    assert one.evidence == "Pod/a, Pod/b are spiffe://cluster.local/ns/x/sa/both"
+
+
+def test_z16_a_connection_that_policy_denies_by_now():
+    seen = ConnectionSeen("x/b", "x/a", 80, "TCP", rule="default-deny (x/base)")
+    (one,) = found(*BASES, live=Live(denied=(seen,)))
+    assert (one.rule, str(one.about)) == ("Z16", "x/Pod/b")
+    assert one.evidence == "denied today by default-deny (x/base)"
+
+
 def test_z17_egress_to_everywhere():
     (one,) = found(*BASES, ANYWHERE)
     assert (one.rule, str(one.about)) == ("Z17", "x/Pod/a")
+
+
+def test_z19_a_socket_that_nobody_meant():
+    door = DoorSeen("envoy (7)", "0.0.0.0:9901/TCP", meant=False)
+    (one,) = found(*BASES, live=Live(doors=(door,)))
+    assert (one.rule, one.severity) == ("Z19", "critical")
+    assert "listens on 0.0.0.0:9901/TCP" in one.message
 
 
 @pytest.mark.parametrize("lost", [{"flows_lost": 4}, {"hits_lost": 4}])
@@ -172,8 +315,15 @@ def test_z23_is_silent_where_all_is_well(seen):
     assert found(*BASES, services=[service()], live=Live(ports=(replace(SEEN, **seen),))) == []
 
 
+def test_z25_a_process_of_the_host_on_a_workload():
+    seen = ConnectionSeen("10.0.0.1", "x/a", 80, "TCP", owner="curl (7)")
+    (one,) = found(*BASES, live=Live(by_host=(seen,)))
+    assert (one.rule, str(one.about)) == ("Z25", "x/Pod/a")
+    assert one.message == "curl (7) is connected to its port 80/TCP"
+
+
 def test_rules_can_be_chosen_and_the_worst_comes_first():
-    here = world({**nine(FROM_B, ANYWHERE), "pods": NINE})
+    here = world({**nine(FROM_B, ANYWHERE), "pods": OWN})
     evidence = Evidence(View(here))
     severities = [one.severity for one in audit(evidence)]
     assert severities == sorted(severities, key=("critical", "high", "medium").index)
@@ -181,7 +331,8 @@ def test_rules_can_be_chosen_and_the_worst_comes_first():
 
 
 def test_offline_nothing_is_asked_that_only_an_agent_knows():
-    assert [rule.number for rule in RULES if not rule.offline] == ["Z21", "Z22", "Z24"]
+    offline = [rule.number for rule in RULES if rule.offline]
+    assert offline == ["Z01", "Z02", "Z06", "Z09", "Z14", "Z17", "Z23"]
     assert numbers(*BASES, live=None) == set()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -19,6 +20,7 @@ from sixfold.model.spiffe import workload_id
 from sixfold.model.subject import service_account_of
 from sixfold.serve.workload_api import Socket, Workload, WorkloadApi
 from sixfold.store import Objects
+from sixfold.trust.audit_finding import SvidSeen
 from sixfold.trust.jwt_svid import key_set
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,21 @@ class Attestation:
     def living(self, uids: Iterable[str]) -> set[str]:
         """Those of the pods that are still there."""
         return {stored.uid for stored in self._objects.of("Pod").values()} & set(uids)
+
+
+def svids_seen(api: WorkloadApi, attestation: Attestation) -> tuple[SvidSeen, ...]:
+    """The same for an audit."""
+    api.keep(attestation.living(api.issued))
+    now = datetime.now(UTC)
+    return tuple(
+        SvidSeen(
+            workload.pod,
+            svid.certificate.public_bytes(Encoding.PEM).decode(),
+            followed=bool(api.followers[uid]),
+            overdue_s=max(0.0, (now - svid.renew_at).total_seconds()),
+        )
+        for uid, (workload, svid) in sorted(api.issued.items())
+    )
 
 
 def list_svids(api: WorkloadApi, attestation: Attestation) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import msgspec
 from sixfold import __version__
 from sixfold.agent.agent import CONTROLLERS, Agent, pod_key
 from sixfold.agent.events import FlowReader
+from sixfold.agent.evidence import gather
 from sixfold.agent.patterns import patterns
 from sixfold.agent.recorded import connections_of
 from sixfold.balancing.show import list_frontends
@@ -22,6 +23,7 @@ from sixfold.errors import ManifestError, NotFoundError, Problem, SixfoldError, 
 from sixfold.host.freshness import read_dials
 from sixfold.host.layout import Load, Place
 from sixfold.host.node import HOST_DEVICE
+from sixfold.host.paths import Paths
 from sixfold.manifest import Loaded, decode
 from sixfold.model.config import RESOLVER_IPV4
 from sixfold.model.datapath import IPAddress
@@ -33,6 +35,7 @@ from sixfold.model.service import EndpointSlice
 from sixfold.observe import FlowFilter, compact, response
 from sixfold.serve.api import ApplyRequest, DeleteRequest, ExplainRequest, Source
 from sixfold.store import Stored
+from sixfold.trust.audit_finding import Live, SvidSeen
 from sixfold.trust.explain import explain
 
 FOLLOW_PERIOD_S = 0.05
@@ -48,9 +51,13 @@ class AgentHandlers:
         flows: FlowReader,
         stop: asyncio.Event,
         svids: Callable[[], dict[str, Any]],
+        svids_seen: Callable[[], tuple[SvidSeen, ...]],
+        paths: Paths,
     ) -> None:
         self._agent = agent
         self.svids = svids
+        self._svids_seen = svids_seen
+        self._paths = paths
         self._flows = flows
         self._stop = stop
         self._started_s = time.monotonic()
@@ -277,6 +284,17 @@ class AgentHandlers:
             for one in sorted(read_dials(agent.datapath.maps))
             if one.endpoint in pods and one.owner in services
         ]
+
+    async def evidence(self) -> Live:
+        """For an audit."""
+        return await gather(
+            self._agent,
+            self._flows,
+            self._paths,
+            self.balancing("", ""),
+            self.dials(),
+            self._svids_seen(),
+        )
 
     def names(self) -> dict[str, Any]:
         names = self._agent.names

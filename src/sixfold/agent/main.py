@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from sixfold.agent.agent import Agent
-from sixfold.agent.attestation import Attestation, list_svids
+from sixfold.agent.attestation import Attestation, list_svids, svids_seen
 from sixfold.agent.authority import authority
 from sixfold.agent.catalogue import Told
 from sixfold.agent.doors import open_doors, workload_door
@@ -113,7 +113,14 @@ async def _run(
     attestation = Attestation(paths, objects, config.trust_domain)
     lifetime = timedelta(seconds=config.svid_ttl_s)
     workload_api = WorkloadApi(signer, lifetime, attestation.attest)
-    handlers = AgentHandlers(agent, flows, stop, partial(list_svids, workload_api, attestation))
+    handlers = AgentHandlers(
+        agent,
+        flows,
+        stop,
+        partial(list_svids, workload_api, attestation),
+        partial(svids_seen, workload_api, attestation),
+        paths,
+    )
     with (
         open_doors(paths, config, handlers, told) as doors,
         workload_door(paths.workload_socket) as workloads,

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
-from sixfold.cli.output import coloured, print_structured
+from sixfold.cli.output import coloured, print_structured, print_table
 from sixfold.cli.settings import Settings, examples, pass_settings, shared
 from sixfold.cli.world import config_of, filename_option, live_world, world_options
 
 if TYPE_CHECKING:
     from sixfold.manifest import Manifests
-    from sixfold.trust.audit_finding import Evidence, Finding, Live, PortSeen
+    from sixfold.trust.audit_finding import Evidence, Finding, Live
     from sixfold.trust.audit_show import Placed
 
 SEVERITIES = ("low", "medium", "high", "critical")
@@ -30,6 +31,7 @@ sixfold audit                                       the running system
 sixfold audit -f manifests/                         what manifests alone can tell
 sixfold audit -f manifests/ --posture kubernetes --fail-on critical
 sixfold audit --rule Z23
+sixfold audit --rules                               what is asked
 sixfold audit -o sarif > audit.sarif                for code scanners; markdown for people
 """
     ),
@@ -37,6 +39,14 @@ sixfold audit -o sarif > audit.sarif                for code scanners; markdown 
 @filename_option
 @world_options
 @click.option("--rule", "rules", multiple=True, metavar="Znn", help="Ask only this; repeatable.")
+@click.option("--rules", "listing", is_flag=True, help="List the rules, and ask nothing.")
+@click.option(
+    "--unused-days",
+    type=click.FloatRange(min=0),
+    default=7.0,
+    show_default=True,
+    help="Z10: a rule may be without use for so long.",
+)
 @click.option(
     "--fail-on",
     type=click.Choice([*SEVERITIES, "never"]),
@@ -54,24 +64,26 @@ def command(
     posture: str | None,
     ipblock_matches_pods: bool | None,
     rules: tuple[str, ...],
+    listing: bool,
+    unused_days: float,
     fail_on: str,
 ) -> None:
     """Is the whole set as it should be? Each finding has its evidence, and the fix.
 
-    Z01 a workload that no policy selects is open. Z02 an allow-list without a base that denies.
-    Z06 a policy names addresses where it means workloads. Z17 everything outside may be dialled.
-    Z21 decisions were not recorded (live). Z22 the datapath lags (live). Z23 long-lived connections
-    on a rotation that suits short ones (live: as they are seen). Z24 a client keeps addresses for
-    longer than an answer holds (live). Exit code 0: nothing of that
-    severity; 1: something; 2: wrong usage.
+    `sixfold audit --rules` lists what is asked. Exit code 0: nothing of that severity; 1:
+    something; 2: wrong usage.
     """
     from sixfold.trust.audit import RULES, audit
 
+    if listing:
+        list_rules(settings)
+        return
     numbers = [rule.number for rule in RULES]
     asked = [rule.upper() for rule in rules]
     if unknown := [rule for rule in asked if rule not in numbers]:
         raise click.UsageError(f"{unknown[0]}: no rule; there are {', '.join(numbers)}")
     evidence, manifests = _evidence(settings, filenames, posture, ipblock_matches_pods)
+    evidence = replace(evidence, unused_s=unused_days * 86400)
     placed = [_placed(finding, manifests) for finding in audit(evidence, asked)]
     if settings.namespace:
         placed = [one for one in placed if one.finding.about.namespace in ("", settings.namespace)]
@@ -104,38 +116,9 @@ def _evidence(
 
 
 def _live(settings: Settings) -> Live:
-    from sixfold.trust.audit_finding import DialsSeen, Live
+    from sixfold.trust.audit_finding import Live
 
-    client = settings.client
-    status = client.get("/v1/status")
-    agent, drops = status["agent"], status["drops"]
-    return Live(
-        ports=tuple(map(_port_seen, client.get("/v1/balancing")["frontends"])),
-        dials=tuple(msgspec.convert(client.get("/v1/dials")["dials"], list[DialsSeen])),
-        flows_lost=status["flows"]["lost"],
-        hits_lost=drops.get("rule_hits_lost", 0),
-        generation=agent["generation"],
-        applied=agent["applied"],
-        problem=agent["problem"],
-    )
-
-
-def _port_seen(frontend: dict[str, Any]) -> PortSeen:
-    from sixfold.trust.audit_finding import PortSeen
-
-    return PortSeen(
-        frontend["service"],
-        frontend["port"],
-        frontend["protocol"],
-        frontend["algorithm"],
-        frontend["why"],
-        frontend["lifetime_s"],
-        tuple(
-            one["connections"] / one["weight"]
-            for one in frontend["backends"]
-            if one["state"] in ("active", "slow start") and one["weight"]
-        ),
-    )
+    return msgspec.convert(settings.client.get("/v1/evidence"), Live)
 
 
 def _placed(finding: Finding, manifests: Manifests | None) -> Placed:
@@ -149,6 +132,19 @@ def _placed(finding: Finding, manifests: Manifests | None) -> Placed:
             line = loaded.line_at(finding.path) if loaded.line_at else loaded.line
             return Placed(finding, loaded.source, line, path)
     return Placed(finding, path=path)
+
+
+def list_rules(settings: Settings) -> None:
+    from sixfold.trust.audit import RULES
+
+    rows = [
+        [rule.number, rule.severity, "" if rule.offline else "live", rule.title] for rule in RULES
+    ]
+    if settings.structured:
+        names = ("rule", "severity", "evidence", "title")
+        print_structured([dict(zip(names, row, strict=True)) for row in rows], settings.output)
+        return
+    print_table(["RULE", "SEVERITY", "EVIDENCE", "FINDING WHEN"], rows)
 
 
 def show(placed: Sequence[Placed], output: str) -> None:

@@ -80,7 +80,7 @@ class Handlers(Protocol):
     def names(self) -> dict[str, Any]: ...
     def fqdn(self) -> list[Any]: ...
     def svids(self) -> dict[str, Any]: ...
-    def dials(self) -> list[Any]: ...
+    async def evidence(self) -> Any: ...
     def routes(self) -> list[Any]: ...
     def log(self, key: Key, parameters: Mapping[str, str]) -> AsyncIterator[str]: ...
     def exec_target(self, key: Key, container: str) -> dict[str, Any]: ...
@@ -106,7 +106,7 @@ def application(agent: Handlers) -> Starlette:
             Route("/v1/names", _guard(handlers.names)),
             Route("/v1/fqdn", _guard(handlers.fqdn)),
             Route("/v1/svids", _guard(handlers.svids)),
-            Route("/v1/dials", _guard(handlers.dials)),
+            Route("/v1/evidence", _guard(handlers.evidence)),
             Route("/v1/routes", _guard(handlers.routes)),
             Route("/v1/pods/{namespace}/{name}/log", _guard(handlers.log)),
             Route("/v1/pods/{namespace}/{name}/exec", _guard(handlers.exec_target)),
@@ -208,8 +208,8 @@ class _Routes:
     async def names(self, request: Request) -> Response:
         return _json(self._agent.names())
 
-    async def dials(self, request: Request) -> Response:
-        return _json({"dials": self._agent.dials()})
+    async def evidence(self, request: Request) -> Response:
+        return _json(await self._agent.evidence())
 
     async def fqdn(self, request: Request) -> Response:
         return _json({"entries": self._agent.fqdn()})

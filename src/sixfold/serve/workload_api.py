@@ -13,6 +13,7 @@ import logging
 import random
 import socket
 from asyncio import trsock
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -49,11 +50,16 @@ Attest = Callable[[Socket], Workload | None]
 
 
 class WorkloadApi:
-    """Serves one trust domain; ``issued``: the SVIDs that are in use, by pod."""
+    """Serves one trust domain.
+
+    issued     the SVIDs that are in use, by pod
+    followers  how many streams wait for a pod's next one
+    """
 
     def __init__(self, authority: Authority, lifetime: timedelta, attest: Attest) -> None:
         self.authority = authority
         self.issued: dict[str, tuple[Workload, X509Svid]] = {}
+        self.followers: Counter[str] = Counter()
         self._lifetime = lifetime
         self._attest = attest
         self._server = Server([self])
@@ -68,6 +74,7 @@ class WorkloadApi:
     def keep(self, uids: set[str]) -> None:
         """Forget the SVIDs of all other pods."""
         self.issued = {uid: one for uid, one in self.issued.items() if uid in uids}
+        self.followers = Counter({uid: n for uid, n in self.followers.items() if n})
 
     def __mapping__(self) -> Mapping[str, Handler]:
         """Of grpclib: what is served under which path."""
@@ -102,7 +109,11 @@ class WorkloadApi:
             )
             await stream.send_message(message)
             left_s = (svid.renew_at - datetime.now(UTC)).total_seconds()
-            await asyncio.sleep(max(left_s, 0) * random.uniform(1, 1 + JITTER) + 0.01)
+            self.followers[workload.uid] += 1
+            try:
+                await asyncio.sleep(max(left_s, 0) * random.uniform(1, 1 + JITTER) + 0.01)
+            finally:
+                self.followers[workload.uid] -= 1
 
     async def _fetch_x509_bundles(self, stream: Any_Stream) -> None:
         await self._caller(stream)

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sixfold.trust import audit_balancing, audit_discovery, audit_policy, audit_running
+from sixfold.trust import (
+    audit_balancing,
+    audit_discovery,
+    audit_identity,
+    audit_policy,
+    audit_running,
+)
 from sixfold.trust.audit_finding import SEVERITIES, Evidence, Finding, Rule
 
 RULES: tuple[Rule, ...] = (
@@ -31,10 +37,64 @@ RULES: tuple[Rule, ...] = (
         audit_policy.by_address,
     ),
     Rule(
+        "Z09",
+        "medium",
+        "a rule lets in everybody, on every port",
+        audit_policy.everybody,
+    ),
+    Rule(
+        "Z10",
+        "low",
+        "a rule that nobody uses",
+        audit_policy.unused,
+        offline=False,
+    ),
+    Rule(
+        "Z11",
+        "high",
+        "a certificate that is valid for too long, or not for long enough",
+        audit_identity.lifetimes,
+        offline=False,
+    ),
+    Rule(
+        "Z12",
+        "high",
+        "certificates are not renewed",
+        audit_identity.stalled,
+        offline=False,
+    ),
+    Rule(
+        "Z13",
+        "high",
+        "a certificate that is no X.509-SVID",
+        audit_identity.malformed,
+        offline=False,
+    ),
+    Rule(
+        "Z14",
+        "medium",
+        "unlike workloads share an identity",
+        audit_identity.shared,
+    ),
+    Rule(
+        "Z16",
+        "high",
+        "a connection outlived the policy that allowed it",
+        audit_running.outlived,
+        offline=False,
+    ),
+    Rule(
         "Z17",
         "high",
         "everything outside may be dialled, on every port",
         audit_policy.open_egress,
+    ),
+    Rule(
+        "Z19",
+        "critical",
+        "a socket of Sixfold is open where it should not be",
+        audit_running.doors,
+        offline=False,
     ),
     Rule(
         "Z21",
@@ -61,6 +121,13 @@ RULES: tuple[Rule, ...] = (
         "medium",
         "a client keeps addresses for longer than an answer holds",
         audit_discovery.caches_addresses,
+        offline=False,
+    ),
+    Rule(
+        "Z25",
+        "high",
+        "a process of the host talks to a workload, and has no identity",
+        audit_running.without_identity,
         offline=False,
     ),
 )

@@ -6,8 +6,8 @@ plans that are in force, and, live, what was seen of the running system.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from sixfold.policy.reach_parties import View
@@ -76,11 +76,66 @@ class DialsSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class SvidSeen:
+    """An X.509-SVID that is in use.
+
+    followed  its workload has a stream open, and is to be given the next one in time
+    overdue_s  for how long the next one should have been given; 0: it is not due yet
+    """
+
+    pod: str
+    certificate: str  # PEM
+    followed: bool = False
+    overdue_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySeen:
+    """A policy object, and how often its rules decided, by their places in it."""
+
+    age_s: float
+    hits: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSeen:
+    """An open connection; ``owner`` of the host's socket, where that was asked."""
+
+    source: str  # "namespace/pod", or what else is at that address
+    destination: str
+    port: int
+    protocol: str
+    rule: str = ""  # that denies it today
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DoorSeen:
+    """A socket that one of our processes listens on; ``meant``: where we say that it is."""
+
+    process: str
+    place: str  # "127.0.0.1:8500/TCP", or a path
+    meant: bool
+    mode: int = 0  # of a path
+
+
+@dataclass(frozen=True, slots=True)
 class Live:
-    """What only a running agent knows."""
+    """What only a running agent knows.
+
+    policies  by key, as in ``World.policies``
+    denied    open, and against the policy that is in force
+    by_host   opened by processes of the host towards workloads, the agent's own left out
+    """
 
     ports: tuple[PortSeen, ...] = ()
     dials: tuple[DialsSeen, ...] = ()
+    svids: tuple[SvidSeen, ...] = ()
+    policies: Mapping[str, PolicySeen] = field(default_factory=dict)
+    denied: tuple[ConnectionSeen, ...] = ()
+    by_host: tuple[ConnectionSeen, ...] = ()
+    doors: tuple[DoorSeen, ...] = ()
+    now_s: float = 0.0
     flows_lost: int = 0
     hits_lost: int = 0
     generation: int = 0
@@ -90,10 +145,11 @@ class Live:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """``live`` is None offline."""
+    """``live`` is None offline; ``unused_s``: for how long a rule may be without use."""
 
     view: View
     live: Live | None = None
+    unused_s: float = 7 * 86400
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from sixfold.model.datapath import EGRESS, INGRESS
+from sixfold.model.datapath import ALLOW, EGRESS, INGRESS
 from sixfold.model.identity import UNKNOWN, WORLD
-from sixfold.model.policies import Policy
+from sixfold.model.policies import Policy, key_of
 from sixfold.policy.lint import lint
 from sixfold.policy.reach_ports import EVERY_PORT
 from sixfold.trust.audit_finding import Evidence, Finding, Object
@@ -82,6 +82,45 @@ def by_address(evidence: Evidence) -> Iterator[Finding]:
                 "name them by podSelector, and namespaceSelector",
                 finding.path,
             )
+
+
+def everybody(evidence: Evidence) -> Iterator[Finding]:
+    """Z09. Egress to everywhere is Z17's; on stated ports somebody may be meant to be public."""
+    for finding in lint(evidence.view):
+        if finding.check == "empty-selector" and finding.severity == "warning":
+            if any(str(step).startswith("egress") for step in finding.path):
+                continue
+            yield Finding(
+                "Z09",
+                "medium",
+                _policy(evidence, finding.policy),
+                finding.message.partition("; ")[0],
+                "a rule without peers, or with an empty selector, on every port",
+                "name who is meant, and on which ports "
+                "(sixfold suggest writes it from what was seen)",
+                finding.path,
+            )
+
+
+def unused(evidence: Evidence) -> Iterator[Finding]:
+    """Z10. What nobody uses is only of use to an intruder."""
+    assert evidence.live is not None
+    for policy in evidence.view.plan.policies.values():
+        for line in policy.lines:
+            key = key_of(line.rule.kind, line.rule.namespace, line.rule.name)
+            seen = evidence.live.policies.get(key)
+            if seen is None or line.verdict != ALLOW or seen.age_s < evidence.unused_s:
+                continue
+            if not seen.hits.get(line.rule.place):
+                yield Finding(
+                    "Z10",
+                    "low",
+                    _policy(evidence, key),
+                    f"{line.rule.place} has let no connection pass",
+                    f"none in the {seen.age_s / 86400:.0f} days since the policy is there",
+                    "remove the rule, in audit first: annotate the policy "
+                    "sixfold.dev/enforcement=audit and see whether flows miss it",
+                )
 
 
 def open_egress(evidence: Evidence) -> Iterator[Finding]:

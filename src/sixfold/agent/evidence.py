@@ -1,0 +1,181 @@
+"""What an audit may look at of the running system, gathered in one go.
+
+Nothing is judged here: the rules are trust's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from sixfold.agent.agent import Agent
+from sixfold.agent.doors import listening_places
+from sixfold.agent.events import FlowReader
+from sixfold.agent.planning import Plans
+from sixfold.errors import UnavailableError
+from sixfold.host import doors
+from sixfold.host.layout import Connection
+from sixfold.host.paths import Paths
+from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
+from sixfold.model.datapath import PROTOCOL_NUMBERS, IPAddress
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.identity import HOST, Identity
+from sixfold.model.policies import POLICY_KINDS, key_of
+from sixfold.policy.decide import Party, decide, party_at, party_of
+from sixfold.trust.audit_finding import (
+    ConnectionSeen,
+    DialsSeen,
+    DoorSeen,
+    Live,
+    PolicySeen,
+    PortSeen,
+    SvidSeen,
+)
+
+TCP = PROTOCOL_NUMBERS["TCP"]
+NAMES = {number: name for name, number in PROTOCOL_NUMBERS.items()}
+
+
+async def gather(
+    agent: Agent,
+    flows: FlowReader,
+    paths: Paths,
+    frontends: Iterable[Mapping[str, Any]],
+    dials: Sequence[Any],
+    svids: tuple[SvidSeen, ...],
+) -> Live:
+    """UnavailableError before the first round; reading the kernel is left to another thread."""
+    plans = agent.plans
+    if plans is None:
+        raise UnavailableError("audit: nothing is planned yet; try again in a moment")
+    connections = await asyncio.to_thread(lambda: [*agent.datapath.conntrack()])
+    opened = [one for one in connections if one.is_open and not one.forwarded]
+    flows.drain()
+    return Live(
+        ports=tuple(map(_port_seen, frontends)),
+        dials=tuple(msgspec.convert(dials, list[DialsSeen])),
+        svids=svids,
+        policies=_policies(agent, flows),
+        denied=tuple(_denied(plans, opened)),
+        by_host=tuple(await asyncio.to_thread(_by_host, plans, opened)),
+        doors=tuple(await asyncio.to_thread(_doors, agent, paths)),
+        now_s=time.time(),
+        flows_lost=flows.log.lost,
+        hits_lost=flows.statistics().get("rule_hits_lost", 0),
+        generation=agent.generation,
+        applied=agent.applied,
+        problem=agent.problem,
+    )
+
+
+def _port_seen(frontend: Mapping[str, Any]) -> PortSeen:
+    return PortSeen(
+        frontend["service"],
+        frontend["port"],
+        frontend["protocol"],
+        frontend["algorithm"],
+        frontend["why"],
+        frontend["lifetime_s"],
+        tuple(
+            one["connections"] / one["weight"]
+            for one in frontend["backends"]
+            if one["state"] in ("active", "slow start") and one["weight"]
+        ),
+    )
+
+
+def _policies(agent: Agent, flows: FlowReader) -> dict[str, PolicySeen]:
+    """Ages since they were made: a rule that was changed since is younger, and given that long."""
+    hits, now_s = flows.policy_hits(), time.time()
+    found = {}
+    for kind in POLICY_KINDS:
+        for stored in agent.objects.of(kind).values():
+            meta = stored.raw["metadata"]
+            made_s = datetime.fromisoformat(meta["creationTimestamp"]).timestamp()
+            key = key_of(kind, meta.get("namespace", ""), meta["name"])
+            found[key] = PolicySeen(now_s - made_s, hits.get(key, {}))
+    return found
+
+
+def _denied(plans: Plans, connections: Iterable[Connection]) -> Iterator[ConnectionSeen]:
+    """Those that the policy of today would not let begin."""
+    at = _by_address(plans)
+    for one in connections:
+        ends = (one.source, one.source_identity), (one.destination, one.destination_identity)
+        source, destination = (_party(plans, at, *end) for end in ends)
+        if source.key == destination.key:
+            continue
+        verdict = decide(plans.policy, source, destination, one.protocol, one.destination_port)
+        if verdict.allow:
+            continue
+        sides = [side for side in (verdict.egress, verdict.ingress) if side and not side.allow]
+        rule = plans.policy.rules.get(sides[0].rule)
+        yield ConnectionSeen(
+            _name(at, one.source),
+            _name(at, one.destination),
+            one.destination_port,
+            NAMES[one.protocol],
+            str(rule or "no policy table"),
+        )
+
+
+def _by_host(plans: Plans, connections: Iterable[Connection]) -> list[ConnectionSeen]:
+    """TCP that processes of the host have opened; the agent's probes are the agent's."""
+    at = _by_address(plans)
+    opened = {
+        doors.Ends(one.source, one.source_port, one.destination, one.destination_port): one
+        for one in connections
+        if one.source_identity == HOST and one.destination in at and one.protocol == TCP
+    }
+    return [
+        ConnectionSeen(
+            str(ends.local), at[ends.remote].key, ends.remote_port, "TCP", owner=doors.command(pid)
+        )
+        for ends, pid in sorted(doors.owners(opened.keys()).items())
+        if pid != os.getpid()
+    ]
+
+
+def _doors(agent: Agent, paths: Paths) -> Iterator[DoorSeen]:
+    config = agent.config
+    places: set[tuple[IPAddress, int]] = set(listening_places(config))
+    places |= {(address, 53) for address in (RESOLVER_IPV4, RESOLVER_IPV6)}
+    meant = {f"{_shown(address)}:{port}" for address, port in places} | set(config.dns_edge)
+    for one in doors.listeners({os.getpid(), agent.resolver.pid}):
+        place = f"{_shown(one.address)}:{one.port}"
+        yield DoorSeen(doors.command(one.pid), f"{place}/{one.protocol}", place in meant)
+    closed = not paths.run.stat().st_mode & 0o077
+    for path, mode in doors.sockets_below(paths.run):
+        yield DoorSeen("sixfold", str(path), closed or not mode & 0o077, mode)
+
+
+def _shown(address: IPAddress) -> str:
+    return f"[{address}]" if address.version == 6 else str(address)
+
+
+def _by_address(plans: Plans) -> dict[IPAddress, Endpoint]:
+    return {
+        address: endpoint
+        for endpoint in plans.world.endpoints.values()
+        for address in (endpoint.ipv4, endpoint.ipv6)
+        if address is not None
+    }
+
+
+def _party(
+    plans: Plans, at: Mapping[IPAddress, Endpoint], address: IPAddress, identity: Identity
+) -> Party:
+    endpoint = at.get(address)
+    if endpoint is not None:
+        return party_of(plans.policy, endpoint, address.version)
+    return party_at(plans.policy, identity, address)
+
+
+def _name(at: Mapping[IPAddress, Endpoint], address: IPAddress) -> str:
+    return at[address].key if address in at else str(address)

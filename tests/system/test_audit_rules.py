@@ -1,0 +1,159 @@
+"""The audit of a running system: silent where all is well, and each fault found where it is."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sixfold.host import bpf, layout
+
+from .conftest import System
+from .places import Place, labelled, manifest, place_of, pod, policy
+
+pytestmark = pytest.mark.root
+
+CALLER_OUT = policy(
+    "caller", {"app": "caller"}, policyTypes=["Egress"], egress=[{"to": [labelled(app="server")]}]
+)
+SERVER_IN = policy(
+    "server",
+    {"app": "server"},
+    ingress=[{"from": [labelled(app="caller")], "ports": [{"port": 8080}]}],
+)
+FROM_HOST = {
+    "apiVersion": "cilium.io/v2",
+    "kind": "CiliumNetworkPolicy",
+    "metadata": {"name": "from-host", "namespace": "default"},
+    "spec": {
+        "endpointSelector": {"matchLabels": {"app": "server"}},
+        "ingress": [{"fromEntities": ["host"]}],
+    },
+}
+
+
+@dataclass
+class Lab:
+    system: System
+    caller: Place
+    server: Place
+
+    def audit(self, *arguments: str) -> list[dict[str, Any]]:
+        done = self.system.sixfold("audit", "-o", "json", *arguments, check=False)
+        assert done.returncode in (0, 1), done.stderr
+        found: list[dict[str, Any]] = json.loads(done.stdout)
+        return found
+
+    def conntrack(self) -> bpf.Map:
+        return bpf.Map(bpf.get(self.system.paths.bpffs / "maps" / "conntrack"), "conntrack")
+
+
+@pytest.fixture(scope="module")
+def lab(module_system: System) -> Iterator[Lab]:
+    pods = [pod(name, serviceAccountName=name) for name in ("caller", "server")]
+    module_system.up(manifest=manifest(*pods, CALLER_OUT, SERVER_IN))
+    caller, server = (place_of(module_system, f"default/{name}") for name in ("caller", "server"))
+    with server.listen():
+        yield Lab(module_system, caller, server)
+
+
+def test_a_running_system_in_which_all_is_well_is_silent(lab: Lab):
+    with lab.caller.dial(lab.server.ipv4) as client:
+        assert lab.audit() == []
+        done = lab.system.sixfold("audit")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "nothing found\n")
+        client.close()
+
+
+def test_a_rule_without_use_is_found_until_it_is_used(lab: Lab):
+    lab.system.apply(manifest(FROM_HOST))
+    (one,) = lab.audit("--rule", "Z10", "--unused-days", "0")
+    assert one["about"] == "default/CiliumNetworkPolicy/from-host"
+    assert lab.audit("--rule", "Z10") == []
+    lab.system.run_in(
+        lab.system.host, "timeout", "2", "bash", "-c", f"</dev/tcp/{lab.server.ipv4}/8080"
+    )
+    assert lab.audit("--rule", "Z10", "--unused-days", "0") == []
+    lab.system.sixfold("delete", "cnp", "from-host")
+
+
+def test_a_process_of_the_host_on_a_workload_is_named(lab: Lab):
+    lab.system.apply(manifest(FROM_HOST))
+    host = Place(lab.system.host, "", "")
+    with host.dial(lab.server.ipv4) as client:
+        (one,) = lab.audit("--rule", "Z25")
+        assert one["about"] == "default/Pod/server"
+        assert "port 8080/TCP" in one["message"]
+        assert one["message"].startswith(("pytest", "python"))
+        client.close()
+    lab.system.sixfold("delete", "cnp", "from-host")
+
+
+def test_an_open_connection_that_policy_denies_is_found(lab: Lab):
+    """Planted in the kernel's table: a change would have cut it."""
+    with lab.caller.dial(lab.server.ipv4):
+        connections = lab.conntrack()
+        now_ns = time.monotonic_ns()
+        key, value = next(
+            (key, value)
+            for key, value in connections.items()
+            if (one := layout.unpack_connection(key, value, now_ns)).is_open
+            and one.destination_port == 8080
+        )
+        planted = key.replace(layout.pack_port(8080), layout.pack_port(8081))
+        connections.update([(planted, value)])
+        try:
+            (one,) = lab.audit("--rule", "Z16")
+        finally:
+            connections.delete([planted])
+    assert one["about"] == "default/Pod/caller"
+    assert "server port 8081/TCP is open" in one["message"]
+    assert one["evidence"] == "denied today by default-deny (default/server)"
+    assert lab.audit("--rule", "Z16") == []
+
+
+def test_a_door_that_others_can_open_is_found(lab: Lab):
+    run = lab.system.paths.run
+    run.chmod(0o755)
+    lab.system.paths.api_socket.chmod(0o666)
+    try:
+        found = lab.audit("--rule", "Z19")
+    finally:
+        lab.system.paths.api_socket.chmod(0o600)
+        run.chmod(0o700)
+    assert [one["message"] for one in found] == [
+        f"listens on {lab.system.paths.api_socket}, mode 0666, where others reach it"
+    ]
+    assert lab.audit("--rule", "Z19") == []
+
+
+def test_every_door_is_in_the_docs(lab: Lab):
+    page = (Path(__file__).parents[2] / "docs/doors.md").read_text()
+    run = lab.system.paths.run
+    folders = {"": run, "-workload": lab.system.paths.workload_socket.parent}
+    doors = [
+        f"/run/<instance>{suffix}/{path.relative_to(folder)}"
+        for suffix, folder in folders.items()
+        for path in folder.rglob("*.sock")
+    ]
+    assert len(doors) >= 4
+    assert [door for door in doors if f"`{door}" not in page] == []
+
+
+def test_workloads_that_share_an_account_are_found(lab: Lab):
+    lab.system.apply(manifest(pod("twin", serviceAccountName="server")))
+    (one,) = lab.audit("--rule", "Z14")
+    assert one["about"] == "default/ServiceAccount/server"
+    lab.system.sixfold("delete", "pod", "twin")
+    assert lab.audit("--rule", "Z14") == []
+
+
+def test_the_rules_are_listed(lab: Lab):
+    listed = lab.system.json("audit", "--rules")
+    assert [one["rule"] for one in listed] == sorted(one["rule"] for one in listed)
+    assert {"Z01", "Z10", "Z25"} <= {one["rule"] for one in listed}
