@@ -17,6 +17,7 @@ from sixfold.agent.events import FlowReader
 from sixfold.agent.evidence import gather
 from sixfold.agent.patterns import patterns
 from sixfold.agent.recorded import connections_of
+from sixfold.agent.shown import endpoint_view, slice_view
 from sixfold.balancing.show import list_frontends
 from sixfold.discovery.plan import zone_settings
 from sixfold.errors import ManifestError, NotFoundError, Problem, SixfoldError, UnavailableError
@@ -31,7 +32,6 @@ from sixfold.model.endpoint import Endpoint, EndpointId
 from sixfold.model.flow import Flow
 from sixfold.model.meta import Key
 from sixfold.model.policies import POLICY_KINDS, key_of
-from sixfold.model.service import EndpointSlice
 from sixfold.observe import FlowFilter, compact, response
 from sixfold.serve.api import ApplyRequest, DeleteRequest, ExplainRequest, Source
 from sixfold.store import Stored
@@ -147,7 +147,7 @@ class AgentHandlers:
             case "EndpointSlice":
                 plans = self._agent.plans
                 slices = plans.balancing.slices.values() if plans else ()
-                items = [_slice_view(one) for group in slices for one in group if one.made]
+                items = [slice_view(one) for group in slices for one in group if one.made]
                 items += [stored.raw for stored in self._agent.objects.of(kind).values()]
             case _:
                 items = [self._with_status(item) for item in self._agent.objects.of(kind).values()]
@@ -333,43 +333,6 @@ class AgentHandlers:
 
     def shutdown(self) -> None:
         self._stop.set()
-
-
-def _slice_view(item: EndpointSlice) -> dict[str, Any]:
-    raw: dict[str, Any] = msgspec.to_builtins(item)
-    return {"apiVersion": raw["apiVersion"], "kind": raw["kind"], **raw}  # as people read it
-
-
-def endpoint_view(endpoint: Endpoint) -> dict[str, Any]:
-    """An endpoint as ``get endpoints`` shows it: the contract for scripts."""
-    return {
-        "apiVersion": "sixfold.dev/v1",
-        "kind": "Endpoint",
-        "metadata": {
-            "name": endpoint.pod,
-            "namespace": endpoint.namespace,
-            "labels": endpoint.labels,
-        },
-        "status": {
-            "id": endpoint.id,
-            "netns": endpoint.netns,
-            "ips": [str(ip) for ip in (endpoint.ipv4, endpoint.ipv6) if ip is not None],
-            "identity": endpoint.identity,
-            "node": endpoint.node,
-            "ready": endpoint.ready,
-            "terminating": endpoint.terminating,
-            "ifindex": endpoint.ifindex,
-            "netnsCookie": endpoint.netns_cookie,
-            "workload": endpoint.workload,
-            "serviceAccount": endpoint.subject.service_account,
-            "ports": [
-                {"name": port.name, "protocol": port.protocol, "port": port.port}
-                for port in endpoint.publish_ports
-            ],
-            "accelerated": endpoint.accelerated,
-            "probePorts": sorted(endpoint.probe_ports),
-        },
-    }
 
 
 def _decode(request: ApplyRequest) -> list[Loaded]:
