@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from sixfold.agent.doors import listening_places
+from sixfold.agent.doors import listening_places, metrics_place
 from sixfold.model.config import Config
 
 
@@ -30,3 +30,10 @@ def test_the_world_is_no_place(text):
 def test_no_place_is_an_error(text):
     with pytest.raises(ValueError, match=r"address|ADDRESS"):
         listening_places(Config(catalog_listen=(text,)))
+
+
+def test_metrics_are_told_on_loopback_only():
+    assert metrics_place("[::1]:9153") == (ip_address("::1"), 9153)
+    for text in ("192.0.2.1:9153", "node:9153", "0.0.0.0:9153"):
+        with pytest.raises(ValueError, match=r"loopback|address"):
+            metrics_place(text)

@@ -58,6 +58,7 @@ from sixfold.model.datapath import EGRESS, IPAddress
 from sixfold.model.meta import Key
 from sixfold.model.workload import Pod
 from sixfold.model.world import World
+from sixfold.observe.metrics import Durations
 from sixfold.policy.host import warnings
 from sixfold.serve.dns_client import ResolverClient
 from sixfold.serve.dns_control import HealthPorts, Resolved
@@ -73,6 +74,7 @@ CONTROLLERS = ("Deployment", "StatefulSet", "ReplicaSet", "DaemonSet", "Job")
 REPAIR_PERIOD_S = 5.0
 RETRY_S = 1.0
 REPAIRS_SHOWN, REPAIRS_KEPT = 20, 100
+ROUND_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 EXPIRY_MIN_S, EXPIRY_S = 0.2, 5.0  # pauses between looks at names whose time is over
 
 
@@ -106,7 +108,10 @@ class Agent:
         self.generation = int(database.meta("generation", "0"))
         self.applied = 0
         self.problem = ""  # why the last round failed; "" when it did not
+        self.failed = 0  # rounds
+        self.rounds = Durations(ROUND_BOUNDS_S)
         self.repairs: list[str] = []
+        self.repaired = 0
         self.followers: list[Callable[[], None]] = []  # called when a round is in force
         self.name_table = NameTable(datapath.maps)
         self.global_problem = ""  # of global names, and their edge
@@ -287,7 +292,7 @@ class Agent:
             self._network_changed.clear()
             async with self._round:
                 self._rounds_begun += 1
-            generation = self.generation
+            generation, started_s = self.generation, time.monotonic()
             try:
                 self._network_round()
                 await self._cut_connections()
@@ -298,8 +303,10 @@ class Agent:
                 self.problem = ""
             except Exception as error:  # what is in force stays so; a bug must not end the agent
                 self.problem = self._trouble(f"round {self._rounds_begun}", error)
+                self.failed += 1
                 asyncio.get_running_loop().call_later(RETRY_S, self._network_changed.set)
             await self._push_names()
+            self.rounds.add(time.monotonic() - started_s)
             async with self._round:
                 self._rounds_done = self._rounds_begun
                 self._round.notify_all()
@@ -469,6 +476,7 @@ class Agent:
                 await self.resolver.start_or_adopt()
             except Exception as error:
                 found = [f"not repaired: {self._trouble('repair', error)}"]
+            self.repaired += len(found)
             if len(found) > REPAIRS_SHOWN:
                 found[REPAIRS_SHOWN:] = [f"and {len(found) - REPAIRS_SHOWN} more"]
             for line in found:

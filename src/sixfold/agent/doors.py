@@ -1,8 +1,9 @@
 """Sockets that others connect to, and the servers behind them.
 
-Two unix sockets, mode 0600: the API's, and the catalogue's. The catalogue may be told over TCP,
-too, when ``catalog_listen`` says so: on loopback, or towards the pods. Whoever comes over TCP is
-nobody in particular; no header of theirs (X-Forwarded-For) is believed.
+Three unix sockets, mode 0600: the API's, the catalogue's, and that of metrics. The catalogue may be
+told over TCP, too, when ``catalog_listen`` says so: on loopback, or towards the pods; metrics on
+loopback, at ``metrics_address``. Whoever comes over TCP is nobody in particular; no header of
+theirs (X-Forwarded-For) is believed.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from starlette.applications import Starlette
 from sixfold.errors import HostError
 from sixfold.host.paths import Paths
 from sixfold.model.config import Config
-from sixfold.serve import api, catalogue
+from sixfold.serve import api, catalogue, metrics
 from sixfold.serve.callers import Door
 
 NODE = "node"  # instead of an address: the node as pods see it
 BACKLOG = 128
+OPTIONS = {"catalog": "catalog-listen", "metrics": "metrics-address"}  # of ``sixfold up``
 
 
 class Doors:
@@ -50,7 +52,11 @@ class Doors:
 
 @contextlib.contextmanager
 def open_doors(
-    paths: Paths, config: Config, handlers: api.Handlers, told: catalogue.Handlers
+    paths: Paths,
+    config: Config,
+    handlers: api.Handlers,
+    told: catalogue.Handlers,
+    measured: metrics.Handlers,
 ) -> Iterator[Doors]:
     """Listen; HostError when somebody else does already."""
     with contextlib.ExitStack() as opened:
@@ -58,6 +64,11 @@ def open_doors(
         doors.add(api.application(handlers), [opened.enter_context(_unix(paths.api_socket))])
         local = catalogue.application(told, Door(operator=True))
         doors.add(local, [opened.enter_context(_unix(paths.catalog_socket))])
+        scraped = [opened.enter_context(_unix(paths.metrics_socket))]
+        if config.metrics_address:
+            place = metrics_place(config.metrics_address)
+            scraped.append(opened.enter_context(_tcp(*place, "metrics")))
+        doors.add(metrics.application(measured), scraped)
         outer = [opened.enter_context(_tcp(*place)) for place in listening_places(config)]
         if outer:
             door = Door(operator=False, token=_token(paths.state / "catalog.token"))
@@ -69,17 +80,31 @@ def listening_places(config: Config) -> list[tuple[IPv4Address | IPv6Address, in
     """Addresses and ports of ``catalog_listen``; ValueError when one is open to the world."""
     places: list[tuple[IPv4Address | IPv6Address, int]] = []
     for text in config.catalog_listen:
-        host, _, port = text.rpartition(":")
-        if not port.isdecimal() or not 0 < int(port) < 65536:
-            raise ValueError(f"{text!r}: give ADDRESS:PORT, as 127.0.0.1:8500")
+        host, port = _host_and_port(text)
         if host == NODE:
-            places += [(config.host_ipv4, int(port)), (config.host_ipv6, int(port))]
+            places += [(config.host_ipv4, port), (config.host_ipv6, port)]
             continue
-        address = ip_address(host.strip("[]"))
+        address = ip_address(host)
         if not address.is_loopback:
             raise ValueError(f"{text!r}: give an address of loopback, or node:PORT for pods")
-        places.append((address, int(port)))
+        places.append((address, port))
     return places
+
+
+def metrics_place(text: str) -> tuple[IPv4Address | IPv6Address, int]:
+    """Of ``metrics_address``; ValueError when it is open to others than this host."""
+    host, port = _host_and_port(text)
+    address = ip_address(host)
+    if not address.is_loopback:
+        raise ValueError(f"{text!r}: give an address of loopback, as 127.0.0.1:9153")
+    return address, port
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"{text!r}: give ADDRESS:PORT, as 127.0.0.1:8500")
+    return host.strip("[]"), int(port)
 
 
 class _Server(uvicorn.Server):
@@ -145,7 +170,9 @@ def _unix(path: Path, *, mode: int = 0o600) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def _tcp(address: IPv4Address | IPv6Address, port: int) -> Iterator[socket.socket]:
+def _tcp(
+    address: IPv4Address | IPv6Address, port: int, what: str = "catalog"
+) -> Iterator[socket.socket]:
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -156,8 +183,8 @@ def _tcp(address: IPv4Address | IPv6Address, port: int) -> Iterator[socket.socke
             listener.bind((str(address), port))
         except OSError as error:
             raise HostError(
-                f"catalog {address} port {port}: {error.strerror}; "
-                "give another place: up --catalog-listen"
+                f"{what} {address} port {port}: {error.strerror}; "
+                f"give another place: up --{OPTIONS[what]}"
             ) from None
         listener.listen(BACKLOG)
         yield listener

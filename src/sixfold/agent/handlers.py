@@ -13,6 +13,7 @@ import msgspec
 
 from sixfold import __version__
 from sixfold.agent.agent import CONTROLLERS, Agent, pod_key
+from sixfold.agent.dials import dials_seen
 from sixfold.agent.events import FlowReader
 from sixfold.agent.evidence import gather
 from sixfold.agent.patterns import patterns
@@ -21,14 +22,13 @@ from sixfold.agent.shown import endpoint_view, slice_view
 from sixfold.balancing.show import list_frontends
 from sixfold.discovery.plan import zone_settings
 from sixfold.errors import ManifestError, NotFoundError, Problem, SixfoldError, UnavailableError
-from sixfold.host.freshness import read_dials
 from sixfold.host.layout import Load, Place
 from sixfold.host.node import HOST_DEVICE
 from sixfold.host.paths import Paths
 from sixfold.manifest import Loaded, decode
 from sixfold.model.config import RESOLVER_IPV4
 from sixfold.model.datapath import IPAddress
-from sixfold.model.endpoint import Endpoint, EndpointId
+from sixfold.model.endpoint import Endpoint
 from sixfold.model.flow import Flow
 from sixfold.model.meta import Key
 from sixfold.model.policies import POLICY_KINDS, key_of
@@ -270,20 +270,7 @@ class AgentHandlers:
         return {**found, "steps": self._agent.resolve(name, type_, namespace, source)}
 
     def dials(self) -> list[Any]:
-        """How pods have dialled addresses of services themselves, as the kernel counted."""
-        agent, pods = self._agent, {one.id: one.key for one in self._endpoints()}
-        services = agent.names.services
-        return [
-            {
-                **one._asdict(),
-                "pod": pods[EndpointId(one.endpoint)],
-                "service": f"{services[one.owner].namespace}/{services[one.owner].name}",
-                "address": str(one.address or ""),
-                "ttl_s": agent.config.dns_ttl_s,
-            }
-            for one in sorted(read_dials(agent.datapath.maps))
-            if one.endpoint in pods and one.owner in services
-        ]
+        return [*dials_seen(self._agent)]
 
     async def evidence(self) -> Live:
         """For an audit."""

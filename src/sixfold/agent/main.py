@@ -29,6 +29,7 @@ from sixfold.agent.events import FlowReader
 from sixfold.agent.globalnames import GlobalNameHealth
 from sixfold.agent.handlers import AgentHandlers
 from sixfold.agent.lock import held
+from sixfold.agent.metrics import Metrics
 from sixfold.agent.pods import PodRunner
 from sixfold.agent.registrations import Registrations
 from sixfold.agent.teardown import remove_all
@@ -122,7 +123,7 @@ async def _run(
         paths,
     )
     with (
-        open_doors(paths, config, handlers, told) as doors,
+        open_doors(paths, config, handlers, told, Metrics(agent, flows)) as doors,
         workload_door(paths.workload_socket) as workloads,
     ):
         _remember_config(config, database)

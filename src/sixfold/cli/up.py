@@ -18,7 +18,7 @@ from sixfold.cli.lockout import end_my_session_option, refuse_lockout
 from sixfold.cli.output import progress
 from sixfold.cli.settings import Settings, examples, pass_settings, shared
 from sixfold.cli.status import overview
-from sixfold.cli.up_values import Alias, EdgePlace, Network, Place, TrustDomain
+from sixfold.cli.up_values import Alias, EdgePlace, MetricsPlace, Network, Place, TrustDomain
 from sixfold.cli.world import node_labels
 from sixfold.errors import HostError, SixfoldError, UnavailableError
 from sixfold.model.config import Config
@@ -124,6 +124,12 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
     "address of loopback, or at node:PORT to pods; none ends that.",
 )
 @click.option(
+    "--metrics-address",
+    type=MetricsPlace(),
+    metavar="ADDRESS:PORT",
+    help="Tell metrics to Prometheus there, too: at an address of loopback; none ends that.",
+)
+@click.option(
     "--trust-domain",
     type=TrustDomain(),
     help="Of SPIFFE IDs; cluster.local.",
@@ -223,8 +229,9 @@ def configuration(paths: Paths, given: dict[str, Any]) -> Config:
     from sixfold.agent.main import stored_config
 
     before = stored_config(paths) or Config(node=platform.node() or "localhost")
-    if given.get("dns_sd_domain") == "none":
-        given = {**given, "dns_sd_domain": ""}
+    for name in ("dns_sd_domain", "metrics_address"):
+        if given.get(name) == "none":
+            given = {**given, name: ""}
     for name in ("catalog_listen", "dns_edge"):
         if "none" in given.get(name, ()):
             given = {**given, name: ()}

@@ -44,6 +44,22 @@ class Place(click.ParamType[Any]):
         return value
 
 
+class MetricsPlace(click.ParamType[str]):
+    """Where metrics may be told; "none" is nowhere."""
+
+    name = "ADDRESS:PORT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from sixfold.agent.doors import metrics_place
+
+        try:
+            if value != "none":
+                metrics_place(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
 class EdgePlace(click.ParamType[str]):
     """An address of this host and a port; "none" is nowhere."""
 

@@ -51,6 +51,7 @@ CONNTRACK_KEY = Struct("<16s16s2s2sBB2x")
 CONNTRACK = Struct("<I2II2I2IIBB2sI2sBx2Q2Q16sI4x")
 UPLINK_HOST, UPLINK_FORWARDED = 1, 3  # enum uplink; + 1: the host is the second side
 FLOW_EVENT = Struct("<Q8B16s16s2s2s7I2sB5x")
+EVENT_KIND = Struct("<8xBB42xII")  # of it: type, reason, identities of both sides
 NAME_KEY = Struct("<IH2x256s")
 NAME_RECORDS = Struct("<HHBBBBI")
 NAME_ZONE = Struct("<HHHBx128s320s")

@@ -52,6 +52,11 @@ class Paths:
         return self.run / "catalog.sock"
 
     @property
+    def metrics_socket(self) -> Path:
+        """Where Prometheus' text is read."""
+        return self.run / "metrics.sock"
+
+    @property
     def workload_socket(self) -> Path:
         """The SPIFFE Workload API: in a directory that everybody may enter, unlike ``run``."""
         return self.run.with_name(f"{self.run.name}-workload") / "api.sock"

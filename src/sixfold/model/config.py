@@ -40,6 +40,7 @@ class Config:
     ip_reuse_grace_s: float = 300.0
     dns_upstreams: tuple[str, ...] = ()  # empty: the host's /etc/resolv.conf
     catalog_listen: tuple[str, ...] = ()  # ADDRESS:PORT of loopback, or node:PORT
+    metrics_address: str = ""  # ADDRESS:PORT of loopback; "": on a unix socket only
     dns_ttl_s: int = 5
     dns_edge: tuple[str, ...] = ()  # ADDRESS:PORT where global names are answered to the world
     trust_domain: str = "cluster.local"  # of SPIFFE IDs

@@ -8,51 +8,58 @@ connections. NO_LOOKUP takes a while: who asked before we watched is not to be b
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from sixfold.trust.audit_finding import DialsSeen, Evidence, Finding, Object
 
 CONNECTIONS_MIN = 20
 WATCHED_MIN_S = 600.0
+Kind = Literal["RETIRED", "EXPIRED", "NO_LOOKUP"]
 
 
 def caches_addresses(evidence: Evidence) -> Iterator[Finding]:
     """Z24."""
     assert evidence.live is not None
     for seen in evidence.live.dials:
-        yield from _judge(seen)
+        yield from (_finding(kind, seen) for kind in kinds(seen))
 
 
-def _judge(seen: DialsSeen) -> Iterator[Finding]:
-    namespace, _, name = seen.pod.partition("/")
-    about = Object("Pod", namespace, name)
-    of = f"{seen.connections} connections to addresses of {seen.service}"
+def kinds(seen: DialsSeen) -> Iterator[Kind]:
+    """What is found of a pod and a service."""
     if seen.retired:
-        yield Finding(
-            "Z24",
-            "medium",
-            about,
-            f"RETIRED: dials {seen.address}, which is no address of {seen.service} any more",
-            f"{seen.retired} of {of}, later than the TTL of {seen.ttl_s} s after it was out of DNS",
-            "let the client resolve again for each connection, and close pooled ones; "
-            f"or give {seen.service} a cluster address",
-        )
+        yield "RETIRED"
     many = seen.connections >= CONNECTIONS_MIN
     if many and seen.expired * 2 >= seen.connections and seen.late * 2 >= seen.connections:
-        yield Finding(
-            "Z24",
-            "medium",
-            about,
-            f"EXPIRED: keeps answers for {seen.service} for longer than their TTL",
-            f"{seen.expired} of {of} came later than {seen.ttl_s} s after the last answer, "
-            f"up to {seen.longest_s:.0f} s",
-            "have its resolver honour TTLs (JVM: networkaddress.cache.ttl)",
-        )
+        yield "EXPIRED"
     if seen.unasked == seen.connections > 0 and seen.watched_s >= WATCHED_MIN_S:
-        yield Finding(
-            "Z24",
-            "medium",
-            about,
-            f"NO_LOOKUP: dials addresses of {seen.service} and never asks for its name",
-            f"all of {of} in {seen.watched_s / 60:.0f} min",
-            f"let it dial {seen.service} by name; where it learns addresses elsewhere, all is well",
-        )
+        yield "NO_LOOKUP"
+
+
+def _finding(kind: Kind, seen: DialsSeen) -> Finding:
+    namespace, _, name = seen.pod.partition("/")
+    of = f"{seen.connections} connections to addresses of {seen.service}"
+    match kind:
+        case "RETIRED":
+            message = f"dials {seen.address}, which is no address of {seen.service} any more"
+            evidence = (
+                f"{seen.retired} of {of}, later than the TTL of {seen.ttl_s} s after it was "
+                "out of DNS"
+            )
+            fix = (
+                "let the client resolve again for each connection, and close pooled ones; "
+                f"or give {seen.service} a cluster address"
+            )
+        case "EXPIRED":
+            message = f"keeps answers for {seen.service} for longer than their TTL"
+            evidence = (
+                f"{seen.expired} of {of} came later than {seen.ttl_s} s after the last answer, "
+                f"up to {seen.longest_s:.0f} s"
+            )
+            fix = "have its resolver honour TTLs (JVM: networkaddress.cache.ttl)"
+        case "NO_LOOKUP":
+            message = f"dials addresses of {seen.service} and never asks for its name"
+            evidence = f"all of {of} in {seen.watched_s / 60:.0f} min"
+            fix = f"let it dial {seen.service} by name; where it learns addresses elsewhere, "
+            fix += "all is well"
+    about = Object("Pod", namespace, name)
+    return Finding("Z24", "medium", about, f"{kind}: {message}", evidence, fix)
