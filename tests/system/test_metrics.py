@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.root
 
 ADDRESS = "127.0.0.1:9153"
 STRANGER = "192.0.2.7"
+DOCUMENT = Path(__file__).parents[2] / "docs/metrics.md"
 Sample = tuple[str, tuple[tuple[str, str], ...]]
 
 
@@ -116,6 +118,14 @@ def test_how_the_agent_is_stands_in_it(shop: System):
     assert found[sample("sixfold_pods", **two)] == 2
     web = {"namespace": "default", "service": "web"}
     assert found[sample("sixfold_service_backends", state="active", **web)] == 1
+
+
+def test_every_metric_is_described(shop: System):
+    rows = [line.split("|") for line in DOCUMENT.read_text().splitlines() if line[:3] == "| `"]
+    described = {row[1].strip(" `"): row[2].strip() for row in rows}
+    lines = shop.sixfold("metrics").stdout.splitlines()
+    found = dict(line.split()[2:4] for line in lines if line.startswith("# TYPE"))
+    assert found.items() <= described.items()
 
 
 def test_who_asks_for_openmetrics_gets_it(shop: System):
