@@ -24,7 +24,7 @@ from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import msgspec
@@ -67,6 +67,9 @@ from sixfold.store import Database, Objects, Stored
 from sixfold.store.objects import Put
 from sixfold.workloads.controllers import reconcile, unfinished
 from sixfold.workloads.pod_state import PodState, by_owner, format_time, pending
+
+if TYPE_CHECKING:  # it costs memory, which nobody pays who has no mesh
+    from sixfold.agent.mesh import Mesh
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +116,7 @@ class Agent:
         self.repairs: list[str] = []
         self.repaired = 0
         self.followers: list[Callable[[], None]] = []  # called when a round is in force
+        self.mesh: Mesh | None = None
         self.name_table = NameTable(datapath.maps)
         self.global_problem = ""  # of global names, and their edge
         self.view_table = ViewTable(datapath.maps)
@@ -299,6 +303,8 @@ class Agent:
                 self._tell_outside()
                 for follow in self.followers:
                     follow()
+                if self.mesh is not None:
+                    await self.mesh.in_force()
                 self.applied = generation
                 self.problem = ""
             except Exception as error:  # what is in force stays so; a bug must not end the agent
@@ -589,9 +595,11 @@ class Agent:
         await self.runner.start(stored.object, allocate, self._admit)
 
     async def _admit(self, key: str, attachment: Attachment) -> None:
-        """Between the veth and its first packet: programs, endpoint, policy."""
+        """Between the veth and its first packet: programs, endpoint, policy, listeners."""
         self.datapath.attach(attachment.ifindex)
         await self.in_force()
+        if self.mesh is not None:
+            await self.mesh.admit(key)
 
     async def _stop(self, stored: Stored) -> None:
         grace_s = stored.raw["metadata"].get("deletionGracePeriodSeconds", 30)

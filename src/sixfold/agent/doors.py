@@ -61,10 +61,12 @@ def open_doors(
     """Listen; HostError when somebody else does already."""
     with contextlib.ExitStack() as opened:
         doors = Doors()
-        doors.add(api.application(handlers), [opened.enter_context(_unix(paths.api_socket))])
+        doors.add(
+            api.application(handlers), [opened.enter_context(unix_listener(paths.api_socket))]
+        )
         local = catalogue.application(told, Door(operator=True))
-        doors.add(local, [opened.enter_context(_unix(paths.catalog_socket))])
-        scraped = [opened.enter_context(_unix(paths.metrics_socket))]
+        doors.add(local, [opened.enter_context(unix_listener(paths.catalog_socket))])
+        scraped = [opened.enter_context(unix_listener(paths.metrics_socket))]
         if config.metrics_address:
             place = metrics_place(config.metrics_address)
             scraped.append(opened.enter_context(_tcp(*place, "metrics")))
@@ -147,12 +149,12 @@ def workload_door(path: Path) -> Iterator[socket.socket]:
     """Where every process may ask who it is: whoever it is, the kernel says."""
     path.parent.mkdir(exist_ok=True)
     path.parent.chmod(0o755)
-    with _unix(path, mode=0o666) as listener:
+    with unix_listener(path, mode=0o666) as listener:
         yield listener
 
 
 @contextlib.contextmanager
-def _unix(path: Path, *, mode: int = 0o600) -> Iterator[socket.socket]:
+def unix_listener(path: Path, *, mode: int = 0o600) -> Iterator[socket.socket]:
     """A socket of this mode from its first moment; gone afterwards."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

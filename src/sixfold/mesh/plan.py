@@ -1,0 +1,160 @@
+"""What the proxy should hold: World and compiled policy in, Envoy's resources out.
+
+Pure. Theory of operation. A pod has five resources: where its connections are captured
+(``outbound``), where tunnels to it end (``inbound``), who may use those (``routes``), and the way
+to it for others, one for each of its addresses (``tunnel_to``). All but the routes are made of
+the pod alone. Routes are made of its policy table and of the callers whom that names: they are
+made anew when one of those changed. Cost follows the change; a resource that came out as it was
+is the same resource, and nobody is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from itertools import count
+from typing import NamedTuple
+
+from envoy.config.rbac.v3 import rbac_pb2
+
+from sixfold.mesh import resources
+from sixfold.mesh.authorization import Authorization, Caller
+from sixfold.mesh.member import Member, addresses_of, member_of
+from sixfold.mesh.messages import Resource
+from sixfold.model.config import Config
+from sixfold.model.datapath import PolicyTable
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.identity import UNKNOWN, Identity
+from sixfold.model.layers import Layers
+from sixfold.model.spiffe import SpiffeId
+from sixfold.model.world import World
+from sixfold.policy.decide import names_of_pod
+from sixfold.policy.plan import PolicyPlan
+
+Name = tuple[str, str]  # type URL, name
+Placed = tuple[Identity, Identity]  # CIDR identities of the IPv4 and the IPv6 address
+NO_CIDRS: Placed = (UNKNOWN, UNKNOWN)
+
+
+class MeshPlan(NamedTuple):
+    """What the proxy should hold, but for secrets: those are of ``identities``."""
+
+    resources: Layers[Name, Resource]
+    members: Mapping[str, Member]  # by pod
+
+    @property
+    def identities(self) -> set[str]:
+        return {member.id for member in self.members.values()}
+
+
+class _Known(NamedTuple):
+    """One pod as it was planned; ``made``: all that it has."""
+
+    endpoint: Endpoint
+    cidrs: Placed
+    table: PolicyTable | None
+    member: Member
+    made: tuple[Resource, ...]
+
+
+class MeshPlanner:
+    """Plans world after world.
+
+    netns  a path of the endpoint's namespace that is its alone, for ever
+    """
+
+    def __init__(self, netns: Callable[[Endpoint], str]) -> None:
+        self._netns = netns
+        self._known: dict[str, _Known] = {}
+        self._authorization = Authorization()
+        application = resources.application()
+        self._resources: Layers[Name, Resource] = Layers({_name(application): application})
+
+    def plan(self, world: World, policy: PolicyPlan) -> MeshPlan:
+        config = world.config
+        members = self._members(world, policy)
+        gone = self._known.keys() - members.keys()
+        touched: set[Identity] = set()
+        for key, (endpoint, cidrs, member) in members.items():
+            known = self._known.get(key)
+            if known is None or known.endpoint is not endpoint or known.cidrs != cidrs:
+                callers = _callers(member, endpoint.identity, cidrs)
+                touched |= self._authorization.move(key, callers)
+        for key in gone:
+            touched |= self._authorization.move(key)
+        puts: dict[Name, Resource] = {}
+        dropped = {_name(one) for key in gone for one in self._known[key].made}
+        lifetime = timedelta(seconds=config.svid_ttl_s / 2)
+        now: dict[str, _Known] = {}
+        for key, (endpoint, cidrs, member) in members.items():
+            known, table = self._known.get(key), policy.tables.get(key)
+            same = known is not None and known.member is member
+            stale = table is not None and not touched.isdisjoint(self._authorization.names(table))
+            if known is not None and same and known.table is table and not stale:
+                now[key] = known._replace(endpoint=endpoint, cidrs=cidrs)
+                continue
+            fixed = known.made[:-1] if known is not None and same else _fixed(member, lifetime)
+            routes = resources.routes(member, self._rules(config, member, table, policy))
+            made = (*fixed, routes)
+            before = known.made if known is not None else ()
+            puts.update((_name(one), one) for one in made if one not in before)
+            dropped |= {_name(one) for one in before} - {_name(one) for one in made}
+            now[key] = _Known(endpoint, cidrs, table, member, made)
+        self._known = now
+        if puts or dropped:
+            self._authorization.forget({one.table for one in now.values() if one.table is not None})
+            self._resources = self._resources.changed(puts, dropped - puts.keys())
+        return MeshPlan(self._resources, {key: one.member for key, one in now.items()})
+
+    def _members(
+        self, world: World, policy: PolicyPlan
+    ) -> dict[str, tuple[Endpoint, Placed, Member]]:
+        """Pods that have a namespace and an identity; who did not change is the same object."""
+        found = {}
+        for key, endpoint in world.endpoints.items():
+            if not endpoint.netns or not endpoint.identity or not any(addresses_of(endpoint)):
+                continue
+            known = self._known.get(key)
+            if known is not None and known.endpoint is endpoint:
+                member = known.member
+            else:
+                member = member_of(endpoint, world.config.trust_domain, self._netns(endpoint))
+                if known is not None and known.member == member:
+                    member = known.member
+            found[key] = endpoint, policy.endpoint_cidrs.get(key, NO_CIDRS), member
+        return found
+
+    def _rules(
+        self, config: Config, member: Member, table: PolicyTable | None, policy: PolicyPlan
+    ) -> rbac_pb2.RBAC:
+        """Whoever is allowed, at each of the addresses; without a table nobody."""
+        found: dict[str, rbac_pb2.Policy] = {}
+        if table is None:
+            return rbac_pb2.RBAC(action="ALLOW")
+        for address in member.addresses:
+            pool = config.pod_ipv4 if address.version == 4 else config.pod_ipv6
+            everybody = (f"{SpiffeId(config.trust_domain)}/", pool)
+            for name, one in self._authorization.policies(address, table, everybody, policy.rules):
+                turns = (name if turn == 1 else f"{name} #{turn}" for turn in count(1))
+                found[next(unique for unique in turns if unique not in found)] = one
+        return rbac_pb2.RBAC(action="ALLOW", policies=found)
+
+
+def _callers(member: Member, identity: Identity, cidrs: Placed) -> tuple[Caller, ...]:
+    return tuple(
+        Caller(names_of_pod(identity, cidrs[address.version == 6]), member.id, address)
+        for address in member.addresses
+    )
+
+
+def _fixed(member: Member, lifetime: timedelta) -> tuple[Resource, ...]:
+    """What is made of the pod alone."""
+    return (
+        resources.outbound(member),
+        resources.inbound(member),
+        *(resources.tunnel_to(member, address, lifetime) for address in member.addresses),
+    )
+
+
+def _name(one: Resource) -> Name:
+    return one.type_url, one.name

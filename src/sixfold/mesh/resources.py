@@ -1,0 +1,368 @@
+"""What Envoy is told of one pod: listeners, the tunnel to it, and who may use that.
+
+Pure. Outbound, a captured connection still says where it wanted to go (``original_dst``): the
+address picks the cluster, both are the authority of an HTTP/2 CONNECT in TLS (HBONE), and the
+pod's own SVID is presented. Inbound, the peer has proved who it is before anything else; RBAC
+judges the CONNECT before the application is dialled, so that a server that speaks first says
+nothing to those who are denied. All sockets live in the pods' namespaces.
+
+What changes while a pod lives is in routes and secrets: an updated listener would drain, and cut
+its connections.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.config.rbac.v3 import rbac_pb2 as rbac
+from envoy.config.route.v3 import route_pb2
+from envoy.extensions.access_loggers.grpc.v3 import als_pb2
+from envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
+from envoy.extensions.filters.listener.original_src.v3 import original_src_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import (
+    http_connection_manager_pb2 as hcm,
+)
+from envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+from envoy.extensions.local_address_selectors.filter_state_override.v3 import (
+    config_pb2 as local_address,
+)
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+
+from sixfold.mesh.member import Member
+from sixfold.mesh.messages import (
+    OnDemandSecret,
+    Resource,
+    SecretOfFilterState,
+    extension,
+    packed,
+    resource,
+)
+from sixfold.model.datapath import IPAddress
+from sixfold.model.mesh import ORIGINAL_SOURCE_MARK, OUTBOUND_PORT, TUNNEL_PORT
+
+XDS_CLUSTER = "xds"  # of the bootstrap: the agent
+APPLICATION = "application"  # cluster: whatever the authority of a tunnel says, in the pod itself
+BUNDLE = "bundle"  # secret: who signs
+RBAC_FILTER = "envoy.filters.http.rbac"
+# Logs by name; see ``observe.access``.
+OUTBOUND_LOG, INBOUND_LOG, LISTENER_LOG = "outbound", "inbound", "listener"
+
+CLUSTER_STATE = "envoy.tcp_proxy.cluster"
+NETNS_STATE = "envoy.network.upstream_bind_override.network_namespace"
+SVID_STATE = "envoy.tls.certificate_mappers.on_demand_secret"
+ADS = {"ads": {}, "resource_api_version": "V3"}
+CONNECT_TIMEOUT = timedelta(seconds=2)
+LOG_FLUSH = timedelta(milliseconds=200)
+TUNNEL_IDLE = timedelta(minutes=5)  # without a stream
+STREAMS_MAX = 1000  # of one tunnel, then there is another
+UNLIMITED = 2**32 - 1
+TLS13 = {
+    "tls_minimum_protocol_version": "TLSv1_3",
+    "tls_maximum_protocol_version": "TLSv1_3",
+}
+
+
+def cluster_name(address: IPAddress) -> str:
+    return f"pod|{address}"
+
+
+def client_secret(spiffe_id: str) -> str:
+    """Envoy hangs when one name is asked for both on demand and beforehand."""
+    return f"client|{spiffe_id}"
+
+
+def outbound(member: Member) -> Resource:
+    """Where connections of a pod's processes are captured, on its loopback."""
+    states = [
+        _state(NETNS_STATE, member.netns),
+        _state(SVID_STATE, client_secret(member.id)),
+        {
+            "object_key": CLUSTER_STATE,
+            "format_string": _text("pod|%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%"),
+        },
+    ]
+    proxy = tcp_proxy_pb2.TcpProxy(
+        stat_prefix="outbound",
+        cluster="none",  # of an address that is no pod's
+        tunneling_config={
+            "hostname": "%DOWNSTREAM_LOCAL_ADDRESS%",
+            "headers_to_add": [_header("forwarded", 'for="_pod:%DOWNSTREAM_REMOTE_PORT%"')],
+        },
+        idle_timeout=timedelta(0),
+        access_log=[_failures(_log(als_pb2.TcpGrpcAccessLogConfig, OUTBOUND_LOG, NETNS_STATE))],
+    )
+    listener = listener_pb2.Listener(
+        name=f"outbound|{member.pod}",
+        traffic_direction="OUTBOUND",
+        listener_filters=[
+            extension("envoy.filters.listener.original_dst", original_dst_pb2.OriginalDst())
+        ],
+        filter_chains=[
+            {"filters": [_set_states(states), extension("envoy.filters.network.tcp_proxy", proxy)]}
+        ],
+        **_addresses(
+            [
+                _socket("127.0.0.1" if address.version == 4 else "::1", OUTBOUND_PORT, member.netns)
+                for address in member.addresses
+            ]
+        ),
+    )
+    return resource(listener.name, listener)
+
+
+def inbound(member: Member) -> Resource:
+    """Where tunnels to a pod end."""
+    manager = hcm.HttpConnectionManager(
+        stat_prefix="inbound",
+        codec_type="HTTP2",
+        rds={"route_config_name": routes_name(member), "config_source": ADS},
+        http_filters=[
+            extension(RBAC_FILTER, http_rbac.RBAC(rules={"action": "ALLOW"})),  # nobody
+            extension("envoy.filters.http.router", router_pb2.Router()),
+        ],
+        http2_protocol_options={
+            "allow_connect": True,
+            "max_concurrent_streams": {"value": STREAMS_MAX},
+        },
+        upgrade_configs=[{"upgrade_type": "CONNECT"}],
+        stream_idle_timeout=timedelta(0),
+        generate_request_id={"value": False},
+        skip_xff_append=True,
+        access_log=[_verdicts(_log(als_pb2.HttpGrpcAccessLogConfig, INBOUND_LOG))],
+        access_log_options={"flush_log_on_tunnel_successfully_established": True},
+    )
+    chain = {
+        "transport_socket": extension("envoy.transport_sockets.tls", _server_tls(member)),
+        "filters": [
+            _set_states([_state(NETNS_STATE, member.netns)]),
+            extension("envoy.filters.network.http_connection_manager", manager),
+        ],
+    }
+    listener = listener_pb2.Listener(
+        name=f"inbound|{member.pod}",
+        traffic_direction="INBOUND",
+        listener_filters=[
+            extension(
+                "envoy.filters.listener.original_src",
+                original_src_pb2.OriginalSrc(mark=ORIGINAL_SOURCE_MARK),
+            )
+        ],
+        filter_chains=[chain],
+        access_log=[_log(als_pb2.TcpGrpcAccessLogConfig, LISTENER_LOG)],
+        **_addresses(
+            [_socket(str(address), TUNNEL_PORT, member.netns) for address in member.addresses]
+        ),
+    )
+    return resource(listener.name, listener)
+
+
+def routes_name(member: Member) -> str:
+    return f"inbound|{member.pod}"
+
+
+def routes(member: Member, rules: rbac.RBAC) -> Resource:
+    """What tunnels to a pod may carry: whatever the authority says, for whom RBAC lets."""
+    only = http_rbac.RBACPerRoute(rbac={"rules": rules})
+    route = {
+        "name": "tunnel",
+        "match": {"connect_matcher": {}},
+        "route": {
+            "cluster": APPLICATION,
+            "timeout": timedelta(0),
+            "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}],
+        },
+        "typed_per_filter_config": {RBAC_FILTER: packed(only)},
+    }
+    name = routes_name(member)
+    host = {"name": "tunnel", "domains": ["*"], "routes": [route]}
+    return resource(name, route_pb2.RouteConfiguration(name=name, virtual_hosts=[host]))
+
+
+def tunnel_to(member: Member, address: IPAddress, lifetime: timedelta) -> Resource:
+    """The way to a pod, for every other: its end must prove to be the pod that was meant.
+
+    lifetime  of a connection: what was proved must not be much older than an SVID
+    """
+    http2 = http_protocol_options_pb2.HttpProtocolOptions(
+        explicit_http_config={
+            "http2_protocol_options": {"max_concurrent_streams": {"value": STREAMS_MAX}}
+        },
+        common_http_protocol_options={
+            "idle_timeout": TUNNEL_IDLE,
+            "max_connection_duration": lifetime,
+        },
+    )
+    place = {"address": _socket(str(address), TUNNEL_PORT)}
+    name = cluster_name(address)
+    cluster = cluster_pb2.Cluster(
+        name=name,
+        type="STATIC",
+        connect_timeout=CONNECT_TIMEOUT,
+        circuit_breakers=_no_limits(),
+        load_assignment={
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": place}]}],
+        },
+        upstream_bind_config=_from_the_pod(),
+        transport_socket=extension("envoy.transport_sockets.tls", _client_tls(member.id)),
+        typed_extension_protocol_options={_OPTIONS: packed(http2)},
+    )
+    return resource(name, cluster)
+
+
+def application() -> Resource:
+    """The last step: from the end of a tunnel to the pod's process, under the client's address."""
+    cluster = cluster_pb2.Cluster(
+        name=APPLICATION,
+        type="ORIGINAL_DST",
+        lb_policy="CLUSTER_PROVIDED",
+        original_dst_lb_config={"use_http_header": True, "http_header_name": ":authority"},
+        connect_timeout=CONNECT_TIMEOUT,
+        circuit_breakers=_no_limits(),
+        upstream_bind_config=_from_the_pod(),
+    )
+    return resource(APPLICATION, cluster)
+
+
+def certificate(name: str, chain_pem: bytes, key_pem: bytes) -> Resource:
+    secret = secret_pb2.Secret(
+        name=name,
+        tls_certificate={
+            "certificate_chain": {"inline_bytes": chain_pem},
+            "private_key": {"inline_bytes": key_pem},
+        },
+    )
+    return resource(name, secret)
+
+
+def bundle(pem: bytes) -> Resource:
+    context = {"trusted_ca": {"inline_bytes": pem}}
+    return resource(BUNDLE, secret_pb2.Secret(name=BUNDLE, validation_context=context))
+
+
+# --- parts ----------------------------------------------------------------------------------------
+
+_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def _server_tls(member: Member) -> tls_pb2.DownstreamTlsContext:
+    return tls_pb2.DownstreamTlsContext(
+        common_tls_context={
+            "tls_params": TLS13,
+            "alpn_protocols": ["h2"],
+            "tls_certificate_sds_secret_configs": [{"name": member.id, "sds_config": ADS}],
+            "validation_context_sds_secret_config": {"name": BUNDLE, "sds_config": ADS},
+        },
+        require_client_certificate={"value": True},
+    )
+
+
+def _client_tls(spiffe_id: str) -> tls_pb2.UpstreamTlsContext:
+    """Shows the SVID that the connection's filter state names; takes one peer and no other."""
+    peer = {"san_type": "URI", "matcher": {"exact": spiffe_id}}
+    mapper = extension(
+        "envoy.tls.certificate_mappers.filter_state_override",
+        SecretOfFilterState(default_value="none"),
+    )
+    selector = OnDemandSecret(config_source=ADS, certificate_mapper=mapper)
+    return tls_pb2.UpstreamTlsContext(
+        common_tls_context={
+            "tls_params": TLS13,
+            "alpn_protocols": ["h2"],
+            "combined_validation_context": {
+                "default_validation_context": {"match_typed_subject_alt_names": [peer]},
+                "validation_context_sds_secret_config": {"name": BUNDLE, "sds_config": ADS},
+            },
+            "custom_tls_certificate_selector": extension(
+                "envoy.tls.certificate_selectors.on_demand_secret", selector
+            ),
+        }
+    )
+
+
+def _from_the_pod() -> dict[str, Any]:
+    """Sockets of a cluster are made in the namespace that the connection's filter state names."""
+    return {
+        "source_address": {"address": "0.0.0.0", "port_value": 0},
+        "extra_source_addresses": [{"address": {"address": "::", "port_value": 0}}],
+        "local_address_selector": extension(
+            "envoy.upstream.local_address_selector.filter_state_override", local_address.Config()
+        ),
+    }
+
+
+def _no_limits() -> dict[str, Any]:
+    limits = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
+    return {"thresholds": [{limit: {"value": UNLIMITED} for limit in limits}]}
+
+
+def _socket(address: str, port: int, netns: str = "") -> dict[str, Any]:
+    place = {"address": address, "port_value": port, "network_namespace_filepath": netns}
+    return {"socket_address": place}
+
+
+def _addresses(addresses: list[dict[str, Any]]) -> dict[str, Any]:
+    first, *more = addresses
+    return {"address": first, "additional_addresses": [{"address": one} for one in more]}
+
+
+def _text(value: str) -> dict[str, Any]:
+    return {"text_format_source": {"inline_string": value}}
+
+
+def _state(key: str, value: str) -> dict[str, Any]:
+    """Of a connection, and of those that are made for it: pools are kept apart by it."""
+    return {
+        "object_key": key,
+        "factory_key": "envoy.hashable_string",
+        "format_string": _text(value),
+        "shared_with_upstream": "ONCE",
+    }
+
+
+def _set_states(states: list[dict[str, Any]]) -> dict[str, Any]:
+    return extension(
+        "envoy.filters.network.set_filter_state",
+        set_filter_state_pb2.Config(on_new_connection=states),
+    )
+
+
+def _header(name: str, value: str) -> dict[str, Any]:
+    return {"header": {"key": name, "value": value}}
+
+
+def _log(kind: type[Any], name: str, *states: str) -> dict[str, Any]:
+    """A log to the agent, over the connection that it already has."""
+    common = {
+        "log_name": name,
+        "transport_api_version": "V3",
+        "grpc_service": {"envoy_grpc": {"cluster_name": XDS_CLUSTER}},
+        "buffer_flush_interval": LOG_FLUSH,
+        "filter_state_objects_to_log": states,
+    }
+    if kind is als_pb2.HttpGrpcAccessLogConfig:
+        config = kind(common_config=common, additional_request_headers_to_log=["forwarded"])
+        return extension("envoy.access_loggers.http_grpc", config)
+    return extension("envoy.access_loggers.tcp_grpc", kind(common_config=common))
+
+
+def _failures(log: dict[str, Any]) -> dict[str, Any]:
+    """What went well is told at the other end."""
+    return {**log, "filter": {"response_flag_filter": {}}}
+
+
+def _verdicts(log: dict[str, Any]) -> dict[str, Any]:
+    """Once per tunnel: when it is made, or when it was refused."""
+    refused = {
+        "comparison": {"op": "GE", "value": {"default_value": 400, "runtime_key": "refused"}}
+    }
+    made = {"types": ["DownstreamTunnelSuccessfullyEstablished"]}
+    filters = [{"status_code_filter": refused}, {"log_type_filter": made}]
+    return {**log, "filter": {"or_filter": {"filters": filters}}}

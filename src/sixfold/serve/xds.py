@@ -1,0 +1,269 @@
+"""xDS: Envoy asks for its configuration and is told every change; and it tells of connections.
+
+gRPC over a unix socket that only root may use: one aggregated stream, incremental (delta). Clusters
+are told before listeners, and what is gone goes after what is new has been told, listeners first:
+make before break. What Envoy refuses (NACK) is kept with its reason; it goes on with what it had
+of that name, and takes the rest. It is offered again by ``retry``, and when it changes.
+
+Versions are hashes of content. So a new agent knows from what Envoy says it has what is different.
+Source: xDS protocol, "Incremental xDS"; envoy/service/accesslog/v3/als.proto.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from envoy.service.accesslog.v3 import als_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+from grpclib.const import Cardinality, Handler
+from grpclib.exceptions import StreamTerminatedError
+from grpclib.server import Server, Stream
+
+from sixfold.mesh.messages import CLUSTER, LISTENER, ROUTE, SECRET, Resource
+from sixfold.mesh.plan import Name
+
+log = logging.getLogger(__name__)
+
+ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+ALS = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
+ORDER = (CLUSTER, LISTENER, ROUTE, SECRET)
+WILDCARD = (CLUSTER, LISTENER)  # types of which it wants all there is
+AnyStream = Stream[Any, Any]
+OnLog = Callable[[str, Any], None]
+
+
+class _Type:
+    """What one stream wants of one type, and what it has.
+
+    sent      version of each; "": it was told that there is none
+    awaiting  by nonce: what an answer is due for
+    """
+
+    def __init__(self) -> None:
+        self.wanted: set[str] = set()
+        self.all = False
+        self.sent: dict[str, str] = {}
+        self.asked: set[str] = set()  # since the last answer
+        self.awaiting: dict[str, dict[str, str]] = {}
+
+
+class _Peer:
+    """One stream; ``again``: what was refused is due once more."""
+
+    def __init__(self) -> None:
+        self.types: dict[str, _Type] = {}
+        self.wake = asyncio.Event()
+        self.again = False
+
+
+class XdsServer:
+    """Serves one Envoy; ``offer`` is what it should hold."""
+
+    def __init__(self, on_log: OnLog) -> None:
+        self._on_log = on_log
+        self._offered: dict[str, dict[str, Resource]] = {one: {} for one in ORDER}
+        self._ready = asyncio.Event()  # something was offered
+        self._peers: set[_Peer] = set()
+        self._held: dict[Name, str] = {}  # versions that Envoy has taken, on the last stream
+        self._moved = asyncio.Condition()
+        self._nonces = 0
+        self.refused: dict[Name, str] = {}  # and what Envoy said
+        self._server = Server([self])
+
+    async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
+        await self._server.start(sock=listener)
+        await stop.wait()
+        self._server.close()
+        await self._server.wait_closed()
+
+    def offer(self, resources: Iterable[Resource]) -> None:
+        """All that there is, from now on."""
+        offered: dict[str, dict[str, Resource]] = {one: {} for one in ORDER}
+        for one in resources:
+            offered[one.type_url][one.name] = one
+        self._offered = offered
+        self.refused = {
+            name: it for name, it in self.refused.items() if name[1] in offered[name[0]]
+        }
+        self._ready.set()
+        for peer in self._peers:
+            peer.wake.set()
+
+    def retry(self) -> None:
+        """Offer again what was refused: its reason may be gone."""
+        for peer in self._peers if self.refused else ():
+            peer.again = True
+            peer.wake.set()
+
+    @property
+    def connected(self) -> bool:
+        return bool(self._peers)
+
+    def lacking(self, names: Iterable[Name]) -> list[Name]:
+        """Those of these that are offered, and that Envoy has not taken as they are now."""
+        return [
+            (kind, name)
+            for kind, name in names
+            if (one := self._offered[kind].get(name)) is not None
+            and self._held.get((kind, name)) != one.version
+        ]
+
+    def pending(self) -> list[Name]:
+        """All that Envoy would have to take; of secrets and routes those that it asked for."""
+        kinds = (CLUSTER, LISTENER)
+        names = [(kind, name) for kind in kinds for name in self._offered[kind]]
+        names += [name for name in self._held if name[0] not in kinds]
+        return [one for one in self.lacking(names) if one not in self.refused]
+
+    async def taken(self, timeout_s: float, names: Iterable[Name] | None = None) -> list[Name]:
+        """Return when nothing is pending (of these names), or after a while; what still is."""
+        wanted = None if names is None else list(names)
+
+        def left() -> list[Name]:
+            return self.pending() if wanted is None else self.lacking(wanted)
+
+        async def wait() -> None:
+            async with self._moved:
+                await self._moved.wait_for(lambda: not left())
+
+        if left():
+            try:
+                await asyncio.wait_for(wait(), timeout_s)
+            except TimeoutError:
+                return left()
+        return []
+
+    def __mapping__(self) -> Mapping[str, Handler]:
+        """Of grpclib: what is served under which path."""
+        discovery, logs = discovery_pb2, als_pb2
+        return {
+            ADS: Handler(
+                self._discover,
+                Cardinality.STREAM_STREAM,
+                discovery.DeltaDiscoveryRequest,
+                discovery.DeltaDiscoveryResponse,
+            ),
+            ALS: Handler(
+                self._take_logs,
+                Cardinality.STREAM_UNARY,
+                logs.StreamAccessLogsMessage,
+                logs.StreamAccessLogsResponse,
+            ),
+        }
+
+    # --- discovery ------------------------------------------------------------------------------
+
+    async def _discover(self, stream: AnyStream) -> None:
+        await self._ready.wait()  # an agent that knows nothing yet would seem to remove everything
+        peer = _Peer()
+        self._peers.add(peer)
+        self._held = {}
+        telling = asyncio.ensure_future(self._answer(stream, peer))
+        try:
+            while (request := await stream.recv_message()) is not None:
+                await self._take(peer.types.setdefault(request.type_url, _Type()), request)
+                peer.wake.set()
+        except (StreamTerminatedError, ConnectionError):
+            pass
+        finally:
+            self._peers.discard(peer)
+            telling.cancel()
+
+    async def _take(self, one: _Type, request: Any) -> None:
+        """What Envoy says: what it wants, what it has, what it makes of what it was sent."""
+        kind = request.type_url
+        first = not one.all and not one.wanted and not one.sent and not request.response_nonce
+        if first:
+            one.all = kind in WILDCARD and not request.resource_names_subscribe
+            one.sent = dict(request.initial_resource_versions)
+            self._held.update(((kind, name), version) for name, version in one.sent.items())
+        for name in request.resource_names_subscribe:
+            if name == "*":
+                one.all = True
+            else:
+                one.wanted.add(name)
+                one.asked.add(name)
+        for name in request.resource_names_unsubscribe:
+            if name == "*":
+                one.all = False
+            one.wanted.discard(name)
+            one.sent.pop(name, None)
+            self._held.pop((kind, name), None)
+        answered = one.awaiting.pop(request.response_nonce, None)
+        if answered is not None:
+            self._judge(kind, answered, request.error_detail.message)
+        async with self._moved:
+            self._moved.notify_all()
+
+    def _judge(self, kind: str, answered: dict[str, str], error: str) -> None:
+        """Of several resources Envoy names those that it refuses; if none, it took none."""
+        bad = {name for name in answered if name in error} or set(answered) if error else set()
+        for name, version in answered.items():
+            if name in bad:
+                self.refused[kind, name] = error
+                log.error("envoy: refused %s: %s", name, error)
+            else:
+                self.refused.pop((kind, name), None)
+                if version:
+                    self._held[kind, name] = version
+                else:
+                    self._held.pop((kind, name), None)
+
+    async def _answer(self, stream: AnyStream, peer: _Peer) -> None:
+        while True:
+            await peer.wake.wait()
+            peer.wake.clear()
+            if peer.again:
+                peer.again = False
+                for kind, name in self.refused:
+                    if kind in peer.types:
+                        peer.types[kind].sent.pop(name, None)
+            for kind in ORDER:
+                if kind in peer.types:
+                    await self._send(stream, kind, peer.types[kind], removals=kind != CLUSTER)
+            if CLUSTER in peer.types:
+                await self._send(stream, CLUSTER, peer.types[CLUSTER], removals=True)
+
+    async def _send(self, stream: AnyStream, kind: str, one: _Type, *, removals: bool) -> None:
+        """Everything of a type that is not as Envoy has it, in one message."""
+        offered = self._offered[kind]
+        names = offered.keys() if one.all else one.wanted & offered.keys()
+        puts = [offered[name] for name in names if one.sent.get(name) != offered[name].version]
+        gone: list[str] = []
+        if removals:
+            gone = [name for name, version in one.sent.items() if version and name not in offered]
+        asked, one.asked = one.asked, set()
+        absent = [name for name in asked if name not in offered]
+        first = kind in WILDCARD and not one.sent and not one.awaiting
+        if not (puts or gone or absent or first):
+            return
+        self._nonces += 1
+        message = discovery_pb2.DeltaDiscoveryResponse(
+            type_url=kind, nonce=str(self._nonces), removed_resources=[*gone, *absent]
+        )
+        for put in puts:
+            message.resources.add(name=put.name, version=put.version, resource=put.body)
+            one.sent[put.name] = put.version
+        for name in gone:
+            del one.sent[name]
+        versions = {put.name: put.version for put in puts}
+        one.awaiting[message.nonce] = {**versions, **dict.fromkeys([*gone, *absent], "")}
+        await stream.send_message(message)
+
+    # --- logs -----------------------------------------------------------------------------------
+
+    async def _take_logs(self, stream: AnyStream) -> None:
+        name = ""
+        try:
+            while (message := await stream.recv_message()) is not None:
+                name = message.identifier.log_name or name
+                entries = message.http_logs.log_entry or message.tcp_logs.log_entry
+                for entry in entries:
+                    self._on_log(name, entry)
+        except (StreamTerminatedError, ConnectionError):
+            return
+        await stream.send_message(als_pb2.StreamAccessLogsResponse())
