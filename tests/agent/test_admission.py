@@ -147,3 +147,38 @@ def test_a_second_family_comes_and_goes_and_the_first_stays(apply):
     assert stack(apply) == ("RequireDualStack", ["IPv4", "IPv6"], [4, 6])
     with pytest.raises(ManifestError, match="its first family is IPv4 and stays"):
         apply(service(ipFamilies=["IPv6"]))
+
+
+GLOBAL = """
+apiVersion: sixfold.dev/v1
+kind: GlobalName
+metadata: {name: shop}
+spec: {hostname: shop.example.org, regions: [{name: here, addresses: [192.0.2.1]}]}
+"""
+OTHER = GLOBAL.replace("name: shop}", "name: other}")
+
+
+def test_a_hostname_has_one_global_name(apply):
+    apply(GLOBAL)
+    with pytest.raises(ManifestError, match=r"spec.hostname: shop.example.org is that of global"):
+        apply(OTHER)
+    assert apply(GLOBAL) == ["globalname shop unchanged"]
+    apply(GLOBAL.replace("shop.example", "moved.example"))
+    assert apply(OTHER) == ["globalname other created"]
+
+
+def test_two_of_one_apply_with_one_hostname_are_refused_and_nothing_is_taken(apply):
+    with pytest.raises(ManifestError, match=r"^-:7: spec.hostname: "):
+        apply(f"{GLOBAL}---{OTHER}")
+    assert not apply.objects.of("GlobalName")
+
+
+def test_two_of_one_apply_may_exchange_their_hostnames(apply):
+    apply(GLOBAL)
+    other = OTHER.replace("shop.ex", "other.ex")
+    apply(other)
+    moved = GLOBAL.replace("shop.ex", "other.ex")
+    assert apply(f"{moved}---{OTHER}") == [
+        "globalname shop configured",
+        "globalname other configured",
+    ]

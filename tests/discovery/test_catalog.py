@@ -63,14 +63,15 @@ def test_an_index_moves_with_its_service_only():
     assert found.index_of("shop/a") > third  # whoever waits for what vanished, hears of it
 
 
-def test_names_are_short_in_their_own_namespace_and_hidden_ones_are_no_names():
+def test_names_are_short_in_their_own_namespace_and_hidden_ones_have_no_instances():
     found = catalogue()
     ours, other = Sight(found, Config(), "shop"), Sight(found, Config(), "default")
     assert ours.services() == {"consul": [], "web": ["http"]}
     assert other.services() == {"consul": [], "web.shop": ["http"]}
     assert (ours.key("web"), other.key("web.shop")) == ("shop/web", "shop/web")
     hidden = Sight(found, Config(), "shop", lambda _: False)
-    assert (hidden.services(), hidden.key("web"), hidden.instances()) == ({"consul": []}, "", [])
+    assert (hidden.services(), hidden.instances()) == ({"consul": []}, [])
+    assert hidden.instances(hidden.key("web")) == []
 
 
 def test_tags_match_whatever_their_case_and_warnings_do_not_pass():

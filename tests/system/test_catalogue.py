@@ -5,15 +5,17 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import consul
 import pytest
@@ -429,6 +431,33 @@ def test_a_blocked_query_wakes_for_its_own_service_and_no_other(host: Host):
     host.consul(lambda c: c.health.service("one", index=str(int(later) + 10**9), wait="9m"))
     for name in ("one", "two"):
         host.put(f"/v1/agent/service/deregister/{name}")
+
+
+def test_a_blocked_query_wakes_when_policy_shows_or_hides_its_service(host: Host):
+    node = host.system.status()["agent"]["pod_networks"][0]
+    address = str(next(ip_network(node).hosts()))
+
+    def ask(service: str, **query: str) -> tuple[str, list[Any]]:
+        url = f"http://{address}:{PORT}/v1/health/service/{service}?{urlencode(query)}"
+        head, _, body = host.web.run("curl", "-si", "-m", "25", url).partition("\n\n")
+        (index,) = re.findall(r"x-consul-index: (\d+)", head)
+        return index, json.loads(body)
+
+    opening = policy("in", None, namespace="vault", ingress=[{}])
+    before, entries = ask("safe", ns="vault")
+    other, _ = ask("web")
+    assert entries == []
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(ask, "safe", ns="vault", index=before, wait="20s")
+        host.system.apply(json.dumps(opening))
+        shown, entries = waiting.result(25)
+        assert [one["Service"]["Meta"]["pod-name"] for one in entries] == ["safe"]
+        waiting = pool.submit(ask, "safe", ns="vault", index=shown, wait="20s")
+        host.system.sixfold("delete", "netpol", "in", "-n", "vault")
+        hidden, entries = waiting.result(25)
+    assert entries == []
+    assert int(before) < int(shown) < int(hidden)
+    assert ask("web", index=other, wait="100ms")[0] == other, "of another service"
 
 
 def test_the_agent_asks_what_is_to_be_asked(host: Host):

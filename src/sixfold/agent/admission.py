@@ -19,6 +19,7 @@ from sixfold.manifest import Loaded, requires_runtime
 from sixfold.manifest.kinds import Resource
 from sixfold.model.algorithm import DRAIN, is_drained
 from sixfold.model.datapath import IPAddress
+from sixfold.model.globalname import GlobalName
 from sixfold.model.meta import Key
 from sixfold.model.pool import POOL_KIND
 from sixfold.model.service import EndpointSlice, Service, ServiceSpec
@@ -62,6 +63,7 @@ def admit(
         if item.key.kind == "Pod":
             _keep_drained(item.key, raw, objects)
         admitted.append((item.key, raw))
+    problems += _taken_hostnames(loaded, objects)
     pools = [item for item in loaded if item.key.kind == POOL_KIND]
     problems += admit_ways_in(services, pools, objects, addresses.config)
     if problems:
@@ -112,6 +114,22 @@ def _dialled(item: Loaded, one: EndpointSlice, addresses: Addresses) -> Iterable
         if addresses.of_services(ip_address(text)):
             message = f"{text} is in the range of services; give addresses of who serves"
             yield _problem(item, f"endpoints[{index}].addresses[0]", message)
+
+
+def _taken_hostnames(loaded: Sequence[Loaded], objects: Objects) -> Iterable[Problem]:
+    """A hostname has one GlobalName: which of two is answered nobody could say."""
+    written = {item.key for item in loaded}
+    holders = {
+        stored.object.spec.hostname: key
+        for key, stored in objects.of("GlobalName").items()
+        if key not in written and not stored.deleting
+    }
+    for item in loaded:
+        if isinstance(item.object, GlobalName):
+            holder = holders.setdefault(item.object.spec.hostname, item.key)
+            if holder != item.key:
+                message = f"{item.object.spec.hostname} is that of {holder}; give another"
+                yield _problem(item, "spec.hostname", message)
 
 
 def _fixed(obj: Resource, path: tuple[str, ...]) -> Any:

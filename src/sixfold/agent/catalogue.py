@@ -34,10 +34,11 @@ from sixfold.discovery.registration import (
 )
 from sixfold.errors import NotFoundError, UnavailableError
 from sixfold.model.endpoint import Endpoint
-from sixfold.model.names import NOTHING
+from sixfold.model.names import EVERYTHING, NOTHING, Lines, numbers_in
 from sixfold.serve.callers import Caller, DeniedError, Door, caller_of
 
 NEEDS_TOKEN = "Permission denied: that takes the token in catalog.token of the state directory"
+SEES_NOTHING: Lines = {}
 EACH_MAX = 16  # registrations of one pod
 
 
@@ -51,6 +52,8 @@ class Told:
         self.catalogue = Catalogue(int(time.time() * 1000))
         self._pods: tuple[object, dict[str, str]] = (None, {})  # by address, of which endpoints
         self._waiting: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
+        self._sights: dict[str, Lines | None] = {}  # of pods that asked; None: everything
+        self._turned: defaultdict[str, dict[str, int]] = defaultdict(dict)  # see ``index``
 
     def follow(self) -> None:
         """Take over what is in force now, and wake who waits for it."""
@@ -61,6 +64,7 @@ class Told:
         changed = self.catalogue.update(
             plans.world, plans.balancing.slices, self._registrations.by_service
         )
+        changed |= self._turn(plans)
         for key in (*changed, *(("",) if changed else ())):
             for future in self._waiting.pop(key, ()):
                 if not future.done():
@@ -72,6 +76,39 @@ class Told:
         self._waiting[service].add(future)
         future.add_done_callback(self._waiting[service].discard)
         return future
+
+    def index(self, caller: Caller, service: str | None) -> int:
+        """Of the last change of what this caller is told of a service; None: of anything."""
+        if service is None:
+            return self.catalogue.index
+        told = service if self._seen_by(caller)(service) else ""  # what is hidden is not there
+        turned = self._turned[caller.pod].get(service, 0) if caller.pod in self._turned else 0
+        return max(self.catalogue.index_of(told), turned)
+
+    def _turn(self, plans: Plans) -> set[str]:
+        """Services that a pod is told of now and was not before, or the other way round."""
+        found: set[str] = set()
+        for pod, before in list(self._sights.items()):
+            endpoint = plans.world.endpoints.get(pod)
+            if endpoint is None:
+                del self._sights[pod]
+                self._turned.pop(pod, None)
+                continue
+            self._sights[pod] = now = _lines(plans, endpoint)
+            if now is before:
+                continue
+            if now is None or before is None:
+                services = set(self.catalogue.instances)
+            else:
+                known = self._agent.names.services
+                numbers = set(numbers_in(now)) ^ set(numbers_in(before))
+                names = [known[number] for number in numbers if number in known]
+                services = {f"{one.namespace}/{one.name}" for one in names}
+            if services:
+                self.catalogue.index += 1
+                self._turned[pod].update(dict.fromkeys(services, self.catalogue.index))
+                found |= services
+        return found
 
     def scene(self, caller: Caller) -> Scene:
         """What a caller may scrape: a pod the services that it sees, and who serves them."""
@@ -104,9 +141,18 @@ class Told:
         if caller.kind != "pod":
             return lambda _: True
         plans = self._plans()
-        own = {one.registration.service for one in self.registered(caller)}
-        view = plans.views.of.get(plans.world.endpoints[caller.pod].id, NOTHING)
-        return lambda service: service in own or plans.views.sees(view, service)
+        self._sights.setdefault(caller.pod, _lines(plans, plans.world.endpoints[caller.pod]))
+
+        def sees(service: str) -> bool:
+            """As of now: who waits for a change may be told of something else by then."""
+            plans = self._plans()
+            endpoint = plans.world.endpoints.get(caller.pod)
+            view = plans.views.of.get(endpoint.id, NOTHING) if endpoint else NOTHING
+            return plans.views.sees(view, service) or any(
+                one.registration.service == service for one in self.registered(caller)
+            )
+
+        return sees
 
     # --- registrations --------------------------------------------------------------------
 
@@ -244,3 +290,9 @@ class Told:
 
 def _addresses(endpoint: Endpoint) -> list[IPv4Address | IPv6Address]:
     return [address for address in (endpoint.ipv4, endpoint.ipv6) if address is not None]
+
+
+def _lines(plans: Plans, endpoint: Endpoint) -> Lines | None:
+    """What a pod sees; None: everything."""
+    view = plans.views.of.get(endpoint.id, NOTHING)
+    return None if view == EVERYTHING else plans.views.seen.get(view, SEES_NOTHING)

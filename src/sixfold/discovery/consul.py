@@ -116,13 +116,12 @@ class Sight:
     visible: Visible = lambda _: True
 
     def key(self, name: str) -> str:
-        """The service that a name means; "" when it is no name, or hidden."""
+        """The service that a name means, whether it may be seen or not; "" when it is no name."""
         try:
             label, namespace = split_name(name.lower(), self.namespace)
         except RegistrationError:
             return ""
-        key = f"{namespace}/{label}"
-        return key if self.visible(key) else ""
+        return f"{namespace}/{label}"
 
     def name(self, key: str) -> str:
         namespace, _, label = key.partition("/")
@@ -132,7 +131,7 @@ class Sight:
         """Those of one service, or all; the node's own last, as they come."""
         found = self.catalogue.instances
         if key:
-            return list(found.get(key, ()))
+            return list(found.get(key, ())) if self.visible(key) else []
         return [one for each in found if self.visible(each) for one in found[each]]
 
     def node(self) -> Node:

@@ -65,14 +65,14 @@ Unwell = Collection[tuple[str, str]]  # name of the object, address
 def plan_global_names(
     world: World, names: Mapping[str, GlobalName], slices: Slices, unwell: Unwell
 ) -> tuple[PlannedName, ...]:
-    """All names with the health of now; two objects with one hostname: the first has it."""
-    planned: dict[str, PlannedName] = {}
+    """All names with the health of now, in order of their objects."""
+    planned = []
     for key, name in sorted(names.items()):
         spec = name.spec
         hostname = spec.hostname.lower().rstrip(".")
         regions = tuple(_region(world, key, region, slices, unwell) for region in spec.regions)
-        planned.setdefault(hostname, PlannedName(hostname, spec.policy, spec.ttl_seconds, regions))
-    return tuple(planned.values())
+        planned.append(PlannedName(hostname, spec.policy, spec.ttl_seconds, regions))
+    return tuple(planned)
 
 
 def _region(

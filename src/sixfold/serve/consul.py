@@ -44,6 +44,7 @@ class Handlers(Protocol):
 
     def caller(self, request: Request, door: Door) -> Caller: ...
     def sight(self, caller: Caller, namespace: str) -> Sight: ...
+    def index(self, caller: Caller, service: str | None) -> int: ...
     def changed(self, service: str) -> asyncio.Future[None]: ...
     async def register(self, caller: Caller, body: dict[str, Any], namespace: str) -> None: ...
     async def deregister(self, caller: Caller, id_: str) -> None: ...
@@ -186,12 +187,14 @@ class ConsulApi:
     ) -> _Listed:
         """The answer, once the index exceeds what the client knows; or what it knows, again.
 
+        What policy lets the client know is part of the answer, and so of the index.
+
         An index beyond ours is of another agent's time: answered at once.
         """
         catalogue = self._told.catalogue
 
         def index() -> int:
-            return catalogue.index if service is None else catalogue.index_of(service)
+            return self._told.index(question.caller, service)
 
         known = int(question.asked.get("index", "0") or 0)
         answer()  # what cannot be answered is refused before anybody waits
