@@ -208,8 +208,7 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 		return ALLOW;
 	if (protocol == IPPROTO_MPTCP_)
 		protocol = IPPROTO_TCP;
-	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP &&
-	    protocol != IPPROTO_SCTP)
+	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP)
 		return ALLOW;
 	get_address(ctx, ipv6, &key.address);
 	key.port = port;
@@ -337,8 +336,7 @@ SEC("tp_btf/inet_sock_set_state") int socket_state(__u64 *ctx)
 	return 0;
 }
 
-/* Closed by the client itself, or by its death; of UDP and SCTP the only end there is.
- */
+/* Closed by the client itself, or by its death; of UDP the only end there is. */
 SEC("cgroup/sock_release") int sock_release(struct bpf_sock *sk)
 {
 	struct dialled *dialled = bpf_sk_storage_get(&sockets, sk, NULL, 0);
