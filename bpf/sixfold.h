@@ -279,15 +279,33 @@ struct conntrack {
 	__u32 pad_end;
 };
 
-/* A connection from outside, by the sides that its client sees: where it goes. Its
- * conntrack entry is that of client and backend. */
+/* One direction of a connection. */
+struct tuple {
+	union address source;
+	union address destination;
+	__be16 port[2];
+	__u8 protocol;
+	__u8 icmp_request;
+	__u8 pad[2];
+};
+
+/* A connection from outside, by the tuple that its client sees: where it goes. Its
+ * conntrack entry is that of client and backend; what it says is known here too until
+ * the next tick, so that most packets look no further. */
 struct arrival {
 	union address backend;
 	__be16 port;
-	__u8 counted; /* somebody answered: it is in the backend's load, if there is
-			 room */
-	__u8 pad;
-	__u32 number; /* of the backend */
+	__u8 counted;	/* somebody answered: it is in the backend's load, if there is
+			   room */
+	__u8 tcp_flags; /* those of the client that conntrack has, but what opens and
+			   ends */
+	__u32 number;	/* of the backend */
+	__u32 revision; /* when last judged */
+	__u32 tick;
+	__u32 ifindex;	      /* where the backend lives */
+	__u32 client_ifindex; /* the device by which its client comes */
+	__u64 packets;	      /* of the client, that conntrack has not counted yet */
+	__u64 bytes;
 };
 
 /* How data gets to the other side, where both are accelerated. */

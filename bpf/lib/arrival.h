@@ -4,7 +4,9 @@
  *
  * A client sees the service, the pod sees the client. `arrivals` is keyed by what the
  * client sees, conntrack by what the pod sees; the entry there says what was dialled,
- * so that an answer leaves under that name.
+ * so that an answer leaves under that name. What it says of the client's packets is
+ * borrowed for a tick of the clock (conntrack.h): then, and when policy or the state of
+ * the connection moves on, it is looked up, and told how many there were meanwhile.
  *
  * An arrival counts as a connection from its second packet on: then somebody has
  * answered, and a flood of forged first packets counts for nothing. It is counted when
@@ -21,7 +23,7 @@
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 262144);
-	__type(key, struct conntrack_key); /* client and service */
+	__type(key, struct tuple); /* client, service */
 	__type(value, struct arrival);
 } arrivals SEC(".maps");
 
@@ -105,13 +107,11 @@ static __noinline int arrival_answered(const struct packet *packet)
 static __noinline int depart(struct __sk_buff *skb, const struct packet *packet,
 			     const struct conntrack *entry)
 {
-	struct place to = {.port = entry->service_port};
 	__u32 uplink = entry->client_ifindex;
 
-	to.address = entry->service_address;
 	if (unlikely(closes(packet)))
 		arrival_answered(packet);
-	if (rewrite(skb, packet, SOURCE, &to))
+	if (rewrite(skb, packet, SOURCE, &entry->service_address, entry->service_port))
 		return TC_ACT_SHOT;
 	return bpf_redirect_neigh(uplink, NULL, 0, 0);
 }

@@ -26,6 +26,7 @@
 
 #define __ksym SEC(".ksyms")
 extern void *bpf_rdonly_cast(const void *object, __u32 type) __ksym;
+extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym;
 
 /* Verdicts of a TCX program; pkt_cls.h pulls in too much. */
 #define TC_ACT_OK   0
@@ -54,6 +55,7 @@ static __s64 (*const bpf_csum_diff)(const void *from, __u32 from_size, const voi
 static long (*const bpf_skb_change_tail)(void *skb, __u32 length,
 					 __u64 flags) = (void *)38;
 static long (*const bpf_skb_pull_data)(void *skb, __u32 length) = (void *)39;
+static __s64 (*const bpf_csum_update)(void *skb, __u32 difference) = (void *)40;
 static __u64 (*const bpf_get_socket_cookie)(void *ctx) = (void *)46;
 static void *(*const bpf_sk_storage_get)(void *map, void *sk, void *value,
 					 __u64 flags) = (void *)107;

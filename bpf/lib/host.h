@@ -231,11 +231,11 @@ __noinline int host_slow_path(struct __sk_buff *skb, struct packet *packet,
 }
 
 /* The host's own policy. A frame with a VLAN tag is of the VLAN's device, and judged
- * there. `offset`: where the network header begins. */
-static __always_inline int host_policy(struct __sk_buff *skb, __u32 direction,
-				       __u32 offset)
+ * there. `packet` is room for one; `offset`: where the network header begins. TCX_NEXT,
+ * or how odd the packet is, for host_slow_path(). */
+static __always_inline int host_fast_path(struct __sk_buff *skb, struct packet *packet,
+					  __u32 direction, __u32 offset)
 {
-	struct packet packet = {};
 	int odd;
 
 	if (likely(!is_tracking()))
@@ -245,9 +245,18 @@ static __always_inline int host_policy(struct __sk_buff *skb, __u32 direction,
 	if (skb->protocol != htons(ETH_P_IP) && skb->protocol != htons(ETH_P_IPV6))
 		return TCX_NEXT;
 	pull_headers(skb);
-	odd = skb->protocol == htons(ETH_P_IP) ? parse_ipv4_at(skb, &packet, offset)
-					       : parse_ipv6_at(skb, &packet, offset);
-	if (likely(!odd) && goes_on(skb, &packet, direction))
-		return TCX_NEXT;
-	return host_slow_path(skb, &packet, direction, odd);
+	__builtin_memset(packet, 0, sizeof(*packet));
+	odd = skb->protocol == htons(ETH_P_IP) ? parse_ipv4_at(skb, packet, offset)
+					       : parse_ipv6_at(skb, packet, offset);
+	return likely(!odd) && goes_on(skb, packet, direction) ? TCX_NEXT : odd;
+}
+
+static __always_inline int host_policy(struct __sk_buff *skb, __u32 direction,
+				       __u32 offset)
+{
+	struct packet packet;
+	int odd = host_fast_path(skb, &packet, direction, offset);
+
+	return odd == TCX_NEXT ? TCX_NEXT
+			       : host_slow_path(skb, &packet, direction, odd);
 }

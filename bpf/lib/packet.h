@@ -28,23 +28,30 @@
 enum fragment_kind { WHOLE, FIRST_FRAGMENT, LATER_FRAGMENT };
 
 struct packet {
-	union address source;
-	union address destination;
-	__be16 source_port; /* ICMP echo: the identifier, in both */
-	__be16 destination_port;
-	__u8 protocol;
+	union {
+		struct tuple tuple;
+		struct {
+			union address source;
+			union address destination;
+			__be16 source_port; /* ICMP echo: the identifier, in both */
+			__be16 destination_port;
+			__u8 protocol;
+			/* ICMP: the type; of a reply, that of its request */
+			__u8 icmp_request;
+			__u8 pad[2];
+		};
+	};
 	__u8 tcp_flags;
 	__u8 icmp_type;
 	__u8 icmp_code;
+	__u8 fragment; /* enum fragment_kind */
+	__u8 fragment_overlaps;
+	__u8 family;	 /* 4 or 6 */
+	__u8 passed;	 /* a question that is for the resolver's process */
+	__u8 network;	 /* offset; 0 where frames have no Ethernet header */
 	__u32 transport; /* offset */
 	__u32 end;	 /* offset; Ethernet may pad behind it */
 	__u32 fragment_id;
-	__u8 fragment; /* enum fragment_kind */
-	__u8 family;   /* 4 or 6 */
-	__u8 fragment_overlaps;
-	__u8 icmp_request; /* ICMP: the type; of a reply, that of its request */
-	__u8 passed;	   /* a question that is for the resolver's process */
-	__u8 pad[3];
 };
 
 struct {
@@ -213,6 +220,7 @@ static __always_inline int parse_ipv4_header(const struct iphdr *ip,
 	set_ipv4(&packet->source, ip->saddr);
 	set_ipv4(&packet->destination, ip->daddr);
 	packet->family = 4;
+	packet->network = offset;
 	packet->protocol = ip->protocol;
 	if (unlikely(first != 0x45))
 		return first >> 4 == 4 && (first & 15) > 5 ? DROP_IP_OPTIONS
@@ -309,6 +317,7 @@ static __always_inline int parse_ipv6_header(const struct ipv6hdr *ip,
 		     is_ipv4(&packet->destination)))
 		return DROP_INVALID_PACKET;
 	packet->family = 6;
+	packet->network = offset;
 	packet->protocol = ip->nexthdr;
 	packet->transport = offset + IPV6_LENGTH;
 	packet->end = offset + IPV6_LENGTH + ntohs(ip->payload_len);

@@ -36,26 +36,6 @@ static __always_inline void answer_with_reset(struct tcp_header *tcp, __u32 payl
 	tcp->checksum = 0;
 }
 
-static __always_inline __u16 fold_sum(__u64 sum)
-{
-	sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return sum + (sum >> 16);
-}
-
-/* Whether the hardware is to finish the checksum: then a helper that adds to it, of
- * what is no pseudo header, leaves it as it is. */
-static __noinline int is_partial(struct __sk_buff *skb, __u32 offset)
-{
-	__u16 before = 0, after = 0;
-
-	if (bpf_skb_load_bytes(skb, offset, &before, 2) ||
-	    bpf_l4_csum_replace(skb, offset, 0, 1, 2) ||
-	    bpf_skb_load_bytes(skb, offset, &after, 2))
-		return -1;
-	return before == after;
-}
-
 static __noinline int swap_ends(struct __sk_buff *skb, __u32 family)
 {
 	__u8 macs[12], ends[32];
@@ -92,7 +72,6 @@ static __noinline int reset(struct __sk_buff *skb, const struct packet *packet)
 {
 	__u32 pseudo, at = packet->transport, ends = packet->family == 4 ? 4 : 16;
 	struct tcp_header tcp;
-	int partial;
 
 	if (packet->protocol != IPPROTO_TCP || packet->tcp_flags & TCP_RST ||
 	    packet->fragment ||
@@ -100,9 +79,8 @@ static __noinline int reset(struct __sk_buff *skb, const struct packet *packet)
 	    bpf_skb_load_bytes(skb, at, &tcp, sizeof(tcp)))
 		return TC_ACT_SHOT;
 	answer_with_reset(&tcp, packet->end - at - (tcp.length >> 4) * 4);
-	partial = is_partial(skb, at + TCP_CHECKSUM);
-	if (partial < 0 || bpf_skb_change_tail(skb, at + TCP_LENGTH, 0) ||
-	    set_length(skb, packet) || swap_ends(skb, packet->family))
+	if (bpf_skb_change_tail(skb, at + TCP_LENGTH, 0) || set_length(skb, packet) ||
+	    swap_ends(skb, packet->family))
 		return TC_ACT_SHOT;
 	pseudo = htonl(IPPROTO_TCP) + htonl(TCP_LENGTH);
 	pseudo =
@@ -115,7 +93,7 @@ static __noinline int reset(struct __sk_buff *skb, const struct packet *packet)
 				   ? (const void *)&packet->destination.word[3]
 				   : &packet->destination,
 			       ends, pseudo);
-	if (partial)
+	if (checksum_kind(skb) == CHECKSUM_PARTIAL)
 		tcp.checksum = fold_sum(pseudo);
 	else
 		tcp.checksum =

@@ -22,6 +22,7 @@ import pytest
 
 from sixfold.cli.client import Client
 from sixfold.host import netns
+from sixfold.host.announce import checksum
 from sixfold.host.paths import NETNS_ROOT
 
 from .conftest import System
@@ -41,6 +42,7 @@ from .places import (
 pytestmark = pytest.mark.root
 
 DGRAM = socket.SOCK_DGRAM
+SOL_PACKET, PACKET_AUXDATA, CHECKSUM_NOT_READY = 263, 8, 8  # linux/if_packet.h
 KINDS = pytest.mark.parametrize("kind", [socket.SOCK_STREAM, DGRAM], ids=["tcp", "udp"])
 NODE = {4: "192.0.2.1", 6: "2001:db8:1::1"}
 EXTERNAL = {4: "203.0.113.7", 6: "2001:db8:7::7"}
@@ -269,6 +271,58 @@ def test_datagrams_longer_than_the_link_arrive_both_ways(coast: Coast, version: 
                 assert (message, sender[0]) == (b"?" * 4000, coast.far.address(version))
                 servers["solo"].sendto(b"!" * 5000, sender)
                 assert asking.recv(65536) == b"!" * 5000
+
+
+@FAMILIES
+@KINDS
+def test_a_checksum_that_the_device_is_to_finish_can_be_finished(
+    coast: Coast, version: int, kind: int
+):
+    """Seen where the packets end: nobody between has summed them up."""
+    address, port = coast.address("solo", version), 80
+    with (
+        coast.serving("solo", version=version, kind=kind) as servers,
+        capture(coast.pods["solo"], version) as inwards,
+        capture(coast.router, version) as outwards,
+        coast.router.dial(address, port, kind=kind) as asking,
+    ):
+        asking.send(b"question")
+        if kind == DGRAM:
+            _, sender = servers["solo"].recvfrom(16)
+            servers["solo"].sendto(b"answer", sender)
+        else:
+            with servers["solo"].accept()[0] as accepted:
+                accepted.recv(16)
+                accepted.sendall(b"answer")
+        assert asking.recv(16) == b"answer"
+        protocol = 17 if kind == DGRAM else 6
+        for seen, what in ((inwards, b"question"), (outwards, b"answer")):
+            unfinished, body, pseudo = next_segment(seen, protocol, what)
+            if unfinished:
+                at = 6 if kind == DGRAM else 16
+                assert body[at : at + 2] == struct.pack("!H", ~checksum(pseudo) & 0xFFFF)
+            else:
+                assert checksum(pseudo + body) == 0
+
+
+@contextmanager
+def capture(place: Place, version: int) -> Iterator[socket.socket]:
+    """Packets as they come in, with what is known of their checksums."""
+    kind = 0x0800 if version == 4 else 0x86DD
+    with place.make_socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(kind)) as sock:
+        sock.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+        yield sock
+
+
+def next_segment(sock: socket.socket, protocol: int, what: bytes) -> tuple[bool, bytes, bytes]:
+    """Whether its checksum is not finished; transport header and payload; pseudo header."""
+    while True:
+        found, ((_, _, auxiliary),), _, _ = sock.recvmsg(65536, 64)
+        (status,) = struct.unpack_from("I", auxiliary)
+        start, at, ends = (20, 9, found[12:20]) if found[0] >> 4 == 4 else (40, 6, found[8:40])
+        if found[at] == protocol and what in found[start:]:
+            pseudo = ends + struct.pack("!II", len(found) - start, protocol)
+            return bool(status & CHECKSUM_NOT_READY), found[start:], pseudo
 
 
 @FAMILIES

@@ -22,7 +22,7 @@ CLONE_NEWNET = 0x40000000
 
 @pytest.fixture(scope="module")
 def datapath() -> Iterator[KernelDatapath]:
-    """Loaded, in a fresh network namespace with the interfaces ``sfa`` and ``sfb``."""
+    """Loaded, in a fresh network namespace with the interfaces ``sfa`` to ``sfc``."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
     if not OBJECTS.joinpath("endpoint.bpf.o").exists():
@@ -32,7 +32,7 @@ def datapath() -> Iterator[KernelDatapath]:
     assert libc.unshare(CLONE_NEWNET) == 0
     instance = f"twin{uuid.uuid4().hex[:8]}"
     try:
-        for name in ("sfa", "sfb"):
+        for name in ("sfa", "sfb", "sfc"):
             command = ["ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}p"]
             subprocess.run(command, check=True)
         opened = KernelDatapath.open(instance)

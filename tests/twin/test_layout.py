@@ -48,6 +48,7 @@ STRUCTS = {
     "load": layout.LOAD,
     "conntrack_key": layout.CONNTRACK_KEY,
     "conntrack": layout.CONNTRACK,
+    "tuple": layout.TUPLE,
     "arrival": layout.ARRIVAL,
     "source_range": layout.SOURCE_RANGE,
     "device": layout.DEVICE,

@@ -146,9 +146,9 @@ class ProgramRun(NamedTuple):
 
 
 def run_program(
-    program: int, packet: bytes, *, context: bytes = b"", repeat: int = 1
+    program: int, packet: bytes, *, context: bytes = b"", repeat: int = 1, flags: int = 0
 ) -> ProgramRun:
-    """Run a program on a packet; ``context`` is a struct __sk_buff."""
+    """Run a program on a packet; ``context`` is a struct __sk_buff, ``flags`` BPF_F_TEST_*."""
     into, out = _buffer(packet), ctypes.create_string_buffer(len(packet) + 1500)
     given, got = _buffer(context), ctypes.create_string_buffer(256)
     attributes = _buffer(
@@ -157,7 +157,7 @@ def run_program(
             *(program, 0, len(packet), len(out), _address(into), _address(out), repeat, 0),
             *(len(context), len(context) and len(got)),
             *(_address(given) if context else 0, _address(got) if context else 0),
-            *(0, 0, 0),
+            *(flags, 0, 0),
         )
     )
     bpf(PROG_TEST_RUN, attributes)

@@ -7,8 +7,8 @@ ports are big-endian, the rest little-endian (the objects are compiled for ``bpf
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from struct import Struct
 from typing import NamedTuple
@@ -43,11 +43,11 @@ FRONTEND_KEY = Struct("<16s2sB5x")
 FRONTEND = Struct("<6IBB2x")
 SOURCE_RANGE = Struct("<II16s")
 DEVICE = Struct("<6s2x")
-ARRIVAL = Struct("<16s2sBxI")
+ARRIVAL = Struct("<16s2sBBIIIII2Q")
 SLOT_LINE = Struct("<16I")
 BACKEND = Struct("<16s2sBxI")
 LOAD = Struct("<qQ")
-CONNTRACK_KEY = Struct("<16s16s2s2sBB2x")
+TUPLE = CONNTRACK_KEY = Struct("<16s16s2s2sBB2x")
 CONNTRACK = Struct("<I2II2I2IIBB2sI2sBx2Q2Q16sI4x")
 UPLINK_HOST, UPLINK_FORWARDED = 1, 3  # enum uplink; + 1: the host is the second side
 FLOW_EVENT = Struct("<Q8B16s16s2s2s7I2sB5x")
@@ -350,6 +350,23 @@ def unpack_connection(key: bytes, value: bytes, now_ns: int) -> Connection:
         uplink=uplink,
         client_ifindex=client_ifindex,
         service_address=unpack_address(dialled) if client_ifindex else None,
+    )
+
+
+def with_arrival(connection: Connection, arrivals: Mapping[bytes, bytes]) -> Connection:
+    """With the packets of a client outside that only its arrival has counted yet."""
+    if connection.service_address is None:
+        return connection
+    client = pack_address(connection.source), pack_port(connection.source_port)
+    dialled = pack_address(connection.service_address), pack_port(connection.service_port)
+    key = TUPLE.pack(client[0], dialled[0], client[1], dialled[1], connection.protocol, 0)
+    if (arrival := arrivals.get(key)) is None:
+        return connection
+    *_, packets, size = ARRIVAL.unpack(arrival)
+    return replace(
+        connection,
+        packets=(connection.packets[0] + packets, connection.packets[1]),
+        bytes=(connection.bytes[0] + size, connection.bytes[1]),
     )
 
 

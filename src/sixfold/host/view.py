@@ -49,8 +49,9 @@ class DatapathView:
     def conntrack(self) -> Iterator[layout.Connection]:
         """Connections that the kernel remembers, the expired included, in no order."""
         now_ns = time.monotonic_ns()
+        arrivals = dict(self.maps["arrivals"].items())
         for key, value in self.maps["conntrack"].items():
-            yield layout.unpack_connection(key, value, now_ns)
+            yield layout.with_arrival(layout.unpack_connection(key, value, now_ns), arrivals)
 
     def connections_to(self, addresses: Set[IPAddress]) -> list[layout.Connection]:
         """Open connections to some addresses."""
