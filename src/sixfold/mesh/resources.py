@@ -81,8 +81,8 @@ def client_secret(spiffe_id: str) -> str:
 def outbound(member: Member) -> Resource:
     """Where connections of a pod's processes are captured, on its loopback."""
     states = [
-        _state(NETNS_STATE, member.netns),
-        _state(SVID_STATE, client_secret(member.id)),
+        state(NETNS_STATE, member.netns),
+        state(SVID_STATE, client_secret(member.id)),
         {
             "object_key": CLUSTER_STATE,
             "format_string": _text("pod|%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%"),
@@ -96,7 +96,9 @@ def outbound(member: Member) -> Resource:
             "headers_to_add": [_header("forwarded", 'for="_pod:%DOWNSTREAM_REMOTE_PORT%"')],
         },
         idle_timeout=timedelta(0),
-        access_log=[_failures(_log(als_pb2.TcpGrpcAccessLogConfig, OUTBOUND_LOG, NETNS_STATE))],
+        access_log=[
+            _failures(log_to_agent(als_pb2.TcpGrpcAccessLogConfig, OUTBOUND_LOG, NETNS_STATE))
+        ],
     )
     listener = listener_pb2.Listener(
         name=f"outbound|{member.pod}",
@@ -105,11 +107,13 @@ def outbound(member: Member) -> Resource:
             extension("envoy.filters.listener.original_dst", original_dst_pb2.OriginalDst())
         ],
         filter_chains=[
-            {"filters": [_set_states(states), extension("envoy.filters.network.tcp_proxy", proxy)]}
+            {"filters": [set_states(states), extension("envoy.filters.network.tcp_proxy", proxy)]}
         ],
-        **_addresses(
+        **listen_at(
             [
-                _socket("127.0.0.1" if address.version == 4 else "::1", OUTBOUND_PORT, member.netns)
+                socket_at(
+                    "127.0.0.1" if address.version == 4 else "::1", OUTBOUND_PORT, member.netns
+                )
                 for address in member.addresses
             ]
         ),
@@ -135,13 +139,13 @@ def inbound(member: Member) -> Resource:
         stream_idle_timeout=timedelta(0),
         generate_request_id={"value": False},
         skip_xff_append=True,
-        access_log=[_verdicts(_log(als_pb2.HttpGrpcAccessLogConfig, INBOUND_LOG))],
+        access_log=[_verdicts(log_to_agent(als_pb2.HttpGrpcAccessLogConfig, INBOUND_LOG))],
         access_log_options={"flush_log_on_tunnel_successfully_established": True},
     )
     chain = {
         "transport_socket": extension("envoy.transport_sockets.tls", _server_tls(member)),
         "filters": [
-            _set_states([_state(NETNS_STATE, member.netns)]),
+            set_states([state(NETNS_STATE, member.netns)]),
             extension("envoy.filters.network.http_connection_manager", manager),
         ],
     }
@@ -155,9 +159,9 @@ def inbound(member: Member) -> Resource:
             )
         ],
         filter_chains=[chain],
-        access_log=[_log(als_pb2.TcpGrpcAccessLogConfig, LISTENER_LOG)],
-        **_addresses(
-            [_socket(str(address), TUNNEL_PORT, member.netns) for address in member.addresses]
+        access_log=[log_to_agent(als_pb2.TcpGrpcAccessLogConfig, LISTENER_LOG)],
+        **listen_at(
+            [socket_at(str(address), TUNNEL_PORT, member.netns) for address in member.addresses]
         ),
     )
     return resource(listener.name, listener)
@@ -199,20 +203,20 @@ def tunnel_to(member: Member, address: IPAddress, lifetime: timedelta) -> Resour
             "max_connection_duration": lifetime,
         },
     )
-    place = {"address": _socket(str(address), TUNNEL_PORT)}
+    place = {"address": socket_at(str(address), TUNNEL_PORT)}
     name = cluster_name(address)
     cluster = cluster_pb2.Cluster(
         name=name,
         type="STATIC",
         connect_timeout=CONNECT_TIMEOUT,
-        circuit_breakers=_no_limits(),
+        circuit_breakers=no_limits(),
         load_assignment={
             "cluster_name": name,
             "endpoints": [{"lb_endpoints": [{"endpoint": place}]}],
         },
-        upstream_bind_config=_from_the_pod(),
-        transport_socket=extension("envoy.transport_sockets.tls", _client_tls(member.id)),
-        typed_extension_protocol_options={_OPTIONS: packed(http2)},
+        upstream_bind_config=from_the_pod(),
+        transport_socket=extension("envoy.transport_sockets.tls", client_tls(member.id)),
+        typed_extension_protocol_options={OPTIONS: packed(http2)},
     )
     return resource(name, cluster)
 
@@ -225,8 +229,8 @@ def application() -> Resource:
         lb_policy="CLUSTER_PROVIDED",
         original_dst_lb_config={"use_http_header": True, "http_header_name": ":authority"},
         connect_timeout=CONNECT_TIMEOUT,
-        circuit_breakers=_no_limits(),
-        upstream_bind_config=_from_the_pod(),
+        circuit_breakers=no_limits(),
+        upstream_bind_config=from_the_pod(),
     )
     return resource(APPLICATION, cluster)
 
@@ -249,7 +253,7 @@ def bundle(pem: bytes) -> Resource:
 
 # --- parts ----------------------------------------------------------------------------------------
 
-_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 def _server_tls(member: Member) -> tls_pb2.DownstreamTlsContext:
@@ -264,7 +268,7 @@ def _server_tls(member: Member) -> tls_pb2.DownstreamTlsContext:
     )
 
 
-def _client_tls(spiffe_id: str) -> tls_pb2.UpstreamTlsContext:
+def client_tls(spiffe_id: str) -> tls_pb2.UpstreamTlsContext:
     """Shows the SVID that the connection's filter state names; takes one peer and no other."""
     peer = {"san_type": "URI", "matcher": {"exact": spiffe_id}}
     mapper = extension(
@@ -287,7 +291,7 @@ def _client_tls(spiffe_id: str) -> tls_pb2.UpstreamTlsContext:
     )
 
 
-def _from_the_pod() -> dict[str, Any]:
+def from_the_pod() -> dict[str, Any]:
     """Sockets of a cluster are made in the namespace that the connection's filter state names."""
     return {
         "source_address": {"address": "0.0.0.0", "port_value": 0},
@@ -298,17 +302,17 @@ def _from_the_pod() -> dict[str, Any]:
     }
 
 
-def _no_limits() -> dict[str, Any]:
+def no_limits() -> dict[str, Any]:
     limits = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
     return {"thresholds": [{limit: {"value": UNLIMITED} for limit in limits}]}
 
 
-def _socket(address: str, port: int, netns: str = "") -> dict[str, Any]:
+def socket_at(address: str, port: int, netns: str = "") -> dict[str, Any]:
     place = {"address": address, "port_value": port, "network_namespace_filepath": netns}
     return {"socket_address": place}
 
 
-def _addresses(addresses: list[dict[str, Any]]) -> dict[str, Any]:
+def listen_at(addresses: list[dict[str, Any]]) -> dict[str, Any]:
     first, *more = addresses
     return {"address": first, "additional_addresses": [{"address": one} for one in more]}
 
@@ -317,7 +321,7 @@ def _text(value: str) -> dict[str, Any]:
     return {"text_format_source": {"inline_string": value}}
 
 
-def _state(key: str, value: str) -> dict[str, Any]:
+def state(key: str, value: str) -> dict[str, Any]:
     """Of a connection, and of those that are made for it: pools are kept apart by it."""
     return {
         "object_key": key,
@@ -327,7 +331,7 @@ def _state(key: str, value: str) -> dict[str, Any]:
     }
 
 
-def _set_states(states: list[dict[str, Any]]) -> dict[str, Any]:
+def set_states(states: list[dict[str, Any]]) -> dict[str, Any]:
     return extension(
         "envoy.filters.network.set_filter_state",
         set_filter_state_pb2.Config(on_new_connection=states),
@@ -338,7 +342,7 @@ def _header(name: str, value: str) -> dict[str, Any]:
     return {"header": {"key": name, "value": value}}
 
 
-def _log(kind: type[Any], name: str, *states: str) -> dict[str, Any]:
+def log_to_agent(kind: type[Any], name: str, *states: str) -> dict[str, Any]:
     """A log to the agent, over the connection that it already has."""
     common = {
         "log_name": name,
