@@ -26,7 +26,9 @@ class FlowReader:
         self.log = FlowLog(self._decode)
         self.counts = FlowCounts(names)
 
-    def _decode(self, raw: bytes) -> Flow:
+    def _decode(self, raw: bytes | Flow) -> Flow:
+        if isinstance(raw, Flow):
+            return raw
         return join(unpack_event(raw), self._names, self._offset_ns)
 
     def drain(self) -> int:

@@ -106,12 +106,12 @@ async def _run(
     told = Told(agent, registrations)
     health = GlobalNameHealth(agent)
     agent.followers += (told.follow, health.follow)
+    flows = FlowReader(datapath, agent.names)
     if config.mtls != "disabled":
         from sixfold.agent.mesh import Mesh
 
-        agent.mesh = Mesh(config, paths, agent, signer)
+        agent.mesh = Mesh(config, paths, agent, signer, flows)
         agent.followers.append(agent.mesh.follow)
-    flows = FlowReader(datapath, agent.names)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

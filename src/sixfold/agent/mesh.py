@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 
 from sixfold.agent.agent import Agent
 from sixfold.agent.doors import unix_listener
+from sixfold.agent.events import FlowReader
 from sixfold.errors import UnavailableError
 from sixfold.host.envoy import Envoy
 from sixfold.host.listening import listening_ports
@@ -27,9 +28,13 @@ from sixfold.mesh.bootstrap import bootstrap
 from sixfold.mesh.messages import LISTENER, Resource
 from sixfold.mesh.plan import MeshPlan, MeshPlanner
 from sixfold.model.config import Config
+from sixfold.model.datapath import INGRESS, PROTOCOL_NUMBERS, IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.mesh import OUTBOUND_PORT, TUNNEL_PORT
+from sixfold.model.rule import Rule
 from sixfold.model.spiffe import parse
+from sixfold.observe.access import access
+from sixfold.policy.decide import lookup, party_of
 from sixfold.serve.xds import XdsServer
 from sixfold.trust.authority import Authority, X509Svid, issue
 
@@ -74,9 +79,12 @@ class Svids:
 class Mesh:
     """One per agent; ``follow`` is called after every round."""
 
-    def __init__(self, config: Config, paths: Paths, agent: Agent, authority: Authority) -> None:
+    def __init__(
+        self, config: Config, paths: Paths, agent: Agent, authority: Authority, flows: FlowReader
+    ) -> None:
         self._config = config
         self._agent = agent
+        self._flows = flows
         self._names = paths.run / "netns"
         self._socket = paths.run / "xds.sock"
         self.xds = XdsServer(self._take_log)
@@ -184,8 +192,33 @@ class Mesh:
     def _ended(self) -> None:
         self._agent.repairs.append("envoy: ended; started anew")
 
+    # --- flows ----------------------------------------------------------------------------------
+
     def _take_log(self, name: str, entry: Any) -> None:
-        log.debug("%s %s", name, entry)
+        agent = self._agent
+        flow = access(name, entry, agent.names, self._denied_by, self._address_in)
+        if flow is not None:
+            self._flows.log.extend([flow])
+
+    def _denied_by(self, source: IPAddress, destination: IPAddress, port: int) -> Rule | None:
+        """By the plan that the proxy's rules were made of."""
+        plans, owners = self._agent.plans, self._agent.names.owners
+        client, server = owners.get(source), owners.get(destination)
+        if plans is None or client is None or server is None:
+            return None
+        endpoint = plans.world.endpoints.get(f"{client.namespace}/{client.pod}")
+        table = plans.policy.tables.get(f"{server.namespace}/{server.pod}")
+        if endpoint is None or table is None:
+            return None
+        party = party_of(plans.policy, endpoint, source.version)
+        decision = lookup(table, INGRESS, party, PROTOCOL_NUMBERS["TCP"], port)
+        return None if decision.allow else self._agent.names.rules.get(decision.rule)
+
+    def _address_in(self, path: str, version: int) -> IPAddress | None:
+        for member in self._plan.members.values() if self._plan is not None else ():
+            if member.netns == path:
+                return next((one for one in member.addresses if one.version == version), None)
+        return None
 
     # --- names of namespaces --------------------------------------------------------------------
 

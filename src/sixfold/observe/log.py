@@ -15,24 +15,25 @@ from dataclasses import dataclass, field
 from sixfold.model.flow import Flow
 from sixfold.observe.filter import FlowFilter
 
-Decode = Callable[[bytes], Flow]
+Record = bytes | Flow  # of the kernel, or of the proxy
+Decode = Callable[[Record], Flow]
 CAPACITY = 32768  # about 6 MB of events
 
 
 @dataclass(slots=True)
 class FlowLog:
-    """``decode`` turns the bytes of an event into a flow: unpack, then ``join``."""
+    """``decode`` turns the bytes of an event into a flow: unpack, then ``join``; a flow stays."""
 
     decode: Decode
     capacity: int = CAPACITY
     seen: int = 0  # events since the start; the sequence number of the next one
     lost: int = 0  # events that the kernel could not hand over: its ring was full
-    _ring: deque[bytes] = field(init=False)
+    _ring: deque[Record] = field(init=False)
 
     def __post_init__(self) -> None:
         self._ring = deque(maxlen=self.capacity)
 
-    def extend(self, events: Iterable[bytes], lost: int = 0) -> int:
+    def extend(self, events: Iterable[Record], lost: int = 0) -> int:
         """Take events in the order they happened; returns how many."""
         before = self.seen
         for event in events:
@@ -82,7 +83,7 @@ class Search:
     """One pass over the events that were there when it began, newest first."""
 
     def __init__(
-        self, ring: tuple[bytes, ...], decode: Decode, wanted: FlowFilter, count: int | None
+        self, ring: tuple[Record, ...], decode: Decode, wanted: FlowFilter, count: int | None
     ) -> None:
         self._ring = ring
         self._decode = decode

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
 from sixfold.model.endpoint import Endpoint
-from sixfold.model.identity import RESERVED_NAMES, WORLD, Identity, Subject
+from sixfold.model.identity import RESERVED_NAMES, UNKNOWN, WORLD, Identity, Subject
 from sixfold.model.rule import Rule
 
 IPAddress = IPv4Address | IPv6Address
@@ -29,6 +29,7 @@ class Owner:
     pod: str
     workload: str  # "Deployment/web"
     endpoint_id: int
+    identity: Identity = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,9 @@ class Names:
 
     def add_endpoint(self, endpoint: Endpoint) -> None:
         """Name the endpoint's addresses and its identity."""
-        owner = Owner(endpoint.namespace, endpoint.pod, endpoint.workload, endpoint.id)
+        owner = Owner(
+            endpoint.namespace, endpoint.pod, endpoint.workload, endpoint.id, endpoint.identity
+        )
         for address in (endpoint.ipv4, endpoint.ipv6):
             if address is not None:
                 self.owners[address] = owner

@@ -98,6 +98,10 @@ def compact(flow: Flow) -> str:
         parts.append(f"service {flow.service}{port}")
     if rule := rule_text(flow):
         parts.append(f"rule {rule}")
+    if who := flow.extra.get("source_id"):
+        parts.append(f"mtls {who} -> {flow.extra['destination_id']}")
+    if what := flow.extra.get("mesh"):
+        parts.append(f"mesh {what}")
     if logs := _logs(flow):
         parts.append(f"log {', '.join(logs)}")
     return " ".join(parts)
@@ -105,6 +109,8 @@ def compact(flow: Flow) -> str:
 
 def event_text(flow: Flow) -> str:
     """What happened: a policy verdict and its direction, or the reason of another drop."""
+    if flow.verdict is Verdict.ERROR:
+        return "mesh"
     if flow.verdict is Verdict.DROPPED and flow.drop_reason not in POLICY_DROPS:
         return f"drop:{flow.drop_reason.name.lower().replace('_', '-')}"
     return f"policy-verdict:{flow.direction}"

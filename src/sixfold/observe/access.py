@@ -1,0 +1,182 @@
+"""From the proxy's access log to a flow: what became of one connection through the mesh.
+
+Pure. Three logs: ``inbound``, a tunnel that was made, or refused by name of its rule; ``listener``,
+a connection whose handshake proved nothing; ``outbound``, one that did not get that far. Fields are
+those of envoy/data/accesslog/v3/accesslog.proto, which is not imported: who has no mesh does not
+pay for it. The two SPIFFE IDs are those of this connection's handshake.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Any
+
+from google.protobuf.wrappers_pb2 import StringValue
+
+from sixfold.model.flow import Flow, Peer, Verdict
+from sixfold.model.identity import WORLD
+from sixfold.model.reason import DropReason
+from sixfold.model.rule import Rule
+from sixfold.observe.names import IPAddress, Names
+
+RBAC = "envoy.filters.http.rbac"
+NETNS = "envoy.network.upstream_bind_override.network_namespace"
+DENIED = 403
+TCP = 6
+_AUTHORITY = re.compile(r"\[?([0-9a-fA-F.:]+?)\]?:(\d+)")
+_CLIENT_PORT = re.compile(r'for="_pod:(\d+)"')
+
+# The rule that denies a connection: from, to, to which port. None: nothing does any more.
+DeniedBy = Callable[[IPAddress, IPAddress, int], Rule | None]
+# A pod's address of an IP version, by the path of its namespace; None: it is gone.
+AddressIn = Callable[[str, int], IPAddress | None]
+
+
+def access(
+    log: str, entry: Any, names: Names, denied_by: DeniedBy, address_in: AddressIn
+) -> Flow | None:
+    """What an entry of a log tells; None when another log tells it, or nothing happened."""
+    match log:
+        case "inbound":
+            return _inbound(entry, names, denied_by)
+        case "listener":
+            return _listener(entry, names)
+        case "outbound":
+            return _outbound(entry, names, address_in)
+        case _:
+            return None  # of another version's configuration
+
+
+def _inbound(entry: Any, names: Names, denied_by: DeniedBy) -> Flow | None:
+    common, code = entry.common_properties, entry.response.response_code.value
+    source, _ = _place(common.downstream_direct_remote_address)
+    destination, port = _place(common.downstream_local_address)
+    if (told := _AUTHORITY.fullmatch(entry.request.authority)) is not None:
+        destination, port = ip_address(told[1]), int(told[2])
+    headers = entry.request.request_headers.get("forwarded", "")
+    client = _CLIENT_PORT.fullmatch(headers)
+    verdict, reason, rule, extra = Verdict.FORWARDED, DropReason.NONE, None, _handshake(common)
+    if code == DENIED:
+        verdict, rule = Verdict.DROPPED, denied_by(source, destination, port)
+        explicit = rule is not None and rule.index >= 0
+        reason = DropReason.POLICY_DENY if explicit else DropReason.POLICY_DENIED
+    elif common.metadata.filter_metadata:
+        rule = names.rules.get(_policy(common))
+        if code >= 400:
+            verdict = Verdict.ERROR
+            extra["mesh"] = f"the workload was not reached: {entry.response.response_code_details}"
+    else:
+        verdict = Verdict.ERROR
+        extra["mesh"] = f"no tunnel: {entry.response.response_code_details}"
+    return Flow(
+        _time_ns(common),
+        verdict,
+        "ingress",
+        TCP,
+        _peer(names, source, int(client[1]) if client else 0),
+        _peer(names, destination, port),
+        reason,
+        ingress_rule=rule,
+        node=names.node,
+        extra=extra,
+    )
+
+
+def _listener(entry: Any, names: Names) -> Flow | None:
+    common = entry.common_properties
+    if not (why := common.downstream_transport_failure_reason):
+        return None
+    source, from_port = _place(common.downstream_direct_remote_address)
+    destination, port = _place(common.downstream_local_address)
+    return Flow(
+        _time_ns(common),
+        Verdict.ERROR,
+        "ingress",
+        TCP,
+        _peer(names, source, from_port),
+        _peer(names, destination, port),
+        node=names.node,
+        extra={**_handshake(common), "mesh": f"handshake: {_tls_error(why)}"},
+    )
+
+
+def _outbound(entry: Any, names: Names, address_in: AddressIn) -> Flow | None:
+    common = entry.common_properties
+    flags = common.response_flags
+    why = common.upstream_transport_failure_reason
+    if why.startswith("tunnel_response"):  # the other end has told it
+        return None
+    if not (why or flags.upstream_connection_failure or flags.no_cluster_found):
+        return None
+    state = common.filter_state_objects.get(NETNS)
+    destination, port = _place(common.downstream_local_address)
+    _, from_port = _place(common.downstream_direct_remote_address)
+    if flags.no_cluster_found:
+        text = "not to a pod of the mesh"
+    elif why:
+        text = f"handshake: {_tls_error(why)}"
+    else:
+        text = "its proxy was not reached"
+    path = StringValue.FromString(state.value).value if state is not None else ""
+    source = address_in(path, destination.version) or destination
+    return Flow(
+        _time_ns(common),
+        Verdict.ERROR,
+        "egress",
+        TCP,
+        _peer(names, source, from_port),
+        _peer(names, destination, port),
+        node=names.node,
+        extra={"mesh": text},
+    )
+
+
+def _place(address: Any) -> tuple[IPAddress, int]:
+    place = address.socket_address
+    return ip_address(place.address or "0.0.0.0"), place.port_value
+
+
+def _policy(common: Any) -> int:
+    """The rule that RBAC names: the start of its policy's name."""
+    fields = common.metadata.filter_metadata[RBAC].fields
+    digits = fields["enforced_effective_policy_id"].string_value.partition(" ")[0]
+    return int(digits) if digits.isdigit() else 0
+
+
+def _handshake(common: Any) -> dict[str, str]:
+    """Who proved to be whom; empty when nobody did."""
+    tls = common.tls_properties
+    ids = [
+        next((one.uri for one in side.subject_alt_name if one.uri), "")
+        for side in (tls.peer_certificate_properties, tls.local_certificate_properties)
+    ]
+    return {"mtls": "TLS 1.3", "source_id": ids[0], "destination_id": ids[1]} if all(ids) else {}
+
+
+def _tls_error(text: str) -> str:
+    """``TLS_error:|268435581:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:…``."""
+    words = [part for part in re.split(r"[:|]", text) if part and not part.isdigit()]
+    skipped = ("TLS_error", "SSL routines", "OPENSSL_internal", "TLS_error_end")
+    return ": ".join(part.strip() for part in words if part.strip() not in skipped) or text
+
+
+def _time_ns(common: Any) -> int:
+    return int(common.start_time.seconds * 10**9 + common.start_time.nanos)
+
+
+def _peer(names: Names, address: IPAddress, port: int) -> Peer:
+    owner = names.owners.get(address)
+    if owner is None:
+        return Peer(address, port, WORLD, labels=names.labels_of(WORLD))
+    return Peer(
+        address,
+        port,
+        owner.identity,
+        owner.namespace,
+        owner.pod,
+        owner.workload,
+        names.labels_of(owner.identity),
+        owner.endpoint_id,
+    )

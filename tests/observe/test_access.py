@@ -1,0 +1,133 @@
+"""Entries of the proxy's access log, as Envoy 1.40 sends them, become flows."""
+
+from ipaddress import ip_address
+
+from envoy.data.accesslog.v3.accesslog_pb2 import HTTPAccessLogEntry, TCPAccessLogEntry
+from google.protobuf import any_pb2
+from google.protobuf.wrappers_pb2 import StringValue
+
+from sixfold.model.flow import Verdict
+from sixfold.model.identity import Identity
+from sixfold.model.reason import DropReason
+from sixfold.model.rule import Rule
+from sixfold.observe.access import NETNS, access
+from sixfold.observe.names import Names, Owner
+
+CLIENT, SERVER = ip_address("10.244.0.2"), ip_address("10.244.0.3")
+ALLOW = Rule("NetworkPolicy", "shop", "web", "ingress", 0)
+DEFAULT = Rule("posture", "", "default-deny", "ingress", because="zero-trust")
+NAMES = Names(
+    owners={
+        CLIENT: Owner("shop", "client", "Pod/client", 1, Identity(256)),
+        SERVER: Owner("shop", "web", "Pod/web", 2, Identity(257)),
+    },
+    rules={7: ALLOW},
+)
+ID = "spiffe://home/ns/shop/sa/"
+
+
+def place(address, port):
+    return {"socket_address": {"address": str(address), "port_value": port}}
+
+
+def tunnel(code, details, policy="", authority="10.244.0.3:80"):
+    decided = {"enforced_effective_policy_id": policy} if policy else {}
+    entry = HTTPAccessLogEntry(
+        common_properties={
+            "downstream_direct_remote_address": place(CLIENT, 40000),
+            "downstream_local_address": place(SERVER, 15008),
+            "tls_properties": {
+                "local_certificate_properties": {"subject_alt_name": [{"uri": f"{ID}web"}]},
+                "peer_certificate_properties": {"subject_alt_name": [{"uri": f"{ID}client"}]},
+            },
+            "start_time": {"seconds": 1, "nanos": 5},
+        },
+        request={"authority": authority, "request_headers": {"forwarded": 'for="_pod:51234"'}},
+        response={"response_code": {"value": code}, "response_code_details": details},
+    )
+    if decided:
+        fields = entry.common_properties.metadata.filter_metadata["envoy.filters.http.rbac"]
+        fields.update(decided)
+    return entry
+
+
+def told(log, entry):
+    return access(log, entry, NAMES, lambda *_: DEFAULT, lambda *_: CLIENT)
+
+
+def test_a_tunnel_is_a_flow_between_its_inner_ends_with_its_rule_and_both_ids():
+    flow = told("inbound", tunnel(200, "via_upstream", "7 shop/web ingress[0]"))
+    assert flow.verdict is Verdict.FORWARDED
+    assert (flow.source.name, flow.source.port) == ("shop/client", 51234)
+    assert (flow.destination.name, flow.destination.port) == ("shop/web", 80)
+    assert flow.ingress_rule == ALLOW
+    assert (flow.extra["source_id"], flow.extra["destination_id"]) == (f"{ID}client", f"{ID}web")
+    assert flow.time_ns == 10**9 + 5
+
+
+def test_a_tunnel_over_ipv6_is_to_the_address_in_brackets():
+    flow = told("inbound", tunnel(200, "", "7 shop/web", "[fd00::3]:80"))
+    assert (str(flow.destination.address), flow.destination.port) == ("fd00::3", 80)
+
+
+def test_a_tunnel_that_rbac_refuses_is_dropped_by_the_rule_that_denies():
+    flow = told("inbound", tunnel(403, "rbac_access_denied_matched_policy[none]"))
+    assert (flow.verdict, flow.drop_reason) == (Verdict.DROPPED, DropReason.POLICY_DENIED)
+    assert flow.ingress_rule == DEFAULT
+
+
+def test_a_workload_that_does_not_listen_is_an_error_of_an_allowed_flow():
+    flow = told("inbound", tunnel(503, "connection_refused", "7 shop/web"))
+    assert (flow.verdict, flow.ingress_rule) == (Verdict.ERROR, ALLOW)
+    assert "connection_refused" in flow.extra["mesh"]
+
+
+def test_a_handshake_that_failed_is_an_error_with_tls_own_words():
+    why = (
+        "TLS_error:|268435581:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:TLS_error_end"
+    )
+    entry = TCPAccessLogEntry(
+        common_properties={
+            "downstream_direct_remote_address": place(CLIENT, 40000),
+            "downstream_local_address": place(SERVER, 15008),
+            "downstream_transport_failure_reason": why,
+        }
+    )
+    flow = told("listener", entry)
+    assert flow.verdict is Verdict.ERROR
+    assert flow.extra["mesh"] == "handshake: CERTIFICATE_VERIFY_FAILED"
+
+
+def test_a_connection_that_ended_well_is_no_flow_of_its_own():
+    assert told("listener", TCPAccessLogEntry()) is None
+    assert told("outbound", TCPAccessLogEntry()) is None
+
+
+def outbound(**common):
+    entry = TCPAccessLogEntry(
+        common_properties={
+            "downstream_direct_remote_address": place("127.0.0.1", 51234),
+            "downstream_local_address": place(SERVER, 80),
+            **common,
+        }
+    )
+    path = StringValue(value="/run/x/netns/1").SerializeToString()
+    entry.common_properties.filter_state_objects[NETNS].CopyFrom(any_pb2.Any(value=path))
+    return entry
+
+
+def test_the_client_of_a_captured_connection_is_the_pod_that_its_namespace_is():
+    entry = outbound(response_flags={"upstream_connection_failure": True})
+    asked = []
+    flow = access("outbound", entry, NAMES, lambda *_: None, lambda *it: asked.append(it) or CLIENT)
+    assert asked == [("/run/x/netns/1", 4)]
+    assert (flow.verdict, flow.source.name, flow.source.port) == (
+        Verdict.ERROR,
+        "shop/client",
+        51234,
+    )
+
+
+def test_what_the_other_end_refused_is_told_there():
+    entry = outbound(upstream_transport_failure_reason="tunnel_response:403")
+    assert told("outbound", entry) is None
