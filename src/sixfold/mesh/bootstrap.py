@@ -11,10 +11,6 @@ from typing import Any
 from sixfold.mesh.resources import XDS_CLUSTER
 
 ADMIN_MODE = 0o600
-RUNTIME = {
-    # A server may close its direction and go on reading: CONNECT must not end with it.
-    "envoy.reloadable_features.allow_multiplexed_upstream_half_close": True,
-}
 
 
 def bootstrap(instance: str, node: str, xds_socket: str, admin_socket: str) -> str:
@@ -58,6 +54,5 @@ def bootstrap(instance: str, node: str, xds_socket: str, admin_socket: str) -> s
             "cds_config": ads,
         },
         "static_resources": {"clusters": [agent]},
-        "layered_runtime": {"layers": [{"name": "static", "static_layer": RUNTIME}]},
     }
     return json.dumps(config, indent=1)
