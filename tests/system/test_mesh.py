@@ -59,3 +59,29 @@ def test_a_proxy_that_is_killed_comes_back_with_its_listeners(mesh: System) -> N
 
     assert mesh.eventually(back)
     assert mesh.eventually(lambda: mesh_state(mesh) == "ok")
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        ("listeners", "outbound|default/early"),
+        ("clusters", "spiffe://cluster.local/ns/default/sa/default"),
+        ("secrets", "bundle"),
+    ],
+)
+def test_what_the_proxy_holds_is_shown(mesh: System, kind: str, wanted: str) -> None:
+    assert wanted in mesh.sixfold("proxy", "config", kind).stdout
+
+
+def test_no_private_key_is_shown(mesh: System) -> None:
+    assert "PRIVATE KEY" not in mesh.sixfold("proxy", "config", "all", "-o", "json").stdout
+
+
+def test_the_admin_socket_and_xds_are_for_root_only(mesh: System) -> None:
+    for name in ("proxy.sock", "xds.sock"):
+        assert (mesh.paths.run / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_statistics_and_clusters_of_the_proxy_are_told(mesh: System) -> None:
+    assert "server.live" in mesh.json("proxy", "stats", "server")
+    assert "application" in [one["name"] for one in mesh.json("proxy", "clusters")]

@@ -59,6 +59,11 @@ class Client:
         with self._request("POST", path, json.dumps(body).encode(), wait_s) as response:
             return json.loads(self._read(response) or b"{}")
 
+    def read(self, method: str, path: str, params: Params) -> bytes:
+        """The answer as it is."""
+        with self._request(method, _target(path, params), timeout_s=self.timeout_s) as response:
+            return self._read(response)
+
     @contextmanager
     def stream(
         self, path: str, params: Params | None = None
