@@ -276,7 +276,8 @@ struct conntrack {
 	__u64 bytes[2];
 	union address service_address; /* dialled by a client outside, behind ... */
 	__u32 client_ifindex;	       /* ... this device; 0: not so */
-	__u32 pad_end;
+	__u8 dial;		       /* enum dial */
+	__u8 pad_end[3];
 };
 
 /* One direction of a connection. */
@@ -325,7 +326,8 @@ struct translation {
 	__u32 endpoint;
 	__u32 time; /* monotonic, in units of 2^24 ns */
 	__u8 protocol;
-	__u8 pad[7];
+	__u8 dial; /* enum dial */
+	__u8 pad[6];
 };
 
 /* The same for connected datagram sockets, whose first packet comes later: what this
@@ -342,7 +344,8 @@ struct dialled_key {
 struct dialled_service {
 	__u32 service;
 	__be16 service_port;
-	__u16 pad;
+	__u8 dial; /* enum dial */
+	__u8 pad;
 };
 
 /* What a later fragment needs of its first. */
@@ -420,5 +423,6 @@ struct flow_event {
 	__u32 length;
 	__be16 service_port;
 	__u8 answer; /* of DNS, given here: 1 + rcode; 0 = none */
-	__u8 pad[5];
+	__u8 dial;   /* enum dial */
+	__u8 pad[4];
 };

@@ -85,6 +85,16 @@ struct pod_owner {
 	__u32 owner;
 };
 
+/* What is known of a dial to an address that names lead to; model/dial.py has the same.
+ */
+enum dial {
+	DIAL_FRESH = 0,		/* or no such address */
+	DIAL_RETIRED = 1,	/* no answer had it for longer than its TTL */
+	DIAL_EXPIRED = 2,	/* later than the TTL of the last answer */
+	DIAL_NO_LOOKUP = 3,	/* no answer is remembered */
+	DIAL_REDIRECTED = 0x80, /* besides: led to who serves now */
+};
+
 /* How a pod has dialled addresses of one service itself. Counted without locks: some of
  * what happens at the same time may be missed. */
 struct dials {
@@ -95,6 +105,6 @@ struct dials {
 	__u32 expired; /* later than the TTL of the last answer */
 	__u32 late;    /* of these: three times as late, and more */
 	__u32 unasked; /* without any answer that is remembered */
-	__u32 pad;
+	__u32 redirected;
 	union address address; /* last retired one */
 };

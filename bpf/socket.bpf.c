@@ -127,6 +127,7 @@ static __always_inline void tell(const struct backend *backend,
 	last->endpoint = endpoint;
 	last->time = bpf_ktime_get_coarse_ns() >> 24;
 	last->protocol = dialled->protocol;
+	last->dial = DIAL_FRESH;
 }
 
 /* A connected datagram socket sends later, perhaps from another CPU. */
@@ -217,7 +218,9 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 	if (!frontend) {
 		if (connected) {
 			forget_connected(ctx);
-			watch_dial(*endpoint, &key.address);
+			key.port = port; /* find_frontend() asked for any */
+			key.protocol = protocol;
+			watch_dial(*endpoint, &key);
 		}
 		return ALLOW;
 	}

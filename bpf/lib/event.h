@@ -50,7 +50,7 @@ struct observation {
 	__u32 service;
 	__be16 service_port;
 	__u8 answer; /* 1 + rcode of what DNS was answered here */
-	__u8 pad;
+	__u8 dial;   /* enum dial */
 };
 
 /* Not inlined, so that BTF knows the struct: tests/twin/test_layout.py reads it there.
@@ -78,6 +78,7 @@ static __noinline int fill(struct flow_event *event, const struct packet *packet
 	event->service = seen->service;
 	event->service_port = seen->service_port;
 	event->answer = seen->answer;
+	event->dial = seen->dial;
 	__builtin_memset(event->pad, 0, sizeof(event->pad));
 	return 0;
 }

@@ -77,37 +77,53 @@ static __always_inline struct dials *dials_of(__u32 endpoint, __u32 owner, __u64
 	return bpf_map_lookup_elem(&dials, &key);
 }
 
-/* A pod dials an address itself. */
-static __noinline int watch_dial(__u32 endpoint, const union address *address)
+/* A pod dials an address itself: enum dial. The connection's first packet is told, and
+ * with it which service the address is, or was, of. */
+static __noinline int watch_dial(__u32 endpoint, const struct frontend_key *dialled)
 {
 	const struct named_address *named;
 	__u64 now, last, age, ttl;
+	struct translation *note;
 	struct dials *dials;
+	int dial = DIAL_FRESH;
 
-	if (!address || !endpoint)
-		return 0;
-	named = bpf_map_lookup_elem(&named_addresses, address);
+	if (!dialled || !endpoint)
+		return dial;
+	named = bpf_map_lookup_elem(&named_addresses, &dialled->address);
 	if (!named)
-		return 0;
+		return dial;
 	now = bpf_ktime_get_ns();
 	ttl = named->ttl_ns;
 	last = last_lookup(endpoint, named);
 	dials = dials_of(endpoint, named->owners[0], now);
 	if (!dials)
-		return 0;
+		return dial;
 	dials->connections += 1;
 	age = last && now > last ? now - last : 0;
 	if (age > dials->longest_ns)
 		dials->longest_ns = age;
 	if (named->retired && now > named->retired + ttl + FRESHNESS_GRACE_NS) {
 		dials->retired += 1;
-		dials->address = *address;
+		dials->address = dialled->address;
+		dial = DIAL_RETIRED;
 	} else if (!last) {
 		dials->unasked += 1;
+		dial = DIAL_NO_LOOKUP;
 	} else if (age > ttl + FRESHNESS_GRACE_NS) {
 		dials->expired += 1;
 		if (age >= LATE_TTLS * ttl)
 			dials->late += 1;
+		dial = DIAL_EXPIRED;
 	}
-	return 0;
+	note = translation_slot();
+	if (!note || dial == DIAL_FRESH)
+		return dial;
+	note->address = dialled->address;
+	note->port = note->service_port = dialled->port;
+	note->service = named->owners[0];
+	note->endpoint = endpoint;
+	note->time = bpf_ktime_get_coarse_ns() >> 24;
+	note->protocol = dialled->protocol;
+	note->dial = dial;
+	return dial;
 }

@@ -107,6 +107,7 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 		take_translation(packet, direction == EGRESS ? endpoint->id : 0, fresh);
 	seen.service = entry ? entry->service : fresh->service;
 	seen.service_port = entry ? entry->service_port : fresh->service_port;
+	seen.dial = entry ? entry->dial : fresh->dial;
 	if (!reason && direction == EGRESS && asks_name(packet) &&
 	    theirs->identity == IDENTITY_RESOLVER && !packet->passed) {
 		audited(&seen, judgement, entry);

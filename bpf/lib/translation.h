@@ -23,6 +23,7 @@ static __always_inline void take_dialled(const struct packet *packet, __u32 endp
 	if (dialled) {
 		entry->service = dialled->service;
 		entry->service_port = dialled->service_port;
+		entry->dial = dialled->dial;
 	}
 }
 
@@ -46,6 +47,7 @@ static __noinline int take_translation(const struct packet *packet, __u32 endpoi
 	    TRANSLATION_MAX_AGE) {
 		entry->service = last->service;
 		entry->service_port = last->service_port;
+		entry->dial = last->dial;
 	}
 	last->service = 0;
 	return 0;

@@ -51,6 +51,12 @@ def findings(system: System) -> dict[str, str]:
     return {one["about"]: one["message"] for one in json.loads(done)}
 
 
+def stale(system: System, name: str) -> list[str | None]:
+    """What the flows of a pod's connections to the database say of how it knew the address."""
+    flows = system.flows("--from", f"default/{name}", "--protocol", "tcp", "--all")
+    return [one["sixfold"].get("stale") for one in flows]
+
+
 def test_who_keeps_addresses_is_caught_and_who_asks_again_is_not(system: System) -> None:
     names = ("good", "caching", "fixed")
     system.up(
@@ -84,6 +90,11 @@ def test_who_keeps_addresses_is_caught_and_who_asks_again_is_not(system: System)
     caching.attempt(db[1].ipv4)
     done = system.sixfold("audit", "--rule", "Z24", check=False).stdout
     assert f"RETIRED: dials {db[1].ipv4}, which is no address of default/db any more" in done
+    assert stale(system, "caching") == [None, *["EXPIRED"] * 21, "RETIRED"]
+    assert stale(system, "fixed") == ["NO_LOOKUP"] * 21
+    assert stale(system, "good") == [None] * 21
+    retired = system.sixfold("flows", "--stale", "retired", "--all").stdout
+    assert retired.count("service default/db:8080 stale RETIRED") == 1
     for _ in range(11):
         age(system, "dials", 0)
     told = findings(system)

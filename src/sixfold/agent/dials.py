@@ -23,6 +23,7 @@ def dials_seen(agent: Agent) -> list[DialsSeen]:
             expired=one.expired,
             late=one.late,
             unasked=one.unasked,
+            redirected=one.redirected,
             address=str(one.address or ""),
             ttl_s=agent.config.dns_ttl_s,
         )

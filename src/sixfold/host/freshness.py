@@ -30,6 +30,7 @@ class Dials(NamedTuple):
     retired    to an address that no answer had for longer than its TTL
     expired    later than the TTL of the last answer; ``late``: three times as late
     unasked    without any answer that is remembered
+    redirected  to who serves now, instead of a retired address
     """
 
     endpoint: int
@@ -41,6 +42,7 @@ class Dials(NamedTuple):
     expired: int
     late: int
     unasked: int
+    redirected: int
     address: IPAddress | None
 
 
@@ -113,21 +115,14 @@ def read_dials(maps: Mapping[str, Map]) -> list[Dials]:
     found = []
     for key, value in maps["dials"].items():
         endpoint, owner = layout.POD_OWNER.unpack(key)
-        since, longest, connections, retired, expired, late, unasked, raw = layout.DIALS.unpack(
-            value
-        )
+        since, longest, *counts, raw = layout.DIALS.unpack(value)
         found.append(
-            Dials(
-                endpoint,
-                owner,
-                (now_ns - since) / 1e9,
-                longest / 1e9,
-                connections,
-                retired,
-                expired,
-                late,
-                unasked,
-                layout.unpack_address(raw) if any(raw) else None,
+            Dials._make(
+                (
+                    *(endpoint, owner, (now_ns - since) / 1e9, longest / 1e9),
+                    *counts,
+                    layout.unpack_address(raw) if any(raw) else None,
+                )
             )
         )
     return found

@@ -48,16 +48,16 @@ SLOT_LINE = Struct("<16I")
 BACKEND = Struct("<16s2sBxI")
 LOAD = Struct("<qQ")
 TUPLE = CONNTRACK_KEY = Struct("<16s16s2s2sBB2x")
-CONNTRACK = Struct("<I2II2I2IIBB2sI2sBx2Q2Q16sI4x")
+CONNTRACK = Struct("<I2II2I2IIBB2sI2sBx2Q2Q16sIB3x")
 UPLINK_HOST, UPLINK_FORWARDED = 1, 3  # enum uplink; + 1: the host is the second side
-FLOW_EVENT = Struct("<Q8B16s16s2s2s7I2sB5x")
+FLOW_EVENT = Struct("<Q8B16s16s2s2s7I2sBB4x")
 EVENT_KIND = Struct("<8xBB42xII")  # of it: type, reason, identities of both sides
 NAME_KEY = Struct("<IH2x256s")
 NAME_RECORDS = Struct("<HHBBBBI")
 NAME_ZONE = Struct("<HHHBx128s320s")
 NAMED_ADDRESS = Struct("<4IQQ")
 POD_OWNER = Struct("<II")
-DIALS = Struct("<QQ5I4x16s")
+DIALS = Struct("<QQ6I16s")
 VIEW_KEY = Struct("<II")
 VIEW_LINE = Struct("<8Q")
 
@@ -325,7 +325,7 @@ def unpack_connection(key: bytes, value: bytes, now_ns: int) -> Connection:
     ifindex, last_seen, identity = rest[0:2], rest[2], rest[3:5]
     rule, service, originator, flags, service_port = rest[5:7], rest[7], rest[8], rest[9], rest[10]
     carried, uplink, packets, size = rest[12], rest[13], rest[14:16], rest[16:18]
-    dialled, client_ifindex = rest[18:]
+    dialled, client_ifindex, _ = rest[18:]
     address, port = (address0, address1), (port0, port1)
     a, b = originator & 1, 1 - (originator & 1)
     return Connection(
@@ -394,6 +394,7 @@ class RawEvent(NamedTuple):
     length: int
     service_port: int
     answer: int = 0  # DNS: 1 + rcode of what the kernel answered
+    dial: int = 0  # model/dial.py
 
 
 def unpack_event(raw: bytes) -> RawEvent:
@@ -403,7 +404,7 @@ def unpack_event(raw: bytes) -> RawEvent:
     tcp_flags, icmp_type, icmp_code, is_reply = fields[5:9]
     source, destination, source_port, destination_port = fields[9:13]
     source_identity, destination_identity, ingress, egress = fields[13:17]
-    service, ifindex, length, service_port, answer = fields[17:]
+    service, ifindex, length, service_port, answer, dial = fields[17:]
     return RawEvent(
         time_ns=time_ns,
         type=type_,
@@ -426,4 +427,5 @@ def unpack_event(raw: bytes) -> RawEvent:
         length=length,
         service_port=unpack_port(service_port),
         answer=answer,
+        dial=dial,
     )

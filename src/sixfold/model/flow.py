@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
 
+from sixfold.model.dial import Dial
 from sixfold.model.identity import Identity
 from sixfold.model.reason import DropReason
 from sixfold.model.rule import Rule
@@ -68,4 +69,6 @@ class Flow:
     is_reply: bool = False
     ifindex: int = 0
     node: str = ""
+    dial: Dial = Dial.FRESH  # of an address that names lead, or led, to; by its client
+    redirected: bool = False  # the address was retired: led to who serves ``service`` now
     extra: dict[str, str] = field(default_factory=dict)

@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_network
 
 from sixfold.errors import SixfoldError
+from sixfold.model.dial import Dial
 from sixfold.model.domain import matches, plain_name
 from sixfold.model.flow import Flow, Peer, Verdict
 from sixfold.model.identity import RESERVED_NAMES
@@ -39,6 +40,13 @@ PROTOCOLS: dict[str, frozenset[int]] = {
     "tcp": frozenset({6}),
     "udp": frozenset({17}),
     "sctp": frozenset({132}),
+}
+STALE: dict[str, Callable[[Flow], bool]] = {
+    "any": lambda flow: flow.dial is not Dial.FRESH or flow.redirected,
+    "retired": lambda flow: flow.dial is Dial.RETIRED,
+    "expired": lambda flow: flow.dial is Dial.EXPIRED,
+    "no_lookup": lambda flow: flow.dial is Dial.NO_LOOKUP,
+    "redirected": lambda flow: flow.redirected,
 }
 SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -63,6 +71,7 @@ class FlowFilter:
     protocols: frozenset[int] = frozenset()
     namespaces: frozenset[str] = frozenset()  # of either side
     drop_reasons: frozenset[DropReason] = frozenset()
+    stale: frozenset[str] = frozenset()  # words of STALE
     since_ns: int | None = None
     until_ns: int | None = None
 
@@ -79,6 +88,7 @@ class FlowFilter:
             protocols=frozenset().union(*map(_protocol, _values(params, "protocol"))),
             namespaces=frozenset(_values(params, "namespace")),
             drop_reasons=frozenset(map(_reason, _values(params, "drop_reason"))),
+            stale=frozenset(map(_stale, _values(params, "stale"))),
             since_ns=_bound("since", params, now_ns),
             until_ns=_bound("until", params, now_ns),
         )
@@ -90,6 +100,7 @@ class FlowFilter:
             and (self.until_ns is None or flow.time_ns <= self.until_ns)
             and (not self.verdicts or flow.verdict in self.verdicts)
             and (not self.drop_reasons or flow.drop_reason in self.drop_reasons)
+            and (not self.stale or any(STALE[word](flow) for word in self.stale))
             and (not self.protocols or flow.protocol in self.protocols)
             and (not self.ports or not self.ports.isdisjoint(_ports(flow)))
             and (not self.namespaces or not self.namespaces.isdisjoint(_namespaces(flow)))
@@ -252,6 +263,13 @@ def _reason(text: str) -> DropReason:
     except (KeyError, ValueError):
         known = ", ".join(reason.name.lower() for reason in DropReason if reason)
         raise FilterError(f"drop reason {text!r}: unknown; one of {known}") from None
+
+
+def _stale(text: str) -> str:
+    word = text.lower().replace("-", "_")
+    if word not in STALE:
+        raise FilterError(f"stale {text!r}: unknown; one of {', '.join(STALE)}")
+    return word
 
 
 def _port(text: str) -> int:

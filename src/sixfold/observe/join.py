@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from sixfold.model.datapath import EGRESS, INGRESS
+from sixfold.model.dial import REDIRECTED, Dial
 from sixfold.model.flow import Flow, Peer, Verdict
 from sixfold.model.identity import HOST, RESOLVER, WORLD, Identity
 from sixfold.model.reason import DropReason
@@ -78,6 +79,8 @@ class RawEvent(Protocol):
     def service_port(self) -> int: ...
     @property
     def answer(self) -> int: ...
+    @property
+    def dial(self) -> int: ...
 
 
 def join(event: RawEvent, names: Names, boot_offset_ns: int) -> Flow:
@@ -103,6 +106,8 @@ def join(event: RawEvent, names: Names, boot_offset_ns: int) -> Flow:
         is_reply=bool(event.is_reply),
         ifindex=event.ifindex,
         node=names.node,
+        dial=_dial(event.dial & ~REDIRECTED),
+        redirected=bool(event.dial & REDIRECTED),
         extra=_extra(event),
     )
 
@@ -163,6 +168,13 @@ def _rule(names: Names, number: int, direction: Direction) -> Rule | None:
         return None
     known = names.rules.get(number)
     return known or Rule("unknown", "", f"rule {number}", direction, because="no longer known")
+
+
+def _dial(number: int) -> Dial:
+    try:
+        return Dial(number)
+    except ValueError:  # a datapath newer than this agent
+        return Dial.FRESH
 
 
 def _reason(number: int) -> DropReason:

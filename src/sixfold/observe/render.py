@@ -96,6 +96,8 @@ def compact(flow: Flow) -> str:
     if flow.service:
         port = f":{flow.service_port}" if flow.service_port else ""  # none of a hidden name
         parts.append(f"service {flow.service}{port}")
+    if stale := stale_text(flow):
+        parts.append(f"stale {stale}")
     if rule := rule_text(flow):
         parts.append(f"rule {rule}")
     if who := flow.extra.get("source_id"):
@@ -105,6 +107,12 @@ def compact(flow: Flow) -> str:
     if logs := _logs(flow):
         parts.append(f"log {', '.join(logs)}")
     return " ".join(parts)
+
+
+def stale_text(flow: Flow) -> str:
+    """What is wrong with how the client knows the address; "" when nothing is."""
+    words = [flow.dial.name] if flow.dial else []
+    return ",".join([*words, *(["REDIRECTED"] if flow.redirected else [])])
 
 
 def event_text(flow: Flow) -> str:
@@ -231,6 +239,10 @@ def _ours(flow: Flow) -> dict[str, Any]:
         ours["drop_reason"] = flow.drop_reason.name
     if flow.service:
         ours["service_port"] = flow.service_port
+    if flow.dial:
+        ours["stale"] = flow.dial.name
+    if flow.redirected:
+        ours["redirected"] = True
     for side, rule in (("egress", flow.egress_rule), ("ingress", flow.ingress_rule)):
         if rule is not None:
             ours[f"{side}_rule"] = {"index": rule.index, "text": str(rule)}

@@ -71,6 +71,7 @@ class DialsSeen:
     expired: int
     late: int
     unasked: int
+    redirected: int = 0
     address: str = ""
     ttl_s: int = 5
 
