@@ -147,6 +147,10 @@ def _cases(datapath: KernelDatapath, a: int, b: int) -> list[Case]:
         run_program(arriving, outside(opener), uplink, 1)
         return run_program(arriving, outside(packet), uplink, REPEAT)
 
+    def answered(opener: bytes, packet: bytes) -> float:
+        run_program(arriving, outside(opener), uplink, 1)
+        return run_program(outbound, packet, b, REPEAT)
+
     def from_host() -> float:
         run_program(inbound, frame4(HOST, A4, SYN), a, 1)
         return run_program(inbound, frame4(HOST, A4, ACK), a, REPEAT)
@@ -170,6 +174,16 @@ def _cases(datapath: KernelDatapath, a: int, b: int) -> list[Case]:
         Case(
             "from_uplink, established, translated, IPv6",
             lambda: arrived(_frame6(CLIENT6, B6, SYN), _frame6(CLIENT6, B6, ACK)),
+        ),
+        Case(
+            "from_endpoint, answer to outside, IPv4",
+            lambda: answered(frame4(CLIENT4, B4, SYN), frame4(B4, CLIENT4, ACK, port=80, to=1000)),
+        ),
+        Case(
+            "from_endpoint, answer to outside, IPv6",
+            lambda: answered(
+                _frame6(CLIENT6, B6, SYN), _frame6(B6, CLIENT6, ACK, port=80, to=1000)
+            ),
         ),
         Case(
             "from_uplink, nothing of ours",
@@ -241,8 +255,10 @@ def frame4(
     )
 
 
-def _frame6(source: IPAddress, destination: IPAddress, flags: int) -> bytes:
+def _frame6(
+    source: IPAddress, destination: IPAddress, flags: int, port: int = 1000, to: int = 80
+) -> bytes:
     header = struct.pack("!IHBB", 6 << 28, 20, TCP, 64)
     return (
-        ETHERNET + b"\x86\xdd" + header + source.packed + destination.packed + _tcp(flags, 1000, 80)
+        ETHERNET + b"\x86\xdd" + header + source.packed + destination.packed + _tcp(flags, port, to)
     )

@@ -27,7 +27,7 @@ static __always_inline bool is_served(void)
 }
 
 /* An error about what a pod has sent to a client outside. */
-static __noinline int error_arrives(struct __sk_buff *skb, const struct packet *error)
+__global int error_arrives(struct __sk_buff *skb, const struct packet *error)
 {
 	struct place from = {}, to = {};
 	const struct endpoint *endpoint;
@@ -35,7 +35,7 @@ static __noinline int error_arrives(struct __sk_buff *skb, const struct packet *
 	struct packet quoted = {};
 	struct tuple tuple = {};
 
-	if ((error->icmp_type == 5 && error->protocol == IPPROTO_ICMP) ||
+	if (!error || (error->icmp_type == 5 && error->protocol == IPPROTO_ICMP) ||
 	    parse_quoted(skb, error, &quoted) ||
 	    !equal(&quoted.source, &error->destination))
 		return TCX_NEXT;
@@ -65,23 +65,16 @@ static __noinline int malformed(struct __sk_buff *skb, const struct packet *pack
 		   : TCX_NEXT;
 }
 
-/* What is for us, and in one piece enough to be looked at. */
-static __always_inline int receive(struct __sk_buff *skb, struct packet *packet)
+/* What is IP for us, and in one piece enough to be looked at. */
+static __always_inline int receive(struct __sk_buff *skb, struct packet *packet,
+				   __u32 offset)
 {
-	struct ethhdr *ethernet;
-	int reason, verdict;
+	int verdict = skb->protocol == htons(ETH_P_IP)
+			  ? parse_ipv4_at(skb, packet, offset)
+			  : parse_ipv6_at(skb, packet, offset);
 
-	pull_headers(skb);
-	ethernet = packet_at(skb, 0);
-	/* Devices without Ethernet have something else there. */
-	if ((void *)(ethernet + 1) > packet_end(skb) || skb->vlan_present ||
-	    ethernet->h_proto != skb->protocol)
-		return TCX_NEXT;
-	if (unlikely(ethernet->h_proto == htons(ETH_P_ARP)))
-		return asked_by_arp(skb);
-	reason = parse(skb, packet, ethernet->h_proto);
-	if (unlikely(reason))
-		return malformed(skb, packet, reason);
+	if (unlikely(verdict))
+		return malformed(skb, packet, verdict);
 	if (unlikely(is_neighbour_discovery(packet)))
 		return asked_by_neighbour(skb, packet);
 	if (skb->pkt_type != PACKET_HOST)
@@ -96,22 +89,50 @@ static __always_inline int receive(struct __sk_buff *skb, struct packet *packet)
 	return arrive(skb, packet, verdict == UNSURE);
 }
 
+static __always_inline int to_services(struct __sk_buff *skb, struct packet *packet,
+				       __u32 offset)
+{
+	const struct ethhdr *ethernet;
+
+	if (!is_served() || skb->vlan_present)
+		return TCX_NEXT;
+	pull_headers(skb);
+	ethernet = packet_at(skb, 0);
+	if (offset && (void *)(ethernet + 1) > packet_end(skb))
+		return TCX_NEXT;
+	if (offset && unlikely(ethernet->h_proto == htons(ETH_P_ARP)))
+		return asked_by_arp(skb);
+	if (skb->protocol != htons(ETH_P_IP) && skb->protocol != htons(ETH_P_IPV6))
+		return TCX_NEXT;
+	return receive(skb, packet, offset);
+}
+
 /* Apart: the stack is short. */
 static __noinline int to_host(struct __sk_buff *skb, struct packet *packet)
 {
 	return host_fast_path(skb, packet, INGRESS, ETH_LENGTH);
 }
 
-SEC("tc") int from_uplink(struct __sk_buff *skb)
+static __noinline int to_bare_host(struct __sk_buff *skb, struct packet *packet)
+{
+	return host_fast_path(skb, packet, INGRESS, 0);
+}
+
+static __always_inline int from(struct __sk_buff *skb, __u32 offset)
 {
 	struct packet packet = {};
-	int verdict = is_served() ? receive(skb, &packet) : TCX_NEXT;
+	int verdict = to_services(skb, &packet, offset);
 
 	if (verdict != TCX_NEXT)
 		return verdict;
-	verdict = to_host(skb, &packet);
+	verdict = offset ? to_host(skb, &packet) : to_bare_host(skb, &packet);
 	return verdict == TCX_NEXT ? TCX_NEXT
 				   : host_slow_path(skb, &packet, INGRESS, verdict);
+}
+
+SEC("tc") int from_uplink(struct __sk_buff *skb)
+{
+	return from(skb, ETH_LENGTH);
 }
 
 SEC("tc") int to_uplink(struct __sk_buff *skb)
@@ -119,12 +140,10 @@ SEC("tc") int to_uplink(struct __sk_buff *skb)
 	return host_policy(skb, EGRESS, ETH_LENGTH);
 }
 
-/* The same where frames have no Ethernet header: tunnels. Services are not served
- * there.
- */
+/* The same where frames have no Ethernet header: tunnels. */
 SEC("tc") int from_bare_uplink(struct __sk_buff *skb)
 {
-	return host_policy(skb, INGRESS, 0);
+	return from(skb, 0);
 }
 
 SEC("tc") int to_bare_uplink(struct __sk_buff *skb)

@@ -252,15 +252,15 @@ static __noinline int place_arrival(struct packet *packet, struct arriving *arri
 }
 
 /* Everything but the next packet of an open connection. */
-static __noinline int arrive(struct __sk_buff *skb, struct packet *packet, bool unsure)
+__global int arrive(struct __sk_buff *skb, struct packet *packet, bool unsure)
 {
 	__u32 zero = 0;
 	struct arriving *arriving = bpf_map_lookup_elem(&new_arrival, &zero);
 	const struct endpoint *endpoint;
 	int verdict;
 
-	if (!arriving)
-		return TC_ACT_SHOT; /* never: an array of one */
+	if (!arriving || !packet)
+		return TC_ACT_SHOT; /* never */
 	arriving->tuple = packet->tuple;
 	verdict = place_arrival(packet, arriving, unsure);
 	if (verdict == NOT_OURS)

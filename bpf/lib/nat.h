@@ -55,22 +55,28 @@ static __always_inline __u16 fold_sum(__u64 sum)
 	return sum + (sum >> 16);
 }
 
+static __always_inline __u64 difference(__u32 from, __u32 to)
+{
+	return (__u64)(__u32)~from + to;
+}
+
 /* What a change of address adds to a sum. */
-static __always_inline __u64 address_difference(const union address *from,
+static __always_inline __u64 address_difference(const struct packet *packet,
+						const union address *from,
 						const union address *to)
 {
-	__u64 sum = 0;
-	int i;
+	__u64 sum = difference(from->word[3], to->word[3]);
 
-#pragma unroll
-	for (i = 0; i < 4; i++)
-		sum += (__u64)(__u32)~from->word[i] + to->word[i];
-	return sum;
+	if (packet->family == 4)
+		return sum;
+	return sum + difference(from->word[0], to->word[0]) +
+	       difference(from->word[1], to->word[1]) +
+	       difference(from->word[2], to->word[2]);
 }
 
 static __always_inline int write_address(struct __sk_buff *skb,
 					 const struct packet *packet, __u32 side,
-					 const union address *to, __u64 difference)
+					 const union address *to, __u64 change)
 {
 	struct iphdr *ip = packet_at(skb, packet->network);
 	struct ipv6hdr *ipv6 = packet_at(skb, packet->network);
@@ -78,7 +84,7 @@ static __always_inline int write_address(struct __sk_buff *skb,
 	if (packet->family == 4) {
 		if ((void *)(ip + 1) > packet_end(skb))
 			return 1;
-		ip->check = ~fold_sum((__u16)~ip->check + difference);
+		ip->check = ~fold_sum((__u16)~ip->check + change);
 		if (side == SOURCE)
 			ip->saddr = to->word[3];
 		else
@@ -126,7 +132,7 @@ static __always_inline int rewrite(struct __sk_buff *skb, const struct packet *p
 	    side == SOURCE ? &packet->source : &packet->destination;
 	__be16 from_port =
 	    side == SOURCE ? packet->source_port : packet->destination_port;
-	__u64 addresses = address_difference(from, to);
+	__u64 addresses = address_difference(packet, from, to);
 	__u32 checksum = packet->protocol == IPPROTO_UDP ? UDP_CHECKSUM : TCP_CHECKSUM;
 	__u32 at = packet->transport;
 	__u8 *header;

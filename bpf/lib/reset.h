@@ -36,16 +36,16 @@ static __always_inline void answer_with_reset(struct tcp_header *tcp, __u32 payl
 	tcp->checksum = 0;
 }
 
-static __noinline int swap_ends(struct __sk_buff *skb, __u32 family)
+static __noinline int swap_ends(struct __sk_buff *skb, const struct packet *packet)
 {
 	__u8 macs[12], ends[32];
-	__u32 at = ETH_LENGTH + (family == 4 ? 12 : 8);
+	__u32 at = packet->network + (packet->family == 4 ? 12 : 8);
 
-	if (bpf_skb_load_bytes(skb, 0, macs + 6, 6) ||
-	    bpf_skb_load_bytes(skb, 6, macs, 6) ||
-	    bpf_skb_store_bytes(skb, 0, macs, 12, 0))
+	if (packet->network && (bpf_skb_load_bytes(skb, 0, macs + 6, 6) ||
+				bpf_skb_load_bytes(skb, 6, macs, 6) ||
+				bpf_skb_store_bytes(skb, 0, macs, 12, 0)))
 		return 1;
-	if (family == 4)
+	if (packet->family == 4)
 		return bpf_skb_load_bytes(skb, at, ends + 4, 4) ||
 		       bpf_skb_load_bytes(skb, at + 4, ends, 4) ||
 		       bpf_skb_store_bytes(skb, at, ends, 8, 0);
@@ -57,7 +57,7 @@ static __noinline int swap_ends(struct __sk_buff *skb, __u32 family)
 /* The length that the network header says. */
 static __noinline int set_length(struct __sk_buff *skb, const struct packet *packet)
 {
-	__u32 at = ETH_LENGTH + (packet->family == 4 ? 2 : 4);
+	__u32 at = packet->network + (packet->family == 4 ? 2 : 4);
 	__be16 before,
 	    after = htons(packet->family == 4 ? IPV4_LENGTH + TCP_LENGTH : TCP_LENGTH);
 
@@ -65,7 +65,8 @@ static __noinline int set_length(struct __sk_buff *skb, const struct packet *pac
 	    bpf_skb_store_bytes(skb, at, &after, 2, 0))
 		return 1;
 	return packet->family == 4 &&
-	       bpf_l3_csum_replace(skb, ETH_LENGTH + IPV4_CHECKSUM, before, after, 2);
+	       bpf_l3_csum_replace(skb, packet->network + IPV4_CHECKSUM, before, after,
+				   2);
 }
 
 static __noinline int reset(struct __sk_buff *skb, const struct packet *packet)
@@ -75,12 +76,12 @@ static __noinline int reset(struct __sk_buff *skb, const struct packet *packet)
 
 	if (packet->protocol != IPPROTO_TCP || packet->tcp_flags & TCP_RST ||
 	    packet->fragment ||
-	    at != ETH_LENGTH + (packet->family == 4 ? IPV4_LENGTH : IPV6_LENGTH) ||
+	    at != packet->network + (packet->family == 4 ? IPV4_LENGTH : IPV6_LENGTH) ||
 	    bpf_skb_load_bytes(skb, at, &tcp, sizeof(tcp)))
 		return TC_ACT_SHOT;
 	answer_with_reset(&tcp, packet->end - at - (tcp.length >> 4) * 4);
 	if (bpf_skb_change_tail(skb, at + TCP_LENGTH, 0) || set_length(skb, packet) ||
-	    swap_ends(skb, packet->family))
+	    swap_ends(skb, packet))
 		return TC_ACT_SHOT;
 	pseudo = htonl(IPPROTO_TCP) + htonl(TCP_LENGTH);
 	pseudo =

@@ -75,7 +75,7 @@ static __noinline int echo_arrives(struct __sk_buff *skb, const struct packet *p
 	if (bpf_l4_csum_replace(skb, packet->transport + ICMP_CHECKSUM, before, after,
 				2) ||
 	    bpf_skb_store_bytes(skb, packet->transport, &reply, 1, 0) ||
-	    swap_ends(skb, packet->family))
+	    swap_ends(skb, packet))
 		return TC_ACT_SHOT;
 	statistic(STATISTIC_ANSWERED);
 	return bpf_redirect(skb->ifindex, 0);
