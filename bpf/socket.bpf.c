@@ -114,7 +114,8 @@ static __always_inline __u32 pick_for_sender(const struct frontend *frontend,
 /* Tell the packet program of this CPU what the next packet was dialled as. */
 static __always_inline void tell(const struct backend *backend,
 				 const struct frontend *frontend,
-				 const struct frontend_key *dialled, __u32 endpoint)
+				 const struct frontend_key *dialled, __u32 endpoint,
+				 int dial)
 {
 	struct translation *last = translation_slot();
 
@@ -127,18 +128,18 @@ static __always_inline void tell(const struct backend *backend,
 	last->endpoint = endpoint;
 	last->time = bpf_ktime_get_coarse_ns() >> 24;
 	last->protocol = dialled->protocol;
-	last->dial = DIAL_FRESH;
+	last->dial = dial;
 }
 
 /* A connected datagram socket sends later, perhaps from another CPU. */
 static __always_inline void tell_later(const struct backend *backend,
 				       const struct frontend *frontend,
 				       const struct frontend_key *dialled,
-				       __u32 endpoint)
+				       __u32 endpoint, int dial)
 {
 	struct dialled_key key = {.endpoint = endpoint, .protocol = dialled->protocol};
-	struct dialled_service service = {.service = frontend->service,
-					  .service_port = dialled->port};
+	struct dialled_service service = {
+	    .service = frontend->service, .service_port = dialled->port, .dial = dial};
 
 	key.address = backend->address;
 	key.port = backend->port;
@@ -203,6 +204,7 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 	const struct backend *backend;
 	struct frontend_key key = {};
 	__be16 port = ctx->user_port;
+	int dial = DIAL_FRESH;
 	__u32 number;
 
 	if (!endpoint)
@@ -215,15 +217,16 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 	key.port = port;
 	key.protocol = protocol;
 	frontend = find_frontend(&key, *endpoint);
-	if (!frontend) {
-		if (connected) {
-			forget_connected(ctx);
-			key.port = port; /* find_frontend() asked for any */
-			key.protocol = protocol;
-			watch_dial(*endpoint, &key);
-		}
-		return ALLOW;
+	if (!frontend && connected) {
+		forget_connected(ctx);
+		key.port = port; /* find_frontend() asked for any */
+		key.protocol = protocol;
+		dial = watch_dial(*endpoint, &key);
+		frontend = find_successor(*endpoint, dial, &key);
+		dial |= DIAL_REDIRECTED;
 	}
+	if (!frontend)
+		return ALLOW;
 	if (!frontend->count)
 		return refuse();
 	cookie = connected ? 0 : bpf_get_socket_cookie(ctx);
@@ -249,9 +252,9 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 	else
 		remember_sent(cookie, &key, backend, port);
 	if (connected && protocol == IPPROTO_UDP)
-		tell_later(backend, frontend, &key, *endpoint);
+		tell_later(backend, frontend, &key, *endpoint, dial);
 	else
-		tell(backend, frontend, &key, *endpoint);
+		tell(backend, frontend, &key, *endpoint, dial);
 	statistic(STATISTIC_TRANSLATED);
 	set_address(ctx, ipv6, &backend->address, backend->port);
 	return ALLOW;

@@ -341,6 +341,8 @@ class Agent:
             self.freshness.apply(
                 self.plans.named, _addresses(self.plans.world), time.monotonic_ns()
             )
+            endpoints = self.plans.world.endpoints.values()
+            self.freshness.redirect({int(one.id) for one in endpoints if one.redirected})
             left_out, self.names_problem = self.name_table.left_out, ""
             if left_out:
                 raise HostError(

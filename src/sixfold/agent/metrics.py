@@ -62,7 +62,7 @@ class Metrics:
         self._agent = agent
         self._flows = flows
         self._hits = HitCounts()
-        self._dials, self._stale = Growing(3), Growing(4)
+        self._dials, self._redirected, self._stale = Growing(3), Growing(3), Growing(4)
         self._started_s = time.time()
 
     async def measure(self) -> list[Family]:
@@ -189,12 +189,14 @@ class Metrics:
         """Cached discovery, by workload: what was dialled, and what an audit finds of it now."""
         found: Counter[Labels] = Counter()
         dials: dict[Labels, tuple[Labels, int]] = {}
+        redirected: dict[Labels, tuple[Labels, int]] = {}
         stale: dict[Labels, tuple[Labels, int]] = {}
         for seen in dials_seen(self._agent):
             endpoint = plans.world.endpoints[seen.pod]
             about = (endpoint.namespace, endpoint.workload, seen.service)
             found.update((*about, kind) for kind in kinds(seen))
             dials[seen.pod, seen.service] = (about, seen.connections)
+            redirected[seen.pod, seen.service] = (about, seen.redirected)
             for name, count in (
                 ("RETIRED", seen.retired),
                 ("EXPIRED", seen.expired),
@@ -202,6 +204,7 @@ class Metrics:
             ):
                 stale[seen.pod, seen.service, name] = ((*about, name), count)
         self._dials.take(dials)
+        self._redirected.take(redirected)
         self._stale.take(stale)
         labels = ("namespace", "workload", "service")
         yield Family(
@@ -217,6 +220,13 @@ class Metrics:
             "Those of them to addresses that no fresh answer had.",
             (*labels, "kind"),
             by(self._stale.sums.counts),
+        )
+        yield Family(
+            "sixfold_redirected_dials",
+            "counter",
+            "Those of them that were led to who serves now.",
+            labels,
+            by(self._redirected.sums.counts),
         )
         yield Family(
             "sixfold_stale_cache_findings",

@@ -17,7 +17,7 @@ from sixfold.model.acceleration import asks_for_acceleration
 from sixfold.model.algorithm import is_drained, weight_of
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress
-from sixfold.model.discovery import is_open
+from sixfold.model.discovery import asks_for_redirects, is_open
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.enforcement import in_audit
 from sixfold.model.locality import locality_of
@@ -51,6 +51,7 @@ class Snapshots:
         self._namespaces: dict[str, Mapping[str, str]] = {}
         self._audited: frozenset[str] = frozenset()
         self._accelerated: frozenset[str] = frozenset()  # namespaces
+        self._redirected: frozenset[str] = frozenset()
         self._told: frozenset[str] = frozenset()
         self._services: Mapping[str, Any] = {}
         self._slices: dict[str, Any] = {}
@@ -98,7 +99,7 @@ class Snapshots:
         }
         self._audited = self._namespaces_where(in_audit)
         self._told = self._namespaces_where(is_open)
-        self._follow_acceleration()
+        self._follow_defaults()
         pools = self._objects.of(POOL_KIND).values()
         self._services = self._balancers.take(
             _by_name(self._objects, "Service"),
@@ -114,20 +115,17 @@ class Snapshots:
         groups = self._objects.of("CiliumCIDRGroup")
         self._cidr_groups = {key.name: stored.object for key, stored in groups.items()}
 
-    def _follow_acceleration(self) -> None:
-        """Endpoints of namespaces that ask, or no longer ask, for acceleration are made anew."""
-        asking = frozenset(
-            key.name
-            for key, stored in self._objects.of("Namespace").items()
-            if asks_for_acceleration(stored.object.metadata)
-        )
-        if changed := asking ^ self._accelerated:
+    def _follow_defaults(self) -> None:
+        """Endpoints of namespaces that ask, or no longer ask, for something are made anew."""
+        accelerated = self._namespaces_where(asks_for_acceleration)
+        redirected = self._namespaces_where(asks_for_redirects)
+        if changed := (accelerated ^ self._accelerated) | (redirected ^ self._redirected):
             self._endpoints = {
                 key: known
                 for key, known in self._endpoints.items()
                 if known[2].namespace not in changed
             }
-        self._accelerated = asking
+        self._accelerated, self._redirected = accelerated, redirected
 
     def _namespaces_where(self, holds: Callable[[ObjectMeta], bool]) -> frozenset[str]:
         return frozenset(
@@ -186,6 +184,9 @@ class Snapshots:
             drained=is_drained(pod.metadata.annotations),
             accelerated=asks_for_acceleration(
                 pod.metadata, default=stored.key.namespace in self._accelerated
+            ),
+            redirected=asks_for_redirects(
+                pod.metadata, default=stored.key.namespace in self._redirected
             ),
             probe_ports=probe_ports(pod.spec),
             publish_ports=container_ports(pod.spec),

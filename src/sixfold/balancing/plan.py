@@ -29,6 +29,7 @@ from sixfold.balancing.members import (
     target_port,
 )
 from sixfold.balancing.slices import slices_of
+from sixfold.balancing.successors import successor_ways
 from sixfold.balancing.table import table_of
 from sixfold.balancing.ways import Way, local_only, source_ranges, ways
 from sixfold.balancing.written import written_members
@@ -91,19 +92,25 @@ def plan_service(
     written: Sequence[EndpointSlice] = (),
     seen: Seen = NOTHING_SEEN,
     here: Here = NO_NODE,
+    *,
+    successors: bool = False,
 ) -> Fragment:
     """One service's part of the plan; ``endpoints`` are those it selects, in order.
 
-    written  slices that name the service, in order
+    written     slices that name the service, in order
+    successors  a pod asks to be redirected from retired addresses
     """
     frontends: dict[Frontend, FrontendEntry] = {}
     health: dict[LevelKey, int] = {}
     ranges: frozenset[SourceRange] = frozenset()
     found = [*ways(service)]
     health_port: HealthPort | None = None
-    if found:
+    successors = successors and service.spec.headless
+    if found or successors:
         number_here = number(f"{service.metadata.namespace}/{service.metadata.name}")
         members: list[Member] = [*endpoints, *written_members(written)]
+        if successors:
+            found += successor_ways(service, members, number_here)
         ranges = frozenset(SourceRange(number_here, it) for it in source_ranges(service))
         health_port = _health_port(service, members, seen, here)
         for way in found:
@@ -201,6 +208,7 @@ class BalancingPlanner:
         self._frontends: Layers[Frontend, FrontendEntry] = Layers()
         self._health: dict[str, Mapping[LevelKey, int]] = {}
         self._here = NO_NODE
+        self._redirected: set[str] = set()  # endpoints that ask for it
         self._health_ports: dict[str, HealthPort] = {}
         self._ranges: dict[str, frozenset[SourceRange]] = {}  # of services that have some
         self._all_ranges: frozenset[SourceRange] = frozenset()
@@ -208,11 +216,14 @@ class BalancingPlanner:
     def plan(self, world: World) -> BalancingPlan:
         """The plan of this world; equal to ``plan_balancing(world, number)``."""
         self._here = world.config.here  # fixed for the life of an instance
+        redirected = bool(self._redirected)
         dirty = self._take_endpoints(world.endpoints).union(
             self._take_services(world.services),
             self._take_written(world.slices),
             self._take_seen(world.seen),
         )
+        if redirected != bool(self._redirected):
+            dirty |= {key for key, one in self._services.items() if one.spec.headless}
         changed = set()
         # An address may pass from one service to another: what is put outdoes what is withdrawn.
         fresh: dict[str, Fragment] = {}
@@ -269,7 +280,10 @@ class BalancingPlanner:
         written = [one for _, one in sorted(self._written_for.get(key, {}).items())]
         members = self._index.selected_by(service)
         seen = self._seen.get(key, NOTHING_SEEN)
-        return plan_service(service, members, self._number, written, seen, self._here)
+        return plan_service(
+            *(service, members, self._number, written, seen, self._here),
+            successors=bool(self._redirected),
+        )
 
     def _owned(self, key: str) -> list[Frontend]:
         """The frontends of a service's last fragment, unless another has them now."""
@@ -289,8 +303,11 @@ class BalancingPlanner:
             if (old := before.get(key)) is not None:
                 self._index.remove(key, old)
                 dirty |= self._selecting(old)
+            self._redirected.discard(key)
         for key in changed:
             self._index.add(key, endpoints[key])
+            if endpoints[key].redirected:
+                self._redirected.add(key)
             dirty |= self._selecting(endpoints[key])
         return dirty
 

@@ -8,7 +8,7 @@ it: the next agent reads it there.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from itertools import islice
 from typing import NamedTuple
 
@@ -47,7 +47,7 @@ class Dials(NamedTuple):
 
 
 class FreshnessTable:
-    """The only writer of ``named_addresses``."""
+    """The only writer of ``named_addresses`` and ``redirected_pods``."""
 
     def __init__(self, maps: Mapping[str, Map], ttl_s: int) -> None:
         self._map = maps["named_addresses"]
@@ -55,6 +55,8 @@ class FreshnessTable:
         self._named: Named | None = None  # None: to be read
         self._retired: dict[IPAddress, int] = {}  # monotonic, in ns
         self._free: set[IPAddress] = set()  # retired ones that were nobody's since
+        self._pods = maps["redirected_pods"]
+        self._redirected: set[int] | None = None  # None: to be read
 
     def apply(self, named: Named, taken: Collection[IPAddress], now_ns: int) -> None:
         """Bring the map to what names lead to now; ``taken``: addresses that pods have now."""
@@ -90,6 +92,15 @@ class FreshnessTable:
             if a not in self._retired and a not in named
         )
         self._named = kept(named)
+
+    def redirect(self, pods: Set[int]) -> None:
+        """Have dials of these pods, by endpoint number, led away from retired addresses."""
+        if self._redirected is None:
+            self._redirected = {layout.U32.unpack(key)[0] for key, _ in self._pods.items()}
+        before, self._redirected = self._redirected, None
+        self._pods.update((layout.U32.pack(one), layout.U32.pack(1)) for one in pods - before)
+        self._pods.delete(layout.U32.pack(one) for one in before - pods)
+        self._redirected = set(pods)
 
     def _read(self) -> None:
         named: dict[IPAddress, tuple[int, ...]] = {}

@@ -9,7 +9,7 @@ from sixfold.manifest import names
 from sixfold.manifest.balancing import balancing
 from sixfold.manifest.metadata import (
     INT32_MAX,
-    acceleration,
+    asked_for,
     between,
     labelled,
     refused_values,
@@ -63,7 +63,7 @@ def template(obj: Controller | OfflineController, *, offline: bool) -> Iterator[
     pods = template_of(obj)
     yield from labelled((*path, "metadata"), pods.metadata)
     yield from balancing("Pod", (*path, "metadata"), pods.metadata)
-    yield from acceleration("Pod", (*path, "metadata"), pods.metadata)
+    yield from asked_for("Pod", (*path, "metadata"), pods.metadata)
     if pods.metadata.namespace not in ("", obj.metadata.namespace):
         message = f"pods are made in the namespace of their {obj.kind}; remove it"
         yield Finding((*path, "metadata", "namespace"), message)

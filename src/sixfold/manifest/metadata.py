@@ -16,7 +16,7 @@ from sixfold.manifest.fields import REFUSED
 from sixfold.manifest.kinds import Kind
 from sixfold.manifest.path import Finding, Path
 from sixfold.model.acceleration import ACCELERATION, NONE, SOCKMAP
-from sixfold.model.discovery import DISCOVERY, OPEN, REACHABLE
+from sixfold.model.discovery import DISCOVERY, FALSE, OPEN, REACHABLE, REDIRECT, TRUE
 from sixfold.model.enforcement import AUDIT, ENFORCE, ENFORCEMENT
 from sixfold.model.meta import LabelSelector, Object, ObjectMeta
 from sixfold.model.policies import POLICY_KINDS
@@ -47,22 +47,24 @@ def metadata(kind: Kind, meta: ObjectMeta) -> Iterator[Finding]:
     yield from labelled(path, meta)
     yield from balancing(kind.name, path, meta)
     yield from announcing(kind.name, path, meta)
-    yield from acceleration(kind.name, path, meta)
+    yield from asked_for(kind.name, path, meta)
     yield from _ours(kind, meta)
 
 
-def acceleration(kind: str, path: Path, meta: ObjectMeta) -> Iterator[Finding]:
-    """Findings about the annotation of an object; of a template, ``kind`` is Pod."""
-    value = meta.annotations.get(ACCELERATION)
-    here = (*path, "annotations", ACCELERATION)
-    if value is None:
-        return
-    if kind not in ("Pod", "Namespace"):
-        yield Finding(here, f"means nothing on a {kind}; give it to a Namespace or Pod")
-    elif value not in (SOCKMAP, NONE):
-        yield Finding(here, f"{names.quoted(value)} is unknown; give {SOCKMAP} or {NONE}")
+def asked_for(kind: str, path: Path, meta: ObjectMeta) -> Iterator[Finding]:
+    """Findings about what pods may ask for; of a template, ``kind`` is Pod."""
+    for annotation, values in _ASKED.items():
+        value = meta.annotations.get(annotation)
+        here = (*path, "annotations", annotation)
+        if value is None:
+            continue
+        if kind not in ("Pod", "Namespace"):
+            yield Finding(here, f"means nothing on a {kind}; give it to a Namespace or Pod")
+        elif value not in values:
+            yield Finding(here, f"{names.quoted(value)} is unknown; give {' or '.join(values)}")
 
 
+_ASKED = {ACCELERATION: (SOCKMAP, NONE), REDIRECT: (TRUE, FALSE)}
 _OURS: Mapping[str, tuple[tuple[str, ...], str, tuple[str, str]]] = {
     ENFORCEMENT: ((*POLICY_KINDS, "Namespace"), "a policy or Namespace", (AUDIT, ENFORCE)),
     DISCOVERY: (("Namespace",), "a Namespace", (OPEN, REACHABLE)),

@@ -76,6 +76,8 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "Namespace: enforce, or audit (what it would deny passes and is told). "
         "`sixfold.dev/acceleration` of a Namespace or pod: sockmap (its TCP with others that ask "
         "goes from socket to socket), or none. "
+        "`sixfold.dev/redirect-retired` of a Namespace or pod: true (its dials of addresses that "
+        "DNS has retired go to who serves now), or false. "
         "`sixfold.dev/discovery` of a Namespace: reachable (its services are named to those only "
         "who may reach them), or open (to everybody). Of a Service: "
         "`sixfold.dev/lb-algorithm` (random, round-robin, least-connections, maglev, source-hash; "

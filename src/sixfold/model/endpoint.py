@@ -40,6 +40,7 @@ class Endpoint:
     locality: Locality = NOWHERE  # what its labels say; nothing: where its node is
     drained: bool = False  # by ``sixfold lb drain``: gets nothing new, whatever its weight
     accelerated: bool = False  # it, or its namespace, asks for acceleration
+    redirected: bool = False  # ... for redirects: from retired addresses to who serves now
     publish_ports: tuple[NamedPort, ...] = ()  # all containerPorts, named or not (name "")
 
     @property

@@ -35,6 +35,10 @@ def kinds(seen: DialsSeen) -> Iterator[Kind]:
         yield "NO_LOOKUP"
 
 
+def _redirected(seen: DialsSeen) -> str:
+    return f"; {seen.redirected} were led to who serves now" if seen.redirected else ""
+
+
 def _finding(kind: Kind, seen: DialsSeen) -> Finding:
     namespace, _, name = seen.pod.partition("/")
     of = f"{seen.connections} connections to addresses of {seen.service}"
@@ -43,7 +47,7 @@ def _finding(kind: Kind, seen: DialsSeen) -> Finding:
             message = f"dials {seen.address}, which is no address of {seen.service} any more"
             evidence = (
                 f"{seen.retired} of {of}, later than the TTL of {seen.ttl_s} s after it was "
-                "out of DNS"
+                f"out of DNS{_redirected(seen)}"
             )
             fix = (
                 "let the client resolve again for each connection, and close pooled ones; "
