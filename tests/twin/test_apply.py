@@ -97,7 +97,7 @@ def test_any_sequence_of_states_ends_in_the_last(datapath: KernelDatapath) -> No
     seed = int(os.environ.get("SIXFOLD_FUZZ_SEED", random.randrange(2**32)))
     print(f"SIXFOLD_FUZZ_SEED={seed}")
     random_ = random.Random(seed)
-    datapath._repair_links = lambda desired: []  # these interfaces are not real
+    datapath.mend_links = lambda desired: iter(())  # these interfaces are not real
     for _ in range(STEPS):
         desired = random_state(random_)
         if random_.random() < 0.3:
@@ -125,7 +125,7 @@ def test_an_endpoint_that_lost_its_table_is_cleared_when_nobody_wants_it(
     datapath: KernelDatapath,
 ) -> None:
     rules = frozenset({PolicyEntry(0, Identity(256), 6, 80, 16, True, 1)})
-    datapath._repair_links = lambda desired: []
+    datapath.mend_links = lambda desired: iter(())
     datapath.apply(Datapath(policies={EndpointId(6): PolicyTable.of(rules, 1, 2)}))
     tables = datapath.maps["policy_tables"]
     tables.delete([key for key, _ in tables.items()])

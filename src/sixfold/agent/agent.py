@@ -54,7 +54,7 @@ from sixfold.host.sockets import close_sockets
 from sixfold.host.views import ViewTable
 from sixfold.manifest import Loaded
 from sixfold.model.config import Config
-from sixfold.model.datapath import EGRESS, IPAddress
+from sixfold.model.datapath import EGRESS, Datapath, IPAddress
 from sixfold.model.meta import Key
 from sixfold.model.workload import Pod
 from sixfold.model.world import World
@@ -477,6 +477,7 @@ class Agent:
                 know_uplinks(self.datapath.maps["uplinks"], self.network.uplink_macs())
                 self.datapath.reap()
                 if self.plans is not None:
+                    found += await self._mend_links(self.plans.datapath)
                     compared = await self._compare()
                     found += self.datapath.repair(self.plans.datapath, compared=compared)
                     found += self.view_table.repair()
@@ -491,6 +492,14 @@ class Agent:
                 log.warning("repair: %s", line)
             self.repairs = (self.repairs + found)[-REPAIRS_KEPT:]
             self._network_changed.set()
+
+    async def _mend_links(self, desired: Datapath) -> list[str]:
+        """Attach what somebody detached; nobody waits for a thousand links to be looked at."""
+        found = []
+        for done in self.datapath.mend_links(desired):
+            found += done
+            await asyncio.sleep(0)
+        return found
 
     async def _compare(self) -> bool:
         """Whether the kernel's maps are as they were left; nobody waits for a million entries."""

@@ -66,7 +66,7 @@ class KernelDatapath(DatapathView):
         """Adopt or load; socket hooks are in force when this returns."""
         datapath = cls(open_programs(BPFFS_ROOT / instance))
         datapath._attach_sockets()
-        datapath._forget_dead_links()
+        list(datapath._forget_dead_links())
         return datapath
 
     @staticmethod
@@ -238,8 +238,9 @@ class KernelDatapath(DatapathView):
         return self._shadow.compare(self.maps) if self._shadow else iter(())
 
     def repair(self, desired: Datapath, *, compared: bool = False) -> list[str]:
-        """Put right what is not in the kernel, and say it; ``compared``: the maps are as left."""
-        found = self._repair_links(desired)
+        """Put right what is not in the kernel, and say it; ``compared``: the maps are as left, and
+        the links were looked at."""
+        found = [] if compared else [line for done in self.mend_links(desired) for line in done]
         if self._shadow is not None and (compared or all(self.compare())):
             self.apply(desired)
             return found
@@ -257,36 +258,41 @@ class KernelDatapath(DatapathView):
         self.apply(desired)
         return found
 
-    def _repair_links(self, desired: Datapath) -> list[str]:
-        found = []
-        self._forget_dead_links()
-        for ifindex in desired.endpoints:
-            paths = {name: self._link_path(name, ifindex) for name in PACKET_PROGRAMS}
-            missing = [
-                path.name
-                for name, path in paths.items()
-                if not self._is_attached(path, name, ifindex)
-            ]
-            if missing:
-                # An interface that is gone is its owner's to mend.
-                with contextlib.suppress(HostError):
-                    self.attach(ifindex)
-                    found += missing
-        found += self._attach_sockets()
-        done = [f"links[{name}]: detached; attached again" for name in found]
-        for path, link in self._links.items():
-            if not path.exists():
+    def mend_links(self, desired: Datapath) -> Iterator[list[str]]:
+        """Attach what somebody detached, and say it, link by link; what comes or goes meanwhile
+        is looked at the next time."""
+        yield from self._forget_dead_links()
+        for ifindex in list(desired.endpoints):
+            if self._shadow is None or ifindex in self._shadow.endpoints:
+                yield [f"links[{name}]: detached; attached again" for name in self._mend(ifindex)]
+        yield [f"links[{name}]: detached; attached again" for name in self._attach_sockets()]
+        for path, link in list(self._links.items()):
+            if path in self._links and not path.exists():
                 bpf.pin(link, path)
-                done.append(f"links[{path.name}]: not pinned; pinned again")
-        return done
+                yield [f"links[{path.name}]: not pinned; pinned again"]
 
-    def _forget_dead_links(self) -> None:
+    def _mend(self, ifindex: int) -> list[str]:
+        paths = {name: self._link_path(name, ifindex) for name in PACKET_PROGRAMS}
+        missing = [
+            path.name for name, path in paths.items() if not self._is_attached(path, name, ifindex)
+        ]
+        if missing:
+            try:
+                self.attach(ifindex)
+            except HostError:  # an interface that is gone is its owner's to mend
+                return []
+        return missing
+
+    def _forget_dead_links(self) -> Iterator[list[str]]:
         """A link outlives its interface, attached to nothing."""
         pinned = (self.root / "links").glob("*_endpoint_*")
         for path in {*pinned, *(it for it in self._links if "_endpoint_" in it.name)}:
+            if path not in self._links and not path.exists():
+                continue
             link = self._links.get(path) or self._links.setdefault(path, bpf.get(path))
             if bpf.link_info(link, cgroup=False).target == 0:
                 self._detach(path)
+            yield []
 
     def _write(self, changes: Changes, *, judge: bool) -> None:
         for name, keys in changes.room.items():

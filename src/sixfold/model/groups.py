@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, TypeVar, overload
 
-from sixfold.model.layers import ABSENT, Layers
+from sixfold.model.layers import ABSENT, Layers, differing
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -62,3 +62,15 @@ def grouped(mapping: Mapping[K, V]) -> Grouped[K, V]:
     if isinstance(mapping, Grouped):
         return mapping
     return Grouped(Layers(mapping), Layers({value: value for value in mapping.values()}))
+
+
+def differing_groups(old: Grouped[K, V], new: Grouped[K, V]) -> set[K]:
+    """Keys whose values are not the same objects, whose groups are others, or that are in one only.
+
+    Costs what ``differing`` costs for groups, and a look at each key when one has another value.
+    """
+    found = differing(old.group_of, new.group_of)
+    changed = differing(old.value_of, new.value_of)
+    if changed:
+        found.update(key for key, group in new.group_of.items() if group in changed)
+    return found

@@ -16,6 +16,7 @@ from sixfold.discovery.plan import alias_of
 from sixfold.model.config import Config
 from sixfold.model.datapath import EGRESS, INGRESS, IPAddress, PolicyTable
 from sixfold.model.endpoint import Endpoint, EndpointId
+from sixfold.model.groups import differing_groups
 from sixfold.model.identity import ANY_POD, HOST, UNKNOWN, WORLD, Identity
 from sixfold.model.layers import Layers, differing, kept
 from sixfold.model.names import FIRST_POD_OWNER
@@ -73,6 +74,7 @@ class Offers:
         self._offered: defaultdict[Face, set[Offer]] = defaultdict(set)
         self._named: defaultdict[Identity, set[Face]] = defaultdict(set)  # who has that name
         self._admitting: defaultdict[Identity, set[Face]] = defaultdict(set)  # tables that name it
+        self._calling: defaultdict[Identity, set[Face]] = defaultdict(set)  # the same, for egress
         self._outside: set[Face] = set()  # without a table
         self._known: WeakValueDictionary[object, Face] = WeakValueDictionary()
         self._tables = TablePorts()
@@ -84,11 +86,11 @@ class Offers:
         slices: Slices,
         changed_slices: Set[str] | None,
         hosts: tuple[IPAddress, ...],
-    ) -> tuple[dict[str, int], bool]:
+    ) -> tuple[dict[str, int], set[str]]:
         """Take over a world: owners that offer something else now, with their numbers; and
-        whether an endpoint is another, or is seen in another way."""
+        the endpoints that are others, or are seen in another way."""
         before = self.numbers
-        moved = self._follow_endpoints(world, policy)
+        touched, moved = self._follow_endpoints(world, policy)
         if changed_slices is None:
             changed_slices = differing(self._slices, slices)
         stale = self._follow_services(world, slices, changed_slices)
@@ -106,12 +108,15 @@ class Offers:
         self._policy, self._hosts = policy, hosts
         changed = [owner for owner in stale if self._reoffer(owner, world)]
         numbers = {one: self.numbers.get(one, 0) or before.get(one, 0) for one in changed}
-        return numbers, bool(moved)
+        return numbers, touched
+
+    def face(self, endpoint: str) -> Face:
+        """Of an endpoint, by its key."""
+        return self._faces[endpoint]
 
     def candidates(self, face: Face) -> set[Offer]:
         """What a face might see."""
-        assert face.table is not None, "who has a view has a table"
-        peers = set(_mentioned(face.table, EGRESS))
+        peers = set(_calls(face))
         if peers.isdisjoint(GENERAL):
             faces = {one for peer in peers for one in self._named.get(peer, ())}
         else:
@@ -119,6 +124,18 @@ class Offers:
             faces |= self._outside
         faces.add(face)
         return {offer for one in faces for offer in self._offered.get(one, ())}
+
+    def clients(self, offer: Offer) -> set[Face]:
+        """Who might see that: whose table names somebody behind it whose table names it."""
+        found = set()
+        for backend, _ in offer:
+            found.add(backend)
+            calling = {face for name in _all_names(backend) for face in self._calling.get(name, ())}
+            if backend.table is not None:
+                admitted = set(_mentioned(backend.table, INGRESS))
+                calling = {face for face in calling if not admitted.isdisjoint(_all_names(face))}
+            found |= calling
+        return found
 
     def sees(self, face: Face, offer: Offer) -> bool:
         """Whether policy lets it reach some of that, or it is part of it."""
@@ -154,13 +171,15 @@ class Offers:
         )
         return self._face(policy.tables[endpoint.key], tuple(names))
 
-    def _follow_endpoints(self, world: World, policy: PolicyPlan) -> set[str]:
-        """Take over endpoints and tables; returns the addresses that have another face now."""
+    def _follow_endpoints(self, world: World, policy: PolicyPlan) -> tuple[set[str], set[str]]:
+        """Take over endpoints and tables; returns those that have another face now, or are at
+        another place, and their addresses."""
         before, now = self.endpoints, world.endpoints
         touched = differing(before, now)
-        touched |= differing(self._policy.tables, policy.tables)
+        touched |= differing_groups(self._policy.tables, policy.tables)
         touched |= differing(self._policy.endpoint_cidrs, policy.endpoint_cidrs)
         named = world.config.dns_pods == "verified"
+        others: set[str] = set()
         moved: set[str] = set()
         pods: dict[str, int] = {}
         for key in touched:
@@ -169,15 +188,16 @@ class Offers:
             same = face is not None and self._faces.get(key) is face
             if same and old is not None and new is not None and _place(old) == _place(new):
                 continue
+            others.add(key)
             if old is not None:
-                self.members[self._faces.pop(key)].discard(old.id)
+                self._lose(self._faces.pop(key), old.id)
                 for address in addresses(old):
                     if self._at.get(address) == key:
                         del self._at[address]
                     moved.add(address)
             if new is not None and face is not None:
                 self._faces[key] = face
-                self.members[face].add(new.id)
+                self._gain(face, new.id)
                 for address in addresses(new):
                     self._at[address] = key
                     moved.add(address)
@@ -186,7 +206,20 @@ class Offers:
         gone = [one for one in moved if one not in self._at and one in self.numbers]
         self.numbers = self.numbers.changed(pods, gone)
         self.endpoints = kept(now)
-        return moved
+        return others, moved
+
+    def _gain(self, face: Face, id_: EndpointId) -> None:
+        if face not in self.members:
+            for name in _calls(face):
+                self._calling[name].add(face)
+        self.members[face].add(id_)
+
+    def _lose(self, face: Face, id_: EndpointId) -> None:
+        self.members[face].discard(id_)
+        if not self.members[face]:
+            del self.members[face]
+            for name in _calls(face):
+                self._calling[name].discard(face)
 
     def _follow_services(self, world: World, slices: Slices, changed_slices: Set[str]) -> set[str]:
         """Take over services and their slices; returns those that may offer something else."""
@@ -300,6 +333,12 @@ def _ports(one: EndpointSlice) -> PortSet:
 
 def _all_names(face: Face) -> set[Identity]:
     return {name for names in face.names for name in names}
+
+
+def _calls(face: Face) -> Iterator[Identity]:
+    """Whom a face's table says anything about as somebody to call."""
+    assert face.table is not None, "who has a view has a table"
+    return _mentioned(face.table, EGRESS)
 
 
 def _mentioned(table: PolicyTable, direction: int) -> Iterator[Identity]:

@@ -13,17 +13,16 @@ Theory of operation. Endpoints that no policy tells apart have one *face*: one t
 of names by which the tables of others mean them. An owner's *offer* is a set of ports for each
 face behind it; owners with one offer are judged together. What a face sees is kept as one bit for
 each owner; it is worked out from candidates only: faces that its own table names, or, where that
-lets it go anywhere, faces whose tables name it. A change of offers is looked at by every face, a
-new face at every candidate. Faces that see the same share a view. Its number stays while all who
-had it still share it.
+lets it go anywhere, faces whose tables name it. A change of an offer is looked at by the faces that
+may reach some of it, a new face at every candidate. Faces that see the same share a view. Its
+number stays while all who had it still share it.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 
-from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint, EndpointId
 from sixfold.model.layers import Layers, differing, kept
@@ -31,6 +30,8 @@ from sixfold.model.names import EVERYTHING, LINE_BITS, NOTHING, Lines, ViewPlan
 from sixfold.model.world import World
 from sixfold.policy.offers import NONE, Face, Offer, Offers, Slices, addresses
 from sixfold.policy.plan import PolicyPlan
+
+Content = frozenset[tuple[int, int]]  # lines, to be compared
 
 
 def open_views(world: World) -> bool:
@@ -49,10 +50,14 @@ class ViewPlanner:
         self._fresh = fresh
         self._offers = Offers(number)
         self._seen: dict[Face, dict[int, int]] = {}  # lines of each face
+        self._content: dict[Face, Content] = {}  # the same, as they are in the plan
+        self._alike: defaultdict[Content, set[Face]] = defaultdict(set)
+        self._holders: defaultdict[int, set[EndpointId]] = defaultdict(set)  # of each view
+        self._texts: dict[EndpointId, tuple[str, ...]] = {}  # addresses
+        self._clients: Layers[str, int] = Layers()
         self._public: set[str] = set()
         self._endpoints: Mapping[str, Endpoint] = {}  # where everybody sees everything
         self._plan = ViewPlan()
-        self._written: dict[str, tuple[Endpoint, tuple[str, ...]]] = {}  # with its addresses
 
     def plan(
         self,
@@ -69,13 +74,20 @@ class ViewPlanner:
         """
         if open_views(world):
             return self._open(world)
-        before = self._offers.numbers
+        if not self._clients:
+            own = (world.config.host_ipv4, world.config.host_ipv6)
+            self._clients = Layers(dict.fromkeys(map(str, own), EVERYTHING))
+        before, endpoints = self._offers.numbers, self._offers.endpoints
         changed, moved = self._offers.follow(world, policy, slices, changed_slices, hosts)
         numbers = self._offers.numbers
         for owner in self._follow_public(world):
             changed[owner] = numbers.get(owner, 0) or before.get(owner, 0)
-        if self._look(changed) or moved or numbers is not self._plan.owners:
-            self._plan = self._shared(world.config)
+        faces = self._look(changed)
+        if faces or moved or numbers is not self._plan.owners:
+            came = [world.endpoints[key] for key in moved & world.endpoints.keys()]
+            gone = {endpoints[key].id for key in moved & endpoints.keys()}
+            faces |= {self._offers.face(one.key) for one in came}
+            self._plan = self._regrouped(faces, came, gone - {one.id for one in came})
         return self._plan
 
     def _open(self, world: World) -> ViewPlan:
@@ -96,86 +108,106 @@ class ViewPlanner:
         changed, self._public = now ^ self._public, now
         return changed
 
-    def _look(self, changed: Mapping[str, int]) -> bool:
-        """Bring what each face sees up to date; whether anything is other than it was.
+    def _look(self, changed: Mapping[str, int]) -> set[Face]:
+        """Bring what each face sees up to date; returns the faces that see something else now.
 
         changed  owners that offer something else now, with their numbers
         """
         offers, members = self._offers, self._offers.members
-        for face in [face for face, ids in members.items() if not ids]:
-            del members[face]
-        gone = self._seen.keys() - members.keys()
-        for face in gone:
+        for face in self._seen.keys() - members.keys():
             del self._seen[face]
-        differs = bool(gone)
+            self._leave(face)
         groups: defaultdict[Offer | None, dict[int, int]] = defaultdict(dict)  # None: public
         for owner, number in changed.items():
             offer = None if owner in self._public else offers.of.get(owner, NONE)
             _mark(groups[offer], number)
-        for face, lines in self._seen.items():
-            for offer, bits in groups.items():
-                differs |= _put(lines, bits, seen=offer is None or offers.sees(face, offer))
+        differ = set()
+        for offer, bits in groups.items() if self._seen else ():
+            clients = set() if offer is None else offers.clients(offer)
+            for face, lines in self._seen.items():
+                seen = offer is None or (face in clients and offers.sees(face, offer))
+                if _put(lines, bits, seen=seen):
+                    differ.add(face)
         for face in members.keys() - self._seen.keys():
             self._seen[face] = lines = {}
-            differs = True
+            differ.add(face)
             for offer in offers.candidates(face):
                 if offers.sees(face, offer):
                     for owner in offers.owners[offer]:
                         _mark(lines, offers.numbers[owner])
             for owner in self._public:
                 _mark(lines, offers.numbers[owner])
-        return differs
+        return differ
 
-    def _shared(self, config: Config) -> ViewPlan:
-        """One view for all that see the same."""
-        groups: dict[frozenset[tuple[int, int]], set[EndpointId]] = {}
-        for face, lines in self._seen.items():
-            groups.setdefault(frozenset(lines.items()), set()).update(self._offers.members[face])
-        held: defaultdict[int, set[EndpointId]] = defaultdict(set)
-        for id_, view in self._plan.of.items():
-            held[view].add(id_)
-        of: dict[EndpointId, int] = {}
-        seen: dict[int, Lines] = {}
-        for content, ids in groups.items():
-            view = NOTHING
-            if content:
-                view = self._view(content, ids, held)
-                known = self._plan.seen.get(view)
-                same = known is not None and known.items() == content
-                seen[view] = known if known is not None and same else dict(content)
-            of.update(dict.fromkeys(ids, view))
-        puts = {id_: view for id_, view in of.items() if self._plan.of.get(id_) != view}
-        gone = self._plan.of.keys() - of.keys()
-        known_of = self._plan.of
-        assert isinstance(known_of, Layers)
-        return ViewPlan(
-            known_of.changed(puts, gone), self._clients(of, config), seen, self._offers.numbers
-        )
+    def _leave(self, face: Face) -> None:
+        """Take a face out of those that see the same as it did."""
+        content = self._content.pop(face, None)
+        if content is not None:
+            self._alike[content].discard(face)
+            if not self._alike[content]:
+                del self._alike[content]
 
-    def _view(
-        self,
-        content: frozenset[tuple[int, int]],
-        ids: set[EndpointId],
-        held: Mapping[int, set[EndpointId]],
-    ) -> int:
+    def _regrouped(
+        self, faces: Set[Face], came: Iterable[Endpoint], gone: Set[EndpointId]
+    ) -> ViewPlan:
+        """The next plan: one view for all that see the same.
+
+        faces  those that see something else than in the last one, or are other endpoints'
+        came   endpoints that are new, or were of another face
+        """
+        for face in faces:
+            self._leave(face)
+            self._content[face] = frozenset(self._seen[face].items())
+            self._alike[self._content[face]].add(face)
+        known, seen = self._plan.of, dict(self._plan.seen)
+        puts: dict[EndpointId, int] = {}
+        for content in {self._content[face] for face in faces}:
+            ids = {id_ for face in self._alike[content] for id_ in self._offers.members[face]}
+            view = self._view(content, ids) if content else NOTHING
+            if content and (view not in seen or seen[view].items() != content):
+                seen[view] = dict(content)
+            puts.update((id_, view) for id_ in ids if known.get(id_) != view)
+        self._hold(puts, gone)
+        assert isinstance(known, Layers)
+        of = known.changed(puts, gone)
+        self._tell(of, puts, came, gone)
+        seen = {view: lines for view, lines in seen.items() if view in self._holders}
+        return ViewPlan(of, self._clients, seen, self._offers.numbers)
+
+    def _view(self, content: Content, ids: set[EndpointId]) -> int:
         """The number of a group's view: one that stands, or whose holders are all in it."""
         numbers = {self._plan.of.get(id_, NOTHING) for id_ in ids} - {NOTHING}
         for view in numbers:
             if self._plan.seen[view].items() == content:
                 return view
-        return next((view for view in sorted(numbers) if held[view] <= ids), 0) or self._fresh()
+        whole = (view for view in sorted(numbers) if self._holders[view] <= ids)
+        return next(whole, 0) or self._fresh()
 
-    def _clients(self, of: Mapping[EndpointId, int], config: Config) -> Mapping[str, int]:
-        written = {}
-        for key, endpoint in self._offers.endpoints.items():
-            known = self._written.get(key)
-            if known is None or known[0] is not endpoint:  # an address as text costs much
-                known = endpoint, tuple(addresses(endpoint))
-            written[key] = known
-        self._written = written
-        found = {text: of[one.id] for one, texts in written.values() for text in texts}
-        own = dict.fromkeys(map(str, (config.host_ipv4, config.host_ipv6)), EVERYTHING)
-        return {**found, **own}
+    def _hold(self, puts: Mapping[EndpointId, int], gone: Set[EndpointId]) -> None:
+        for id_ in puts.keys() | gone:
+            view = self._plan.of.get(id_, NOTHING)
+            self._holders[view].discard(id_)
+            if not self._holders[view]:
+                del self._holders[view]
+        for id_, view in puts.items():
+            if view != NOTHING:
+                self._holders[view].add(id_)
+
+    def _tell(
+        self,
+        of: Mapping[EndpointId, int],
+        puts: Mapping[EndpointId, int],
+        came: Iterable[Endpoint],
+        gone: Set[EndpointId],
+    ) -> None:
+        """Bring the views of addresses up to date."""
+        left = {text for id_ in gone for text in self._texts.pop(id_)}
+        for one in came:
+            left.update(self._texts.get(one.id, ()))
+            self._texts[one.id] = tuple(addresses(one))
+        ids = puts.keys() | {one.id for one in came}
+        told = {text: of[id_] for id_ in ids for text in self._texts[id_]}
+        self._clients = self._clients.changed(told, left - told.keys())
 
 
 def _mark(lines: dict[int, int], number: int) -> None:
