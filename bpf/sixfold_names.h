@@ -11,11 +11,20 @@
 #define NAME_ZONE_MAX 128  /* bytes of an origin */
 #define NAME_SOA_MAX  320
 
+#define NAME_WORDS (NAME_MAX / 8)
+
+/* Who looks a name up must compare: another name may have the same hash. */
 struct name_key {
+	__u64 hash;
 	__u32 view; /* who asks; 0 until policy says so */
 	__u16 type; /* host order; 0: the name itself */
 	__u16 pad;
-	__u8 name[NAME_MAX]; /* lower case */
+};
+
+/* The sum of its 32-bit words (little endian, zeros behind), each times one of these:
+ * different for each host, so that nobody can choose names that meet. */
+struct name_factors {
+	__u64 factors[NAME_MAX / 4];
 };
 
 enum name_flags {
@@ -33,14 +42,17 @@ struct name_records {
 	__u8 additionals;
 	__u8 flags;
 	__u32 owner; /* whoever may reach it sees the name; 0: everybody does */
+	__u32 pad;
 };
 
 struct name_answer {
+	__u64 name[NAME_WORDS]; /* lower case, zeros behind */
 	struct name_records head;
 	__u8 records[NAME_RECORDS];
 };
 
 struct name_set {
+	__u64 name[NAME_WORDS];
 	struct name_records head;
 	__u8 records[2 * NAME_SET_MAX];
 };

@@ -72,7 +72,7 @@ struct {
 /* The zone that the name lies in, if it is one of ours. */
 __global int ends_in(const struct question *question, const struct name_zone *zone)
 {
-	const __u64 *origin;
+	const __u64 *origin, *suffix;
 	__u32 at, i;
 
 	if (!question || !zone)
@@ -87,7 +87,8 @@ __global int ends_in(const struct question *question, const struct name_zone *zo
 		return 0;
 #pragma clang loop unroll(disable)
 	for (i = 0; i < NAME_ZONE_MAX / 8 && i * 8 < zone->length; i++) {
-		if (*(const __u64 *)(question->key.name + at + i * 8) != origin[i])
+		suffix = (const __u64 *)((const __u8 *)question->name + at) + i;
+		if (*suffix != origin[i])
 			return 0;
 	}
 	return 1;
@@ -187,8 +188,9 @@ static __noinline int give_many(struct __sk_buff *skb, const struct packet *pack
 {
 	const struct name_set *set = bpf_map_lookup_elem(&name_sets, &question->key);
 
-	return set ? give(skb, packet, question, &set->head, set->records, NAME_SET_MAX)
-		   : 0;
+	if (!set || !is_named(set->name, question))
+		return 0;
+	return give(skb, packet, question, &set->head, set->records, NAME_SET_MAX);
 }
 
 /* The addresses of pods are told: the connect hook wants to know how long ago. What the
@@ -229,9 +231,6 @@ __global int answer_name(struct __sk_buff *skb, const struct packet *packet)
 	question = bpf_map_lookup_elem(&new_question, &zero);
 	if (!packet || !question || !read_question(skb, packet, question))
 		return 0;
-	if (packet->transport !=
-	    ETH_LENGTH + (packet->family == 4 ? IPV4_LENGTH : IPV6_LENGTH))
-		return 0;
 	type = question->type;
 	if (!type || type == DNS_TYPE_SOA || type == DNS_TYPE_OPT ||
 	    (type >= DNS_TYPE_META && type <= 255))
@@ -240,6 +239,8 @@ __global int answer_name(struct __sk_buff *skb, const struct packet *packet)
 	question->key.type = type;
 	answer = bpf_map_lookup_elem(&names, &question->key);
 	if (answer) {
+		if (!is_named(answer->name, question))
+			return 0;
 		seen = sight(skb->ifindex, &answer->head);
 		if (seen == SIGHT_NONE)
 			return hide(skb, packet, question, answer->head.owner);
@@ -255,6 +256,8 @@ __global int answer_name(struct __sk_buff *skb, const struct packet *packet)
 	answer = bpf_map_lookup_elem(&names, &question->key);
 	if (!answer)
 		return deny(skb, packet, question, DNS_NXDOMAIN);
+	if (!is_named(answer->name, question))
+		return 0;
 	seen = sight(skb->ifindex, &answer->head);
 	if (seen == SIGHT_NONE)
 		return hide(skb, packet, question, answer->head.owner);

@@ -17,6 +17,8 @@
 #define DNS_QUERY_MAX	  512
 #define DNS_LABELS_MAX	  40 /* of an ip6.arpa name: 34 */
 #define UDP_LENGTH	  8
+#define HEADERS_IPV4	  (ETH_LENGTH + IPV4_LENGTH + UDP_LENGTH)
+#define HEADERS_MAX	  (ETH_LENGTH + IPV6_LENGTH + UDP_LENGTH)
 #define DNS_TYPE_OPT	  41
 
 /* A question under way; too large for the stack. */
@@ -34,10 +36,11 @@ struct question {
 	__u32 hidden;		 /* owner of the name that the pod must not know of */
 	__u32 pad;
 	struct name_key key;
-	__u64
-	    behind_key[NAME_ZONE_MAX / 8]; /* zeros: a suffix may be compared past it */
+	__u64 name[NAME_WORDS +
+		   NAME_ZONE_MAX / 8]; /* lower case; a word of zeros behind */
+	__u8 pad_headers[2];
+	__u8 headers[HEADERS_MAX]; /* of IPv4, they end here, too */
 	__u8 message[DNS_QUERY_MAX + 384];
-	__u8 headers[ETH_LENGTH + IPV6_LENGTH + UDP_LENGTH + DNS_HEADER + 2];
 };
 
 struct {
@@ -46,6 +49,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct question);
 } new_question SEC(".maps");
+
+/* host/names.py draws them once. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct name_factors);
+} name_factors SEC(".maps");
 
 /* What connection() returns for a question: no verdict of a packet. */
 #define ASKED 1000
@@ -130,28 +141,59 @@ static __always_inline bool read_opt(struct question *question, __u32 rest)
 	return true;
 }
 
+/* The name in lower case, and its hash. */
 __global int lower_name(struct question *question)
 {
-	__u64 *name, word;
-	__u32 length, i;
+	const struct name_factors *factors;
+	__u64 *name, word, hash = 0;
+	__u32 length, zero = 0, i;
 
-	if (!question)
+	factors = bpf_map_lookup_elem(&name_factors, &zero);
+	if (!question || !factors)
 		return 0;
 	length = question->length;
-	name = (__u64 *)question->key.name;
-
+	name = question->name;
 #pragma clang loop unroll(disable)
-	for (i = 0; i < NAME_MAX / 8; i++) {
-		word = 0;
-		if (i * 8 < length) {
-			word =
-			    lower(*(__u64 *)(question->message + DNS_HEADER + i * 8));
-			if (length - i * 8 < 8)
-				word &= (1ULL << (length - i * 8) * 8) - 1;
-		}
+	for (i = 0; i < NAME_WORDS && i * 8 < length; i++) {
+		word = lower(*(__u64 *)(question->message + DNS_HEADER + i * 8));
+		if (length - i * 8 < 8)
+			word &= (1ULL << (length - i * 8) * 8) - 1;
+		hash += (word & 0xffffffff) * factors->factors[2 * i] +
+			(word >> 32) * factors->factors[2 * i + 1];
 		name[i] = word;
 	}
+	name[i] = 0;
+	question->key.hash = hash;
 	return 0;
+}
+
+/* Whether an element is of the name that is asked for, not of one with its hash. */
+static __always_inline bool is_named(const __u64 *name, const struct question *question)
+{
+	__u32 i;
+
+#pragma clang loop unroll(disable)
+	for (i = 0; i < NAME_WORDS && i * 8 < question->length; i++) {
+		if (name[i] != question->name[i])
+			return false;
+	}
+	return true;
+}
+
+/* The whole packet, so that its message is where it always is. */
+static __always_inline bool load_question(struct __sk_buff *skb, __u32 start,
+					  __u32 size, struct question *question)
+{
+	/* The compiler knows the bounds and would drop them; the verifier wants them.
+	 */
+	asm volatile("" : "+r"(size));
+	if (size < DNS_HEADER + 5 || size > DNS_QUERY_MAX)
+		return false;
+	if (start == HEADERS_MAX)
+		return !bpf_skb_load_bytes(skb, 0, question->headers,
+					   HEADERS_MAX + size);
+	return !bpf_skb_load_bytes(skb, 0, question->message - HEADERS_IPV4,
+				   HEADERS_IPV4 + size);
 }
 
 /* 1: a plain question, read. */
@@ -167,13 +209,12 @@ __global int read_question(struct __sk_buff *skb, const struct packet *packet,
 	size = packet->end - start;
 	message = question->message;
 	if (packet->end < start || size < DNS_HEADER + 5 || size > DNS_QUERY_MAX ||
-	    packet->fragment || skb->gso_size)
+	    packet->fragment || skb->gso_size ||
+	    start != (packet->family == 4 ? HEADERS_IPV4 : HEADERS_MAX) ||
+	    !load_question(skb, start, size, question))
 		return 0;
-	/* The compiler knows the bounds and would drop them; the verifier wants them.
-	 */
 	asm volatile("" : "+r"(size));
-	if (size < DNS_HEADER + 5 || size > DNS_QUERY_MAX ||
-	    bpf_skb_load_bytes(skb, start, message, size))
+	if (size > DNS_QUERY_MAX)
 		return 0;
 	/* A standard query with RD, AD and CD as they like, of one question, and OPT.
 	 */

@@ -55,18 +55,31 @@ static __always_inline void swap(__u8 *a, __u8 *b, __u32 length)
 	}
 }
 
-/* What the reply adds to the sum of the query's message, which is taken from it. */
+static __always_inline __u32 header_sum(const struct iphdr *ip)
+{
+	const __u16 *words = (const __u16 *)ip;
+	__u64 sum = 0;
+	__u32 i;
+
+#pragma unroll
+	for (i = 0; i < IPV4_LENGTH / 2; i++)
+		sum += words[i];
+	return folded(sum);
+}
+
+/* What the reply adds to the sum of the query's message, which is taken from it.
+ * `asked`: the query's header. */
 static __always_inline __u64 message_difference(const struct question *question,
 						const struct dns_reply *reply,
-						const __u8 *header)
+						const __u8 *asked)
 {
 	__u32 at = question->rest, rest = question->rest, left, opt;
 	__u64 sum = 0;
 	int i;
 
 	for (i = 2; i < DNS_HEADER; i += 2) {
-		sum += *(const __u16 *)(header + i);
-		sum += (__u16) ~*(const __u16 *)(question->message + i);
+		sum += *(const __u16 *)(question->message + i);
+		sum += (__u16) ~*(const __u16 *)(asked + i);
 	}
 	left = question->size - rest;
 	asm volatile("" : "+r"(left), "+r"(rest));
@@ -93,25 +106,13 @@ static __noinline int turn_round(struct __sk_buff *skb, const struct packet *pac
 				 struct question *question,
 				 const struct dns_reply *reply, __u32 size)
 {
-	__u8 *headers = question->headers, *udp, *dns;
-	bool ipv4 = packet->family == 4;
+	__u8 *dns = question->message, *udp = dns - UDP_LENGTH, *first;
 	__be16 old_length, new_length = htons(UDP_LENGTH + size);
+	__u8 asked[DNS_HEADER];
 	__u64 difference;
 	long failed;
 
-	udp = headers + ETH_LENGTH + (ipv4 ? IPV4_LENGTH : IPV6_LENGTH);
-	dns = udp + UDP_LENGTH;
-	if (ipv4)
-		failed = bpf_skb_load_bytes(skb, 0, headers,
-					    ETH_LENGTH + IPV4_LENGTH + UDP_LENGTH +
-						DNS_HEADER);
-	else
-		failed = bpf_skb_load_bytes(skb, 0, headers,
-					    ETH_LENGTH + IPV6_LENGTH + UDP_LENGTH +
-						DNS_HEADER);
-	if (failed)
-		return -1;
-	swap(headers, headers + 6, 6);
+	__builtin_memcpy(asked, dns, DNS_HEADER);
 	swap(udp, udp + 2, 2);
 	old_length = *(__be16 *)(udp + 4);
 	*(__be16 *)(udp + 4) = new_length;
@@ -120,29 +121,31 @@ static __noinline int turn_round(struct __sk_buff *skb, const struct packet *pac
 	dns[7] = reply->answers;
 	dns[9] = reply->authorities;
 	dns[11] = reply->additionals + question->has_opt;
-	difference = message_difference(question, reply, dns);
+	difference = message_difference(question, reply, asked);
 	difference += new_length;
 	difference += (__u16)~old_length;
-	if (ipv4) {
-		struct iphdr *ip = (struct iphdr *)(headers + ETH_LENGTH);
+	if (packet->family == 4) {
+		struct iphdr *ip = (struct iphdr *)(udp - IPV4_LENGTH);
 
+		first = dns - HEADERS_IPV4;
 		swap((__u8 *)&ip->saddr, (__u8 *)&ip->daddr, 4);
 		ip->tot_len = htons(IPV4_LENGTH + UDP_LENGTH + size);
 		ip->ttl = 64;
 		ip->check = 0;
-		ip->check = ~folded(bpf_csum_diff(NULL, 0, (void *)ip, IPV4_LENGTH, 0));
-		failed = bpf_skb_store_bytes(
-		    skb, 0, headers, ETH_LENGTH + IPV4_LENGTH + UDP_LENGTH + DNS_HEADER,
-		    0);
+		ip->check = ~header_sum(ip);
+		swap(first, first + 6, 6);
+		failed =
+		    bpf_skb_store_bytes(skb, 0, first, HEADERS_IPV4 + DNS_HEADER, 0);
 	} else {
-		struct ipv6hdr *ip = (struct ipv6hdr *)(headers + ETH_LENGTH);
+		struct ipv6hdr *ip = (struct ipv6hdr *)(udp - IPV6_LENGTH);
 
+		first = dns - HEADERS_MAX;
 		swap((__u8 *)&ip->saddr, (__u8 *)&ip->daddr, 16);
 		ip->payload_len = new_length;
 		ip->hop_limit = 64;
-		failed = bpf_skb_store_bytes(
-		    skb, 0, headers, ETH_LENGTH + IPV6_LENGTH + UDP_LENGTH + DNS_HEADER,
-		    0);
+		swap(first, first + 6, 6);
+		failed =
+		    bpf_skb_store_bytes(skb, 0, first, HEADERS_MAX + DNS_HEADER, 0);
 	}
 	/* Two steps, because a packet that never left the machine has a sum of its
 	 * pseudo header only: the kernel knows which, and what to do with each. */

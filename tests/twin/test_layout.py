@@ -54,6 +54,7 @@ STRUCTS = {
     "device": layout.DEVICE,
     "flow_event": layout.FLOW_EVENT,
     "name_key": layout.NAME_KEY,
+    "name_factors": layout.NAME_FACTORS,
     "name_records": layout.NAME_RECORDS,
     "name_zone": layout.NAME_ZONE,
     "view_key": layout.VIEW_KEY,

@@ -339,6 +339,31 @@ def test_names_that_find_no_room_are_the_process_s_and_nothing_is_denied(
     assert asker.ask(query("nobody.shop.svc.cluster.local"))
 
 
+def test_of_names_with_one_hash_none_is_answered_for_another(
+    datapath: KernelDatapath, seed: int
+) -> None:
+    random_ = random.Random(seed)
+    few = layout.NAME_FACTORS.pack(*(1 + n % 7 << 61 for n in range(64)))  # of 8 hashes
+    datapath.maps["name_factors"].update([(bytes(4), few)])
+    try:
+        asker = Asker(datapath, {})
+        left_out = answered = 0
+        for _ in range(30):
+            zone = random_zone(random_)
+            asker.load(zone)
+            left_out += asker.table.left_out
+            for _ in range(ROUNDS // 120):
+                message = random_query(random_, zone)
+                if (ours := asker.ask(message)) is not None:
+                    same(ours, asker.responder.respond(message))
+                    answered += 1
+        assert left_out
+        assert answered
+    finally:
+        datapath.maps["name_factors"].update([(bytes(4), bytes(layout.NAME_FACTORS.size))])
+    assert Asker(datapath, ZONE).table.left_out == 0
+
+
 def test_a_name_that_is_made_up_when_asked_for_is_the_process_s(
     datapath: KernelDatapath,
 ) -> None:

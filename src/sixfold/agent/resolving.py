@@ -26,7 +26,8 @@ from sixfold.discovery.zone import (
     lookup,
     reverse_name,
 )
-from sixfold.host.names import NameTable, is_large
+from sixfold.host.name_elements import is_large
+from sixfold.host.names import NameTable
 from sixfold.model.names import NAME_TYPE, NOTHING, NameKey
 from sixfold.model.world import World
 from sixfold.trust.hidden import why_hidden

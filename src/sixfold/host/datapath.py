@@ -238,19 +238,17 @@ class KernelDatapath(DatapathView):
         return self._shadow.compare(self.maps) if self._shadow else iter(())
 
     def repair(self, desired: Datapath, *, compared: bool = False) -> list[str]:
-        """Put right what is not in the kernel, and say it; ``compared``: the maps are as left, and
-        the links were looked at."""
+        """Put right what is not there, and say it; ``compared``: maps and links are as left."""
         found = [] if compared else [line for done in self.mend_links(desired) for line in done]
         if self._shadow is not None and (compared or all(self.compare())):
             self.apply(desired)
             return found
         actual = Shadow.read(self.maps)
-        wanted = {**BUILT_IN, **desired.ipcache}
         found += repairs("endpoints", actual.endpoints, desired.endpoints)
-        found += repairs("ipcache", actual.ipcache, wanted)
+        found += repairs("ipcache", actual.ipcache, {**BUILT_IN, **desired.ipcache})
         found += repairs("policies", actual.datapath.policies, desired.policies)
         found += repairs("frontends", actual.frontends, desired.frontends)
-        ranges = dict.fromkeys(actual.source_ranges), dict.fromkeys(desired.source_ranges)
+        ranges = map(dict.fromkeys, (actual.source_ranges, desired.source_ranges))
         found += repairs("source_ranges", *ranges)
         if actual.host_netns_cookie != desired.host_netns_cookie:
             found.append("namespaces[host]: changed; put back")
@@ -259,36 +257,32 @@ class KernelDatapath(DatapathView):
         return found
 
     def mend_links(self, desired: Datapath) -> Iterator[list[str]]:
-        """Attach what somebody detached, and say it, link by link; what comes or goes meanwhile
-        is looked at the next time."""
+        """Attach what somebody detached, and say it; what comes meanwhile waits for the next."""
+        again = "links[{}]: detached; attached again".format
         yield from self._forget_dead_links()
         for ifindex in list(desired.endpoints):
             if self._shadow is None or ifindex in self._shadow.endpoints:
-                yield [f"links[{name}]: detached; attached again" for name in self._mend(ifindex)]
-        yield [f"links[{name}]: detached; attached again" for name in self._attach_sockets()]
+                yield [*map(again, self._mend(ifindex))]
+        yield [*map(again, self._attach_sockets())]
         for path, link in list(self._links.items()):
             if path in self._links and not path.exists():
                 bpf.pin(link, path)
                 yield [f"links[{path.name}]: not pinned; pinned again"]
 
     def _mend(self, ifindex: int) -> list[str]:
-        paths = {name: self._link_path(name, ifindex) for name in PACKET_PROGRAMS}
-        missing = [
-            path.name for name, path in paths.items() if not self._is_attached(path, name, ifindex)
-        ]
-        if missing:
-            try:
+        paths = {self._link_path(name, ifindex): name for name in PACKET_PROGRAMS}
+        if missing := [it.name for it in paths if not self._is_attached(it, paths[it], ifindex)]:
+            with contextlib.suppress(HostError):  # an interface that is gone is its owner's to mend
                 self.attach(ifindex)
-            except HostError:  # an interface that is gone is its owner's to mend
-                return []
-        return missing
+                return missing
+        return []
 
     def _forget_dead_links(self) -> Iterator[list[str]]:
         """A link outlives its interface, attached to nothing."""
         pinned = (self.root / "links").glob("*_endpoint_*")
         for path in {*pinned, *(it for it in self._links if "_endpoint_" in it.name)}:
             if path not in self._links and not path.exists():
-                continue
+                continue  # detached meanwhile
             link = self._links.get(path) or self._links.setdefault(path, bpf.get(path))
             if bpf.link_info(link, cgroup=False).target == 0:
                 self._detach(path)
