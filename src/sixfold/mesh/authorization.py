@@ -100,6 +100,7 @@ class Authorization:
         self._callers: dict[str, tuple[Caller, ...]] = {}  # of a pod, one for each address
         # By IP version: together whom policy does not tell apart.
         self._alike: dict[int, dict[Names, dict[str, Caller]]] = {4: {}, 6: {}}
+        self._called: defaultdict[Identity, set[Names]] = defaultdict(set)
         self._named: dict[PolicyTable, frozenset[Identity]] = {}
         self._allowed: dict[tuple[PolicyTable, Names], tuple[Allowed, ...]] = {}
 
@@ -111,12 +112,11 @@ class Authorization:
         if before == callers:
             return set()
         for one in before:
-            alike = self._alike[one.address.version]
-            del alike[one.names][pod]
-            if not alike[one.names]:
-                del alike[one.names]
+            del self._alike[one.address.version][one.names][pod]
         for one in callers:
             self._alike[one.address.version].setdefault(one.names, {})[pod] = one
+            for name in one.names:
+                self._called[name].add(one.names)
         return {name for one in (*before, *callers) for name in one.names} - set(ANYBODY)
 
     def names(self, table: PolicyTable) -> frozenset[Identity]:
@@ -133,9 +133,9 @@ class Authorization:
         rules: Mapping[int, Rule],
     ) -> Iterator[tuple[str, rbac_pb2.Policy]]:
         """RBAC policies with their rule's name, for tunnels to one address."""
-        named = self.names(table)
         alike = self._alike[address.version]
-        theirs = {names: alike[names] for names in sorted(alike) if not named.isdisjoint(names)}
+        named = {names for peer in self.names(table) for names in self._called.get(peer, ())}
+        theirs = {names: them for names in sorted(named) if (them := alike.get(names))}
         principals: defaultdict[Allowed, list[Any]] = defaultdict(list)
         for names, callers in theirs.items():
             for one in self._open(table, names):
@@ -152,6 +152,14 @@ class Authorization:
         """Keep what is known of these tables only."""
         self._named = {one: it for one, it in self._named.items() if one in tables}
         self._allowed = {key: it for key, it in self._allowed.items() if key[0] in tables}
+        for alike in self._alike.values():
+            for names in [names for names, them in alike.items() if not them]:
+                del alike[names]
+        living = {names for alike in self._alike.values() for names in alike}
+        for name, called in list(self._called.items()):
+            called &= living
+            if not called:
+                del self._called[name]
 
     def _open(self, table: PolicyTable, names: Names) -> tuple[Allowed, ...]:
         if (known := self._allowed.get((table, names))) is None:
