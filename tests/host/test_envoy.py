@@ -24,7 +24,7 @@ def configured(instance_paths):
     run = instance_paths.run
 
     def make(node="node"):
-        text = bootstrap("test", node, str(run / "xds.sock"), str(run / "proxy.sock"))
+        text = bootstrap("test", node, str(run / "xds.sock"), str(run / "proxy.sock"), 100)
         return Envoy(instance_paths, text, concurrency=1)
 
     yield make

@@ -20,7 +20,7 @@ from sixfold.agent.agent import Agent
 from sixfold.agent.doors import unix_listener
 from sixfold.agent.events import FlowReader
 from sixfold.errors import UnavailableError
-from sixfold.host.envoy import Envoy
+from sixfold.host.envoy import Envoy, connections_max
 from sixfold.host.listening import listening_ports
 from sixfold.host.paths import Paths
 from sixfold.mesh import resources
@@ -88,9 +88,8 @@ class Mesh:
         self._names = paths.run / "netns"
         self._socket = paths.run / "xds.sock"
         self.xds = XdsServer(self._take_log)
-        text = bootstrap(
-            config.instance, config.node, str(self._socket), str(paths.run / "proxy.sock")
-        )
+        admin = str(paths.run / "proxy.sock")
+        text = bootstrap(config.instance, config.node, str(self._socket), admin, connections_max())
         self.envoy = Envoy(paths, text)
         self._planner = MeshPlanner(lambda endpoint: str(self._name(endpoint)))
         self._plan: MeshPlan | None = None

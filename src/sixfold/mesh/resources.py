@@ -58,7 +58,7 @@ CLUSTER_STATE = "envoy.tcp_proxy.cluster"
 NETNS_STATE = "envoy.network.upstream_bind_override.network_namespace"
 SVID_STATE = "envoy.tls.certificate_mappers.on_demand_secret"
 ADS = {"ads": {}, "resource_api_version": "V3"}
-CONNECT_TIMEOUT = timedelta(seconds=2)
+CONNECT_TIMEOUT = timedelta(seconds=10)  # Envoy and Istio have it so; a busy host needs it
 LOG_FLUSH = timedelta(milliseconds=200)
 TUNNEL_IDLE = timedelta(minutes=5)  # without a stream
 STREAMS_MAX = 1000  # of one tunnel, then there is another
@@ -152,6 +152,7 @@ def inbound(member: Member) -> Resource:
     listener = listener_pb2.Listener(
         name=f"inbound|{member.pod}",
         traffic_direction="INBOUND",
+        ignore_global_conn_limit=True,  # few, and each carries many
         listener_filters=[
             extension(
                 "envoy.filters.listener.original_src",
