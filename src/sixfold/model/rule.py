@@ -13,7 +13,7 @@ import msgspec
 Direction = Literal["ingress", "egress"]
 
 
-class Rule(msgspec.Struct, frozen=True, order=True, gc=False):
+class Rule(msgspec.Struct, frozen=True, order=True, cache_hash=True, gc=False):
     """Where a verdict comes from.
 
     kind      kind of the policy object, "builtin" or "posture"

@@ -8,18 +8,17 @@ identity: an endpoint, policy or namespace that is the same object is not looked
 did change makes policies stale (their rules name other peers now) or identities stale (other
 policies select them); only their tables are built anew. Cost follows the change. A policy that
 was lowered from more than its own object (services, slices, CIDR groups) is lowered again when that
-changes. What domain names have resolved to touches no policy: see ``domains``.
+changes. What domain names have resolved to touches no policy: see ``domains``. Of a first world,
+namespaces that are alike are compiled once, and looked at again when there is a reason: ``alike``.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress, IPNetwork, PolicyTable
-from sixfold.model.endpoint import Endpoint
 from sixfold.model.groups import Grouped
 from sixfold.model.identity import FIRST_CIDR, FIRST_DOMAIN, HOST, UNKNOWN, Identity, Subject
 from sixfold.model.layers import Layers, differing
@@ -27,10 +26,12 @@ from sixfold.model.policies import Policy
 from sixfold.model.rule import Rule
 from sixfold.model.world import World
 from sixfold.policy import ir
-from sixfold.policy.block import Blocks, Span, includes, span
+from sixfold.policy.alike import Closed, Relocation, alike, alone
+from sixfold.policy.block import Blocks
+from sixfold.policy.cidrs import CidrIndex, Placed
 from sixfold.policy.domains import DomainIndex, Patterns
 from sixfold.policy.granted import granted
-from sixfold.policy.languages import lower
+from sixfold.policy.languages import Lowered, lower
 from sixfold.policy.population import Group, Moves, Population
 from sixfold.policy.resolved import Grant, Resolved, release, resolve
 from sixfold.policy.selector import Selection, SelectorIndex
@@ -41,7 +42,6 @@ from sixfold.policy.uncollected import uncollected
 Numbering = Callable[[Rule], int]
 CidrNumbering = Callable[[IPNetwork], Identity]
 DomainNumbering = Callable[[Patterns], Identity]
-Placed = tuple[Identity, Identity]
 NODE = Subject("", "", (), ())  # a host names no ports
 
 
@@ -118,7 +118,8 @@ class PolicyCompiler:
         self._config = config
         self._numbers.clear()
         self._new_rules: dict[int, Rule] = {}
-        self._index = SelectorIndex(config.labels)
+        self._index = SelectorIndex(config.labels, self._open)
+        self._closed: dict[str, Closed] = {}  # compiled, and not in the index nor in _resolved
         self._host: PolicyTable | None = None
         self._host_probes: frozenset[int] = frozenset()
         self._population = Population(config, self._index)
@@ -130,15 +131,11 @@ class PolicyCompiler:
         self._watching: dict[str, frozenset[str]] = {}  # objects lowered from more than themselves
         self._ties = Ties()
         self._resolved: dict[str, Resolved] = {}
-        self._by_block: set[str] = set()  # policies that name CIDRs
-        self._cidr_uses: Counter[IPNetwork] = Counter()
-        self._cidrs: dict[IPNetwork, Identity] = {}
-        self._blocks = Blocks()
+        self._cidrs = CidrIndex(config, self._cidr_identity)
         self._domains = DomainIndex(self._domain_identity)
         self._tables: Layers[Hashable, PolicyTable] = Layers()  # by group
-        self._endpoint_cidrs: Layers[str, Placed] = Layers()
         self._rules: Layers[int, Rule] = Layers()
-        self._compiled: Layers[str, ir.Policy] = Layers()
+        self._compiled = Lowered()
 
     def compile(self, world: World) -> PolicyPlan:
         """The plan for this world, from what is known of the one before."""
@@ -149,6 +146,10 @@ class PolicyCompiler:
 
     def _compile(self, world: World) -> PolicyPlan:
         stale: set[Identity] = set()
+        if self._policies or self._population.endpoints:
+            self._open_changed(world)
+        else:
+            self._close(world)
         selections = self._follow_namespaces(world.namespaces, stale)
         for name in self._audited ^ world.audited:
             stale.update(self._index.inside(name))
@@ -163,7 +164,10 @@ class PolicyCompiler:
             stale_policies |= {
                 key for key, one in self._resolved.items() if not renamed.isdisjoint(one.patterns)
             }
-        changed = self._follow_cidrs(outdated, moves.readdressed, stale_policies)
+        endpoints = self._population.endpoints
+        changed = self._cidrs.follow(
+            self._resolved, outdated, stale_policies, endpoints, readdressed=moves.readdressed
+        )
         subjects: set[Selection] = set()
         for key in stale_policies:
             if (resolved := self._resolved.get(key)) is not None:
@@ -172,21 +176,63 @@ class PolicyCompiler:
                 subjects.add(resolved.subject)
         for subject in subjects:
             stale |= subject.members
-        self._place(moves.keys, changed)
+        self._cidrs.place(endpoints, moves.keys, changed)
         self._tables = self._tables.changed(self._build(stale, moves), moves.gone)
         self._build_host(stale)
         self._rules, self._new_rules = self._rules.changed(self._new_rules), {}
         return PolicyPlan(
             Grouped(self._population.group_of, self._tables),
-            self._cidrs,
-            self._endpoint_cidrs,
+            self._cidrs.identities,
+            self._cidrs.placed,
             self._rules,
-            self._blocks,
+            self._cidrs.blocks,
             self._compiled,
             self._domains.addresses,
             self._domains.sets,
             self._host,
         )
+
+    def _close(self, world: World) -> None:
+        """Compile what is alike, and hold it back from the index."""
+        tables: dict[Hashable, PolicyTable] = {}
+        groups: dict[str, Group] = {}
+        policies: dict[str, Policy] = {}
+        for namespaces in alike(world):
+            first = namespaces[0]
+            plan = PolicyCompiler(self._number).compile(alone(world, first))
+            table_of = {kind: plan.tables[key] for key, kind in first.pods.items()}
+            relocation = Relocation(first, [table_of[kind] for kind in first.kinds], plan.rules)
+            for one in namespaces:
+                self._closed[one.name] = one
+                group_of = {kind: Group(*kind) for kind in one.kinds}
+                groups.update({key: group_of[kind] for key, kind in one.pods.items()})
+                relocated = relocation.tables(one, self._number)
+                tables.update(zip(group_of.values(), relocated, strict=True))
+                policies.update({key: world.policies[key] for key in one.policies})
+        self._population.hold_back(groups)
+        self._tables, self._compiled = Layers(tables), Lowered(Layers(policies))
+
+    def _open_changed(self, world: World) -> None:
+        """Open the namespaces in which anything is not what it was."""
+        if not self._closed:
+            return
+        keys = differing(self._population.endpoints, world.endpoints)
+        keys |= differing(self._policies, world.policies)
+        names = {key.partition("/")[0] for key in keys}
+        names |= differing(self._namespaces, world.namespaces)
+        names |= self._audited ^ world.audited
+        for name in names & self._closed.keys():
+            self._open(name)
+
+    def _open(self, name: str) -> None:
+        """Know a closed namespace as any other, with all that is in it. It has its tables."""
+        if (closed := self._closed.pop(name, None)) is None:
+            return
+        self._population.take_in(closed.pods)
+        for key in closed.policies:
+            one = self._compiled[key]
+            self._lowered[key] = (one,)
+            self._resolved[key] = resolve(one, 0, self._index, self._number)
 
     def learn(
         self, names: Mapping[str, frozenset[IPAddress]], fresh: Iterable[tuple[str, IPAddress]]
@@ -227,7 +273,7 @@ class PolicyCompiler:
         if self._policies:
             changed = differing(self._policies, now) | self._affected(world)
         else:
-            changed = now.keys()  # in order
+            changed = [key for key in now if key not in self._compiled]  # in order
         before = [one for key in changed for one in self._lowered.pop(key, ())]
         after: dict[str, ir.Policy] = {}
         for key in changed:
@@ -262,81 +308,6 @@ class PolicyCompiler:
         names = {name for watched in self._watching.values() for name in watched}
         changed = {name for name in names if getattr(world, name) != getattr(self._world, name)}
         return {key for key, watched in self._watching.items() if watched & changed}
-
-    def _follow_cidrs(
-        self, outdated: list[Resolved], readdressed: bool, stale_policies: set[str]
-    ) -> list[Span]:
-        """Count the CIDRs that policies name; returns those that came or went."""
-        resolved_of = self._resolved.get
-        naming = {
-            key
-            for key in stale_policies
-            if (resolved := resolved_of(key)) is not None and resolved.names_blocks
-        }
-        self._by_block -= stale_policies
-        self._by_block |= naming
-        if readdressed:
-            moved = {key for key in self._by_block if self._resolved[key].by_address}
-            stale_policies |= moved
-            naming |= moved
-        before = Counter(cidr for resolved in outdated for cidr in resolved.cidrs)
-        after: Counter[IPNetwork] = Counter()
-        for key in naming:
-            resolved = self._resolved[key]
-            before.update(resolved.cidrs)
-            resolved.cidrs = resolved.named_cidrs(self._addressed)
-            after.update(resolved.cidrs)
-        if before == after:
-            return []
-        self._cidr_uses = self._cidr_uses - before + after
-        used = set(self._cidr_uses)
-        changed = [span(cidr) for cidr in used ^ self._cidrs.keys()]
-        if changed:
-            self._cidrs = {cidr: self._cidr_identity(cidr) for cidr in sorted(used, key=span)}
-            self._blocks = Blocks(used)
-            stale_policies |= self._around(changed, stale_policies)
-        return changed
-
-    def _around(self, changed: list[Span], stale_policies: set[str]) -> set[str]:
-        """Policies, not stale yet, with a block that one of the changed CIDRs is part of."""
-        return {
-            key
-            for key in self._by_block - stale_policies
-            for clause in self._resolved[key].clauses
-            for block in clause.all_blocks
-            if any(includes(block, inner) for inner in changed)
-        }
-
-    def _addressed(self) -> Collection[Endpoint]:
-        """Endpoints whose addresses an ipBlock may mean."""
-        return self._population.endpoints.values() if self._config.ipblock_matches_pods else ()
-
-    def _place(self, moved: Collection[str], changed: list[Span]) -> None:
-        """Find the CIDR identities of addresses that moved, or whose CIDRs changed."""
-        known, endpoints = self._endpoint_cidrs, self._population.endpoints
-        if not self._cidrs and not known:
-            return
-        affected = moved
-        if changed:
-            affected = {*moved} | {
-                key
-                for key, endpoint in endpoints.items()
-                for address in (endpoint.ipv4, endpoint.ipv6)
-                if address is not None and any(one.covers(address) for one in changed)
-            }
-        puts: dict[str, Placed] = {}
-        if self._cidrs and self._config.ipblock_matches_pods:
-            for key in affected:
-                if (endpoint := endpoints.get(key)) is not None:
-                    placed = self._cidr_of(endpoint.ipv4), self._cidr_of(endpoint.ipv6)
-                    if any(placed):
-                        puts[key] = placed
-        gone = [key for key in affected if key in known and key not in puts]
-        self._endpoint_cidrs = known.changed(puts, gone)
-
-    def _cidr_of(self, address: IPAddress | None) -> Identity:
-        network = None if address is None else self._blocks.covering(address)
-        return UNKNOWN if network is None else self._cidrs[network]
 
     def _build(self, stale: Set[Identity], moves: Moves) -> dict[Hashable, PolicyTable]:
         """The tables of groups that are new, or whose identity is stale."""
@@ -389,9 +360,13 @@ class PolicyCompiler:
         ports = subject.named_ports if one.names_own_ports else ()
         if (known := one.grants.get(ports)) is not None:
             return known
-        index = self._index
         return one.grant(
-            subject, index.subjects, self._blocks, self._cidrs, self._addressed, self._domains
+            subject,
+            self._index.subjects,
+            self._cidrs.blocks,
+            self._cidrs.identities,
+            lambda: self._cidrs.addressed(self._population.endpoints),
+            self._domains,
         )
 
 

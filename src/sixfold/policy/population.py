@@ -8,7 +8,7 @@ is closed, because a workload that nobody attested may not talk.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sixfold.model.config import Config
@@ -53,7 +53,7 @@ class Population:
 
     def __init__(self, config: Config, index: SelectorIndex) -> None:
         self.endpoints: Mapping[str, Endpoint] = Layers()
-        self.group_of: Layers[str, Hashable] = Layers()
+        self.group_of: Layers[str, Group] = Layers()
         self._index = index
         self._profiled = config.posture == "zero-trust"
         self._config = config
@@ -69,12 +69,27 @@ class Population:
         """Ports that the node's own probes dial, on any endpoint."""
         return frozenset(+self._probed)
 
+    def hold_back(self, groups: Mapping[str, Group]) -> None:
+        """Before the first endpoints come: those which ``take_in`` may bring, and their groups."""
+        self.group_of = Layers(groups)
+
+    def take_in(self, keys: Iterable[str]) -> None:
+        """Endpoints that were held back, as if they had come with the first."""
+        for key in keys:
+            group = self.group_of[key]
+            profiles = self._groups.setdefault(group.identity, {})
+            if not profiles:
+                self._index.add(group.identity, self.endpoints[key].subject)
+            profiles[group.profile] = group
+            group.size += 1
+
     def follow(self, endpoints: Mapping[str, Endpoint]) -> Moves:
         """Take over endpoints that came, went or are other objects than before."""
         known = self.endpoints
         moves = Moves(differing(known, endpoints) if known else endpoints.keys())
-        puts: dict[str, Hashable] = {}
+        puts: dict[str, Group] = {}
         left: dict[Group, None] = {}
+        held_back = self.group_of
         for key, before, after in _changes(known, endpoints, moves.keys):
             if not moves.readdressed:
                 moves.readdressed = before is None or _addresses(before) != _addresses(after)
@@ -82,6 +97,8 @@ class Population:
                 self._probed.subtract(before.probe_ports)
             if after is not None and after.probe_ports:
                 self._probed.update(after.probe_ports)
+            if not known and key in held_back:
+                continue
             if before is not None:
                 if after is not None and self._same_group(before, after):
                     continue

@@ -5,10 +5,11 @@ ports. Blocks never overlap. A single pod may stand on both sides: it always rea
 ``pairs_of`` leaves that out. Several views may be asked at once; then a block says what holds in
 each (a comparison is two).
 
-Theory of operation. Tables mention few peers, and treat all others alike. So pairs in which
-neither side mentions the other are not looked at one by one: sources are put into buckets by what
-they send to anybody, destinations by what they take from anybody, and buckets are paired. Only
-pairs that are mentioned are looked at, so the cost follows the rules, not the square of the pods.
+Theory of operation. Tables mention few peers, and treat all others alike, by the role that they
+have: some pod, some address, the host, its resolver. So pairs in which neither side mentions the
+other are not looked at one by one: sources are put into buckets by what they send to each role,
+destinations by what they take from each, and buckets are paired. Only pairs that are mentioned
+are looked at, so the cost follows the rules, not the square of the pods.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ import msgspec
 
 from sixfold.model.datapath import EGRESS, INGRESS
 from sixfold.model.identity import Identity
-from sixfold.policy.reach_parties import GENERAL, Face, Group, View, side_ports
+from sixfold.policy.reach_parties import ROLE_NAMES, Face, Group, View, role_of, roles, side_ports
 from sixfold.policy.reach_ports import EVERY_PORT, PortSet
 
 Value = tuple[PortSet | None, ...]  # one for each face
 Pair = tuple[int, int]  # indices of groups: source, destination
-Plain = tuple[bool, PortSet, PortSet]  # is a pod; what passes with any pod, and with anything else
+Plain = tuple[int, tuple[PortSet, ...]]  # its role; what passes with each role, if not named
 Bucket = tuple[bool, tuple[Plain | None, ...]]  # unjudged or not; one for each face
 SILENT = ("resolver", "name")  # the one answers, and asks nobody here; who asks has an address
 
@@ -70,38 +71,30 @@ class _Survey:
         for number, group in enumerate(groups):
             for called, face in zip(self.called, group.faces, strict=True):
                 for name in face.names if face is not None else ():
-                    if name not in GENERAL:
+                    if name not in ROLE_NAMES:
                         called.setdefault(name, []).append(number)
+        self.roles = roles(groups)
         self.unjudged = [group.unjudged for group in groups]
         self.buckets: list[Bucket] = []
         self._bucket_numbers: dict[Bucket, int] = {}
         self.sends = [self._bucket(group, EGRESS) for group in groups]
         self.takes = [self._bucket(group, INGRESS) for group in groups]
-        # Buckets of those that pass nothing unless they name the other.
-        self.shut = {
-            number for number, (_, one) in enumerate(self.buckets) if not any(map(_open, one))
-        }
 
     def _bucket(self, group: Group, direction: int) -> int:
         """Its number."""
-        bucket = (
-            group.unjudged,
-            tuple(
-                [
-                    None if face is None else self._plain(at, face, direction)
-                    for at, face in enumerate(group.faces)
-                ]
-            ),
-        )
+        seen: list[Plain | None] = []
+        for face, view, peers in zip(group.faces, self.views, self.roles, strict=True):
+            if face is None:
+                seen.append(None)
+            elif face.table is None:
+                seen.append((role_of(group, face), (EVERY_PORT,) * len(peers.each)))
+            else:
+                seen.append((role_of(group, face), view.each(face.table, direction, peers)))
+        bucket = group.unjudged, tuple(seen)
         if (number := self._bucket_numbers.get(bucket)) is None:
             number = self._bucket_numbers[bucket] = len(self.buckets)
             self.buckets.append(bucket)
         return number
-
-    def _plain(self, at: int, face: Face, direction: int) -> Plain:
-        if face.table is None:
-            return face.is_pod, EVERY_PORT, EVERY_PORT
-        return (face.is_pod, *self.views[at].general(face.table, direction))
 
     def explicit(self) -> dict[Pair, Value]:
         """Pairs of which one side's table says something particular about the other."""
@@ -110,19 +103,14 @@ class _Survey:
             for at, face in enumerate(group.faces):
                 if face is None or face.table is None:
                     continue
-                for peer in self._peers(at, face, EGRESS):
-                    if not self._is_shut(peer, number, INGRESS):
-                        self._look_at((number, peer), found)
-                for peer in self._peers(at, face, INGRESS):
-                    if not self._is_shut(peer, number, EGRESS):
-                        self._look_at((peer, number), found)
+                called, view = self.called[at], self.views[at]
+                for direction, opposite in ((EGRESS, INGRESS), (INGRESS, EGRESS)):
+                    for name in view.mentioned(face.table, direction):
+                        for peer in called.get(name, ()):
+                            if not self._is_shut(peer, number, opposite):
+                                pair = (number, peer) if direction == EGRESS else (peer, number)
+                                self._look_at(pair, found)
         return found
-
-    def _peers(self, at: int, face: Face, direction: int) -> Iterator[int]:
-        called = self.called[at]
-        assert face.table is not None
-        for name in self.views[at].mentioned(face.table, direction):
-            yield from called.get(name, ())
 
     def inside_the_host(self) -> Iterator[Pair]:
         """From the host to its resolver: that never meets policy."""
@@ -133,14 +121,19 @@ class _Survey:
         return product(hosts, resolvers)
 
     def _is_shut(self, subject: int, peer: int, direction: int) -> bool:
-        """Whether a group passes nothing, and has no word for the other either."""
-        if (self.takes if direction == INGRESS else self.sends)[subject] not in self.shut:
-            return False
-        for mine, its in zip(self.groups[subject].faces, self.groups[peer].faces, strict=True):
-            if mine is not None and its is not None and mine.table is not None:
-                main, admin = mine.table.main[direction].peers, mine.table.admin[direction].peers
-                if admin or not main.keys().isdisjoint(its.names):
-                    return False
+        """Whether a group passes nothing with another's role, and has no word for itself either."""
+        bucket = self.buckets[(self.takes if direction == INGRESS else self.sends)[subject]]
+        other = self.groups[peer]
+        for plain, mine, its in zip(
+            bucket[1], self.groups[subject].faces, other.faces, strict=True
+        ):
+            if plain is None or mine is None or its is None:
+                continue
+            if mine.table is None or plain[1][role_of(other, its)]:
+                return False
+            main, admin = mine.table.main[direction].peers, mine.table.admin[direction].peers
+            if admin or not main.keys().isdisjoint(its.names):
+                return False
         return True
 
     def _counts(self, pair: Pair) -> bool:
@@ -197,8 +190,7 @@ def _meet(sender: Plain | None, taker: Plain | None) -> PortSet | None:
     """What passes between two that do not mention each other."""
     if sender is None or taker is None:
         return None
-    out = sender[1] if taker[0] else sender[2]
-    return out & (taker[1] if sender[0] else taker[2])
+    return sender[1][taker[0]] & taker[1][sender[0]]
 
 
 def _flow(view: View, out: Face, into: Face) -> PortSet:
@@ -207,11 +199,6 @@ def _flow(view: View, out: Face, into: Face) -> PortSet:
         return side_ports(view, into, INGRESS, out.names)
     sent = view.ports(out.table, EGRESS, into.names)
     return sent if into.table is None else sent & view.ports(into.table, INGRESS, out.names)
-
-
-def _open(plain: Plain | None) -> bool:
-    """Whether anything passes with somebody whom nobody mentions."""
-    return plain is not None and bool(plain[1] or plain[2])
 
 
 def _grouped(buckets: Sequence[int]) -> dict[int, list[int]]:

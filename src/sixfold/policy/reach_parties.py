@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
 from itertools import pairwise
@@ -36,15 +36,15 @@ from sixfold.model.world import World
 from sixfold.policy.block import BITS, single
 from sixfold.policy.decide import Party, names_of, names_of_pod, party_at
 from sixfold.policy.plan import PolicyPlan, compile_policies
-from sixfold.policy.reach_ports import EVERY_PORT, NO_PORT, PortSet
-from sixfold.policy.table_ports import TablePorts
+from sixfold.policy.reach_ports import EVERY_PORT, PortSet
+from sixfold.policy.table_ports import Peers, TablePorts
 
 VERSIONS = (4, 6)
 Range = tuple[int, int, int]  # IP version, first, last
 
 NOBODY = (WORLD, UNKNOWN)  # names of an address outside that no rule mentions
-ANY_POD_NAMES = (ANY_POD, UNKNOWN)
-GENERAL = (UNKNOWN, ANY_POD)  # names that all peers, or all pods, have
+A_POD, AN_ADDRESS, THE_HOST, THE_RESOLVER = range(4)  # roles
+ROLE_NAMES = frozenset({UNKNOWN, ANY_POD, HOST, RESOLVER})
 GroupKind = Literal["workloads", "world", "host", "resolver", "name"]
 
 
@@ -57,11 +57,6 @@ class Face(NamedTuple):
 
     table: PolicyTable | None
     names: tuple[Identity, ...]
-
-    @property
-    def is_pod(self) -> bool:
-        """Whether rules about any pod mean it."""
-        return ANY_POD in self.names
 
 
 class Group(msgspec.Struct, frozen=True, eq=False):
@@ -121,23 +116,18 @@ class View:
         """Whether ``ns/name`` means one workload only."""
         return self._named[name] == 1
 
-    def mentioned(self, table: PolicyTable, direction: int) -> Iterator[Identity]:
+    def mentioned(self, table: PolicyTable, direction: int) -> Set[Identity]:
         """The peers that a table says anything particular about."""
-        for section in (table.main[direction], table.admin[direction]):
-            for peer in section.peers:
-                if peer not in GENERAL:
-                    yield peer
+        main, admin = table.main[direction].peers, table.admin[direction].peers
+        return (main.keys() | admin.keys() if admin else main.keys()) - ROLE_NAMES
 
     def ports(self, table: PolicyTable, direction: int, names: tuple[Identity, ...]) -> PortSet:
         """All ports on which a table lets a peer of these names pass."""
         return self._tables.ports(table, direction, names)
 
-    def general(self, table: PolicyTable, direction: int) -> tuple[PortSet, PortSet]:
-        """What a table lets pass with any pod, and with anything else, if it does not name it."""
-        main, admin = table.main[direction].peers, table.admin[direction].peers
-        if not admin and UNKNOWN not in main and ANY_POD not in main:
-            return NO_PORT, NO_PORT
-        return self.ports(table, direction, ANY_POD_NAMES), self.ports(table, direction, (UNKNOWN,))
+    def each(self, table: PolicyTable, direction: int, peers: Peers) -> tuple[PortSet, ...]:
+        """The same for each of some peers."""
+        return self._tables.each(table, direction, peers)
 
 
 def parties(
@@ -176,6 +166,30 @@ def flow_ports(
     )
 
 
+def role_of(group: Group, face: Face) -> int:
+    """What somebody is to tables that do not name him."""
+    if group.kind == "host":
+        return THE_HOST
+    if group.kind == "resolver":
+        return THE_RESOLVER
+    return A_POD if ANY_POD in face.names else AN_ADDRESS
+
+
+def roles(groups: Sequence[Group]) -> list[Peers]:
+    """The names that each role has, one list for each face."""
+    node = {group.kind: group.faces for group in groups if group.kind in ("host", "resolver")}
+    return [
+        Peers.of(
+            (
+                (ANY_POD, UNKNOWN),
+                (UNKNOWN,),
+                *[face.names if face is not None else () for face in faces],
+            )
+        )
+        for faces in zip(node["host"], node["resolver"], strict=True)
+    ]
+
+
 def side_ports(view: View, subject: Face, direction: int, peer: tuple[Identity, ...]) -> PortSet:
     """What one side lets pass, to or from a peer of these names."""
     return EVERY_PORT if subject.table is None else view.ports(subject.table, direction, peer)
@@ -183,6 +197,7 @@ def side_ports(view: View, subject: Face, direction: int, peer: tuple[Identity, 
 
 def _workloads(views: Sequence[View], apart: Callable[[str], object] | None) -> Iterator[Group]:
     kinds = [_kinds(view) for view in views]
+    seen = [(view, flat(view.world.endpoints)) for view in views]
     grouped: defaultdict[object, list[str]] = defaultdict(list)
     if len(kinds) == 1 and apart is None:
         for key, kind in sorted(kinds[0].items(), key=itemgetter(0)):
@@ -191,7 +206,7 @@ def _workloads(views: Sequence[View], apart: Callable[[str], object] | None) -> 
         for key in sorted({key for some in kinds for key in some}):
             grouped[apart and apart(key), *[some.get(key) for some in kinds]].append(key)
     for members in grouped.values():
-        faces = tuple([face for view in views for face in _pod_faces(view, members[0])])
+        faces = tuple([face for one in seen for face in _pod_faces(*one, members[0])])
         yield Group("workloads", tuple(members), (), faces, _alone(views, members))
 
 
@@ -214,9 +229,11 @@ def _alone(views: Sequence[View], members: list[str]) -> bool:
     )
 
 
-def _pod_faces(view: View, key: str) -> tuple[Face | None, Face | None]:
+def _pod_faces(
+    view: View, endpoints: Mapping[str, Endpoint], key: str
+) -> tuple[Face | None, Face | None]:
     """One for each IP version; None when it is not there, or has addresses of the other only."""
-    endpoint = view.world.endpoints.get(key)
+    endpoint = endpoints.get(key)
     if endpoint is None:
         return None, None
     table, identity = view.plan.tables[key], endpoint.identity

@@ -7,10 +7,12 @@ namespace by ``ns/*``; addresses by the fewest CIDRs, with exceptions where that
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, summarize_address_range
 
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.layers import flat
 from sixfold.policy.block import BITS
 from sixfold.policy.reach import Block, Value, pairs_of, reach
 from sixfold.policy.reach_parties import VERSIONS, Group, Range, View, parties
@@ -18,6 +20,7 @@ from sixfold.policy.reach_ports import PortSet
 from sixfold.policy.uncollected import uncollected
 
 WORLD_NAME = "world"
+Seen = tuple[View, Mapping[str, Endpoint]]  # and its endpoints
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,8 @@ class Names:
     def __init__(self, views: Sequence[View], groups: Sequence[Group]) -> None:
         self._groups = groups
         self._many: set[str] = set()
-        self._each = [self._members(views, group) for group in groups]
+        seen = [(view, flat(view.world.endpoints)) for view in views]
+        self._each = [self._members(seen, group) for group in groups]
         self._workloads: defaultdict[str, set[str]] = defaultdict(set)
         for names, group in zip(self._each, groups, strict=True):
             for name in names if not group.outside else ():
@@ -161,7 +165,7 @@ class Names:
             found += [f"{namespace}/*"] if whole else sorted(some)
         return found
 
-    def _members(self, views: Sequence[View], group: Group) -> tuple[str, ...]:
+    def _members(self, views: Sequence[Seen], group: Group) -> tuple[str, ...]:
         if group.kind == "world":
             return tuple(addresses(group.ranges))
         if group.outside:
@@ -182,10 +186,10 @@ class Names:
         return tuple(sorted(found))
 
 
-def _workload(views: Sequence[View], key: str) -> tuple[str, frozenset[str] | None]:
+def _workload(views: Sequence[Seen], key: str) -> tuple[str, frozenset[str] | None]:
     """The name of a pod's workload, and all pods that it has here; None: it is one pod."""
-    for view in views:
-        endpoint = view.world.endpoints.get(key)
+    for view, endpoints in views:
+        endpoint = endpoints.get(key)
         if endpoint is not None and endpoint.workload.startswith("Pod/"):
             return key, None  # the name of one pod, whatever else has it
         if endpoint is not None and not endpoint.is_template:

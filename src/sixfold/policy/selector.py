@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -201,11 +201,18 @@ class LabelIndex(Generic[Thing]):
 class SelectorIndex:
     """Identities on one side, selections on the other, joined as either changes.
 
-    node  labels of this host's node, which stay as they are
+    node       labels of this host's node, which stay as they are
+    look_into  called before a selection looks into a namespace: who holds workloads back adds
+               them now
     """
 
-    def __init__(self, node: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        node: Mapping[str, str] | None = None,
+        look_into: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._node = node or {}
+        self._look_into = look_into
         self.subjects: dict[Identity, Subject] = {}
         self._around: dict[str, Mapping[str, str]] = {}  # labels of namespaces
         self._namespaces: LabelIndex[str] = LabelIndex()
@@ -288,6 +295,11 @@ class SelectorIndex:
             key = (wanted.namespace, _spelled((wanted.namespaces, wanted.pods)))
         if (known := self._selections.get(key)) is not None:
             return known
+        names = self._namespaces_of(wanted)
+        for name in names:
+            self._look_into(name)
+        if (known := self._selections.get(key)) is not None:  # who was held back wants the same
+            return known
         selection = self._selections[key] = Selection(key, wanted)
         where = wanted.namespace or ""
         watchers = self._watching.get(where)
@@ -295,7 +307,7 @@ class SelectorIndex:
             watchers = self._watching[where] = Watchers()
         watchers.add(selection)
         members, selected_by = selection.members, self._selected_by
-        for name in self._namespaces_of(wanted):
+        for name in names:
             if (pods := self._pods.get(name)) is not None:
                 found = pods.select(wanted.pods)
                 members.update(found)

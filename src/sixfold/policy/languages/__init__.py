@@ -1,5 +1,5 @@
 """The policy languages: each compiles its objects to ``ir``, and knows nothing of the others."""
 
-from sixfold.policy.languages.lower import lower
+from sixfold.policy.languages.lower import Lowered, lower
 
-__all__ = ["lower"]
+__all__ = ["Lowered", "lower"]
