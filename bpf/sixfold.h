@@ -55,16 +55,17 @@ enum drop_reason {
 
 /* Indices of the statistics map below the drop reasons. */
 enum statistic {
-	STATISTIC_LOST = 0,	     /* events that found the ring full */
-	STATISTIC_FORWARDED = 1,     /* new connections */
-	STATISTIC_IGNORED = 2,	     /* noise of every stack: MLD, RS, DAD, IGMP */
-	STATISTIC_ANSWERED = 3,	     /* ARP requests and neighbour solicitations */
-	STATISTIC_TRANSLATED = 4,    /* connects and sends to a service */
-	STATISTIC_REFUSED = 5,	     /* those without a backend */
-	STATISTIC_CUT = 6,	     /* connections that a change no longer allows */
-	STATISTIC_UNCOUNTED = 7,     /* hits of rules that found rule_hits full */
-	STATISTIC_AUDITED = 8,	     /* connections that only an audit let in */
-	STATISTIC_RESET = 9,	     /* packets from outside answered with a reset */
+	STATISTIC_LOST = 0,	  /* events that found the ring full */
+	STATISTIC_FORWARDED = 1,  /* new connections */
+	STATISTIC_IGNORED = 2,	  /* noise of every stack: MLD, RS, DAD, IGMP */
+	STATISTIC_ANSWERED = 3,	  /* ARP requests and neighbour solicitations */
+	STATISTIC_TRANSLATED = 4, /* connects and sends to a service */
+	STATISTIC_REFUSED = 5,	  /* those without a backend */
+	STATISTIC_CUT = 6,	  /* connections that a change no longer allows */
+	STATISTIC_UNCOUNTED = 7,  /* hits of rules that found rule_hits full */
+	STATISTIC_AUDITED = 8,	  /* connections that only an audit let in */
+	STATISTIC_RESET =
+	    9, /* packets from outside answered with a reset, or an error */
 	STATISTIC_UNLOADED = 10,     /* arrivals that no load counts: arrived is full */
 	STATISTIC_NAMES_FOUND = 20,  /* questions answered here: with records */
 	STATISTIC_NAMES_NODATA = 21, /* ... the name is there, not that type */
@@ -79,7 +80,12 @@ enum runtime_index {
 	    1,		     /* highest number that a backend ever had; for who reads */
 	RUNTIME_OUTSIDE = 3, /* 1: a frontend has FRONTEND_OUTSIDE, or had */
 	RUNTIME_TRACKING = 2, /* 1: there is a policy for the host, or is about to be */
+	RUNTIME_RELAYING = 4, /* 1: a client outside was sent to a backend that is no
+				 pod here */
 };
+
+/* On packets that the host's stack is to forward under its own address: host/nat.py. */
+#define MARK_RELAYED 0x08000000
 
 /* Of node ports; model/service.py has the same two. */
 #define NODE_PORT_FIRST 30000
@@ -255,6 +261,7 @@ enum uplink {
 	UPLINK_NONE = 0,      /* it is a pod's */
 	UPLINK_HOST = 1,      /* the host's, which is its first side; + 1: its second */
 	UPLINK_FORWARDED = 3, /* somebody else's, under the host's address */
+	UPLINK_RELAYED = 4, /* of a client outside and a backend that is no pod here */
 };
 
 struct conntrack {
@@ -290,14 +297,19 @@ struct tuple {
 	__u8 pad[2];
 };
 
+enum arrival_flag {
+	ARRIVAL_COUNTED = 1, /* somebody answered: it is in the backend's load, if there
+				is room */
+	ARRIVAL_RELAYED = 2, /* the backend is no pod here: by the host's stack */
+};
+
 /* A connection from outside, by the tuple that its client sees: where it goes. Its
  * conntrack entry is that of client and backend; what it says is known here too until
  * the next tick, so that most packets look no further. */
 struct arrival {
 	union address backend;
 	__be16 port;
-	__u8 counted;	/* somebody answered: it is in the backend's load, if there is
-			   room */
+	__u8 flags;	/* enum arrival_flag */
 	__u8 tcp_flags; /* those of the client that conntrack has, but what opens and
 			   ends */
 	__u32 number;	/* of the backend */

@@ -5,7 +5,7 @@
  * passes goes on to whoever is attached behind us (TCX_NEXT), never past them.
  *
  *   in   services of the node, as outside knows them; then the host's own policy
- *   out  the host's own policy
+ *   out  answers of backends that are no pods (lib/relay.h); the host's own policy
  *
  * A packet to a service is translated here and goes straight into the pod, under its
  * client's own address; the pod's answer is turned back where it leaves the pod
@@ -26,7 +26,7 @@ static __always_inline bool is_served(void)
 	return value && *value;
 }
 
-/* An error about what a pod has sent to a client outside. */
+/* An error about what a backend has sent to a client outside. */
 __global int error_arrives(struct __sk_buff *skb, const struct packet *error)
 {
 	struct place from = {}, to = {};
@@ -46,7 +46,7 @@ __global int error_arrives(struct __sk_buff *skb, const struct packet *error)
 	tuple.protocol = quoted.protocol;
 	arrival = bpf_map_lookup_elem(&arrivals, &tuple);
 	endpoint = arrival ? bpf_map_lookup_elem(&addresses, &arrival->backend) : NULL;
-	if (!arrival || !endpoint)
+	if (!arrival || (!endpoint && !(arrival->flags & ARRIVAL_RELAYED)))
 		return TCX_NEXT;
 	from.address = quoted.source;
 	from.port = quoted.source_port;
@@ -54,7 +54,7 @@ __global int error_arrives(struct __sk_buff *skb, const struct packet *error)
 	to.port = arrival->port;
 	if (rewrite_error(skb, error, &quoted, &from, &to))
 		return TC_ACT_SHOT;
-	return bpf_redirect_peer(endpoint->ifindex, 0);
+	return endpoint ? bpf_redirect_peer(endpoint->ifindex, 0) : TO_STACK;
 }
 
 static __noinline int malformed(struct __sk_buff *skb, const struct packet *packet,
@@ -124,7 +124,7 @@ static __always_inline int from(struct __sk_buff *skb, __u32 offset)
 	int verdict = to_services(skb, &packet, offset);
 
 	if (verdict != TCX_NEXT)
-		return verdict;
+		return verdict == TO_STACK ? TCX_NEXT : verdict;
 	verdict = offset ? to_host(skb, &packet) : to_bare_host(skb, &packet);
 	return verdict == TCX_NEXT ? TCX_NEXT
 				   : host_slow_path(skb, &packet, INGRESS, verdict);
@@ -135,9 +135,29 @@ SEC("tc") int from_uplink(struct __sk_buff *skb)
 	return from(skb, ETH_LENGTH);
 }
 
-SEC("tc") int to_uplink(struct __sk_buff *skb)
+/* Apart: the stack is short. */
+static __noinline int from_host(struct __sk_buff *skb)
 {
 	return host_policy(skb, EGRESS, ETH_LENGTH);
+}
+
+static __noinline int from_bare_host(struct __sk_buff *skb)
+{
+	return host_policy(skb, EGRESS, 0);
+}
+
+static __always_inline int to(struct __sk_buff *skb, __u32 offset)
+{
+	int verdict = is_relaying() ? from_relay(skb, offset) : TCX_NEXT;
+
+	if (verdict == TCX_NEXT)
+		return offset ? from_host(skb) : from_bare_host(skb);
+	return verdict == TO_STACK ? TCX_NEXT : verdict;
+}
+
+SEC("tc") int to_uplink(struct __sk_buff *skb)
+{
+	return to(skb, ETH_LENGTH);
 }
 
 /* The same where frames have no Ethernet header: tunnels. */
@@ -148,7 +168,7 @@ SEC("tc") int from_bare_uplink(struct __sk_buff *skb)
 
 SEC("tc") int to_bare_uplink(struct __sk_buff *skb)
 {
-	return host_policy(skb, EGRESS, 0);
+	return to(skb, 0);
 }
 
 char LICENSE[] SEC("license") = "GPL";

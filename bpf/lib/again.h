@@ -79,10 +79,6 @@ static __noinline int judge_again(const struct conntrack_key *key)
 
 	if (!entry || !entry->revision || entry->revision == current)
 		return 0;
-	if (entry->uplink == UPLINK_FORWARDED) { /* its pod has an entry of its own */
-		entry->revision = current;
-		return 0;
-	}
 	swapped = entry->originator & 1;
 	packet.source = swapped ? key->address[1] : key->address[0];
 	packet.destination = swapped ? key->address[0] : key->address[1];
@@ -90,7 +86,14 @@ static __noinline int judge_again(const struct conntrack_key *key)
 	packet.destination_port = swapped ? key->port[0] : key->port[1];
 	resolve(&packet.source, &judgement.peer[EGRESS]);
 	resolve(&packet.destination, &judgement.peer[INGRESS]);
-	if (entry->uplink)
+	if (entry->uplink == UPLINK_FORWARDED || /* its pod has an entry of its own */
+	    (entry->uplink == UPLINK_RELAYED && !is_hosts(&judgement.peer[INGRESS]))) {
+		entry->revision = current;
+		return 0;
+	}
+	if (entry->uplink == UPLINK_RELAYED)
+		at_uplink(&judgement, false);
+	else if (entry->uplink)
 		at_uplink(&judgement, swapped == (entry->uplink != UPLINK_HOST));
 	if (is_over(key, entry, &judgement)) {
 		bpf_map_delete_elem(&conntrack, key);

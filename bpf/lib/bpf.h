@@ -54,6 +54,8 @@ static __s64 (*const bpf_csum_diff)(const void *from, __u32 from_size, const voi
 				    __u32 to_size, __u32 seed) = (void *)28;
 static long (*const bpf_skb_change_tail)(void *skb, __u32 length,
 					 __u64 flags) = (void *)38;
+static long (*const bpf_skb_adjust_room)(void *skb, __s32 difference, __u32 mode,
+					 __u64 flags) = (void *)50;
 static long (*const bpf_skb_pull_data)(void *skb, __u32 length) = (void *)39;
 static __s64 (*const bpf_csum_update)(void *skb, __u32 difference) = (void *)40;
 static __u64 (*const bpf_get_socket_cookie)(void *ctx) = (void *)46;

@@ -7,9 +7,8 @@
  */
 #pragma once
 
-#include "outside.h"
-#include "pod.h"
-#include "reset.h"
+#include "reject.h"
+#include "relay.h"
 
 /* What becomes of a packet; above them are drop reasons. */
 enum arrival_verdict {
@@ -57,13 +56,13 @@ static __always_inline bool is_of(const struct conntrack *entry,
 	       equal(&entry->service_address, &dialled->address);
 }
 
-/* Into the pod; the packet says what was dialled. */
+/* Into the pod, or on to the host's stack; the packet says what was dialled. */
 static __always_inline int enter(struct __sk_buff *skb, const struct packet *packet,
 				 const struct arrival *arrival, __u32 ifindex)
 {
 	if (rewrite(skb, packet, DESTINATION, &arrival->backend, arrival->port))
 		return TC_ACT_SHOT;
-	return bpf_redirect_peer(ifindex, 0);
+	return likely(ifindex) ? bpf_redirect_peer(ifindex, 0) : relay(skb);
 }
 
 /* The same, of a slower packet. */
@@ -79,10 +78,10 @@ static __always_inline void count_arrival(const struct packet *packet,
 					  const struct conntrack_key *key)
 {
 	if (unlikely(closes(packet))) {
-		arrival->counted = 1;
+		arrival->flags |= ARRIVAL_COUNTED;
 		arrival_closed(key);
-	} else if (unlikely(!arrival->counted)) {
-		arrival->counted = 1;
+	} else if (unlikely(!(arrival->flags & ARRIVAL_COUNTED))) {
+		arrival->flags |= ARRIVAL_COUNTED;
 		arrival_opened(key, arrival->number);
 	}
 }
@@ -176,8 +175,12 @@ static __noinline int choose(struct packet *packet, const struct frontend *front
 		__u32 number = pick_outside(frontend, packet);
 
 		backend = number ? bpf_map_lookup_elem(&backends, &number) : NULL;
-		if (!backend || !bpf_map_lookup_elem(&addresses, &backend->address))
+		if (!backend)
 			return DROP_NO_BACKEND;
+		arriving->fresh.flags =
+		    bpf_map_lookup_elem(&addresses, &backend->address)
+			? 0
+			: ARRIVAL_RELAYED;
 		arriving->fresh.number = number;
 		arriving->fresh.backend = backend->address;
 		arriving->fresh.port = backend->port;
@@ -229,7 +232,8 @@ static __noinline int place_arrival(struct packet *packet, struct arriving *arri
 	arriving->dialled.place.address = packet->destination;
 	arriving->dialled.place.port = packet->destination_port;
 	arriving->dialled.service = frontend ? frontend->service : 0;
-	if (known && !bpf_map_lookup_elem(&addresses, &known->backend)) {
+	if (known && !(known->flags & ARRIVAL_RELAYED) &&
+	    !bpf_map_lookup_elem(&addresses, &known->backend)) {
 		forget_arrival(packet, known);
 		if (goes_on)
 			return GONE;
@@ -251,6 +255,21 @@ static __noinline int place_arrival(struct packet *packet, struct arriving *arri
 	return choose(packet, frontend, arriving);
 }
 
+/* The same for a backend that is no pod here. TCX_NEXT: the host's policy is asked. */
+static __noinline int arrive_elsewhere(struct __sk_buff *skb, struct packet *packet,
+				       struct arriving *arriving)
+{
+	bool judged = is_judged(&packet->destination);
+	int verdict;
+
+	if (begin_relay(skb, packet, &arriving->dialled) ||
+	    bpf_map_update_elem(&arrivals, &arriving->tuple, &arriving->fresh, BPF_ANY))
+		return TC_ACT_SHOT;
+	exchange(packet, &arriving->dialled.place);
+	verdict = enter_slowly(skb, packet, &arriving->fresh, 0);
+	return judged && verdict == TO_STACK ? TCX_NEXT : verdict;
+}
+
 /* Everything but the next packet of an open connection. */
 __global int arrive(struct __sk_buff *skb, struct packet *packet, bool unsure)
 {
@@ -268,9 +287,11 @@ __global int arrive(struct __sk_buff *skb, struct packet *packet, bool unsure)
 	if (verdict > GONE)
 		refuse_arrival(skb, packet, arriving->dialled.service, verdict);
 	if (verdict == GONE || verdict == DROP_NO_BACKEND)
-		return reset(skb, packet);
+		return reject(skb, packet);
 	if (verdict != NEW_ARRIVAL)
 		return TC_ACT_SHOT;
+	if (arriving->fresh.flags & ARRIVAL_RELAYED)
+		return arrive_elsewhere(skb, packet, arriving);
 	endpoint = bpf_map_lookup_elem(&addresses, &packet->destination);
 	if (!endpoint)
 		return TC_ACT_SHOT;

@@ -163,7 +163,7 @@ static __noinline int host_connection(struct __sk_buff *skb, struct packet *pack
 	if (audited(&seen, judgement, entry))
 		statistic(STATISTIC_AUDITED);
 	if (entry) {
-		if (seen.type == EVENT_AUDIT)
+		if (seen.type == EVENT_AUDIT || !entry->revision)
 			emit(skb, packet, &seen);
 		remember(entry, judgement, entry->originator);
 		entry->revision = current;

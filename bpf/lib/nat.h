@@ -177,12 +177,15 @@ static __always_inline int move_pseudo_checksum(struct __sk_buff *skb, __u32 off
 }
 
 /* An ICMP error: one of its own addresses, and the other side of the packet that it
- * quotes, whose checksum is left: it is not looked at, and often cut. */
+ * quotes, whose checksum is left: it is not looked at, and often cut. Who speaks is the
+ * service in any case: a router would not take an error of its own back. */
 static __noinline int rewrite_error(struct __sk_buff *skb, const struct packet *error,
 				    const struct packet *quoted,
 				    const struct place *from, const struct place *to)
 {
-	bool inwards = equal(&error->destination, &from->address);
+	bool inwards =
+	    quoted->source_port == from->port && equal(&quoted->source, &from->address);
+	const union address *said = inwards ? &error->destination : &error->source;
 	__u32 outer = address_offset(error, inwards ? DESTINATION : SOURCE);
 	__u32 header = error->transport + 8,
 	      checksum = error->transport + ICMP_CHECKSUM;
@@ -194,8 +197,7 @@ static __noinline int rewrite_error(struct __sk_buff *skb, const struct packet *
 	if (error->family == 4) {
 		/* The quoted header's sum and its address outweigh each other. */
 		if (bpf_l3_csum_replace(skb, error->network + IPV4_CHECKSUM,
-					from->address.word[3], to->address.word[3],
-					4) ||
+					said->word[3], to->address.word[3], 4) ||
 		    bpf_l3_csum_replace(skb, header + IPV4_CHECKSUM,
 					from->address.word[3], to->address.word[3],
 					4) ||
@@ -203,9 +205,11 @@ static __noinline int rewrite_error(struct __sk_buff *skb, const struct packet *
 		    bpf_skb_store_bytes(skb, inner, &to->address.word[3], 4, 0))
 			return 1;
 	} else {
+		difference = bpf_csum_diff(said, 16, &to->address, 16, 0);
+		if (move_pseudo_checksum(skb, checksum, difference))
+			return 1;
 		difference = bpf_csum_diff(&from->address, 16, &to->address, 16, 0);
-		if (move_pseudo_checksum(skb, checksum, difference) ||
-		    bpf_l4_csum_replace(skb, checksum, 0, difference, 0) ||
+		if (bpf_l4_csum_replace(skb, checksum, 0, difference, 0) ||
 		    bpf_skb_store_bytes(skb, outer, &to->address, 16, 0) ||
 		    bpf_skb_store_bytes(skb, inner, &to->address, 16, 0))
 			return 1;

@@ -36,14 +36,21 @@ static __always_inline void answer_with_reset(struct tcp_header *tcp, __u32 payl
 	tcp->checksum = 0;
 }
 
+static __noinline int swap_macs(struct __sk_buff *skb)
+{
+	__u8 macs[12];
+
+	return bpf_skb_load_bytes(skb, 0, macs + 6, 6) ||
+	       bpf_skb_load_bytes(skb, 6, macs, 6) ||
+	       bpf_skb_store_bytes(skb, 0, macs, 12, 0);
+}
+
 static __noinline int swap_ends(struct __sk_buff *skb, const struct packet *packet)
 {
-	__u8 macs[12], ends[32];
+	__u8 ends[32];
 	__u32 at = packet->network + (packet->family == 4 ? 12 : 8);
 
-	if (packet->network && (bpf_skb_load_bytes(skb, 0, macs + 6, 6) ||
-				bpf_skb_load_bytes(skb, 6, macs, 6) ||
-				bpf_skb_store_bytes(skb, 0, macs, 12, 0)))
+	if (packet->network && swap_macs(skb))
 		return 1;
 	if (packet->family == 4)
 		return bpf_skb_load_bytes(skb, at, ends + 4, 4) ||

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
+import pytest
+
 from sixfold.balancing.plan import BalancingPlanner, plan_balancing
 from sixfold.balancing.ways import ways
+from sixfold.model.config import Config
 from sixfold.model.datapath import Backend, Frontend, FrontendFlag, SourceRange
 from sixfold.model.health_port import HealthPort
 from sixfold.model.meta import ObjectMeta
@@ -54,11 +57,13 @@ def test_a_headless_service_has_no_way():
     assert [*ways(balancer(cluster_ips=["None"]))] == []
 
 
-def test_every_way_has_the_same_backends_but_who_is_no_pod_is_inside_only():
+@pytest.mark.parametrize("policy", ["Cluster", "Local"])
+def test_every_way_has_the_same_backends_but_those_of_other_nodes_with_local_traffic(policy):
     world = World(
         endpoints={"shop/a": pod("a", number=1)},
-        services={"shop/web": balancer()},
+        services={"shop/web": balancer(external_traffic_policy=policy)},
         slices={"shop/other": written("other", "198.51.100.9")},
+        config=Config(node="here"),
     )
     found = plan_balancing(world, lambda _: 7).frontends
     inside = Frontend(ip_address("10.96.0.1"), 80, 6)
@@ -68,8 +73,10 @@ def test_every_way_has_the_same_backends_but_who_is_no_pod_is_inside_only():
         Frontend(ip_address("203.0.113.7"), 80, 6),
     ]
     here = Backend(ip_address("192.0.2.1"), 8080)
-    assert found[inside].backends == (here, Backend(ip_address("198.51.100.9"), 8080))
-    assert [found[it].backends for it in outside] == [(here,)] * 3
+    there = Backend(ip_address("198.51.100.9"), 8080)
+    assert found[inside].backends == (here, there)
+    from_outside = (here, there) if policy == "Cluster" else (here,)
+    assert [found[it].backends for it in outside] == [from_outside] * 3
     wildcards = {frontend.address for frontend in found if not frontend.port}
     assert wildcards == {ip_address("10.96.0.1"), ip_address("192.0.2.64")}
 

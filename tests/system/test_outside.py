@@ -364,6 +364,12 @@ def test_a_node_port_is_on_loopback_for_the_host_and_not_for_pods(coast: Coast):
         assert coast.client.attempt("10.244.0.1", 30080) == "open"
 
 
+def ask(client: Place, address: str, port: int) -> bytes:
+    with client.dial(address, port, kind=DGRAM) as sock:
+        sock.send(b"anybody there?")
+        return sock.recv(64)
+
+
 @FAMILIES
 def test_who_dials_nobody_is_refused_at_once(coast: Coast, version: int):
     with coast.serving("solo", version=version):
@@ -375,6 +381,8 @@ def test_who_dials_nobody_is_refused_at_once(coast: Coast, version: int):
             for client in (coast.far, coast.router, coast.client, coast.host):
                 answer = client.attempt(address, port, timeout_s=WAIT_S)
                 assert answer == "ECONNREFUSED", (address, port)
+                with pytest.raises(ConnectionRefusedError):
+                    ask(client, address, port)
 
 
 @FAMILIES

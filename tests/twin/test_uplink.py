@@ -63,6 +63,7 @@ VIPS = {4: ip_address("192.0.2.64"), 6: ip_address("2001:db8:1::64")}
 NODES = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8:1::1")}
 PODS = {4: IPv4Address("10.244.0.2"), 6: IPv6Address("fd00:5f:244::2")}
 NODE_PORT, PORT, TARGET = 30080, 80, 8080
+AWAY = {4: (ip_address("203.0.113.9"), 9000), 6: (ip_address("2001:db8:3::9"), 9000)}
 CLIENT_MAC = bytes.fromhex("020000000099")
 VERSIONS = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
 PROTOCOLS = pytest.mark.parametrize("protocol", [TCP, UDP], ids=["tcp", "udp"])
@@ -197,6 +198,11 @@ class Uplink:
     def answer(self, content: bytes) -> tuple[int, bytes]:
         """The same of what the pod sends."""
         done = self.run("from_endpoint", pods_frame(content), self.pod)
+        return done.verdict, done.packet[14:]
+
+    def leave(self, content: bytes) -> tuple[int, bytes]:
+        """The same of what the host's stack sends out."""
+        done = self.run("to_uplink", self.frame(content), self.index)
         return done.verdict, done.packet[14:]
 
     def drops(self) -> list[str]:
@@ -340,6 +346,63 @@ def test_an_error_of_a_pod_goes_out_under_the_services_address(
     assert ends_of(found)[0][0] == dialled[0]
 
 
+def load_elsewhere(uplink: Uplink, version: int) -> None:
+    entries = {version: FrontendEntry(9, (Backend(*AWAY[version]),), flags=BALANCER)}
+    uplink.datapath.apply(state(uplink.pod, entries))
+
+
+@VERSIONS
+@PROTOCOLS
+def test_a_backend_elsewhere_is_for_the_stack_and_its_answer_comes_from_the_service(
+    uplink: Uplink, version: int, protocol: int
+) -> None:
+    load_elsewhere(uplink, version)
+    client, dialled, away = (CLIENTS[version], 4000), (VIPS[version], PORT), AWAY[version]
+    before = uplink.active()
+    for flags in (SYN, ACK, ACK | PSH):
+        verdict, found = uplink.arrive(segment(client, dialled, protocol, flags, b"hello"))
+        assert (verdict, ends_of(found), is_whole(found)) == (NEXT, (client, away), True)
+        answer = segment(away, client, protocol, flags | ACK, b"well met")
+        verdict, found = uplink.leave(answer)
+        assert (verdict, ends_of(found), is_whole(found)) == (NEXT, (dialled, client), True)
+    assert uplink.active() == before + 1
+    uplink.arrive(segment(client, dialled, protocol, FIN | ACK))
+    assert uplink.active() == before + (protocol == UDP)
+    assert [event.service for event in uplink.events()] == [9]
+
+
+@VERSIONS
+@PROTOCOLS
+def test_errors_about_a_backend_elsewhere_speak_of_the_service(
+    uplink: Uplink, version: int, protocol: int
+) -> None:
+    load_elsewhere(uplink, version)
+    client, dialled, away = (CLIENTS[version], 4000), (VIPS[version], PORT), AWAY[version]
+    uplink.arrive(segment(client, dialled, protocol))
+    router, offset = AWAY[version][0] + 1, 28 if version == 4 else 48
+    for source in (router, away[0]):
+        error = unreachable(source, client[0], segment(client, away, protocol, ACK, bytes(64)))
+        verdict, found = uplink.leave(error)
+        assert (verdict, is_whole(found)) == (NEXT, True)
+        assert (ends_of(found)[0][0], ends_of(found[offset:])) == (dialled[0], (client, dialled))
+    error = too_big(router, dialled[0], segment(dialled, client, protocol, ACK, bytes(64)))
+    verdict, found = uplink.arrive(error)
+    assert (verdict, is_whole(found)) == (NEXT, True)
+    assert (ends_of(found)[1][0], ends_of(found[offset:])) == (away[0], (away, client))
+
+
+@VERSIONS
+def test_what_is_no_answer_of_a_backend_elsewhere_leaves_as_it_is(
+    uplink: Uplink, version: int
+) -> None:
+    load_elsewhere(uplink, version)
+    client, dialled, away = (CLIENTS[version], 4000), (VIPS[version], PORT), AWAY[version]
+    uplink.arrive(segment(client, dialled))
+    for ends in (((away[0], 1), client), (away, (client[0], 1)), (client, away)):
+        content = segment(*ends, flags=ACK)
+        assert uplink.leave(content) == (NEXT, content)
+
+
 def icmp(source: IPAddress, destination: IPAddress, head: bytes, quoted: bytes) -> bytes:
     protocol = ICMP if source.version == 4 else ICMPV6
     body = head[:2] + b"\0\0" + head[4:] + quoted
@@ -376,6 +439,21 @@ def test_who_dials_nobody_is_reset_whole(uplink: Uplink, version: int) -> None:
         assert len(found) == at + 20
     assert set(uplink.drops()) == {"NO_BACKEND"}
     assert uplink.arrive(segment(client, dialled, TCP, RST))[0] == SHOT  # no answer to an answer
+
+
+@VERSIONS
+def test_who_sends_a_datagram_to_nobody_is_told(uplink: Uplink, version: int) -> None:
+    load(uplink, pods=0)
+    client, dialled = (CLIENTS[version], 4000), (VIPS[version], PORT)
+    for size in (0, 3, 1200):
+        sent = segment(client, dialled, UDP, payload=(bytes(range(256)) * 5)[:size])
+        verdict, found = uplink.arrive(sent)
+        assert (verdict, is_whole(found)) == (REDIRECT, True)
+        at = 20 if version == 4 else 40
+        assert [ends_of(found)[n][0] for n in (0, 1)] == [dialled[0], client[0]]
+        assert found[at : at + 2] == (b"\x03\x03" if version == 4 else b"\x01\x04")
+        assert found[at + 8 :] == sent[: at + 8]
+    assert set(uplink.drops()) == {"NO_BACKEND"}
 
 
 @VERSIONS

@@ -31,6 +31,7 @@ from sixfold.balancing.vanished import Place as Lost
 from sixfold.balancing.vanished import by_address, places_in_use
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.layout import Place
+from sixfold.host.nudge import nudge
 from sixfold.host.sockets import close_sockets, close_towards
 from sixfold.model.datapath import PROTOCOL_NUMBERS, Frontend, FrontendEntry, IPAddress
 from sixfold.model.endpoint import Endpoint
@@ -118,7 +119,12 @@ class BackendWatch:
         ]
         closed = await asyncio.to_thread(close_sockets, connections, namespaces)
         closed += await asyncio.to_thread(close_towards, lost)
+        outside = [one for one in connections if one.client_ifindex]
+        if outside:
+            self._datapath.forget_arrivals(outside)
+            nudge(outside)
         self.lost -= lost
+        closed += len(outside)
         if closed:
             log.info("balancing: %d connections to lost backends are cut", closed)
 

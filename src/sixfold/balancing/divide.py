@@ -96,6 +96,13 @@ def _plain(members: Sequence[Member], seen: Seen) -> tuple[tuple[Member, int], .
     return tuple((one, weight_now(one, seen)) for one in members)
 
 
+def behind(service: Service, members: Sequence[Member], here: Here) -> Sequence[Member]:
+    """Who may serve clients outside: with externalTrafficPolicy Local, this node's endpoints."""
+    if service.spec.external_traffic_policy != "Local":
+        return members
+    return [one for one in members if node_of(one, here) == here.node]
+
+
 def node_of(member: Member, here: Here) -> str:
     """The node of an endpoint; a pod without one is of a world without nodes: it is near."""
     return member.node or ("" if isinstance(member, Written) else here.node)

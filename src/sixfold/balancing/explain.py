@@ -7,10 +7,11 @@ caller judges.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sixfold.balancing.choice import choose
-from sixfold.balancing.divide import Division, divide, say_places, trusted_of
+from sixfold.balancing.divide import Division, behind, divide, say_places, trusted_of
 from sixfold.balancing.members import (
     IPAddress,
     Member,
@@ -59,13 +60,19 @@ def explain_balancing(
     port: int | str | None,
     protocol: str = "TCP",
     family: IPFamily | None = None,
+    *,
+    outside: bool = False,
 ) -> BalancingAnswer:
     """What answers at a service port; ``port`` is a number, a port name, or None for the first.
 
     family  of the address dialled; None: that of the service's first
+    outside  who dials is
     """
     key = f"{service.metadata.namespace}/{service.metadata.name}"
-    members = members_of(world, service, key)
+    members: Sequence[Member] = members_of(world, service, key)
+    everybody = members
+    if outside:
+        members = behind(service, members, world.config.here)
     if service.spec.headless and isinstance(port, int):
         found: ServicePort | None = ServicePort(port=port)
     else:
@@ -73,6 +80,9 @@ def explain_balancing(
     if found is None:
         wanted = port if isinstance(port, int) else 0
         return BalancingAnswer(key, wanted, "none", _unknown_port(service, port, protocol), ())
+    if everybody and not members:
+        why = "refused at once: externalTrafficPolicy Local, and no endpoint is of this node"
+        return BalancingAnswer(key, found.port, "none", why, ())
     family = family or families(service)[0]
     seen = world.seen.get(key, NOTHING_SEEN)
     able = [one for one in members if target_port_of(found, one) is not None]
@@ -106,7 +116,7 @@ def explain_balancing(
 def _division(
     service: Service,
     port: ServicePort,
-    members: list[Member],
+    members: Sequence[Member],
     family: IPFamily,
     seen: Seen,
     here: Here,
@@ -123,7 +133,7 @@ def _first_trouble(seen: Seen) -> str:
     return f"{address} ({why})" + (f" and {rest} more" if rest else "")
 
 
-def _portless(port: ServicePort, members: list[Member]) -> str:
+def _portless(port: ServicePort, members: Sequence[Member]) -> str:
     if any(isinstance(member, Written) for member in members):
         named = f'of the name "{port.name}"' if port.name else "without a name"
         return f"no EndpointSlice of this family has a {port.protocol} port {named}"
@@ -149,7 +159,7 @@ def _why(
     service: Service,
     port: ServicePort,
     seen: Seen,
-    members: list[Member],
+    members: Sequence[Member],
     candidates: tuple[Candidate, ...],
     division: Division,
 ) -> str:

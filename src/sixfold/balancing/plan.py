@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from sixfold.balancing.changes import changes
 from sixfold.balancing.choice import Choice, choose
-from sixfold.balancing.divide import Division, divide, node_of, trusted_of
+from sixfold.balancing.divide import Division, behind, divide, node_of, trusted_of
 from sixfold.balancing.labels import LabelIndex, LabelKey
 from sixfold.balancing.members import (
     Member,
@@ -114,7 +114,7 @@ def plan_service(
         ranges = frozenset(SourceRange(number_here, it) for it in source_ranges(service))
         health_port = _health_port(service, members, seen, here)
         for way in found:
-            able = endpoints if way.flags else members
+            able = behind(service, members, here) if way.flags else members
             if way.alone:
                 wildcard = Frontend(way.address, ANY_PORT, ANY_PROTOCOL)
                 frontends[wildcard] = FrontendEntry(number_here, (), flags=way.flags)

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from sixfold.balancing.choice import choose
-from sixfold.balancing.divide import Division, level_of, locality_of_member, say_places
+from sixfold.balancing.divide import Division, behind, level_of, locality_of_member, say_places
 from sixfold.balancing.health import NEVER_ASKED
 from sixfold.balancing.labels import LabelIndex
 from sixfold.balancing.members import (
@@ -74,7 +74,7 @@ def list_frontends(
         for way in ways(service):
             for dialled, port in way.ports:
                 choice = choose(service, port, seen)
-                there = pods if way.flags else members
+                there = behind(service, members, here) if way.flags else members
                 division = division_of(service, port, there, way.address, seen, here)
                 backends = [
                     *_backends(service, port, there, division, way.address, loads, here, seen)

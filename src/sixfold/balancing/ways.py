@@ -2,7 +2,8 @@
 
 Pure. Source: core/v1 ServiceSpec. The node port is one of every address of the node: the kernel
 knows it by the unspecified address of its family. What comes in from outside goes to pods of this
-host only, under its client's own address; so externalTrafficPolicy Cluster and Local are alike.
+host under its client's own address, and to other endpoints under the host's; the latter not with
+externalTrafficPolicy Local.
 """
 
 from __future__ import annotations

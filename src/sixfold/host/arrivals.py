@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from sixfold.host import layout
 from sixfold.host.bpf import Map
+from sixfold.host.layout import Connection
 
 
 def know_uplinks(uplinks: Map, macs: Mapping[int, str]) -> None:
@@ -18,6 +19,18 @@ def know_uplinks(uplinks: Map, macs: Mapping[int, str]) -> None:
     known = dict(uplinks.items())
     uplinks.update(wanted.items() - known.items())
     uplinks.delete(known.keys() - wanted.keys())
+
+
+def forget(maps: Mapping[str, Map], connections: Iterable[Connection]) -> None:
+    """Those that came from outside begin anew with their next packet, or are reset."""
+    for one in connections:
+        if (key := layout.pack_arrival(one)) is not None:
+            client, backend = (
+                (one.source, one.source_port),
+                (one.destination, one.destination_port),
+            )
+            maps["arrivals"].delete([key])
+            maps["conntrack"].delete([layout.pack_sides(client, backend, one.protocol)[0]])
 
 
 def over(maps: Mapping[str, Map]) -> list[bytes]:

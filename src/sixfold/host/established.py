@@ -81,7 +81,10 @@ def begin_tracking(maps: Mapping[str, Map], desired: Datapath) -> None:
         return
     connections = maps["conntrack"]
     known = connections.items()
-    connections.delete([key for key, entry in known if layout.CONNTRACK.unpack(entry)[UPLINK]])
+    kept = (0, layout.UPLINK_RELAYED)  # pods' own, and what the uplinks follow in any case
+    connections.delete(
+        [key for key, entry in known if layout.CONNTRACK.unpack(entry)[UPLINK] not in kept]
+    )
     maps["runtime"].update([(TRACKING, IS_TRACKING)])
     try:
         tracked, listening = read()
@@ -147,12 +150,11 @@ def at_uplinks(
 def packed(one: Open, revision: int, now_ns: int) -> tuple[bytes, bytes]:
     """Key and entry of conntrack; ``revision``: of a policy before the one to come."""
     way = one.way
-    source = layout.pack_address(way.source), layout.pack_port(way.source_port)
-    destination = layout.pack_address(way.destination), layout.pack_port(way.destination_port)
-    swapped = _order(*source) > _order(*destination)
-    first, second = (destination, source) if swapped else (source, destination)
-    key = layout.CONNTRACK_KEY.pack(
-        first[0], second[0], first[1], second[1], one.protocol, one.icmp_request
+    key, swapped = layout.pack_sides(
+        (way.source, way.source_port),
+        (way.destination, way.destination_port),
+        one.protocol,
+        one.icmp_request,
     )
     host_is_second = swapped if one.whose != "dialled at the host" else not swapped
     uplink = layout.UPLINK_HOST + host_is_second
@@ -165,12 +167,6 @@ def packed(one: Open, revision: int, now_ns: int) -> tuple[bytes, bytes]:
         *(swapped, flags, bytes(2), 0, bytes(2), uplink),
     ).ljust(layout.CONNTRACK.size, b"\0")
     return key, entry
-
-
-def _order(address: bytes, port: bytes) -> tuple[int, int, int]:
-    """As conntrack_key() of bpf/lib/conntrack.h compares sides: as the CPU reads their bytes."""
-    low, high = layout.U64.unpack(address[:8])[0], layout.U64.unpack(address[8:])[0]
-    return int(low), int(high), int.from_bytes(port, "little")
 
 
 def _tracked(body: bytes) -> Tracked | None:

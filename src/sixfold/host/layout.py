@@ -50,6 +50,7 @@ LOAD = Struct("<qQ")
 TUPLE = CONNTRACK_KEY = Struct("<16s16s2s2sBB2x")
 CONNTRACK = Struct("<I2II2I2IIBB2sI2sBx2Q2Q16sIB3x")
 UPLINK_HOST, UPLINK_FORWARDED = 1, 3  # enum uplink; + 1: the host is the second side
+UPLINK_RELAYED = 4
 FLOW_EVENT = Struct("<Q8B16s16s2s2s7I2sBB4x")
 EVENT_KIND = Struct("<8xBB42xII")  # of it: type, reason, identities of both sides
 NAME_KEY = Struct("<QIH2x")
@@ -306,8 +307,8 @@ class Connection:
 
     @property
     def forwarded(self) -> bool:
-        """Somebody else's, under the host's address: nobody is judged by this entry."""
-        return self.uplink == UPLINK_FORWARDED
+        """Somebody else's, by the host's stack: nobody is judged by this entry."""
+        return self.uplink in (UPLINK_FORWARDED, UPLINK_RELAYED)
 
     @property
     def is_open(self) -> bool:
@@ -316,7 +317,28 @@ class Connection:
             return False
         if self.protocol == TCP:
             return self.idle_s <= IDLE_TCP_S
-        return self.idle_s <= (IDLE_FORWARDED_S if self.forwarded else IDLE_S)
+        forwarded = self.uplink == UPLINK_FORWARDED
+        return self.idle_s <= (IDLE_FORWARDED_S if forwarded else IDLE_S)
+
+
+Side = tuple[IPAddress, int]  # address, port
+
+
+def pack_sides(
+    source: Side, destination: Side, protocol: int, icmp_request: int = 0
+) -> tuple[bytes, bool]:
+    """The key of a connection, and whether its sides are the other way round there."""
+    a, b = ((pack_address(address), pack_port(port)) for address, port in (source, destination))
+    swapped = _order(*a) > _order(*b)
+    first, second = (b, a) if swapped else (a, b)
+    key = CONNTRACK_KEY.pack(first[0], second[0], first[1], second[1], protocol, icmp_request)
+    return key, swapped
+
+
+def _order(address: bytes, port: bytes) -> tuple[int, int, int]:
+    """As conntrack_key() of bpf/lib/conntrack.h compares sides: as the CPU reads their bytes."""
+    low, high = U64.unpack(address[:8])[0], U64.unpack(address[8:])[0]
+    return int(low), int(high), int.from_bytes(port, "little")
 
 
 def unpack_connection(key: bytes, value: bytes, now_ns: int) -> Connection:
@@ -354,14 +376,19 @@ def unpack_connection(key: bytes, value: bytes, now_ns: int) -> Connection:
     )
 
 
-def with_arrival(connection: Connection, arrivals: Mapping[bytes, bytes]) -> Connection:
-    """With the packets of a client outside that only its arrival has counted yet."""
+def pack_arrival(connection: Connection) -> bytes | None:
+    """What the client outside sees of it; None: it came from no client outside."""
     if connection.service_address is None:
-        return connection
+        return None
     client = pack_address(connection.source), pack_port(connection.source_port)
     dialled = pack_address(connection.service_address), pack_port(connection.service_port)
-    key = TUPLE.pack(client[0], dialled[0], client[1], dialled[1], connection.protocol, 0)
-    if (arrival := arrivals.get(key)) is None:
+    return TUPLE.pack(client[0], dialled[0], client[1], dialled[1], connection.protocol, 0)
+
+
+def with_arrival(connection: Connection, arrivals: Mapping[bytes, bytes]) -> Connection:
+    """With the packets of a client outside that only its arrival has counted yet."""
+    key = pack_arrival(connection)
+    if key is None or (arrival := arrivals.get(key)) is None:
         return connection
     *_, packets, size = ARRIVAL.unpack(arrival)
     return replace(

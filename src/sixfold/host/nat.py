@@ -6,9 +6,11 @@ moment without it. Nothing of anybody else's table is read or changed.
   prerouting   from the host's or the resolver's own address, but not from the host: dropped.
                Linux sees to that for IPv4 only, and policy trusts both.
   postrouting  from a pod address, to no pod address, out of a device that is not ours:
-               masquerade. Pod to pod never comes here: the datapath redirects it.
+               masquerade. Pod to pod never comes here: the datapath redirects it. And what
+               the datapath has marked: from a client outside to a backend that is no pod.
   forward      only where forwarding was off before us: the devices of that day forward
-               nothing to each other, as before. Devices that came later are not our business.
+               nothing to each other, as before, but what is marked, and what is said back.
+               Devices that came later are not our business.
 """
 
 from __future__ import annotations
@@ -22,8 +24,11 @@ from sixfold.host.netlink import NETLINK_NETFILTER, Netlink, NetlinkError, Reque
 from sixfold.host.netlink_route import GROUP
 from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6, Config
 from sixfold.model.datapath import IPNetwork
+from sixfold.model.service import NODE_PORTS
 
 UPLINKS = "uplinks"
+MARK_RELAYED = 0x08000000  # bpf/sixfold.h has the same
+RELAY_PORTS = range(NODE_PORTS.stop, 65536)  # an answer must not look like a dialled node port
 
 
 class Masquerade:
@@ -78,6 +83,7 @@ class Masquerade:
             ("postrouting", f"pods of {pool} to the world", _way_out(pool))
             for pool in (config.pod_ipv4, config.pod_ipv6)
         ]
+        rules.append(("postrouting", "from outside to backends outside", _RELAYED))
         if uplinks:
             comment = f"no router between {' '.join(uplinks)}"[:200]
             rules.append(("forward", comment, _NO_ROUTER))
@@ -90,8 +96,11 @@ class Masquerade:
 _NO_ROUTER = (
     nft.device_in_set(nft.META_IIFNAME, UPLINKS),
     nft.device_in_set(nft.META_OIFNAME, UPLINKS),
+    nft.marked(MARK_RELAYED, nft.EQUAL),
+    nft.not_source_natted(),
     nft.drop(),
 )
+_RELAYED = (nft.marked(MARK_RELAYED), nft.masquerade(RELAY_PORTS))
 
 
 def _guard(source: IPNetwork) -> tuple[bytes, ...]:

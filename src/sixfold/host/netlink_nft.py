@@ -30,13 +30,16 @@ PRIORITY_RAW, PRIORITY_FILTER, PRIORITY_SRCNAT = -300, 0, 100
 ACCEPT, DROP = 1, 0
 EQUAL, NOT_EQUAL = 0, 1
 META_IIFNAME, META_OIFNAME, META_NFPROTO, META_IIFGROUP, META_OIFGROUP = 6, 7, 15, 21, 22
+META_MARK = 3
+CT_STATUS, SOURCE_NATTED = 2, 1 << 4
+PORTS_GIVEN = 1 << 1  # NF_NAT_RANGE_PROTO_SPECIFIED
 TYPE_IFNAME, IFNAME_SIZE = 41, 16
 
 _SUBSYSTEM = 10
 _NEWTABLE, _DELTABLE, _NEWCHAIN, _GETCHAIN = 0, 2, 3, 4
 _NEWRULE, _GETRULE, _NEWSET, _NEWSETELEM = 6, 7, 9, 12
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
-_REGISTER, _VERDICT = 1, 0
+_REGISTER, _SECOND_REGISTER, _VERDICT = 1, 2, 0
 
 
 def _u32(kind: int, value: int) -> bytes:
@@ -164,8 +167,31 @@ def destination_not_in(network: IPv4Network | IPv6Network) -> bytes:
     return _address(network, 16 if network.version == 4 else 24, NOT_EQUAL)
 
 
-def masquerade() -> bytes:
-    return _expression("masq")
+def marked(bits: int, operator: int = NOT_EQUAL) -> bytes:
+    """The packet's mark has one of these bits, or (``EQUAL``) none."""
+    word = struct.pack("=I", bits)
+    return _meta(META_MARK) + _and(word) + _compare(operator, bytes(4))
+
+
+def not_source_natted() -> bytes:
+    """Of no connection whose source was translated, in either direction."""
+    load = _expression("ct", _u32(1, _REGISTER), _u32(2, CT_STATUS))
+    return load + _and(struct.pack("=I", SOURCE_NATTED)) + _compare(EQUAL, bytes(4))
+
+
+def masquerade(ports: range | None = None) -> bytes:
+    if ports is None:
+        return _expression("masq")
+    return (
+        _immediate(_REGISTER, ports[0])
+        + _immediate(_SECOND_REGISTER, ports[-1])
+        + _expression("masq", _u32(1, PORTS_GIVEN), _u32(2, _REGISTER), _u32(3, _SECOND_REGISTER))
+    )
+
+
+def _immediate(register: int, port: int) -> bytes:
+    value = nested(2, attribute(1, struct.pack(">H", port)))
+    return _expression("immediate", _u32(1, register), value)
 
 
 def drop() -> bytes:
@@ -176,15 +202,19 @@ def drop() -> bytes:
 def _address(network: IPv4Network | IPv6Network, offset: int, operator: int) -> bytes:
     size = network.max_prefixlen // 8
     load = _expression("payload", _u32(1, _REGISTER), _u32(2, 1), _u32(3, offset), _u32(4, size))
-    mask = _expression(
+    mask = _and(network.netmask.packed)
+    return load + mask + _compare(operator, network.network_address.packed)
+
+
+def _and(mask: bytes) -> bytes:
+    return _expression(
         "bitwise",
         _u32(1, _REGISTER),
         _u32(2, _REGISTER),
-        _u32(3, size),
-        nested(4, attribute(1, network.netmask.packed)),
-        nested(5, attribute(1, bytes(size))),
+        _u32(3, len(mask)),
+        nested(4, attribute(1, mask)),
+        nested(5, attribute(1, bytes(len(mask)))),
     )
-    return load + mask + _compare(operator, network.network_address.packed)
 
 
 def _meta(key: int) -> bytes:

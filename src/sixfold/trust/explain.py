@@ -233,10 +233,10 @@ class _Question:
         if refusal := self._refusal(service):
             return [], Line("balancing", "refused", refusal)
         port = self.service_port or self.port
-        answer = explain_balancing(self.world, service, port, self.protocol, self._family)
+        answer = explain_balancing(
+            self.world, service, port, self.protocol, self._family, outside=self._outside
+        )
         candidates = [one for one in answer.candidates if one.ready]
-        if self._outside:
-            candidates = [one for one in candidates if not one.written]
         if not candidates:
             return [], Line("balancing", "refused", answer.why)
         backends = [(self._backend(one), one.port) for one in candidates]
@@ -282,7 +282,9 @@ class _Question:
             self.protocol,
         )
         if self._outside and self.target.service is not None:
-            route = RouteAnswer(True, f"translated at the uplink; {route.text}")
+            away = backend.endpoint is None and backend.identity == WORLD
+            how = f"{route.text}, under the host's address" if away else route.text
+            route = RouteAnswer(True, f"translated at the uplink; {how}")
         if is_same_pod(source.endpoint, backend.endpoint):
             return _Flow(source, backend, route, PolicyAnswer(None, None), port)
         policy = explain_policy(
