@@ -31,6 +31,7 @@ import msgspec
 
 from sixfold import __version__
 from sixfold.discovery.zone import Rcode, ZoneTree
+from sixfold.host.datagrams import Datagrams, Sender
 from sixfold.host.paths import Paths
 from sixfold.host.whole import write_whole
 from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
@@ -50,8 +51,6 @@ from sixfold.serve.health_ports import HealthPorts
 log = logging.getLogger("sixfold.dns")
 T = TypeVar("T")
 
-DRAIN_MAX = 64  # packets per wake-up, so that TCP and the agent get their turn
-UDP_QUERY_MAX = 4096
 TCP_CLIENTS_MAX = 256
 TCP_IDLE_S = 10.0
 FORWARDS_MAX = 2000  # clients waiting for an upstream
@@ -106,7 +105,7 @@ class ResolverServer:
                     raise
                 log.warning("%s: this kernel lacks IPv6; not served", address)
                 continue
-            loop.add_reader(udp, self._read_udp, udp)
+            loop.add_reader(udp, self._read_udp, udp, Datagrams(udp))
             listeners.append(await asyncio.start_server(self._serve_tcp, sock=tcp))
         self._socket.unlink(missing_ok=True)
         old_mask = os.umask(0o177)
@@ -131,30 +130,37 @@ class ResolverServer:
 
     # --- questions --------------------------------------------------------------------------
 
-    def _read_udp(self, sock: socket.socket) -> None:
-        for _ in range(DRAIN_MAX):
-            try:
-                packet, client = sock.recvfrom(UDP_QUERY_MAX)
-            except OSError:  # nothing left, or an ICMP error of an earlier answer
-                return
-            if not self._clients.admit(client[0]):
-                self._responder.statistics["stranger"] += 1
-                continue
-            answer = self._responder.respond(packet, client[0])
-            if isinstance(answer, Query | Alias):
-                self._spawn_forward(sock, answer, client)
-            elif answer is not None:
-                self._send(sock, answer, client)
+    def _read_udp(self, sock: socket.socket, datagrams: Datagrams) -> None:
+        """One batch, then TCP and the agent get their turn."""
+        recall, answers = self._responder.recall, []
+        for place, (packet, address) in enumerate(datagrams.receive()):
+            if (answer := recall(packet, address)) is None:
+                answer = self._answer(sock, packet, address, datagrams.sender(place))
+            answers.append(answer)
+        if unsent := datagrams.send(answers):
+            self._responder.statistics["unsent"] += unsent
 
-    def _send(self, sock: socket.socket, answer: bytes, client: tuple[str, int]) -> None:
+    def _answer(
+        self, sock: socket.socket, packet: bytes, address: bytes, client: Sender
+    ) -> bytes | None:
+        """The answer, unless there is none, or an upstream is asked first."""
+        if not self._clients.admit(client[0]):
+            self._responder.statistics["stranger"] += 1
+            return None
+        self._responder.know(address, client[0])
+        answer = self._responder.respond(packet, client[0])
+        if isinstance(answer, Query | Alias):
+            self._spawn_forward(sock, answer, client)
+            return None
+        return answer
+
+    def _send(self, sock: socket.socket, answer: bytes, client: Sender) -> None:
         try:
             sock.sendto(answer, client)
         except OSError:  # full buffer, or the client is gone: it will ask again
             self._responder.statistics["unsent"] += 1
 
-    def _spawn_forward(
-        self, sock: socket.socket, asked: Query | Alias, client: tuple[str, int]
-    ) -> None:
+    def _spawn_forward(self, sock: socket.socket, asked: Query | Alias, client: Sender) -> None:
         if len(self._tasks) >= FORWARDS_MAX:
             query = asked.asked if isinstance(asked, Alias) else asked
             self._send(sock, self._fail(query, query.udp_limit), client)
@@ -163,9 +169,7 @@ class ResolverServer:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _forward_udp(
-        self, sock: socket.socket, asked: Query | Alias, client: tuple[str, int]
-    ) -> None:
+    async def _forward_udp(self, sock: socket.socket, asked: Query | Alias, client: Sender) -> None:
         query = asked.asked if isinstance(asked, Alias) else asked
         self._send(sock, await self._forward(asked, query.udp_limit, client[0]), client)
 

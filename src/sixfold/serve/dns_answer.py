@@ -1,16 +1,17 @@
 """The resolver's answers from its own zones.
 
-No sockets here: packet in, packet out, or the query when it has to be forwarded. Two levels of
-cache make it fast. The first knows whole packets (all but the id): most clients ask the same
-bytes again and again. Any change of the zone empties it, so an answer is never older than the
-zone. Answers with several records are kept in several rotations, and one is drawn at random.
+No sockets here: packet in, packet out, or the query when it has to be forwarded. A cache makes it
+fast: it knows whole packets (all but the id), as most clients ask the same bytes again and again,
+for each view. Any change of the zone or the views empties it, so an answer is never older than
+they are. Answers with several records are kept in several rotations, and one is drawn at random.
 """
 
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
 from sixfold.discovery.wire import IN, TYPE_NAMES, encode_all
@@ -30,6 +31,7 @@ from sixfold.serve.dns_wire import (
 )
 
 CACHED_PACKETS_MAX = 16_384
+CACHED_CLIENTS_MAX = 16_384
 ROTATIONS_MAX = 8
 TCP_MAX = 65_535
 
@@ -57,6 +59,14 @@ class Clients:
         return admitted
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An answer that may be given again: all but the id, in its rotations."""
+
+    rcode: str
+    tails: Sequence[bytes]
+
+
 class Responder:
     """Answers packets; ``zone`` is None until one was loaded or received."""
 
@@ -64,21 +74,38 @@ class Responder:
         self.zone: ZoneTree | None = None
         self.views = Views()
         self.statistics: Counter[str] = Counter()
-        self._cache: dict[tuple[int, bytes], tuple[Rcode, Sequence[bytes]]] = {}
+        self._cache: defaultdict[int, dict[bytes, Known]] = defaultdict(dict)  # by view
+        self._clients: dict[bytes, dict[bytes, Known]] = {}  # by packed address
+        self._cached = 0
 
     def zone_changed(self) -> None:
-        """To be called after every change of the zone or the views."""
+        """To be called after every change of the zone, the views, or who may ask."""
         self._cache.clear()
+        self._clients.clear()
+        self._cached = 0
+
+    def recall(self, packet: bytes, address: bytes) -> bytes | None:
+        """What somebody was answered to the same from this address or view; None: not known."""
+        answers = self._clients.get(address)
+        if answers is None or (known := answers.get(packet[2:])) is None:
+            return None
+        self.statistics[known.rcode] += 1
+        return packet[:2] + _drawn(known.tails)
+
+    def know(self, address: bytes, client: str) -> None:
+        """From now on ``recall`` for who asks from there: he may."""
+        if len(self._clients) >= CACHED_CLIENTS_MAX:
+            self._clients.clear()
+        self._clients[address] = self._cache[self.views.of(client)]
 
     def respond(
         self, packet: bytes, client: str = "127.0.0.1", *, tcp: bool = False
     ) -> bytes | Query | Alias | None:
         """The answer; what is to be asked upstream; None when it deserves no answer."""
         view = self.views.of(client)
-        if not tcp and (known := self._cache.get((view, packet[2:]))) is not None:
-            rcode, tails = known
-            self.statistics[rcode.name] += 1
-            return packet[:2] + (tails[0] if len(tails) == 1 else random.choice(tails))
+        if not tcp and (known := self._cache[view].get(packet[2:])) is not None:
+            self.statistics[known.rcode] += 1
+            return packet[:2] + _drawn(known.tails)
         try:
             query = parse_query(packet)
         except Malformed:
@@ -101,10 +128,12 @@ class Responder:
         self.statistics[answer.rcode.name] += 1
         variants = _render(query, answer, limit)
         if not tcp:
-            if len(self._cache) >= CACHED_PACKETS_MAX:
-                self._cache.clear()
-            self._cache[view, packet[2:]] = (answer.rcode, [variant[2:] for variant in variants])
-        return random.choice(variants)
+            if self._cached >= CACHED_PACKETS_MAX:
+                self.zone_changed()
+            tails = [variant[2:] for variant in variants]
+            self._cache[view][packet[2:]] = Known(answer.rcode.name, tails)
+            self._cached += 1
+        return _drawn(variants)
 
     def refuse(self, query: Query, rcode: Rcode, limit: int) -> bytes:
         """An answer without records."""
@@ -125,6 +154,11 @@ class Responder:
         if query.class_ != IN or TYPE_NAMES.get(query.type) in ("AXFR", "IXFR"):
             return Rcode.REFUSED
         return Rcode.SERVFAIL if self.zone is None else None
+
+
+def _drawn(variants: Sequence[bytes]) -> bytes:
+    """One of them, all alike."""
+    return variants[0] if len(variants) == 1 else variants[int(random.random() * len(variants))]
 
 
 def _render(query: Query, answer: Answer, limit: int) -> list[bytes]:
