@@ -52,9 +52,9 @@ MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 def crowd(services: int) -> dict[Frontend, FrontendEntry]:
     """Services with four backends each, all different."""
     return {
-        Frontend(FIRST_SERVICE + n, 80, TCP): FrontendEntry(
+        Frontend.at(FIRST_SERVICE + n, 80, TCP): FrontendEntry(
             n + 1,
-            tuple(Backend(FIRST_BACKEND + BACKENDS * n + b, 8080) for b in range(BACKENDS)),
+            tuple(Backend.at(FIRST_BACKEND + BACKENDS * n + b, 8080) for b in range(BACKENDS)),
         )
         for n in range(1, services + 1)
     }
@@ -95,8 +95,8 @@ def sixfold(lab: Lab, services: int) -> Peer:
         for end in ends:
             datapath.attach(end.ifindex)
         frontends = crowd(services - 1)
-        tested = Frontend(FIRST_SERVICE + services, 80, TCP)
-        servers = tuple(Backend(IPv4Address(SERVER), port) for port in PORTS)
+        tested = Frontend.at(FIRST_SERVICE + services, 80, TCP)
+        servers = tuple(Backend.at(IPv4Address(SERVER), port) for port in PORTS)
         frontends[tested] = FrontendEntry(services, servers, Algorithm.LEAST_CONNECTIONS)
         everything = PolicyTable.of(
             [

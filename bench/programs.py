@@ -117,11 +117,15 @@ def _world(a: int, b: int) -> Datapath:
         frontends={
             # A run of the kernel's has one packet, which the first pass rewrites: so that the
             # others do the same work, the pod has the address and port that are dialled.
-            Frontend(B4, 80, TCP): FrontendEntry(2, (Backend(B4, 80),), flags=FrontendFlag.OUTSIDE),
-            Frontend(B6, 80, TCP): FrontendEntry(2, (Backend(B6, 80),), flags=FrontendFlag.OUTSIDE),
+            Frontend.at(B4, 80, TCP): FrontendEntry(
+                2, (Backend.at(B4, 80),), flags=FrontendFlag.OUTSIDE
+            ),
+            Frontend.at(B6, 80, TCP): FrontendEntry(
+                2, (Backend.at(B6, 80),), flags=FrontendFlag.OUTSIDE
+            ),
         }
         | {
-            Frontend(address, 80, protocol): FrontendEntry(1, (Backend(B4, 80),))
+            Frontend.at(address, 80, protocol): FrontendEntry(1, (Backend.at(B4, 80),))
             for protocol in (TCP, UDP)
             for address in (SERVICE, *(SERVICE + 256 + n for n in range(CROWD // 2)))
         },

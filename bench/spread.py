@@ -84,9 +84,9 @@ def _datapath(lab: Lab, clients: list[Path]) -> tuple[KernelDatapath, dict[Algor
     lab.stack.callback(KernelDatapath.remove, instance)
     datapath = netns.run_inside(clients[0], lambda: KernelDatapath.open(instance))
     lab.stack.callback(datapath.close)
-    backends = tuple(Backend(server, PORT) for server in SERVERS)
+    backends = tuple(Backend.at(server, PORT) for server in SERVERS)
     frontends = {
-        algorithm: Frontend(FIRST_SERVICE + number, 80, TCP)
+        algorithm: Frontend.at(FIRST_SERVICE + number, 80, TCP)
         for number, algorithm in enumerate(Algorithm)
     }
     endpoints = {

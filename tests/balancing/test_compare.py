@@ -22,7 +22,7 @@ HASH, RANDOM = Algorithm.SOURCE_HASH, Algorithm.RANDOM
 
 def backends(*weights: int) -> list[Backend]:
     return [
-        Backend(ip_address("192.0.2.0") + at, 80, weight) for at, weight in enumerate(weights, 1)
+        Backend.at(ip_address("192.0.2.0") + at, 80, weight) for at, weight in enumerate(weights, 1)
     ]
 
 

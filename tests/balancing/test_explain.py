@@ -66,7 +66,7 @@ def test_ready_candidates_are_exactly_the_backends_of_the_plan():
     world = World(endpoints=pods, services={"shop/web": service()})
     plan = plan_balancing(world, lambda key: 1)
     answer = explain_balancing(world, service(), 80)
-    backends = plan.frontends[Frontend(ip_address("10.96.0.1"), 80, 6)].backends
+    backends = plan.frontends[Frontend.at(ip_address("10.96.0.1"), 80, 6)].backends
     ready = [(c.address, c.port) for c in answer.candidates if c.ready]
     assert ready == [(backend.address, backend.port) for backend in backends]
     assert len(ready) == 2

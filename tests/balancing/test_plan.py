@@ -73,7 +73,7 @@ def number(key):
 
 
 def backends(plan, address="10.96.0.1", port=80, protocol=6):
-    return plan.frontends[Frontend(ip_address(address), port, protocol)].backends
+    return plan.frontends[Frontend.at(ip_address(address), port, protocol)].backends
 
 
 def plan_of(endpoints, *services):
@@ -86,7 +86,7 @@ def test_only_ready_and_not_terminating_endpoints_are_backends():
         pod("b", number=2, ready=False),
         pod("c", number=3, terminating=True),
     ]
-    assert backends(plan_of(pods, service())) == (Backend(ip_address("192.0.2.1"), 8080),)
+    assert backends(plan_of(pods, service())) == (Backend.at(ip_address("192.0.2.1"), 8080),)
 
 
 def test_when_all_terminate_those_that_still_serve_are_backends():
@@ -97,12 +97,12 @@ def test_when_all_terminate_those_that_still_serve_are_backends():
         pod("b", number=2, **ending),
         pod("c", number=3, serving=True, drained=True, **ending),
     ]
-    assert backends(plan_of(pods, service())) == (Backend(ip_address("192.0.2.1"), 8080),)
+    assert backends(plan_of(pods, service())) == (Backend.at(ip_address("192.0.2.1"), 8080),)
     conditions = [e.conditions for e in plan_of(pods, service()).slices["shop/web"][0].endpoints]
     first = conditions[0]
     assert (first.ready, first.serving, first.terminating) == (False, True, True)
     ready = pod("d", number=4)
-    assert backends(plan_of([*pods, ready], service())) == (Backend(ready.ipv4, 8080),)
+    assert backends(plan_of([*pods, ready], service())) == (Backend.at(ready.ipv4, 8080),)
 
 
 def test_publish_not_ready_addresses_takes_every_endpoint():
@@ -124,8 +124,8 @@ def test_every_cluster_address_has_a_wildcard_that_refuses_unknown_ports():
 
 def test_each_family_is_served_by_addresses_of_its_own():
     plan = plan_of([pod("a")], service(cluster_ips=["10.96.0.1", "2001:db8:96::1"]))
-    assert backends(plan) == (Backend(ip_address("192.0.2.1"), 8080),)
-    assert backends(plan, "2001:db8:96::1") == (Backend(ip_address("2001:db8::1"), 8080),)
+    assert backends(plan) == (Backend.at(ip_address("192.0.2.1"), 8080),)
+    assert backends(plan, "2001:db8:96::1") == (Backend.at(ip_address("2001:db8::1"), 8080),)
     assert [s.address_type for s in plan.slices["shop/web"]] == ["IPv4", "IPv6"]
 
 
@@ -210,9 +210,9 @@ def test_written_conditions_and_weights_decide_as_those_of_pods():
         written("d", "198.51.100.4", **ending),
     ]
     plan = plan_balancing(world([], [service(selector={})], slices), number)
-    assert backends(plan) == (Backend(ip_address("198.51.100.1"), 8080, 3),)
+    assert backends(plan) == (Backend.at(ip_address("198.51.100.1"), 8080, 3),)
     plan = plan_balancing(world([], [service(selector={})], slices[1:]), number)
-    assert backends(plan) == (Backend(ip_address("198.51.100.4"), 8080),)
+    assert backends(plan) == (Backend.at(ip_address("198.51.100.4"), 8080),)
     everybody = service(selector={}, publish_not_ready_addresses=True)
     assert len(backends(plan_balancing(world([], [everybody], slices), number))) == 3
 
@@ -242,7 +242,7 @@ def test_an_address_may_pass_from_one_service_to_another():
     planner = BalancingPlanner(number)
     planner.plan(world([pod("a")], [service("web")]))
     plan = planner.plan(world([pod("a")], [service("api")]))
-    assert plan.frontends[Frontend(ip_address("10.96.0.1"), 80, 6)].service == number("shop/api")
+    assert plan.frontends[Frontend.at(ip_address("10.96.0.1"), 80, 6)].service == number("shop/api")
 
 
 def test_a_change_without_effect_on_a_service_leaves_its_slices_the_same_objects():
@@ -323,7 +323,7 @@ def test_what_is_seen_changes_the_services_whose_backends_it_was_seen_of_and_no_
     after = replace(before, seen={"shop/web": Seen({(80, "TCP"): 30.0})})
     plan = planner.plan(after)
     assert plan.changed == {"shop/web"}
-    frontend = Frontend(ip_address("10.96.0.1"), 80, 6)
+    frontend = Frontend.at(ip_address("10.96.0.1"), 80, 6)
     assert plan.frontends[frontend].algorithm is Algorithm.LEAST_CONNECTIONS
     assert plan.frontends[frontend].backends == first.frontends[frontend].backends
     assert plan.frontends == plan_balancing(after, number).frontends

@@ -44,8 +44,8 @@ def test_who_asks_finds_backends_at_their_own_port_in_both_families():
     asking = replace(CLIENT, redirected=True)
     found = planner.plan(world(DB, asking)).frontends
     assert {frontend: entry.backends for frontend, entry in found.items()} == {
-        Frontend(ip_address("240.0.0.7"), 5432, TCP): (Backend(DB.ipv4, 5432),),
-        Frontend(ip_address("100::7"), 5432, TCP): (Backend(DB.ipv6, 5432),),
+        Frontend.at(ip_address("240.0.0.7"), 5432, TCP): (Backend.at(DB.ipv4, 5432),),
+        Frontend.at(ip_address("100::7"), 5432, TCP): (Backend.at(DB.ipv6, 5432),),
     }
 
 

@@ -27,7 +27,7 @@ SIZE = 2039
 def backends(count, weights=None, *, start=1):
     weights = weights or [1] * count
     return tuple(
-        Backend(IPv4Address("192.0.2.0") + start + n, 8080, weight)
+        Backend.at(IPv4Address("192.0.2.0") + start + n, 8080, weight)
         for n, weight in enumerate(weights)
     )
 

@@ -66,14 +66,14 @@ def test_every_way_has_the_same_backends_but_those_of_other_nodes_with_local_tra
         config=Config(node="here"),
     )
     found = plan_balancing(world, lambda _: 7).frontends
-    inside = Frontend(ip_address("10.96.0.1"), 80, 6)
+    inside = Frontend.at(ip_address("10.96.0.1"), 80, 6)
     outside = [
-        Frontend(ip_address("0.0.0.0"), 30080, 6),
-        Frontend(ip_address("192.0.2.64"), 80, 6),
-        Frontend(ip_address("203.0.113.7"), 80, 6),
+        Frontend.at(ip_address("0.0.0.0"), 30080, 6),
+        Frontend.at(ip_address("192.0.2.64"), 80, 6),
+        Frontend.at(ip_address("203.0.113.7"), 80, 6),
     ]
-    here = Backend(ip_address("192.0.2.1"), 8080)
-    there = Backend(ip_address("198.51.100.9"), 8080)
+    here = Backend.at(ip_address("192.0.2.1"), 8080)
+    there = Backend.at(ip_address("198.51.100.9"), 8080)
     assert found[inside].backends == (here, there)
     from_outside = (here, there) if policy == "Cluster" else (here,)
     assert [found[it].backends for it in outside] == [from_outside] * 3

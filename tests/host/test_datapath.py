@@ -383,9 +383,9 @@ def service(protocol: int, *backends: Backend, port: int = 443) -> dict[Frontend
         entry: value
         for address in (SERVICE4, SERVICE6)
         for entry, value in (
-            (Frontend(address, 0, ANY), FrontendEntry(9, ())),
+            (Frontend.at(address, 0, ANY), FrontendEntry(9, ())),
             (
-                Frontend(address, port, protocol),
+                Frontend.at(address, port, protocol),
                 FrontendEntry(
                     9, tuple(b for b in backends if b.address.version == address.version)
                 ),
@@ -394,7 +394,7 @@ def service(protocol: int, *backends: Backend, port: int = 443) -> dict[Frontend
     }
 
 
-BACKENDS = (Backend(B.ipv4, 80), Backend(B.ipv6, 80))
+BACKENDS = (Backend.at(B.ipv4, 80), Backend.at(B.ipv6, 80))
 
 
 @pytest.mark.parametrize(
@@ -485,7 +485,7 @@ def test_datagrams_come_back_from_the_service(
 
 
 def test_unconnected_sends_of_one_socket_stay_with_one_backend(lab: Lab) -> None:
-    many = [Backend(B.ipv4, 9000 + i) for i in range(16)]
+    many = [Backend.at(B.ipv4, 9000 + i) for i in range(16)]
     lab.datapath.apply(lab.desired(frontends=service(UDP, *many, port=53)))
     client = lab.socket("a", socket.AF_INET, socket.SOCK_DGRAM)
     for _ in range(20):
@@ -495,7 +495,7 @@ def test_unconnected_sends_of_one_socket_stay_with_one_backend(lab: Lab) -> None
 
 
 def test_connects_spread_over_all_backends(lab: Lab) -> None:
-    many = [Backend(B.ipv4, 9000 + i) for i in range(4)]
+    many = [Backend.at(B.ipv4, 9000 + i) for i in range(4)]
     lab.datapath.apply(lab.desired(frontends=service(TCP, *many)))
     for _ in range(60):
         with suppress(ConnectionRefusedError):
@@ -669,7 +669,7 @@ def test_repair_says_and_mends_what_somebody_broke(lab: Lab) -> None:
     maps, ifindex = lab.datapath.maps, next(iter(lab.endpoints))
     for name in ("policy", "frontends", "endpoints"):
         maps[name].delete([key for key, _ in maps[name].items()][:1])
-    maps["ipcache"].update([(b"\x80\0\0\0" + bytes(15) + b"\x09", bytes(8))])
+    maps["ipcache"].update({b"\x80\0\0\0" + bytes(15) + b"\x09": bytes(8)})
     lab.datapath.detach(ifindex)
     found = lab.datapath.repair(desired)
     assert len(found) >= 6
@@ -681,7 +681,7 @@ def test_repair_says_and_mends_what_somebody_broke(lab: Lab) -> None:
 def test_a_state_that_does_not_fit_changes_nothing(lab: Lab) -> None:
     lab.datapath.apply(lab.desired())
     before = lab.datapath.read()
-    too_many = {Frontend(IPv4Address(i), 80, TCP): FrontendEntry(1, ()) for i in range(131073)}
+    too_many = {Frontend.at(IPv4Address(i), 80, TCP): FrontendEntry(1, ()) for i in range(131073)}
     with pytest.raises(HostError, match="put frontends: map is full: 131073"):
         lab.datapath.apply(lab.desired(A_TO_B | {A.id: CLOSED}, too_many))
     assert lab.datapath.read() == before
@@ -717,7 +717,7 @@ def test_a_map_full_of_what_nobody_owns_makes_room(
     policy = lab.datapath.maps["policy"]
     (section, *_) = table(*(allow(INGRESS, Identity(n)) for n in range(1000, 1100))).sections
     left = list(layout.pack_section(77, section))
-    policy.update(left)
+    policy.update(dict(left))
     there = len(list(policy.items()))
     monkeypatch.setattr(policy, "definition", policy.definition._replace(max_entries=there))
     lab.datapath._shadow = None

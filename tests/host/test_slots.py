@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sixfold.errors import HostError
 from sixfold.host.changes import Changes
-from sixfold.host.layout import Place
+from sixfold.host.layout import Place, Run
 from sixfold.host.slots import BackendRuns, SlotPool, run_size
 from sixfold.model.datapath import Backend, Frontend, FrontendEntry
 
@@ -53,11 +53,11 @@ def test_a_pool_made_from_used_runs_gives_only_the_rest(lengths: list[int]) -> N
     assert taken == set(range(CAPACITY))
 
 
-HOME = Frontend(IPv4Address("198.51.100.1"), 80, 6)
+HOME = Frontend.at(IPv4Address("198.51.100.1"), 80, 6)
 
 
 def entry_of(*hosts: int) -> FrontendEntry:
-    return FrontendEntry(1, tuple(Backend(IPv4Address("192.0.2.0") + n, 80) for n in hosts))
+    return FrontendEntry(1, tuple(Backend.at(IPv4Address("192.0.2.0") + n, 80) for n in hosts))
 
 
 @pytest.fixture
@@ -71,48 +71,73 @@ def runs(active: Counter[int]) -> BackendRuns:
     return BackendRuns(16, 6, active.__getitem__)
 
 
-def give(runs: BackendRuns, *hosts: int) -> Mapping[Place, int]:
-    """The one frontend's next backends; numbers afterwards."""
-    runs.settle()
-    runs.replace({HOME: entry_of(*hosts)}, Changes())
-    return dict(runs.numbers)
+class Given:
+    """What one frontend has, change after change."""
+
+    def __init__(self, runs: BackendRuns) -> None:
+        self.runs = runs
+        self.entries: dict[Frontend, FrontendEntry] = {}
+        self.run = Run()
+
+    def give(self, *hosts: int) -> Mapping[Place, int]:
+        """Its next backends; numbers afterwards."""
+        self.runs.settle()
+        entries = {HOME: entry_of(*hosts)}
+        run = Run(*self.runs.give(entries, Changes()))
+        self.runs.release(self.entries, [self.run])
+        self.entries, self.run = entries, run
+        return dict(self.runs.numbers)
+
+
+@pytest.fixture
+def home(runs: BackendRuns) -> Given:
+    return Given(runs)
 
 
 def place(host: int) -> Place:
     return Place(IPv4Address("192.0.2.0") + host, 80, 6)
 
 
-def test_a_place_that_comes_back_has_its_number_again(
-    runs: BackendRuns, active: Counter[int]
-) -> None:
-    number = give(runs, 1)[place(1)]
+def test_a_place_that_comes_back_has_its_number_again(home: Given, active: Counter[int]) -> None:
+    number = home.give(1)[place(1)]
     active[number] = 3
     for _ in range(4):
-        give(runs, 2)
-    assert give(runs, 1, 2)[place(1)] == number
+        home.give(2)
+    assert home.give(1, 2)[place(1)] == number
 
 
 def test_a_number_is_given_again_when_its_last_connection_has_ended(
-    runs: BackendRuns, active: Counter[int]
+    home: Given, active: Counter[int]
 ) -> None:
-    number = give(runs, 1)[place(1)]
+    number = home.give(1)[place(1)]
     active[number] = 1
     for host in (2, 3, 2, 3):
-        assert number not in {n for p, n in give(runs, host).items() if p != place(1)}
+        assert number not in {n for p, n in home.give(host).items() if p != place(1)}
     active[number] = 0
     for host in (2, 3, 2, 3):
-        give(runs, host)
-    assert place(1) not in runs.numbers
+        home.give(host)
+    assert place(1) not in home.runs.numbers
 
 
-def test_no_two_contents_of_a_run_have_the_same_revision(runs: BackendRuns) -> None:
+def test_no_two_contents_of_a_run_have_the_same_revision(home: Given) -> None:
     revisions = []
     for hosts in ((1,), (1, 2), (1,)):
-        give(runs, *hosts)
-        revisions.append(runs[HOME].revision)
+        home.give(*hosts)
+        revisions.append(home.run.revision)
     assert len(set(revisions)) == 3
 
 
-def test_a_map_that_is_full_is_named(runs: BackendRuns) -> None:
+def test_a_place_of_two_frontends_keeps_its_number_until_both_are_gone(
+    runs: BackendRuns, active: Counter[int]
+) -> None:
+    one, two = ({Frontend.at(IPv4Address("198.51.100.1"), at, 6): entry_of(1)} for at in (1, 2))
+    given = [Run(*runs.give(entries, Changes())) for entries in (one, two, one)]
+    for entries, run, held in zip((one, two, one), given, (True, True, False), strict=True):
+        runs.release(entries, [run])
+        runs.settle()
+        assert (place(1) in runs.numbers) is held
+
+
+def test_a_map_that_is_full_is_named(home: Given) -> None:
     with pytest.raises(HostError, match="put backends: map is full"):
-        give(runs, 1, 2, 3, 4, 5, 6)
+        home.give(1, 2, 3, 4, 5, 6)

@@ -170,7 +170,7 @@ def test_a_client_keeps_its_backend(town: Town, algorithm: str):
 
 
 def test_maglev_sends_a_client_where_its_table_says(town: Town):
-    backends = [Backend(IPv4Address(town.places[name].ipv4), 8080) for name in PODS]
+    backends = [Backend.at(IPv4Address(town.places[name].ipv4), 8080) for name in PODS]
     table = maglev(backends, 16381)
     numbers = town.system.json("get", "endpoints")["items"]
     ids = {item["metadata"]["name"]: item["status"]["id"] for item in numbers}

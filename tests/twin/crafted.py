@@ -119,7 +119,7 @@ def world_of(ifindex_a: int, ifindex_b: int) -> Datapath:
             ),
             EndpointId(2): PolicyTable.of(frozenset({allow(INGRESS, A)}), 10, 11),
         },
-        frontends={Frontend(SERVICE4, 0, 0): FrontendEntry(3, ())},
+        frontends={Frontend.at(SERVICE4, 0, 0): FrontendEntry(3, ())},
     )
 
 

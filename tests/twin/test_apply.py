@@ -63,7 +63,8 @@ def random_state(random_: random.Random) -> Datapath:
         structs.replace(random_.choice(tables), audit=random_.choice(tables)) for _ in range(2)
     ]
     backends = [
-        Backend(IPv4Address("192.0.2.0") + i, 80 + i, random_.choice([1, 1, 5])) for i in range(6)
+        Backend.at(IPv4Address("192.0.2.0") + i, 80 + i, random_.choice([1, 1, 5]))
+        for i in range(6)
     ]
     return Datapath(
         endpoints=endpoints,
@@ -78,7 +79,9 @@ def random_state(random_: random.Random) -> Datapath:
         },
         policies={EndpointId(i): random_.choice(tables) for i in some if random_.random() < 0.9},
         frontends={
-            Frontend(IPv4Address("198.51.100.0") + i, 80, 6): random_frontend(random_, i, backends)
+            Frontend.at(IPv4Address("198.51.100.0") + i, 80, 6): random_frontend(
+                random_, i, backends
+            )
             for i in random_.sample(range(10), random_.randrange(10))
         },
         host_netns_cookie=random_.choice([0, 6999]),

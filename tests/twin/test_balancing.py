@@ -50,7 +50,7 @@ def load(kernel: KernelDatapath, entry: FrontendEntry, client: int) -> None:
     kernel.apply(
         Datapath(
             endpoints={7: endpoint} if client else {},
-            frontends={Frontend(VIP, PORT, UDP): entry},
+            frontends={Frontend.at(VIP, PORT, UDP): entry},
             host_netns_cookie=0 if client else cookie,
         )
     )
@@ -61,7 +61,7 @@ def entry_of(
 ) -> FrontendEntry:
     weights = weights or random_.choice([[1], [1, 2, 5], [3, 7, 100]])
     backends = tuple(
-        Backend(IPv4Address("192.0.2.1") + n, 1000 + n, random_.choice(weights))
+        Backend.at(IPv4Address("192.0.2.1") + n, 1000 + n, random_.choice(weights))
         for n in random_.sample(range(200), count)
     )
     table = table_of(algorithm, backends, random_.choice((251, 1021)))
@@ -125,7 +125,7 @@ def test_a_rotation_goes_on_slot_by_slot(kernel: KernelDatapath, random_: random
 
 
 def turn_of(kernel: KernelDatapath) -> int:
-    raw = kernel.maps["frontends"].lookup(layout.pack_frontend_key(Frontend(VIP, PORT, UDP)))
+    raw = kernel.maps["frontends"].lookup(Frontend.at(VIP, PORT, UDP).packed)
     assert raw is not None
     run = layout.unpack_frontend(raw).run
     line = layout.U32.pack(run.base // layout.SLOTS_PER_LINE)
@@ -151,7 +151,7 @@ def test_of_two_draws_the_less_loaded_for_its_weight(
 
 
 def test_least_connections_never_adds_to_the_one_that_has_most(kernel: KernelDatapath) -> None:
-    backends = tuple(Backend(IPv4Address("192.0.2.1") + n, 1000) for n in range(4))
+    backends = tuple(Backend.at(IPv4Address("192.0.2.1") + n, 1000) for n in range(4))
     entry = FrontendEntry(1, backends, Algorithm.LEAST_CONNECTIONS)
     with dialling(kernel, entry) as dialler:
         for _ in range(40):
@@ -164,7 +164,7 @@ def test_least_connections_never_adds_to_the_one_that_has_most(kernel: KernelDat
 @pytest.mark.parametrize("weights", [(1, 1, 1, 1), (1, 3, 4, 8)])
 def test_random_draws_by_weight(kernel: KernelDatapath, weights: tuple[int, ...]) -> None:
     backends = tuple(
-        Backend(IPv4Address("192.0.2.1") + n, 1000, weight) for n, weight in enumerate(weights)
+        Backend.at(IPv4Address("192.0.2.1") + n, 1000, weight) for n, weight in enumerate(weights)
     )
     table = table_of(Algorithm.RANDOM, backends, 0)
     entry = FrontendEntry(1, backends, Algorithm.RANDOM, table)
@@ -184,7 +184,7 @@ def test_numbers_of_places_with_connections_are_not_given_to_others(
     kernel: KernelDatapath,
 ) -> None:
     """Nor by the next agent, which finds them by what the kernel counts."""
-    one, two = (Backend(IPv4Address(text), 53) for text in ("192.0.2.77", "192.0.2.78"))
+    one, two = (Backend.at(IPv4Address(text), 53) for text in ("192.0.2.77", "192.0.2.78"))
     with dialling(kernel, FrontendEntry(1, (one,))) as dialler:
         dialler.dial()
         for count in range(4):
@@ -202,7 +202,7 @@ def test_numbers_of_places_with_connections_are_not_given_to_others(
 
 
 def with_affinity(hosts: Iterable[int], *, weight: int = 1, affinity_s: int = 60) -> FrontendEntry:
-    backends = tuple(Backend(IPv4Address("192.0.2.1") + n, 1000, weight) for n in hosts)
+    backends = tuple(Backend.at(IPv4Address("192.0.2.1") + n, 1000, weight) for n in hosts)
     return FrontendEntry(1, backends, Algorithm.ROUND_ROBIN, affinity_s=affinity_s)
 
 
@@ -237,9 +237,9 @@ def test_an_idle_client_is_forgotten(kernel: KernelDatapath) -> None:
         affinities = kernel.maps["affinities"]
         for key, value in affinities.items():
             revision, slot, last_s = AFFINITY.unpack(value)
-            affinities.update([(key, AFFINITY.pack(revision, slot, last_s - 58))])
+            affinities.update({key: AFFINITY.pack(revision, slot, last_s - 58)})
         assert dialler.dial() == first  # and counts from now on
         for key, value in affinities.items():
             revision, slot, last_s = AFFINITY.unpack(value)
-            affinities.update([(key, AFFINITY.pack(revision, slot, last_s - 60))])
+            affinities.update({key: AFFINITY.pack(revision, slot, last_s - 60)})
         assert dialler.dial() != first

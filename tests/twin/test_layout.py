@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from array import array
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sixfold.host import layout
-from sixfold.host.layout import Place, Run
+from sixfold.host.layout import Run
 from sixfold.host.programs import OBJECT_NAMES, OBJECTS
 from sixfold.host.shadow_policies import section_size
 from sixfold.model.algorithm import Algorithm
@@ -21,9 +22,11 @@ from sixfold.model.datapath import (
     ANY_PROTOCOL,
     DENY,
     PASS,
+    Backend,
     EndpointEntry,
     Frontend,
     FrontendEntry,
+    IPAddress,
     IpcacheEntry,
     PortRule,
     Section,
@@ -31,6 +34,7 @@ from sixfold.model.datapath import (
 )
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import Identity
+from sixfold.model.place import pack_port
 from sixfold.model.reason import DropReason
 
 ROOT = Path(__file__).parents[2]
@@ -266,17 +270,23 @@ def test_a_section_survives(number: int, section: Section) -> None:
     assert section_of(peers) == section
 
 
-@given(st.builds(Frontend, addresses, ports, st.integers(0, 255)))
-def test_a_frontend_survives(frontend: Frontend) -> None:
-    assert layout.unpack_frontend_key(layout.pack_frontend_key(frontend)) == frontend
+@given(addresses, ports, st.integers(0, 255))
+def test_a_frontend_is_its_key(address: IPAddress, port: int, protocol: int) -> None:
+    frontend = Frontend.at(address, port, protocol)
+    key = layout.FRONTEND_KEY.pack(layout.pack_address(address), pack_port(port), protocol)
+    assert frontend.packed == key
+    assert (frontend.address, frontend.port, frontend.protocol) == (address, port, protocol)
 
 
-places = st.builds(Place, addresses, ports, st.integers(0, 255))
+backends = st.builds(Backend.at, addresses, ports)
 
 
-@given(places, u32)
-def test_a_place_survives(place: Place, number: int) -> None:
-    assert layout.unpack_place(layout.pack_place(place, number)) == (place, number)
+@given(st.lists(backends, min_size=1), st.integers(0, 255))
+def test_backends_survive(backends: list[Backend], protocol: int) -> None:
+    numbers = [7 * index for index in range(len(backends))]
+    packed = layout.pack_backends(protocol, [it.packed for it in backends], numbers)
+    assert layout.unpack_backends(packed) == [(protocol, it.packed) for it in backends]
+    assert [it[-1] for it in layout.BACKEND.iter_unpack(packed)] == numbers
 
 
 @given(st.integers(0, 2**18 - 1), st.integers(0, 2**14 - 1))
@@ -284,10 +294,19 @@ def test_a_slot_survives(number: int, weight: int) -> None:
     assert layout.unpack_slot(layout.pack_slot(number, weight)) == (number, weight)
 
 
-@given(u32, st.builds(Run, u32, u32, u32, u32), st.sampled_from(Algorithm), u32)
-def test_what_a_frontend_says_of_its_slots_survives(
-    service: int, run: Run, algorithm: Algorithm, affinity_s: int
+says = st.tuples(u32, st.builds(Run, u32, u32, u32, u32), st.sampled_from(Algorithm), u32)
+
+
+@given(st.lists(says))
+def test_what_frontends_say_of_their_slots_survives(
+    said: list[tuple[int, Run, Algorithm, int]],
 ) -> None:
-    entry = FrontendEntry(service, (), algorithm, affinity_s=affinity_s)
-    packed = layout.pack_frontend(entry, run)
-    assert layout.unpack_frontend(packed) == (service, run, affinity_s, algorithm, 0)
+    entries = [
+        FrontendEntry(service, (), algorithm, affinity_s=affinity_s)
+        for service, _, algorithm, affinity_s in said
+    ]
+    runs = array("I", [word for _, run, _, _ in said for word in run.words])
+    packed = layout.pack_frontends(entries, runs)
+    assert [layout.unpack_frontend(one) for one in packed] == [
+        (service, run, affinity_s, algorithm, 0) for service, run, algorithm, affinity_s in said
+    ]

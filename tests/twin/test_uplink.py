@@ -124,7 +124,7 @@ def ends_of(found: bytes) -> tuple[tuple[IPAddress, int], tuple[IPAddress, int]]
 
 
 def entry(version: int, count: int, algorithm: Algorithm, **more: object) -> FrontendEntry:
-    backends = tuple(Backend(PODS[version] + n, TARGET, 1 + n % 3) for n in range(count))
+    backends = tuple(Backend.at(PODS[version] + n, TARGET, 1 + n % 3) for n in range(count))
     table = table_of(algorithm, backends, 251)
     return FrontendEntry(9, backends, algorithm, table, **{"flags": BALANCER, **more})
 
@@ -134,10 +134,10 @@ def state(ifindex: int, entries: Mapping[int, FrontendEntry], pods: int = 1) -> 
     frontends: dict[Frontend, FrontendEntry] = {}
     for version, one in entries.items():
         any_node = ip_address("0.0.0.0" if version == 4 else "::")
-        frontends[Frontend(VIPS[version], 0, 0)] = FrontendEntry(9, (), flags=BALANCER)
+        frontends[Frontend.at(VIPS[version], 0, 0)] = FrontendEntry(9, (), flags=BALANCER)
         for protocol in (TCP, UDP):
-            frontends[Frontend(VIPS[version], PORT, protocol)] = one
-            frontends[Frontend(any_node, NODE_PORT, protocol)] = replace(
+            frontends[Frontend.at(VIPS[version], PORT, protocol)] = one
+            frontends[Frontend.at(any_node, NODE_PORT, protocol)] = replace(
                 one, flags=FrontendFlag.OUTSIDE
             )
     return Datapath(

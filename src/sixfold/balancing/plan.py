@@ -116,10 +116,10 @@ def plan_service(
         for way in found:
             able = behind(service, members, here) if way.flags else members
             if way.alone:
-                wildcard = Frontend(way.address, ANY_PORT, ANY_PROTOCOL)
+                wildcard = Frontend.at(way.address, ANY_PORT, ANY_PROTOCOL)
                 frontends[wildcard] = FrontendEntry(number_here, (), flags=way.flags)
             for dialled, port in way.ports:
-                frontend = Frontend(way.address, dialled, PROTOCOL_NUMBERS[port.protocol])
+                frontend = Frontend.at(way.address, dialled, PROTOCOL_NUMBERS[port.protocol])
                 choice = choose(service, port, seen)
                 division = division_of(service, port, able, way.address, seen, here)
                 frontends[frontend] = _entry(service, number_here, port, choice, division, way)
@@ -187,7 +187,7 @@ def _backends(port: ServicePort, division: Division, frontend: IPAddress) -> tup
         address = address_of(endpoint, family_of(frontend))
         number = target_port(port, endpoint)
         if address is not None and number is not None:
-            found[address, number] = Backend(address, number, weight)
+            found[address, number] = Backend.at(address, number, weight)
     return tuple(found.values())
 
 

@@ -173,7 +173,7 @@ def _live(settings: Settings, text: str) -> Subject:
         if port in (None, str(one["port"]), one["name"]):
             # The whole of a dual-stack service is in either family.
             backends = tuple(
-                Backend(ip_address(each["address"]), each["port"], each["weight"])
+                Backend.at(ip_address(each["address"]), each["port"], each["weight"])
                 for each in one["backends"]
                 if each["state"] in USED and each["weight"]
             )
@@ -217,7 +217,7 @@ def _offline(settings: Settings, text: str, filenames: Sequence[str]) -> Subject
         made = (endpoint.namespace, endpoint.workload) if endpoint else ("", "")
         for _ in range(replicas.get(made, 1) if candidate.ready else 0):
             address = candidate.address or MADE_UP + len(backends) + 1
-            backends.append(Backend(address, candidate.port, candidate.weight))
+            backends.append(Backend.at(address, candidate.port, candidate.weight))
     annotations = world.services[key].metadata.annotations
     return Subject(
         answer.service,

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from struct import Struct, pack, unpack_from
 from typing import NamedTuple, NoReturn
@@ -188,29 +189,56 @@ class Map:
             return None
         return value.raw
 
-    def update(self, entries: Iterable[tuple[bytes, bytes]]) -> int:
-        """Put all; returns how many."""
-        pairs = list(entries)
-        for start in range(0, len(pairs), BATCH):
-            self._update_batch(pairs[start : start + BATCH])
-        return len(pairs)
+    def update(self, entries: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]]) -> None:
+        """Put all."""
+        puts = dict(entries)
+        keys, values = [*puts], [*puts.values()]
+        for start in range(0, len(keys), BATCH):
+            self._update_batch(keys[start : start + BATCH], values[start : start + BATCH])
 
-    def _update_batch(self, pairs: list[tuple[bytes, bytes]]) -> None:
-        if len(pairs) == 1:  # a third of the cost of a batch of one
-            key, value = _buffer(pairs[0][0]), _buffer(pairs[0][1])
+    def _update_batch(self, keys: list[bytes], values: list[bytes]) -> None:
+        key, value = _buffer(b"".join(keys)), _buffer(b"".join(values))
+        attributes = _BATCH.pack(0, 0, _address(key), _address(value), len(keys), self.fd, 0, 0)
+        command = MAP_UPDATE_BATCH
+        if len(keys) == 1:  # a third of the cost of a batch of one
             attributes = _MAP.pack(self.fd, 0, _address(key), _address(value), 0)
             command = MAP_UPDATE
-        else:
-            key = _buffer(b"".join(key for key, _ in pairs))
-            value = _buffer(b"".join(value for _, value in pairs))
-            attributes = _BATCH.pack(
-                0, 0, _address(key), _address(value), len(pairs), self.fd, 0, 0
-            )
-            command = MAP_UPDATE_BATCH
         try:
             bpf(command, attributes)
         except OSError as error:
             self._refused(error)
+
+    def fill(self, stretches: Sequence[tuple[int, bytes]]) -> None:
+        """Put stretches of an array that may be mapped, each from the index where it begins."""
+        if not stretches:
+            return
+        size = self._value_size
+        first = min(at for at, _ in stretches) * size
+        end = max(at * size + len(values) for at, values in stretches)
+        with self._memory(first, end) as (memory, start):
+            for at, values in stretches:
+                begin = at * size - start
+                memory[begin : begin + len(values)] = values
+
+    def read(self, count: int) -> bytes:
+        """The first values of an array that may be mapped, one after the other."""
+        size = min(count, self.definition.max_entries) * self._value_size
+        if not size:
+            return b""
+        with self._memory(0, size) as (memory, _):
+            return memory[:size]
+
+    @contextmanager
+    def _memory(self, first: int, end: int) -> Iterator[tuple[mmap.mmap, int]]:
+        """The kernel's own memory of these bytes of an array, and where it begins."""
+        assert not self._value_size % 8, "the kernel pads others"
+        start = first & -mmap.PAGESIZE
+        try:
+            memory = mmap.mmap(self.fd, end - start, offset=start)
+        except OSError as error:
+            self._refused(error)
+        with memory:
+            yield memory, start
 
     def _refused(self, error: OSError) -> NoReturn:
         raise HostError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from sixfold.errors import HostError
 from sixfold.model.datapath import Datapath
 from sixfold.model.endpoint import HOST_ENDPOINT
 from sixfold.model.groups import Grouped, grouped
-from sixfold.model.layers import differing
+from sixfold.model.layers import differing, flat
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -21,12 +21,14 @@ V = TypeVar("V")
 class Changes:
     """Writes by map; keys and values are packed.
 
+    fills     stretches of arrays by map, each with the index where it begins
     room      deletes that must come before puts
     switches  new contents of policy tables that are in use: after all other puts, but for
     joins     the tables of endpoints that come to one of these (``policy_of``)
     """
 
     puts: dict[str, dict[bytes, bytes]] = field(default_factory=lambda: defaultdict(dict))
+    fills: dict[str, list[tuple[int, bytes]]] = field(default_factory=lambda: defaultdict(list))
     deletes: dict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     room: dict[str, list[bytes]] = field(default_factory=dict)
     switches: dict[bytes, bytes] = field(default_factory=dict)
@@ -34,6 +36,17 @@ class Changes:
 
     def put(self, name: str, key: bytes, value: bytes) -> None:
         self.puts[name][key] = value
+
+    def fill(self, name: str, indices: Sequence[int], values: bytes) -> None:
+        """Put the values of an array, one after the other, at these indices, the lowest first."""
+        if not indices:
+            return
+        size = len(values) // len(indices)
+        if indices[-1] - indices[0] == len(indices) - 1:
+            self.fills[name].append((indices[0], values))
+            return
+        for at, index in enumerate(indices):
+            self.fills[name].append((index, values[at * size : (at + 1) * size]))
 
     def delete(self, name: str, key: bytes) -> None:
         self.deletes[name].append(key)
@@ -51,12 +64,15 @@ class Changes:
 
     def __len__(self) -> int:
         puts = sum(map(len, self.puts.values())) + len(self.switches) + len(self.joins)
-        return puts + sum(map(len, self.deletes.values()))
+        fills = sum(map(len, self.fills.values()))
+        return puts + fills + sum(map(len, self.deletes.values()))
 
 
-def difference(old: Mapping[K, V], new: Mapping[K, V]) -> tuple[list[K], list[K]]:
-    """Keys to put and keys that are gone. Cheap where values are the same objects."""
-    put, gone = [], []
+def difference(old: Mapping[K, V], new: Mapping[K, V]) -> tuple[dict[K, V], list[K]]:
+    """What to put, and keys that are gone. Cheap where values are the same objects."""
+    if not old:
+        return flat(new), []
+    put, gone = {}, []
     equal: dict[tuple[int, int], bool] = {}  # many have the same two values
     for key in differing(old, new):
         if key not in new:
@@ -67,7 +83,7 @@ def difference(old: Mapping[K, V], new: Mapping[K, V]) -> tuple[list[K], list[K]
         if pair not in equal:
             equal[pair] = before == after
         if not equal[pair]:
-            put.append(key)
+            put[key] = after
     return put, gone
 
 

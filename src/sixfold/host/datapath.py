@@ -194,10 +194,8 @@ class KernelDatapath(DatapathView):
 
         They must have been added to what was applied last, in place.
         """
-        shadow, self._shadow = self._shadow, None
-        if shadow is None:
-            shadow = Shadow.read(self.maps)
-        self.maps["ipcache"].update(shadow.place(entries).items())
+        shadow, self._shadow = self._shadow or Shadow.read(self.maps), None
+        self.maps["ipcache"].update(shadow.place(entries))
         self._shadow = shadow
 
     def loads(self, counted: Mapping[int, Load] | None = None) -> dict[Place, Load]:
@@ -296,11 +294,12 @@ class KernelDatapath(DatapathView):
     def _write(self, changes: Changes, *, judge: bool) -> None:
         for name, keys in changes.room.items():
             self.maps[name].delete(keys)
+        for name, stretches in changes.fills.items():
+            self.maps[name].fill(stretches)
         for name in (*PREPARE, *PLACE, "policy_of"):
-            if puts := changes.puts.get(name):
-                self.maps[name].update(puts.items())
-        self.maps["policy_tables"].update(changes.switches.items())
-        self.maps["policy_of"].update(changes.joins.items())
+            self.maps[name].update(changes.puts[name])
+        self.maps["policy_tables"].update(changes.switches)
+        self.maps["policy_of"].update(changes.joins)
         if judge and (changes.switches or any(map(changes.puts.get, JUDGED))):
             self._bump()
         for name, keys in changes.deletes.items():
@@ -311,7 +310,7 @@ class KernelDatapath(DatapathView):
     def _bump(self) -> None:
         """Have every flow judged anew on its next packet; 0 is the value of a fresh map."""
         revision = self.revision() + 1 & 0xFFFFFFFF or 1
-        self.maps["runtime"].update([(REVISION, layout.U32.pack(revision))])
+        self.maps["runtime"].update({REVISION: layout.U32.pack(revision)})
 
     def _attach_sockets(self) -> list[str]:
         """The socket hooks at the root of cgroup v2; returns those that were not there."""

@@ -7,7 +7,8 @@ ports are big-endian, the rest little-endian (the objects are compiled for ``bpf
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from struct import Struct
@@ -15,10 +16,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from sixfold.model import place as wire
 from sixfold.model.datapath import (
     ANY_PROTOCOL,
     EndpointEntry,
-    Frontend,
     FrontendEntry,
     IPAddress,
     IpcacheEntry,
@@ -30,6 +31,10 @@ from sixfold.model.datapath import (
 )
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import Identity
+from sixfold.model.place import MAPPED
+from sixfold.model.place import pack_port as pack_port
+from sixfold.model.place import unpack_address as unpack_address
+from sixfold.model.place import unpack_port as unpack_port
 
 U32 = Struct("<I")
 U64 = Struct("<Q")
@@ -41,11 +46,13 @@ POLICY_ENTRY = Struct("<III")
 POLICY_TABLE = Struct("<2I4II")
 FRONTEND_KEY = Struct("<16s2sB5x")
 FRONTEND = Struct("<6IBB2x")
+RUN = Struct("<4I")  # of it
 SOURCE_RANGE = Struct("<II16s")
 DEVICE = Struct("<6s2x")
 ARRIVAL = Struct("<16s2sBBIIIII2Q")
 SLOT_LINE = Struct("<16I")
 BACKEND = Struct("<16s2sBxI")
+BACKENDS = Struct("<18sBxI")  # the same, its address and port as one
 LOAD = Struct("<qQ")
 TUPLE = CONNTRACK_KEY = Struct("<16s16s2s2sBB2x")
 CONNTRACK = Struct("<I2II2I2IIBB2sI2sBx2Q2Q16sIB3x")
@@ -67,8 +74,6 @@ ACCELERATED = 1  # of enum endpoint_flag
 BY_SOCKETS = 1  # of enum carried
 TCP, ENDED = 6, 0x05  # FIN or RST was seen
 IDLE_TCP_S, IDLE_S, IDLE_FORWARDED_S = 6 * 3600.0, 60.0, 27.0
-MAPPED = bytes(10) + b"\xff\xff"
-MAPPED_BITS = 0xFFFF << 32
 IPV4_BITS = 96
 NO_ADDRESS = bytes(16)
 SLOTS_PER_LINE = 16
@@ -77,24 +82,7 @@ SLOT_NUMBER_BITS = 18
 
 def pack_address(address: IPAddress | None) -> bytes:
     """16 bytes; all zero for none."""
-    if address is None:
-        return NO_ADDRESS
-    return MAPPED + address.packed if address.version == 4 else address.packed
-
-
-def unpack_address(packed: bytes) -> IPAddress:
-    """The address as its family writes it: a mapped one is IPv4."""
-    if packed.startswith(MAPPED):
-        return IPv4Address(packed[12:])
-    return IPv6Address(packed)
-
-
-def pack_port(port: int) -> bytes:
-    return port.to_bytes(2, "big")
-
-
-def unpack_port(packed: bytes) -> int:
-    return int.from_bytes(packed, "big")
+    return NO_ADDRESS if address is None else wire.pack_address(address)
 
 
 def pack_endpoint(entry: EndpointEntry) -> bytes:
@@ -192,16 +180,6 @@ def pack_table(table: PolicyTable, sections: Iterable[int], audit: int) -> bytes
     return POLICY_TABLE.pack(table.ingress_default, table.egress_default, *sections, audit)
 
 
-def pack_frontend_key(frontend: Frontend) -> bytes:
-    place = place_key(frontend.address, frontend.port, frontend.protocol)
-    return (place << 40).to_bytes(FRONTEND_KEY.size, "big")
-
-
-def unpack_frontend_key(packed: bytes) -> Frontend:
-    address, port, protocol = FRONTEND_KEY.unpack(packed)
-    return Frontend(unpack_address(address), unpack_port(port), protocol)
-
-
 class Place(NamedTuple):
     """What has one number, and one load, whichever services it is a backend of."""
 
@@ -226,14 +204,28 @@ class Run(msgspec.Struct, frozen=True, gc=False):
     revision: int = 0
 
     @property
+    def words(self) -> tuple[int, int, int, int]:
+        return self.base, self.count, self.members, self.revision
+
+    @property
     def end(self) -> int:
         """The first slot that is not its own."""
         return self.base + self.count + self.members
 
 
-def pack_frontend(entry: FrontendEntry, run: Run) -> bytes:
-    places = run.base, run.count, run.members, run.revision
-    return FRONTEND.pack(entry.service, *places, entry.affinity_s, entry.algorithm, entry.flags)
+def pack_frontends(entries: Sequence[FrontendEntry], runs: array[int]) -> list[bytes]:
+    """``runs`` has four words of each; thousands at once."""
+    size = FRONTEND.size
+    words = array("I", bytes(size * len(entries)))
+    words[0::7] = array("I", [entry.service for entry in entries])
+    for at in range(4):
+        words[at + 1 :: 7] = runs[at::4]
+    words[5::7] = array("I", [entry.affinity_s for entry in entries])
+    packed = bytearray(words)
+    packed[24::size] = bytes([entry.algorithm for entry in entries])
+    packed[25::size] = bytes([entry.flags for entry in entries])
+    rows = bytes(packed)
+    return [rows[at : at + size] for at in range(0, len(rows), size)]
 
 
 class WrittenFrontend(NamedTuple):
@@ -260,19 +252,19 @@ def unpack_slot(slot: int) -> tuple[int, int]:
     return slot & (1 << SLOT_NUMBER_BITS) - 1, slot >> SLOT_NUMBER_BITS
 
 
-def pack_place(place: Place, number: int) -> bytes:
-    return BACKEND.pack(pack_address(place.address), pack_port(place.port), place.protocol, number)
+def pack_backends(protocol: int, backends: Sequence[bytes], numbers: Sequence[int]) -> bytes:
+    """Of packed addresses and ports, one after the other; thousands at once."""
+    rest = bytes((protocol,)) + bytes(1 + U32.size)
+    packed = bytearray(rest.join(backends) + rest)
+    column = array("I", numbers).tobytes()
+    for at in range(U32.size):
+        packed[BACKEND.size - U32.size + at :: BACKEND.size] = column[at :: U32.size]
+    return bytes(packed)
 
 
-def place_key(address: IPAddress, port: int, protocol: int) -> int:
-    """A place as a number: what ``pack_place`` begins with, the highest byte first."""
-    mapped = MAPPED_BITS if type(address) is IPv4Address else 0
-    return (int(address) | mapped) << 24 | port << 8 | protocol
-
-
-def unpack_place(packed: bytes) -> tuple[Place, int]:
-    address, port, protocol, number = BACKEND.unpack(packed)
-    return Place(unpack_address(address), unpack_port(port), protocol), number
+def unpack_backends(packed: bytes) -> list[tuple[int, bytes]]:
+    """Protocol, packed address and port, in the order of their numbers."""
+    return [(protocol, place) for place, protocol, _ in BACKENDS.iter_unpack(packed)]
 
 
 def unpack_load(packed: bytes) -> Load:

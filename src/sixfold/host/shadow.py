@@ -18,13 +18,12 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
-from itertools import islice
 
 from sixfold.host import layout
 from sixfold.host.bpf import Map
 from sixfold.host.changes import Changes, difference, map_full
 from sixfold.host.endpoint_entries import addresses, host_namespace, namespaces
-from sixfold.host.layout import SLOTS_PER_LINE, Place
+from sixfold.host.layout import Place, Run
 from sixfold.host.shadow_policies import ZERO, PolicyShadow
 from sixfold.host.slots import LAST_NUMBER, BackendRuns, line_count
 from sixfold.host.slots_read import members_of, resting, table_of
@@ -63,10 +62,11 @@ BUILT_IN: dict[IPNetwork, IpcacheEntry] = {
 IN_RANGE = b"\1"
 OUTSIDE, IS_SERVED = map(layout.U32.pack, (3, 1))  # RUNTIME_OUTSIDE
 
-PREPARE = ("runtime", "loads", "backends", "slots", "policy", "policy_tables")
+PREPARE = ("runtime", "loads", "policy", "policy_tables")
 PLACE = ("ipcache", "endpoints", "addresses", "namespaces", "source_ranges", "frontends")
 TABLES = ("policy", "policy_tables", *PLACE)
-ARRAYS = ("backends", "slots", "policy_of")
+ARRAYS = ("policy_of",)
+VALUE_SIZES = {"backends": layout.BACKEND.size, "slots": layout.SLOT_LINE.size}  # of arrays
 COUNTERS = ("runtime", "loads")  # written, then the kernel's
 JUDGED = frozenset({"ipcache", "endpoints", "addresses", "policy_of"})
 
@@ -78,6 +78,7 @@ class Shadow:
         self.advances = 0
         self._capacities = capacities
         self._packed: dict[str, dict[bytes, bytes]] = {name: {} for name in (*TABLES, *ARRAYS)}
+        self._filled = {name: bytearray() for name in VALUE_SIZES}  # as far as they are used
         self.endpoints: Mapping[int, EndpointEntry] = {}
         self.ipcache: dict[IPNetwork, IpcacheEntry] = {}
         self._ipcache_of: Mapping[IPNetwork, IpcacheEntry] | None = None  # desired, last time
@@ -116,7 +117,7 @@ class Shadow:
         self._advance_ranges(desired, changes)
         for name in TABLES:
             known, puts = self._packed[name], changes.puts[name]
-            wanted = len(known) + sum(key not in known for key in puts)
+            wanted = len(known) + len(puts.keys() - known.keys())
             if wanted > self._capacities[name] and name in nobodys:
                 changes.room[name] = self._unused(name, nobodys[name], puts)
                 wanted -= len(changes.room[name])
@@ -133,6 +134,8 @@ class Shadow:
                 self._packed[name].update(puts)
         self._packed["policy_tables"].update(changes.switches)
         self._packed["policy_of"].update(changes.joins)
+        for name, stretches in changes.fills.items():
+            _fill(self._filled[name], stretches, VALUE_SIZES[name])
         return changes
 
     def _unused(self, name: str, keys: Iterable[bytes], puts: Mapping[bytes, bytes]) -> list[bytes]:
@@ -174,6 +177,8 @@ class Shadow:
         Ends when more is written meanwhile: what it would say then is worthless.
         """
         advances = self.advances
+        for name, filled in self._filled.items():
+            yield maps[name].read(len(filled) // VALUE_SIZES[name]) == filled
         for name in (*ARRAYS, *reversed(TABLES)):  # the largest at last
             known, left = self._packed[name], len(self._packed[name])
             for keys, values in maps[name].batches():
@@ -195,10 +200,10 @@ class Shadow:
         before = [self.endpoints[key] for key in [*put, *gone] if key in self.endpoints]
         for ifindex in gone:
             changes.delete("endpoints", layout.U32.pack(ifindex))
-        for ifindex in put:
-            packed = layout.pack_endpoint(desired.endpoints[ifindex])
+        for ifindex, entry in put.items():
+            packed = layout.pack_endpoint(entry)
             changes.put("endpoints", layout.U32.pack(ifindex), packed)
-        after = [desired.endpoints[key] for key in put]
+        after = [*put.values()]
         changes.replace("addresses", addresses(before), addresses(after))
         if desired.host_netns_cookie != self.host_netns_cookie:
             old, host = self.host_netns_cookie, desired.host_netns_cookie
@@ -212,47 +217,51 @@ class Shadow:
             return
         wanted = {**BUILT_IN, **desired.ipcache}
         put, gone = difference(self.ipcache, wanted)
-        for network in put:
-            changes.put(
-                "ipcache",
-                layout.pack_network(network),
-                layout.pack_ipcache_entry(wanted[network]),
-            )
+        for network, entry in put.items():
+            changes.put("ipcache", layout.pack_network(network), layout.pack_ipcache_entry(entry))
         for network in gone:
             changes.delete("ipcache", layout.pack_network(network))
         self.ipcache, self._ipcache_of = wanted, desired.ipcache
 
     def _advance_frontends(self, desired: Datapath, changes: Changes) -> None:
         put, gone = difference(self.frontends, desired.frontends)
-        entries, known, runs = (
-            {one: desired.frontends[one] for one in put},
-            self.frontends,
-            self._runs,
-        )
-        runs.replace(
-            {
-                one: entry
-                for one, entry in entries.items()
-                if (old := known.get(one)) is None
-                or (old.backends, old.table) != (entry.backends, entry.table)
-            },
-            changes,
-        )
+        known = self.frontends
+        before = {one: known[one] for one in put if one in known} if known else {}
+        stay = {
+            one: put[one]
+            for one, old in before.items()
+            if (old.backends, old.table) == (put[one].backends, put[one].table)
+        }
+        listing = {one: entry for one, entry in put.items() if entry.backends and one not in stay}
+        empty = {one: it for one, it in put.items() if not it.backends and one not in stay}
+        runs = self._runs.give(listing, changes)
+        left = {one: it for one, it in before.items() if one not in stay}
+        left.update((one, known[one]) for one in gone)
+        self._runs.release(left, map(self._run_of, left))
+        stays = array("I", [word for one in stay for word in self._run_of(one).words])
         puts = changes.puts["frontends"]
-        for one, entry in entries.items():
-            puts[layout.pack_frontend_key(one)] = layout.pack_frontend(entry, runs[one])
+        none = array("I", bytes(layout.RUN.size * len(empty)))
+        for some, theirs in ((listing, runs), (empty, none), (stay, stays)):
+            keys = [one.packed for one in some]
+            puts.update(zip(keys, layout.pack_frontends([*some.values()], theirs), strict=True))
         for frontend in gone:
-            changes.delete("frontends", layout.pack_frontend_key(frontend))
-            self._runs.release(frontend)
+            changes.delete("frontends", frontend.packed)
         self._serve_outside(desired, put, changes)
         self.frontends = desired.frontends
 
-    def _serve_outside(self, desired: Datapath, put: Iterable[Frontend], changes: Changes) -> None:
+    def _run_of(self, frontend: Frontend) -> Run:
+        """As it was written last."""
+        packed = self._packed["frontends"][frontend.packed]
+        return layout.unpack_frontend(packed).run
+
+    def _serve_outside(
+        self, desired: Datapath, put: Mapping[Frontend, FrontendEntry], changes: Changes
+    ) -> None:
         """Have the programs on the uplinks look for services, once there is one; for good, for
         connections outlive it."""
         fresh = desired.frontends if self._served is None else put
         if not self._served:
-            self._served = any(desired.frontends[frontend].flags for frontend in fresh)
+            self._served = any(entry.flags != 0 for entry in fresh.values())
             if self._served:
                 changes.put("runtime", OUTSIDE, IS_SERVED)
 
@@ -342,30 +351,33 @@ class Shadow:
             key: layout.unpack_frontend(value) for key, value in self._packed["frontends"].items()
         }
         end = max((one.run.end for one in entries.values()), default=0)
-        lines = [*islice(maps["slots"].items(), line_count(end))]
-        slots = array("I", b"".join(line for _, line in lines))
+        lines = maps["slots"].read(line_count(end))
+        slots = array("I", lines)
         (last,) = layout.U32.unpack(maps["runtime"].lookup(LAST_NUMBER) or ZERO)
-        numbered = [*islice(maps["backends"].items(), last + 1)]
-        places = [layout.unpack_place(value) for _, value in numbered]
+        numbered = maps["backends"].read(last + 1)
+        self._filled = {"backends": bytearray(numbered), "slots": bytearray(lines)}
+        numbers = layout.unpack_backends(numbered)
         frontends: dict[Frontend, FrontendEntry] = {}
+        runs: list[Run] = []
         for key, (service, run, affinity_s, algorithm, flags) in entries.items():
-            found = members_of(slots, run, len(places))
+            found = members_of(slots, run, len(numbers))
             if found is None or algorithm not in [*Algorithm]:
                 self._orphans.delete("frontends", key)  # somebody wrote nonsense
                 continue
-            for number in range(run.base // SLOTS_PER_LINE, line_count(run.end)):
-                self._packed["slots"].update([lines[number]])
-            for number, _ in found:
-                self._packed["backends"].update([numbered[number]])
-            backends = tuple(
-                Backend(places[number][0].address, places[number][0].port, weight)
-                for number, weight in found
-            )
-            frontend = layout.unpack_frontend_key(key)
+            backends = tuple(Backend(numbers[number][1], weight) for number, weight in found)
+            frontend = Frontend(key)
             table = table_of(slots, run)
             frontends[frontend] = FrontendEntry(
                 service, backends, Algorithm(algorithm), table, affinity_s, FrontendFlag(flags)
             )
-            self._runs.adopt(frontend, run, [places[number] for number, _ in found])
-        self._runs.adopted(resting(maps["loads"], places), last)
+            runs.append(run)
+            self._runs.adopt(frontend.protocol, [(numbers[it][1], it) for it, _ in found])
+        self._runs.adopted(runs, resting(maps["loads"], numbers), last)
         self.frontends = frontends
+
+
+def _fill(array: bytearray, stretches: Iterable[tuple[int, bytes]], size: int) -> None:
+    """Take stretches of an array into what is known of it."""
+    for at, values in stretches:
+        array.extend(bytes(max(0, at * size - len(array))))
+        array[at * size : at * size + len(values)] = values

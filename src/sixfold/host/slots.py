@@ -10,26 +10,29 @@ comes back.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
+from itertools import accumulate, chain, filterfalse, islice
+from operator import or_, sub
 
 from sixfold.balancing.table import unpack_table
 from sixfold.errors import HostError
 from sixfold.host import layout
 from sixfold.host.changes import Changes, map_full
 from sixfold.host.layout import (
+    RUN,
     SLOT_NUMBER_BITS,
     SLOTS_PER_LINE,
+    U32,
     Place,
     Run,
-    place_key,
 )
-from sixfold.host.places import pack_places, place_keys, place_of
 from sixfold.model.datapath import Frontend, FrontendEntry
+from sixfold.model.place import unpack_address, unpack_port
 
 RESTING_ASKED_MAX = 256  # at once: each is a system call
-LAST_NUMBER = layout.U32.pack(1)  # RUNTIME_BACKENDS
+LAST_NUMBER = U32.pack(1)  # RUNTIME_BACKENDS
 NO_LOAD = layout.LOAD.pack(0, 0)
 
 
@@ -62,7 +65,7 @@ class SlotPool:
         return base
 
     def take_singles(self, count: int) -> list[int] | None:
-        """That many runs of one; None when there is no room for all."""
+        """That many runs of one, in order; None when there is no room for all."""
         free = self._free[1]
         at = max(0, len(free) - count)
         found = free[at:]
@@ -74,7 +77,7 @@ class SlotPool:
             if (one := self.take(1)) is None:
                 return None
             found.append(one)
-        return found
+        return sorted(found)
 
     def release(self, base: int, length: int) -> None:
         self._released.append((base, run_size(length)))
@@ -96,162 +99,190 @@ class SlotPool:
 class BackendRuns:
     """Slots and backend numbers of all frontends.
 
+    Work is done by columns: tens of thousands of backends come at once when an agent starts.
+
     active  connections that the kernel counts under a number
     """
 
     def __init__(self, lines: int, backends: int, active: Callable[[int], int]) -> None:
         self._capacities = lines, backends
         self._active = active
-        self._runs: dict[Frontend, Run] = {}
-        # Places are integers here (``layout.place_key``): there are a hundred thousand of them.
-        self._places: dict[Frontend, Sequence[int]] = {}
-        self._numbers: dict[int, int] = {}
-        self._users: Counter[int] = Counter()
-        self._resting: dict[int, None] = {}  # numbered, and listed by nobody
+        # By protocol, the packed addresses and ports of backends (``model/place``).
+        self._numbers: defaultdict[int, dict[bytes, int]] = defaultdict(dict)
+        self._more: Counter[int] = Counter()  # how often a number is listed, beyond once
+        self._resting: dict[int, tuple[int, bytes]] = {}  # numbered, and listed by nobody
         self._lines = SlotPool(lines)
         self._free_numbers = SlotPool(backends, [(0, 1)])  # 0 is no backend
         self._revision = self._last_number = 0
 
-    def __getitem__(self, frontend: Frontend) -> Run:
-        return self._runs[frontend]
-
     @property
     def numbers(self) -> Mapping[Place, int]:
         """Every place that has a number, those that rest too."""
-        return {place_of(key): number for key, number in self._numbers.items()}
+        return {
+            Place(unpack_address(packed[:16]), unpack_port(packed[16:]), protocol): number
+            for protocol, numbers in self._numbers.items()
+            for packed, number in numbers.items()
+        }
 
     def settle(self) -> None:
         """No reader is left from before this moment."""
         self._lines.settle()
         self._free_numbers.settle()
-        for key in [*islice(self._resting, RESTING_ASKED_MAX)]:
-            del self._resting[key]
-            if self._active(self._numbers[key]):
-                self._resting[key] = None  # asked again when all others were
+        for number in [*islice(self._resting, RESTING_ASKED_MAX)]:
+            protocol, packed = self._resting.pop(number)
+            if self._active(number):
+                self._resting[number] = protocol, packed  # asked again when all others were
             else:
-                self._free_numbers.release(self._numbers.pop(key), 1)
+                del self._numbers[protocol][packed]
+                self._free_numbers.release(number, 1)
 
-    def replace(self, entries: Mapping[Frontend, FrontendEntry], changes: Changes) -> None:
-        """Give fresh runs; the old ones stay whole for their readers."""
-        keys = place_keys(entries)
-        self._hold(keys, changes)
-        weights = [backend.weight for entry in entries.values() for backend in entry.backends]
-        numbers = self._numbers
-        slots = [
-            numbers[key] | weight << SLOT_NUMBER_BITS
-            for key, weight in zip(keys, weights, strict=True)
+    def give(self, entries: Mapping[Frontend, FrontendEntry], changes: Changes) -> array[int]:
+        """Fresh runs, four words each as ``struct frontend`` has them, in this order.
+
+        What these frontends had before stays whole for its readers, until it is released.
+        """
+        if not entries:
+            return array("I")
+        contents = self._contents(entries, changes)
+        bases = self._write(contents, changes)
+        members = [len(entry.backends) if entry.table else 0 for entry in entries.values()]
+        first = self._revision + 1
+        self._revision += len(contents)
+        runs = array("I", bytes(RUN.size * len(contents)))
+        runs[0::4] = array("I", [line * SLOTS_PER_LINE for line in bases])
+        runs[1::4] = array("I", map(sub, [len(it) // U32.size for it in contents], members))
+        runs[2::4] = array("I", members)
+        runs[3::4] = array("I", range(first, first + len(contents)))
+        return runs
+
+    def _contents(self, entries: Mapping[Frontend, FrontendEntry], changes: Changes) -> list[bytes]:
+        """What each entry's run holds."""
+        protocols = {frontend.protocol for frontend in entries}
+        if len(protocols) > 1:
+            found: dict[Frontend, bytes] = {}
+            for protocol in protocols:
+                some = {one: it for one, it in entries.items() if one.protocol == protocol}
+                found |= zip(some, self._contents(some, changes), strict=True)
+            return [found[one] for one in entries]
+        backends = [*chain.from_iterable([entry.backends for entry in entries.values()])]
+        numbers = self._hold(protocols.pop(), [it.packed for it in backends], changes)
+        weights = [it.weight << SLOT_NUMBER_BITS for it in backends]
+        slots = array("I", map(or_, numbers, weights))
+        packed = slots.tobytes()
+        ends = [*accumulate([U32.size * len(entry.backends) for entry in entries.values()])]
+        return [
+            (_chosen(slots[start // U32.size :], entry.table) if entry.table else b"")
+            + packed[start:end]
+            for entry, start, end in zip(entries.values(), [0, *ends], ends, strict=False)
         ]
-        at = 0
-        runs: list[tuple[Frontend, list[int], int]] = []  # slots, and how many list the members
-        held: dict[Frontend, Sequence[int]] = {}
-        for frontend, entry in entries.items():
-            start, at = at, at + len(entry.backends)
-            listed = slots[start:at]
-            held[frontend] = keys[start:at]
-            if entry.table:
-                chosen = [listed[index] for index in unpack_table(entry.table)]
-                runs.append((frontend, chosen + listed, len(listed)))
-            else:
-                runs.append((frontend, listed, 0))
-        bases = self._write([run for _, run, _ in runs], changes)
-        for (frontend, run, members), base in zip(runs, bases, strict=True):
-            if frontend in self._runs:
-                self.release(frontend)
-            self._revision += 1
-            self._runs[frontend] = Run(base, len(run) - members, members, self._revision)
-        self._places.update(held)
 
-    def _write(self, runs: Sequence[Sequence[int]], changes: Changes) -> list[int]:
-        """Slots into fresh lines; returns the number of the first slot of each run."""
-        singles = iter(self._take_lines(sum(0 < len(run) <= SLOTS_PER_LINE for run in runs)))
-        puts, size, pack = changes.puts["slots"], layout.SLOT_LINE.size, layout.U32.pack
-        bases = []
-        for run in runs:
-            packed = array("I", run).tobytes()
-            if len(packed) <= size:
-                first = next(singles) if packed else 0
-                if packed:
-                    puts[pack(first)] = packed.ljust(size, b"\0")
-            else:
-                lines = line_count(len(run))
-                if (taken := self._lines.take(lines)) is None:
-                    raise self._no_room("slots", self._lines)
-                first = taken
-                for line in range(lines):
-                    content = packed[line * size : (line + 1) * size]
-                    puts[pack(first + line)] = content.ljust(size, b"\0")
-            bases.append(first * SLOTS_PER_LINE)
-        return bases
-
-    def _take_lines(self, count: int) -> list[int]:
-        if (found := self._lines.take_singles(count)) is None:
+    def _write(self, contents: Sequence[bytes], changes: Changes) -> list[int]:
+        """Slots into fresh lines; returns the first line of each run."""
+        size = layout.SLOT_LINE.size
+        small = [content.ljust(size, b"\0") for content in contents if len(content) <= size]
+        if (lines := self._lines.take_singles(len(small))) is None:
             raise self._no_room("slots", self._lines)
-        return found
+        changes.fill("slots", lines, b"".join(small))
+        if len(small) == len(contents):
+            return lines
+        singles = iter(lines)
+        return [
+            next(singles) if len(content) <= size else self._write_large(content, changes)
+            for content in contents
+        ]
+
+    def _write_large(self, content: bytes, changes: Changes) -> int:
+        """A run of several lines, and what it is rounded up by; returns its first line."""
+        lines = run_size(line_count(len(content) // U32.size))
+        if (first := self._lines.take(lines)) is None:
+            raise self._no_room("slots", self._lines)
+        changes.fills["slots"].append((first, content.ljust(lines * layout.SLOT_LINE.size, b"\0")))
+        return first
 
     def _no_room(self, name: str, pool: SlotPool) -> HostError:
         return map_full(name, pool.capacity + 1, pool.capacity)
 
-    def release(self, frontend: Frontend) -> None:
-        """Fine when it has none."""
-        run = self._runs.pop(frontend, Run())
-        if run.count:
-            lines = line_count(run.count + run.members)
-            self._lines.release(run.base // SLOTS_PER_LINE, lines)
-        for key in self._places.pop(frontend, ()):
-            self._users[key] -= 1
-            if not self._users[key]:
-                del self._users[key]
-                self._resting[key] = None
+    def release(self, entries: Mapping[Frontend, FrontendEntry], runs: Iterable[Run]) -> None:
+        """These are listed no more, nor the runs that they had."""
+        for run in runs:
+            if run.count:
+                lines = line_count(run.count + run.members)
+                self._lines.release(run.base // SLOTS_PER_LINE, lines)
+        for frontend, entry in entries.items():
+            numbers = self._numbers[frontend.protocol]
+            for backend in entry.backends:
+                number = numbers[backend.packed]
+                if not self._more[number]:
+                    self._resting[number] = frontend.protocol, backend.packed
+                else:
+                    self._more[number] -= 1
 
-    def adopt(self, frontend: Frontend, run: Run, places: Iterable[tuple[Place, int]]) -> None:
-        """A run that the kernel holds already; ``adopted`` ends a series of these."""
-        found = [(place_key(*place), number) for place, number in places]
-        for key, number in found:
-            self._numbers[key] = number
-            self._users[key] += 1
-        self._runs[frontend] = run
-        self._places[frontend] = [key for key, _ in found]
+    def adopt(self, protocol: int, backends: Iterable[tuple[bytes, int]]) -> None:
+        """Somebody lists these, under these numbers; ``adopted`` ends a series."""
+        numbers = self._numbers[protocol]
+        for packed, number in backends:
+            self._more[number] += packed in numbers
+            numbers[packed] = number
 
-    def adopted(self, resting: Iterable[tuple[Place, int]], last_number: int) -> None:
-        """``resting`` are numbers in use by nobody but connections."""
-        used = set(self._numbers.values())
-        for place, number in resting:
-            key = place_key(*place)
-            if number not in used and key not in self._numbers:
-                self._numbers[key] = number
-                self._resting[key] = None
+    def adopted(
+        self, runs: Sequence[Run], resting: Iterable[tuple[int, bytes, int]], last_number: int
+    ) -> None:
+        """``runs`` are in use; ``resting`` are numbers in use by nobody but connections."""
+        listed = {number for numbers in self._numbers.values() for number in numbers.values()}
+        for protocol, packed, number in resting:
+            if number not in listed and packed not in self._numbers[protocol]:
+                self._numbers[protocol][packed] = number
+                self._resting[number] = protocol, packed
         lines, backends = self._capacities
-        runs = [
+        used = [
             (run.base // SLOTS_PER_LINE, line_count(run.count + run.members))
-            for run in self._runs.values()
+            for run in runs
             if run.count
         ]
-        self._lines = SlotPool(lines, runs)
-        numbers = [(number, 1) for number in self._numbers.values()]
-        self._free_numbers = SlotPool(backends, [(0, 1), *numbers])
-        self._revision = max((run.revision for run in self._runs.values()), default=0)
+        self._lines = SlotPool(lines, used)
+        numbers = {0, *listed, *self._resting}
+        self._free_numbers = SlotPool(backends, [(number, 1) for number in numbers])
+        self._revision = max((run.revision for run in runs), default=0)
         self._last_number = last_number
 
-    def _hold(self, keys: Sequence[int], changes: Changes) -> None:
-        """Count a user more of each place; those that have no number are given one."""
-        self._users.update(keys)
-        if self._resting:
-            for key in keys:
-                self._resting.pop(key, None)
-        fresh = [key for key in dict.fromkeys(keys) if key not in self._numbers]
-        if not fresh:
-            return
-        if (numbers := self._free_numbers.take_singles(len(fresh))) is None:
+    def _hold(self, protocol: int, backends: Sequence[bytes], changes: Changes) -> Sequence[int]:
+        """Count a user more of each; those that have no number are given one. Returns numbers."""
+        known = self._numbers[protocol]
+        fresh = dict.fromkeys(filterfalse(known.__contains__, backends), 0)
+        found = self._free_numbers.take_singles(len(fresh))
+        if found is None:
             raise self._no_room("backends", self._free_numbers)
-        self._numbers.update(zip(fresh, numbers, strict=True))
-        packed = [*map(layout.U32.pack, numbers)]
-        changes.puts["backends"].update(zip(packed, pack_places(fresh, numbers), strict=True))
+        if found:
+            for packed, number in zip(fresh, found, strict=True):
+                fresh[packed] = number
+            known.update(fresh)
+            self._write_numbers(protocol, [*fresh], found, changes)
+        if len(fresh) == len(backends):
+            return found
+        once = set(found)
+        numbers = [*map(known.__getitem__, backends)]
+        for number in numbers:
+            if number in once:
+                once.remove(number)
+            elif self._resting.pop(number, None) is None:
+                self._more[number] += 1
+        return numbers
+
+    def _write_numbers(
+        self, protocol: int, backends: Sequence[bytes], numbers: Sequence[int], changes: Changes
+    ) -> None:
+        changes.fill("backends", numbers, layout.pack_backends(protocol, backends, numbers))
         # The kernel has counted nothing yet under numbers that nobody ever had.
-        again = [number for number in numbers if number <= self._last_number]
-        changes.puts["loads"].update(dict.fromkeys(map(layout.U32.pack, again), NO_LOAD))
-        if (highest := max(numbers)) > self._last_number:
+        again = numbers[: bisect_right(numbers, self._last_number)]
+        changes.puts["loads"].update(dict.fromkeys(map(U32.pack, again), NO_LOAD))
+        if (highest := numbers[-1]) > self._last_number:
             self._last_number = highest
-            changes.put("runtime", LAST_NUMBER, layout.U32.pack(highest))
+            changes.put("runtime", LAST_NUMBER, U32.pack(highest))
+
+
+def _chosen(backends: array[int], table: bytes) -> bytes:
+    """The slots that a table says."""
+    return array("I", [backends[index] for index in unpack_table(table)]).tobytes()
 
 
 def line_count(slots: int) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from sixfold.host import layout
 from sixfold.host.bpf import Map
-from sixfold.host.layout import Place, Run
+from sixfold.host.layout import Run
 
 
 def members_of(slots: Sequence[int], run: Run, numbers: int) -> list[tuple[int, int]] | None:
@@ -31,8 +31,10 @@ def table_of(slots: Sequence[int], run: Run) -> bytes:
     return array("H", [index_of[slot] for slot in slots[run.base : start]]).tobytes()
 
 
-def resting(loads: Map, places: Sequence[tuple[Place, int]]) -> Iterator[tuple[Place, int]]:
-    """Places whose connections go on, whoever lists them."""
-    for (_, load), (place, number) in zip(loads.items(), places, strict=False):
+def resting(loads: Map, backends: Sequence[tuple[int, bytes]]) -> Iterator[tuple[int, bytes, int]]:
+    """Backends whose connections go on, whoever lists them, with their numbers."""
+    for number, ((_, load), (protocol, packed)) in enumerate(
+        zip(loads.items(), backends, strict=False)
+    ):
         if number and layout.unpack_load(load).active:
-            yield place, number
+            yield protocol, packed, number

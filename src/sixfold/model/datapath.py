@@ -17,6 +17,7 @@ import msgspec
 from sixfold.model.algorithm import Algorithm
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import Identity
+from sixfold.model.place import pack_address, pack_port, unpack_address, unpack_port
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
@@ -214,19 +215,57 @@ def narrowest_first(rules: Iterable[PortRule]) -> PortRules:
 
 
 class Backend(msgspec.Struct, frozen=True, order=True, cache_hash=True, gc=False):
-    """One place that serves a service port; a weight of 0 is none, and not listed."""
+    """One place that serves a service port; a weight of 0 is none, and not listed.
 
-    address: IPAddress
-    port: int
+    packed  address and port, see ``model/place``
+    """
+
+    packed: bytes
     weight: int = 1
+
+    @classmethod
+    def at(cls, address: IPAddress, port: int, weight: int = 1) -> Backend:
+        return cls(pack_address(address) + pack_port(port), weight)
+
+    @property
+    def address(self) -> IPAddress:
+        return unpack_address(self.packed[:16])
+
+    @property
+    def port(self) -> int:
+        return unpack_port(self.packed[16:])
+
+    def __repr__(self) -> str:
+        return f"Backend.at({self.address!r}, {self.port}, {self.weight})"
 
 
 class Frontend(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
-    """Where clients knock: a service address and port. Protocol is an IP protocol number."""
+    """Where clients knock: a service address and port. Protocol is an IP protocol number.
 
-    address: IPAddress
-    port: int
-    protocol: int
+    packed  address and port, see ``model/place``, one byte of protocol, five of zeros: so the
+            kernel looks it up
+    """
+
+    packed: bytes
+
+    @classmethod
+    def at(cls, address: IPAddress, port: int, protocol: int) -> Frontend:
+        return cls(b"%b%b%c\0\0\0\0\0" % (pack_address(address), pack_port(port), protocol))
+
+    @property
+    def address(self) -> IPAddress:
+        return unpack_address(self.packed[:16])
+
+    @property
+    def port(self) -> int:
+        return unpack_port(self.packed[16:18])
+
+    @property
+    def protocol(self) -> int:
+        return self.packed[18]
+
+    def __repr__(self) -> str:
+        return f"Frontend.at({self.address!r}, {self.port}, {self.protocol})"
 
 
 class FrontendFlag(IntFlag):

@@ -1,0 +1,30 @@
+"""An address and a port as bytes, as they go over the wire: what is many is kept so.
+
+Pure. Sixteen bytes of address, IPv4 as ``::ffff:a.b.c.d``, then two of port. Bytes are hashed
+once and compared at once, which ``ipaddress`` objects are not; and the kernel takes them as is.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+
+MAPPED = bytes(10) + b"\xff\xff"
+
+
+def pack_address(address: IPv4Address | IPv6Address) -> bytes:
+    return MAPPED + address.packed if type(address) is IPv4Address else address.packed
+
+
+def unpack_address(packed: bytes) -> IPv4Address | IPv6Address:
+    """The address as its family writes it: a mapped one is IPv4."""
+    if packed.startswith(MAPPED):
+        return IPv4Address(packed[12:])
+    return IPv6Address(packed)
+
+
+def pack_port(port: int) -> bytes:
+    return port.to_bytes(2, "big")
+
+
+def unpack_port(packed: bytes) -> int:
+    return int.from_bytes(packed, "big")
