@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import balancers, packages
-from bench.balancers import BACKENDS, FIRST_BACKEND, FIRST_SERVICE, PORTS, crowd
+from bench.balancers import BACKENDS, FIRST_BACKEND, FIRST_SERVICE, PORTS
 from bench.lab import Lab
 from bench.peers import SERVER, Peer
 from bench.schedule import alone, urgent
@@ -82,20 +82,26 @@ def _traffic(lab: Lab, missing: Mapping[str, str], chance: random.Random) -> Tra
 
 
 def _changes(lab: Lab) -> dict[str, float]:
-    """Milliseconds: loading services into the kernel, and one endpoint's way there."""
+    """Milliseconds: planning services, loading what was planned into a kernel that has nothing,
+    and one endpoint's way there."""
     host = lab.namespace("changes")
-    datapath = _open(lab, host, "changes")
-    loading = []
-    frontends = crowd(LOADED)
-    for _ in range(LOADS):
+    planning, loading = [], []
+    world, _ = _world(LOADED)
+    for number in range(LOADS):
+        planner = BalancingPlanner(_number)
+        with urgent():
+            started = time.perf_counter()
+            frontends = planner.plan(world).frontends
+            planning.append(time.perf_counter() - started)
+        datapath = _open(lab, host, f"load-{number}")
         datapath.apply(Datapath())
-        datapath.apply(Datapath())  # what was released settles
         with urgent():
             started = time.perf_counter()
             datapath.apply(Datapath(frontends=frontends))
             loading.append(time.perf_counter() - started)
-    world, endpoints = _world()
-    planner = BalancingPlanner(lambda key: int(key.partition("/s")[2]) + 1)
+    world, endpoints = _world(CHANGED)
+    planner = BalancingPlanner(_number)
+    datapath = _open(lab, host, "changes")
     datapath.apply(Datapath(frontends=planner.plan(world).frontends))
     took = []
     for number in range(CHANGES):
@@ -108,9 +114,14 @@ def _changes(lab: Lab) -> dict[str, float]:
             datapath.apply(Datapath(frontends=planner.plan(world).frontends))
             took.append(time.perf_counter() - started)
     return {
+        f"plan {LOADED:,} services, ms": round(statistics.median(planning) * 1e3),
         f"load {LOADED:,} services, ms": round(statistics.median(loading) * 1e3, 1),
         f"one endpoint at {CHANGED:,} services, ms": round(statistics.median(took) * 1e3, 2),
     }
+
+
+def _number(service: str) -> int:
+    return int(service.partition("/s")[2]) + 1
 
 
 def _open(lab: Lab, host: Path, name: str) -> KernelDatapath:
@@ -121,8 +132,8 @@ def _open(lab: Lab, host: Path, name: str) -> KernelDatapath:
     return datapath
 
 
-def _world() -> tuple[World, Layers[str, Endpoint]]:
-    """Services of four pods each; the first few thousand pods are in one of them only."""
+def _world(count: int) -> tuple[World, Layers[str, Endpoint]]:
+    """So many services of four pods each; the first few thousand pods are in one of them only."""
     pods = {
         f"shop/p{n}": Endpoint(
             "shop",
@@ -132,7 +143,7 @@ def _world() -> tuple[World, Layers[str, Endpoint]]:
             ipv4=FIRST_BACKEND + n,
             ready=True,
         )
-        for n in range(CHANGED * BACKENDS)
+        for n in range(count * BACKENDS)
     }
     ports = [ServicePort(80, target_port=PORT)]
     services = {
@@ -142,7 +153,7 @@ def _world() -> tuple[World, Layers[str, Endpoint]]:
                 selector={"app": f"a{n}"}, ports=ports, cluster_ips=[str(FIRST_SERVICE + n)]
             ),
         )
-        for n in range(CHANGED)
+        for n in range(count)
     }
     endpoints = Layers(pods)
     return World(endpoints=endpoints, services=services), endpoints

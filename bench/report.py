@@ -22,7 +22,7 @@ from bench.schedule import measured_cpu
 from bench.traffic import LIMIT, METRICS, SERVICES, Ratio, Traffic
 from sixfold import __version__
 
-RATE, LOAD_MS, ENDPOINT_MS = 0.95, 50.0, 5.0  # of balancing
+RATE, PLAN_MS, LOAD_MS, ENDPOINT_MS = 0.95, 500.0, 50.0, 5.0  # of balancing
 FAST = 1.0  # of acceleration
 RESULTS = Path(__file__).parent / "results"
 NEAR, CONNECTS, ATTACH_MS, POLICY_MS, MEMORY_MB = 0.95, 1.15, 20.0, 20.0, 150.0
@@ -290,7 +290,7 @@ def _balancing(found: Balancing) -> str:
                 if (ratio := traffic.ratio(metric, ours, other))
             ]
     for name, value in found.changes.items():
-        wanted = LOAD_MS if name.startswith("load") else ENDPOINT_MS
+        wanted = {"plan": PLAN_MS, "load": LOAD_MS}.get(name.partition(" ")[0], ENDPOINT_MS)
         bars.append(_bar(name, value, wanted, most=True, unit=" ms"))
     bars += [f"- skipped: {name}: {why}" for name, why in traffic.skipped.items()]
     workloads = list(next(iter(found.spread.values())))
