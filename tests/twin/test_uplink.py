@@ -347,7 +347,7 @@ def test_an_error_of_a_pod_goes_out_under_the_services_address(
 
 
 def load_elsewhere(uplink: Uplink, version: int) -> None:
-    entries = {version: FrontendEntry(9, (Backend(*AWAY[version]),), flags=BALANCER)}
+    entries = {version: FrontendEntry(9, (Backend.at(*AWAY[version]),), flags=BALANCER)}
     uplink.datapath.apply(state(uplink.pod, entries))
 
 
