@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sixfold.discovery.globalnames import PlannedName, PlannedRegion, Side
 from sixfold.serve.dns_globals import GlobalNames, source_prefix
+from sixfold.serve.dns_outside import Outside
 from sixfold.serve.dns_wire import parse_query
 
 HOST = "shop.example.org"
@@ -31,7 +32,7 @@ def names() -> GlobalNames:
 
 
 def ask(query: dns.message.Message, client: str = "127.0.0.1") -> dns.message.Message:
-    answer = names().outside(query.to_wire(), client)
+    answer = Outside(names()).answer(query.to_wire(), client)
     assert answer is not None
     return dns.message.from_wire(answer)
 
@@ -113,7 +114,7 @@ def test_an_odd_subnet_is_a_format_error():
 def test_whatever_comes_is_answered_shortly_or_not_at_all(noise, at):
     packet = query(subnet="198.51.100.0/24").to_wire()
     packet = packet[:at] + noise + packet[at + len(noise) :]
-    answer = names().outside(packet, "192.0.2.99")
+    answer = Outside(names()).answer(packet, "192.0.2.99")
     assert answer is None or len(answer) <= 512
 
 

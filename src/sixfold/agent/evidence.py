@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from sixfold.agent.agent import Agent
-from sixfold.agent.doors import listening_places
+from sixfold.agent.doors import listening_places, metrics_place
 from sixfold.agent.events import FlowReader
 from sixfold.agent.planning import Plans
 from sixfold.errors import UnavailableError
@@ -145,6 +145,8 @@ def _by_host(plans: Plans, connections: Iterable[Connection]) -> list[Connection
 def _doors(agent: Agent, paths: Paths) -> Iterator[DoorSeen]:
     config = agent.config
     places: set[tuple[IPAddress, int]] = set(listening_places(config))
+    if config.metrics_address:
+        places.add(metrics_place(config.metrics_address))
     places |= {(address, 53) for address in (RESOLVER_IPV4, RESOLVER_IPV6)}
     meant = {f"{_shown(address)}:{port}" for address, port in places} | set(config.dns_edge)
     for one in doors.listeners({os.getpid(), agent.resolver.pid}):

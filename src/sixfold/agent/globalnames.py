@@ -9,15 +9,20 @@ it before it has looked; without an agent the last word stands.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from ipaddress import ip_address
+
+import msgspec
 
 from sixfold.agent.agent import Agent
 from sixfold.agent.health import HealthWatch
 from sixfold.balancing.health import NEVER_ASKED, Target
 from sixfold.discovery.globalnames import PlannedName, ill_names, plan_global_names
+from sixfold.discovery.outside import OutsideZone, plan_outside
 from sixfold.model.globalname import GlobalName, RegionCheck
 from sixfold.model.meta import Key
+from sixfold.model.service import Service
 from sixfold.model.workload import Probe
 from sixfold.serve import dns_control as control
 
@@ -36,6 +41,8 @@ class GlobalNameHealth:
         self.watch = HealthWatch(agent.database, agent.changed, META)
         self._wanted: dict[Target, Probe] = {}
         self._said: dict[str, str] = {}
+        self._services: Mapping[str, Service] | None = None  # of which ``_told`` was planned
+        self._told: tuple[OutsideZone, ...] = ()
         ours = (agent.config.cluster_domain.lower(), agent.config.dns_sd_domain)
         self._domains = [domain for domain in ours if domain]
 
@@ -57,11 +64,27 @@ class GlobalNameHealth:
             if why != NEVER_ASKED
         }
         planned = plan_global_names(plans.world, names, plans.balancing.slices, ill)
-        wanted = control.Globals(planned, agent.config.dns_edge)
+        zones = self._zones(plans.world.services)
+        wanted = control.Globals(planned, agent.config.dns_edge, zones)
         if agent.resolver.globals != wanted:
             agent.resolver.globals = wanted
         self._say(planned)
         self._show(names, planned, ill)
+
+    def _zones(self, services: Mapping[str, Service]) -> tuple[OutsideZone, ...]:
+        """Zones for the world; a zone that changed has a higher serial, over restarts too."""
+        if services is not self._services:
+            self._services = services
+            before = {zone.origin: zone for zone in self._told}
+            self._told = tuple(
+                known
+                if (known := before.get(zone.origin)) and known.records == zone.records
+                else msgspec.structs.replace(
+                    zone, serial=max(int(time.time()), known.serial + 1 if known else 0)
+                )
+                for zone in plan_outside(self._agent.config, services)
+            )
+        return self._told
 
     def _follow_checks(self, names: Mapping[str, GlobalName]) -> None:
         wanted = {

@@ -80,6 +80,8 @@ class AgentHandlers:
                 "devices": sorted(agent.network.uplinks),
                 "pod_networks": [str(agent.config.pod_ipv4), str(agent.config.pod_ipv6)],
                 "zones": list(zone_settings(agent.config).origins),
+                "edge": list(agent.config.dns_edge),
+                "edge_zones": list(agent.config.dns_edge_zones),
                 "device": HOST_DEVICE,
                 "uptime_s": round(time.monotonic() - self._started_s, 1),
                 "problem": agent.problem,

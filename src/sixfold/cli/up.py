@@ -18,7 +18,15 @@ from sixfold.cli.lockout import end_my_session_option, refuse_lockout
 from sixfold.cli.output import progress
 from sixfold.cli.settings import Settings, examples, pass_settings, shared
 from sixfold.cli.status import overview
-from sixfold.cli.up_values import Alias, EdgePlace, MetricsPlace, Network, Place, TrustDomain
+from sixfold.cli.up_values import (
+    Alias,
+    EdgePlace,
+    EdgeZone,
+    MetricsPlace,
+    Network,
+    Place,
+    TrustDomain,
+)
 from sixfold.cli.world import node_labels
 from sixfold.errors import HostError, SixfoldError, UnavailableError
 from sixfold.model.config import Config
@@ -113,6 +121,14 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
     type=EdgePlace(),
     metavar="ADDRESS:PORT",
     help="Answer global names to the world there, as 192.0.2.1:53; none ends that.",
+)
+@click.option(
+    "--dns-edge-zone",
+    "dns_edge_zones",
+    multiple=True,
+    type=EdgeZone(),
+    metavar="NAME",
+    help="Answer there for this zone, too: services with an address outside; none ends that.",
 )
 @click.option(
     "--catalog-listen",
@@ -232,10 +248,13 @@ def configuration(paths: Paths, given: dict[str, Any]) -> Config:
     for name in ("dns_sd_domain", "metrics_address"):
         if given.get(name) == "none":
             given = {**given, name: ""}
-    for name in ("catalog_listen", "dns_edge"):
+    for name in ("catalog_listen", "dns_edge", "dns_edge_zones"):
         if "none" in given.get(name, ()):
             given = {**given, name: ()}
     config = dataclasses.replace(before, instance=paths.instance, **given)
+    if config.dns_edge_zones and not config.dns_edge:
+        message = "nobody can ask for it; say where the world asks: --dns-edge ADDRESS:PORT"
+        raise click.BadParameter(message, param_hint="--dns-edge-zone")
     ours, alias = f".{config.cluster_domain.lower()}", f".{config.dns_sd_domain}"
     if config.dns_sd_domain and (ours.endswith(alias) or alias.endswith(ours)):
         message = f"{config.dns_sd_domain}: overlaps with the cluster domain; give another"

@@ -78,6 +78,20 @@ class EdgePlace(click.ParamType[str]):
         return str(value)
 
 
+class EdgeZone(click.ParamType[str]):
+    """A zone for the world; "none" is none."""
+
+    name = "NAME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from sixfold.manifest.names import dns_subdomain
+
+        text = str(value).rstrip(".").lower()
+        if wrong := dns_subdomain(text):
+            self.fail(wrong, param, ctx)
+        return text
+
+
 class TrustDomain(click.ParamType[str]):
     """Of SPIFFE IDs."""
 

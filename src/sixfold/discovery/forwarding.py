@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
+from sixfold.model.datapath import IPAddress
 
 Lines = list[str]
+Edge = tuple[IPAddress, int]  # address and port where the world asks
 
 
 def _systemd_resolved(zones: Sequence[str], device: str) -> Lines:
@@ -82,3 +84,48 @@ WRITERS: Mapping[str, Callable[[Sequence[str], str], Lines]] = MappingProxyType(
 def configuration(server: str, zones: Sequence[str], device: str) -> Lines:
     """Lines for a resolver of ``WRITERS``; ``zones``: ours, the cluster domain first."""
     return WRITERS[server](zones, device)
+
+
+def _parent(zone: str, edges: Sequence[Edge]) -> Lines:
+    """Records for the zone above: RFC 1034's way, which every resolver of the world follows."""
+    glue = [
+        f"ns.dns.{zone}. IN {'A' if address.version == 4 else 'AAAA'} {address}"
+        for address, _ in edges
+    ]
+    return [f"; in the zone above {zone}", f"{zone}. IN NS ns.dns.{zone}.", *glue]
+
+
+def _unbound_stub(zone: str, edges: Sequence[Edge]) -> Lines:
+    lines = ["server:", f'  domain-insecure: "{zone}"', f'  local-zone: "{zone}" transparent']
+    lines += [f'  private-domain: "{zone}"', "stub-zone:", f'  name: "{zone}"']
+    return [*lines, *(f"  stub-addr: {address}@{port}" for address, port in edges)]
+
+
+def _bind_stub(zone: str, edges: Sequence[Edge]) -> Lines:
+    servers = " ".join(f"{address};" for address, _ in edges)
+    ports = {port for _, port in edges} - {53}
+    note = ["// BIND asks port 53 of a static-stub, whatever you write"] if ports else []
+    return [*note, f'zone "{zone}" {{ type static-stub; server-addresses {{ {servers} }}; }};']
+
+
+def _knot_resolver(zone: str, edges: Sequence[Edge]) -> Lines:
+    servers = ", ".join(f"'{address}@{port}'" for address, port in edges)
+    return [
+        f"trust_anchors.set_insecure({{'{zone}'}})",
+        f"policy.add(policy.suffix(policy.STUB({{{servers}}}), policy.todnames({{'{zone}'}})))",
+    ]
+
+
+DELEGATIONS: Mapping[str, Callable[[str, Sequence[Edge]], Lines]] = MappingProxyType(
+    {
+        "zone": _parent,
+        "unbound": _unbound_stub,
+        "bind": _bind_stub,
+        "knot-resolver": _knot_resolver,
+    }
+)
+
+
+def delegation(server: str, zones: Sequence[str], edges: Sequence[Edge]) -> Lines:
+    """What an outside resolver is told, so that it asks the edge for these zones."""
+    return [line for zone in zones for line in DELEGATIONS[server](zone, edges)]

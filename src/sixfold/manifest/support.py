@@ -87,6 +87,7 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "`sixfold.dev/lb-failback-seconds` (0 to 3600; 30), "
         "`lbipam.cilium.io/ips`, "
         "`sixfold.dev/registration` (open: its namespace's pods may register themselves), "
+        "`external-dns.alpha.kubernetes.io/hostname` (names in zones of `up --dns-edge-zone`), "
         "`sixfold.dev/dns-sd-path`, `consul.hashicorp.com/service-tags`, "
         "`consul.hashicorp.com/service-meta-KEY`, "
         "`sixfold.dev/lb-health-check` (a Probe, for backends that are no pods), "

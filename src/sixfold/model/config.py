@@ -43,6 +43,7 @@ class Config:
     metrics_address: str = ""  # ADDRESS:PORT of loopback; "": on a unix socket only
     dns_ttl_s: int = 5
     dns_edge: tuple[str, ...] = ()  # ADDRESS:PORT where global names are answered to the world
+    dns_edge_zones: tuple[str, ...] = ()  # told there: services with an address outside
     trust_domain: str = "cluster.local"  # of SPIFFE IDs
     svid_ttl_s: float = 3600.0  # lifetime of X.509-SVIDs
     dns_sd_domain: str = ""  # where services can be browsed for (RFC 6763); "" is nowhere

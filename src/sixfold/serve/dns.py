@@ -43,6 +43,7 @@ from sixfold.serve.dns_file import ZoneFile
 from sixfold.serve.dns_forward import Forwarder
 from sixfold.serve.dns_globals import GlobalNames
 from sixfold.serve.dns_openings import Openings
+from sixfold.serve.dns_outside import Outside
 from sixfold.serve.dns_upstream import HostResolvers, parse_upstreams
 from sixfold.serve.dns_views import Views
 from sixfold.serve.dns_wire import Query
@@ -72,7 +73,8 @@ class ResolverServer:
         self._openings = Openings()
         self._globals = GlobalNames()
         self._globals_file = run / "dns-globals.msgpack"
-        self._edge = Edge(self._globals, listen)
+        self._outside = Outside(self._globals)
+        self._edge = Edge(self._outside, listen)
         self._health_ports = HealthPorts(listen)
         self._health_ports_file = run / "health-ports.msgpack"
         self._forwarder = Forwarder(self._host_resolvers, self._openings.open)
@@ -291,6 +293,7 @@ class ResolverServer:
 
     async def _load_globals(self, message: control.Globals) -> None:
         self._globals.load(message.names)
+        self._outside.load(message.zones)
         await self._edge.serve(message.edge)
 
     def _state(self, asked: control.Message) -> control.State:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from sixfold.discovery.globalnames import PlannedName
+from sixfold.discovery.outside import OutsideZone
 from sixfold.discovery.zone import RecordKey, Zone, ZoneDelta, ZoneSettings
 from sixfold.model.config import Config
 from sixfold.model.health_port import HealthPort
@@ -64,10 +65,11 @@ class Change(msgspec.Struct, tag="change"):
 
 
 class Globals(msgspec.Struct, tag="globals"):
-    """All global names, and where they are answered to the world; replaces earlier ones."""
+    """All global names, and what is answered to the world, and where; replaces earlier ones."""
 
     names: tuple[PlannedName, ...] = ()
     edge: tuple[str, ...] = ()
+    zones: tuple[OutsideZone, ...] = ()
 
 
 class HealthPorts(msgspec.Struct, tag="health-ports"):

@@ -1,7 +1,7 @@
-"""The edge: global names answered to the world, where ``up --dns-edge`` says.
+"""The edge: where ``up --dns-edge`` says, the world is answered.
 
-Only global names, never anything of the cluster; and only so many answers a second for one
-network, since a question over UDP may come in somebody else's name.
+What it is told is ``dns_outside``'s; and only so many answers a second for one network, since a
+question over UDP may come in somebody else's name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from socket import SOCK_DGRAM, SOCK_STREAM
 
-from sixfold.serve.dns_globals import GlobalNames, source_prefix
+from sixfold.serve.dns_globals import source_prefix
+from sixfold.serve.dns_outside import Outside
 
 DRAIN_MAX = 64
 PACKET_MAX = 4096
@@ -32,8 +33,8 @@ Listen = Callable[[str, int, socket.SocketKind], socket.socket]
 class Edge:
     """Listeners by place (``ADDRESS:PORT``); ``problem`` says which of them there are not."""
 
-    def __init__(self, names: GlobalNames, listen: Listen) -> None:
-        self._names = names
+    def __init__(self, outside: Outside, listen: Listen) -> None:
+        self._outside = outside
         self._listen = listen
         self._udp: dict[str, socket.socket] = {}
         self._tcp: dict[str, asyncio.Server] = {}
@@ -87,7 +88,7 @@ class Edge:
                 if not self._may(client[0]):
                     self.statistics["edge limited"] += 1
                     continue
-                answer = self._names.outside(packet, client[0])
+                answer = self._outside.answer(packet, client[0])
                 if answer is not None:
                     self.statistics["edge"] += 1
                     sock.sendto(answer, client)
@@ -114,7 +115,7 @@ class Edge:
                 async with asyncio.timeout(TCP_IDLE_S):
                     (length,) = struct.unpack("!H", await reader.readexactly(2))
                     packet = await reader.readexactly(length)
-                    answer = self._names.outside(packet, client, limit=TCP_MAX)
+                    answer = self._outside.answer(packet, client, limit=TCP_MAX)
                     if answer is None:
                         return
                     self.statistics["edge"] += 1

@@ -1,7 +1,6 @@
 """Answers for global names: to pods, and at the edge to the world.
 
-Packets in, packets out. At the edge nothing else is answered: every other name is REFUSED, nothing
-is looked up for anybody. A client is where its resolver says it is (EDNS client subnet, RFC 7871),
+Questions in, packets out. A client is where its resolver says it is (EDNS client subnet, RFC 7871),
 else where the question came from; to pods only the latter counts.
 """
 
@@ -14,9 +13,9 @@ from random import random
 from typing import NamedTuple
 
 from sixfold.discovery.globalnames import PlannedName, choose
-from sixfold.discovery.wire import IN, TYPE_NUMBERS, encode_all
+from sixfold.discovery.wire import TYPE_NUMBERS, encode_all
 from sixfold.discovery.zone import SOA_EXPIRE_S, SOA_REFRESH_S, SOA_RETRY_S, Rcode, RRset
-from sixfold.serve.dns_wire import AA, OPCODE, QR, Malformed, Query, compose, parse_query, refuse
+from sixfold.serve.dns_wire import AA, Malformed, Query, compose
 
 CLIENT_SUBNET = 8
 FAMILIES = {1: 4, 2: 6}  # of RFC 7871, as versions
@@ -88,26 +87,11 @@ class GlobalNames:
         where = ip_network(client.partition("%")[0])
         return self._answer(query, name, where, limit, inside=True)
 
-    def outside(self, packet: bytes, client: str, *, limit: int | None = None) -> bytes | None:
-        """The answer at the edge; None when it deserves none."""
-        try:
-            query = parse_query(packet)
-            subnet = client_subnet(query.edns.options) if query.edns is not None else None
-        except Malformed:
-            return refuse(packet, Rcode.FORMERR)
-        if query.flags & QR:
-            return None
-        limit = query.udp_limit if limit is None else limit
+    def outside(self, query: Query, client: str, subnet: Subnet | None, limit: int) -> bytes | None:
+        """The answer at the edge; None when it is no global name."""
         name = self._names.get(query.name)
-        rcode = Rcode.NOERROR
-        if query.flags & OPCODE:
-            rcode = Rcode.NOTIMP
-        elif query.edns is not None and query.edns.version:
-            rcode = Rcode.BADVERS
-        elif query.class_ != IN or name is None:
-            rcode = Rcode.REFUSED
-        if name is None or rcode:
-            return compose(query, rcode, limit=limit, recursive=False)
+        if name is None:
+            return None
         where = ip_network(client.partition("%")[0]) if subnet is None else subnet.network
         return self._answer(query, name, where, limit, inside=False, subnet=subnet)
 
