@@ -28,6 +28,7 @@ RESULTS = Path(__file__).parent / "results"
 NEAR, CONNECTS, ATTACH_MS, POLICY_MS, MEMORY_MB = 0.95, 1.15, 20.0, 20.0, 150.0
 NAMES, LOOKUP_US = 2.5, (15.0, 100.0)  # rate of the best peer; median and 99 %
 SCALE_S, SCALE_MB, CHANGE_MS, JOIN_MS, FLAT = 3.0, 1000.0, 50.0, 1.0, 1.1
+UPLINK_NS = 60.0  # a packet of a connection from outside
 MAPS = (
     "policy",
     "policy_tables",
@@ -165,7 +166,13 @@ def _bar(what: str, value: float, wanted: float, *, most: bool = False, unit: st
 def _programs(found: Mapping[str, float]) -> str:
     (_, empty), *_ = found.items()
     rows = [[name, f"{ns:.0f}", f"{ns - empty:.0f}"] for name, ns in found.items()]
-    return "## Programs\n\n" + _table(["ns a packet (or a connect)", "whole", "over empty"], rows)
+    bars = [
+        _bar(f"{name}, over empty", ns - empty, UPLINK_NS, most=True, unit=" ns")
+        for name, ns in found.items()
+        if name.startswith("from_uplink, established")
+    ]
+    table = _table(["ns a packet (or a connect)", "whole", "over empty"], rows)
+    return "\n".join(["## Programs", "", table, "", *bars])
 
 
 def _policy(found: Mapping[str, Any]) -> str:

@@ -86,6 +86,8 @@ static __always_inline int receive(struct __sk_buff *skb, struct packet *packet,
 	verdict = go_on(skb, packet);
 	if (likely(verdict != NOT_OURS && verdict != UNSURE))
 		return verdict;
+	if (verdict == NOT_OURS && !dialled_frontend(packet))
+		return TCX_NEXT;
 	return arrive(skb, packet, verdict == UNSURE);
 }
 
