@@ -9,10 +9,9 @@
  */
 #include "lib/again.h"
 #include "lib/pairs.h"
+#include "lib/sockops.h"
 
 #define SK_PASS_      1
-#define AF_INET_      2
-#define OK	      1
 #define HOST_ENDPOINT 0
 #define WRITE_COST    1024 /* memory of a write beside its bytes: struct sk_msg */
 
@@ -39,33 +38,6 @@ accelerated_endpoint(const struct conntrack *entry, __u32 side)
 	const struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &ifindex);
 
 	return endpoint && endpoint->flags & ENDPOINT_ACCELERATED ? endpoint : NULL;
-}
-
-/* One field at a time: the kernel allows neither wider reads of its context nor
- * pointers into it. */
-#define context_word(place) (*(volatile __u32 *)&(place))
-
-static __always_inline __u32 end_of(struct bpf_sock_ops *ops, struct conntrack_key *key)
-{
-	struct packet packet = {.protocol = IPPROTO_TCP};
-	__u32 ipv4[2] = {context_word(ops->local_ip4), context_word(ops->remote_ip4)};
-
-	if (ops->family == AF_INET_) {
-		set_ipv4(&packet.source, ipv4[0]);
-		set_ipv4(&packet.destination, ipv4[1]);
-	} else {
-		packet.source.word[0] = context_word(ops->local_ip6[0]);
-		packet.source.word[1] = context_word(ops->local_ip6[1]);
-		packet.source.word[2] = context_word(ops->local_ip6[2]);
-		packet.source.word[3] = context_word(ops->local_ip6[3]);
-		packet.destination.word[0] = context_word(ops->remote_ip6[0]);
-		packet.destination.word[1] = context_word(ops->remote_ip6[1]);
-		packet.destination.word[2] = context_word(ops->remote_ip6[2]);
-		packet.destination.word[3] = context_word(ops->remote_ip6[3]);
-	}
-	packet.source_port = htons(ops->local_port);
-	packet.destination_port = htons(__builtin_bswap32(ops->remote_port));
-	return conntrack_key(&packet, key);
 }
 
 /* Both ends must ask for it, and policy must have let the connection in just now. */

@@ -49,8 +49,11 @@ enum drop_reason {
 	DROP_ICMP_UNRELATED = 192,
 	DROP_NO_ENDPOINT = 193,
 	DROP_IP_OPTIONS = 194,
-	DROP_MULTICAST = 206,	/* Cilium's list ends at 205 */
-	DROP_NAME_HIDDEN = 207, /* a question: answered that there is no such name */
+	DROP_MULTICAST = 206,	  /* Cilium's list ends at 205 */
+	DROP_NAME_HIDDEN = 207,	  /* a question: answered that there is no such name */
+	DROP_MTLS_REQUIRED = 208, /* plaintext, to a port that is strict */
+	DROP_TUNNEL_PORT = 209,	  /* to where tunnels end, from who is not the proxy */
+	DROP_PROXY_AWAY = 210,	  /* a dial: nobody took it into the tunnel */
 };
 
 /* Indices of the statistics map below the drop reasons. */
@@ -67,6 +70,9 @@ enum statistic {
 	STATISTIC_RESET =
 	    9, /* packets from outside answered with a reset, or an error */
 	STATISTIC_UNLOADED = 10,     /* arrivals that no load counts: arrived is full */
+	STATISTIC_CAPTURED = 11,     /* connections that went through a tunnel */
+	STATISTIC_TUNNELS = 12,	     /* of proxies: no flows of their own */
+	STATISTIC_PLAINTEXT = 13,    /* let in by a permissive port only */
 	STATISTIC_NAMES_FOUND = 20,  /* questions answered here: with records */
 	STATISTIC_NAMES_NODATA = 21, /* ... the name is there, not that type */
 	STATISTIC_NAMES_NXDOMAIN = 22, /* ... no such name */
@@ -82,6 +88,9 @@ enum runtime_index {
 	RUNTIME_TRACKING = 2, /* 1: there is a policy for the host, or is about to be */
 	RUNTIME_RELAYING = 4, /* 1: a client outside was sent to a backend that is no
 				 pod here */
+	RUNTIME_MESH = 5,     /* 1: there are pods in the mesh, or were */
+	RUNTIME_PROXY = 6,    /* the proxy's cgroup: lower half of its number ... */
+	RUNTIME_PROXY_HIGH = 7, /* ... and upper half */
 };
 
 /* On packets that the host's stack is to forward under its own address: host/nat.py. */
@@ -90,6 +99,10 @@ enum runtime_index {
 /* Of node ports; model/service.py has the same two. */
 #define NODE_PORT_FIRST 30000
 #define NODE_PORT_LAST	32767
+
+/* Of the mesh; model/mesh.py has the same. */
+#define OUTBOUND_PORT 15001
+#define TUNNEL_PORT   15008
 
 enum direction { INGRESS = 0, EGRESS = 1 };
 
@@ -246,6 +259,42 @@ struct load {
 	__u64 total;  /* since the backend was numbered */
 };
 
+/* How TCP between pods travels. */
+enum transport {
+	TRANSPORT_PLAIN = 0,
+	TRANSPORT_MTLS = 1,   /* in a tunnel: its packets are never seen */
+	TRANSPORT_TUNNEL = 2, /* it is one, between proxies */
+};
+
+/* Whether TCP from other pods has to be in a tunnel; model/mesh.py has the same. */
+enum mode { MODE_DISABLED = 0, MODE_PERMISSIVE = 1, MODE_STRICT = 2 };
+
+/* Port 0: all that have no line of their own. Who has that is in the mesh. */
+struct port_mode_key {
+	__u32 endpoint;
+	__be16 port;
+	__u8 pad[2];
+};
+
+struct port_mode {
+	__u32 ifindex; /* of the endpoint: where its record is */
+	__u8 mode;
+	__u8 pad[3];
+};
+
+/* Who came in plaintext to a permissive port. */
+struct plaintext_key {
+	__u32 client; /* endpoint numbers */
+	__u32 server;
+	__be16 port;
+	__u8 pad[6];
+};
+
+struct plaintext {
+	__u64 connections;
+	__u64 last_ns; /* monotonic */
+};
+
 /* One connection. Sides are ordered by address, then port, so that both directions
  * share it. */
 struct conntrack_key {
@@ -274,10 +323,10 @@ struct conntrack {
 	__u8 originator; /* index of the side that opened it */
 	__u8 tcp_flags;	 /* all seen, both directions */
 	__be16 service_port;
-	__u32 tick;	 /* jiffies / 256, when the clock was last looked at */
-	__u8 carried[2]; /* enum carried: what each side sends */
-	__u8 uplink;	 /* enum uplink */
-	__u8 pad;
+	__u32 tick;	  /* jiffies / 256, when the clock was last looked at */
+	__u8 carried[2];  /* enum carried: what each side sends */
+	__u8 uplink;	  /* enum uplink */
+	__u8 transport;	  /* enum transport */
 	__u64 packets[2]; /* sent by each side; of what is carried, messages and payload
 			   */
 	__u64 bytes[2];
@@ -285,6 +334,20 @@ struct conntrack {
 	__u32 client_ifindex;	       /* ... this device; 0: not so */
 	__u8 dial;		       /* enum dial */
 	__u8 pad_end[3];
+};
+
+/* A socket whose connection is in a tunnel, as its proxy sees it: who dialled. */
+struct captured_key {
+	__u64 namespace; /* network namespace cookie */
+	union address address;
+	__be16 port;
+	__u8 pad[6];
+};
+
+/* What it dialled, and what conntrack would say of it, were there packets. */
+struct captured {
+	struct conntrack_key connection;
+	struct conntrack entry;
 };
 
 /* One direction of a connection. */
@@ -434,7 +497,8 @@ struct flow_event {
 	__u32 ifindex;
 	__u32 length;
 	__be16 service_port;
-	__u8 answer; /* of DNS, given here: 1 + rcode; 0 = none */
-	__u8 dial;   /* enum dial */
-	__u8 pad[4];
+	__u8 answer;	/* of DNS, given here: 1 + rcode; 0 = none */
+	__u8 dial;	/* enum dial */
+	__u8 transport; /* enum transport */
+	__u8 pad[3];
 };

@@ -8,6 +8,7 @@
  */
 #include <linux/in.h>
 #include "lib/balance.h"
+#include "lib/capture.h"
 #include "lib/freshness.h"
 
 #define ECONNREFUSED   111
@@ -37,34 +38,6 @@ struct {
 	__type(key, struct reply_key); /* of the service */
 	__type(value, struct sender);
 } senders SEC(".maps");
-
-/* Address and port of a bpf_sock_addr, whatever its family. */
-static __always_inline void get_address(struct bpf_sock_addr *ctx, bool ipv6,
-					union address *address)
-{
-	if (!ipv6) {
-		set_ipv4(address, ctx->user_ip4);
-		return;
-	}
-	address->word[0] = ctx->user_ip6[0];
-	address->word[1] = ctx->user_ip6[1];
-	address->word[2] = ctx->user_ip6[2];
-	address->word[3] = ctx->user_ip6[3];
-}
-
-static __always_inline void set_address(struct bpf_sock_addr *ctx, bool ipv6,
-					const union address *address, __be16 port)
-{
-	if (!ipv6) {
-		ctx->user_ip4 = address->word[3];
-	} else {
-		ctx->user_ip6[0] = address->word[0];
-		ctx->user_ip6[1] = address->word[1];
-		ctx->user_ip6[2] = address->word[2];
-		ctx->user_ip6[3] = address->word[3];
-	}
-	ctx->user_port = port;
-}
 
 static __always_inline int refuse(void)
 {
@@ -112,10 +85,10 @@ static __always_inline __u32 pick_for_sender(const struct frontend *frontend,
 }
 
 /* Tell the packet program of this CPU what the next packet was dialled as. */
-static __always_inline void tell(const struct backend *backend,
-				 const struct frontend *frontend,
-				 const struct frontend_key *dialled, __u32 endpoint,
-				 int dial)
+static __always_inline void note_translation(const struct backend *backend,
+					     const struct frontend *frontend,
+					     const struct frontend_key *dialled,
+					     __u32 endpoint, int dial)
 {
 	struct translation *last = translation_slot();
 
@@ -132,10 +105,10 @@ static __always_inline void tell(const struct backend *backend,
 }
 
 /* A connected datagram socket sends later, perhaps from another CPU. */
-static __always_inline void tell_later(const struct backend *backend,
-				       const struct frontend *frontend,
-				       const struct frontend_key *dialled,
-				       __u32 endpoint, int dial)
+static __always_inline void note_for_later(const struct backend *backend,
+					   const struct frontend *frontend,
+					   const struct frontend_key *dialled,
+					   __u32 endpoint, int dial)
 {
 	struct dialled_key key = {.endpoint = endpoint, .protocol = dialled->protocol};
 	struct dialled_service service = {
@@ -203,6 +176,7 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 	const struct frontend *frontend;
 	const struct backend *backend;
 	struct frontend_key key = {};
+	struct capture *captured = NULL;
 	__be16 port = ctx->user_port;
 	int dial = DIAL_FRESH;
 	__u32 number;
@@ -213,6 +187,11 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 		protocol = IPPROTO_TCP;
 	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP)
 		return ALLOW;
+	if (connected && mesh_in_use()) {
+		if (is_proxy())
+			return ALLOW;
+		forget_capture(ctx);
+	}
 	get_address(ctx, ipv6, &key.address);
 	key.port = port;
 	key.protocol = protocol;
@@ -225,8 +204,15 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 		frontend = find_successor(*endpoint, dial, &key);
 		dial |= DIAL_REDIRECTED;
 	}
-	if (!frontend)
+	if (!frontend) {
+		if (connected && protocol == IPPROTO_TCP)
+			captured = capture(ctx, *endpoint, &key.address, port);
+		if (captured) {
+			take_note(captured, dial & ~DIAL_REDIRECTED);
+			to_proxy(ctx, ipv6, &key, port);
+		}
 		return ALLOW;
+	}
 	if (!frontend->count)
 		return refuse();
 	cookie = connected ? 0 : bpf_get_socket_cookie(ctx);
@@ -251,11 +237,20 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 		remember_connected(ctx, &key, backend, port);
 	else
 		remember_sent(cookie, &key, backend, port);
-	if (connected && protocol == IPPROTO_UDP)
-		tell_later(backend, frontend, &key, *endpoint, dial);
-	else
-		tell(backend, frontend, &key, *endpoint, dial);
 	statistic(STATISTIC_TRANSLATED);
+	if (connected && protocol == IPPROTO_TCP)
+		captured = capture(ctx, *endpoint, &backend->address, backend->port);
+	if (captured) {
+		captured->service = frontend->service;
+		captured->service_port = port;
+		captured->dial = dial;
+		to_proxy(ctx, ipv6, &key, port);
+		return ALLOW;
+	}
+	if (connected && protocol == IPPROTO_UDP)
+		note_for_later(backend, frontend, &key, *endpoint, dial);
+	else
+		note_translation(backend, frontend, &key, *endpoint, dial);
 	set_address(ctx, ipv6, &backend->address, backend->port);
 	return ALLOW;
 }
@@ -327,6 +322,18 @@ SEC("cgroup/getpeername6") int getpeername6(struct bpf_sock_addr *ctx)
 	return restore(ctx, true, false);
 }
 
+SEC("cgroup/getsockname4") int getsockname4(struct bpf_sock_addr *ctx)
+{
+	own_name(ctx, false);
+	return ALLOW;
+}
+
+SEC("cgroup/getsockname6") int getsockname6(struct bpf_sock_addr *ctx)
+{
+	own_name(ctx, true);
+	return ALLOW;
+}
+
 /* The end of a connection, as its client sees it: reset, refused, timed out, or closed
  * by the other side, who has no more work with it. */
 SEC("tp_btf/inet_sock_set_state") int socket_state(__u64 *ctx)
@@ -339,6 +346,8 @@ SEC("tp_btf/inet_sock_set_state") int socket_state(__u64 *ctx)
 	dialled = bpf_sk_storage_get(&sockets, (void *)ctx[0], NULL, 0);
 	if (dialled)
 		count_down(dialled);
+	if (state == BPF_TCP_CLOSE && mesh_in_use())
+		capture_over((void *)ctx[0]);
 	return 0;
 }
 

@@ -9,6 +9,7 @@
  */
 #include "lib/again.h"
 #include "lib/arrival.h"
+#include "lib/captured.h"
 #include "lib/pairs.h"
 
 #define KEYS_MAX 64 /* in one run: what a page holds */
@@ -52,6 +53,23 @@ static long judge_one(__u32 index, struct __sk_buff **skb)
 SEC("tc") int sweep(struct __sk_buff *skb)
 {
 	bpf_loop(KEYS_MAX, judge_one, &skb, 0);
+	return TC_ACT_OK;
+}
+
+static long judge_one_captured(__u32 index, struct __sk_buff **skb)
+{
+	struct captured_key key;
+
+	if (bpf_skb_load_bytes(*skb, ETH_LENGTH + index * sizeof(key), &key,
+			       sizeof(key)))
+		return 1;
+	judge_captured(&key);
+	return 0;
+}
+
+SEC("tc") int sweep_captured(struct __sk_buff *skb)
+{
+	bpf_loop(KEYS_MAX, judge_one_captured, &skb, 0);
 	return TC_ACT_OK;
 }
 

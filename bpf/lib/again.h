@@ -34,6 +34,7 @@ static __always_inline void report(const struct conntrack *entry, struct packet 
 	    .rule = {judgement->rule[0], judgement->rule[1]},
 	    .service = entry->service,
 	    .service_port = entry->service_port,
+	    .transport = entry->transport,
 	};
 
 	packet->icmp_type = packet->icmp_request;
@@ -50,7 +51,8 @@ static __always_inline bool is_over(const struct conntrack_key *key,
 {
 	__u32 originator = entry->originator & 1;
 
-	return expired(entry, key->protocol, now()) ||
+	return (entry->transport != TRANSPORT_MTLS &&
+		expired(entry, key->protocol, now())) ||
 	       (originator ? entry->ifindex[1] : entry->ifindex[0]) !=
 		   judgement->peer[EGRESS].ifindex ||
 	       (originator ? entry->ifindex[0] : entry->ifindex[1]) !=
@@ -68,17 +70,23 @@ static __always_inline void at_uplink(struct judgement *judgement, bool host_ope
 		other->identity = IDENTITY_WORLD;
 }
 
-static __noinline int judge_again(const struct conntrack_key *key)
+/* Whether it is over. */
+static __noinline bool judge_entry(const struct conntrack_key *key,
+				   struct conntrack *entry)
 {
-	struct judgement judgement = {.protocol = key->protocol};
+	struct judgement judgement = {.protocol = key->protocol,
+				      .transport = entry->transport};
 	struct packet packet = {.protocol = key->protocol,
 				.icmp_request = key->icmp_request};
-	struct conntrack *entry = bpf_map_lookup_elem(&conntrack, key);
 	__u32 current = revision(); /* before any lookup, as for a packet */
 	bool swapped;
 
-	if (!entry || !entry->revision || entry->revision == current)
-		return 0;
+	if (!entry->revision || entry->revision == current)
+		return false;
+	if (entry->transport == TRANSPORT_TUNNEL) { /* what is in it has its own */
+		entry->revision = current;
+		return false;
+	}
 	swapped = entry->originator & 1;
 	packet.source = swapped ? key->address[1] : key->address[0];
 	packet.destination = swapped ? key->address[0] : key->address[1];
@@ -89,16 +97,14 @@ static __noinline int judge_again(const struct conntrack_key *key)
 	if (entry->uplink == UPLINK_FORWARDED || /* its pod has an entry of its own */
 	    (entry->uplink == UPLINK_RELAYED && !is_hosts(&judgement.peer[INGRESS]))) {
 		entry->revision = current;
-		return 0;
+		return false;
 	}
 	if (entry->uplink == UPLINK_RELAYED)
 		at_uplink(&judgement, false);
 	else if (entry->uplink)
 		at_uplink(&judgement, swapped == (entry->uplink != UPLINK_HOST));
-	if (is_over(key, entry, &judgement)) {
-		bpf_map_delete_elem(&conntrack, key);
-		return 0;
-	}
+	if (is_over(key, entry, &judgement))
+		return true;
 	judgement.port =
 	    key->icmp_request ? htons(key->icmp_request) : packet.destination_port;
 	if (judge(&judgement)) {
@@ -108,7 +114,7 @@ static __noinline int judge_again(const struct conntrack_key *key)
 			report(entry, &packet, &judgement);
 			bpf_map_update_elem(&severed, key, entry, BPF_ANY);
 		}
-		return 0;
+		return false;
 	}
 	if (judgement.audit && (entry->rule[0] != judgement.rule[0] ||
 				entry->rule[1] != judgement.rule[1])) {
@@ -120,5 +126,14 @@ static __noinline int judge_again(const struct conntrack_key *key)
 	entry->rule[0] = judgement.rule[0];
 	entry->rule[1] = judgement.rule[1];
 	entry->revision = current;
+	return false;
+}
+
+static __noinline int judge_again(const struct conntrack_key *key)
+{
+	struct conntrack *entry = bpf_map_lookup_elem(&conntrack, key);
+
+	if (entry && judge_entry(key, entry))
+		bpf_map_delete_elem(&conntrack, key);
 	return 0;
 }

@@ -61,6 +61,8 @@ static __s64 (*const bpf_csum_update)(void *skb, __u32 difference) = (void *)40;
 static __u64 (*const bpf_get_socket_cookie)(void *ctx) = (void *)46;
 static void *(*const bpf_sk_storage_get)(void *map, void *sk, void *value,
 					 __u64 flags) = (void *)107;
+static long (*const bpf_sock_ops_cb_flags_set)(void *ops, int flags) = (void *)59;
+static __u64 (*const bpf_get_current_cgroup_id)(void) = (void *)80;
 static long (*const bpf_sock_hash_update)(void *ctx, void *map, void *key,
 					  __u64 flags) = (void *)70;
 static long (*const bpf_msg_redirect_hash)(void *msg, void *map, void *key,

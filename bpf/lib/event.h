@@ -44,8 +44,9 @@ struct observation {
 	__u8 type;
 	__u8 reason;
 	__u8 direction;
-	__u8 is_reply;
-	__u32 identity[2]; /* of the packet's source and destination */
+	__u8 is_reply : 4;
+	__u8 transport : 4; /* enum transport */
+	__u32 identity[2];  /* of the packet's source and destination */
 	__u32 rule[2];
 	__u32 service;
 	__be16 service_port;
@@ -79,6 +80,7 @@ static __noinline int fill(struct flow_event *event, const struct packet *packet
 	event->service_port = seen->service_port;
 	event->answer = seen->answer;
 	event->dial = seen->dial;
+	event->transport = seen->transport;
 	__builtin_memset(event->pad, 0, sizeof(event->pad));
 	return 0;
 }

@@ -14,6 +14,7 @@
 #pragma once
 
 #include "conntrack.h"
+#include "kernel.h"
 
 /* One end of a connection that is, or was, carried from socket to socket. */
 struct end {
@@ -57,53 +58,6 @@ struct {
 	__type(key, struct conntrack_key);
 	__type(value, struct pair);
 } pairs SEC(".maps");
-
-/* The kernel's structs, as far as they are looked at; libbpf fits the offsets in. */
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct net {
-	struct {
-		int sysctl_tcp_rmem[3];
-	} ipv4;
-};
-
-struct sock_common {
-	unsigned long skc_flags;
-	struct {
-		struct net *net;
-	} skc_net;
-	struct {
-		__s64 counter;
-	} skc_cookie;
-};
-
-enum sock_flags {
-	SOCK_ZEROCOPY = 26, /* somewhere else in other kernels */
-};
-
-struct sock {
-	struct sock_common __sk_common;
-	int sk_rcvlowat;
-	struct {
-		struct {
-			int counter;
-		} rmem_alloc;
-	} sk_backlog;
-};
-
-struct inet_sock {
-	struct sock sk;
-};
-
-struct inet_connection_sock {
-	struct inet_sock icsk_inet;
-	const void *icsk_ulp_ops;
-};
-
-struct tcp_sock {
-	struct inet_connection_sock inet_conn;
-	__u32 write_seq, snd_una, copied_seq, rcv_nxt;
-};
-#pragma clang attribute pop
 
 /* A socket by its address; what is read of it is 0 where there is no memory. */
 static __always_inline const struct sock *socket_at(__u64 address)

@@ -7,6 +7,7 @@
 #include "connection.h"
 #include "names.h"
 #include "translation.h"
+#include "tunnel.h"
 
 /* Parse whatever is IP; a reason, or DROP_NONE. */
 static __always_inline int parse(struct __sk_buff *skb, struct packet *packet,
@@ -85,7 +86,8 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 	if (!fresh || !judgement)
 		return TC_ACT_SHOT; /* never: arrays of one */
 	entry = bpf_map_lookup_elem(&conntrack, &key);
-	if (entry && !continues(entry, packet, side))
+	if (entry &&
+	    (!continues(entry, packet, side) || entry->transport == TRANSPORT_MTLS))
 		entry = NULL;
 	seen.is_reply = entry && entry->originator != side;
 	mine_opened = (direction == EGRESS) != seen.is_reply;
@@ -94,6 +96,7 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 	peer_of(mine, endpoint, packet->family == 4);
 	resolve(direction == EGRESS ? &packet->destination : &packet->source, theirs);
 	ask_about(judgement, packet, seen.is_reply);
+	judgement->transport = transport_of(packet, entry, &key);
 	if (!entry && direction == EGRESS && !theirs->ifindex &&
 	    is_service(&packet->destination))
 		reason = DROP_NO_BACKEND;
@@ -136,9 +139,17 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 					   : TC_ACT_OK;
 	}
 	remember(fresh, judgement, side);
+	fresh->transport = judgement->transport;
 	begin(fresh, packet, side, current, skb->len);
 	if (bpf_map_update_elem(&conntrack, &key, fresh, BPF_ANY))
 		return drop(skb, packet, &seen, DROP_CT_FULL);
+	if (fresh->transport == TRANSPORT_TUNNEL) {
+		statistic(STATISTIC_TUNNELS);
+		return direction == EGRESS ? deliver(fresh, theirs->ifindex)
+					   : TC_ACT_OK;
+	}
+	if (judgement->mode == MODE_PERMISSIVE)
+		count_plaintext(judgement);
 	statistic(STATISTIC_FORWARDED);
 	if (audited(&seen, judgement, NULL))
 		statistic(STATISTIC_AUDITED);

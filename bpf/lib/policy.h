@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include "mesh.h"
 #include "packet.h"
 
 #define PORT_BITS 16
@@ -74,7 +75,9 @@ struct judgement {
 	__u8 audit;  /* allowed, but this reason by the table in audit, if any */
 	__be16 port; /* of the destination */
 	__u8 audit_direction;
-	__u8 pad;
+	__u8 transport; /* enum transport: given, as the peers are */
+	__u8 mode;	/* of the port, where plaintext came in */
+	__u8 pad[3];
 	__u32 table;		   /* to be asked; then the one that audits it */
 	struct policy_key asked;   /* its section is set */
 	struct policy_entry found; /* the strongest rule so far */
@@ -249,20 +252,45 @@ static __always_inline bool has_policy(const struct peer *peer)
 	return peer->id || peer->identity == IDENTITY_HOST;
 }
 
-/* Both sides must allow. */
+/* Plaintext that policy allows: does the port take it? The host and the world are in no
+ * tunnel. Not static, as policy_lookup(). */
+__noinline int mode_verdict(struct judgement *judgement)
+{
+	const struct port_mode *found;
+
+	if (!judgement)
+		return DROP_MTLS_REQUIRED;
+	found = mode_of(judgement->peer[INGRESS].id, judgement->port);
+	if (!found)
+		return DROP_NONE;
+	judgement->direction = INGRESS;
+	if (judgement->port == htons(TUNNEL_PORT))
+		return DROP_TUNNEL_PORT;
+	if (!judgement->peer[EGRESS].id)
+		return DROP_NONE;
+	judgement->mode = found->mode;
+	return found->mode == MODE_STRICT ? DROP_MTLS_REQUIRED : DROP_NONE;
+}
+
+/* Both sides must allow. What is in a tunnel is judged by itself, not by its tunnel. */
 static __noinline int judge(struct judgement *judgement)
 {
 	int reason = DROP_NONE;
 
-	judgement->audit = 0;
+	judgement->audit = judgement->mode = 0;
 	judgement->rule[INGRESS] = judgement->rule[EGRESS] = 0;
 	judgement->direction = EGRESS;
+	judgement->reason = DROP_NONE;
+	if (judgement->transport == TRANSPORT_TUNNEL)
+		return DROP_NONE;
 	if (has_policy(&judgement->peer[EGRESS]))
 		reason = policy_verdict(judgement, EGRESS);
 	if (!reason && has_policy(&judgement->peer[INGRESS])) {
 		judgement->direction = INGRESS;
 		reason = policy_verdict(judgement, INGRESS);
 	}
+	if (!reason && judgement->protocol == IPPROTO_TCP && !judgement->transport)
+		reason = mode_verdict(judgement);
 	judgement->reason = reason;
 	return reason;
 }

@@ -10,12 +10,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.host.lab import Lab
 
 from sixfold.host import cgroup, netns
 from sixfold.host.containers import SHIM, Containers, ContainerSpec
 from sixfold.host.paths import NETNS_ROOT, Paths
 
 MakeSpec = Callable[..., ContainerSpec]
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    made = Lab()
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
 
 
 @pytest.fixture

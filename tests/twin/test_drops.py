@@ -50,6 +50,7 @@ from sixfold.host.programs import OBJECTS
 from sixfold.model.datapath import DENY, EGRESS, INGRESS, IpcacheEntry, PolicyEntry, PolicyTable
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import Identity
+from sixfold.model.mesh import TUNNEL_PORT, Mode, PortMode
 from sixfold.model.reason import DropReason
 
 pytestmark = pytest.mark.root
@@ -352,6 +353,26 @@ def test_wide_ipv6_prefix_does_not_decide_about_ipv4(kernel: Kernel) -> None:
     assert kernel.send(frame6(tcp(), TCP, A6, WORLD6)) == SHOT  # the prefix is not
 
 
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        pytest.param(frame4(tcp()), DropReason.MTLS_REQUIRED, id="plaintext"),
+        pytest.param(frame6(tcp()), DropReason.MTLS_REQUIRED, id="plaintext, IPv6"),
+        pytest.param(
+            frame4(tcp(destination=TUNNEL_PORT)), DropReason.TUNNEL_PORT, id="a tunnel of its own"
+        ),
+    ],
+)
+def test_a_strict_pod_takes_nothing_but_tunnels(
+    kernel: Kernel, frame: bytes, reason: DropReason
+) -> None:
+    modes = frozenset({PortMode(EndpointId(2), 0, Mode.STRICT, kernel.b)})
+    kernel.datapath.apply(replace(kernel.desired, modes=modes))
+    assert kernel.send(frame) == SHOT
+    (event,) = kernel.events()
+    assert (event.reason, event.direction, event.rule) == (reason, INGRESS, (20, 21))
+
+
 def test_lost_events_are_counted(kernel: Kernel) -> None:
     flood = 60_000  # the ring holds 43,690
     context = bytearray(192)
@@ -370,10 +391,12 @@ def test_lost_events_are_counted(kernel: Kernel) -> None:
 def test_every_reason_has_a_packet_that_triggers_it() -> None:
     """UNSUPPORTED_L4 is reserved: other protocols are judged by rules for every protocol.
 
-    NAME_HIDDEN is an answer's: see ``test_names.py``.
+    NAME_HIDDEN is an answer's: see ``test_names.py``. PROXY_AWAY is a dial's: see
+    ``tests/host/test_capture.py``.
     """
     here = Path(__file__)
-    text = here.read_text() + here.with_name("test_uplink.py").read_text()
+    dials = here.parent.with_name("host") / "test_capture.py"
+    text = here.read_text() + here.with_name("test_uplink.py").read_text() + dials.read_text()
     reasons = {reason.name for reason in DropReason} - {"NONE", "UNSUPPORTED_L4"}
     assert {name for name in reasons if name not in text} == set()
 

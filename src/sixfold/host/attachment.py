@@ -13,6 +13,7 @@ from sixfold.host import netlink_route as rt
 from sixfold.host import netns
 from sixfold.host.netlink import Netlink
 from sixfold.model.config import GATEWAY_IPV4, GATEWAY_IPV6, HOST_MAC
+from sixfold.model.mesh import ORIGINAL_SOURCE_MARK
 
 POD_DEVICE = "eth0"
 DEFAULT_V4, DEFAULT_V6 = ip_network("0.0.0.0/0"), ip_network("::/0")
@@ -29,6 +30,10 @@ POD_SYSCTLS = {
     "net/ipv4/conf/all/accept_redirects": "0",
     "net/ipv6/conf/default/accept_redirects": "0",
     "net/ipv4/ping_group_range": "0 2147483647",
+    # For the proxy: answers to what it sends under a client's address go back to it, and ports of
+    # connections that it has closed are free again before they run out.
+    "net/ipv4/tcp_fwmark_accept": "1",
+    "net/ipv4/tcp_tw_reuse": "1",
 }
 
 
@@ -87,7 +92,10 @@ def open_inside() -> tuple[Netlink, int]:
 
 
 def configure_inside(netlink: Netlink, attachment: Attachment) -> None:
-    """Addresses, and everything else behind the gateways; ``netlink`` is the pod's."""
+    """Addresses, and everything else behind the gateways; ``netlink`` is the pod's.
+
+    What the proxy sends under a client's address stays inside, and so do the answers.
+    """
     loopback, eth0 = index_of(netlink, "lo"), index_of(netlink, POD_DEVICE)
     requests = [rt.link_up(loopback), rt.link_up(eth0)]
     requests += [rt.address_add(eth0, address) for address in attachment.addresses]
@@ -95,11 +103,15 @@ def configure_inside(netlink: Netlink, attachment: Attachment) -> None:
         requests += [
             rt.neighbour_replace(eth0, GATEWAY_IPV4, HOST_MAC),
             rt.route_replace(DEFAULT_V4, ifindex=eth0, gateway=GATEWAY_IPV4),
+            rt.local_route(DEFAULT_V4, loopback),
+            rt.mark_rule(DEFAULT_V4, ORIGINAL_SOURCE_MARK),
         ]
     if attachment.ipv6:
         requests += [
             rt.neighbour_replace(eth0, GATEWAY_IPV6, HOST_MAC),
             rt.route_replace(DEFAULT_V6, ifindex=eth0, gateway=GATEWAY_IPV6),
+            rt.local_route(DEFAULT_V6, loopback),
+            rt.mark_rule(DEFAULT_V6, ORIGINAL_SOURCE_MARK),
         ]
     netlink.batch(requests)
 

@@ -102,6 +102,7 @@ def may_revoke(before: Datapath, after: Datapath) -> bool:
     return (
         (before.ipcache is not after.ipcache and before.ipcache != after.ipcache)
         or before.policies.get(HOST_ENDPOINT) != after.policies.get(HOST_ENDPOINT)
+        or before.modes != after.modes
         or _switched(grouped(before.policies), grouped(after.policies))
         or _differs_where_both(before.endpoints, after.endpoints)
     )

@@ -7,7 +7,6 @@ the next agent adopts it. Only ``apply`` and ``repair`` write maps.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,16 +17,18 @@ from sixfold.host import arrivals, bpf, established, layout
 from sixfold.host.changes import Changes, may_revoke, repairs
 from sixfold.host.events import EventReader
 from sixfold.host.layout import Load, Place, unpack_endpoint
+from sixfold.host.links import Links, detach
 from sixfold.host.paths import BPFFS_ROOT, cgroup_root
 from sixfold.host.programs import (
     ACCELERATION_FLOOR,
     BARE_UPLINK_PROGRAMS,
     JOIN,
     PACKET_PROGRAMS,
+    PROXY_PROGRAMS,
+    REACHED,
     SOCK_OPS,
     SOCKET_PROGRAMS,
     TCX,
-    TRACEPOINT,
     UPLINK_PROGRAMS,
     Programs,
     expedited_rcu,
@@ -42,6 +43,7 @@ from sixfold.host.wall import Wall
 from sixfold.model.datapath import Datapath, IpcacheEntry, IPNetwork
 from sixfold.model.endpoint import HOST_ENDPOINT
 
+PROXY = tuple(map(layout.U32.pack, (6, 7)))  # RUNTIME_PROXY
 DENIED = layout.U32.pack(0)  # the revision of a connection that a sweep denied
 SWEEP_KEYS = 64  # in one run: KEYS_MAX of bpf/sweep.bpf.c
 ETHERNET = bytes(14)
@@ -55,7 +57,7 @@ class KernelDatapath(DatapathView):
         self._programs = programs
         self._shadow: Shadow | None = None
         self._wall = Wall()
-        self._links: dict[Path, int] = {}  # held: while we live, a lost pin detaches nothing
+        self._links = Links(programs.root, programs.fds)
         self._asking: set[bytes] = set()  # keys of endpoints that ask for acceleration
         self._sweep_due = True  # an earlier agent may have died before it
         ring = self.maps["events"]
@@ -66,7 +68,7 @@ class KernelDatapath(DatapathView):
         """Adopt or load; socket hooks are in force when this returns."""
         datapath = cls(open_programs(BPFFS_ROOT / instance))
         datapath._attach_sockets()
-        list(datapath._forget_dead_links())
+        list(datapath._links.forget_dead())
         return datapath
 
     @staticmethod
@@ -90,7 +92,7 @@ class KernelDatapath(DatapathView):
         with expedited_rcu():
             if (root / "links").is_dir():
                 for path in (root / "links").iterdir():
-                    _detach(path)
+                    detach(path)
             shutil.rmtree(root)
 
     @property
@@ -103,9 +105,7 @@ class KernelDatapath(DatapathView):
         self.events.close()
         self._wall.close()
         self._programs.close()
-        for link in self._links.values():
-            os.close(link)
-        self._links.clear()
+        self._links.close()
 
     def attach(self, ifindex: int) -> None:
         """Both programs on the host side of a veth, and the wall behind them; call before the
@@ -116,16 +116,16 @@ class KernelDatapath(DatapathView):
         with expedited_rcu():
             self._wall.put_behind(ifindex)
             for name in PACKET_PROGRAMS:
-                path = self._link_path(name, ifindex)
-                if not self._is_attached(path, name, ifindex):
-                    self._detach(path)
-                    self._link(path, name, ifindex, TCX[name])
+                path = self._links.path(name, ifindex)
+                if not self._links.is_attached(path, name, ifindex=ifindex):
+                    self._links.detach(path)
+                    self._links.attach(path, name, ifindex, TCX[name])
 
     def detach(self, ifindex: int) -> None:
         """Undo ``attach``; fine when the interface is gone."""
         with expedited_rcu():
             for name in PACKET_PROGRAMS:
-                self._detach(self._link_path(name, ifindex))
+                self._links.detach(self._links.path(name, ifindex))
 
     def keep_uplinks(self, uplinks: Mapping[int, bool]) -> list[str]:
         """Have both programs on these devices and on no others; returns the links that were
@@ -134,24 +134,25 @@ class KernelDatapath(DatapathView):
         uplinks  by interface: whether its frames begin with an Ethernet header
         """
         wanted = {
-            self._link_path(name, ifindex): (name, ifindex)
+            self._links.path(name, ifindex): (name, ifindex)
             for ifindex, ethernet in uplinks.items()
             for name in (UPLINK_PROGRAMS if ethernet else BARE_UPLINK_PROGRAMS)
         }
         missing = [
-            path for path, (name, at) in wanted.items() if not self._is_attached(path, name, at)
+            path
+            for path, (name, at) in wanted.items()
+            if not self._links.is_attached(path, name, ifindex=at)
         ]
-        pinned = (self.root / "links").glob("*_uplink_*")
-        stale = {*pinned, *(it for it in self._links if "_uplink_" in it.name)} - wanted.keys()
+        stale = self._links.matching("*_uplink_*") - wanted.keys()
         done = []
         if missing or stale:
             with expedited_rcu():
                 for path in (*stale, *missing):
-                    self._detach(path)
+                    self._links.detach(path)
                 for path in missing:
                     name, ifindex = wanted[path]
                     with contextlib.suppress(HostError):
-                        self._link(path, name, ifindex, TCX[name])
+                        self._links.attach(path, name, ifindex, TCX[name])
                         done.append(path.name)
         return done
 
@@ -182,7 +183,11 @@ class KernelDatapath(DatapathView):
             established.begin_tracking(self.maps, desired)
         if not opens_only:
             self._sweep_due = self._sweep_due or may_revoke(before, shadow.datapath)
+        if desired.modes:  # there before anything is captured
+            self._hook(REACHED, wanted=True)
         self._write(changes, judge=not opens_only)
+        if not desired.modes:
+            self._hook(REACHED, wanted=False)
         self._accelerate(changes)
         if HOST_ENDPOINT not in desired.policies:
             established.end_tracking(self.maps)
@@ -213,6 +218,9 @@ class KernelDatapath(DatapathView):
             connections = self.maps["conntrack"].items()
             stale = [key for key, entry in connections if entry[:4] not in judged]
             self._run_on("sweep", stale)
+            captured, at = self.maps["captured"].items(), layout.CONNTRACK_KEY.size
+            stale = [key for key, one in captured if one[at : at + 4] not in judged]
+            self._run_on("sweep_captured", stale)
             self._sweep_due = False
         now_ns = time.monotonic_ns()
         return {
@@ -221,7 +229,7 @@ class KernelDatapath(DatapathView):
         }
 
     def _run_on(self, program: str, keys: Sequence[bytes]) -> None:
-        """Run a program on keys of conntrack, in place of packets."""
+        """Run a program on keys of connections, in place of packets."""
         for start in range(0, len(keys), SWEEP_KEYS):
             some = b"".join(keys[start : start + SWEEP_KEYS])
             bpf.run_program(self._programs.fds[program], ETHERNET + some)
@@ -262,34 +270,26 @@ class KernelDatapath(DatapathView):
     def mend_links(self, desired: Datapath) -> Iterator[list[str]]:
         """Attach what somebody detached, and say it; what comes meanwhile waits for the next."""
         again = "links[{}]: detached; attached again".format
-        yield from self._forget_dead_links()
+        for _ in self._links.forget_dead():
+            yield []
         for ifindex in list(desired.endpoints):
             if self._shadow is None or ifindex in self._shadow.endpoints:
                 yield [*map(again, self._mend(ifindex))]
         yield [*map(again, self._attach_sockets())]
-        for path, link in list(self._links.items()):
-            if path in self._links and not path.exists():
-                bpf.pin(link, path)
-                yield [f"links[{path.name}]: not pinned; pinned again"]
+        for name in self._links.pin_again():
+            yield [f"links[{name}]: not pinned; pinned again"]
 
     def _mend(self, ifindex: int) -> list[str]:
-        paths = {self._link_path(name, ifindex): name for name in PACKET_PROGRAMS}
-        if missing := [it.name for it in paths if not self._is_attached(it, paths[it], ifindex)]:
+        links = {name: self._links.path(name, ifindex) for name in PACKET_PROGRAMS}
+        if missing := [
+            path.name
+            for name, path in links.items()
+            if not self._links.is_attached(path, name, ifindex=ifindex)
+        ]:
             with contextlib.suppress(HostError):  # an interface that is gone is its owner's to mend
                 self.attach(ifindex)
                 return missing
         return []
-
-    def _forget_dead_links(self) -> Iterator[list[str]]:
-        """A link outlives its interface, attached to nothing."""
-        pinned = (self.root / "links").glob("*_endpoint_*")
-        for path in {*pinned, *(it for it in self._links if "_endpoint_" in it.name)}:
-            if path not in self._links and not path.exists():
-                continue  # detached meanwhile
-            link = self._links.get(path) or self._links.setdefault(path, bpf.get(path))
-            if bpf.link_info(link, cgroup=False).target == 0:
-                self._detach(path)
-            yield []
 
     def _write(self, changes: Changes, *, judge: bool) -> None:
         for name, keys in changes.room.items():
@@ -314,76 +314,24 @@ class KernelDatapath(DatapathView):
 
     def _attach_sockets(self) -> list[str]:
         """The socket hooks at the root of cgroup v2; returns those that were not there."""
-        missing = []
-        cgroup = os.open(cgroup_root(), os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            with expedited_rcu():
-                for name, attach_type in SOCKET_PROGRAMS.items():
-                    path = self.root / "links" / name
-                    if not self._is_attached(path, name, None):
-                        self._detach(path)
-                        target = 0 if attach_type == TRACEPOINT else cgroup
-                        self._link(path, name, target, attach_type)
-                        missing.append(name)
-        finally:
-            os.close(cgroup)
-        return missing
+        return self._links.keep_in_cgroup(cgroup_root(), SOCKET_PROGRAMS)
 
     def _accelerate(self, changes: Changes) -> None:
-        """The hook that costs every TCP socket of the host a little: only while a pod asks."""
         written = changes.puts["endpoints"]
         self._asking.difference_update(written, changes.deletes["endpoints"])
         self._asking.update(key for key in written if unpack_endpoint(written[key]).accelerated)
-        wanted = bool(self._asking) and kernel_version() >= ACCELERATION_FLOOR
-        path = self.root / "links" / JOIN
-        if self._is_attached(path, JOIN, None) == wanted:
-            return
-        cgroup = os.open(cgroup_root(), os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            with expedited_rcu():
-                self._detach(path)
-                if wanted:
-                    self._link(path, JOIN, cgroup, SOCK_OPS)
-        finally:
-            os.close(cgroup)
+        self._hook(JOIN, wanted=bool(self._asking) and kernel_version() >= ACCELERATION_FLOOR)
 
-    def _link(self, path: Path, name: str, target: int, attach_type: int) -> None:
-        try:
-            link = bpf.link_create(self._programs.fds[name], target, attach_type)
-        except OSError as error:
-            raise HostError(
-                f"attach {name} to {path.name}: {bpf.symbol(error)}: "
-                "needs root, Linux 6.6 or newer (TCX), and an interface that exists"
-            ) from error
-        try:
-            bpf.pin(link, path)
-        except OSError:
-            os.close(link)
-            raise
-        self._links[path] = link
+    def _hook(self, name: str, *, wanted: bool) -> None:
+        """A hook that costs every TCP socket of the host a little: only while a pod asks."""
+        self._links.keep_in_cgroup(cgroup_root(), {name: SOCK_OPS}, wanted=wanted)
 
-    def _detach(self, path: Path) -> None:
-        if (link := self._links.pop(path, None)) is not None:
-            with contextlib.suppress(OSError):  # the pin may be lost
-                bpf.link_detach(link)
-            os.close(link)
-        _detach(path)
-
-    def _is_attached(self, path: Path, name: str, ifindex: int | None) -> bool:
-        """Whether the pinned link runs our program there; a dead device leaves target 0."""
-        try:
-            link = self._links.get(path) or self._links.setdefault(path, bpf.get(path))
-        except FileNotFoundError:
-            return False
-        found = bpf.link_info(link, cgroup=ifindex is None)
-        if SOCKET_PROGRAMS.get(name) == TRACEPOINT:  # it cannot go away
-            alive = True
-        else:
-            alive = found.target != 0 if ifindex is None else found.target == ifindex
-        return alive and found.program_id == bpf.program_id(self._programs.fds[name])
-
-    def _link_path(self, name: str, ifindex: int) -> Path:
-        return self.root / "links" / f"{name}_{ifindex}"
+    def keep_proxy(self, cgroup: Path) -> list[str]:
+        """Know the proxy by its cgroup: what it dials is not captured, its tunnels pass, and it
+        is told what its clients wanted. Returns the links that were missing."""
+        number = layout.U64.pack(cgroup.stat().st_ino)
+        self.maps["runtime"].update(zip(PROXY, (number[:4], number[4:]), strict=True))
+        return self._links.keep_in_cgroup(cgroup, PROXY_PROGRAMS)
 
     def _lost(self) -> int:
         return summed(self.maps["statistics"].lookup(layout.U32.pack(0)) or b"")
@@ -392,13 +340,3 @@ class KernelDatapath(DatapathView):
 def _asking(datapath: Datapath) -> set[bytes]:
     """Keys of endpoints that ask for acceleration."""
     return {layout.U32.pack(key) for key, one in datapath.endpoints.items() if one.accelerated}
-
-
-def _detach(path: Path) -> None:
-    """Detach a pinned link and unpin it; fine when either is not there."""
-    with contextlib.suppress(FileNotFoundError):
-        link = bpf.get(path)
-        with contextlib.suppress(OSError):
-            bpf.link_detach(link)
-        os.close(link)
-        path.unlink()

@@ -55,10 +55,15 @@ BACKEND = Struct("<16s2sBxI")
 BACKENDS = Struct("<18sBxI")  # the same, its address and port as one
 LOAD = Struct("<qQ")
 TUPLE = CONNTRACK_KEY = Struct("<16s16s2s2sBB2x")
-CONNTRACK = Struct("<I2II2I2IIBB2sI2sBx2Q2Q16sIB3x")
+CONNTRACK = Struct("<I2II2I2IIBB2sI2sBB2Q2Q16sIB3x")
+CAPTURED_KEY = Struct("<Q16s2s6x")
+PORT_MODE_KEY = Struct("<I2s2x")
+PORT_MODE = Struct("<IB3x")
+PLAINTEXT_KEY = Struct("<II2s6x")
+PLAINTEXT = Struct("<QQ")
 UPLINK_HOST, UPLINK_FORWARDED = 1, 3  # enum uplink; + 1: the host is the second side
 UPLINK_RELAYED = 4
-FLOW_EVENT = Struct("<Q8B16s16s2s2s7I2sBB4x")
+FLOW_EVENT = Struct("<Q8B16s16s2s2s7I2sBBB3x")
 EVENT_KIND = Struct("<8xBB42xII")  # of it: type, reason, identities of both sides
 NAME_KEY = Struct("<QIH2x")
 NAME_FACTORS = Struct("<64Q")
@@ -72,6 +77,7 @@ VIEW_LINE = Struct("<8Q")
 
 ACCELERATED = 1  # of enum endpoint_flag
 BY_SOCKETS = 1  # of enum carried
+MTLS, TUNNEL = 1, 2  # of enum transport
 TCP, ENDED = 6, 0x05  # FIN or RST was seen
 IDLE_TCP_S, IDLE_S, IDLE_FORWARDED_S = 6 * 3600.0, 60.0, 27.0
 IPV4_BITS = 96
@@ -296,6 +302,7 @@ class Connection:
     uplink: int = 0  # whose it is, if the uplinks see it
     client_ifindex: int = 0  # where the client is, if it dialled a service from outside
     service_address: IPAddress | None = None  # what it dialled then
+    transport: int = 0  # enum transport
 
     @property
     def forwarded(self) -> bool:
@@ -307,6 +314,8 @@ class Connection:
         """Not over, not expired, not cut: as ``expired()`` of bpf/lib/conntrack.h has it."""
         if not self.revision or (self.protocol == TCP and self.tcp_flags & ENDED):
             return False
+        if self.transport == MTLS:  # nobody sees its packets
+            return True
         if self.protocol == TCP:
             return self.idle_s <= IDLE_TCP_S
         forwarded = self.uplink == UPLINK_FORWARDED
@@ -339,8 +348,8 @@ def unpack_connection(key: bytes, value: bytes, now_ns: int) -> Connection:
     revision, *rest = CONNTRACK.unpack(value)
     ifindex, last_seen, identity = rest[0:2], rest[2], rest[3:5]
     rule, service, originator, flags, service_port = rest[5:7], rest[7], rest[8], rest[9], rest[10]
-    carried, uplink, packets, size = rest[12], rest[13], rest[14:16], rest[16:18]
-    dialled, client_ifindex, _ = rest[18:]
+    carried, uplink, transport, packets, size = *rest[12:15], rest[15:17], rest[17:19]
+    dialled, client_ifindex, _ = rest[19:]
     address, port = (address0, address1), (port0, port1)
     a, b = originator & 1, 1 - (originator & 1)
     return Connection(
@@ -365,6 +374,7 @@ def unpack_connection(key: bytes, value: bytes, now_ns: int) -> Connection:
         uplink=uplink,
         client_ifindex=client_ifindex,
         service_address=unpack_address(dialled) if client_ifindex else None,
+        transport=transport,
     )
 
 
@@ -388,6 +398,19 @@ def with_arrival(connection: Connection, arrivals: Mapping[bytes, bytes]) -> Con
         packets=(connection.packets[0] + packets, connection.packets[1]),
         bytes=(connection.bytes[0] + size, connection.bytes[1]),
     )
+
+
+class Plaintext(NamedTuple):
+    """Who came to a permissive port without the tunnel."""
+
+    client: EndpointId
+    server: EndpointId
+    port: int
+
+
+def unpack_plaintext(key: bytes) -> Plaintext:
+    client, server, port = PLAINTEXT_KEY.unpack(key)
+    return Plaintext(EndpointId(client), EndpointId(server), unpack_port(port))
 
 
 class RawEvent(NamedTuple):
@@ -415,6 +438,7 @@ class RawEvent(NamedTuple):
     service_port: int
     answer: int = 0  # DNS: 1 + rcode of what the kernel answered
     dial: int = 0  # model/dial.py
+    transport: int = 0  # enum transport
 
 
 def unpack_event(raw: bytes) -> RawEvent:
@@ -424,7 +448,7 @@ def unpack_event(raw: bytes) -> RawEvent:
     tcp_flags, icmp_type, icmp_code, is_reply = fields[5:9]
     source, destination, source_port, destination_port = fields[9:13]
     source_identity, destination_identity, ingress, egress = fields[13:17]
-    service, ifindex, length, service_port, answer, dial = fields[17:]
+    service, ifindex, length, service_port, answer, dial, transport = fields[17:]
     return RawEvent(
         time_ns=time_ns,
         type=type_,
@@ -448,4 +472,5 @@ def unpack_event(raw: bytes) -> RawEvent:
         service_port=unpack_port(service_port),
         answer=answer,
         dial=dial,
+        transport=transport,
     )

@@ -40,11 +40,13 @@ NEWLINK, DELLINK, GETLINK = 16, 17, 18
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
+NEWRULE = 32
 
 IFF_UP, IFF_NOARP = 0x1, 0x80
 CHANGES = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400  # RTMGRP_: link, neighbour, addresses, routes
 ADDRESS_CHANGES = 0x10 | 0x100
 TABLE_MAIN, TABLE_LOCAL = 254, 255
+TABLE = 95  # in pods: what is sent under others' addresses
 SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_HOST = 0, 253, 254
 UNICAST, LOCAL, UNREACHABLE = 1, 2, 7
 ONLINK = 4
@@ -57,6 +59,7 @@ _LINK = struct.Struct("=BxHiII")  # ifinfomsg
 _ADDRESS = struct.Struct("=BBBBI")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")
+_RULE = struct.Struct("=BBBBBxxBI")  # fib_rule_hdr
 
 ROUTE_TYPES = {1: "unicast", 2: "local", 3: "broadcast", 5: "multicast", 6: "blackhole",
                7: "unreachable", 8: "prohibit", 9: "throw"}  # fmt: skip
@@ -174,6 +177,24 @@ def route_replace(
     via = f" via {gateway}" if gateway else ""
     what = f"route replace {destination}{via} dev {ifindex}"
     return Request(NEWROUTE, ACK | CREATE | REPLACE, body, what)
+
+
+def local_route(everything: IPNetwork, loopback: int) -> Request:
+    """In a table of ours every address is the namespace's own."""
+    body = _ROUTE.pack(_family(everything), 0, 0, 0, TABLE, PROTOCOL, SCOPE_HOST, LOCAL, 0)
+    what = f"route replace local {everything} dev lo table {TABLE}"
+    return Request(NEWROUTE, ACK | CREATE | REPLACE, body + attribute_u32(4, loopback), what)
+
+
+def mark_rule(everything: IPNetwork, mark: int) -> Request:
+    """What has the mark is looked up there."""
+    body = (
+        _RULE.pack(_family(everything), 0, 0, 0, TABLE, UNICAST, 0)  # FR_ACT_TO_TBL is 1, too
+        + attribute_u32(6, TABLE)  # FRA_PRIORITY
+        + attribute_u32(10, mark)
+    )
+    what = f"rule add fwmark {mark:#x} lookup {TABLE}"
+    return Request(NEWRULE, ACK | CREATE | EXCLUSIVE, body, what, (errno.EEXIST,))
 
 
 def route_delete(destination: IPNetwork, ifindex: int = 0) -> Request:

@@ -25,7 +25,14 @@ from sixfold.host.loader import BpfObject
 from sixfold.host.paths import BPFFS_ROOT
 
 OBJECTS = Path(__file__).parent / "objects"
-OBJECT_NAMES = ("endpoint.bpf.o", "socket.bpf.o", "sweep.bpf.o", "uplink.bpf.o", "accelerate.bpf.o")
+OBJECT_NAMES = (
+    "endpoint.bpf.o",
+    "socket.bpf.o",
+    "capture.bpf.o",
+    "sweep.bpf.o",
+    "uplink.bpf.o",
+    "accelerate.bpf.o",
+)
 PACKET_PROGRAMS = ("from_endpoint", "to_endpoint")
 UPLINK_PROGRAMS = ("from_uplink", "to_uplink")
 BARE_UPLINK_PROGRAMS = ("from_bare_uplink", "to_bare_uplink")  # without an Ethernet header
@@ -48,10 +55,14 @@ SOCKET_PROGRAMS = {
     "recvmsg6": 20,
     "getpeername4": 29,
     "getpeername6": 30,
+    "getsockname4": 31,
+    "getsockname6": 32,
     "sock_release": 34,
     "socket_state": TRACEPOINT,
 }
 JOIN, SOCK_OPS = "join", 3  # at the root of cgroup v2, while a pod asks for acceleration
+REACHED = "reached"  # at the root of cgroup v2, while a pod is in the mesh
+PROXY_PROGRAMS = {"tunnel": SOCK_OPS, "original_destination": 21}  # at the proxy's cgroup
 CARRY, SK_MSG_VERDICT = "carry", 7  # of the map `accelerated`: what runs on a write
 ACCELERATION_FLOOR = (6, 13)  # before, nobody counts what an accelerated socket has yet to read
 COUNTING = ("sockets", "backends", "loads", "arrivals", "arrived")
@@ -61,8 +72,11 @@ PROGRAMS = (
     *BARE_UPLINK_PROGRAMS,
     *SOCKET_PROGRAMS,
     "sweep",
+    "sweep_captured",
     "reap",
     JOIN,
+    REACHED,
+    *PROXY_PROGRAMS,
     CARRY,
 )
 RCU_EXPEDITED = Path("/sys/kernel/rcu_expedited")

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 
-from sixfold.host import layout
+from sixfold.host import layout, port_modes
 from sixfold.host.bpf import Map
 from sixfold.host.changes import Changes, difference, map_full
 from sixfold.host.endpoint_entries import addresses, host_namespace, namespaces
@@ -50,6 +50,7 @@ from sixfold.model.datapath import (
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import HOST, WORLD
 from sixfold.model.layers import kept
+from sixfold.model.mesh import PortMode
 
 # Always there, unless somebody asks for something else:
 # - a wide IPv6 prefix (::/0) covers the mapped IPv4 addresses as well; this keeps it from
@@ -61,14 +62,15 @@ BUILT_IN: dict[IPNetwork, IpcacheEntry] = {
 }
 IN_RANGE = b"\1"
 OUTSIDE, IS_SERVED = map(layout.U32.pack, (3, 1))  # RUNTIME_OUTSIDE
+MESH, IS_IN_USE = map(layout.U32.pack, (5, 1))  # RUNTIME_MESH
 
-PREPARE = ("runtime", "loads", "policy", "policy_tables")
+PREPARE = ("runtime", "loads", "policy", "policy_tables", "modes")
 PLACE = ("ipcache", "endpoints", "addresses", "namespaces", "source_ranges", "frontends")
-TABLES = ("policy", "policy_tables", *PLACE)
+TABLES = ("policy", "policy_tables", "modes", *PLACE)
 ARRAYS = ("policy_of",)
 VALUE_SIZES = {"backends": layout.BACKEND.size, "slots": layout.SLOT_LINE.size}  # of arrays
 COUNTERS = ("runtime", "loads")  # written, then the kernel's
-JUDGED = frozenset({"ipcache", "endpoints", "addresses", "policy_of"})
+JUDGED = frozenset({"ipcache", "endpoints", "addresses", "policy_of", "modes"})
 
 
 class Shadow:
@@ -84,6 +86,7 @@ class Shadow:
         self._ipcache_of: Mapping[IPNetwork, IpcacheEntry] | None = None  # desired, last time
         self.frontends: Mapping[Frontend, FrontendEntry] = {}
         self.source_ranges: frozenset[SourceRange] = frozenset()
+        self.modes: frozenset[PortMode] = frozenset()
         self._served: bool | None = None  # from outside, as far as it was looked at
         self.host_netns_cookie = 0
         self._policies = PolicyShadow(capacities["policy"], self._packed["policy"])
@@ -101,6 +104,7 @@ class Shadow:
             policies=self._policies.now,
             frontends=self.frontends,
             source_ranges=self.source_ranges,
+            modes=self.modes,
             host_netns_cookie=self.host_netns_cookie,
         )
 
@@ -115,6 +119,7 @@ class Shadow:
         self._policies.advance(desired.policies, changes)
         self._advance_frontends(desired, changes)
         self._advance_ranges(desired, changes)
+        self._advance_modes(desired, changes)
         for name in TABLES:
             known, puts = self._packed[name], changes.puts[name]
             wanted = len(known) + len(puts.keys() - known.keys())
@@ -272,6 +277,18 @@ class Shadow:
             changes.delete("source_ranges", pack_source_range(one))
         self.source_ranges = desired.source_ranges
 
+    def _advance_modes(self, desired: Datapath, changes: Changes) -> None:
+        """What is in use once stays so: connections outlive the modes they were opened under."""
+        if desired.modes == self.modes:
+            return
+        if not self.modes:
+            changes.put("runtime", MESH, IS_IN_USE)
+        before, after = self.modes - desired.modes, desired.modes - self.modes
+        changes.replace(
+            "modes", dict(map(port_modes.pack, before)), dict(map(port_modes.pack, after))
+        )
+        self.modes = desired.modes
+
     @classmethod
     def read(cls, maps: Mapping[str, Map]) -> Shadow:
         """From the kernel: what an earlier agent left, or what somebody changed."""
@@ -294,7 +311,15 @@ class Shadow:
         shadow._read_frontends(maps)
         written = shadow._packed["source_ranges"]
         shadow.source_ranges = frozenset(map(unpack_source_range, written))
+        shadow._read_modes()
         return shadow
+
+    def _read_modes(self) -> None:
+        lines = {key: port_modes.unpack(key, value) for key, value in self._packed["modes"].items()}
+        self.modes = frozenset(filter(None, lines.values()))
+        for key, line in lines.items():
+            if line is None:
+                self._orphans.delete("modes", key)
 
     def _read_endpoints(self) -> None:
         """An endpoint that lacks an address is as good as none: the next apply puts it whole."""

@@ -22,9 +22,10 @@ from pathlib import Path
 
 from sixfold.errors import HostError
 from sixfold.host import netns
-from sixfold.host.layout import Connection
+from sixfold.host.layout import MTLS, Connection
 from sixfold.host.netlink import ACK, DUMP, Netlink, NetlinkError, Request
 from sixfold.model.datapath import PROTOCOL_NUMBERS, IPAddress
+from sixfold.model.mesh import OUTBOUND_PORT
 
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY, SOCK_DESTROY = 20, 21
@@ -51,6 +52,10 @@ def close_sockets(connections: Iterable[Connection], namespaces: Mapping[int, Pa
         destination = (one.destination, one.destination_port)
         if one.protocol not in (TCP, UDP):
             continue
+        if one.transport == MTLS:
+            if one.source_ifindex in namespaces:
+                ends[namespaces[one.source_ifindex]] += captured(one)
+            continue
         for interface, local, remote in (
             (one.source_ifindex, source, destination),
             (one.destination_ifindex, destination, source),
@@ -66,6 +71,15 @@ def close_sockets(connections: Iterable[Connection], namespaces: Mapping[int, Pa
         except HostError as error:  # the pod is gone, or this kernel cannot
             log.warning("close sockets of %s: %s", namespace or "the host", error)
     return closed
+
+
+def captured(one: Connection) -> list[End]:
+    """The client's socket of a connection in a tunnel, wherever it was bound: the proxy then ends
+    the tunnel's part, and the server learns of it."""
+    loopback = ip_address("127.0.0.1" if one.source.version == 4 else "::1")
+    return [
+        (TCP, local, one.source_port, loopback, OUTBOUND_PORT) for local in (loopback, one.source)
+    ]
 
 
 def close_towards(places: Iterable[tuple[IPAddress, int, int]]) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sixfold.host import layout
 from sixfold.host.bpf import Map
-from sixfold.host.layout import Load, Place
+from sixfold.host.layout import Load, Place, Plaintext
 from sixfold.host.shadow import Shadow
 from sixfold.model.datapath import Datapath, IPAddress
 from sixfold.model.reason import DropReason
@@ -26,6 +26,9 @@ STATISTICS = {
     8: "connections_audited",
     9: "clients_reset",
     10: "arrivals_uncounted",
+    11: "connections_through_mtls",
+    12: "tunnels",
+    13: "connections_plaintext",
     20: "names_found",
     21: "names_nodata",
     22: "names_nxdomain",
@@ -50,8 +53,15 @@ class DatapathView:
         """Connections that the kernel remembers, the expired included, in no order."""
         now_ns = time.monotonic_ns()
         arrivals = dict(self.maps["arrivals"].items())
-        for key, value in self.maps["conntrack"].items():
+        for key, value in self._entries():
             yield layout.with_arrival(layout.unpack_connection(key, value, now_ns), arrivals)
+
+    def _entries(self) -> Iterator[tuple[bytes, bytes]]:
+        """Of what goes by packets, and of what is in tunnels."""
+        yield from self.maps["conntrack"].items()
+        size = layout.CONNTRACK_KEY.size
+        for _, value in self.maps["captured"].items():  # noqa: PERF102 a map of the kernel
+            yield value[:size], value[size:]
 
     def connections_to(self, addresses: Set[IPAddress]) -> list[layout.Connection]:
         """Open connections to some addresses."""
@@ -59,10 +69,15 @@ class DatapathView:
         now_ns = time.monotonic_ns()
         found = (
             layout.unpack_connection(key, value, now_ns)
-            for key, value in self.maps["conntrack"].items()
+            for key, value in self._entries()
             if key[:16] in wanted or key[16:32] in wanted
         )
         return [one for one in found if one.destination in addresses and one.is_open]
+
+    def plaintexts(self) -> Iterator[tuple[Plaintext, int]]:
+        """Who came in plaintext to which permissive port, and in how many connections."""
+        for key, value in self.maps["plaintexts"].items():
+            yield layout.unpack_plaintext(key), layout.PLAINTEXT.unpack(value)[0]
 
     def statistics(self) -> dict[str, int]:
         """Counts since the datapath was loaded; drop reasons by name, zeros left out."""

@@ -17,6 +17,7 @@ import msgspec
 from sixfold.model.algorithm import Algorithm
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import Identity
+from sixfold.model.mesh import PortMode
 from sixfold.model.place import pack_address, pack_port, unpack_address, unpack_port
 
 IPAddress = IPv4Address | IPv6Address
@@ -309,4 +310,5 @@ class Datapath:
     policies: Mapping[EndpointId, PolicyTable] = field(default_factory=dict)
     frontends: Mapping[Frontend, FrontendEntry] = field(default_factory=dict)
     source_ranges: frozenset[SourceRange] = frozenset()
+    modes: frozenset[PortMode] = frozenset()
     host_netns_cookie: int = 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Literal
+from typing import Literal, NamedTuple
+
+from sixfold.model.endpoint import EndpointId
 
 Mtls = Literal["strict", "permissive", "disabled"]  # of everything that nothing else says more of
 
@@ -25,3 +27,15 @@ MODES: dict[Mtls, Mode] = {
     "permissive": Mode.PERMISSIVE,
     "strict": Mode.STRICT,
 }
+
+
+ANY_PORT = 0  # every port that has no line of its own
+
+
+class PortMode(NamedTuple):
+    """One line of what the kernel is told; a pod is in the mesh if it has one of ``ANY_PORT``."""
+
+    endpoint: EndpointId
+    port: int
+    mode: Mode
+    ifindex: int  # of the endpoint

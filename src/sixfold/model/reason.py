@@ -30,5 +30,8 @@ class DropReason(IntEnum):
     ICMP_UNRELATED = 192  # ICMP error about a connection that is not there
     NO_ENDPOINT = 193  # interface has no endpoint record: fail closed
     IP_OPTIONS = 194  # IPv4 source routing and other options
+    MTLS_REQUIRED = 208  # plaintext to a port of a pod that is strict
+    TUNNEL_PORT = 209  # to where tunnels end, by somebody who is not the proxy
+    PROXY_AWAY = 210  # a dial that needs the proxy: refused, nobody took it
     NAME_HIDDEN = 207  # a question, answered as if the name did not exist: policy hides it
     MULTICAST = 206  # to a group or to everybody: pods have one neighbour, the gateway

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Tunnels: TCP of the proxy to another pod's tunnel port, and plaintext that came past
+ * them.
+ */
+#pragma once
+
+#include "conntrack.h"
+#include "policy.h"
+
+/* Sockets of the proxy, from their first packet to their end. Full: what is not here is
+ * not the proxy's. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct conntrack_key);
+	__type(value, __u8);
+} tunnels SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct plaintext_key);
+	__type(value, struct plaintext);
+} plaintexts SEC(".maps");
+
+/* Is this packet of a tunnel? Who looks like one is not one. */
+static __always_inline __u8 transport_of(const struct packet *packet,
+					 const struct conntrack *entry,
+					 const struct conntrack_key *key)
+{
+	if (entry)
+		return entry->transport;
+	if (packet->protocol != IPPROTO_TCP ||
+	    (packet->destination_port != htons(TUNNEL_PORT) &&
+	     packet->source_port != htons(TUNNEL_PORT)))
+		return TRANSPORT_PLAIN;
+	return bpf_map_lookup_elem(&tunnels, key) ? TRANSPORT_TUNNEL : TRANSPORT_PLAIN;
+}
+
+/* A new connection that only a permissive port has let in. */
+static __noinline int count_plaintext(const struct judgement *judgement)
+{
+	struct plaintext_key key = {.client = judgement->peer[EGRESS].id,
+				    .server = judgement->peer[INGRESS].id,
+				    .port = judgement->port};
+	struct plaintext fresh = {}, *known;
+
+	statistic(STATISTIC_PLAINTEXT);
+	known = bpf_map_lookup_elem(&plaintexts, &key);
+	if (!known) {
+		bpf_map_update_elem(&plaintexts, &key, &fresh, BPF_NOEXIST);
+		known = bpf_map_lookup_elem(&plaintexts, &key);
+	}
+	if (known) {
+		__sync_fetch_and_add(&known->connections, 1);
+		known->last_ns = bpf_ktime_get_ns();
+	}
+	return 0;
+}
