@@ -85,6 +85,20 @@ def pool(spec=None):
     }
 
 
+def peer_authentication(spec=None):
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "PeerAuthentication",
+        "metadata": {"name": "default"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "web"}},
+            "mtls": {"mode": "STRICT"},
+            "portLevelMtls": {"8080": {"mode": "DISABLE"}},
+            **(spec or {}),
+        },
+    }
+
+
 def policy(spec=None):
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -153,6 +167,7 @@ class Make:
     endpoint_slice = staticmethod(endpoint_slice)
     policy = staticmethod(policy)
     pool = staticmethod(pool)
+    peer_authentication = staticmethod(peer_authentication)
     cluster_policy = staticmethod(cluster_policy)
     cilium_policy = staticmethod(cilium_policy)
     cidr_group = staticmethod(cidr_group)
@@ -162,6 +177,7 @@ class Make:
     def all():
         kinds = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet")
         objects = [namespace(), pod(), job(), service(), endpoint_slice(), policy(), pool()]
+        objects.append(peer_authentication())
         ordered = ("ClusterNetworkPolicy", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy")
         objects += [cluster_policy(kind=kind) for kind in ordered]
         clusterwide = cilium_policy(kind="CiliumClusterwideNetworkPolicy")

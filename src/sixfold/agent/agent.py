@@ -482,6 +482,9 @@ class Agent:
                     found += self.datapath.repair(self.plans.datapath, compared=compared)
                     found += self.view_table.repair()
                     found += self.name_table.repair()
+                if self.mesh is not None:
+                    missing = self.mesh.keep_known()
+                    found += [f"links[{name}]: detached; attached again" for name in missing]
                 await self.resolver.start_or_adopt()
             except Exception as error:
                 found = [f"not repaired: {self._trouble('repair', error)}"]

@@ -41,10 +41,12 @@ from sixfold.host.datapath import KernelDatapath
 from sixfold.host.network import HostNetwork
 from sixfold.host.paths import Paths, cgroup_root
 from sixfold.manifest import Loaded, restore
+from sixfold.mesh.modes import Scopes
 from sixfold.model.config import Config
 from sixfold.serve.dns_client import ResolverClient
 from sixfold.serve.workload_api import WorkloadApi
 from sixfold.store import Database, Objects
+from sixfold.trust.authority import Authority
 
 log = logging.getLogger(__name__)
 
@@ -107,11 +109,6 @@ async def _run(
     health = GlobalNameHealth(agent)
     agent.followers += (told.follow, health.follow)
     flows = FlowReader(datapath, agent.names)
-    if config.mtls != "disabled":
-        from sixfold.agent.mesh import Mesh
-
-        agent.mesh = Mesh(config, paths, agent, signer, flows)
-        agent.followers.append(agent.mesh.follow)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -137,8 +134,9 @@ async def _run(
             draining = group.create_task(flows.run())
             checking = [group.create_task(one.run()) for one in (registrations, health.watch)]
             serving = group.create_task(doors.serve())
-            if agent.mesh is not None:
-                group.create_task(agent.mesh.run(stop))
+            agent.followers.append(
+                partial(_mesh_on_demand, agent, paths, signer, flows, group, stop)
+            )
             identifying = group.create_task(workload_api.serve(workloads, stop))
             starting = group.create_task(_start(agent, loaded, on_ready, ready_timeout_s, stop))
             await stop.wait()
@@ -156,6 +154,24 @@ async def _run(
     await resolver.close()
     database.close()
     return 0 if accepted else 1
+
+
+def _mesh_on_demand(
+    agent: Agent,
+    paths: Paths,
+    signer: Authority,
+    flows: FlowReader,
+    group: asyncio.TaskGroup,
+    stop: asyncio.Event,
+) -> None:
+    """Called after a round: the mesh begins when something asks for mTLS, and stays."""
+    if agent.mesh is not None or agent.plans is None or not Scopes(agent.plans.world).wants_mtls:
+        return
+    from sixfold.agent.mesh import Mesh
+
+    agent.mesh = Mesh(agent.config, paths, agent, signer, flows)
+    agent.followers.append(agent.mesh.follow)  # in this round already
+    group.create_task(agent.mesh.run(stop))
 
 
 async def _set_up(

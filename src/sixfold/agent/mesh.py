@@ -20,6 +20,7 @@ from sixfold.agent.agent import Agent
 from sixfold.agent.doors import unix_listener
 from sixfold.agent.events import FlowReader
 from sixfold.errors import UnavailableError
+from sixfold.host import cgroup
 from sixfold.host.envoy import Envoy, connections_max
 from sixfold.host.listening import listening_ports
 from sixfold.host.paths import Paths
@@ -98,6 +99,7 @@ class Mesh:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until told to stop; the proxy goes on."""
+        self.keep_known()
         with unix_listener(self._socket) as listener:
             async with asyncio.TaskGroup() as group:
                 serving = group.create_task(self.xds.serve(listener, stop))
@@ -108,6 +110,11 @@ class Mesh:
                 await serving
                 for task in others:
                     task.cancel()
+
+    def keep_known(self) -> list[str]:
+        """Have the kernel know the proxy; returns what was missing."""
+        cgroup.create(self.envoy.group)
+        return self._agent.datapath.keep_proxy(self.envoy.group)
 
     def follow(self) -> None:
         """Offer what the last plans say."""

@@ -16,6 +16,7 @@ from sixfold.discovery.answers import AnswerPlanner
 from sixfold.discovery.direct import DirectPlanner
 from sixfold.discovery.plan import ZonePlanner, zone_settings
 from sixfold.discovery.zone import Zone, ZoneTree
+from sixfold.mesh.modes import PodModes, kernel_lines, plan_modes
 from sixfold.model.config import Config
 from sixfold.model.datapath import Datapath, IPAddress, IpcacheEntry, IPNetwork, PolicyTable
 from sixfold.model.endpoint import HOST_ENDPOINT, Endpoint, EndpointId
@@ -47,6 +48,7 @@ class Plans:
     views: ViewPlan
     named: Mapping[IPAddress, tuple[int, ...]]  # addresses of pods that names lead to, whose
     policy: PolicyPlan
+    modes: Mapping[str, PodModes]  # of mTLS; nobody's: there is no mesh
     datapath: Datapath
     bridge: Datapath | None = None
 
@@ -231,12 +233,14 @@ class Planning:
             self._endpoints.plan(world, policy.covering_cidr, policy.blocks),
             self._ipcache(world.config, policy, hosts),
         )
+        modes = plan_modes(world)
         datapath = Datapath(
             endpoints=routing.endpoints,
             ipcache=routing.ipcache,
             policies=self._tables.follow(world.endpoints, policy.tables, policy.host),
             frontends=balancing.frontends,
             source_ranges=balancing.source_ranges,
+            modes=kernel_lines(modes, world.endpoints),
             host_netns_cookie=host_netns_cookie,
         )
-        return Plans(world, routing, balancing, zone, names, views, named, policy, datapath)
+        return Plans(world, routing, balancing, zone, names, views, named, policy, modes, datapath)

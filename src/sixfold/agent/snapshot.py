@@ -22,6 +22,7 @@ from sixfold.model.endpoint import Endpoint
 from sixfold.model.enforcement import in_audit
 from sixfold.model.locality import locality_of
 from sixfold.model.meta import ObjectMeta, namespace_labels
+from sixfold.model.peerauthentication import PEER_AUTHENTICATION
 from sixfold.model.policies import POLICY_KINDS, policy_key
 from sixfold.model.pool import POOL_KIND
 from sixfold.model.service import EndpointSlice
@@ -60,6 +61,7 @@ class Snapshots:
         self._registered = RegisteredSlices(config)
         self._policies: dict[str, Any] = {}
         self._cidr_groups: dict[str, Any] = {}
+        self._peer_authentications: dict[str, Any] = {}
 
     def take(
         self,
@@ -79,6 +81,7 @@ class Snapshots:
             slices=self._with_registered(registered),
             policies=self._policies,
             cidr_groups=self._cidr_groups,
+            peer_authentications=self._peer_authentications,
             audited=self._audited,
             told=self._told,
             domains=domains,
@@ -112,6 +115,7 @@ class Snapshots:
             for stored in self._objects.of(kind).values()
             if not stored.deleting
         }
+        self._peer_authentications = _by_name(self._objects, PEER_AUTHENTICATION)
         groups = self._objects.of("CiliumCIDRGroup")
         self._cidr_groups = {key.name: stored.object for key, stored in groups.items()}
 

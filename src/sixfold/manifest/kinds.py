@@ -19,6 +19,7 @@ from sixfold.model.clusternetworkpolicy import (
 )
 from sixfold.model.globalname import GlobalName
 from sixfold.model.meta import Key, Namespace, Object
+from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.pool import CiliumLoadBalancerIPPool
 from sixfold.model.service import EndpointSlice, Service
@@ -54,6 +55,7 @@ Resource = (
     | CiliumCIDRGroup
     | GlobalName
     | CiliumLoadBalancerIPPool
+    | PeerAuthentication
 )
 
 
@@ -197,6 +199,14 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 ("ippool", "ippools", "lbippool", "lbippools"),
                 namespaced=False,
                 older=("cilium.io/v2alpha1",),
+            ),
+            Kind(
+                "PeerAuthentication",
+                "security.istio.io/v1",
+                PeerAuthentication,
+                "peerauthentications",
+                ("pa",),
+                older=("security.istio.io/v1beta1",),
             ),
             Kind("Endpoints", "v1", None, "endpoints", ("ep",), derived=True),
             Kind("EndpointSlice", "discovery.k8s.io/v1", EndpointSlice, "endpointslices", ("eps",)),

@@ -20,6 +20,7 @@ from sixfold.manifest.controllers import controller, template
 from sixfold.manifest.document import PROBLEMS_MAX, Document, line_of, parse
 from sixfold.manifest.globalnames import global_name
 from sixfold.manifest.kinds import Kind, Resource, classify, key_of
+from sixfold.manifest.mesh import peer_authentication
 from sixfold.manifest.metadata import metadata
 from sixfold.manifest.ordered_policies import ordered_policy
 from sixfold.manifest.outside import pool
@@ -43,6 +44,7 @@ from sixfold.model.clusternetworkpolicy import (
 )
 from sixfold.model.globalname import GlobalName
 from sixfold.model.meta import Key, Namespace, Object
+from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.pool import CiliumLoadBalancerIPPool
 from sixfold.model.service import EndpointSlice, Service
@@ -286,8 +288,8 @@ def _meaning(kind: Kind, obj: Object, *, offline: bool, runnable: bool) -> Itera
             yield from pod_spec(("spec",), pod.spec, offline=offline)
         case Service() as svc:
             yield from service(svc, offline=offline)
-        case EndpointSlice() as one:
-            yield from endpoint_slice(one, offline=offline)
+        case EndpointSlice() as listed:
+            yield from endpoint_slice(listed, offline=offline)
         case NetworkPolicy() as netpol:
             yield from policy(netpol, offline=offline)
         case ClusterNetworkPolicy() | AdminNetworkPolicy() | BaselineAdminNetworkPolicy() as anp:
@@ -298,6 +300,8 @@ def _meaning(kind: Kind, obj: Object, *, offline: bool, runnable: bool) -> Itera
             yield from pool(given)
         case CiliumCIDRGroup() as group:
             yield from cidr_group(group)
+        case PeerAuthentication() as one:
+            yield from peer_authentication(one)
         case GlobalName() as name:
             yield from global_name(name)
         case CronJob() | ReplicationController() as elsewhere:

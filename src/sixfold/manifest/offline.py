@@ -30,6 +30,7 @@ from sixfold.model.enforcement import in_audit
 from sixfold.model.identity import FIRST_ALLOCATED, Identity, Subject
 from sixfold.model.locality import locality_of
 from sixfold.model.meta import Namespace, ObjectMeta, namespace_labels
+from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policies import Policy, policy_key
 from sixfold.model.service import EndpointSlice, Service
 from sixfold.model.subject import container_ports, probe_ports, subject_of
@@ -78,6 +79,11 @@ def offline(manifests: Manifests, config: Config | None = None) -> World:
             policy_key(loaded.object): loaded.object
             for loaded in manifests.objects
             if isinstance(loaded.object, Policy)
+        },
+        peer_authentications={
+            _name(loaded): loaded.object
+            for loaded in manifests.objects
+            if isinstance(loaded.object, PeerAuthentication)
         },
         cidr_groups={
             loaded.key.name: loaded.object

@@ -132,6 +132,8 @@ class _Walk:
             return {}
         good = {}
         for key, value in raw.items():
+            if type(key) is int and isinstance(item, inspect.StructType):
+                key = str(key)  # a port: YAML reads a number, JSON knows no such keys
             if not isinstance(key, str):
                 self.report(path, f"key {quoted(key)} is {_describe(key)}; quote it")
             elif value is None and not isinstance(item, inspect.AnyType):

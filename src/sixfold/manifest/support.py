@@ -32,6 +32,7 @@ from sixfold.model.clusternetworkpolicy import (
     ClusterProtocol,
 )
 from sixfold.model.meta import Object, ObjectMeta
+from sixfold.model.peerauthentication import MutualTLS, PeerAuthenticationSpec
 from sixfold.model.policy import IPBlock, NetworkPolicyPeer, NetworkPolicyPort
 from sixfold.model.pool import PoolBlock, PoolSpec
 from sixfold.model.service import (
@@ -230,6 +231,13 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "toFQDNs": "opened when a pod asks the cluster resolver; never pods or the host",
         "icmps": "not beside toPorts; replies belong to their request",
     },
+    PeerAuthenticationSpec: {
+        "selector": "workloads of its own namespace; of several that select one the oldest is read",
+        "mtls": "without a selector for its namespace, in sixfold-system or istio-system for all; "
+        "what no PeerAuthentication says, up --mtls does",
+        "portLevelMtls": "by the workload's port; needs a selector",
+    },
+    MutualTLS: {"mode": "UNSET is what the next wider scope says"},
     FQDNSelector: {
         "matchName": "the name that is asked for, whatever its CNAMEs",
         "matchPattern": "* stands for characters of one label, **. before it for one label or "

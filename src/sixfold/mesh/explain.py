@@ -1,11 +1,19 @@
-"""Is this flow encrypted, and who vouches for its sides?
+"""Is this flow encrypted, and what says so?
 
-Pure. There is no mesh yet: the answer says so, rather than nothing.
+Pure: from the plan of modes that the kernel has, or would have.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from sixfold.mesh.modes import Scopes
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.mesh import Mode
+from sixfold.model.spiffe import workload_id
+from sixfold.model.world import World
+
+PLAINTEXT, MTLS = "plaintext", "mTLS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +24,24 @@ class MeshAnswer:
     text: str
 
 
-def explain_mesh() -> MeshAnswer:
-    """What the mesh adds to a flow between two workloads: nothing so far."""
-    return MeshAnswer("plaintext", "mTLS comes with the mesh; it is not in force")
+def explain_mesh(
+    world: World, source: Endpoint, destination: Endpoint, protocol: str, port: int
+) -> MeshAnswer:
+    """What the mesh does with a flow from one workload to another that policy allows."""
+    scopes = Scopes(world)
+    if not scopes.wants_mtls:
+        return MeshAnswer(PLAINTEXT, f"mTLS is off: --mtls {world.config.mtls}")
+    if protocol != "TCP":
+        return MeshAnswer(PLAINTEXT, f"{protocol} is in no tunnel: policy by address only")
+    if source.key == destination.key:
+        return MeshAnswer(PLAINTEXT, "it does not leave the pod")
+    mode, by = scopes.of(destination).of(port)
+    if mode == Mode.DISABLED:
+        return MeshAnswer(PLAINTEXT, f"port {port} of {destination.key} is disabled by {by}")
+    domain = world.config.trust_domain
+    subjects = source.subject, destination.subject
+    ids = " → ".join(
+        str(workload_id(domain, one.namespace, one.service_account)) for one in subjects
+    )
+    also = "" if mode == Mode.STRICT else "; plaintext from outside the mesh is let in, too"
+    return MeshAnswer(MTLS, f"{ids}, {mode.name.lower()} by {by}{also}")

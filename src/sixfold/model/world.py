@@ -9,6 +9,7 @@ from sixfold.model.ciliumpolicy import CiliumCIDRGroup
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
+from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policies import Policy
 from sixfold.model.seen import Seen
 from sixfold.model.service import EndpointSlice, Service
@@ -24,6 +25,7 @@ class World:
     policies     keys are ``policy_key``'s: those of other kinds have the kind before them
     slices       those that somebody wrote
     cidr_groups  by name
+    peer_authentications  by ``namespace/name``
     domains      what names have resolved to, as far as known; lower case, no final dot
     domain_sets  sets of domain patterns that tables are to know besides those that are in use
     seen         what was seen of a service's backends, by service
@@ -39,6 +41,7 @@ class World:
     slices: Mapping[str, EndpointSlice] = field(default_factory=dict)
     policies: Mapping[str, Policy] = field(default_factory=dict)
     cidr_groups: Mapping[str, CiliumCIDRGroup] = field(default_factory=dict)
+    peer_authentications: Mapping[str, PeerAuthentication] = field(default_factory=dict)
     domains: Mapping[str, frozenset[IPAddress]] = field(default_factory=dict)
     domain_sets: frozenset[frozenset[str]] = frozenset()
     on_host: frozenset[str] = frozenset()

@@ -185,7 +185,7 @@ class _Question:
             lines.append(_routing(flows))
             lines += _policy(flows, "egress", [flow.policy.egress for flow in flows])
             lines += _policy(flows, "ingress", [flow.policy.ingress for flow in flows])
-            lines.append(_mesh(flows[0]))
+            lines.append(_mesh(self.world, flows[0], self.protocol))
         allowed = bool(flows) and all(flow.allowed for flow in flows)
         lines.append(self._verdict(allowed, flows, balancing))
         return Explanation(allowed, self._from, self.text, self.port, self.protocol, tuple(lines))
@@ -372,10 +372,11 @@ def _policy(flows: Sequence[_Flow], direction: str, sides: Sequence[Side | None]
             yield Line(pattern, "nearly", near)
 
 
-def _mesh(flow: _Flow) -> Line:
-    if flow.source.endpoint is None or flow.destination.endpoint is None:
+def _mesh(world: World, flow: _Flow, protocol: str) -> Line:
+    source, destination = flow.source.endpoint, flow.destination.endpoint
+    if source is None or destination is None:
         return Line("mesh", NOT_INVOLVED, "one side is no workload of ours")
-    answer = explain_mesh()
+    answer = explain_mesh(world, source, destination, protocol, flow.port)
     return Line("mesh", answer.outcome, answer.text)
 
 

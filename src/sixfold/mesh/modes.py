@@ -1,0 +1,141 @@
+"""Which mode has each port of each pod, and which PeerAuthentication says so?
+
+Pure. The narrowest scope that says something decides: port, workload, namespace, mesh; what none
+says is ``--mtls``. Of several in one scope the oldest is read, and no other (Istio's reference of
+PeerAuthentication). When nothing in the mesh wants mTLS there is no mesh, and nobody pays for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.mesh import ANY_PORT, MODES, TUNNEL_PORT, Mode, PortMode
+from sixfold.model.peerauthentication import ROOT_NAMESPACES, WORDS, PeerAuthentication
+from sixfold.model.world import World
+
+
+class Decided(NamedTuple):
+    """A mode, and what says so: an object's ``namespace/name``, or the flag."""
+
+    mode: Mode
+    by: str
+
+
+class PodModes(NamedTuple):
+    """Of one pod: of every port, and of those that have one of their own."""
+
+    every: Decided
+    ports: Mapping[int, Decided]
+
+    def of(self, port: int) -> Decided:
+        return self.ports.get(port, self.every)
+
+
+class Scopes:
+    """The PeerAuthentications of a world, by scope, the oldest first."""
+
+    def __init__(self, world: World) -> None:
+        self._flag = Decided(MODES[world.config.mtls], f"--mtls {world.config.mtls}")
+        given = sorted(world.peer_authentications.values(), key=_age)
+        self._wide = _first_by_namespace(one for one in given if not one.labels)
+        self._narrow: dict[str, list[PeerAuthentication]] = {}
+        for one in given:
+            if one.labels:
+                self._narrow.setdefault(one.metadata.namespace, []).append(one)
+
+    @property
+    def wants_mtls(self) -> bool:
+        """Whether anybody in the mesh may want it."""
+        given = [*self._wide.values(), *(one for those in self._narrow.values() for one in those)]
+        said = {one.mode for one in given}
+        said |= {WORDS[it.mode] for one in given for it in one.spec.port_level_mtls.values()}
+        return bool(self._flag.mode or said & {Mode.PERMISSIVE, Mode.STRICT})
+
+    def of(self, endpoint: Endpoint) -> PodModes:
+        """The modes of one pod."""
+        every = self._flag
+        roots = sorted((it for it in self._wide if it in ROOT_NAMESPACES), reverse=True)
+        for namespace in (*roots[:1], endpoint.namespace):
+            every = _narrowed(every, self._wide.get(namespace))
+        labels = dict(endpoint.subject.labels).items()
+        own = next(
+            (it for it in self._narrow.get(endpoint.namespace, ()) if it.labels.items() <= labels),
+            None,
+        )
+        every = _narrowed(every, own)
+        ports: dict[int, Decided] = {}
+        if own is not None:
+            for port, said in own.spec.port_level_mtls.items():
+                if (mode := WORDS[said.mode]) is not None:
+                    ports[int(port)] = Decided(mode, f"{_name(own)}, port {port}")
+        return PodModes(every, ports)
+
+
+def plan_modes(world: World) -> dict[str, PodModes]:
+    """The modes of every pod of the mesh; empty: there is no mesh."""
+    scopes = Scopes(world)
+    if not scopes.wants_mtls:
+        return {}
+    return {key: scopes.of(endpoint) for key, endpoint in world.endpoints.items()}
+
+
+def kernel_lines(
+    modes: Mapping[str, PodModes], endpoints: Mapping[str, Endpoint]
+) -> frozenset[PortMode]:
+    """What the kernel is told: of every pod what holds for all ports, then the exceptions."""
+    return frozenset(
+        PortMode(endpoints[key].id, port, decided.mode, endpoints[key].ifindex)
+        for key, pod in modes.items()
+        if endpoints[key].ifindex
+        for port, decided in ((ANY_PORT, pod.every), *pod.ports.items())
+    )
+
+
+class Transport(NamedTuple):
+    """How a connection between two pods goes; ``mtls``: through the tunnel."""
+
+    mtls: bool
+    dropped: bool = False
+
+
+def transport(
+    modes: Mapping[str, PodModes], source: str, destination: str, port: int, *, captured: bool
+) -> Transport:
+    """What the kernel does with TCP that policy allows; bpf/lib/policy.h says the same.
+
+    captured  its socket was sent to the proxy; a packet that was not is plaintext
+    """
+    pod = modes.get(destination)
+    if pod is None or source == destination:
+        return Transport(mtls=False)
+    if port == TUNNEL_PORT:
+        return Transport(mtls=False, dropped=True)
+    mode = pod.of(port).mode
+    if captured and source in modes and mode != Mode.DISABLED:
+        return Transport(mtls=True)
+    return Transport(mtls=False, dropped=mode == Mode.STRICT)
+
+
+def _narrowed(wider: Decided, one: PeerAuthentication | None) -> Decided:
+    if one is None or one.mode is None:
+        return wider
+    return Decided(one.mode, _name(one))
+
+
+def _name(one: PeerAuthentication) -> str:
+    return f"PeerAuthentication {one.metadata.namespace}/{one.metadata.name}"
+
+
+def _age(one: PeerAuthentication) -> tuple[str, str, str]:
+    """Manifests have no age: then it is the name."""
+    meta = one.metadata
+    return meta.creation_timestamp or "", meta.namespace, meta.name
+
+
+def _first_by_namespace(given: Iterable[PeerAuthentication]) -> dict[str, PeerAuthentication]:
+    found: dict[str, PeerAuthentication] = {}
+    for one in given:
+        found.setdefault(one.metadata.namespace, one)
+    return found

@@ -1,0 +1,59 @@
+"""security.istio.io PeerAuthentication, as written: whether TCP from other pods needs mTLS.
+
+Without a selector it is for its namespace, and in one of ``ROOT_NAMESPACES`` for all of them.
+Source: istio.io/latest/docs/reference/config/security/peer_authentication.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from sixfold.model.mesh import Mode
+from sixfold.model.meta import Object, ObjectMeta, written
+
+PEER_AUTHENTICATION = "PeerAuthentication"
+ROOT_NAMESPACES = frozenset({"sixfold-system", "istio-system"})
+
+Word = Literal["UNSET", "DISABLE", "PERMISSIVE", "STRICT"]
+WORDS: dict[Word, Mode | None] = {
+    "UNSET": None,  # what the next wider scope says
+    "DISABLE": Mode.DISABLED,
+    "PERMISSIVE": Mode.PERMISSIVE,
+    "STRICT": Mode.STRICT,
+}
+
+
+class WorkloadSelector(Object):
+    """Every label must be there; none selects the whole namespace."""
+
+    match_labels: dict[str, str] = {}
+
+
+class MutualTLS(Object):
+    mode: Word = "UNSET"
+
+
+class PeerAuthenticationSpec(Object):
+    """``port_level_mtls`` by the workload's own port."""
+
+    selector: WorkloadSelector | None = None
+    mtls: MutualTLS | None = None
+    port_level_mtls: dict[str, MutualTLS] = {}
+
+
+class PeerAuthentication(Object):
+    metadata: ObjectMeta
+    spec: PeerAuthenticationSpec = msgspec.field(default_factory=PeerAuthenticationSpec)
+    api_version: str = written("security.istio.io/v1")
+    kind: str = written(PEER_AUTHENTICATION)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What it selects; none: all of its namespace."""
+        return self.spec.selector.match_labels if self.spec.selector is not None else {}
+
+    @property
+    def mode(self) -> Mode | None:
+        return WORDS[self.spec.mtls.mode] if self.spec.mtls is not None else None
