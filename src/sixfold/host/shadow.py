@@ -62,7 +62,6 @@ BUILT_IN: dict[IPNetwork, IpcacheEntry] = {
 }
 IN_RANGE = b"\1"
 OUTSIDE, IS_SERVED = map(layout.U32.pack, (3, 1))  # RUNTIME_OUTSIDE
-MESH, IS_IN_USE = map(layout.U32.pack, (5, 1))  # RUNTIME_MESH
 
 PREPARE = ("runtime", "loads", "policy", "policy_tables", "modes")
 PLACE = ("ipcache", "endpoints", "addresses", "namespaces", "source_ranges", "frontends")
@@ -119,7 +118,8 @@ class Shadow:
         self._policies.advance(desired.policies, changes)
         self._advance_frontends(desired, changes)
         self._advance_ranges(desired, changes)
-        self._advance_modes(desired, changes)
+        port_modes.advance(self.modes, desired.modes, changes)
+        self.modes = desired.modes
         for name in TABLES:
             known, puts = self._packed[name], changes.puts[name]
             wanted = len(known) + len(puts.keys() - known.keys())
@@ -277,18 +277,6 @@ class Shadow:
             changes.delete("source_ranges", pack_source_range(one))
         self.source_ranges = desired.source_ranges
 
-    def _advance_modes(self, desired: Datapath, changes: Changes) -> None:
-        """What is in use once stays so: connections outlive the modes they were opened under."""
-        if desired.modes == self.modes:
-            return
-        if not self.modes:
-            changes.put("runtime", MESH, IS_IN_USE)
-        before, after = self.modes - desired.modes, desired.modes - self.modes
-        changes.replace(
-            "modes", dict(map(port_modes.pack, before)), dict(map(port_modes.pack, after))
-        )
-        self.modes = desired.modes
-
     @classmethod
     def read(cls, maps: Mapping[str, Map]) -> Shadow:
         """From the kernel: what an earlier agent left, or what somebody changed."""
@@ -311,15 +299,8 @@ class Shadow:
         shadow._read_frontends(maps)
         written = shadow._packed["source_ranges"]
         shadow.source_ranges = frozenset(map(unpack_source_range, written))
-        shadow._read_modes()
+        shadow.modes = port_modes.read(shadow._packed["modes"], shadow._orphans)
         return shadow
-
-    def _read_modes(self) -> None:
-        lines = {key: port_modes.unpack(key, value) for key, value in self._packed["modes"].items()}
-        self.modes = frozenset(filter(None, lines.values()))
-        for key, line in lines.items():
-            if line is None:
-                self._orphans.delete("modes", key)
 
     def _read_endpoints(self) -> None:
         """An endpoint that lacks an address is as good as none: the next apply puts it whole."""
