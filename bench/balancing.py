@@ -27,6 +27,7 @@ from sixfold.model.layers import Layers
 from sixfold.model.meta import ObjectMeta
 from sixfold.model.service import Service, ServicePort, ServiceSpec
 from sixfold.model.world import World
+from sixfold.policy.uncollected import uncollected
 
 SERVICES = (1, 100, 10_000, 30_000)
 LOADED, CHANGED, CHANGES, LOADS = 10_000, 30_000, 15, 3
@@ -89,7 +90,7 @@ def _changes(lab: Lab) -> dict[str, float]:
     world, _ = _world(LOADED)
     for number in range(LOADS):
         planner = BalancingPlanner(_number)
-        with urgent():
+        with urgent(), uncollected():  # as the agent plans
             started = time.perf_counter()
             frontends = planner.plan(world).frontends
             planning.append(time.perf_counter() - started)

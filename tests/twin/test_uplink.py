@@ -11,6 +11,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from itertools import islice
 
+import msgspec
 import pytest
 from crafted import (
     ACK,
@@ -137,7 +138,7 @@ def state(ifindex: int, entries: Mapping[int, FrontendEntry], pods: int = 1) -> 
         frontends[Frontend.at(VIPS[version], 0, 0)] = FrontendEntry(9, (), flags=BALANCER)
         for protocol in (TCP, UDP):
             frontends[Frontend.at(VIPS[version], PORT, protocol)] = one
-            frontends[Frontend.at(any_node, NODE_PORT, protocol)] = replace(
+            frontends[Frontend.at(any_node, NODE_PORT, protocol)] = msgspec.structs.replace(
                 one, flags=FrontendFlag.OUTSIDE
             )
     return Datapath(

@@ -28,6 +28,7 @@ from sixfold.model.service import Service
 from sixfold.model.world import World
 from sixfold.policy.block import Blocks
 from sixfold.policy.plan import PolicyCompiler, PolicyPlan
+from sixfold.policy.uncollected import uncollected
 from sixfold.policy.views import ViewPlanner
 from sixfold.routing.plan import EndpointPlanner, RoutingPlan, plan_domains, plan_ipcache
 
@@ -134,10 +135,11 @@ class Planning:
         """
         try:
             hosts = tuple(host_addresses)
-            plans = self._plan(world, hosts, host_netns_cookie)
-            if (between := self._between(plans)) is not None:
-                bridge = self._plan(between, hosts, host_netns_cookie).datapath
-                plans = replace(self._plan(world, hosts, host_netns_cookie), bridge=bridge)
+            with uncollected():
+                plans = self._plan(world, hosts, host_netns_cookie)
+                if (between := self._between(plans)) is not None:
+                    bridge = self._plan(between, hosts, host_netns_cookie).datapath
+                    plans = replace(self._plan(world, hosts, host_netns_cookie), bridge=bridge)
             self._before = plans
             return plans
         except BaseException:

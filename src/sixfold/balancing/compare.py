@@ -13,9 +13,11 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from random import Random
+
+import msgspec
 
 from sixfold.balancing.durations import Duration, draws
 from sixfold.balancing.pick import pick
@@ -185,7 +187,9 @@ def _moved(entry: FrontendEntry, size: int, chance: Random) -> tuple[float, floa
     gone, back = [], []
     for lost in backends[::step][:CHANGES_TRIED]:
         left = tuple(one for one in backends if one != lost)
-        less = replace(entry, backends=left, table=table_of(entry.algorithm, left, size))
+        less = msgspec.structs.replace(
+            entry, backends=left, table=table_of(entry.algorithm, left, size)
+        )
         places = [_places(each, chance) for each in (entry, less, entry)]
         gone.append(_differing(places[0], places[1]))
         back.append(_differing(places[1], places[2]))

@@ -110,9 +110,10 @@ def node_of(member: Member, here: Here) -> str:
 
 def locality_of_member(member: Member, here: Here) -> Locality:
     """A pod that says nothing is where its node is."""
-    if member.locality == NOWHERE and not isinstance(member, Written):
+    said = member.locality
+    if (said is NOWHERE or said == NOWHERE) and not isinstance(member, Written):
         return here.locality
-    return member.locality
+    return said
 
 
 def hints_of(service: Service, member: Member, here: Here) -> tuple[frozenset[str], frozenset[str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sixfold.balancing.members import selects
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.service import Service
 
@@ -38,15 +37,12 @@ class LabelIndex:
 
     def selected_by(self, service: Service) -> list[Endpoint]:
         """In order of their keys."""
-        if not service.spec.selector:
+        selector, namespace = service.spec.selector, service.metadata.namespace
+        if not selector or service.spec.type == "ExternalName":
             return []
-        namespace = service.metadata.namespace
-        candidates = min(
-            (self.members.get((namespace, *pair), {}) for pair in service.spec.selector.items()),
-            key=len,
-        )
+        each = [self.members.get((namespace, *pair), {}) for pair in selector.items()]
         return [
             endpoint
-            for _, endpoint in sorted(candidates.items())
-            if selects(service, endpoint.namespace, endpoint.labels)
+            for key, endpoint in sorted(min(each, key=len).items())
+            if len(each) == 1 or all(key in those for those in each)
         ]

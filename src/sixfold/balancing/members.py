@@ -7,6 +7,7 @@ controller reads them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from sixfold.balancing.written import Written, written_for
@@ -51,21 +52,31 @@ def target_port(port: ServicePort, endpoint: Member) -> int | None:
     """
     if isinstance(endpoint, Written):
         return endpoint.ports.get((port.name, port.protocol))
-    match port.target_port:
-        case None | "" | 0:
-            return port.port
-        case int(number):
-            return number
-        case name:
-            named = (*endpoint.publish_ports, *endpoint.subject.named_ports)
-            found = (p.port for p in named if p.name == name and p.protocol == port.protocol)
-            return next(found, None)
+    wanted = port.target_port or port.port
+    if isinstance(wanted, int):
+        return wanted
+    named = (*endpoint.publish_ports, *endpoint.subject.named_ports)
+    found = (p.port for p in named if p.name == wanted and p.protocol == port.protocol)
+    return next(found, None)
+
+
+def target_ports(port: ServicePort, members: Sequence[Member]) -> list[int | None]:
+    """Of all of them, in order."""
+    wanted = port.target_port or port.port
+    if isinstance(wanted, str):
+        return [target_port(port, one) for one in members]
+    return [wanted if type(one) is Endpoint else target_port(port, one) for one in members]
 
 
 def cluster_addresses(service: Service) -> tuple[IPAddress, ...]:
     """The cluster addresses, primary first; none when headless or not yet allocated."""
     written = service.spec.cluster_ips or [service.spec.cluster_ip]
-    return tuple(ip_address(text) for text in written if text and text != "None")
+    return tuple(_parsed(text) for text in written if text and text != "None")
+
+
+@lru_cache(maxsize=64)  # several ask the same of a service, one after the other
+def _parsed(text: str) -> IPAddress:
+    return ip_address(text)
 
 
 def families(service: Service) -> tuple[IPFamily, ...]:
@@ -86,6 +97,11 @@ def families(service: Service) -> tuple[IPFamily, ...]:
 
 def address_of(endpoint: Member, family: IPFamily) -> IPAddress | None:
     return endpoint.ipv4 if family == "IPv4" else endpoint.ipv6
+
+
+def addresses_of(members: Sequence[Member], family: IPFamily) -> list[IPAddress | None]:
+    """Of all of them, in order."""
+    return [one.ipv4 for one in members] if family == "IPv4" else [one.ipv6 for one in members]
 
 
 def is_ready(service: Service, endpoint: Member) -> bool:

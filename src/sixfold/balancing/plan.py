@@ -23,10 +23,10 @@ from sixfold.balancing.divide import Division, behind, divide, node_of, trusted_
 from sixfold.balancing.labels import LabelIndex, LabelKey
 from sixfold.balancing.members import (
     Member,
-    address_of,
+    addresses_of,
     selects,
     takes_new,
-    target_port,
+    target_ports,
 )
 from sixfold.balancing.slices import slices_of
 from sixfold.balancing.successors import successor_ways
@@ -153,11 +153,8 @@ def division_of(
 ) -> Division:
     """Who gets how much of what is dialled at one frontend."""
     family = family_of(frontend)
-    able = [
-        one
-        for one in members
-        if address_of(one, family) is not None and target_port(port, one) is not None
-    ]
+    places = zip(members, addresses_of(members, family), target_ports(port, members), strict=True)
+    able = [one for one, address, number in places if address is not None and number is not None]
     return divide(service, able, here, seen, trusted_of(seen, port, family))
 
 
@@ -182,13 +179,19 @@ def _entry(
 
 def _backends(port: ServicePort, division: Division, frontend: IPAddress) -> tuple[Backend, ...]:
     """Backends of the frontend's own family, in the order of the endpoints, each once."""
-    found: dict[tuple[IPAddress, int], Backend] = {}
-    for endpoint, weight in division.shares:
-        address = address_of(endpoint, family_of(frontend))
-        number = target_port(port, endpoint)
-        if address is not None and number is not None:
-            found[address, number] = Backend.at(address, number, weight)
-    return tuple(found.values())
+    members = [one for one, _ in division.shares]
+    places = zip(
+        addresses_of(members, family_of(frontend)),
+        target_ports(port, members),
+        (weight for _, weight in division.shares),
+        strict=True,
+    )
+    backends = [
+        Backend.at(address, number, weight)
+        for address, number, weight in places
+        if address is not None and number is not None
+    ]
+    return tuple({one.packed: one for one in backends}.values())
 
 
 class BalancingPlanner:
@@ -305,10 +308,11 @@ class BalancingPlanner:
                 dirty |= self._selecting(old)
             self._redirected.discard(key)
         for key in changed:
-            self._index.add(key, endpoints[key])
-            if endpoints[key].redirected:
+            endpoint = endpoints[key]
+            self._index.add(key, endpoint)
+            if endpoint.redirected:
                 self._redirected.add(key)
-            dirty |= self._selecting(endpoints[key])
+            dirty |= self._selecting(endpoint)
         return dirty
 
     def _take_written(self, slices: Mapping[str, EndpointSlice]) -> set[str]:
@@ -335,6 +339,8 @@ class BalancingPlanner:
         return [*gone, *changed]
 
     def _selecting(self, endpoint: Endpoint) -> set[str]:
+        if not self._services_of:
+            return set()
         labels = endpoint.labels
         return {
             key

@@ -9,9 +9,10 @@ watches over a network here, so a slice holds all.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 
 from sixfold.balancing.divide import hints_of, locality_of_member
-from sixfold.balancing.members import address_of, families, is_ready, target_port
+from sixfold.balancing.members import addresses_of, families, is_ready, target_ports
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.locality import NO_NODE, Here
 from sixfold.model.meta import ObjectMeta
@@ -43,14 +44,15 @@ def slices_of(
     if not service.spec.selector or service.spec.type == "ExternalName":
         return ()
     by_ports: dict[PortNumbers, list[Endpoint]] = {}
-    for endpoint in endpoints:
-        numbers = tuple(target_port(port, endpoint) for port in service.spec.ports)
+    columns = [target_ports(port, endpoints) for port in service.spec.ports]
+    rows = zip(*columns, strict=True) if columns else repeat((), len(endpoints))
+    for endpoint, numbers in zip(endpoints, rows, strict=True):
         by_ports.setdefault(numbers, []).append(endpoint)
     return tuple(
         _slice(service, family, numbers, members, here)
         for family in families(service)
         for numbers, members in sorted(by_ports.items(), key=_port_order)
-        if any(address_of(member, family) for member in members)
+        if any(addresses_of(members, family))
     )
 
 
@@ -80,8 +82,8 @@ def _slice(
         address_type=family,
         endpoints=[
             _slice_endpoint(service, member, str(address), here)
-            for member in members
-            if (address := address_of(member, family))
+            for member, address in zip(members, addresses_of(members, family), strict=True)
+            if address
         ],
         ports=[
             SlicePort(
@@ -104,20 +106,23 @@ def _slice_name(service: Service, family: IPFamily, numbers: PortNumbers) -> str
 def _slice_endpoint(
     service: Service, endpoint: Endpoint, address: str, here: Here
 ) -> SliceEndpoint:
-    nodes, zones = hints_of(service, endpoint, here)
-    hints = EndpointHints([ForZone(one) for one in zones], [ForNode(one) for one in nodes])
     # Kubernetes publishes a pod's hostname only under the service that its subdomain names.
     named = endpoint.hostname and endpoint.subdomain == service.metadata.name
     return SliceEndpoint(
         addresses=[address],
         conditions=EndpointConditions(
-            ready=is_ready(service, endpoint),
-            serving=endpoint.ready or endpoint.serving,
-            terminating=endpoint.terminating,
+            is_ready(service, endpoint), endpoint.ready or endpoint.serving, endpoint.terminating
         ),
         hostname=endpoint.hostname if named else None,
         node_name=endpoint.node or None,
         zone=locality_of_member(endpoint, here).zone or None,
-        hints=hints if nodes or zones else None,
+        hints=_hints(service, endpoint, here) if service.spec.traffic_distribution else None,
         target_ref=ObjectReference("Pod", endpoint.namespace, endpoint.pod),
     )
+
+
+def _hints(service: Service, endpoint: Endpoint, here: Here) -> EndpointHints | None:
+    nodes, zones = hints_of(service, endpoint, here)
+    if not nodes and not zones:
+        return None
+    return EndpointHints([ForZone(one) for one in zones], [ForNode(one) for one in nodes])

@@ -284,8 +284,7 @@ class SourceRange(NamedTuple):
     network: IPNetwork
 
 
-@dataclass(frozen=True, slots=True)
-class FrontendEntry:
+class FrontendEntry(msgspec.Struct, frozen=True, gc=False):
     """What answers there; no backends means that connects are refused at once.
 
     table       the slots to choose from, packed 16-bit indices of backends; empty: each once, in
