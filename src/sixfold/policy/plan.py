@@ -21,7 +21,7 @@ from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress, IPNetwork, PolicyTable
 from sixfold.model.groups import Grouped
 from sixfold.model.identity import FIRST_CIDR, FIRST_DOMAIN, HOST, UNKNOWN, Identity, Subject
-from sixfold.model.layers import Layers, differing
+from sixfold.model.layers import Layers, differing, flat
 from sixfold.model.policies import Policy
 from sixfold.model.rule import Rule
 from sixfold.model.world import World
@@ -197,6 +197,7 @@ class PolicyCompiler:
         tables: dict[Hashable, PolicyTable] = {}
         groups: dict[str, Group] = {}
         policies: dict[str, Policy] = {}
+        written = flat(world.policies)
         for namespaces in alike(world):
             first = namespaces[0]
             plan = PolicyCompiler(self._number).compile(alone(world, first))
@@ -208,7 +209,7 @@ class PolicyCompiler:
                 groups.update({key: group_of[kind] for key, kind in one.pods.items()})
                 relocated = relocation.tables(one, self._number)
                 tables.update(zip(group_of.values(), relocated, strict=True))
-                policies.update({key: world.policies[key] for key in one.policies})
+                policies.update({key: written[key] for key in one.policies})
         self._population.hold_back(groups)
         self._tables, self._compiled = Layers(tables), Lowered(Layers(policies))
 

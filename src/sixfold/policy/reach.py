@@ -77,24 +77,42 @@ class _Survey:
         self.unjudged = [group.unjudged for group in groups]
         self.buckets: list[Bucket] = []
         self._bucket_numbers: dict[Bucket, int] = {}
+        self._known: dict[tuple[int, ...], int] = {}  # the number, by rules: they have an ``id``
         self.sends = [self._bucket(group, EGRESS) for group in groups]
         self.takes = [self._bucket(group, INGRESS) for group in groups]
 
     def _bucket(self, group: Group, direction: int) -> int:
-        """Its number."""
-        seen: list[Plain | None] = []
+        """Its number; looked up once for all of whose roles the same rules speak."""
+        said = [group.unjudged, direction]
+        for face, peers in zip(group.faces, self.roles, strict=True):
+            if face is None:
+                said.append(0)
+                continue
+            said.append(1 + role_of(group, face))
+            if face.table is not None:
+                main, admin = face.table.main[direction].peers, face.table.admin[direction].peers
+                said += [id(main.get(name)) for name in peers.names]
+                if admin:
+                    said += [id(admin.get(name)) for name in peers.names]
+        key = tuple(said)
+        if (number := self._known.get(key)) is None:
+            bucket = group.unjudged, tuple(self._plain(group, direction))
+            number = self._bucket_numbers.setdefault(bucket, len(self.buckets))
+            if number == len(self.buckets):
+                self.buckets.append(bucket)
+            self._known[key] = number
+        return number
+
+    def _plain(self, group: Group, direction: int) -> Iterator[Plain | None]:
+        """One for each face."""
         for face, view, peers in zip(group.faces, self.views, self.roles, strict=True):
             if face is None:
-                seen.append(None)
+                yield None
             elif face.table is None:
-                seen.append((role_of(group, face), (EVERY_PORT,) * len(peers.each)))
+                yield role_of(group, face), (EVERY_PORT,) * len(peers.each)
             else:
-                seen.append((role_of(group, face), view.each(face.table, direction, peers)))
-        bucket = group.unjudged, tuple(seen)
-        if (number := self._bucket_numbers.get(bucket)) is None:
-            number = self._bucket_numbers[bucket] = len(self.buckets)
-            self.buckets.append(bucket)
-        return number
+                ports = [view.ports(face.table, direction, names) for names in peers.each]
+                yield role_of(group, face), tuple(ports)
 
     def explicit(self) -> dict[Pair, Value]:
         """Pairs of which one side's table says something particular about the other."""

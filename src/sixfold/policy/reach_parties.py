@@ -34,10 +34,11 @@ from sixfold.model.identity import ANY_POD, HOST, RESOLVER, UNKNOWN, WORLD, Iden
 from sixfold.model.layers import flat
 from sixfold.model.world import World
 from sixfold.policy.block import BITS, single
+from sixfold.policy.cidrs import Placed
 from sixfold.policy.decide import Party, names_of, names_of_pod, party_at
 from sixfold.policy.plan import PolicyPlan, compile_policies
 from sixfold.policy.reach_ports import EVERY_PORT, PortSet
-from sixfold.policy.table_ports import Peers, TablePorts
+from sixfold.policy.table_ports import TablePorts
 
 VERSIONS = (4, 6)
 Range = tuple[int, int, int]  # IP version, first, last
@@ -45,6 +46,9 @@ Range = tuple[int, int, int]  # IP version, first, last
 NOBODY = (WORLD, UNKNOWN)  # names of an address outside that no rule mentions
 A_POD, AN_ADDRESS, THE_HOST, THE_RESOLVER = range(4)  # roles
 ROLE_NAMES = frozenset({UNKNOWN, ANY_POD, HOST, RESOLVER})
+# All that the faces of a pod depend on: its table by ``id``, identity, CIDRs, whether it speaks
+# IPv4, IPv6.
+Kind = tuple[int, Identity, Placed | None, bool, bool]
 GroupKind = Literal["workloads", "world", "host", "resolver", "name"]
 
 
@@ -125,10 +129,6 @@ class View:
         """All ports on which a table lets a peer of these names pass."""
         return self._tables.ports(table, direction, names)
 
-    def each(self, table: PolicyTable, direction: int, peers: Peers) -> tuple[PortSet, ...]:
-        """The same for each of some peers."""
-        return self._tables.each(table, direction, peers)
-
 
 def parties(
     views: Sequence[View],
@@ -175,19 +175,22 @@ def role_of(group: Group, face: Face) -> int:
     return A_POD if ANY_POD in face.names else AN_ADDRESS
 
 
-def roles(groups: Sequence[Group]) -> list[Peers]:
-    """The names that each role has, one list for each face."""
+class Roles(NamedTuple):
+    """What each role is called, and all names that are one's."""
+
+    each: tuple[tuple[Identity, ...], ...]
+    names: frozenset[Identity]
+
+
+def roles(groups: Sequence[Group]) -> list[Roles]:
+    """One for each face."""
     node = {group.kind: group.faces for group in groups if group.kind in ("host", "resolver")}
-    return [
-        Peers.of(
-            (
-                (ANY_POD, UNKNOWN),
-                (UNKNOWN,),
-                *[face.names if face is not None else () for face in faces],
-            )
-        )
-        for faces in zip(node["host"], node["resolver"], strict=True)
-    ]
+    found = []
+    for faces in zip(node["host"], node["resolver"], strict=True):
+        named = [face.names if face is not None else () for face in faces]
+        each = ((ANY_POD, UNKNOWN), (UNKNOWN,), *named)
+        found.append(Roles(each, frozenset().union(*each)))
+    return found
 
 
 def side_ports(view: View, subject: Face, direction: int, peer: tuple[Identity, ...]) -> PortSet:
@@ -196,8 +199,8 @@ def side_ports(view: View, subject: Face, direction: int, peer: tuple[Identity, 
 
 
 def _workloads(views: Sequence[View], apart: Callable[[str], object] | None) -> Iterator[Group]:
+    tables = [{id(one): one for one in view.plan.tables.value_of.values()} for view in views]
     kinds = [_kinds(view) for view in views]
-    seen = [(view, flat(view.world.endpoints)) for view in views]
     grouped: defaultdict[object, list[str]] = defaultdict(list)
     if len(kinds) == 1 and apart is None:
         for key, kind in sorted(kinds[0].items(), key=itemgetter(0)):
@@ -206,17 +209,23 @@ def _workloads(views: Sequence[View], apart: Callable[[str], object] | None) -> 
         for key in sorted({key for some in kinds for key in some}):
             grouped[apart and apart(key), *[some.get(key) for some in kinds]].append(key)
     for members in grouped.values():
-        faces = tuple([face for one in seen for face in _pod_faces(*one, members[0])])
+        found = [_faces(some.get(members[0]), of) for some, of in zip(kinds, tables, strict=True)]
+        faces = tuple([face for some in found for face in some])
         yield Group("workloads", tuple(members), (), faces, _alone(views, members))
 
 
-def _kinds(view: View) -> dict[str, tuple[object, ...]]:
-    """Of every pod all that its faces depend on."""
+def _kinds(view: View) -> dict[str, Kind]:
     tables, cidrs = view.plan.tables, flat(view.plan.endpoint_cidrs)
     group_of = flat(tables.group_of)
     at = {group: id(table) for group, table in tables.value_of.items()}
     return {
-        key: (at[group_of[key]], one.identity, cidrs.get(key), one.ipv4 is None, one.ipv6 is None)
+        key: (
+            at[group_of[key]],
+            one.identity,
+            cidrs.get(key),
+            one.ipv4 is not None or one.ipv6 is None,  # as ``has_version``
+            one.ipv6 is not None or one.ipv4 is None,
+        )
         for key, one in view.world.endpoints.items()
     }
 
@@ -229,21 +238,18 @@ def _alone(views: Sequence[View], members: list[str]) -> bool:
     )
 
 
-def _pod_faces(
-    view: View, endpoints: Mapping[str, Endpoint], key: str
-) -> tuple[Face | None, Face | None]:
+def _faces(kind: Kind | None, tables: Mapping[int, PolicyTable]) -> tuple[Face | None, Face | None]:
     """One for each IP version; None when it is not there, or has addresses of the other only."""
-    endpoint = endpoints.get(key)
-    if endpoint is None:
+    if kind is None:
         return None, None
-    table, identity = view.plan.tables[key], endpoint.identity
-    cidr4, cidr6 = view.plan.endpoint_cidrs.get(key, (UNKNOWN, UNKNOWN))
-    four = Face(table, names_of_pod(identity, cidr4)) if has_version(endpoint, 4) else None
-    if not has_version(endpoint, 6):
+    table, identity, cidrs, speaks_ipv4, speaks_ipv6 = kind
+    cidr4, cidr6 = cidrs or (UNKNOWN, UNKNOWN)
+    four = Face(tables[table], names_of_pod(identity, cidr4)) if speaks_ipv4 else None
+    if not speaks_ipv6:
         return four, None
     if four is not None and cidr4 == cidr6:
         return four, four
-    return four, Face(table, names_of_pod(identity, cidr6))
+    return four, Face(tables[table], names_of_pod(identity, cidr6))
 
 
 def has_version(endpoint: Endpoint, version: int) -> bool:

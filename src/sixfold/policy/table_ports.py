@@ -6,9 +6,7 @@ bounds of rules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import pairwise
-from typing import NamedTuple
 
 from sixfold.model.datapath import (
     ANY_PROTOCOL,
@@ -27,18 +25,6 @@ Shape = tuple[tuple[int, ...], ...]
 SHAPES_MAX = 65_536
 
 
-class Peers(NamedTuple):
-    """Several peers, each by its names; and all of these names, once each."""
-
-    each: tuple[tuple[Identity, ...], ...]
-    names: tuple[Identity, ...]
-
-    @classmethod
-    def of(cls, each: Iterable[tuple[Identity, ...]]) -> Peers:
-        peers = tuple(each)
-        return cls(peers, tuple(dict.fromkeys(name for names in peers for name in names)))
-
-
 class TablePorts:
     """Remembers what rules alike have said, whichever table they stand in."""
 
@@ -46,7 +32,6 @@ class TablePorts:
         # Rules by their ``id``: that they stay alive is what they are kept for.
         self._shapes: dict[int, tuple[Shape, PortRules]] = {}
         self._ports: dict[tuple[tuple[Shape, ...], ...], PortSet] = {}
-        self._each: dict[tuple[int, ...], tuple[tuple[PortSet, ...], object]] = {}
 
     def ports(self, table: PolicyTable, direction: int, names: tuple[Identity, ...]) -> PortSet:
         """All ports on which a table lets a peer of these names pass."""
@@ -68,20 +53,6 @@ class TablePorts:
         if (known := self._ports.get(met)) is None:
             known = self._ports[met] = allowed_ports(table, direction, names)
         return known
-
-    def each(self, table: PolicyTable, direction: int, peers: Peers) -> tuple[PortSet, ...]:
-        """The same for each of some peers."""
-        main, admin = table.main[direction].peers, table.admin[direction].peers
-        if admin:
-            return tuple([self.ports(table, direction, names) for names in peers.each])
-        rules = [main.get(name) for name in peers.names]
-        key = (id(peers), *map(id, rules))
-        if (known := self._each.get(key)) is None:
-            if len(self._each) >= SHAPES_MAX:
-                self._each.clear()
-            found = tuple([self.ports(table, direction, names) for names in peers.each])
-            known = self._each[key] = found, (peers, rules)
-        return known[0]
 
     def _of_rules(self, rules: PortRules) -> PortSet:
         met = ((self._shape(rules),),)
