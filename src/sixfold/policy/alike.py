@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from sixfold.model.config import Config
 from sixfold.model.datapath import PolicyTable, PortRule, Section
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.enforcement import in_audit
@@ -24,7 +23,7 @@ from sixfold.model.layers import flat
 from sixfold.model.policy import NetworkPolicy, NetworkPolicySpec
 from sixfold.model.rule import Rule
 from sixfold.model.world import World
-from sixfold.policy.table import Profile, profile_of
+from sixfold.policy.table import NO_PROFILE, Profile, profile_of
 
 MANY = 4  # of a shape: fewer are sooner compiled one by one
 Kind = tuple[Identity, Profile]  # pods with one table
@@ -52,6 +51,7 @@ def alike(world: World) -> list[list[Closed]]:
     if len(world.namespaces) < MANY:
         return []
     said, not_closed = _said(world)
+    profiled = world.config.posture == "zero-trust"
     endpoints: defaultdict[str, dict[str, Endpoint]] = defaultdict(dict)
     for key, endpoint in flat(world.endpoints).items():
         endpoints[endpoint.namespace][key] = endpoint
@@ -61,7 +61,10 @@ def alike(world: World) -> list[list[Closed]]:
     for name in flat(world.namespaces):
         if name not in not_closed:
             here = endpoints[name]
-            pods = {key: _kind(one, world.config) for key, one in here.items()}
+            pods = {
+                key: (one.identity, profile_of(one, world.config) if profiled else NO_PROFILE)
+                for key, one in here.items()
+            }
             subjects = {kind: here[key].subject for key, kind in pods.items()}
             kinds = sorted(
                 [
@@ -89,10 +92,6 @@ def alone(world: World, one: Closed) -> World:
         {key: world.endpoints[key] for key in one.pods},
         policies={key: world.policies[key] for key in one.policies},
     )
-
-
-def _kind(endpoint: Endpoint, config: Config) -> Kind:
-    return endpoint.identity, profile_of(endpoint, config)
 
 
 def _said(world: World) -> tuple[Said, set[str]]:

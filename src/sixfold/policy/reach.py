@@ -74,45 +74,43 @@ class _Survey:
                     if name not in ROLE_NAMES:
                         called.setdefault(name, []).append(number)
         self.roles = roles(groups)
+        self.role = [[face and role_of(group, face) for face in group.faces] for group in groups]
         self.unjudged = [group.unjudged for group in groups]
         self.buckets: list[Bucket] = []
         self._bucket_numbers: dict[Bucket, int] = {}
-        self._known: dict[tuple[int, ...], int] = {}  # the number, by rules: they have an ``id``
-        self.sends = [self._bucket(group, EGRESS) for group in groups]
-        self.takes = [self._bucket(group, INGRESS) for group in groups]
+        self._known: dict[tuple[int | None, ...], int] = {}  # the number, by ``id`` of rules
+        self.sends = [self._bucket(number, EGRESS) for number in range(len(groups))]
+        self.takes = [self._bucket(number, INGRESS) for number in range(len(groups))]
 
-    def _bucket(self, group: Group, direction: int) -> int:
-        """Its number; looked up once for all of whose roles the same rules speak."""
-        said = [group.unjudged, direction]
-        for face, peers in zip(group.faces, self.roles, strict=True):
-            if face is None:
-                said.append(0)
-                continue
-            said.append(1 + role_of(group, face))
-            if face.table is not None:
+    def _bucket(self, number: int, direction: int) -> int:
+        """That of a group; looked up once for all of whose roles the same rules speak."""
+        unjudged, faces = self.unjudged[number], self.groups[number].faces
+        said: list[int | None] = [unjudged, *self.role[number]]
+        for face, peers in zip(faces, self.roles, strict=True):
+            if face is not None and face.table is not None:
                 main, admin = face.table.main[direction].peers, face.table.admin[direction].peers
                 said += [id(main.get(name)) for name in peers.names]
                 if admin:
                     said += [id(admin.get(name)) for name in peers.names]
         key = tuple(said)
-        if (number := self._known.get(key)) is None:
-            bucket = group.unjudged, tuple(self._plain(group, direction))
-            number = self._bucket_numbers.setdefault(bucket, len(self.buckets))
-            if number == len(self.buckets):
+        if (found := self._known.get(key)) is None:
+            bucket = unjudged, tuple(self._plain(number, direction))
+            found = self._known[key] = self._bucket_numbers.setdefault(bucket, len(self.buckets))
+            if found == len(self.buckets):
                 self.buckets.append(bucket)
-            self._known[key] = number
-        return number
+        return found
 
-    def _plain(self, group: Group, direction: int) -> Iterator[Plain | None]:
+    def _plain(self, number: int, direction: int) -> Iterator[Plain | None]:
         """One for each face."""
-        for face, view, peers in zip(group.faces, self.views, self.roles, strict=True):
-            if face is None:
+        faces = zip(self.groups[number].faces, self.role[number], strict=True)
+        for (face, role), view, peers in zip(faces, self.views, self.roles, strict=True):
+            if face is None or role is None:
                 yield None
             elif face.table is None:
-                yield role_of(group, face), (EVERY_PORT,) * len(peers.each)
+                yield role, (EVERY_PORT,) * len(peers.each)
             else:
                 ports = [view.ports(face.table, direction, names) for names in peers.each]
-                yield role_of(group, face), tuple(ports)
+                yield role, tuple(ports)
 
     def explicit(self) -> dict[Pair, Value]:
         """Pairs of which one side's table says something particular about the other."""
@@ -141,13 +139,11 @@ class _Survey:
     def _is_shut(self, subject: int, peer: int, direction: int) -> bool:
         """Whether a group passes nothing with another's role, and has no word for itself either."""
         bucket = self.buckets[(self.takes if direction == INGRESS else self.sends)[subject]]
-        other = self.groups[peer]
-        for plain, mine, its in zip(
-            bucket[1], self.groups[subject].faces, other.faces, strict=True
-        ):
-            if plain is None or mine is None or its is None:
+        faces = zip(self.groups[subject].faces, self.groups[peer].faces, strict=True)
+        for (mine, its), plain, role in zip(faces, bucket[1], self.role[peer], strict=True):
+            if mine is None or its is None or plain is None or role is None:
                 continue
-            if mine.table is None or plain[1][role_of(other, its)]:
+            if mine.table is None or plain[1][role]:
                 return False
             main, admin = mine.table.main[direction].peers, mine.table.admin[direction].peers
             if admin or not main.keys().isdisjoint(its.names):

@@ -146,10 +146,15 @@ def parties(
     """
     outside = list(_outside(views, tuple(cuts)))
     named = _names(views, outside if names_anywhere else [_nowhere(views)])
-    found = [*_workloads(views, apart), *_node(views), *outside, *named]
-    if all(_same_in_both_versions(group) for group in found):
-        return [_without_ipv6(group) for group in found]
-    return found
+    others = [*_node(views), *outside, *named]
+    kinds = [_kinds(view) for view in views]
+    alike = all(map(_same_in_both_versions, others)) and all(
+        not speaks_ipv6 or (speaks_ipv4 and (cidrs is None or cidrs[0] == cidrs[1]))
+        for cidrs, speaks_ipv4, speaks_ipv6 in {kind[2:] for of in kinds for kind in of.values()}
+    )
+    if alike:  # then one says it all
+        others = [_without_ipv6(group) for group in others]
+    return [*_workloads(views, kinds, apart, len(VERSIONS) if alike else 1), *others]
 
 
 def flow_ports(
@@ -198,9 +203,14 @@ def side_ports(view: View, subject: Face, direction: int, peer: tuple[Identity, 
     return EVERY_PORT if subject.table is None else view.ports(subject.table, direction, peer)
 
 
-def _workloads(views: Sequence[View], apart: Callable[[str], object] | None) -> Iterator[Group]:
+def _workloads(
+    views: Sequence[View],
+    kinds: Sequence[Mapping[str, Kind]],
+    apart: Callable[[str], object] | None,
+    step: int,
+) -> Iterator[Group]:
+    """``step``: of the faces of a view, every so many is wanted."""
     tables = [{id(one): one for one in view.plan.tables.value_of.values()} for view in views]
-    kinds = [_kinds(view) for view in views]
     grouped: defaultdict[object, list[str]] = defaultdict(list)
     if len(kinds) == 1 and apart is None:
         for key, kind in sorted(kinds[0].items(), key=itemgetter(0)):
@@ -210,7 +220,7 @@ def _workloads(views: Sequence[View], apart: Callable[[str], object] | None) -> 
             grouped[apart and apart(key), *[some.get(key) for some in kinds]].append(key)
     for members in grouped.values():
         found = [_faces(some.get(members[0]), of) for some, of in zip(kinds, tables, strict=True)]
-        faces = tuple([face for some in found for face in some])
+        faces = tuple([face for some in found for face in some[::step]])
         yield Group("workloads", tuple(members), (), faces, _alone(views, members))
 
 

@@ -117,12 +117,18 @@ class Names:
         self._groups = groups
         self._many: set[str] = set()
         seen = [(view, flat(view.world.endpoints)) for view in views]
+        self._controlled = {
+            key
+            for _, endpoints in seen
+            for key, one in endpoints.items()
+            if not one.workload.startswith("Pod/")
+        }
         self._each = [self._members(seen, group) for group in groups]
         self._workloads: defaultdict[str, set[str]] = defaultdict(set)
         for names, group in zip(self._each, groups, strict=True):
             for name in names if not group.outside else ():
                 self._workloads[name.partition("/")[0]].add(name)
-        self._everyone = {name for found in self._workloads.values() for name in found}
+        self._everyone = sum(map(len, self._workloads.values()))
 
     def each(self, number: int) -> tuple[str, ...]:
         """All names of one group."""
@@ -154,7 +160,7 @@ class Names:
         return (*self._compact(workloads), *kinds, *patterns, *shown)
 
     def _compact(self, names: set[str]) -> list[str]:
-        if len(self._everyone) > 1 and names == self._everyone:
+        if len(names) == self._everyone > 1:
             return ["all workloads"]
         by_namespace: defaultdict[str, set[str]] = defaultdict(set)
         for name in names:
@@ -170,6 +176,10 @@ class Names:
             return tuple(addresses(group.ranges))
         if group.outside:
             return (group.pattern or group.kind,)
+        if self._controlled.isdisjoint(group.members):  # each goes by its own name
+            if not group.alone:
+                self._many.update(group.members)
+            return group.members
         members = set(group.members)
         found = set()
         for key in group.members:
