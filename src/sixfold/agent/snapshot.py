@@ -20,6 +20,7 @@ from sixfold.model.datapath import IPAddress
 from sixfold.model.discovery import asks_for_redirects, is_open
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.enforcement import in_audit
+from sixfold.model.layers import Layers
 from sixfold.model.locality import locality_of
 from sixfold.model.meta import ObjectMeta, namespace_labels
 from sixfold.model.peerauthentication import PEER_AUTHENTICATION
@@ -48,6 +49,7 @@ class Snapshots:
         self._objects = objects
         self._ledger = ledger
         self._endpoints: dict[str, tuple[Stored, PodState, Endpoint]] = {}
+        self._taken: Layers[str, Endpoint] = Layers()
         self._version = -1
         self._namespaces: dict[str, Mapping[str, str]] = {}
         self._audited: frozenset[str] = frozenset()
@@ -143,8 +145,9 @@ class Snapshots:
         known = self._namespaces.get(name)
         return known if known == labels else labels
 
-    def _take_endpoints(self, states: Mapping[str, PodState]) -> dict[str, Endpoint]:
-        taken: dict[str, Endpoint] = {}
+    def _take_endpoints(self, states: Mapping[str, PodState]) -> Mapping[str, Endpoint]:
+        """The same mapping as long as nothing is another: planners then look no further."""
+        fresh: dict[str, Endpoint] = {}
         kept: dict[str, tuple[Stored, PodState, Endpoint]] = {}
         for stored in self._objects.of("Pod").values():
             key = f"{stored.key.namespace}/{stored.key.name}"
@@ -155,10 +158,11 @@ class Snapshots:
             same = known is not None and (known[1] is state or known[1] == state)
             if known is None or known[0] is not stored or not same:
                 known = (stored, state, self._endpoint(stored, state))
+                fresh[key] = known[2]
             kept[key] = known
-            taken[key] = known[2]
+        self._taken = self._taken.changed(fresh, self._taken.keys() - kept.keys())
         self._endpoints = kept
-        return taken
+        return self._taken
 
     def _endpoint(self, stored: Stored, state: PodState) -> Endpoint:
         pod = stored.object
