@@ -7,6 +7,9 @@ after the other, as a program does that waits for its answer, and in turns of 32
 server fetch and send many at a time. The kernel's side is the datapath without an agent: a pod's
 interface, its policy, and a zone of so many services. All take turns, so that a machine that
 slows down slows down all.
+
+What the kernel leaves to the resolver's process is measured apart: the same mix, all of it answered
+there, by the CPU time that the process takes.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from typing import Any, NamedTuple
 
 from bench import resolvers
 from bench.lab import Lab, LabError, inside, ip, run
-from bench.peers import SERVER
+from bench.peers import SERVER, veth
 from bench.programs import A4, A6, A
 from bench.schedule import alone
 from sixfold.discovery.answers import AnswerPlanner
@@ -34,7 +37,7 @@ from sixfold.discovery.zone import RecordKey, Zone, ZoneDelta, ZoneSettings
 from sixfold.host import netns
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.names import NameTable
-from sixfold.model.config import GATEWAY_IPV4, HOST_MAC, POD_MAC, RESOLVER_IPV4
+from sixfold.model.config import GATEWAY_IPV4, HOST_MAC, POD_MAC, RESOLVER_IPV4, Config
 from sixfold.model.datapath import (
     EGRESS,
     Datapath,
@@ -45,9 +48,11 @@ from sixfold.model.datapath import (
 )
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import RESOLVER
+from sixfold.serve import dns_control as control
 
 HERE = Path(__file__).parent
 ROUNDS, TURN_S, CHANGES, LOOKUPS = 7, 0.15, 20, 2_000
+PROCESS_TURN_S, PROCESS_IN_FLIGHT = 0.5, 64
 IN_FLIGHT = (1, 32)
 FEW, MANY, ASKED = 20, 20_000, 200
 SETTINGS = ZoneSettings(("cluster.local",))
@@ -66,7 +71,7 @@ class Place(NamedTuple):
 def measure(lab: Lab, rng: random.Random) -> dict[str, Any]:
     """Questions a second by who answers and how many are in flight; milliseconds of a change."""
     found: dict[str, Any] = {"skipped": resolvers.missing()}
-    client = compiled(lab, "questions", "x86_64-linux-musl", "-static")
+    client = compiled(lab, "questions", "x86_64-linux-gnu")  # musl sends many one by one
     lookup = compiled(lab, "lookup", "x86_64-linux-gnu")
     servers = [name for name in resolvers.PACKAGES if name not in found["skipped"]]
     found["versions"] = resolvers.versions(servers)
@@ -87,6 +92,7 @@ def measure(lab: Lab, rng: random.Random) -> dict[str, Any]:
             for name, place in {"kernel": kernel, **places}.items()
         }
         found["change_ms"] = _change_ms(planner, table, pod)
+    found["process_rate"] = _process_rate(lab, client)
     return found
 
 
@@ -150,6 +156,46 @@ def _lookup(lookup: Path, lab: Lab, place: Place) -> list[int]:
     body = f"mount --bind {conf} /etc/resolv.conf && exec {lookup} {SEARCHED} {LOOKUPS}"
     command = inside(place.client, *alone("unshare", "-m", "sh", "-c", body))
     return [int(ns) for ns in run(command).split()]
+
+
+def _process_rate(lab: Lab, client: Path) -> int:
+    """Answers of the resolver's process for a second of its CPU time: the median of turns."""
+    peer, run_directory = veth(lab), lab.directory / "resolver"
+    variables = {"SIXFOLD_RUN_DIR": str(run_directory), "SIXFOLD_STATE_DIR": str(run_directory)}
+    command = [sys.executable, "-m", "sixfold.serve.dns", "--listen", SERVER]
+    environment = [f"{key}={value}" for key, value in variables.items()]
+    pid = lab.spawn(peer.server, "env", *environment, *alone(*command))
+    load = control.load_message(Config(), SETTINGS, _zone(MANY), 1)
+    load.clients = ()
+    with socket.socket(socket.AF_UNIX) as agent:
+        _connect(agent, str(run_directory / "dns.sock"))
+        frame = control.encode(load)
+        agent.sendall(control.LENGTH.pack(len(frame)) + frame)
+        agent.recv(4096)  # loaded
+        rates = []
+        for _ in range(ROUNDS):
+            before = _cpu_s(pid)
+            options = (SERVER, str(PROCESS_TURN_S), str(PROCESS_IN_FLIGHT))
+            command = inside(peer.client, *alone(str(client), *options))
+            answered, _ = run(command, stdin=_questions(MANY)).split()
+            rates.append(int(answered) / (_cpu_s(pid) - before))
+    return round(statistics.median(rates))
+
+
+def _connect(sock: socket.socket, path: str) -> None:
+    deadline = time.monotonic() + resolvers.READY_S
+    while True:
+        try:
+            return sock.connect(path)
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise LabError(f"dns: {path}: {error}") from error
+            time.sleep(0.1)
+
+
+def _cpu_s(pid: int) -> float:
+    """What a process of one thread has run."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 def _change_ms(planner: AnswerPlanner, table: NameTable, pod: Path) -> float:

@@ -70,12 +70,13 @@ class Lab:
         ip(path, "link set lo up")
         return path
 
-    def spawn(self, path: Path, *argv: str) -> None:
+    def spawn(self, path: Path, *argv: str) -> int:
         """A process that runs in a namespace until the end of this run."""
         process = subprocess.Popen(
             inside(path, *argv), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         self.stack.callback(_end, process)
+        return process.pid
 
 
 @contextmanager

@@ -27,6 +27,7 @@ FAST = 1.0  # of acceleration
 RESULTS = Path(__file__).parent / "results"
 NEAR, CONNECTS, ATTACH_MS, POLICY_MS, MEMORY_MB = 0.95, 1.15, 20.0, 20.0, 150.0
 NAMES, LOOKUP_US = 2.5, (15.0, 100.0)  # rate of the best peer; median and 99 %
+PROCESS_RATE, TOLD_MS = 100_000, 50.0
 SCALE_S, SCALE_MB, CHANGE_MS, JOIN_MS, FLAT = 3.0, 1000.0, 50.0, 1.0, 1.1
 UPLINK_NS = 60.0  # a packet of a connection from outside
 MAPS = (
@@ -244,6 +245,8 @@ def _dns(found: Mapping[str, Any]) -> str:
     for what, ns, bar in zip(("median", "99 %"), lookups["kernel"], LOOKUP_US, strict=True):
         lines.append(_bar(f"getaddrinfo, {what}", ns / 1000, bar, most=True, unit=" µs"))
     lines.append(_bar("change to answer", found["change_ms"], 10.0, most=True, unit=" ms"))
+    rate = found["process_rate"]
+    lines.append(_bar("resolver's process, answers for a second of CPU", rate, PROCESS_RATE))
     lines += [f"- {package}: {version}" for package, version in found["versions"].items()]
     return "\n".join([*lines, *(f"- skipped: {why}" for why in found["skipped"].values())])
 
@@ -351,6 +354,7 @@ def _workloads(found: Mapping[str, float]) -> str:
             most=True,
             unit=" ms",
         ),
+        _bar("policy to names, median", found["told_median_ms"], TOLD_MS, most=True, unit=" ms"),
         _bar("agent's memory", found["agent_rss_mb"], MEMORY_MB, most=True, unit=" MB"),
     ]
     return "\n".join(["## Workloads", "", _table(["real pods, one agent", ""], rows), "", *bars])

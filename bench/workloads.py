@@ -1,14 +1,17 @@
 """A thousand workloads on one agent: real pods, each a process in namespaces of its own.
 
 Measured through the running agent's API: from sending a changed NetworkPolicy to the moment
-the kernel's policy revision moves, which is when every open connection is judged anew; and the
-agent's memory and idle processor time.
+the kernel's policy revision moves, which is when every open connection is judged anew; to the
+moment a pod that may now call everybody is told their names, or no longer; and the agent's memory
+and idle processor time.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import statistics
+import struct
 import threading
 import time
 from collections.abc import Mapping
@@ -17,14 +20,19 @@ from pathlib import Path
 from bench.instance import Instance, Manifest, pod, policy, service
 from bench.lab import Lab, LabError
 from bench.peers import PORT
+from sixfold.discovery.wire import encode_name
+from sixfold.host import netns
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.view import DatapathView
+from sixfold.model.config import RESOLVER_IPV4
 
 APPS, REPLICAS = 50, 20
 CHANGES, PAUSE_S = 15, 0.25
 IDLE_S = 10.0
 POLL_S, GIVE_UP_S = 0.0002, 10.0
 LATE_PODS = 5
+NOERROR, NXDOMAIN = 0, 3
+ASKER = "asker"  # everybody lets it in
 
 
 def measure(lab: Lab) -> dict[str, float]:
@@ -37,6 +45,7 @@ def measure(lab: Lab) -> dict[str, float]:
         changes = [_change(instance, view, number) for number in range(CHANGES)]
     finally:
         view.close()
+    told_ms = _told_ms(instance)
     late_ms = [_late_pod(instance, number) for number in range(LATE_PODS)]
     busy = _processor_s(instance.pid)
     time.sleep(IDLE_S)
@@ -46,6 +55,8 @@ def measure(lab: Lab) -> dict[str, float]:
         "start_all_s": round(started_s, 1),
         "policy_median_ms": round(statistics.median(changes), 2),
         "policy_max_ms": round(max(changes), 2),
+        "told_median_ms": round(statistics.median(told_ms), 2),
+        "told_max_ms": round(max(told_ms), 2),
         "pod_ready_median_ms": round(statistics.median(late_ms), 1),
         "agent_rss_mb": round(instance.memory_mb(), 1),
         "agent_idle_cpu_percent": round(idle * 100, 1),
@@ -70,12 +81,14 @@ def _app(number: int) -> list[Manifest]:
 
 
 def _policy(number: int, peer: int, port: int) -> Manifest:
-    def rule(side: str, app: int) -> list[Mapping[str, object]]:
-        selector = {"podSelector": {"matchLabels": {"app": f"app{app}"}}}
-        return [{side: [selector], "ports": [{"port": port}]}]
+    def rule(side: str, *apps: str) -> list[Mapping[str, object]]:
+        selectors = [{"podSelector": {"matchLabels": {"app": app}}} for app in apps]
+        return [{side: selectors, "ports": [{"port": port}]}]
 
     return policy(
-        f"app{number}", ingress=rule("from", peer), egress=rule("to", (number - 1) % APPS)
+        f"app{number}",
+        ingress=rule("from", f"app{peer}", ASKER),
+        egress=rule("to", f"app{(number - 1) % APPS}"),
     )
 
 
@@ -101,6 +114,40 @@ def _change(instance: Instance, view: DatapathView, number: int) -> float:
     if not moments:
         raise LabError(f"policy change {number}: not in the kernel after {GIVE_UP_S:g} s")
     return (moments[0] - start) * 1e3
+
+
+def _told_ms(instance: Instance) -> list[float]:
+    """ms from each request to the answer that follows from it, to a pod that asks all the time."""
+    resolver = {"ipBlock": {"cidr": f"{RESOLVER_IPV4}/32"}}
+    ways = {
+        NOERROR: policy(ASKER, egress=[{}]),
+        NXDOMAIN: policy(ASKER, egress=[{"to": [resolver]}]),
+    }
+    instance.apply([pod(ASKER), ways[NXDOMAIN]])
+    with netns.inside(Path(instance.pod(ASKER)["netns"])):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    took = []
+    with sock:
+        sock.settimeout(GIVE_UP_S)
+        sock.connect((str(RESOLVER_IPV4), 53))
+        for number in range(CHANGES):
+            time.sleep(PAUSE_S)
+            wanted = NXDOMAIN if number % 2 else NOERROR
+            start = time.perf_counter()
+            instance.apply([ways[wanted]], wait=False)
+            while _rcode(sock) != wanted:
+                if time.perf_counter() - start > GIVE_UP_S:
+                    raise LabError(f"names: not told after {GIVE_UP_S:g} s")
+            took.append((time.perf_counter() - start) * 1e3)
+    return took
+
+
+def _rcode(sock: socket.socket) -> int:
+    """Of the answer for a service that is always there."""
+    header = struct.pack("!HHHHHH", 4711, 0x0100, 1, 0, 0, 0)
+    name = encode_name(f"service-{APPS - 1}.default.svc.cluster.local")
+    sock.send(header + name + struct.pack("!HH", 1, 1))
+    return sock.recv(512)[3] & 15
 
 
 def _late_pod(instance: Instance, number: int) -> float:
