@@ -62,10 +62,11 @@ SEARCH = "search default.svc.cluster.local svc.cluster.local cluster.local\nopti
 
 
 class Place(NamedTuple):
-    """From where to ask, and whom."""
+    """From where to ask, whom, and of how many services."""
 
     client: Path
     address: str
+    services: int = MANY
 
 
 def measure(lab: Lab, rng: random.Random) -> dict[str, Any]:
@@ -77,16 +78,15 @@ def measure(lab: Lab, rng: random.Random) -> dict[str, Any]:
     found["versions"] = resolvers.versions(servers)
     names = {_name(n): AT + n for n in range(MANY)} | {f"{SEARCHED}.default.svc.cluster.local": AT}
     places = {name: Place(resolvers.start(lab, name, names).client, SERVER) for name in servers}
-    with _pod(lab) as (datapath, pod):
+    with _pod(lab, "few") as (small, few), _pod(lab, "dns") as (datapath, pod):
+        NameTable(small.maps).apply(AnswerPlanner().plan(SETTINGS, ZoneDelta(_zone(FEW))))
         table, planner = NameTable(datapath.maps), AnswerPlanner()
-        kernel = Place(pod, str(RESOLVER_IPV4))
-        table.apply(planner.plan(SETTINGS, ZoneDelta(_zone(FEW))))
-        few = _rates(client, {"kernel": kernel}, FEW, rng)
         start = time.perf_counter()
         table.apply(planner.plan(SETTINGS, ZoneDelta(_zone(MANY))))
         found["load_s"] = round(time.perf_counter() - start, 2)
-        many = _rates(client, {"kernel": kernel, **places}, MANY, rng)
-        found["rates"] = {f"kernel, {FEW} services": few["kernel"], **many}
+        kernel = Place(pod, str(RESOLVER_IPV4))
+        fewer = {f"kernel, {FEW} services": Place(few, str(RESOLVER_IPV4), FEW)}
+        found["rates"] = _rates(client, {**fewer, "kernel": kernel, **places}, rng)
         found["lookup_ns"] = {
             name: _lookup(lookup, lab, place)
             for name, place in {"kernel": kernel, **places}.items()
@@ -128,18 +128,17 @@ def _questions(services: int) -> str:
 
 
 def _rates(
-    client: Path, places: dict[str, Place], services: int, rng: random.Random
+    client: Path, places: dict[str, Place], rng: random.Random
 ) -> dict[str, dict[int, float]]:
     """By who answers, and by how many are in flight: the median of turns in random order."""
     turns = [(name, count) for name in places for count in IN_FLIGHT]
     rates: dict[tuple[str, int], list[float]] = {turn: [] for turn in turns}
-    questions = _questions(services)
     for _ in range(ROUNDS):
         rng.shuffle(turns)
         for name, count in turns:
             place, options = places[name], (str(TURN_S), str(count))
             command = inside(place.client, *alone(str(client), place.address, *options))
-            answered, seconds = run(command, stdin=questions).split()
+            answered, seconds = run(command, stdin=_questions(place.services)).split()
             if not int(answered):
                 raise LabError(f"dns: {name} does not answer")
             rates[name, count].append(int(answered) / float(seconds))
@@ -219,9 +218,9 @@ def _change_ms(planner: AnswerPlanner, table: NameTable, pod: Path) -> float:
 
 
 @contextmanager
-def _pod(lab: Lab) -> Iterator[tuple[KernelDatapath, Path]]:
+def _pod(lab: Lab, name: str) -> Iterator[tuple[KernelDatapath, Path]]:
     """An interface with the datapath on it, and a namespace behind, as an agent makes them."""
-    host, pod = lab.namespace("dns"), lab.namespace("dns-pod")
+    host, pod = lab.namespace(name), lab.namespace(f"{name}-pod")
     ip(
         host,
         f"link add sfpod address {HOST_MAC} type veth peer name eth0 address {POD_MAC} "
@@ -235,7 +234,7 @@ def _pod(lab: Lab) -> Iterator[tuple[KernelDatapath, Path]]:
         f"neigh replace {GATEWAY_IPV4} lladdr {HOST_MAC} dev eth0",
         f"route add default via {GATEWAY_IPV4} dev eth0 onlink",
     )
-    instance = f"{lab.prefix}dns"
+    instance = f"{lab.prefix}{name}"
     lab.stack.callback(KernelDatapath.remove, instance)
     with netns.inside(host):
         index = socket.if_nametoindex("sfpod")
