@@ -170,9 +170,9 @@ FROM_B = np(
 SERVICES = [service("x/a", {"pod": "a"}, WEB), service("y/c", {"pod": "c"}, WEB)]
 
 
-def planned(*policies, planners=None, **settings):
+def planned(*policies, planners=None, more=(), **settings):
     planners = planners or Planners()
-    case = nine(*policies, services=SERVICES, **{"posture": "zero-trust", **settings})
+    case = nine(*policies, services=[*SERVICES, *more], **{"posture": "zero-trust", **settings})
     here = numbered(case, planners.ids, planners.identities)
     return planners, here, planners.plan(here)
 
@@ -261,3 +261,26 @@ def test_nothing_changed_is_the_same_plan():
     assert planners.plan(here) is plan
     ready = {key: replace(one, ready=False) for key, one in here.endpoints.items()}
     assert planners.plan(replace(here, endpoints=ready)) is plan
+
+
+def alias(name, of):
+    made = service(name, {})
+    return {**made, "spec": {"type": "ExternalName", "externalName": of}}
+
+
+def test_an_alias_of_a_service_is_told_to_who_is_told_of_the_service():
+    aliases = (
+        alias("z/a", "a.x.svc.cluster.local"),
+        alias("z/twice", "a.z.svc.cluster.local"),
+        alias("z/nobody", "nobody.x.svc.cluster.local"),
+        alias("z/round", "round.z.svc.cluster.local"),
+    )
+    planners, here, plan = planned(OPEN_A, FROM_B, more=aliases)
+    assert told(plan, here, "x/b") == {"x/a", "z/a", "z/twice"}
+    policies = planners.policies.compile(here)
+    for name, one in here.services.items():
+        client = Place("x/b", here.endpoints["x/b"].identity, here.endpoints["x/b"])
+        why = why_hidden(here, policies, RoutingPlan({}, {}), client, one)
+        assert bool(why) == (name not in told(plan, here, "x/b")), name
+    _, here, plan = planned(OPEN_A, planners=planners, more=aliases)
+    assert told(plan, here, "x/b") == set(), "it goes with the service"

@@ -31,6 +31,7 @@ from .places import SILENCE_S, Place, manifest, places_of, pod, service
 pytestmark = pytest.mark.root
 
 RESOLVERS = ("169.254.20.10", "fd00:5f::10")
+SOA = dns.rdatatype.SOA
 UPSTREAM = "192.0.2.53"
 DOMAIN = "default.svc.cluster.local"
 HTTP = {"name": "http", "port": 80, "targetPort": 8080}
@@ -209,6 +210,22 @@ def test_what_is_not_there_is_denied_in_the_right_way(town: Town):
     for reply in (nothing, other):
         assert [rrset.rdtype for rrset in reply.authority] == [dns.rdatatype.SOA]
     assert town.ask("www.test").rcode() == dns.rcode.NXDOMAIN
+
+
+def test_kernel_and_process_say_one_serial(town: Town):
+    """The kernel's by UDP, in a denial; the process' by TCP, and as the zone's own."""
+
+    def serial(reply: dns.message.Message) -> int:
+        (soa,) = (one for one in (*reply.answer, *reply.authority) if one.rdtype == SOA)
+        return soa[0].serial
+
+    nobody = f"nosuch.{DOMAIN}"
+    before = serial(town.ask(nobody))
+    assert before == serial(town.ask(nobody, tcp=True)) == serial(town.ask("cluster.local", "SOA"))
+    town.system.apply(manifest(service("short", ports=[HTTP])))
+    town.system.sixfold("delete", "svc", "short")
+    after = serial(town.ask(nobody))
+    assert before < after == serial(town.ask(nobody, tcp=True))
 
 
 def test_the_resolver_answers_every_pod_and_serves_nothing_else(town: Town):

@@ -435,7 +435,9 @@ class Agent:
             return
         try:
             self.resolver.health_ports = HealthPorts(self.plans.balancing.health_ports)
-            await self.resolver.push(self.plans.zone, self.plans.views)
+            zone = self._planning.zone
+            serial = zone.serial if zone is not None else 0
+            await self.resolver.push(self.plans.zone, self.plans.views, serial)
             await self._watch.watch(self.plans.policy.patterns)
         except Exception as error:
             self._trouble("resolver", error)

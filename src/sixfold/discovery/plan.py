@@ -23,12 +23,14 @@ from sixfold.discovery.vouched import SpiffeIds
 from sixfold.discovery.zone import (
     EXISTS,
     IPAddress,
+    Owner,
     Rdata,
     RecordKey,
     Zone,
     ZoneDelta,
     ZoneSettings,
     dashed,
+    owner_of,
     reverse_name,
     reverse_origins,
 )
@@ -82,6 +84,11 @@ def service_records(service: Service, slices: Sequence[EndpointSlice], domain: s
 def alias_of(service: Service) -> str:
     """What a service of type ExternalName stands for; lower case, no final dot."""
     return service.spec.external_name.rstrip(".").lower()
+
+
+def alias_owner(service: Service, domain: str) -> Owner | None:
+    """Whose name it is that a service of type ExternalName stands for, if it is one of ours."""
+    return owner_of(alias_of(service), (domain.lower(),))
 
 
 def _headless_records(service: Service, name: str, slices: Sequence[EndpointSlice]) -> Records:

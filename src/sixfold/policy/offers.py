@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from ipaddress import ip_address
 from weakref import WeakValueDictionary
 
-from sixfold.discovery.plan import alias_of
+from sixfold.discovery.plan import alias_of, alias_owner
+from sixfold.discovery.zone import CHAIN_MAX
 from sixfold.model.config import Config
 from sixfold.model.datapath import EGRESS, INGRESS, IPAddress, PolicyTable
 from sixfold.model.endpoint import Endpoint, EndpointId
@@ -68,6 +69,7 @@ class Offers:
         self._hosts: tuple[IPAddress, ...] = ()
         self._services: Mapping[str, Service] = {}
         self._slices: Slices = {}
+        self._targets: dict[str, str] = {}  # of aliases of names of ours: whose
         self._faces: dict[str, Face] = {}  # by endpoint
         self._at: dict[str, str] = {}  # endpoint by address
         self._serves: defaultdict[str, set[str]] = defaultdict(set)  # owners by address
@@ -105,6 +107,7 @@ class Offers:
         ):
             for face in self._outside:
                 stale.update(*(self.owners[offer] for offer in self._offered[face]))
+        stale |= self._aliases_of(stale)
         self._policy, self._hosts = policy, hosts
         changed = [owner for owner in stale if self._reoffer(owner, world)]
         numbers = {one: self.numbers.get(one, 0) or before.get(one, 0) for one in changed}
@@ -227,6 +230,13 @@ class Offers:
         stale = services | changed_slices
         came = {key: self._number(key) for key in services & world.services.keys()}
         self.numbers = self.numbers.changed(came, services - came.keys())
+        for key in services:
+            self._targets.pop(key, None)
+            service = world.services.get(key)
+            if service is not None and service.spec.type == "ExternalName":
+                target = alias_owner(service, world.config.cluster_domain)
+                if target is not None:
+                    self._targets[key] = target
         for key in stale & self._slices.keys():
             for address in _served(self._slices[key]):
                 self._serves[address].discard(key)
@@ -235,6 +245,17 @@ class Offers:
                 self._serves[address].add(key)
         self._services, self._slices = world.services, slices
         return stale
+
+    def _aliases_of(self, owners: Set[str]) -> set[str]:
+        """Aliases of these, and aliases of those."""
+        found: set[str] = set()
+        while fresh := {
+            alias
+            for alias, target in self._targets.items()
+            if alias not in found and (target in owners or target in found)
+        }:
+            found |= fresh
+        return found
 
     def _reoffer(self, owner: str, world: World) -> bool:
         """Work an owner's offer out again; whether it is another one."""
@@ -265,6 +286,14 @@ class Offers:
                 one.meets.pop(face, None)
 
     def _offer(self, owner: str, world: World) -> Offer:
+        """An alias of a name of ours is whoever that name leads to."""
+        for _ in range(CHAIN_MAX):
+            if (target := self._targets.get(owner)) is None:
+                return self._own_offer(owner, world)
+            owner = target
+        return NONE
+
+    def _own_offer(self, owner: str, world: World) -> Offer:
         if "/" not in owner:
             key = self._at.get(owner)
             return NONE if key is None else frozenset({(self._faces[key], EVERY_PORT)})

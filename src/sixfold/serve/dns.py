@@ -270,7 +270,9 @@ class ResolverServer:
                 self._load(message)
                 self._save_soon()
             case control.Change() if self._responder.zone is not None:
-                self._responder.zone.update(control.delta_of(message))
+                zone = self._responder.zone
+                zone.update(control.delta_of(message))
+                zone.serial = message.serial or zone.serial
                 if message.views is not None:
                     self._responder.views.change(message.views)
                 self._responder.zone_changed()
@@ -281,6 +283,7 @@ class ResolverServer:
         zone = ZoneTree(control.settings_of(message), control.zone_of(message.records))
         if self._responder.zone is not None:  # the serial of a zone never goes back
             zone.serial = self._responder.zone.serial + 1
+        zone.serial = message.serial or zone.serial
         upstreams = parse_upstreams(message.upstreams)
         self._forwarder.upstreams = (lambda: upstreams) if upstreams else self._host_resolvers
         self._clients = Clients(message.clients)
@@ -326,8 +329,11 @@ class ResolverServer:
         assert self._loaded is not None, "only a zone is saved"
         assert self._responder.zone is not None, "only a zone is saved"
         views = self._responder.views.copy()
-        settings = msgspec.structs.replace(self._loaded, generation=self._generation, views=views)
-        self._file.save(settings, self._responder.zone.records)
+        zone = self._responder.zone
+        settings = msgspec.structs.replace(
+            self._loaded, generation=self._generation, views=views, serial=zone.serial
+        )
+        self._file.save(settings, zone.records)
 
 
 def _saved(path: Path, decode: Callable[[bytes], T]) -> T | None:

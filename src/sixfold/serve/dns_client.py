@@ -56,6 +56,7 @@ class ResolverClient:
         self._lock = asyncio.Lock()
         self._zone: Zone | None = None  # wanted
         self._views = ViewPlan()
+        self._serial = 0
         self._sent: tuple[Zone, ViewPlan] | None = None  # on this connection
         self.globals = control.Globals()  # told with the next push
         self.edge_problem = ""
@@ -84,14 +85,15 @@ class ResolverClient:
             self._wanted = True
             await self._ensure()
 
-    async def push(self, zone: Zone, views: ViewPlan | None = None) -> None:
+    async def push(self, zone: Zone, views: ViewPlan | None = None, serial: int = 0) -> None:
         """Make the resolver answer by this zone; returns when it does.
 
-        ``views``: who is told what of it; None: everybody everything.
+        views   who is told what of it; None: everybody everything
+        serial  of its SOA; 0: the resolver's own count
         """
         async with self._lock:
             self._wanted = True
-            self._zone = zone
+            self._zone, self._serial = zone, serial
             self._views = ViewPlan() if views is None else views
             try:
                 await self._ensure()
@@ -253,7 +255,7 @@ class ResolverClient:
             if zone is self._zone and views is self._views:
                 return
         self._generation += 1
-        message: control.Message
+        message: control.Load | control.Change
         if self._sent is None:
             settings = zone_settings(self._config)
             message = control.load_message(
@@ -263,6 +265,7 @@ class ResolverClient:
             delta = difference(zone, self._zone)
             views_changed = control.views_message(views, self._views)
             message = control.change_message(delta, self._generation, views_changed)
+        message.serial = self._serial
         await self._call(message)
         self._sent = self._zone, self._views
 

@@ -53,6 +53,7 @@ class Load(msgspec.Struct, tag="load"):
     generation: int = 0
     clients: tuple[str, ...] = ()  # networks that may ask, beside this host; none: everybody
     views: Views | None = None  # none: everybody is told everything
+    serial: int = 0  # of the zones, as the kernel says it
 
 
 class Change(msgspec.Struct, tag="change"):
@@ -62,6 +63,7 @@ class Change(msgspec.Struct, tag="change"):
     delete: list[tuple[str, str]]
     generation: int = 0
     views: Views | None = None
+    serial: int = 0
 
 
 class Globals(msgspec.Struct, tag="globals"):

@@ -1,7 +1,7 @@
 """Is a client told of a service, and if not, why not? Seen is what one may reach.
 
 Pure. The same question as ``policy/views.py`` answers for all at once, for one pair, with its
-reason; ``tests/trust/test_hidden.py`` holds the two equal. Works offline, without addresses.
+reason; ``tests/policy/test_views.py`` holds the two equal. Works offline, without addresses.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import NamedTuple
 from sixfold.balancing.explain import explain_balancing
 from sixfold.balancing.members import families, selects
 from sixfold.discovery.explain import NameAnswer
-from sixfold.discovery.plan import alias_of
+from sixfold.discovery.plan import alias_of, alias_owner
+from sixfold.discovery.zone import CHAIN_MAX
 from sixfold.model.datapath import EGRESS, INGRESS
 from sixfold.model.domain import matches
 from sixfold.model.identity import WORLD, Identity
@@ -60,6 +61,14 @@ def why_hidden(
     """Why the client is answered that there is no such name; "" when it is told."""
     if client.endpoint is None or open_views(world) or service.metadata.namespace in world.told:
         return ""
+    for _ in range(CHAIN_MAX):
+        if service.spec.type != "ExternalName":
+            break
+        if (target := alias_owner(service, world.config.cluster_domain)) is None:
+            break
+        if target not in world.services:
+            return f"{alias_of(service)}, which it stands for, is no service's"
+        service = world.services[target]
     if selects(service, client.endpoint.namespace, client.endpoint.labels):
         return ""
     tables = TablePorts()
