@@ -40,6 +40,7 @@ class Event(NamedTuple):
     service_port: int = 6379
     answer: int = 0
     dial: int = 0
+    transport: int = 0
 
 
 def endpoint(pod: str, number: int, identity: int, address: str, ifindex: int = 0) -> Endpoint:

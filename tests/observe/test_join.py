@@ -55,6 +55,12 @@ def test_the_kernels_word_on_host_and_world_beats_a_stale_address(identity):
     assert joined(source_identity=identity).source.pod == ""
 
 
+def test_what_went_through_the_mesh_says_so():
+    assert joined().extra == {}
+    assert joined(transport=1).extra == {"mesh": "through mTLS"}
+    assert joined(transport=1, type=4).extra == {"connection": "cut", "mesh": "through mTLS"}
+
+
 def test_icmp_has_no_ports_whatever_the_kernel_kept_there():
     flow = joined(protocol=1, icmp_type=8)
     assert (flow.source.port, flow.destination.port) == (0, 0)

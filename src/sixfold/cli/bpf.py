@@ -269,10 +269,14 @@ def connections(view: DatapathView, names: Names) -> Iterator[Row]:
             "packets": f"{entry.packets[0]}/{entry.packets[1]}",
             "bytes": f"{entry.bytes[0]}/{entry.bytes[1]}",
             "accelerated": _accelerated(*entry.carried),
+            "mesh": TRANSPORTS.get(entry.transport),
             "idle": f"{entry.idle_s:.0f}s",
             "egress_rule": names.rule(entry.rule[1]),
             "ingress_rule": names.rule(entry.rule[0]),
         }
+
+
+TRANSPORTS = {1: "mTLS", 2: "tunnel"}  # enum transport
 
 
 def _accelerated(source: int, destination: int) -> str | None:

@@ -17,6 +17,7 @@ from sixfold.model.rule import Direction, Rule
 from sixfold.observe.names import IPAddress, Names, Owner
 
 EVENT_VERDICT, EVENT_DROP, EVENT_TRANSLATION, EVENT_CUT, EVENT_AUDIT = 1, 2, 3, 4, 5
+TRANSPORT_MTLS = 1  # of enum transport
 VERDICTS = {
     EVENT_VERDICT: Verdict.FORWARDED,
     EVENT_DROP: Verdict.DROPPED,
@@ -81,6 +82,8 @@ class RawEvent(Protocol):
     def answer(self) -> int: ...
     @property
     def dial(self) -> int: ...
+    @property
+    def transport(self) -> int: ...
 
 
 def join(event: RawEvent, names: Names, boot_offset_ns: int) -> Flow:
@@ -113,6 +116,9 @@ def join(event: RawEvent, names: Names, boot_offset_ns: int) -> Flow:
 
 
 def _extra(event: RawEvent) -> dict[str, str]:
+    if event.transport == TRANSPORT_MTLS:
+        cut = {"connection": "cut"} if event.type == EVENT_CUT else {}
+        return {**cut, "mesh": "through mTLS"}
     if event.type == EVENT_CUT:
         return {"connection": "cut"}
     if event.type == EVENT_DROP and event.reason == DropReason.NAME_HIDDEN:
