@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import struct
+import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -473,6 +474,27 @@ def test_another_version_of_the_programs_takes_over_under_traffic(
     client.sendall(b"x")
     assert accepted.recv(1) == b"x"
     assert lab.datapath.repair(lab.desired()) == []
+
+
+def test_another_layout_waits_until_no_accelerated_connection_is_open(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.datapath.apply(lab.desired())
+    lab.listen("b", B.ipv4)
+    client = lab.connect("a", B.ipv4)
+    sockets = lab.datapath.maps["accelerated"]
+    key = bytes(sockets.definition.key_size)
+    sockets.update({key: client.fileno().to_bytes(8, sys.byteorder)})
+    lab.datapath.close()
+    monkeypatch.setattr("sixfold.host.programs.objects_hash", lambda: "other")
+    monkeypatch.setattr(
+        "sixfold.host.programs._is_unlike", lambda path, _: path.exists() and path.name == "pairs"
+    )
+    with pytest.raises(HostError, match="another layout of pairs"):
+        KernelDatapath.open(lab.instance)
+    client.close()
+    lab.datapath = KernelDatapath.open(lab.instance)
+    assert [path.name for path in (lab.datapath.root / "programs").iterdir()] == ["other"]
 
 
 def test_repair_says_and_mends_what_somebody_broke(lab: Lab) -> None:

@@ -19,7 +19,7 @@ from typing import NamedTuple, NoReturn
 from sixfold.errors import HostError
 
 SYS_BPF = 321  # x86_64
-MAP_LOOKUP, MAP_UPDATE, MAP_DELETE = 1, 2, 3
+MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY = 1, 2, 3, 4
 PROG_LOAD, OBJ_PIN, OBJ_GET, PROG_ATTACH, PROG_TEST_RUN = 5, 6, 7, 8, 10
 OBJ_GET_INFO = 15
 MAP_LOOKUP_BATCH, MAP_UPDATE_BATCH, MAP_DELETE_BATCH = 24, 26, 27
@@ -188,6 +188,15 @@ class Map:
         except FileNotFoundError:
             return None
         return value.raw
+
+    def is_empty(self) -> bool:
+        """Also of maps that have no batches: of sockets."""
+        key = ctypes.create_string_buffer(self.definition.key_size)
+        try:
+            bpf(MAP_NEXT_KEY, _MAP.pack(self.fd, 0, 0, _address(key), 0))
+        except FileNotFoundError:
+            return True
+        return False
 
     def update(self, entries: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]]) -> None:
         """Put all."""

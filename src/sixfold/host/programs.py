@@ -194,7 +194,9 @@ def _load(root: Path, ours: Path) -> dict[str, int]:
     known: dict[str, bpf.MapDefinition] = {}
     for name in OBJECT_NAMES:
         with BpfObject(OBJECTS / name) as candidate:
-            known |= candidate.definitions()
+            known |= (wanted := candidate.definitions())
+        if "accelerated" in wanted:
+            _refuse_to_lose(root, wanted)
     _drop_unlike(root, known)  # before any is loaded: they share their maps
     for name in OBJECT_NAMES:
         with BpfObject(OBJECTS / name) as candidate:
@@ -210,6 +212,28 @@ def _load(root: Path, ours: Path) -> dict[str, int]:
     for name, fd in fds.items():
         bpf.pin(fd, ours / name)
     return fds
+
+
+def _refuse_to_lose(root: Path, wanted: Mapping[str, bpf.MapDefinition]) -> None:
+    """HostError when maps that open accelerated connections hang on would be replaced.
+
+    What nobody has read yet goes with ``accelerated``; and sockets in it keep the program that
+    judges their writes, which would ask maps that nobody writes any more.
+    """
+    unlike = [name for name, one in wanted.items() if _is_unlike(root / "maps" / name, one)]
+    path = root / "maps" / "accelerated"
+    if not unlike or not path.exists():
+        return
+    sockets = bpf.Map(bpf.get(path), path.name)
+    try:
+        if not sockets.is_empty():
+            raise HostError(
+                f"{path}: accelerated connections are open, and would lose data: this version has "
+                f"another layout of {', '.join(unlike)}; delete their pods with the version before "
+                "(sixfold bpf ct list shows them), or sixfold down"
+            )
+    finally:
+        sockets.close()
 
 
 def _drop_unlike(root: Path, definitions: Mapping[str, bpf.MapDefinition]) -> None:
