@@ -1,0 +1,391 @@
+"""What runs through the mesh: every way in which programs use TCP, and nothing in plaintext."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import os
+import signal
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sixfold.host import cgroup
+from sixfold.model.spiffe import SpiffeId
+from sixfold.trust.authority import create, from_pem, issue
+
+from .conftest import System
+from .places import FAMILIES, Place, labelled, manifest, places_of, pod, policy
+
+pytestmark = pytest.mark.root
+
+SERVER = Path(__file__).parent / "mesh_server.py"
+MARK = b"this must not be seen on any wire"
+TTL_S = 10  # of SVIDs: they are renewed every five seconds
+ID = "spiffe://cluster.local/ns/default/sa/default"
+
+
+@pytest.fixture(scope="module")
+def mesh(module_system: System) -> System:
+    server = pod(
+        "server",
+        container={
+            "command": [sys.executable, str(SERVER)],
+            "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+        },
+    )
+    ports = [{"port": port} for port in (2222, 3333, 4444, 5555, 7777, 8080, 9)]
+    policies = [
+        policy(
+            "server",
+            {"app": "server"},
+            ingress=[{"from": [labelled(app="client")], "ports": ports}],
+        ),
+        policy("client", {"app": "client"}, policyTypes=["Egress"], egress=[{}]),
+        policy("stranger", {"app": "stranger"}, policyTypes=["Egress"], egress=[{}]),
+    ]
+    module_system.up(
+        "--mtls",
+        "strict",
+        "--svid-ttl",
+        str(TTL_S),
+        manifest=manifest(server, pod("client"), pod("stranger"), *policies),
+    )
+    return module_system
+
+
+@pytest.fixture(scope="module")
+def ends(mesh: System) -> list[Place]:
+    """Client, server, stranger."""
+    return places_of(mesh, "client", "server", "stranger")
+
+
+def dial(ends: list[Place], port: int, version: int = 4) -> socket.socket:
+    client, server, _ = ends
+    return client.inside(lambda: socket.create_connection((server.address(version), port), 10))
+
+
+def read_all(sock: socket.socket) -> bytes:
+    found = bytearray()
+    while block := sock.recv(1 << 16):
+        found += block
+    return bytes(found)
+
+
+def proxy(system: System) -> int:
+    (pid,) = cgroup.processes(system.paths.cgroup / "proxy")
+    return pid
+
+
+class Wire:
+    """Everything that passes a pod's device; ``seen`` says whether some bytes did."""
+
+    def __init__(self, place: Place) -> None:
+        self.socket = place.inside(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0x300))
+        self.socket.bind(("eth0", 0))
+        self.socket.settimeout(0.2)
+        self.frames: list[bytes] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.frames.append(self.socket.recv(1 << 16))
+            except TimeoutError:
+                continue
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.socket.close()
+
+    def seen(self, what: bytes) -> bool:
+        return any(what in frame for frame in self.frames)
+
+
+@FAMILIES
+def test_what_a_client_says_is_on_no_wire(ends: list[Place], version: int) -> None:
+    with closing(Wire(ends[0])) as wire, dial(ends, 4444, version) as sock:
+        sock.sendall(MARK)
+        assert sock.recv(100) == MARK
+    assert wire.frames
+    assert not wire.seen(MARK)
+
+
+@FAMILIES
+def test_a_server_that_speaks_first_is_heard_at_once(ends: list[Place], version: int) -> None:
+    with dial(ends, 2222, version) as sock:
+        assert sock.recv(100) == b"SSH-2.0-test\r\n"
+        sock.sendall(b"you\n")
+        assert sock.recv(100) == b"heard you\n"
+
+
+def test_a_client_that_has_said_all_is_still_answered(ends: list[Place]) -> None:
+    said = os.urandom(3_000_000)
+    with dial(ends, 3333) as sock:
+        sock.sendall(said)
+        sock.shutdown(socket.SHUT_WR)
+        assert read_all(sock).decode() == hashlib.sha256(said).hexdigest()
+
+
+def test_a_large_transfer_is_whole(ends: list[Place]) -> None:
+    size = 256 << 20
+    block = bytes(range(256)) * 256
+    wanted, found = hashlib.sha256(), hashlib.sha256()
+    for _ in range(size // len(block)):
+        wanted.update(block)
+    with dial(ends, 5555) as sock:
+        sock.sendall(b"%d\n" % size)
+        while part := sock.recv(1 << 18):
+            found.update(part)
+    assert found.digest() == wanted.digest()
+
+
+def test_http_requests_share_a_connection(ends: list[Place]) -> None:
+    connection = http.client.HTTPConnection(ends[1].ipv4, 8080)
+    connection.sock = dial(ends, 8080)
+    answers = []
+    for _ in range(3):
+        connection.request("GET", "/")
+        answers.append(connection.getresponse().read().decode())
+    connection.close()
+    assert answers == [f"request {number} of this connection" for number in (1, 2, 3)]
+
+
+def test_a_websocket_is_opened_and_used(ends: list[Place]) -> None:
+    with dial(ends, 8080) as sock:
+        key = base64.b64encode(b"0123456789abcdef").decode()
+        sock.sendall(
+            f"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        reader = sock.makefile("rb")
+        assert b"101" in reader.readline()
+        while reader.readline().strip():
+            pass
+        sock.sendall(bytes((0x81, 0x85, 0, 0, 0, 0)) + b"hello")
+        assert reader.read(7) == bytes((0x81, 5)) + b"hello"
+
+
+GRPC = """
+import sys, grpc
+with grpc.insecure_channel(f"{sys.argv[1]}:7777") as channel:
+    print(channel.unary_unary("/Echo/Unary")(b"one", timeout=20).decode())
+    print(*(x.decode() for x in channel.unary_stream("/Echo/Stream")(b"s", timeout=20)))
+"""
+
+
+def test_grpc_calls_and_streams(mesh: System, ends: list[Place]) -> None:
+    done = mesh.run_in_pod("default/client", sys.executable, "-c", GRPC, ends[1].ipv4)
+    assert done.stdout.split() == ["one", "s0", "s1", "s2"], done.stderr
+
+
+def test_a_thousand_idle_connections_are_all_there_afterwards(ends: list[Place]) -> None:
+    idle = [dial(ends, 4444) for _ in range(1000)]
+    for sock in idle:
+        sock.sendall(b"still here")
+    assert all(sock.recv(100) == b"still here" for sock in idle)
+    for sock in idle:
+        sock.close()
+
+
+def test_the_server_sees_the_clients_own_address(mesh: System, ends: list[Place]) -> None:
+    client, server, _ = ends
+    with dial(ends, 4444) as sock:
+        sock.sendall(b"x")
+        sock.recv(1)
+        peers = server.run("ss", "-Htn", "state", "established", "sport", "=", ":4444")
+    assert any(client.ipv4 in line.split()[3] for line in peers.splitlines())
+
+
+def test_a_flow_names_the_rule_and_both_identities(mesh: System, ends: list[Place]) -> None:
+    with dial(ends, 4444) as sock:
+        port = sock.getsockname()[1]
+        sock.sendall(b"x")
+        sock.recv(1)
+
+    def told() -> Any:
+        return [
+            flow
+            for flow in mesh.flows("--port", "4444")
+            if flow["l4"]["TCP"]["source_port"] == port and "source_id" in flow["sixfold"]
+        ]
+
+    (flow,) = mesh.eventually(told)
+    ours = flow["sixfold"]
+    assert (ours["source_id"], ours["destination_id"]) == (ID, ID)
+    assert ours["ingress_rule"]["text"] == "default/server ingress[0]"
+    assert flow["verdict"] == "FORWARDED"
+
+
+# --- who proves nothing ---------------------------------------------------------------------------
+
+
+def tunnel_handshake(server: Place, context: ssl.SSLContext) -> str:
+    """What TLS says to who dials the tunnel's port from within: there packets are not judged."""
+
+    def work() -> str:
+        with socket.create_connection((server.ipv4, 15008), 5) as raw:
+            try:
+                with context.wrap_socket(raw) as tls:
+                    tls.recv(100)
+                    tls.recv(100)
+                    return "taken"
+            except (ssl.SSLError, ConnectionError) as error:
+                return str(error)
+
+    return server.inside(work)
+
+
+def context_with(svid: Any, directory: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    if svid is not None:
+        path = directory / "svid.pem"
+        path.write_bytes(svid.key_pem + svid.certificate_pem)
+        context.load_cert_chain(path)
+    return context
+
+
+def handshake_failures(system: System) -> list[str]:
+    flows = system.flows("--port", "15008")
+    return [text for flow in flows if (text := flow["sixfold"].get("mesh", ""))]
+
+
+@pytest.mark.parametrize("what", ["expired", "foreign", "none"])
+def test_who_proves_nothing_is_refused_and_told(
+    mesh: System, ends: list[Place], what: str, tmp_path: Path
+) -> None:
+    now, hour = datetime.now(UTC), timedelta(hours=1)
+    ours = from_pem((mesh.paths.state / "authority.pem").read_bytes())
+    me = SpiffeId("cluster.local", "/ns/default/sa/default")
+    svid = {
+        "expired": issue(ours, me, now - 2 * hour, hour),
+        "foreign": issue(create("cluster.local", now), me, now, hour),
+        "none": None,
+    }[what]
+    before = len(handshake_failures(mesh))
+    assert tunnel_handshake(ends[1], context_with(svid, tmp_path)) != "taken"
+    assert mesh.eventually(lambda: len(handshake_failures(mesh)) > before)
+
+
+def test_plaintext_to_the_tunnel_port_is_refused_and_told(mesh: System, ends: list[Place]) -> None:
+    before = len(handshake_failures(mesh))
+
+    def work() -> None:
+        with socket.create_connection((ends[1].ipv4, 15008), 5) as raw:
+            raw.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            with suppress(ConnectionError):
+                assert not read_all(raw).startswith(b"HTTP")
+
+    ends[1].inside(work)
+    assert mesh.eventually(lambda: len(handshake_failures(mesh)) > before)
+
+
+# --- under load -----------------------------------------------------------------------------------
+
+
+class Load:
+    """Connections that stay, and connections one after the other; ``failed`` says when, and how."""
+
+    def __init__(self, dialled: Callable[[], socket.socket]) -> None:
+        self._dialled = dialled
+        self._stop = threading.Event()
+        self.served = 0
+        self.failed: list[tuple[float, str]] = []
+        self._threads = [
+            threading.Thread(target=self._run, args=(stays,)) for stays in (True, True, False)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, stays: bool) -> None:
+        while not self._stop.is_set():
+            try:
+                with self._dialled() as sock:
+                    self._exchange(sock)
+                    while stays and not self._stop.is_set():
+                        self._exchange(sock)
+            except OSError as error:
+                self.failed.append((time.monotonic(), str(error) or type(error).__name__))
+                time.sleep(0.01)
+
+    def _exchange(self, sock: socket.socket) -> None:
+        sock.settimeout(10)
+        sock.sendall(MARK)
+        found = b""
+        while len(found) < len(MARK):
+            if not (part := sock.recv(100)):
+                raise ConnectionResetError("closed")
+            found += part
+        self.served += 1
+        time.sleep(0.002)
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+@contextmanager
+def load(ends: list[Place]) -> Iterator[Load]:
+    running = Load(lambda: dial(ends, 4444))
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def serials(system: System) -> set[str]:
+    lines = system.sixfold("proxy", "config", "secrets").stdout.splitlines()
+    return {line.split()[2] for line in lines if line.startswith(ID)}
+
+
+def served_again(system: System, one: Load) -> None:
+    served = one.served
+    system.eventually(lambda: one.served > served + 20)
+
+
+def test_rotation_of_every_svid_fails_nothing(mesh: System, ends: list[Place]) -> None:
+    with load(ends) as one:
+        seen = set()
+        mesh.eventually(lambda: seen.update(serials(mesh)) or len(seen) >= 4)
+        served_again(mesh, one)
+    assert one.failed == []
+
+
+def test_a_killed_agent_fails_nothing(mesh: System, ends: list[Place]) -> None:
+    with load(ends) as one:
+        served_again(mesh, one)
+        os.kill(mesh.agent_pid(), signal.SIGKILL)
+        served_again(mesh, one)
+        mesh.up("--mtls", "strict", "--svid-ttl", str(TTL_S))
+        served_again(mesh, one)
+    assert one.failed == []
+
+
+def test_a_killed_proxy_is_an_outage_that_ends_and_says_nothing_in_plaintext(
+    mesh: System, ends: list[Place]
+) -> None:
+    with closing(Wire(ends[0])) as wire, load(ends) as one:
+        served_again(mesh, one)
+        os.kill(proxy(mesh), signal.SIGKILL)
+        mesh.eventually(lambda: one.failed)
+        served_again(mesh, one)
+        healed = len(one.failed)
+        served_again(mesh, one)
+    assert len(one.failed) == healed
+    assert not wire.seen(MARK)
