@@ -73,7 +73,8 @@ async def websocket(head: str, reader: StreamReader, writer: StreamWriter) -> No
     writer.write(bytes((0x81, len(text))) + text)
 
 
-async def serve_grpc() -> None:
+async def serve_grpc() -> object:
+    """The server, which ends when nobody holds it."""
     import grpc
 
     async def unary(request: bytes, _: object) -> bytes:
@@ -91,6 +92,7 @@ async def serve_grpc() -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Echo", handlers),))
     server.add_insecure_port("[::]:7777")
     await server.start()
+    return server
 
 
 def closing(handler):  # type: ignore[no-untyped-def]
@@ -107,11 +109,12 @@ def closing(handler):  # type: ignore[no-untyped-def]
 
 
 async def main() -> None:
-    await serve_grpc()
+    held = await serve_grpc()
     ports = {2222: speaks_first, 3333: hashes, 5555: sends, 8080: http, 4444: echoes}
     for port, handler in ports.items():
         await asyncio.start_server(closing(handler), None, port, backlog=4096)
     await asyncio.Event().wait()
+    del held
 
 
 asyncio.run(main())
