@@ -6,6 +6,7 @@
     dns        questions answered in the kernel beside knot, nsd, unbound and dnsmasq
     acceleration
                pods whose data goes from socket to socket, beside packets and plain veth
+    mesh       opaque TCP in mTLS from pod to pod, beside HAProxy and nginx at both ends
     balancing  connects and round trips by number of services, beside nftables, iptables,
                HAProxy and nginx; loading; one endpoint's change; spread by algorithm
     failures   pods killed under load: failed requests, beside HAProxy with health checks
@@ -33,6 +34,7 @@ from bench import (
     balancing,
     dns,
     failures,
+    mesh,
     policy,
     programs,
     report,
@@ -52,6 +54,7 @@ PARTS: dict[str, Part] = {
     "policy": policy.measure,
     "dns": dns.measure,
     "acceleration": acceleration.measure,
+    "mesh": mesh.measure,
     "balancing": balancing.measure,
     "failures": failures.measure,
     "attach": lambda lab, _: attach.measure(lab),

@@ -19,13 +19,13 @@ Manifest = Mapping[str, Any]
 class Instance:
     """One running agent; taken down with the lab."""
 
-    def __init__(self, lab: Lab, name: str) -> None:
+    def __init__(self, lab: Lab, name: str, *options: str) -> None:
         self.name = f"{lab.prefix}{name}"
         self.host = lab.namespace(f"{name}-h")
         self._directory = lab.directory / name
         self.client = Client(self._directory / "run" / "api.sock", timeout_s=START_TIMEOUT_S)
         lab.stack.callback(self._down)
-        self._sixfold("up", "--detach")
+        self._sixfold("up", "--detach", *options)
 
     def apply(self, objects: Iterable[Manifest], *, wait: bool = True) -> None:
         """Returns when all of it is in force and, with ``wait``, every pod of it ready."""

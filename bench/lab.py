@@ -71,7 +71,7 @@ class Lab:
         return path
 
     def spawn(self, path: Path, *argv: str) -> int:
-        """A process that runs in a namespace until the end of this run."""
+        """A process that runs in a namespace until the end of this run; its pid."""
         process = subprocess.Popen(
             inside(path, *argv), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

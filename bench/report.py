@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import statistics
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import acceleration, balancing
+from bench import acceleration, balancing, mesh
 from bench.balancing import Balancing
 from bench.failures import OURS, PEER
 from bench.plot import spread_plot, traffic_plot
@@ -79,6 +80,7 @@ def section(name: str, found: Any) -> str:
         "policy": _policy,
         "dns": _dns,
         "acceleration": _acceleration,
+        "mesh": _mesh,
         "balancing": _balancing,
         "failures": _failures,
         "attach": _attach,
@@ -104,7 +106,7 @@ def _raw(part: Any) -> Any:
     """Figures as JSON has them."""
     if isinstance(part, Traffic):
         return part.figures
-    if isinstance(part, Balancing):
+    if isinstance(part, Balancing | mesh.Mesh):
         return {**asdict(part), "traffic": part.traffic.figures}
     return part
 
@@ -268,6 +270,31 @@ def _acceleration(found: Traffic) -> str:
         "A stream that outruns its reader goes by packets: it shows what asking costs there."
     )
     return "\n".join(["## Acceleration", "", text, "", _table(head, rows), "", *bars])
+
+
+def _mesh(found: mesh.Mesh) -> str:
+    traffic = found.traffic
+    head = ["way", *_titles(mesh.METRICS), "proxy µs/request", "proxy µs/connection"]
+    rows = []
+    for peer in traffic.figures["rr"]:
+        figures = [f"{traffic.median(metric, peer):.2f}" for metric in traffic.figures]
+        cpu = [found.cpu_us[metric].get(peer) for metric in ("rr", "crr")]
+        costs = [f"{statistics.median(took):.1f}" if took else "–" for took in cpu]
+        rows.append([peer, *figures, *costs])
+    (few, at_first), (many, at_last) = sorted(found.memory_mb.items())
+    each_kb = (at_last - at_first) * 1024 / (many - few)
+    text = (
+        "Opaque TCP from pod to pod, all on one CPU; medians. What each verifies: bench/mesh.py.\n"
+        f"Envoy takes {at_first:.0f} MB with {few} pods, {each_kb:.0f} kB more for each."
+    )
+    bars = []
+    for metric, what in (("rr", "a request"), ("crr", "a connection")):
+        cpu_us = {who: statistics.median(took) for who, took in found.cpu_us[metric].items()}
+        for other in (mesh.HAPROXY, mesh.NGINX):
+            if other in cpu_us:
+                ratio = cpu_us[mesh.OURS] / cpu_us[other]
+                bars.append(f"- proxy CPU of {what}, of {other}'s: {ratio:.2f}")
+    return "\n".join(["## Mesh", "", text, "", _table(head, rows), "", *bars])
 
 
 def _titles(metrics: Mapping[str, tuple[str, str, float]]) -> list[str]:
