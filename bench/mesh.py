@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from bench import packages
 from bench.balancers import MODULE
 from bench.instance import Instance, pod, policy
@@ -36,7 +38,8 @@ PLAINTEXT, OURS = "plaintext", "Sixfold"
 HAPROXY, NGINX = "HAProxy", "nginx"
 NEAR, TUNNEL = 9001, 15443  # of peers' proxies
 CPU_ROUNDS, CPU_S = 5, 0.4
-CROWD = 100  # pods, to see what one costs
+CROWD = 50  # pods, to see what one costs
+Certificates = tuple[Path, Path, Path]  # authority; chain and key of the client, of the server
 
 
 @dataclass
@@ -52,9 +55,10 @@ def measure(lab: Lab, chance: random.Random) -> Mesh:
     instance, ours = _pods(lab)
     peers, pids = list(ours), {OURS: lambda: cgroup.processes(_group(instance))}
     missing = packages.missing({"haproxy": "haproxy", "nginx": "nginx-light libnginx-mod-stream"})
+    certificates = _certificates(lab)
     for name, make in ((HAPROXY, _haproxy), (NGINX, _nginx)):
         if name.lower() not in missing:
-            peer, running = make(lab)
+            peer, running = make(lab, certificates)
             peers.append(peer)
             pids[name] = lambda running=running: running
     for pid in cgroup.processes(_group(instance)):
@@ -139,22 +143,19 @@ def _resident_mb(group: Path) -> float:
 # --- peers --------------------------------------------------------------------------------------
 
 
-def _certificates(lab: Lab) -> tuple[Path, Path, Path]:
-    """Authority, chain with key of the client, and of the server."""
+def _certificates(lab: Lab) -> Certificates:
     now, day = datetime.now(UTC), timedelta(days=1)
     authority = create("bench", now)
     paths = tuple(lab.directory / f"{name}.pem" for name in ("ca", "client", "server"))
     for path in paths[1:]:
         svid = issue(authority, SpiffeId("bench", f"/{path.stem}"), now, day)
         path.write_bytes(svid.certificate_pem + svid.key_pem)
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     paths[0].write_bytes(authority.certificate.public_bytes(Encoding.PEM))
     return paths[0], paths[1], paths[2]
 
 
-def _haproxy(lab: Lab) -> tuple[Peer, list[int]]:
-    ca, client, server = _certificates(lab)
+def _haproxy(lab: Lab, certificates: Certificates) -> tuple[Peer, list[int]]:
+    ca, client, server = certificates
     head = """
 global
     nbthread 1
@@ -178,8 +179,8 @@ listen far
     return _two(lab, HAPROXY, near, far, ["-db", "-f"])
 
 
-def _nginx(lab: Lab) -> tuple[Peer, list[int]]:
-    ca, client, server = _certificates(lab)
+def _nginx(lab: Lab, certificates: Certificates) -> tuple[Peer, list[int]]:
+    ca, client, server = certificates
 
     def settings(name: str, body: str) -> str:
         return f"""
