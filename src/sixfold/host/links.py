@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from sixfold.errors import HostError
@@ -25,6 +26,7 @@ class Links:
     def __init__(self, root: Path, programs: Mapping[str, int]) -> None:
         self.root = root / "links"
         self._programs = programs
+        self._numbers: dict[str, int] = {}  # of programs, as the kernel counts them
         self._held: dict[Path, int] = {}
 
     def close(self) -> None:
@@ -38,7 +40,8 @@ class Links:
 
     def matching(self, pattern: str) -> set[Path]:
         """Those whose pin is there, or was."""
-        return {*self.root.glob(pattern), *(it for it in self._held if it.match(pattern))}
+        held = (path for path in self._held if fnmatchcase(path.name, pattern))
+        return {*self.root.glob(pattern), *held}
 
     def attach(self, path: Path, name: str, target: int, attach_type: int) -> None:
         """``target``: an interface, or a descriptor of a cgroup."""
@@ -79,7 +82,12 @@ class Links:
         else:
             wanted = ifindex or cgroup
             alive = found.target == wanted if wanted else found.target != 0
-        return alive and found.program_id == bpf.program_id(self._programs[name])
+        return alive and found.program_id == self._number(name)
+
+    def _number(self, name: str) -> int:
+        if name not in self._numbers:
+            self._numbers[name] = bpf.program_id(self._programs[name])
+        return self._numbers[name]
 
     def forget_dead(self) -> Iterator[None]:
         """A link outlives its interface, attached to nothing; looked at one by one."""
