@@ -276,6 +276,23 @@ def connections(view: DatapathView, names: Names) -> Iterator[Row]:
         }
 
 
+@_listing("mesh", "Modes of mTLS by pod and port, and who came to permissive ports in plaintext.")
+def modes(view: DatapathView, names: Names) -> Iterator[Row]:
+    came: dict[tuple[int, int], list[str]] = {}
+    for who, count in sorted(view.plaintexts()):
+        client = f"{names.endpoint(who.client)} ({count})"
+        came.setdefault((who.server, who.port), []).append(client)
+    lines = {(int(line.endpoint), line.port): line.mode for line in view.read().modes}
+    for pod, port in sorted({*lines, *came}):
+        mode = lines.get((pod, port))
+        yield {
+            "pod": names.endpoint(pod),
+            "port": str(port or "all others"),
+            "mode": mode.name.lower() if mode is not None else None,
+            "plaintext_from": ", ".join(came.get((pod, port), [])) or None,
+        }
+
+
 TRANSPORTS = {1: "mTLS", 2: "tunnel"}  # enum transport
 
 
