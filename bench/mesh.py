@@ -1,9 +1,9 @@
 """Opaque TCP in mTLS from pod to pod, beside the same two hops through HAProxy and nginx.
 
-Everybody's proxies share one CPU with client and server, in one run. CPU is what the proxies'
-threads took, by the kernel's count (schedstat). HAProxy verifies the chain at both ends; nginx at
-the server's end only: it would look for a DNS name in the server's certificate. Sixfold verifies
-the chain and the peer's SPIFFE ID at both ends, and asks policy.
+Everybody's proxies have one thread each, and share one CPU with client and server, in one run. CPU
+is what the proxies' threads took, by the kernel's count (schedstat). HAProxy verifies the chain at
+both ends; nginx at the server's end only: it would look for a DNS name in the server's certificate.
+Sixfold verifies the chain and the peer's SPIFFE ID at both ends, and asks policy.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def measure(lab: Lab, chance: random.Random) -> Mesh:
 
 def _pods(lab: Lab) -> tuple[Instance, list[Peer]]:
     """Two pairs of pods, of which one is left in plaintext."""
-    instance = Instance(lab, "mesh", "--mtls", "strict")
+    instance = Instance(lab, "mesh", "--mtls", "strict", "--proxy-concurrency", "1")
     names = {PLAINTEXT: "plain", OURS: "mtls"}
     objects = [pod(f"{name}-{end}") for name in names.values() for end in ("client", "server")]
     everyone = policy("all", ingress=[{}], egress=[{}])

@@ -230,6 +230,25 @@ def test_a_flow_names_the_rule_and_both_identities(mesh: System, ends: list[Plac
     assert flow["verdict"] == "FORWARDED"
 
 
+@FAMILIES
+def test_a_port_without_a_listener_is_closed_and_told(
+    mesh: System, ends: list[Place], version: int
+) -> None:
+    with dial(ends, 9, version) as sock:
+        sock.settimeout(5)  # a refusal that got lost would take ten
+        with suppress(ConnectionError):
+            assert read_all(sock) == b""
+
+    def told() -> bool:
+        return any(
+            "was not reached" in flow["sixfold"].get("mesh", "")
+            and flow["IP"]["ipVersion"] == f"IPv{version}"
+            for flow in mesh.flows("--port", "9")
+        )
+
+    assert mesh.eventually(told)
+
+
 # --- who proves nothing ---------------------------------------------------------------------------
 
 

@@ -91,7 +91,7 @@ class Mesh:
         self.xds = XdsServer(self._take_log)
         admin = str(paths.run / "proxy.sock")
         text = bootstrap(config.instance, config.node, str(self._socket), admin, connections_max())
-        self.envoy = Envoy(paths, text)
+        self.envoy = Envoy(paths, text, config.proxy_concurrency)
         self._planner = MeshPlanner(lambda endpoint: str(self._name(endpoint)))
         self._plan: MeshPlan | None = None
         self._svids = Svids(authority, timedelta(seconds=config.svid_ttl_s))

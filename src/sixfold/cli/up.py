@@ -158,6 +158,12 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
     help="Lifetime of workloads' certificates; 3600.",
 )
 @click.option(
+    "--proxy-concurrency",
+    type=click.IntRange(min=0, max=128),
+    metavar="THREADS",
+    help="Of the mesh's proxy; 0: one for each CPU.",
+)
+@click.option(
     "--fqdn-min-ttl",
     "fqdn_min_ttl_s",
     type=click.FloatRange(min=0),

@@ -30,9 +30,11 @@ POD_SYSCTLS = {
     "net/ipv4/conf/all/accept_redirects": "0",
     "net/ipv6/conf/default/accept_redirects": "0",
     "net/ipv4/ping_group_range": "0 2147483647",
-    # For the proxy: answers to what it sends under a client's address go back to it, and ports of
-    # connections that it has closed are free again before they run out.
+    # For the proxy: answers to what it sends under a client's address go back to it, refusals too,
+    # and ports of connections that it has closed are free again before they run out.
     "net/ipv4/tcp_fwmark_accept": "1",
+    "net/ipv4/fwmark_reflect": "1",
+    "net/ipv6/fwmark_reflect": "1",
     "net/ipv4/tcp_tw_reuse": "1",
 }
 
