@@ -2,20 +2,21 @@
 
 Four pods serve; two ways lead to them, used in turns by one client at a steady rate: a service of
 Sixfold, and HAProxy with health checks on the same pods' addresses. Now and then the process of a
-pod is killed, and its pod starts it anew; both ways meet the same deaths. A request fails when it
-is refused, reset, or has no whole answer in time. HAProxy is measured twice: as it comes (with
+ready pod is killed while another is ready, and its pod starts it anew; both ways meet the same
+deaths. A request fails when it is refused, reset, or has no whole answer in time; how often each
+is said, too. HAProxy is measured twice: as it comes (with
 checks: it tries a dead server again, later), and with ``option redispatch``, which tries another.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 import subprocess
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from bench import packages
@@ -66,9 +67,10 @@ def measure(lab: Lab, chance: random.Random) -> Figures:
         raise LabError("failures: the load does not end: the machine is too busy") from None
     found = {}
     for name, line in zip(ways, output.splitlines(), strict=True):
-        asked, failed, slowest_ms = (float(word) for word in line.split())
-        percent = round(100 * failed / asked, 3)
-        found[name] = {"requests": asked, "failed %": percent, "99.9 % within ms": slowest_ms}
+        asked, failed, slowest_ms, *reasons = line.split()
+        percent = round(100 * int(failed) / int(asked), 3)
+        found[name] = {"requests": int(asked), "failed %": percent}
+        found[name] |= {"99.9 % within ms": float(slowest_ms), "reasons": " ".join(reasons)}
     return {"killed": killed, "ways": found}
 
 
@@ -128,34 +130,24 @@ def _start_haproxy(lab: Lab, instance: Instance) -> None:
 def _kill(instance: Instance, chance: random.Random) -> int:
     """One pod's process after the other, while the load goes on; returns how many."""
     root = Paths(instance.name).cgroup / "pods"
-    uids = [
-        one["metadata"]["uid"]
-        for n in range(PODS)
-        for one in instance.client.objects("Pod", "default", f"web-{n}")
-    ]
     killed, deadline = 0, time.monotonic() + LOAD_S - KILL_EVERY_S
     while time.monotonic() < deadline:
         time.sleep(KILL_EVERY_S)
-        alive = [path for uid in uids if (path := _running(root / uid))]
-        if len(alive) > 1:  # one is left to answer
-            chance.choice(alive).joinpath("cgroup.kill").write_text("1")
+        ready = [
+            one["metadata"]["uid"]
+            for one in instance.client.objects("Pod", "default")
+            if one["status"]["containerStatuses"][0]["ready"]
+        ]
+        if len(ready) > 1:  # one is left to answer
+            (root / chance.choice(ready) / "main" / "cgroup.kill").write_text("1")
             killed += 1
     return killed
-
-
-def _running(pod: Path) -> Path | None:
-    """The cgroup of a pod's container, if it has a process."""
-    path = pod / "main"
-    try:
-        return path if (path / "cgroup.procs").read_text().strip() else None
-    except OSError:
-        return None
 
 
 async def _load(rate: float, seconds: float, places: list[str]) -> None:
     """Requests to the places in turns, whatever becomes of those before."""
     took: dict[str, list[float]] = {place: [] for place in places}
-    failed: Counter[str] = Counter()
+    failed: dict[str, Counter[str]] = {place: Counter() for place in places}
 
     async def ask(place: str) -> None:
         host, _, port = place.rpartition(":")
@@ -168,9 +160,12 @@ async def _load(rate: float, seconds: float, places: list[str]) -> None:
                     answer = await reader.read()
                 finally:
                     writer.close()
-            failed[place] += not (b" 200 " in answer[:20] and answer.endswith(b"ok"))
-        except (OSError, TimeoutError):
-            failed[place] += 1
+            if not (b" 200 " in answer[:20] and answer.endswith(b"ok")):
+                failed[place][answer[9:12].decode() or "cut"] += 1
+        except TimeoutError:
+            failed[place]["late"] += 1
+        except OSError as error:
+            failed[place][errno.errorcode.get(error.errno or 0, "error")] += 1
         took[place].append(time.monotonic() - started)
 
     tasks: list[asyncio.Task[None]] = []
@@ -182,7 +177,9 @@ async def _load(rate: float, seconds: float, places: list[str]) -> None:
     await asyncio.gather(*tasks)
     for place in places:
         slowest = sorted(took[place])[int(len(took[place]) * 0.999)]
-        print(len(took[place]), failed[place], round(slowest * 1e3, 1))
+        reasons = [f"{count}×{reason}" for reason, count in failed[place].most_common()]
+        total = failed[place].total()
+        print(len(took[place]), total, round(slowest * 1e3, 1), *reasons)
 
 
 if __name__ == "__main__":

@@ -73,6 +73,7 @@ enum statistic {
 	STATISTIC_CAPTURED = 11,     /* connections that went through a tunnel */
 	STATISTIC_TUNNELS = 12,	     /* of proxies: no flows of their own */
 	STATISTIC_PLAINTEXT = 13,    /* let in by a permissive port only */
+	STATISTIC_PASSED_OVER = 14,  /* dials past a backend that is deaf */
 	STATISTIC_NAMES_FOUND = 20,  /* questions answered here: with records */
 	STATISTIC_NAMES_NODATA = 21, /* ... the name is there, not that type */
 	STATISTIC_NAMES_NXDOMAIN = 22, /* ... no such name */
@@ -446,6 +447,14 @@ struct dialled {
 	__be16 service_port;
 	__be16 backend_port;
 	__u32 counted; /* number of the backend in whose load it is counted; 0 = none */
+};
+
+/* Where nobody listens: a port of a pod, or of any other backend. */
+struct deaf_key {
+	union address address; /* of a backend that is no pod; else all zero */
+	__u32 endpoint;	       /* of a pod; else 0 */
+	__be16 port;
+	__u8 pad[2];
 };
 
 /* Unconnected UDP: whose answer is this? */

@@ -25,6 +25,8 @@ struct {
 	__type(value, __u32); /* endpoint id; 0 = the host */
 } namespaces SEC(".maps");
 
+#include "lib/listeners.h"
+
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
@@ -230,6 +232,8 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 		number = pick_for_sender(frontend, &key, cookie, *endpoint);
 	}
 	number &= SLOT_NUMBER_MASK;
+	if (connected && unlikely(some_are_deaf()))
+		number = hearing(frontend, number, *endpoint);
 	backend = number ? bpf_map_lookup_elem(&backends, &number) : NULL;
 	if (!backend)
 		return refuse();
@@ -338,14 +342,20 @@ SEC("cgroup/getsockname6") int getsockname6(struct bpf_sock_addr *ctx)
  * by the other side, who has no more work with it. */
 SEC("tp_btf/inet_sock_set_state") int socket_state(__u64 *ctx)
 {
+	struct sock *sk = (void *)ctx[0];
+	int before = ctx[1], state = ctx[2];
 	struct dialled *dialled;
-	int state = ctx[2];
 
+	if (state == BPF_TCP_LISTEN || before == BPF_TCP_LISTEN)
+		watch_listener(sk, before, state);
 	if (state != BPF_TCP_CLOSE && state != BPF_TCP_CLOSE_WAIT)
 		return 0;
 	dialled = bpf_sk_storage_get(&sockets, (void *)ctx[0], NULL, 0);
-	if (dialled)
+	if (dialled) {
+		if (before == BPF_TCP_SYN_SENT)
+			watch_refusal(sk, dialled);
 		count_down(dialled);
+	}
 	if (state == BPF_TCP_CLOSE && mesh_in_use())
 		capture_over((void *)ctx[0]);
 	return 0;

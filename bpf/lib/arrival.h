@@ -104,8 +104,8 @@ static __noinline int arrival_answered(const struct packet *packet)
 }
 
 /* A pod's answer to a client outside. */
-static __always_inline int depart(struct __sk_buff *skb, const struct packet *packet,
-				  const struct conntrack *entry)
+static __noinline int depart(struct __sk_buff *skb, const struct packet *packet,
+			     const struct conntrack *entry)
 {
 	__u32 uplink = entry->client_ifindex;
 

@@ -6,12 +6,14 @@
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 struct net {
+	__u64 net_cookie;
 	struct {
 		int sysctl_tcp_rmem[3];
 	} ipv4;
 };
 
 struct sock_common {
+	__u16 skc_num;
 	unsigned long skc_flags;
 	struct {
 		struct net *net;

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "arrival.h"
-#include "balance.h"
+#include "deaf.h"
 
 #define TRIES 4 /* for a backend to which this client has no other connection */
 
@@ -67,6 +67,7 @@ static __always_inline bool is_consistent(const struct frontend *frontend)
 static __noinline __u32 pick_outside(const struct frontend *frontend,
 				     const struct packet *packet)
 {
+	__u32 number;
 	struct affinity_key mine = {.service = frontend->service,
 				    .port = packet->destination_port,
 				    .protocol = packet->protocol,
@@ -74,11 +75,12 @@ static __noinline __u32 pick_outside(const struct frontend *frontend,
 	bool whole = frontend->algorithm == ALGORITHM_MAGLEV && !frontend->affinity_s;
 	__u32 client = client_number(&packet->source, whole ? packet->source_port : 0);
 
-	if (!frontend->affinity_s)
-		return pick_slot(frontend, bpf_get_prandom_u32(), client) &
-		       SLOT_NUMBER_MASK;
 	mine.address = packet->source;
-	return pick_with_affinity(frontend, &mine, client) & SLOT_NUMBER_MASK;
+	number = frontend->affinity_s
+		     ? pick_with_affinity(frontend, &mine, client)
+		     : pick_slot(frontend, bpf_get_prandom_u32(), client);
+	number &= SLOT_NUMBER_MASK;
+	return unlikely(some_are_deaf()) ? hearing(frontend, number, client) : number;
 }
 
 /* Whether the client has another connection to this backend from the very same port, by

@@ -21,6 +21,8 @@ import pytest
 from sixfold.balancing.pick import spread
 from sixfold.balancing.table import maglev
 from sixfold.cli.client import Client
+from sixfold.host import layout
+from sixfold.host.datapath import KernelDatapath
 from sixfold.model.algorithm import Algorithm
 from sixfold.model.datapath import Backend
 
@@ -439,6 +441,44 @@ def test_a_backend_that_comes_back_is_still_known_by_its_connections(town: Town)
         assert town.live("least-connections") == before
         for client in clients:
             client.close()
+
+
+def test_the_kernel_notices_who_ceases_to_listen_and_who_listens_again(town: Town):
+    def deaf() -> set[int]:
+        """Endpoints that are passed over at port 8080."""
+        view = KernelDatapath.view(town.system.paths.instance)
+        keys = [layout.DEAF_KEY.unpack(key) for key, _ in view.maps["deaf"].items()]
+        return {endpoint for _, endpoint, port in keys if layout.unpack_port(port) == 8080}
+
+    place = town.places["web-1"]
+    before = deaf()
+    with place.listen() as server:
+        there = deaf()
+        with town.client.dial(place.ipv4) as client, server.accept()[0]:
+            assert deaf() == there, "a connection is none"
+            client.close()
+    (gone,) = deaf() - there
+    assert gone not in there
+    assert before <= there | {gone}
+    with place.listen():
+        assert gone not in deaf()
+
+
+def test_who_refuses_is_passed_over(town: Town):
+    deaf = KernelDatapath.view(town.system.paths.instance).maps["deaf"]
+    deaf.delete([key for key, _ in deaf.items()])
+    with ExitStack() as stack:
+        for name, place in town.places.items():
+            if name.startswith("web") and name != "web-2":
+                stack.enter_context(place.listen())
+        tried = [town.client.attempt(town.vips["round-robin"], 80, timeout_s=WAIT_S)]
+        while tried[-1] == "open":
+            tried.append(town.client.attempt(town.vips["round-robin"], 80, timeout_s=WAIT_S))
+        assert len(tried) <= len(PODS)
+        assert tried[-1] == "ECONNREFUSED"
+        ((key, _),) = deaf.items()
+        assert layout.DEAF_KEY.unpack(key)[2] == layout.pack_port(8080)
+        assert town.client.attempt(town.vips["round-robin"], 80, timeout_s=WAIT_S) == "open"
 
 
 def test_clients_of_a_vanished_backend_are_told_and_dial_again(town: Town):

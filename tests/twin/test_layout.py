@@ -59,6 +59,7 @@ STRUCTS = {
     "plaintext_key": layout.PLAINTEXT_KEY,
     "plaintext": layout.PLAINTEXT,
     "arrival": layout.ARRIVAL,
+    "deaf_key": layout.DEAF_KEY,
     "source_range": layout.SOURCE_RANGE,
     "device": layout.DEVICE,
     "flow_event": layout.FLOW_EVENT,

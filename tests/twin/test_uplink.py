@@ -6,7 +6,9 @@ import errno
 import fcntl
 import socket
 import struct
-from collections.abc import Mapping
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from itertools import islice
@@ -345,6 +347,65 @@ def test_an_error_of_a_pod_goes_out_under_the_services_address(
     offset = 28 if version == 4 else 48
     assert ends_of(found[offset:]) == (client, dialled)
     assert ends_of(found)[0][0] == dialled[0]
+
+
+def hears_nothing(uplink: Uplink, *pods: int) -> None:
+    """Nobody listens in these pods, and it is quite a while until that is forgotten."""
+    maps = uplink.datapath.maps
+    until = layout.U32.pack((time.monotonic_ns() >> 28) + (1 << 20))
+    keys = [
+        layout.DEAF_KEY.pack(bytes(16), number + 1, layout.pack_port(TARGET)) for number in pods
+    ]
+    maps["deaf"].delete([key for key, _ in maps["deaf"].items()])
+    maps["deaf"].update([(key, until) for key in keys])
+    maps["deaf_until"].update([(bytes(4), until)])
+
+
+@pytest.fixture
+def hearing_again(uplink: Uplink) -> Iterator[None]:
+    yield
+    hears_nothing(uplink)
+
+
+@VERSIONS
+@pytest.mark.parametrize("algorithm", list(Algorithm))
+@pytest.mark.usefixtures("hearing_again")
+def test_where_nobody_listens_is_passed_over(
+    uplink: Uplink, version: int, algorithm: Algorithm
+) -> None:
+    load(uplink, pods=4, algorithm=algorithm)
+    hears_nothing(uplink, 0, 2)
+    found = Counter(
+        ends_of(uplink.arrive(segment((CLIENTS[version] + n, 4000), (VIPS[version], PORT)))[1])[1]
+        for n in range(60)
+    )
+    assert {*found} == {(PODS[version] + n, TARGET) for n in (1, 3)}
+
+
+@VERSIONS
+@pytest.mark.usefixtures("hearing_again")
+def test_where_nobody_listens_anywhere_the_choice_stands(uplink: Uplink, version: int) -> None:
+    load(uplink, pods=2, algorithm=Algorithm.ROUND_ROBIN)
+    hears_nothing(uplink, 0, 1)
+    found = {
+        ends_of(uplink.arrive(segment((CLIENTS[version] + n, 4000), (VIPS[version], PORT)))[1])[1]
+        for n in range(8)
+    }
+    assert found == {(PODS[version] + n, TARGET) for n in (0, 1)}
+
+
+@VERSIONS
+@pytest.mark.usefixtures("hearing_again")
+def test_datagrams_have_nobody_who_listens(uplink: Uplink, version: int) -> None:
+    load(uplink, pods=2, algorithm=Algorithm.ROUND_ROBIN)
+    hears_nothing(uplink, 0)
+    found = [
+        ends_of(
+            uplink.arrive(segment((CLIENTS[version] + n, 4000), (VIPS[version], PORT), UDP))[1]
+        )[1]
+        for n in range(8)
+    ]
+    assert len({*found}) == 2
 
 
 def load_elsewhere(uplink: Uplink, version: int) -> None:

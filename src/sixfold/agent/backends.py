@@ -29,6 +29,7 @@ from sixfold.balancing.show import panicking
 from sixfold.balancing.slow_start import SlowStart
 from sixfold.balancing.vanished import Place as Lost
 from sixfold.balancing.vanished import by_address, places_in_use
+from sixfold.host.arrivals import forget
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.layout import Place
 from sixfold.host.nudge import nudge
@@ -121,7 +122,8 @@ class BackendWatch:
         closed += await asyncio.to_thread(close_towards, lost)
         outside = [one for one in connections if one.client_ifindex]
         if outside:
-            self._datapath.forget_arrivals(outside)
+            forget(self._datapath.maps, outside)
+            self._datapath.reap()
             nudge(outside)
         self.lost -= lost
         closed += len(outside)

@@ -160,11 +160,6 @@ class KernelDatapath(DatapathView):
         """Count down connections from outside that ended without a word."""
         self._run_on("reap", arrivals.over(self.maps))
 
-    def forget_arrivals(self, connections: Iterable[layout.Connection]) -> None:
-        """Connections from outside whose backend is none any more."""
-        arrivals.forget(self.maps, connections)
-        self.reap()
-
     def apply(self, desired: Datapath, *, opens_only: bool = False) -> int:
         """Bring the maps to ``desired``; returns the number of writes.
 

@@ -54,6 +54,7 @@ SLOT_LINE = Struct("<16I")
 BACKEND = Struct("<16s2sBxI")
 BACKENDS = Struct("<18sBxI")  # the same, its address and port as one
 LOAD = Struct("<qQ")
+DEAF_KEY = Struct("<16sI2s2x")
 TUPLE = CONNTRACK_KEY = Struct("<16s16s2s2sBB2x")
 CONNTRACK = Struct("<I2II2I2IIBB2sI2sBB2Q2Q16sIB3x")
 CAPTURED_KEY = Struct("<Q16s2s6x")

@@ -29,6 +29,7 @@ STATISTICS = {
     11: "connections_through_mtls",
     12: "tunnels",
     13: "connections_plaintext",
+    14: "dials_passed_over",
     20: "names_found",
     21: "names_nodata",
     22: "names_nxdomain",

@@ -22,10 +22,9 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from socket import SOCK_DGRAM, SOCK_STREAM
-from typing import TypeVar
 
 import msgspec
 
@@ -39,7 +38,7 @@ from sixfold.serve import dns_control as control
 from sixfold.serve.dns_alias import Alias
 from sixfold.serve.dns_answer import TCP_MAX, Clients, Responder
 from sixfold.serve.dns_edge import Edge
-from sixfold.serve.dns_file import ZoneFile
+from sixfold.serve.dns_file import ZoneFile, save, saved
 from sixfold.serve.dns_forward import Forwarder
 from sixfold.serve.dns_globals import GlobalNames
 from sixfold.serve.dns_openings import Openings
@@ -50,7 +49,6 @@ from sixfold.serve.dns_wire import Query
 from sixfold.serve.health_ports import HealthPorts
 
 log = logging.getLogger("sixfold.dns")
-T = TypeVar("T")
 
 TCP_CLIENTS_MAX = 256
 TCP_IDLE_S = 10.0
@@ -92,11 +90,11 @@ class ResolverServer:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        if (saved := self._file.load()) is not None:
-            self._load(saved)
-        globals_ = _saved(self._globals_file, control.decode_globals)
+        if (zone := self._file.load()) is not None:
+            self._load(zone)
+        globals_ = saved(self._globals_file, control.decode_globals)
         await self._load_globals(globals_ or control.Globals())
-        if ports := _saved(self._health_ports_file, control.decode_health_ports):
+        if ports := saved(self._health_ports_file, control.decode_health_ports):
             await self._health_ports.serve(ports.ports)
         listeners = []
         for address in addresses:
@@ -244,10 +242,10 @@ class ResolverServer:
                     continue
                 if isinstance(message, control.Globals):
                     await self._load_globals(message)
-                    _save(self._globals_file, message)
+                    save(self._globals_file, message)
                 if isinstance(message, control.HealthPorts):
                     await self._health_ports.serve(message.ports)
-                    _save(self._health_ports_file, message)
+                    save(self._health_ports_file, message)
                 self._take(message, writer)
                 control.write_frame(writer, control.encode(self._state(message)))
                 await writer.drain()
@@ -334,24 +332,6 @@ class ResolverServer:
             self._loaded, generation=self._generation, views=views, serial=zone.serial
         )
         self._file.save(settings, zone.records)
-
-
-def _saved(path: Path, decode: Callable[[bytes], T]) -> T | None:
-    """What the agent said last; None: nothing yet, or it has to say it again."""
-    try:
-        return decode(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.MsgspecError) as error:
-        log.error("%s: %s; waits for the agent", path, error)
-        return None
-
-
-def _save(path: Path, message: control.Message) -> None:
-    try:
-        write_whole(path, control.encode(message))
-    except OSError as error:
-        log.error("%s: not saved: %s", path, error)
 
 
 def listen(address: str, port: int, kind: socket.SocketKind) -> socket.socket:

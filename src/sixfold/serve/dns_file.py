@@ -1,14 +1,17 @@
-"""The zone that a restarted resolver starts from, before anybody talks to it.
+"""The zone that a restarted resolver starts from, before anybody talks to it; and what else the
+agent said last.
 
-Written aside and renamed, so that a crash leaves the old zone or the new one; on a thread,
+Written aside and renamed, so that a crash leaves the old zone or the new one; the zone on a thread,
 because encoding many records would hold up answers.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -17,6 +20,7 @@ from sixfold.host.whole import write_whole
 from sixfold.serve import dns_control as control
 
 log = logging.getLogger("sixfold.dns")
+T = TypeVar("T")
 
 
 class ZoneFile:
@@ -50,3 +54,21 @@ class ZoneFile:
             write_whole(self._path, msgspec.msgpack.encode(message))
         except OSError as error:
             log.error("%s: not saved: %s; a restarted resolver would lag", self._path, error)
+
+
+def saved(path: Path, decode: Callable[[bytes], T]) -> T | None:
+    """What the agent said last; None: nothing yet, or it has to say it again."""
+    try:
+        return decode(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        log.error("%s: %s; waits for the agent", path, error)
+        return None
+
+
+def save(path: Path, message: control.Message) -> None:
+    try:
+        write_whole(path, control.encode(message))
+    except OSError as error:
+        log.error("%s: not saved: %s", path, error)
