@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from ipaddress import ip_network
 from itertools import count
 
 import pytest
@@ -9,10 +10,11 @@ from tests.policy import cases, reference
 from tests.policy.worlds import NINE, nine, np, world
 
 from sixfold.balancing.plan import BalancingPlanner
+from sixfold.manifest import decode
 from sixfold.model.names import EVERYTHING, FIRST_POD_OWNER, NOTHING, sees
 from sixfold.policy.plan import PolicyCompiler
 from sixfold.policy.views import ViewPlanner
-from sixfold.routing.plan import RoutingPlan
+from sixfold.routing.plan import RoutingPlan, plan_routing
 from sixfold.trust.hidden import why_hidden
 from sixfold.trust.question import Place
 
@@ -284,3 +286,50 @@ def test_an_alias_of_a_service_is_told_to_who_is_told_of_the_service():
         assert bool(why) == (name not in told(plan, here, "x/b")), name
     _, here, plan = planned(OPEN_A, planners=planners, more=aliases)
     assert told(plan, here, "x/b") == set(), "it goes with the service"
+
+
+def test_what_the_host_serves_is_told_to_whom_its_own_policy_lets_in():
+    """A pod with hostNetwork is the host: its address is behind the service, by a slice."""
+    address = "192.168.0.1"
+    serves = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": "web",
+            "namespace": "x",
+            "labels": {"kubernetes.io/service-name": "node"},
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": "web", "port": 80}],
+        "endpoints": [{"addresses": [address]}],
+    }
+    node = service("x/node", {}, {"name": "web", "port": 80})
+    del node["spec"]["selector"]
+    anywhere = np("out", {"podSelector": {"matchLabels": {"pod": "b"}}, "egress": [{}]})
+    planners = Planners()
+    seen = []
+    for entity in (None, "world", "cluster", "world", None):
+        policies = [] if entity is None else [for_the_host(entity)]
+        case = {**nine(anywhere, *policies, posture="zero-trust"), "services": [node]}
+        here = numbered(case, planners.ids, planners.identities)
+        config = replace(here.config, pod_ipv4=ip_network("192.168.0.0/16"))
+        assert str(config.host_ipv4) == address
+        here = replace(here, config=config, slices={"x/web": decode(serves).object})
+        plan = planners.plan(here)
+        seen.append("x/node" in told(plan, here, "x/b"))
+        b = here.endpoints["x/b"]
+        client = Place("x/b", b.identity, b)
+        policy = planners.policies.compile(here)
+        routing = plan_routing(here, policy.covering_cidr, (), policy.cidrs)
+        hidden = why_hidden(here, policy, routing, client, here.services["x/node"])
+        assert bool(hidden) != seen[-1], hidden
+    assert seen == [True, False, True, False, True]
+
+
+def for_the_host(entity):
+    return {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumClusterwideNetworkPolicy",
+        "metadata": {"name": "host"},
+        "spec": {"nodeSelector": {}, "ingress": [{"fromEntities": [entity]}]},
+    }

@@ -38,7 +38,7 @@ VERSIONS = (4, 6)
 class Face:
     """How policy sees an endpoint: one object for all of which it sees the same.
 
-    table  None outside, where policy has no say
+    table  None where policy has no say: outside, and for a host that no policy selects
     names  for each IP version, the most specific first; none: it has no such address
     meets  what others that it was judged with let it use
     """
@@ -104,8 +104,9 @@ class Offers:
             or policy.domains is not self._policy.domains
             or policy.domain_sets != self._policy.domain_sets
             or hosts != self._hosts
+            or policy.host is not self._policy.host
         ):
-            for face in self._outside:
+            for face in self._outside | self._named.get(HOST, set()):
                 stale.update(*(self.owners[offer] for offer in self._offered[face]))
         stale |= self._aliases_of(stale)
         self._policy, self._hosts = policy, hosts
@@ -314,9 +315,10 @@ class Offers:
         if (key := self._at.get(address)) is not None:
             return self._faces[key]
         there = ip_address(address)
-        own = (config.host_ipv4, config.host_ipv6, *self._hosts)
-        names = tuple(names_of(party_at(self._policy, HOST if there in own else WORLD, there)))
-        return self._face(None, tuple(names if there.version == one else () for one in VERSIONS))
+        is_host = there in (config.host_ipv4, config.host_ipv6, *self._hosts)
+        names = tuple(names_of(party_at(self._policy, HOST if is_host else WORLD, there)))
+        table = self._policy.host if is_host else None
+        return self._face(table, tuple(names if there.version == one else () for one in VERSIONS))
 
     def _beyond(self, name: str) -> Iterator[Face]:
         """Whatever a name of the world may resolve to: policy knows it by name, or by block."""

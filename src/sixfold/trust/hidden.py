@@ -16,7 +16,7 @@ from sixfold.discovery.plan import alias_of, alias_owner
 from sixfold.discovery.zone import CHAIN_MAX
 from sixfold.model.datapath import EGRESS, INGRESS
 from sixfold.model.domain import matches
-from sixfold.model.identity import WORLD, Identity
+from sixfold.model.identity import HOST, WORLD, Identity
 from sixfold.model.service import Service, ServicePort
 from sixfold.model.world import World
 from sixfold.policy.decide import Party, names_of
@@ -126,8 +126,11 @@ def _is_open(plan: PolicyPlan, tables: TablePorts, client: Place, way: _Way) -> 
     for version in _versions(client, way.place):
         source, destination = client.party(plan, version), way.place.party(plan, version)
         ports = way.ports & tables.ports(table, EGRESS, _names(destination))
-        if theirs is not None:
-            ports &= tables.ports(plan.tables[theirs.key], INGRESS, _names(source))
+        other = plan.tables[theirs.key] if theirs is not None else None
+        if destination.identity == HOST:
+            other = plan.host
+        if other is not None:
+            ports &= tables.ports(other, INGRESS, _names(source))
         if ports:
             return True
     return False
