@@ -9,7 +9,8 @@ from tests.policy.worlds import nine, world
 from sixfold.model.config import Config
 from sixfold.model.datapath import EGRESS, INGRESS
 from sixfold.model.identity import HOST, WORLD
-from sixfold.policy.decide import Party, decide
+from sixfold.model.policies import policy_key
+from sixfold.policy.decide import Party, decide, party_at
 from sixfold.policy.diff import compare, only_by_audit
 from sixfold.policy.fix import fixes
 from sixfold.policy.host import ends_session, lockouts
@@ -133,11 +134,60 @@ def test_assertions_about_the_host_are_proved():
     assert other.holds, "an assertion that does not name the host is about workloads"
 
 
-def test_fix_names_the_policy_to_edit():
-    here = view(policy(ingress=[WORLD_SSH]))
-    (fix,) = fixes(here.world, here.plan, Party(WORLD), Party(HOST), "TCP", 80)
-    assert fix.subject == "host"
-    assert "TCP/80 in CiliumClusterwideNetworkPolicy host" in fix.what
+@pytest.mark.parametrize(
+    ("spec", "peer", "direction", "what"),
+    [
+        (
+            {"ingress": [WORLD_SSH]},
+            Party(WORLD, address=ip_address("203.0.113.9")),
+            "ingress",
+            "add a rule to CiliumClusterwideNetworkPolicy host ingress: from 203.0.113.9 on TCP/80",
+        ),
+        (
+            {"ingress": [{"fromCIDR": ["203.0.113.9/32"], "toPorts": WORLD_SSH["toPorts"]}]},
+            Party(WORLD, address=ip_address("203.0.113.9")),
+            "ingress",
+            "add TCP/80 to the ports of CiliumClusterwideNetworkPolicy host ingress[0]",
+        ),
+        (
+            {"egress": [{"toCIDR": ["198.51.100.7/32"]}]},
+            Party(WORLD, address=ip_address("203.0.113.9")),
+            "egress",
+            "add a rule to CiliumClusterwideNetworkPolicy host egress: to 203.0.113.9 on TCP/80",
+        ),
+        (
+            {"ingress": [WORLD_SSH]},
+            "x/a",
+            "ingress",
+            "add a rule to CiliumClusterwideNetworkPolicy host ingress: from x/a on TCP/80",
+        ),
+    ],
+    ids=["a rule more", "a port more", "egress", "from a pod"],
+)
+def test_the_fix_of_a_host_policy_lets_the_flow_pass_and_nothing_else(spec, peer, direction, what):
+    here = view(policy(**spec))
+    if isinstance(peer, str):
+        pod = here.world.endpoints[peer]
+        peer = Party(pod.identity, key=peer, address=pod.ipv4)
+    ends = (peer, Party(HOST)) if direction == "ingress" else (Party(HOST), peer)
+    found = fixes(here.world, here.plan, *ends, "TCP", 80)
+    (fix,) = [one for one in found if one.subject == "host"]
+    assert (fix.direction, fix.what, fix.others) == (direction, what, 0)
+    after = replace(here.world, policies={policy_key(fix.policy): fix.policy})
+    plan = compile_policies(after)
+    ends = tuple(party_at(plan, one.identity, one.address) if not one.key else one for one in ends)
+    for port, allowed in ((80, True), (81, False)):
+        decided = decide(plan, *ends, 6, port)
+        side = decided.ingress if direction == "ingress" else decided.egress
+        assert side.allow is allowed
+
+
+def test_what_a_host_policy_denies_outright_no_rule_can_allow():
+    here = view(policy(ingress=[WORLD_SSH], ingressDeny=[{"fromEntities": ["world"]}]))
+    peer = Party(WORLD, address=ip_address("203.0.113.9"))
+    (fix,) = fixes(here.world, here.plan, peer, Party(HOST), "TCP", 80)
+    assert fix.policy is None
+    assert "ingressDeny[0]" in fix.what
 
 
 def test_the_hosts_table_follows_policies_and_probes():

@@ -242,8 +242,8 @@ def show_fix(fix: Fix) -> None:
     click.echo(f"# fix {fix.direction} of {fix.subject}: {fix.what}")
     if fix.policy is not None:
         item = msgspec.to_builtins(fix.policy)
-        keys = ("apiVersion", "kind", "metadata", "spec")
-        print_structured({key: item[key] for key in keys}, "yaml")
+        keys = ("apiVersion", "kind", "metadata", "spec", "specs")
+        print_structured({key: item[key] for key in keys if key in item}, "yaml")
 
 
 def show(answer: dict[str, Any], before: str = "") -> None:
