@@ -29,8 +29,8 @@ trap finish EXIT
 trap 'exit 130' INT TERM
 "$sixfold" down --timeout 0 >/dev/null
 
-say "1. Three namespaces, seven workloads, deny-all policies: up"
-run up -f examples/basecamp --detach
+say "1. Three namespaces, seven workloads, deny-all policies, mTLS between all of them: up"
+run up -f examples/basecamp --mtls strict --detach
 sleep 3
 run get pods -A
 
@@ -90,6 +90,7 @@ then, with    export SIXFOLD_INSTANCE=$SIXFOLD_INSTANCE; alias sixfold=$sixfold
   sixfold explain camp/hiker kitchen:80              why it works, a line per pattern
   sixfold explain outside/intruder store.supply:6000
   sixfold bpf policy list; sixfold bpf lb list       what the kernel really holds
+  sixfold proxy config secrets                       certificates of the mesh, and until when
   sixfold exec -it -n camp deploy/hiker -- sh        be a hiker
   sixfold down                                       leave nothing behind
 END

@@ -22,8 +22,8 @@ def patterns(agent: Agent) -> list[dict[str, str]]:
         "mesh": _mesh(agent),
         "trust": (
             "partial",
-            f"posture {agent.config.posture}; identities of {agent.config.trust_domain} on "
-            "request, no mTLS yet",
+            f"posture {agent.config.posture}; identities of {agent.config.trust_domain} "
+            + ("on request, no mTLS" if agent.mesh is None else "in every handshake"),
         ),
     }
     if known := agent.learning.summary()["names"]:
