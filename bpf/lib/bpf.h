@@ -67,6 +67,8 @@ static long (*const bpf_sock_hash_update)(void *ctx, void *map, void *key,
 					  __u64 flags) = (void *)70;
 static long (*const bpf_msg_redirect_hash)(void *msg, void *map, void *key,
 					   __u64 flags) = (void *)71;
+static long (*const bpf_seq_write)(void *seq, const void *from,
+				   __u32 length) = (void *)127;
 static void *(*const bpf_skc_to_tcp_sock)(void *sk) = (void *)137;
 static __u64 (*const bpf_jiffies64)(void) = (void *)118;
 static __u64 (*const bpf_get_netns_cookie)(void *ctx) = (void *)122;

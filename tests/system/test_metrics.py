@@ -12,6 +12,8 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from sixfold.host import bpf
+
 from .conftest import SIXFOLD, System
 from .places import manifest, place_of, pod, policy, service
 
@@ -118,6 +120,20 @@ def test_how_the_agent_is_stands_in_it(shop: System):
     assert found[sample("sixfold_pods", **two)] == 2
     web = {"namespace": "default", "service": "web"}
     assert found[sample("sixfold_service_backends", state="active", **web)] == 1
+
+
+def test_maps_are_as_full_as_the_kernel_says(shop: System):
+    """Against a look at every entry: hashes, those that forget, those of each CPU, and tries."""
+    place_of(shop, "client").attempt(place_of(shop, "web").ipv4)
+    found = measured(shop)
+    for name in ("names", "policy", "conntrack", "rule_hits", "ipcache", "endpoints"):
+        table = bpf.Map(bpf.get(shop.paths.bpffs / "maps" / name), name)
+        count = sum(1 for _ in table.items())
+        room = table.definition.max_entries
+        table.close()
+        assert count > 0
+        assert found[sample("sixfold_map_entries", map=name)] == count, name
+        assert found[sample("sixfold_map_max_entries", map=name)] == room
 
 
 def test_every_metric_is_described(shop: System):

@@ -35,6 +35,8 @@ KERNEL = {
     "translated": ("service_dials", "Connects and sends to a service, translated to a backend."),
     "refused": ("service_refusals", "Connects and sends to a service without a backend."),
     "dials_passed_over": ("dials_passed_over", "Dials past a backend where nobody listens."),
+    "connections_through_mtls": ("connections_mtls", "Connections between pods in a tunnel."),
+    "connections_plaintext": ("connections_plaintext", "Those that only a permissive port let in."),
     "clients_reset": ("clients_reset", "Packets from outside answered with a reset or an error."),
     "arrivals_uncounted": ("arrivals_uncounted", "Connections from outside that no load counts."),
     "neighbours_answered": ("neighbour_answers", "ARP requests and solicitations answered."),
@@ -128,6 +130,12 @@ class Metrics:
             if name.startswith("drop_")
         }
         yield Family("sixfold_drops", "counter", "Packets dropped.", ("reason",), by(drops))
+        datapath = self._agent.datapath
+        filled: dict[Labels, int] = {(name,): count for name, count in datapath.filled().items()}
+        usage = datapath.usage()
+        room: dict[Labels, int] = {(name,): usage[name] for (name,) in filled}
+        yield Family("sixfold_map_entries", "gauge", "In the kernel.", ("map",), by(filled))
+        yield Family("sixfold_map_max_entries", "gauge", "Room for them.", ("map",), by(room))
         yield single("sixfold_flow_events", "counter", "Flow events read.", flows.log.seen)
         yield Family(
             "sixfold_flows",

@@ -24,7 +24,9 @@ PROG_LOAD, OBJ_PIN, OBJ_GET, PROG_ATTACH, PROG_TEST_RUN = 5, 6, 7, 8, 10
 OBJ_GET_INFO = 15
 MAP_LOOKUP_BATCH, MAP_UPDATE_BATCH, MAP_DELETE_BATCH = 24, 26, 27
 LINK_CREATE, LINK_UPDATE, LINK_DETACH = 28, 29, 34
+ITER_CREATE, TRACE_ITER = 33, 28  # the latter of enum bpf_attach_type
 TCX_INGRESS, TCX_EGRESS = 46, 47
+HASH_TYPES = frozenset({1, 5, 9, 10})  # of all CPUs, or each; with or without LRU
 PERCPU_TYPES = frozenset({5, 6, 10})
 BATCH = 4096
 
@@ -101,6 +103,10 @@ def map_definition(fd: int) -> MapDefinition:
     return MapDefinition(kind, key_size, value_size, max_entries, flags)
 
 
+def map_id(fd: int) -> int:
+    return int(unpack_from("<II", object_info(fd, 80))[1])
+
+
 def program_id(fd: int) -> int:
     return int(unpack_from("<II", object_info(fd, 64))[1])
 
@@ -127,6 +133,11 @@ def link_create(program: int, target: int, attach_type: int) -> int:
 def attach_to_map(program: int, sockets: int, attach_type: int) -> None:
     """Have a map of sockets run a program for each that joins; there as long as the map."""
     bpf(PROG_ATTACH, pack("<IIIII", sockets, program, attach_type, 0, 0))
+
+
+def iterate(link: int) -> int:
+    """What the link's program writes, as a file to read once."""
+    return bpf(ITER_CREATE, pack("<II", link, 0))
 
 
 def link_update(link: int, program: int) -> None:
@@ -179,6 +190,10 @@ class Map:
 
     def close(self) -> None:
         os.close(self.fd)
+
+    @property
+    def is_hash(self) -> bool:
+        return self.definition.type in HASH_TYPES
 
     def lookup(self, key: bytes) -> bytes | None:
         """A per-CPU map gives the values of all CPUs, one after the other."""

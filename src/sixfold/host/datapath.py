@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sixfold.errors import HostError
-from sixfold.host import arrivals, bpf, established, layout
+from sixfold.host import arrivals, bpf, established, fill, layout
 from sixfold.host.changes import Changes, may_revoke, repairs
 from sixfold.host.events import EventReader
 from sixfold.host.layout import Load, Place, unpack_endpoint
@@ -22,6 +22,7 @@ from sixfold.host.paths import BPFFS_ROOT, cgroup_root
 from sixfold.host.programs import (
     ACCELERATION_FLOOR,
     BARE_UPLINK_PROGRAMS,
+    COUNT_MAPS,
     JOIN,
     PACKET_PROGRAMS,
     PROXY_PROGRAMS,
@@ -197,6 +198,13 @@ class KernelDatapath(DatapathView):
         shadow, self._shadow = self._shadow or Shadow.read(self.maps), None
         self.maps["ipcache"].update(shadow.place(entries))
         self._shadow = shadow
+
+    def filled(self) -> dict[str, int]:
+        """Entries of each map that is a hash; of tries, which the kernel does not count, ours."""
+        found = fill.entries(self._programs.fds[COUNT_MAPS], self.maps)
+        if (shadow := self._shadow) is not None:
+            found |= {"ipcache": len(shadow.ipcache), "source_ranges": len(shadow.source_ranges)}
+        return found
 
     def loads(self, counted: Mapping[int, Load] | None = None) -> dict[Place, Load]:
         """See ``DatapathView``; the shadow knows the numbers."""

@@ -32,6 +32,7 @@ OBJECT_NAMES = (
     "sweep.bpf.o",
     "uplink.bpf.o",
     "accelerate.bpf.o",
+    "count.bpf.o",
 )
 PACKET_PROGRAMS = ("from_endpoint", "to_endpoint")
 UPLINK_PROGRAMS = ("from_uplink", "to_uplink")
@@ -65,6 +66,7 @@ REACHED = "reached"  # at the root of cgroup v2, while a pod is in the mesh
 PROXY_PROGRAMS = {"tunnel": SOCK_OPS, "original_destination": 21}  # at the proxy's cgroup
 CARRY, SK_MSG_VERDICT = "carry", 7  # of the map `accelerated`: what runs on a write
 ACCELERATION_FLOOR = (6, 13)  # before, nobody counts what an accelerated socket has yet to read
+COUNT_MAPS = "count_maps"  # read as a file: see fill.py
 COUNTING = ("sockets", "backends", "loads", "arrivals", "arrived")
 PROGRAMS = (
     *PACKET_PROGRAMS,
@@ -73,6 +75,7 @@ PROGRAMS = (
     *SOCKET_PROGRAMS,
     "sweep",
     "sweep_captured",
+    COUNT_MAPS,
     "reap",
     JOIN,
     REACHED,
