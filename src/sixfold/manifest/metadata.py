@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-import msgspec
-
 from sixfold.manifest import names
 from sixfold.manifest.announcing import announcing
 from sixfold.manifest.balancing import balancing
@@ -134,12 +132,11 @@ def selector(path: Path, wanted: LabelSelector) -> Iterator[Finding]:
 def refused_values(path: Path, struct: Object, *, offline: bool) -> Iterator[Finding]:
     """Findings about typed fields whose value asks for what we do not do."""
     refused = REFUSED.get(type(struct), {})
-    for described in msgspec.structs.fields(struct):
-        refusal = refused.get(described.encode_name)
-        value = getattr(struct, described.name)
-        if refusal and not refusal.tolerates(value, offline=offline):
+    for name, field in zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True):
+        refusal = refused.get(field)
+        if refusal and not refusal.tolerates(getattr(struct, name), offline=offline):
             message = f"not supported: {refusal.why}; see docs/support.md"
-            yield Finding((*path, described.encode_name), message)
+            yield Finding((*path, field), message)
 
 
 def between(path: Path, value: int | None, least: int, most: int = INT32_MAX) -> Iterator[Finding]:
