@@ -85,3 +85,11 @@ def test_the_admin_socket_and_xds_are_for_root_only(mesh: System) -> None:
 def test_statistics_and_clusters_of_the_proxy_are_told(mesh: System) -> None:
     assert "server.live" in mesh.json("proxy", "stats", "server")
     assert "application" in [one["name"] for one in mesh.json("proxy", "clusters")]
+
+
+def test_an_agent_without_a_mesh_ends_the_proxy_of_the_one_before(mesh: System) -> None:
+    os.kill(mesh.agent_pid(), signal.SIGKILL)
+    mesh.up("--mtls", "disabled")
+    group = mesh.paths.cgroup / "proxy"
+    assert mesh.eventually(lambda: not group.exists())
+    assert mesh_state(mesh) == "absent"

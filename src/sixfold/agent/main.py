@@ -34,10 +34,11 @@ from sixfold.agent.pods import PodRunner
 from sixfold.agent.registrations import Registrations
 from sixfold.agent.teardown import remove_all
 from sixfold.errors import HostError, ManifestError, SixfoldError, UnavailableError
-from sixfold.host import capabilities, probes
+from sixfold.host import capabilities, cgroup, probes
 from sixfold.host.arrivals import know_uplinks
 from sixfold.host.containers import Containers
 from sixfold.host.datapath import KernelDatapath
+from sixfold.host.envoy import stop as stop_proxy
 from sixfold.host.network import HostNetwork
 from sixfold.host.paths import Paths, cgroup_root
 from sixfold.manifest import Loaded, restore
@@ -164,8 +165,15 @@ def _mesh_on_demand(
     group: asyncio.TaskGroup,
     stop: asyncio.Event,
 ) -> None:
-    """Called after a round: the mesh begins when something asks for mTLS, and stays."""
-    if agent.mesh is not None or agent.plans is None or not Scopes(agent.plans.world).wants_mtls:
+    """Called after a round: the mesh begins when something asks for mTLS, and stays.
+
+    A proxy that an earlier agent has left, when nothing asks any more, ends.
+    """
+    if agent.mesh is not None or agent.plans is None:
+        return
+    if not Scopes(agent.plans.world).wants_mtls:
+        if cgroup.processes(paths.cgroup / "proxy"):
+            group.create_task(stop_proxy(paths))
         return
     from sixfold.agent.mesh import Mesh
 
