@@ -264,3 +264,26 @@ def test_without_the_proxy_nothing_goes_in_plaintext(mesh: System) -> None:
 
         assert mesh.eventually(through)
     assert not any(struct.pack("!H", 8080) == packet[36:38] for packet in packets)
+
+
+def test_a_peer_authentication_alone_begins_the_mesh(system: System) -> None:
+    objects = [pod("client"), pod("server"), policy("open", None, **OPEN)]
+    system.up(manifest=manifest(*objects))
+    assert not cgroup.processes(system.paths.cgroup / "proxy")
+    client, server = places_of(system, "client", "server")
+    with server.listen() as listening, client.dial(server.ipv4) as plain:
+        talk(plain, listening)
+        plain.close()
+        system.apply(manifest(authentication("server", "STRICT", **labelled("server"))))
+
+        def through() -> bool:
+            try:
+                with client.dial(server.ipv4) as dialled:
+                    return talk(dialled, listening) == client.ipv4
+            except OSError:
+                return False
+
+        with wire(system, "client") as packets:
+            assert system.eventually(through)
+    assert not any(PLAIN in packet for packet in packets)
+    assert cgroup.processes(system.paths.cgroup / "proxy")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from sixfold.agent.agent import Agent
 from sixfold.policy.audit import in_audit
 from sixfold.policy.host import summary
@@ -52,7 +54,10 @@ def _mesh(agent: Agent) -> tuple[str, str]:
     state = "down" if status["problem"] else "degraded" if status["refused"] else "ok"
     told = [status["problem"]] if status["problem"] else []
     told += [f"refused {name}: {said}" for name, said in status["refused"].items()]
-    told.append(f"mTLS {status['mtls']}, envoy pid {status['pid']}, {status['members']} pods")
+    planned = agent.plans.modes if agent.plans is not None else {}
+    modes = Counter(pod.every.mode for pod in planned.values())
+    pods = ", ".join(f"{modes[mode]} {mode.name.lower()}" for mode in sorted(modes, reverse=True))
+    told.append(f"mTLS of pods: {pods or status['mtls']}; envoy pid {status['pid']}")
     if status["pending"]:
         told.append(f"{status['pending']} resources pending")
     return state, "; ".join(told)
