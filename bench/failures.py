@@ -41,8 +41,8 @@ async def main():
 asyncio.run(main())
 """
 REQUEST = b"GET / HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n"
-OURS, PEER = "Sixfold", "HAProxy, checks"
-PROXIES = {PEER: 18081, "HAProxy, checks and redispatch": 18082}
+OURS = "Sixfold"
+PROXIES = {"HAProxy, checks": 18081, "HAProxy, checks and redispatch": 18082}
 Figures = dict[str, Any]
 
 

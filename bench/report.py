@@ -16,7 +16,7 @@ from typing import Any
 
 from bench import acceleration, balancing, mesh
 from bench.balancing import Balancing
-from bench.failures import OURS, PEER
+from bench.failures import OURS
 from bench.plot import spread_plot, traffic_plot
 from bench.policy import PUBLISHED
 from bench.schedule import measured_cpu
@@ -357,12 +357,20 @@ def _balancing(found: Balancing) -> str:
 def _failures(found: Mapping[str, Any]) -> str:
     if why := found.get("skipped"):
         return f"## Failures\n\n- skipped: {why}"
-    ways: Mapping[str, Mapping[str, float]] = found["ways"]
+    ways: Mapping[str, Mapping[str, Any]] = found["ways"]
     head = [f"{found['killed']} pods killed", *next(iter(ways.values()))]
-    rows = [[name, *(f"{value:g}" for value in each.values())] for name, each in ways.items()]
-    ours, peer = ways[OURS]["failed %"], ways[PEER]["failed %"]
-    bar = _bar(f"failed requests, beside {PEER}", ours, peer, most=True, unit=" %")
-    return "\n".join(["## Failures", "", _table(head, rows), "", bar])
+    rows = [[name, *map(_figure, each.values())] for name, each in ways.items()]
+    share = {name: each["failed %"] for name, each in ways.items()}
+    bars = [
+        _bar(f"failed requests, beside {name}", share[OURS], share[name], most=True, unit=" %")
+        for name in share
+        if name != OURS
+    ]
+    return "\n".join(["## Failures", "", _table(head, rows), "", *bars])
+
+
+def _figure(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _attach(found: Mapping[str, float]) -> str:
