@@ -122,7 +122,7 @@ class Shadow:
         self.modes = desired.modes
         for name in TABLES:
             known, puts = self._packed[name], changes.puts[name]
-            wanted = len(known) + len(puts.keys() - known.keys())
+            wanted = len(known) + len(puts) - sum(map(known.__contains__, puts))
             if wanted > self._capacities[name] and name in nobodys:
                 changes.room[name] = self._unused(name, nobodys[name], puts)
                 wanted -= len(changes.room[name])
