@@ -141,7 +141,9 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "trafficDistribution": "PreferSameNode; PreferSameZone, and its old name PreferClose: as "
         "kube-proxy, by hints; where the node is, `up --node-labels` says",
         "externalIPs": "not announced; an address and port belong to one service",
-        "externalTrafficPolicy": "both alike: pods of this host, under the client's own address",
+        "externalTrafficPolicy": "to pods under the client's own address, always; Cluster: to "
+        "written endpoints elsewhere, too, under the node's",
+        "healthCheckNodePort": "absent, where it is wanted: one of the node ports is given",
         "loadBalancerIP": "an address of a pool that selects the service, or none",
         "loadBalancerSourceRanges": "of that address, for clients outside",
         "allocateLoadBalancerNodePorts": "absent: true",
