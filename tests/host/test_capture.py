@@ -157,7 +157,7 @@ def test_a_connection_to_a_strict_port_goes_through_the_tunnel(
 
 
 SERVICE = {
-    Frontend(address, 443, TCP): FrontendEntry(7, (Backend(backend, 8080),))
+    Frontend.at(address, 443, TCP): FrontendEntry(7, (Backend.at(backend, 8080),))
     for address, backend in ((SERVICE4, B.ipv4), (SERVICE6, B.ipv6))
 }
 
@@ -469,3 +469,15 @@ def test_a_pod_reaches_itself_without_the_proxy(lab: Lab, proxy: Proxy) -> None:
     server = lab.listen("b", B.ipv4)
     talk(lab.connect("b", B.ipv4), server)
     assert not list(lab.datapath.maps["captured"].items())
+
+
+def test_a_client_of_mptcp_goes_the_same_way(lab: Lab, proxy: Proxy) -> None:
+    lab.datapath.apply(lab.desired(modes=lab.modes(Mode.STRICT)))
+    server = lab.listen("b", B.ipv4)
+    with lab.inside("a"):
+        client = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
+    lab.sockets.append(client)
+    client.settimeout(2)
+    client.connect((str(B.ipv4), 80))
+    assert proxy.line() == f"outbound {B.ipv4} 80"
+    assert talk(client, server)[0] == str(A.ipv4)
