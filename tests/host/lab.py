@@ -105,6 +105,9 @@ class Lab:
         self.host_cookie = netns.cookie()
         self.endpoints = {}
         for pod in (A, B):
+            with self.inside(pod.name):  # before its link is there
+                for key, value in POD_SYSCTLS.items():
+                    Path("/proc/sys", key).write_text(value)
             entry = self._add(pod)
             self.endpoints[entry.ifindex] = entry
 
@@ -160,8 +163,6 @@ class Lab:
                 "route add fe80::1 dev eth0",
                 f"route add ::/0 via fe80::1 dev eth0 src {pod.ipv6}",
             )
-            for key, value in POD_SYSCTLS.items():
-                Path("/proc/sys", key).write_text(value)
             with Netlink() as netlink:
                 loopback = socket.if_nametoindex("lo")
                 for everything in (DEFAULT_V4, DEFAULT_V6):
