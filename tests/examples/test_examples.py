@@ -78,7 +78,7 @@ def test_an_example_prints_what_it_promises(example, environment):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
