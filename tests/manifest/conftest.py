@@ -130,13 +130,14 @@ def cluster_policy(spec=None, kind="ClusterNetworkPolicy"):
 
 def cilium_policy(spec=None, kind="CiliumNetworkPolicy"):
     ports = [{"ports": [{"port": "80", "protocol": "TCP"}]}]
+    requests = [{**ports[0], "rules": {"http": [{"headerMatches": [{"name": "x"}]}]}}]
     return {
         "apiVersion": "cilium.io/v2",
         "kind": kind,
         "metadata": {"name": "allow"},
         "spec": {
             "endpointSelector": {},
-            "ingress": [{"fromEndpoints": [{}], "toPorts": ports}],
+            "ingress": [{"fromEndpoints": [{}], "toPorts": requests}],
             "egress": [{"toEndpoints": [{}], "toPorts": ports}],
             **(spec or {}),
         },
@@ -149,6 +150,44 @@ def cidr_group(cidrs=("192.0.2.0/24",), version="v2"):
         "kind": "CiliumCIDRGroup",
         "metadata": {"name": "partners"},
         "spec": {"externalCIDRs": list(cidrs)},
+    }
+
+
+def http_route(spec=None, rule=None, kind="HTTPRoute"):
+    match = {} if kind == "HTTPRoute" else {"method": {"service": "shop.Cart"}}
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": kind,
+        "metadata": {"name": "web"},
+        "spec": {
+            "parentRefs": [{"group": "", "kind": "Service", "name": "web"}],
+            "rules": [
+                {
+                    "matches": [match],
+                    "filters": [
+                        {
+                            "type": "RequestHeaderModifier",
+                            "requestHeaderModifier": {"set": [{"name": "x", "value": "1"}]},
+                        }
+                    ],
+                    "backendRefs": [{"name": "web", "port": 80}],
+                    **(rule or {}),
+                }
+            ],
+            **(spec or {}),
+        },
+    }
+
+
+def grant():
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1beta1",
+        "kind": "ReferenceGrant",
+        "metadata": {"name": "routes"},
+        "spec": {
+            "from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": "a"}],
+            "to": [{"group": "", "kind": "Service"}],
+        },
     }
 
 
@@ -171,6 +210,8 @@ class Make:
     cluster_policy = staticmethod(cluster_policy)
     cilium_policy = staticmethod(cilium_policy)
     cidr_group = staticmethod(cidr_group)
+    http_route = staticmethod(http_route)
+    grant = staticmethod(grant)
     namespace = staticmethod(namespace)
 
     @staticmethod
@@ -182,6 +223,7 @@ class Make:
         objects += [cluster_policy(kind=kind) for kind in ordered]
         clusterwide = cilium_policy(kind="CiliumClusterwideNetworkPolicy")
         objects += [cilium_policy(), clusterwide, cidr_group()]
+        objects += [http_route(), http_route(kind="GRPCRoute"), grant()]
         return copy.deepcopy(objects + [deployment(kind=kind) for kind in kinds])
 
 

@@ -14,7 +14,8 @@ def meshed(case, identities=None):
         for key, one in here.endpoints.items()
     }
     anywhere = {"pod_ipv4": IPv4Network("0.0.0.0/0"), "pod_ipv6": IPv6Network("::/0")}
-    return replace(here, endpoints=endpoints, config=replace(here.config, **anywhere))
+    config = replace(here.config, mtls="strict", **anywhere)
+    return replace(here, endpoints=endpoints, config=config)
 
 
 def netns_of(endpoint):

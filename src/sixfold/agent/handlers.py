@@ -26,6 +26,7 @@ from sixfold.host.layout import Load, Place
 from sixfold.host.node import HOST_DEVICE
 from sixfold.host.paths import Paths
 from sixfold.manifest import Loaded, decode
+from sixfold.mesh.routes import status_of
 from sixfold.model.config import RESOLVER_IPV4
 from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
@@ -180,6 +181,9 @@ class AgentHandlers:
                 status = {"phase": "Terminating" if stored.deleting else "Active"}
             case "GlobalName":
                 status = self._agent.statuses.get(stored.key, {})
+            case "HTTPRoute" | "GRPCRoute":
+                if self._agent.plans is not None:
+                    status = status_of(self._agent.plans.world, stored.object)
             case "CiliumLoadBalancerIPPool":
                 status = self._agent.balancers.status_of_pool(stored.object)
             case "Service":
@@ -241,6 +245,7 @@ class AgentHandlers:
             request.port,
             request.protocol,
             request.namespace,
+            request.asked,
         )
 
     def balancing(self, namespace: str, name: str) -> list[Mapping[str, Any]]:

@@ -120,7 +120,7 @@ class Mesh:
         """Offer what the last plans say."""
         plans = self._agent.plans
         assert plans is not None, "followers are called after a round"
-        plan = self._planner.plan(plans.world, plans.policy)
+        plan = self._planner.plan(plans.world, plans.policy, plans.balancing.frontends)
         if self._plan is not None and plan.resources is self._plan.resources:
             return
         self._plan = plan

@@ -21,6 +21,7 @@ from sixfold.model.discovery import asks_for_redirects, is_open
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.enforcement import in_audit
 from sixfold.model.layers import Layers
+from sixfold.model.httproute import ROUTE_KINDS
 from sixfold.model.locality import locality_of
 from sixfold.model.meta import ObjectMeta, namespace_labels
 from sixfold.model.peerauthentication import PEER_AUTHENTICATION
@@ -64,6 +65,8 @@ class Snapshots:
         self._policies: dict[str, Any] = {}
         self._cidr_groups: dict[str, Any] = {}
         self._peer_authentications: dict[str, Any] = {}
+        self._routes: dict[str, Any] = {}
+        self._grants: dict[str, Any] = {}
 
     def take(
         self,
@@ -82,6 +85,8 @@ class Snapshots:
             services=self._services,
             slices=self._with_registered(registered),
             policies=self._policies,
+            routes=self._routes,
+            grants=self._grants,
             cidr_groups=self._cidr_groups,
             peer_authentications=self._peer_authentications,
             audited=self._audited,
@@ -118,6 +123,12 @@ class Snapshots:
             if not stored.deleting
         }
         self._peer_authentications = _by_name(self._objects, PEER_AUTHENTICATION)
+        self._routes = {
+            f"{kind} {name}": route
+            for kind in ROUTE_KINDS
+            for name, route in _by_name(self._objects, kind).items()
+        }
+        self._grants = _by_name(self._objects, "ReferenceGrant")
         groups = self._objects.of("CiliumCIDRGroup")
         self._cidr_groups = {key.name: stored.object for key, stored in groups.items()}
 

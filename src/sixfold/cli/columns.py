@@ -269,6 +269,23 @@ REPLICAS_WIDE: dict[str, Cell] = {
     "SELECTOR": lambda item: label_selector(_at(item, "spec", "selector", default={})),
 }
 
+
+def _route_parents(item: Item) -> str:
+    parents = _at(item, "spec", "parentRefs", default=[])
+    return ",".join(
+        f"{one['name']}:{one['port']}" if one.get("port") else one["name"] for one in parents
+    )
+
+
+def _route_accepted(item: Item) -> str:
+    """Why not, of the first condition that does not hold."""
+    for parent in _at(item, "status", "parents", default=[]):
+        for condition in parent["conditions"]:
+            if condition["status"] != "True":
+                return str(condition["reason"])
+    return "True"
+
+
 COLUMNS: Mapping[str, Columns] = {
     "Namespace": Columns(
         {"STATUS": _text("status", "phase", default="Active")}, {"ENFORCEMENT": _enforcement}
@@ -365,6 +382,9 @@ COLUMNS: Mapping[str, Columns] = {
             "REGIONS": _well_regions,
         },
     ),
+    "HTTPRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
+    "GRPCRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
+    "ReferenceGrant": Columns({}),
     "EndpointSlice": Columns(
         {
             "ADDRESSTYPE": _text("addressType"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +17,7 @@ from sixfold.cli.world import live_world, read_world
 from sixfold.errors import NotFoundError
 
 if TYPE_CHECKING:
+    from sixfold.mesh.asked import Asked
     from sixfold.model.world import World
     from sixfold.policy.fix import Fix
 
@@ -32,6 +35,7 @@ sixfold explain -n shop web db:6379
 sixfold explain shop/web db.shop.svc.cluster.local:6379
 sixfold explain -n shop deploy/web svc/db:6379
 sixfold explain shop/web 192.0.2.7:443
+sixfold explain shop/web shop/cart:80 --method POST --path /items
 sixfold explain shop/web shop/db:6379 --fix                what to change, as YAML
 sixfold explain -f manifests/ shop/web shop/db:6379        offline, no root, no agent
 """
@@ -57,6 +61,10 @@ sixfold explain -f manifests/ shop/web shop/db:6379        offline, no root, no 
 @click.option(
     "--posture", type=click.Choice(["zero-trust", "kubernetes"]), help="Offline: which posture."
 )
+@click.option("--method", metavar="METHOD", help="Of an HTTP request over it; GET if --path is.")
+@click.option("--path", metavar="PATH", help="Of the request; / if --method is given.")
+@click.option("--host", metavar="NAME", help="Of the request; TO, unless told.")
+@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Repeatable.")
 @click.option("--fix", is_flag=True, help="If denied: the smallest edit that would allow it.")
 @shared(outputs=ANSWERS)
 @pass_settings
@@ -70,6 +78,10 @@ def command(
     filenames: tuple[str, ...],
     protocol: str,
     posture: str | None,
+    method: str | None,
+    path: str | None,
+    host: str | None,
+    headers: tuple[str, ...],
     fix: bool,
 ) -> None:
     """Would this connection be allowed, and which rule says so?
@@ -77,6 +89,9 @@ def command(
     FROM and TO are pods, workloads, "host", "world" or addresses; TO may be a service or a DNS
     name as well; a kind may stand before a name: deploy/web, shop/svc/db. One line per pattern,
     bottom up. Exit code 0: allowed; 1: denied; 2: no such name.
+
+    With --method, --path or --header a request is explained: the route that it takes, and whether
+    a rule about requests allows it.
 
     --fix tries edits on the compiled policies and prints those that let least else pass, one for
     each side that denies, as whole NetworkPolicies to apply; the explanation becomes a comment.
@@ -88,14 +103,15 @@ def command(
             f"{source!r}: a service opens no connections; give a pod or workload"
         )
     source, destination = (qualified(settings, text) for text in (source, destination))
+    asked = asked_for(method, path, host or destination, headers)
     world = read_world(settings, filenames, posture) if filenames else None
     try:
         if world is not None:
-            answer = offline(settings, world, source, destination, port, protocol)
+            answer = offline(settings, world, source, destination, port, protocol, asked)
         elif posture:
             raise click.UsageError("--posture is for offline answers; give -f as well")
         else:
-            answer = live(settings, source, destination, port, protocol)
+            answer = live(settings, source, destination, port, protocol, asked)
     except Unknown as error:
         click.echo(f"error: {error}", err=True)
         ctx.exit(2)
@@ -160,8 +176,32 @@ def _port(text: str, port: str) -> int:
     return int(port)
 
 
+def asked_for(
+    method: str | None, path: str | None, host: str, headers: Sequence[str]
+) -> Asked | None:
+    """None: nothing is said of a request."""
+    from sixfold.mesh.asked import Asked
+
+    if not (method or path or headers):
+        return None
+    if path is not None and not path.startswith("/"):
+        raise click.UsageError(f"--path {path!r}: does not begin with /")
+    found = {}
+    for text in headers:
+        name, colon, value = text.partition(":")
+        if not colon:
+            raise click.UsageError(f"--header {text!r}: give 'NAME: VALUE'")
+        found[name.strip().lower()] = value.strip()
+    return Asked((method or "GET").upper(), path or "/", host, found)
+
+
 def live(
-    settings: Settings, source: str, destination: str, port: int | None, protocol: str
+    settings: Settings,
+    source: str,
+    destination: str,
+    port: int | None,
+    protocol: str,
+    asked: Asked | None = None,
 ) -> dict[str, Any]:
     """Ask the agent: the very plan that is in the kernel."""
     question = {
@@ -170,6 +210,7 @@ def live(
         "port": port,
         "protocol": protocol.upper(),
         "namespace": settings.namespace_or_default,
+        "asked": asked and asdict(asked),
     }
     try:
         answer: dict[str, Any] = settings.client.post("/v1/explain", question)
@@ -187,17 +228,15 @@ def offline(
     destination: str,
     port: int | None,
     protocol: str,
+    asked: Asked | None = None,
 ) -> dict[str, Any]:
     """Compile the manifests as the agent would, and ask that plan."""
-    from dataclasses import asdict
-
     from sixfold.trust.explain import explain, plan_offline
 
     namespace = settings.namespace_or_default
     try:
-        answer = explain(
-            world, plan_offline(world), source, destination, port, protocol.upper(), namespace
-        )
+        plans, protocol = plan_offline(world), protocol.upper()
+        answer = explain(world, plans, source, destination, port, protocol, namespace, asked)
     except NotFoundError as error:
         raise Unknown(str(error)) from None
     return asdict(answer)

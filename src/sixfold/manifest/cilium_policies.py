@@ -13,6 +13,7 @@ from sixfold.manifest import names
 from sixfold.manifest.metadata import refused_values, said, selector
 from sixfold.manifest.ordered_policies import exactly_one
 from sixfold.manifest.path import Finding, Path
+from sixfold.manifest.requests import is_token, regex
 from sixfold.model.ciliumpolicy import (
     CIDRRule,
     CiliumCIDRGroup,
@@ -20,6 +21,7 @@ from sixfold.model.ciliumpolicy import (
     CiliumEgressRule,
     CiliumIngressRule,
     CiliumPort,
+    CiliumPortRule,
     CiliumService,
     CiliumSpec,
     FQDNSelector,
@@ -257,8 +259,40 @@ def _ports(path: Path, rule: CiliumRule) -> Iterator[Finding]:
             yield Finding(here, f"{len(each.ports)} items; give 1 to {_PORTS_MAX}")
         for at, port in enumerate(each.ports):
             yield from _port((*here, at), port)
+        if each.rules is not None:
+            yield from _requests((*path, "toPorts", index), each, rule)
     for index, icmp in enumerate(rule.icmps or ()):
         yield from _icmp((*path, "icmps", index, "fields"), icmp)
+
+
+def _requests(path: Path, each: CiliumPortRule, rule: CiliumRule) -> Iterator[Finding]:
+    """Rules about requests are judged where they arrive, by who sent them."""
+    here = (*path, "rules", "http")
+    if isinstance(rule, CiliumEgressRule):
+        message = "requests are judged where they arrive; give it to ingress of the other side"
+        yield Finding((*path, "rules"), message)
+        return
+    requests = each.rules.http if each.rules is not None else None
+    if not requests:
+        yield Finding(here, "is empty; give [{}] for every request, or leave rules out")
+    for index, port in enumerate(each.ports):
+        if port.protocol not in ("TCP", "", "ANY"):
+            yield Finding((*path, "ports", index, "protocol"), "HTTP is over TCP; give TCP")
+        if port.end_port or port.port == "0":
+            message = "rules about requests are for one port each; give a number or a name"
+            yield Finding((*path, "ports", index, "endPort" if port.end_port else "port"), message)
+    for index, request in enumerate(requests or ()):
+        for field in ("method", "path", "host"):
+            yield from regex((*here, index, field), getattr(request, field))
+        for at, text in enumerate(request.headers):
+            if not is_token(text.partition(":")[0].strip()):
+                yield Finding(
+                    (*here, index, "headers", at), f'{names.quoted(text)}: give "Name: value"'
+                )
+        for at, one in enumerate(request.header_matches):
+            yield from refused_values((*here, index, "headerMatches", at), one, offline=False)
+            if not is_token(one.name):
+                yield Finding((*here, index, "headerMatches", at, "name"), "is no name of a header")
 
 
 def _port(path: Path, port: CiliumPort) -> Iterator[Finding]:

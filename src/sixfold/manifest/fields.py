@@ -18,6 +18,8 @@ from sixfold.model.ciliumpolicy import (
     CiliumNetworkPolicy,
     CiliumPortRule,
     CiliumSpec,
+    HeaderMatch,
+    L7Rules,
 )
 from sixfold.model.clusternetworkpolicy import (
     AdminEgressRule,
@@ -28,6 +30,13 @@ from sixfold.model.clusternetworkpolicy import (
     ClusterEgressRule,
     ClusterIngressRule,
     ClusterNetworkPolicy,
+)
+from sixfold.model.httproute import (
+    Filter,
+    GRPCRouteSpec,
+    GRPCRule,
+    HTTPRouteSpec,
+    HTTPRule,
 )
 from sixfold.model.meta import LabelSelector, Namespace, Object, ObjectMeta
 from sixfold.model.policy import NetworkPolicy
@@ -102,7 +111,11 @@ _UNCONFINED = "this confinement is not applied, the pod would run without it"
 _NO_VOLUMES = "containers see the host's files, volumes are not mounted"
 _WINDOWS = "Linux only"
 
-_L7 = "rules about requests come with the mesh; give ports only"
+_TLS_ELSEWHERE = "the mesh has TLS of its own, the application's is not opened"
+_NO_GATEWAY = "there is no Gateway; routes are for Services"
+_NO_SESSIONS = (
+    "requests are not kept with one backend; sixfold.dev/lb-algorithm: maglev keeps a client"
+)
 _ONE_HOST = "there is one node, and it is the entity host"
 _NAMED_BY_PLACE = "kept; verdicts name a rule by its place"
 
@@ -141,11 +154,28 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
         "authentication": _AUTHENTICATION,
     },
     CiliumPortRule: {
-        "rules": Refusal(_L7),
-        "serverNames": Refusal(_L7),
-        "listener": Refusal(_L7),
-        "originatingTLS": Refusal(_L7),
-        "terminatingTLS": Refusal(_L7),
+        "serverNames": Refusal("names in TLS are not looked at; give toFQDNs"),
+        "listener": Refusal("there is one proxy, and it is ours"),
+        "originatingTLS": Refusal(_TLS_ELSEWHERE),
+        "terminatingTLS": Refusal(_TLS_ELSEWHERE),
+    },
+    L7Rules: {
+        "dns": Refusal("names that may be asked follow from what may be reached"),
+        "kafka": Refusal("Cilium has removed it"),
+        "l7": Refusal("Cilium has removed it"),
+        "l7proto": Refusal("Cilium has removed it"),
+    },
+    HeaderMatch: {
+        "mismatch": Refusal("a request without the header is denied, not mended"),
+        "secret": Refusal("there are no Secrets"),
+    },
+    HTTPRouteSpec: {"useDefaultGateways": Refusal(_NO_GATEWAY)},
+    GRPCRouteSpec: {"useDefaultGateways": Refusal(_NO_GATEWAY)},
+    HTTPRule: {"sessionPersistence": Refusal(_NO_SESSIONS)},
+    GRPCRule: {"sessionPersistence": Refusal(_NO_SESSIONS)},
+    Filter: {
+        "extensionRef": Refusal("there are no filters of other kinds"),
+        "externalAuth": Refusal("nobody else is asked; policy and SPIFFE IDs say who may"),
     },
     PodSpec: {
         "volumes": _local(_NO_VOLUMES),

@@ -18,10 +18,12 @@ from sixfold.model.clusternetworkpolicy import (
     ClusterNetworkPolicy,
 )
 from sixfold.model.globalname import GlobalName
+from sixfold.model.httproute import GRPCRoute, HTTPRoute
 from sixfold.model.meta import Key, Namespace, Object
 from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.pool import CiliumLoadBalancerIPPool
+from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.service import EndpointSlice, Service
 from sixfold.model.workload import (
     CronJob,
@@ -56,6 +58,9 @@ Resource = (
     | GlobalName
     | CiliumLoadBalancerIPPool
     | PeerAuthentication
+    | HTTPRoute
+    | GRPCRoute
+    | ReferenceGrant
 )
 
 
@@ -207,6 +212,21 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 "peerauthentications",
                 ("pa",),
                 older=("security.istio.io/v1beta1",),
+            ),
+            Kind(
+                "HTTPRoute",
+                "gateway.networking.k8s.io/v1",
+                HTTPRoute,
+                "httproutes",
+                older=("gateway.networking.k8s.io/v1beta1",),
+            ),
+            Kind("GRPCRoute", "gateway.networking.k8s.io/v1", GRPCRoute, "grpcroutes"),
+            Kind(
+                "ReferenceGrant",
+                "gateway.networking.k8s.io/v1beta1",
+                ReferenceGrant,
+                "referencegrants",
+                ("refgrant",),
             ),
             Kind("Endpoints", "v1", None, "endpoints", ("ep",), derived=True),
             Kind("EndpointSlice", "discovery.k8s.io/v1", EndpointSlice, "endpointslices", ("eps",)),

@@ -27,6 +27,7 @@ from sixfold.manifest.outside import pool
 from sixfold.manifest.path import Finding, Path, overlap, show
 from sixfold.manifest.pods import pod_spec
 from sixfold.manifest.policies import policy
+from sixfold.manifest.routes import route
 from sixfold.manifest.runtime import unrunnable
 from sixfold.manifest.services import service
 from sixfold.manifest.shape import shaped
@@ -43,10 +44,12 @@ from sixfold.model.clusternetworkpolicy import (
     ClusterNetworkPolicy,
 )
 from sixfold.model.globalname import GlobalName
+from sixfold.model.httproute import GRPCRoute, HTTPRoute
 from sixfold.model.meta import Key, Namespace, Object
 from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.pool import CiliumLoadBalancerIPPool
+from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.service import EndpointSlice, Service
 from sixfold.model.workload import CronJob, Pod, ReplicationController
 
@@ -304,6 +307,10 @@ def _meaning(kind: Kind, obj: Object, *, offline: bool, runnable: bool) -> Itera
             yield from peer_authentication(one)
         case GlobalName() as name:
             yield from global_name(name)
+        case HTTPRoute() | GRPCRoute() as one:
+            yield from route(one)
+        case ReferenceGrant():
+            return
         case CronJob() | ReplicationController() as elsewhere:
             yield from template(elsewhere, offline=offline)
         case owner:

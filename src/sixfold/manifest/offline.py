@@ -27,11 +27,13 @@ from sixfold.model.config import Config
 from sixfold.model.discovery import is_open
 from sixfold.model.endpoint import Endpoint, EndpointId
 from sixfold.model.enforcement import in_audit
+from sixfold.model.httproute import Route
 from sixfold.model.identity import FIRST_ALLOCATED, Identity, Subject
 from sixfold.model.locality import locality_of
 from sixfold.model.meta import Namespace, ObjectMeta, namespace_labels
 from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policies import Policy, policy_key
+from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.service import EndpointSlice, Service
 from sixfold.model.subject import container_ports, probe_ports, subject_of
 from sixfold.model.workload import (
@@ -84,6 +86,16 @@ def offline(manifests: Manifests, config: Config | None = None) -> World:
             _name(loaded): loaded.object
             for loaded in manifests.objects
             if isinstance(loaded.object, PeerAuthentication)
+        },
+        routes={
+            f"{loaded.key.kind} {_name(loaded)}": loaded.object
+            for loaded in manifests.objects
+            if isinstance(loaded.object, Route)
+        },
+        grants={
+            _name(loaded): loaded.object
+            for loaded in manifests.objects
+            if isinstance(loaded.object, ReferenceGrant)
         },
         cidr_groups={
             loaded.key.name: loaded.object

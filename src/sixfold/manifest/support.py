@@ -23,13 +23,23 @@ from sixfold.model.ciliumpolicy import (
     CiliumPort,
     CiliumSpec,
     FQDNSelector,
+    HTTPRequestRule,
     ICMPField,
+    L7Rules,
 )
 from sixfold.model.clusternetworkpolicy import (
     AdminNetworkPolicySpec,
     ClusterEgressPeer,
     ClusterNetworkPolicySpec,
     ClusterProtocol,
+)
+from sixfold.model.httproute import (
+    BackendReference,
+    GRPCRouteSpec,
+    HTTPRouteSpec,
+    HTTPRule,
+    ParentReference,
+    ValueMatch,
 )
 from sixfold.model.meta import Object, ObjectMeta
 from sixfold.model.peerauthentication import MutualTLS, PeerAuthenticationSpec
@@ -147,6 +157,30 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "loadBalancerIP": "an address of a pool that selects the service, or none",
         "loadBalancerSourceRanges": "of that address, for clients outside",
         "allocateLoadBalancerNodePorts": "absent: true",
+    },
+    ParentReference: {
+        "kind": "Service, with group: ''",
+        "port": "absent: all TCP ports of the service",
+        "namespace": "absent: the route's. Of another's service: for clients of the route's own",
+    },
+    HTTPRouteSpec: {"hostnames": "not for a Service, whose requests are all meant"},
+    GRPCRouteSpec: {"hostnames": "not for a Service, whose requests are all meant"},
+    BackendReference: {
+        "kind": "Service; others, or one that is not there, are answered 500",
+        "namespace": "of another with a ReferenceGrant, else answered 500",
+        "port": "required",
+    },
+    HTTPRule: {
+        "retry": "of methods that may be repeated; without it what was not sent is tried again",
+        "timeouts": "absent: none",
+        "backendRefs": "pods in the mesh; none: answered 500",
+    },
+    ValueMatch: {"type": "of equal names the first counts; regular expressions match all of it"},
+    L7Rules: {"http": "of ingress; such a port takes nothing else than HTTP, and from pods only"},
+    HTTPRequestRule: {
+        "path": "without what follows a question mark",
+        "host": "with or without a port",
+        "headers": '"Name", or "Name: value"',
     },
     PoolSpec: {
         "serviceSelector": "io.kubernetes.service.name and .namespace are labels, too",

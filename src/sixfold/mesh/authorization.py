@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from envoy.config.rbac.v3 import rbac_pb2
 
-from sixfold.mesh.member import authority
-from sixfold.mesh.ports import Span, pattern
+from sixfold.mesh.member import Member, authority
+from sixfold.mesh.ports import Span, less, pattern
 from sixfold.model.datapath import (
     ANY_PROTOCOL,
     INGRESS,
@@ -131,8 +131,9 @@ class Authorization:
         table: PolicyTable,
         everybody: Everybody,
         rules: Mapping[int, Rule],
+        without: frozenset[int] = frozenset(),
     ) -> Iterator[tuple[str, rbac_pb2.Policy]]:
-        """RBAC policies with their rule's name, for tunnels to one address."""
+        """RBAC policies with their rule's name, for tunnels to one address, less some ports."""
         alike = self._alike[address.version]
         named = {names for peer in self.names(table) for names in self._called.get(peer, ())}
         theirs = {names: them for names in sorted(named) if (them := alike.get(names))}
@@ -143,10 +144,11 @@ class Authorization:
         for one in self._open(table, ANYBODY):
             principals[one].append(_others(everybody, theirs.values()))
         for one, who in sorted(principals.items()):
-            yield (
-                policy_name(one.rule, rules),
-                rbac_pb2.Policy(permissions=[_ports(address, one.spans)], principals=who),
-            )
+            if spans := less(one.spans, without):
+                yield (
+                    policy_name(one.rule, rules),
+                    rbac_pb2.Policy(permissions=[_ports(address, spans)], principals=who),
+                )
 
     def forget(self, tables: Set[PolicyTable]) -> None:
         """Keep what is known of these tables only."""
@@ -189,6 +191,13 @@ def _ports(address: IPAddress, spans: tuple[Span, ...]) -> dict[str, Any]:
     return {"header": {"name": ":authority", "string_match": match}}
 
 
+def from_any_of(members: Iterable[Member]) -> list[dict[str, Any]]:
+    """Principals: these pods, each by its identity and its addresses."""
+    return _members(
+        Caller((), member.id, address) for member in members for address in member.addresses
+    )
+
+
 def _members(callers: Iterable[Caller]) -> list[dict[str, Any]]:
     """One principal per SPIFFE ID: that identity, from one of its addresses."""
     by_id: defaultdict[str, list[IPAddress]] = defaultdict(list)
@@ -197,7 +206,7 @@ def _members(callers: Iterable[Caller]) -> list[dict[str, Any]]:
     return [
         _all(
             {"authenticated": {"principal_name": {"exact": id_}}},
-            _any(map(_from, sorted(addresses))),
+            _any(map(_from, sorted(addresses, key=lambda one: (one.version, one)))),
         )
         for id_, addresses in sorted(by_id.items())
     ]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.core.v3 import config_source_pb2, extension_pb2
+from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
@@ -29,6 +30,7 @@ def type_url(message: type[Any]) -> str:
 
 
 CLUSTER, LISTENER, ROUTE, SECRET = map(type_url, (Cluster, Listener, RouteConfiguration, Secret))
+ENDPOINTS = type_url(ClusterLoadAssignment)
 
 
 class Resource(NamedTuple):

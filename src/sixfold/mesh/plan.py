@@ -13,16 +13,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from itertools import count
+from types import MappingProxyType
 from typing import NamedTuple
 
 from envoy.config.rbac.v3 import rbac_pb2
 
 from sixfold.mesh import resources
 from sixfold.mesh.authorization import Authorization, Caller
+from sixfold.mesh.http import outbound as requests_of
+from sixfold.mesh.http_plan import HttpPlan, HttpPlanner
 from sixfold.mesh.member import Member, addresses_of, member_of
 from sixfold.mesh.messages import Resource
 from sixfold.model.config import Config
-from sixfold.model.datapath import PolicyTable
+from sixfold.model.datapath import Frontend, FrontendEntry, PolicyTable
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import UNKNOWN, Identity
 from sixfold.model.layers import Layers
@@ -33,6 +36,7 @@ from sixfold.policy.plan import PolicyPlan
 
 Name = tuple[str, str]  # type URL, name
 Placed = tuple[Identity, Identity]  # CIDR identities of the IPv4 and the IPv6 address
+NO_FRONTENDS: Mapping[Frontend, FrontendEntry] = MappingProxyType({})
 NO_CIDRS: Placed = (UNKNOWN, UNKNOWN)
 
 
@@ -41,6 +45,7 @@ class MeshPlan(NamedTuple):
 
     resources: Layers[Name, Resource]
     members: Mapping[str, Member]  # by pod
+    http: HttpPlan = HttpPlan()
 
     @property
     def identities(self) -> set[str]:
@@ -55,6 +60,7 @@ class _Known(NamedTuple):
     table: PolicyTable | None
     member: Member
     made: tuple[Resource, ...]
+    asked: object  # rules about requests to it, and on which ports
 
 
 class MeshPlanner:
@@ -67,12 +73,22 @@ class MeshPlanner:
         self._netns = netns
         self._known: dict[str, _Known] = {}
         self._authorization = Authorization()
+        self._http = HttpPlanner()
+        self._shared: dict[Name, Resource] = {}  # of no pod
         application = resources.application()
         self._resources: Layers[Name, Resource] = Layers({_name(application): application})
 
-    def plan(self, world: World, policy: PolicyPlan) -> MeshPlan:
+    def plan(
+        self,
+        world: World,
+        policy: PolicyPlan,
+        frontends: Mapping[Frontend, FrontendEntry] = NO_FRONTENDS,
+    ) -> MeshPlan:
         config = world.config
         members = self._members(world, policy)
+        http = self._http.plan(
+            world, policy, frontends, {key: member for key, (_, _, member) in members.items()}
+        )
         gone = self._known.keys() - members.keys()
         touched: set[Identity] = set()
         for key, (endpoint, cidrs, member) in members.items():
@@ -90,21 +106,29 @@ class MeshPlanner:
             known, table = self._known.get(key), policy.tables.get(key)
             same = known is not None and known.member is member
             stale = table is not None and not touched.isdisjoint(self._authorization.names(table))
+            asked = (http.judged.get(key, ()), http.ports.get(key, frozenset()))
+            stale = stale or (known is not None and known.asked != asked)
             if known is not None and same and known.table is table and not stale:
                 now[key] = known._replace(endpoint=endpoint, cidrs=cidrs)
                 continue
             fixed = known.made[:-1] if known is not None and same else _fixed(member, lifetime)
-            routes = resources.routes(member, self._rules(config, member, table, policy))
+            rules = self._rules(config, member, table, policy, without=asked[1])
+            routes = resources.routes(member, rules, asked[0])
             made = (*fixed, routes)
             before = known.made if known is not None else ()
             puts.update((_name(one), one) for one in made if one not in before)
             dropped |= {_name(one) for one in before} - {_name(one) for one in made}
-            now[key] = _Known(endpoint, cidrs, table, member, made)
+            now[key] = _Known(endpoint, cidrs, table, member, made, asked)
         self._known = now
+        shared = {_name(one): one for one in http.resources}
+        if shared != self._shared:
+            puts |= {name: one for name, one in shared.items() if self._shared.get(name) != one}
+            dropped |= self._shared.keys() - shared.keys()
+            self._shared = shared
         if puts or dropped:
             self._authorization.forget({one.table for one in now.values() if one.table is not None})
             self._resources = self._resources.changed(puts, dropped - puts.keys())
-        return MeshPlan(self._resources, {key: one.member for key, one in now.items()})
+        return MeshPlan(self._resources, {key: one.member for key, one in now.items()}, http)
 
     def _members(
         self, world: World, policy: PolicyPlan
@@ -125,16 +149,26 @@ class MeshPlanner:
         return found
 
     def _rules(
-        self, config: Config, member: Member, table: PolicyTable | None, policy: PolicyPlan
+        self,
+        config: Config,
+        member: Member,
+        table: PolicyTable | None,
+        policy: PolicyPlan,
+        without: frozenset[int],
     ) -> rbac_pb2.RBAC:
-        """Whoever is allowed, at each of the addresses; without a table nobody."""
+        """Whoever is allowed, at each of the addresses; without a table nobody.
+
+        without  ports where requests are judged: nothing passes there unseen
+        """
         found: dict[str, rbac_pb2.Policy] = {}
         if table is None:
             return rbac_pb2.RBAC(action="ALLOW")
         for address in member.addresses:
             pool = config.pod_ipv4 if address.version == 4 else config.pod_ipv6
             everybody = (f"{SpiffeId(config.trust_domain)}/", pool)
-            for name, one in self._authorization.policies(address, table, everybody, policy.rules):
+            for name, one in self._authorization.policies(
+                address, table, everybody, policy.rules, without
+            ):
                 turns = (name if turn == 1 else f"{name} #{turn}" for turn in count(1))
                 found[next(unique for unique in turns if unique not in found)] = one
         return rbac_pb2.RBAC(action="ALLOW", policies=found)
@@ -151,6 +185,7 @@ def _fixed(member: Member, lifetime: timedelta) -> tuple[Resource, ...]:
     """What is made of the pod alone."""
     return (
         resources.outbound(member),
+        requests_of(member),
         resources.inbound(member),
         *(resources.tunnel_to(member, address, lifetime) for address in member.addresses),
     )

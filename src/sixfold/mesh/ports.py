@@ -10,6 +10,25 @@ from collections.abc import Iterable, Iterator
 Span = tuple[int, int]  # first, last; both included
 
 
+def less(spans: Iterable[Span], holes: Iterable[int]) -> tuple[Span, ...]:
+    """The spans without some ports."""
+    found = list(spans)
+    for hole in holes:
+        found = [part for span in found for part in _around(span, hole)]
+    return tuple(found)
+
+
+def _around(span: Span, hole: int) -> Iterator[Span]:
+    first, last = span
+    if not first <= hole <= last:
+        yield span
+        return
+    if first < hole:
+        yield first, hole - 1
+    if hole < last:
+        yield hole + 1, last
+
+
 def pattern(spans: Iterable[Span]) -> str:
     """A regular expression of exactly the numbers in these spans, without leading zeros."""
     return "|".join(one for first, last in spans for one in _alternatives(first, last))

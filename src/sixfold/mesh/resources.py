@@ -12,6 +12,7 @@ its connections.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -45,7 +46,7 @@ from sixfold.mesh.messages import (
     resource,
 )
 from sixfold.model.datapath import IPAddress
-from sixfold.model.mesh import ORIGINAL_SOURCE_MARK, OUTBOUND_PORT, TUNNEL_PORT
+from sixfold.model.mesh import DESTINATION, ORIGINAL_SOURCE_MARK, OUTBOUND_PORT, TUNNEL_PORT
 
 XDS_CLUSTER = "xds"  # of the bootstrap: the agent
 APPLICATION = "application"  # cluster: whatever the authority of a tunnel says, in the pod itself
@@ -53,6 +54,7 @@ BUNDLE = "bundle"  # secret: who signs
 RBAC_FILTER = "envoy.filters.http.rbac"
 # Logs by name; see ``observe.access``.
 OUTBOUND_LOG, INBOUND_LOG, LISTENER_LOG = "outbound", "inbound", "listener"
+REQUESTS_LOG = "requests"
 
 CLUSTER_STATE = "envoy.tcp_proxy.cluster"
 NETNS_STATE = "envoy.network.upstream_bind_override.network_namespace"
@@ -139,7 +141,17 @@ def inbound(member: Member) -> Resource:
         stream_idle_timeout=timedelta(0),
         generate_request_id={"value": False},
         skip_xff_append=True,
-        access_log=[_verdicts(log_to_agent(als_pb2.HttpGrpcAccessLogConfig, INBOUND_LOG))],
+        server_header_transformation="PASS_THROUGH",
+        forward_client_cert_details="SANITIZE_SET",
+        set_current_client_cert_details={"uri": True},
+        # What policy reads is what the application is asked.
+        normalize_path={"value": True},
+        merge_slashes=True,
+        path_with_escaped_slashes_action="REJECT_REQUEST",
+        access_log=[
+            _verdicts(log_to_agent(als_pb2.HttpGrpcAccessLogConfig, INBOUND_LOG)),
+            _requests(log_to_agent(als_pb2.HttpGrpcAccessLogConfig, REQUESTS_LOG)),
+        ],
         access_log_options={"flush_log_on_tunnel_successfully_established": True},
     )
     chain = {
@@ -172,8 +184,11 @@ def routes_name(member: Member) -> str:
     return f"inbound|{member.pod}"
 
 
-def routes(member: Member, rules: rbac.RBAC) -> Resource:
-    """What tunnels to a pod may carry: whatever the authority says, for whom RBAC lets."""
+def routes(member: Member, rules: rbac.RBAC, requests: Sequence[dict[str, Any]] = ()) -> Resource:
+    """What tunnels to a pod may carry: whatever the authority says, for whom RBAC lets.
+
+    requests  routes of what is no tunnel
+    """
     only = http_rbac.RBACPerRoute(rbac={"rules": rules})
     route = {
         "name": "tunnel",
@@ -186,7 +201,7 @@ def routes(member: Member, rules: rbac.RBAC) -> Resource:
         "typed_per_filter_config": {RBAC_FILTER: packed(only)},
     }
     name = routes_name(member)
-    host = {"name": "tunnel", "domains": ["*"], "routes": [route]}
+    host = {"name": "tunnel", "domains": ["*"], "routes": [route, *requests]}
     return resource(name, route_pb2.RouteConfiguration(name=name, virtual_hosts=[host]))
 
 
@@ -303,9 +318,11 @@ def from_the_pod() -> dict[str, Any]:
     }
 
 
-def no_limits() -> dict[str, Any]:
+def no_limits(retries: dict[str, Any] | None = None) -> dict[str, Any]:
+    """But for how many may be tried again at once, where that is said."""
     limits = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
-    return {"thresholds": [{limit: {"value": UNLIMITED} for limit in limits}]}
+    found: dict[str, Any] = {limit: {"value": UNLIMITED} for limit in limits}
+    return {"thresholds": [found | ({"retry_budget": retries} if retries else {})]}
 
 
 def socket_at(address: str, port: int, netns: str = "") -> dict[str, Any]:
@@ -353,7 +370,8 @@ def log_to_agent(kind: type[Any], name: str, *states: str) -> dict[str, Any]:
         "filter_state_objects_to_log": states,
     }
     if kind is als_pb2.HttpGrpcAccessLogConfig:
-        config = kind(common_config=common, additional_request_headers_to_log=["forwarded"])
+        headers = ["forwarded", DESTINATION]
+        config = kind(common_config=common, additional_request_headers_to_log=headers)
         return extension("envoy.access_loggers.http_grpc", config)
     return extension("envoy.access_loggers.tcp_grpc", kind(common_config=common))
 
@@ -369,5 +387,16 @@ def _verdicts(log: dict[str, Any]) -> dict[str, Any]:
         "comparison": {"op": "GE", "value": {"default_value": 400, "runtime_key": "refused"}}
     }
     made = {"types": ["DownstreamTunnelSuccessfullyEstablished"]}
-    filters = [{"status_code_filter": refused}, {"log_type_filter": made}]
-    return {**log, "filter": {"or_filter": {"filters": filters}}}
+    either = {
+        "or_filter": {"filters": [{"status_code_filter": refused}, {"log_type_filter": made}]}
+    }
+    tunnel = {"header_filter": {"header": {**_IS_TUNNEL}}}
+    return {**log, "filter": {"and_filter": {"filters": [tunnel, either]}}}
+
+
+_IS_TUNNEL = {"name": ":method", "string_match": {"exact": "CONNECT"}}
+
+
+def _requests(log: dict[str, Any]) -> dict[str, Any]:
+    """Each request when it is over, whatever became of it."""
+    return {**log, "filter": {"header_filter": {"header": {**_IS_TUNNEL, "invert_match": True}}}}

@@ -46,8 +46,30 @@ class CiliumPort(Object):
     protocol: CiliumProtocol = ""
 
 
+class HeaderMatch(Object):
+    """``value`` empty: the header is there, whatever it says."""
+
+    name: str
+    value: str = ""
+
+
+class HTTPRequestRule(Object):
+    """All that is written must hold. Regular expressions that match the whole text."""
+
+    method: str = ""
+    path: str = ""
+    host: str = ""
+    headers: list[str] = []  # "Name", or "Name: value"
+    header_matches: list[HeaderMatch] = []
+
+
+class L7Rules(Object):
+    http: list[HTTPRequestRule] | None = None
+
+
 class CiliumPortRule(Object):
     ports: list[CiliumPort] = []
+    rules: L7Rules | None = None
 
 
 class ICMPField(Object):

@@ -10,7 +10,9 @@ from sixfold.model.endpoint import EndpointId
 Mtls = Literal["strict", "permissive", "disabled"]  # of everything that nothing else says more of
 
 OUTBOUND_PORT = 15001  # on each pod's loopback: where connections that it opens are captured
+HTTP_PORT = 15002  # likewise, where requests are looked at
 TUNNEL_PORT = 15008  # at each pod's addresses: HTTP/2 CONNECT in TLS, as Istio's HBONE
+DESTINATION = "x-sixfold-destination"  # header between proxies: address and port of a request
 ORIGINAL_SOURCE_MARK = 0x5F  # in pods: what the proxy sends under a client's address
 
 

@@ -9,8 +9,10 @@ from sixfold.model.ciliumpolicy import CiliumCIDRGroup
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
+from sixfold.model.httproute import Route
 from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policies import Policy
+from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.seen import Seen
 from sixfold.model.service import EndpointSlice, Service
 
@@ -31,6 +33,7 @@ class World:
     seen         what was seen of a service's backends, by service
     audited      names of namespaces whose workloads are in audit
     told         names of namespaces whose services everybody is told of
+    routes       keys have the kind before the name: ``HTTPRoute ns/name``
     on_host      names of workloads with ``hostNetwork``, as offline: to policy they are the node
     """
 
@@ -48,3 +51,5 @@ class World:
     audited: frozenset[str] = frozenset()
     seen: Mapping[str, Seen] = field(default_factory=dict)
     told: frozenset[str] = frozenset()
+    routes: Mapping[str, Route] = field(default_factory=dict)
+    grants: Mapping[str, ReferenceGrant] = field(default_factory=dict)

@@ -1,7 +1,8 @@
 """From the proxy's access log to a flow: what became of one connection through the mesh.
 
-Pure. Three logs: ``inbound``, a tunnel that was made, or refused by name of its rule; ``listener``,
-a connection whose handshake proved nothing; ``outbound``, one that did not get that far. Fields are
+Pure. Four logs: ``inbound``, a tunnel that was made, or refused by name of its rule; ``requests``,
+what came on a port that is looked into; ``listener``, a connection whose handshake proved nothing;
+``outbound``, one that did not get that far. Fields are
 those of envoy/data/accesslog/v3/accesslog.proto, which is not imported: who has no mesh does not
 pay for it. The two SPIFFE IDs are those of this connection's handshake.
 """
@@ -17,6 +18,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 
 from sixfold.model.flow import Flow, Peer, Verdict
 from sixfold.model.identity import WORLD
+from sixfold.model.mesh import DESTINATION
 from sixfold.model.reason import DropReason
 from sixfold.model.rule import Rule
 from sixfold.observe.names import IPAddress, Names
@@ -25,6 +27,8 @@ RBAC = "envoy.filters.http.rbac"
 NETNS = "envoy.network.upstream_bind_override.network_namespace"
 DENIED = 403
 TCP = 6
+# Of envoy.config.core.v3.RequestMethod.
+_METHODS = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 _AUTHORITY = re.compile(r"\[?([0-9a-fA-F.:]+?)\]?:(\d+)")
 _CLIENT_PORT = re.compile(r'for="_pod:(\d+)"')
 
@@ -41,6 +45,8 @@ def access(
     match log:
         case "inbound":
             return _inbound(entry, names, denied_by)
+        case "requests":
+            return _request(entry, names, denied_by)
         case "listener":
             return _listener(entry, names)
         case "outbound":
@@ -76,6 +82,44 @@ def _inbound(entry: Any, names: Names, denied_by: DeniedBy) -> Flow | None:
         "ingress",
         TCP,
         _peer(names, source, int(client[1]) if client else 0),
+        _peer(names, destination, port),
+        reason,
+        ingress_rule=rule,
+        node=names.node,
+        extra=extra,
+    )
+
+
+def _request(entry: Any, names: Names, denied_by: DeniedBy) -> Flow | None:
+    """One request; denied by the proxy, or answered by the workload, whatever the answer."""
+    common, asked, code = entry.common_properties, entry.request, entry.response.response_code.value
+    details = entry.response.response_code_details
+    source, source_port = _place(common.downstream_direct_remote_address)
+    destination, port = _place(common.downstream_local_address)
+    told = _AUTHORITY.fullmatch(asked.request_headers.get(DESTINATION, ""))
+    if told is not None:
+        destination, port = ip_address(told[1]), int(told[2])
+    method = _METHODS[asked.request_method]
+    extra = {
+        **_handshake(common),
+        "http": f"{method} {asked.authority}{asked.path} {code}",
+    }
+    verdict, reason = Verdict.FORWARDED, DropReason.NONE
+    rule = names.rules.get(_policy(common)) if common.metadata.filter_metadata else None
+    if details.startswith("rbac_access_denied"):
+        verdict, reason = Verdict.DROPPED, DropReason.POLICY_DENIED
+        rule = denied_by(source, destination, port)
+        if rule is None:  # the port is open to it, this request is not
+            extra["mesh"] = "no rule allows this request"
+    elif not details.startswith("via_upstream"):
+        verdict = Verdict.ERROR
+        extra["mesh"] = f"not answered by the workload: {details}"
+    return Flow(
+        _time_ns(common),
+        verdict,
+        "ingress",
+        TCP,
+        _peer(names, source, source_port),
         _peer(names, destination, port),
         reason,
         ingress_rule=rule,

@@ -102,6 +102,8 @@ def compact(flow: Flow) -> str:
         parts.append(f"rule {rule}")
     if who := flow.extra.get("source_id"):
         parts.append(f"mtls {who} -> {flow.extra['destination_id']}")
+    if asked := flow.extra.get("http"):
+        parts.append(f"http {asked}")
     if what := flow.extra.get("mesh"):
         parts.append(f"mesh {what}")
     if logs := _logs(flow):

@@ -99,14 +99,31 @@ class Port(msgspec.Struct, frozen=True):
         return f"{self.protocol}/{self.first}" + (f"-{self.last}" if self.last is not None else "")
 
 
+class Request(msgspec.Struct, frozen=True):
+    """An HTTP request, by regular expressions that match the whole text; "" is any.
+
+    headers  name, lower case, and what it must be; None: that it is there
+    """
+
+    method: str = ""
+    path: str = ""
+    host: str = ""
+    headers: tuple[tuple[str, str | None], ...] = ()
+
+
 class Line(msgspec.Struct, frozen=True):
-    """One rule. ``peers`` and ``ports``: None is any, empty is none."""
+    """One rule. ``peers`` and ``ports``: None is any, empty is none.
+
+    requests  it allows these, and nothing that is none of HTTP; None: whatever is sent. Judged by
+              the proxy, so that its peers are pods only: nobody else comes through it
+    """
 
     rule: Rule
     direction: int
     verdict: int
     peers: tuple[Peer, ...] | None
     ports: tuple[Port, ...] | None
+    requests: tuple[Request, ...] | None = None
 
 
 class Policy(msgspec.Struct, frozen=True):

@@ -24,6 +24,7 @@ from sixfold.errors import (
     SixfoldError,
     UnavailableError,
 )
+from sixfold.mesh.asked import Asked
 from sixfold.model.meta import Key
 
 BODY_MAX_BYTES = 64 << 20
@@ -62,6 +63,7 @@ class ExplainRequest(msgspec.Struct, rename={"source": "from", "destination": "t
     port: int | None = None
     protocol: str = "TCP"
     namespace: str = "default"
+    asked: Asked | None = None
 
 
 class Handlers(Protocol):

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sixfold.balancing.explain import BalancingAnswer, Candidate, explain_balancing
 from sixfold.errors import NotFoundError
+from sixfold.mesh.asked import Asked, allowing, way_for
 from sixfold.mesh.explain import explain_mesh
+from sixfold.mesh.routes import ServicePort, plan_routes
 from sixfold.model.datapath import PROTOCOL_NUMBERS
 from sixfold.model.identity import HOST, RESOLVER, WORLD
 from sixfold.model.service import IPFamily, Service
@@ -21,6 +23,7 @@ from sixfold.model.world import World
 from sixfold.policy.decide import Party
 from sixfold.policy.explain import PolicyAnswer, Side, explain_policy
 from sixfold.policy.plan import PolicyPlan, compile_policies
+from sixfold.policy.requests import Requests
 from sixfold.routing.explain import RouteAnswer, explain_route, is_same_pod
 from sixfold.routing.plan import RoutingPlan, plan_routing
 from sixfold.trust.hidden import told_of
@@ -85,14 +88,17 @@ def explain(
     port: int | None = None,
     protocol: str = "TCP",
     namespace: str = "default",
+    asked: Asked | None = None,
 ) -> Explanation:
     """Explain a new connection; raises NotFoundError for names that mean nothing here.
 
     namespace  of bare names; TO is read as the client itself would, in its own namespace
     port       of the service or pod; None: the first of the service, the only one of the pod
+    asked      a request over it; None: the connection alone
     """
     places = sources(world, plans.routing, source, namespace)
-    return _Question(world, plans, places, destination, port, protocol, namespace).answer()
+    question = _Question(world, plans, places, destination, port, protocol, namespace)
+    return question.answer(asked)
 
 
 def denied(
@@ -126,6 +132,13 @@ class _Flow:
     @property
     def target(self) -> str:
         return f"{self.destination.name}:{self.port}" if self.port else self.destination.name
+
+
+class _Route(NamedTuple):
+    """``backends`` None: those of the service."""
+
+    line: Line
+    backends: list[tuple[Place, int]] | None
 
 
 class _Question:
@@ -176,19 +189,91 @@ class _Question:
             return self.protocol, port
         return ("ICMPv6", 128) if version == 6 or self.protocol == "ICMPv6" else ("ICMP", 8)
 
-    def answer(self) -> Explanation:
+    def answer(self, asked: Asked | None) -> Explanation:
         lines = [self._discovery()]
         backends, balancing = self._balancing()
         lines.append(balancing)
+        route = self._routed(asked) if backends else None
+        if route is not None:
+            lines.append(route.line)
+            backends = backends if route.backends is None else route.backends
         flows = [self._flow(source, *backend) for source in self.sources for backend in backends]
         if flows:
             lines.append(_routing(flows))
             lines += _policy(flows, "egress", [flow.policy.egress for flow in flows])
             lines += _policy(flows, "ingress", [flow.policy.ingress for flow in flows])
             lines.append(_mesh(self.world, flows[0], self.protocol))
-        allowed = bool(flows) and all(flow.allowed for flow in flows)
-        lines.append(self._verdict(allowed, flows, balancing))
+        judged = [line for flow in flows if flow.allowed for line in self._requests(flow, asked)]
+        lines += dict.fromkeys(judged)
+        refused = next((one for one in judged if one.outcome == "DROPPED"), None)
+        allowed = bool(flows) and all(flow.allowed for flow in flows) and refused is None
+        if refused is not None and all(flow.allowed for flow in flows):
+            lines.append(Line("verdict", "DROPPED", f"{self._what}: {refused.detail}"))
+        else:
+            lines.append(self._verdict(allowed, flows, balancing if route is None else route.line))
         return Explanation(allowed, self._from, self.text, self.port, self.protocol, tuple(lines))
+
+    def _routed(self, asked: Asked | None) -> _Route | None:
+        """The way of a request through the routes of the service; None: there are none."""
+        service, client = self.target.service, self.sources[0].endpoint
+        if service is None or client is None or self.protocol != "TCP" or not self.world.routes:
+            return None
+        port = ServicePort(f"{service.metadata.namespace}/{service.metadata.name}", self.port)
+        routed = plan_routes(self.world).get(port)
+        ways = routed.for_clients_of(client.namespace) if routed is not None else None
+        if ways is None:
+            return None
+        if asked is None:
+            names = sorted({way.name.partition(" ")[0] for way in ways})
+            text = f"requests are routed by {', '.join(names)}; --method and --path ask about one"
+            return _Route(Line("route", "routed", text), None)
+        way = way_for(ways, asked)
+        if way is None:
+            text = f"{asked}: no match of a route of {port} (404)"
+            return _Route(Line("route", "404", text), [])
+        if any(step.request_redirect is not None for step in way.filters):
+            return _Route(Line("route", "redirected", f"{asked}: by {way.name}"), [])
+        whole = sum(one.weight for one in way.backends)
+        if not whole or any(one.to is None and one.weight for one in way.backends):
+            text = f"{asked}: {way.name} has a backend that is none (500)"
+            return _Route(Line("route", "500", text), [])
+        taken = [one for one in way.backends if one.weight and one.to is not None]
+        shares = [f"{one.to} ({one.weight * 100 / whole:g} %)" for one in taken]
+        backends = [
+            (self._backend(each), each.port)
+            for one in taken
+            if one.to is not None
+            for each in explain_balancing(
+                self.world, self.world.services[one.to.service], one.to.port, "TCP", self._family
+            ).candidates
+            if each.ready and not each.written
+        ]
+        return _Route(Line("route", "ok", f"{asked}: {way.name} → {', '.join(shares)}"), backends)
+
+    def _requests(self, flow: _Flow, asked: Asked | None) -> Iterable[Line]:
+        """What policy says of requests, where it says something."""
+        client, server = flow.source.endpoint, flow.destination.endpoint
+        if client is None or server is None or self.protocol != "TCP":
+            return
+        requests = Requests(self.world, self.plan)
+        if flow.port not in requests.ports(server):
+            return
+        rules = requests.allowed(server, flow.port, client)
+        if asked is None:
+            names = ", ".join(dict.fromkeys(str(one.rule) for one in rules))
+            text = f"requests are judged by {names}; --method and --path ask about one"
+            yield Line("requests", "judged", text)
+            return
+        found = allowing(rules, asked)
+        if found is None:
+            yield Line("requests", "DROPPED", f"{asked}: no rule of {server.key} allows it (403)")
+        else:
+            yield Line("requests", "FORWARDED", f"{asked} allowed by {found.rule}")
+
+    @property
+    def _what(self) -> str:
+        port = f":{self.port}" if self.port else ""
+        return f"{self._from} → {self.text}{port}/{self.protocol}"
 
     @property
     def _from(self) -> str:
@@ -304,8 +389,7 @@ class _Question:
         return place.party(self.plan, version)
 
     def _verdict(self, allowed: bool, flows: Sequence[_Flow], balancing: Line) -> Line:
-        port = f":{self.port}" if self.port else ""
-        what = f"{self._from} → {self.text}{port}/{self.protocol}"
+        what = self._what
         if allowed:
             audit = any(flow.policy.audit for flow in flows)
             return Line("verdict", "AUDIT" if audit else "FORWARDED", what)

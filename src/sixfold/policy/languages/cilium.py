@@ -1,6 +1,7 @@
 """CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy v2 to ``ir``.
 
-A deny beats every allow of this tier, NetworkPolicy's too. A direction that has rules is denied by
+Rules about requests allow what the proxy sees, and nothing where there is none. A deny beats every
+allow of this tier, NetworkPolicy's too. A direction that has rules is denied by
 default, unless ``enableDefaultDeny`` says otherwise. A CIDR never means a pod or the host. Every
 spec of an object becomes a policy of its own.
 """
@@ -133,8 +134,16 @@ class _Lowering:
                 section="" if place == name else place,
                 log=log,
             )
-            ports = _ports(rule)
-            yield ir.Line(where, direction, verdict, self._peers(rule, ports), ports)
+            unseen, looked_into = _by_requests(rule)
+            if self.world.config.mtls == "disabled":
+                looked_into = []  # nobody would look
+            ports = _ports(rule, unseen)
+            if ports != ():
+                yield ir.Line(where, direction, verdict, self._peers(rule, ports), ports)
+            for each in looked_into:
+                ports = tuple(_port(port, "TCP") for port in each.ports)
+                peers = _pods_of(self._peers(rule, ports))
+                yield ir.Line(where, direction, verdict, peers, ports, _requests(each))
 
     def _peers(
         self, rule: CiliumRule, ports: tuple[ir.Port, ...] | None
@@ -233,9 +242,51 @@ def _within(inner: str, outer: str) -> bool:
     return one.version == other.version and one.subnet_of(other)  # type: ignore[arg-type]
 
 
-def _ports(rule: CiliumRule) -> tuple[ir.Port, ...] | None:
+def _by_requests(rule: CiliumRule) -> tuple[list[CiliumPortRule], list[CiliumPortRule]]:
+    """Without and with rules about requests."""
+    written = rule.to_ports or []
+    looked_into = [each for each in written if each.rules is not None]
+    return [each for each in written if each.rules is None], looked_into
+
+
+def _pods_of(peers: tuple[ir.Peer, ...] | None) -> tuple[ir.Peer, ...]:
+    """Those of them who come through the proxy."""
+    if peers is None:
+        return (ir.Reserved(ANY_POD, "cluster"),)
+    found: list[ir.Peer] = []
+    for peer in peers:
+        if isinstance(peer, ir.Pods) or peer == ir.Reserved(ANY_POD, "cluster"):
+            found.append(peer)
+        elif peer == ir.Reserved(UNKNOWN, "all"):
+            found.append(ir.Reserved(ANY_POD, "cluster"))
+    return tuple(found)
+
+
+def _requests(each: CiliumPortRule) -> tuple[ir.Request, ...]:
+    assert each.rules is not None, "of rules about requests only"
+    return tuple(
+        ir.Request(
+            one.method,
+            one.path,
+            one.host,
+            tuple(
+                [*map(_header, one.headers)]
+                + [(match.name.lower(), match.value or None) for match in one.header_matches]
+            ),
+        )
+        for one in each.rules.http or ()
+    )
+
+
+def _header(text: str) -> tuple[str, str | None]:
+    name, colon, value = text.partition(":")
+    return name.strip().lower(), value.strip() if colon else None
+
+
+def _ports(rule: CiliumRule, written: Sequence[CiliumPortRule]) -> tuple[ir.Port, ...] | None:
     """None is every port: none are written, or ANY of port 0."""
-    written: list[CiliumPortRule] = rule.to_ports or []
+    if rule.to_ports and not written:
+        return ()
     fields: list[ICMPField] = [one for icmp in rule.icmps or () for one in icmp.fields]
     if not written and not fields:
         return None
@@ -245,8 +296,8 @@ def _ports(rule: CiliumRule) -> tuple[ir.Port, ...] | None:
     return tuple(ports) + tuple(_icmp(field) for field in fields)
 
 
-def _port(port: CiliumPort) -> ir.Port:
-    protocol = port.protocol or "ANY"
+def _port(port: CiliumPort, default: str = "ANY") -> ir.Port:
+    protocol = default if port.protocol in ("", "ANY") else port.protocol
     if not port.port.isdigit():
         return ir.Port(protocol, port.port)
     if int(port.port) == 0:

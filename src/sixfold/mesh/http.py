@@ -1,0 +1,293 @@
+"""What Envoy is told of ports whose requests are looked at: routed ones, and those of L7 policy.
+
+Pure. On the client's side requests are read where they were captured, on a listener of their own
+beside the one for opaque connections: a route picks the backend for each request, and it travels
+as it is, over HTTP/2 in TLS, to the tunnel port of the backend's pod. On the server's side it is
+judged, and goes to the application as HTTP/1.1, or HTTP/2 when it is a call of gRPC. So each side
+reads a request once, and only on ports that need it.
+
+Where a request wants to go is a header between the two proxies: of the sender's word, since the
+rules of the port that it names hold for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.config.rbac.v3 import rbac_pb2
+from envoy.config.route.v3 import route_pb2
+from envoy.extensions.filters.http.cors.v3 import cors_pb2
+from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
+from envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.http.upstream_codec.v3 import upstream_codec_pb2
+from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import (
+    http_connection_manager_pb2 as hcm,
+)
+from envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
+    header_mutation_pb2 as early,
+)
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from google.protobuf import struct_pb2
+
+from sixfold.mesh import resources as parts
+from sixfold.mesh.http_routes import CORS_FILTER, cluster_of, routes_of
+from sixfold.mesh.member import Member, authority
+from sixfold.mesh.messages import Resource, extension, packed, resource
+from sixfold.mesh.routes import ServicePort, Way
+from sixfold.model.datapath import IPAddress
+from sixfold.model.mesh import DESTINATION, HTTP_PORT, TUNNEL_PORT
+
+POD = "x-sixfold-pod"  # cluster of a destination that no route is about
+METADATA = "sixfold"
+APPLICATION, APPLICATION_HTTP2 = "requests", "calls"  # clusters: where a request wants to go
+RETRY_BUDGET = {"budget_percent": {"value": 20.0}, "min_retry_concurrency": {"value": 3}}
+Append = "OVERWRITE_IF_EXISTS_OR_ADD"
+
+
+class Backend(NamedTuple):
+    """A backend of a service: the pod, and the port behind the service's."""
+
+    member: Member
+    address: IPAddress
+    port: int
+    weight: int = 1
+
+
+def routes_name(namespace: str) -> str:
+    return f"requests|{namespace}"
+
+
+def outbound(member: Member) -> Resource:
+    """Where requests of a pod's processes are captured, on its loopback."""
+    states = [
+        parts.state(parts.NETNS_STATE, member.netns),
+        parts.state(parts.SVID_STATE, parts.client_secret(member.id)),
+    ]
+    said = [
+        _set(DESTINATION, "%DOWNSTREAM_LOCAL_ADDRESS%"),
+        _set(POD, "pod|%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%"),
+    ]
+    manager = hcm.HttpConnectionManager(
+        stat_prefix="requests",
+        codec_type="AUTO",
+        rds={
+            "route_config_name": routes_name(member.pod.partition("/")[0]),
+            "config_source": parts.ADS,
+        },
+        early_header_mutation_extensions=[
+            extension(
+                "envoy.http.early_header_mutation.header_mutation",
+                early.HeaderMutation(mutations=said),
+            )
+        ],
+        http_filters=[
+            extension(CORS_FILTER, cors_pb2.Cors()),
+            extension("envoy.filters.http.router", router_pb2.Router(suppress_envoy_headers=True)),
+        ],
+        upgrade_configs=[{"upgrade_type": "websocket"}],
+        http2_protocol_options={"allow_connect": False},
+        stream_idle_timeout=timedelta(0),
+        generate_request_id={"value": False},
+        skip_xff_append=True,
+        server_header_transformation="PASS_THROUGH",
+        normalize_path={"value": True},
+        merge_slashes=True,
+        path_with_escaped_slashes_action="REJECT_REQUEST",
+    )
+    listener = listener_pb2.Listener(
+        name=f"requests|{member.pod}",
+        traffic_direction="OUTBOUND",
+        listener_filters=[
+            extension("envoy.filters.listener.original_dst", original_dst_pb2.OriginalDst())
+        ],
+        filter_chains=[
+            {
+                "filters": [
+                    parts.set_states(states),
+                    extension("envoy.filters.network.http_connection_manager", manager),
+                ]
+            }
+        ],
+        **parts.listen_at(
+            [
+                parts.socket_at(
+                    "127.0.0.1" if address.version == 4 else "::1", HTTP_PORT, member.netns
+                )
+                for address in member.addresses
+            ]
+        ),
+    )
+    return resource(listener.name, listener)
+
+
+def routes(
+    namespace: str, routed: Mapping[ServicePort, tuple[Sequence[IPAddress], Sequence[Way]]]
+) -> Resource:
+    """Of the clients of a namespace. Whatever no route is about goes where it was dialled to."""
+    hosts: list[dict[str, Any]] = [
+        {
+            "name": str(port),
+            "domains": [authority(address, port.port) for address in addresses],
+            "routes": routes_of(ways),
+        }
+        for port, (addresses, ways) in sorted(routed.items())
+    ]
+    rest = {
+        "match": {"prefix": "/"},
+        "route": {
+            "cluster_header": POD,
+            "timeout": timedelta(0),
+            "upgrade_configs": [{"upgrade_type": "websocket"}],
+        },
+    }
+    hosts.append({"name": "pods", "domains": ["*"], "routes": [rest]})
+    name = routes_name(namespace)
+    table = route_pb2.RouteConfiguration(
+        name=name,
+        virtual_hosts=hosts,
+        vhost_header=DESTINATION,
+        request_headers_to_remove=[POD],
+    )
+    return resource(name, table)
+
+
+def service(port: ServicePort, algorithm: str, ids: Iterable[str]) -> Resource:
+    """The backends of a port, picked for each request; who they are is told apart (EDS).
+
+    algorithm  as Envoy calls it
+    ids        SPIFFE IDs of the backends: each proves to be the one that is meant
+    """
+    matches = [
+        {
+            "name": one,
+            "match": {"id": one},
+            "transport_socket": extension("envoy.transport_sockets.tls", parts.client_tls(one)),
+        }
+        for one in sorted(ids)
+    ]
+    name = cluster_of(port)
+    cluster = cluster_pb2.Cluster(
+        name=name,
+        type="EDS",
+        eds_cluster_config={"eds_config": parts.ADS},
+        lb_policy=algorithm,
+        connect_timeout=parts.CONNECT_TIMEOUT,
+        circuit_breakers=parts.no_limits(retries=RETRY_BUDGET),
+        upstream_bind_config=parts.from_the_pod(),
+        transport_socket_matches=matches,
+        typed_extension_protocol_options={
+            parts.OPTIONS: packed(
+                _http2([_set(DESTINATION, f'%UPSTREAM_METADATA(["{METADATA}","destination"])%')])
+            )
+        },
+    )
+    return resource(name, cluster)
+
+
+def endpoints(port: ServicePort, backends: Sequence[Backend]) -> Resource:
+    """Who is behind a port now; nobody is answered 503."""
+    name = cluster_of(port)
+    places = [
+        {
+            "endpoint": {
+                "address": parts.socket_at(str(one.address), TUNNEL_PORT),
+                # Two ports of a pod are two endpoints of one address.
+                "hostname": authority(one.address, one.port),
+            },
+            "load_balancing_weight": {"value": one.weight},
+            "metadata": {
+                "filter_metadata": {
+                    METADATA: _struct(destination=authority(one.address, one.port)),
+                    "envoy.transport_socket_match": _struct(id=one.member.id),
+                }
+            },
+        }
+        for one in backends
+        if one.weight
+    ]
+    found = endpoint_pb2.ClusterLoadAssignment(
+        cluster_name=name, endpoints=[{"lb_endpoints": places}] if places else []
+    )
+    return resource(name, found)
+
+
+def applications() -> tuple[Resource, ...]:
+    """The last step of a request: from the proxy to the pod's process."""
+    return tuple(_application(name) for name in (APPLICATION, APPLICATION_HTTP2))
+
+
+def _application(name: str) -> Resource:
+    remove = [{"remove": DESTINATION}]
+    options = _http2(remove) if name == APPLICATION_HTTP2 else _http1(remove)
+    cluster = cluster_pb2.Cluster(
+        name=name,
+        type="ORIGINAL_DST",
+        lb_policy="CLUSTER_PROVIDED",
+        original_dst_lb_config={"use_http_header": True, "http_header_name": DESTINATION},
+        connect_timeout=parts.CONNECT_TIMEOUT,
+        circuit_breakers=parts.no_limits(),
+        upstream_bind_config=parts.from_the_pod(),
+        typed_extension_protocol_options={parts.OPTIONS: packed(options)},
+    )
+    return resource(name, cluster)
+
+
+def judged(rules: rbac_pb2.RBAC) -> list[dict[str, Any]]:
+    """Routes of what arrives at a pod as a request, for whom RBAC lets."""
+    only = {parts.RBAC_FILTER: packed(http_rbac.RBACPerRoute(rbac={"rules": rules}))}
+    here = {"name": DESTINATION, "present_match": True}
+    call = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
+    return [
+        {
+            "name": cluster,
+            "match": {"prefix": "/", "headers": headers},
+            "route": {
+                "cluster": cluster,
+                "timeout": timedelta(0),
+                "upgrade_configs": [{"upgrade_type": "websocket"}],
+            },
+            "typed_per_filter_config": only,
+        }
+        for cluster, headers in ((APPLICATION_HTTP2, [here, call]), (APPLICATION, [here]))
+    ]
+
+
+def _http1(mutations: list[dict[str, Any]]) -> http_protocol_options_pb2.HttpProtocolOptions:
+    return http_protocol_options_pb2.HttpProtocolOptions(
+        explicit_http_config={"http_protocol_options": {}}, http_filters=_mutating(mutations)
+    )
+
+
+def _http2(mutations: list[dict[str, Any]]) -> http_protocol_options_pb2.HttpProtocolOptions:
+    return http_protocol_options_pb2.HttpProtocolOptions(
+        explicit_http_config={"http2_protocol_options": {}},
+        common_http_protocol_options={"idle_timeout": parts.TUNNEL_IDLE},
+        http_filters=_mutating(mutations),
+    )
+
+
+def _mutating(mutations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Headers that depend on the backend are changed when it has been picked."""
+    change = header_mutation_pb2.HeaderMutation(mutations={"request_mutations": mutations})
+    return [
+        extension("envoy.filters.http.header_mutation", change),
+        extension("envoy.filters.http.upstream_codec", upstream_codec_pb2.UpstreamCodec()),
+    ]
+
+
+def _struct(**fields: str) -> struct_pb2.Struct:
+    found = struct_pb2.Struct()
+    found.update(fields)
+    return found
+
+
+def _set(name: str, value: str) -> dict[str, Any]:
+    header = {"key": name, "value": value}
+    return {"append": {"header": header, "append_action": Append}}

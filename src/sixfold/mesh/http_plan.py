@@ -1,0 +1,180 @@
+"""What is to be known of requests: routes by clients' namespace, backends by service, rules by pod.
+
+Pure. Built anew when something that it was made of is another object; what came out as it was is
+the same to the proxy, whose versions are hashes. A port is *looked at* when a route is attached to
+it, or when a policy is about requests to it. A service that was routed once stays known: clients
+have connections to it, and each request of theirs needs a way.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from sixfold.balancing.members import cluster_addresses
+from sixfold.mesh import http
+from sixfold.mesh.member import Member
+from sixfold.mesh.messages import Resource
+from sixfold.mesh.requests import request_rules
+from sixfold.mesh.routes import Backend, Routed, ServicePort, Way, plan_routes
+from sixfold.model.algorithm import Algorithm
+from sixfold.model.datapath import PROTOCOL_NUMBERS, Frontend, FrontendEntry, IPAddress
+from sixfold.model.httproute import HTTPMatch
+from sixfold.model.world import World
+from sixfold.policy.plan import PolicyPlan
+from sixfold.policy.requests import Requests
+
+TCP = PROTOCOL_NUMBERS["TCP"]
+PICKED = {
+    Algorithm.RANDOM: "RANDOM",
+    Algorithm.ROUND_ROBIN: "ROUND_ROBIN",
+    Algorithm.LEAST_CONNECTIONS: "LEAST_REQUEST",
+    Algorithm.MAGLEV: "MAGLEV",
+    Algorithm.SOURCE_HASH: "RING_HASH",
+}
+NOBODY = FrontendEntry(0, ())
+
+
+@dataclass(frozen=True, slots=True)
+class HttpPlan:
+    """Of one world.
+
+    routed    service addresses and ports whose clients' requests are routed
+    ports     of pods: those about whose requests some policy is
+    judged    routes of requests that arrive, by pod
+    """
+
+    resources: tuple[Resource, ...] = ()
+    routed: frozenset[tuple[IPAddress, int]] = frozenset()
+    ports: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    judged: Mapping[str, list[dict[str, object]]] = field(default_factory=dict)
+
+
+class HttpPlanner:
+    """Plans world after world; remembers which services were ever routed."""
+
+    def __init__(self) -> None:
+        self._ever: dict[ServicePort, None] = {}
+        self._made_of: tuple[object, ...] = ()
+        self._plan = HttpPlan()
+
+    def plan(
+        self,
+        world: World,
+        policy: PolicyPlan,
+        frontends: Mapping[Frontend, FrontendEntry],
+        members: Mapping[str, Member],
+    ) -> HttpPlan:
+        if not world.routes and not self._ever and not _about_requests(policy):
+            return HttpPlan()
+        made_of = (world.routes, world.grants, world.services, world.endpoints, policy, frontends)
+        if len(made_of) != len(self._made_of) or any(
+            one is not before for one, before in zip(made_of, self._made_of, strict=True)
+        ):
+            self._plan = self._build(world, policy, frontends, members)
+            self._made_of = made_of
+        return self._plan
+
+    def _build(
+        self,
+        world: World,
+        policy: PolicyPlan,
+        frontends: Mapping[Frontend, FrontendEntry],
+        members: Mapping[str, Member],
+    ) -> HttpPlan:
+        routed = plan_routes(world)
+        self._ever |= dict.fromkeys(routed)
+        self._ever = {port: None for port in self._ever if port.service in world.services}
+        at = {address: one for one in members.values() for address in one.addresses}
+        used = {*self._ever, *(port for one in routed.values() for port in _backends(one))}
+        entries = {port: _entry(world, frontends, port) for port in sorted(used)}
+        backends = {port: list(_members(entry, at)) for port, entry in entries.items()}
+        namespaces = sorted({one.pod.partition("/")[0] for one in members.values()})
+        requests = Requests(world, policy)
+        ports = {key: found for key in members if (found := requests.ports(world.endpoints[key]))}
+        targets: defaultdict[str, set[int]] = defaultdict(set)
+        for one in (each for some in backends.values() for each in some):
+            targets[one.member.pod].add(one.port)
+        return HttpPlan(
+            (
+                *(http.routes(one, self._table(world, routed, one)) for one in namespaces),
+                *(
+                    http.service(port, PICKED[entries[port].algorithm], {b.member.id for b in to})
+                    for port, to in backends.items()
+                ),
+                *(http.endpoints(port, to) for port, to in backends.items()),
+                *http.applications(),
+            ),
+            frozenset(
+                (address, port.port)
+                for port in routed
+                for address in cluster_addresses(world.services[port.service])
+            ),
+            ports,
+            self._judged(world, policy, requests, members, ports, targets),
+        )
+
+    def _table(
+        self, world: World, routed: Mapping[ServicePort, Routed], namespace: str
+    ) -> Mapping[ServicePort, tuple[tuple[IPAddress, ...], tuple[Way, ...]]]:
+        """What the clients of a namespace are told."""
+        found = {}
+        for port in self._ever:
+            ways = routed[port].for_clients_of(namespace) if port in routed else None
+            if ways is None:
+                ways = (Way(str(port), HTTPMatch(), (), (Backend(port, 1),)),)
+            found[port] = tuple(cluster_addresses(world.services[port.service])), ways
+        return found
+
+    def _judged(
+        self,
+        world: World,
+        policy: PolicyPlan,
+        requests: Requests,
+        members: Mapping[str, Member],
+        ports: Mapping[str, frozenset[int]],
+        targets: Mapping[str, Iterable[int]],
+    ) -> dict[str, list[dict[str, object]]]:
+        numbers = {rule: number for number, rule in policy.rules.items()}
+        clients = {key: (world.endpoints[key], one) for key, one in members.items()}
+        return {
+            key: http.judged(
+                request_rules(
+                    requests,
+                    world.endpoints[key],
+                    {*ports.get(key, ()), *targets.get(key, ())},
+                    clients,
+                    numbers,
+                )
+            )
+            for key in sorted({*ports, *targets})
+        }
+
+
+def _about_requests(policy: PolicyPlan) -> bool:
+    return any(line.requests is not None for one in policy.policies.values() for line in one.lines)
+
+
+def _backends(routed: Routed) -> Iterator[ServicePort]:
+    """All that routes lead to, copies included."""
+    tables = [routed.producer or (), *routed.consumers.values()]
+    for way in (way for table in tables for way in table):
+        yield from (one.to for one in way.backends if one.to is not None)
+        yield from (one for one in way.mirrors.values() if one is not None)
+
+
+def _entry(
+    world: World, frontends: Mapping[Frontend, FrontendEntry], port: ServicePort
+) -> FrontendEntry:
+    """As the kernel has it, of the service's first address."""
+    for address in cluster_addresses(world.services[port.service]):
+        return frontends.get(Frontend(address, port.port, TCP), NOBODY)
+    return NOBODY
+
+
+def _members(entry: FrontendEntry, at: Mapping[IPAddress, Member]) -> Iterator[http.Backend]:
+    """Those in the mesh: nobody else has a tunnel."""
+    for one in entry.backends:
+        if (member := at.get(one.address)) is not None:
+            yield http.Backend(member, one.address, one.port, one.weight)

@@ -1,0 +1,315 @@
+"""Ways of requests as Envoy's routes.
+
+Pure. What the Gateway API leaves to us: without a word there is no timeout, and tried again is only
+what was not sent, or what the backend says that it did not touch. Codes that a route wants tried
+again are so for methods that may be repeated: a POST that failed is not paid twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+from envoy.config.core.v3 import base_pb2
+from envoy.config.route.v3 import route_components_pb2 as components
+from envoy.extensions.filters.http.cors.v3 import cors_pb2
+from envoy.type.matcher.v3 import regex_pb2
+
+from sixfold.mesh.messages import packed
+from sixfold.mesh.resources import NETNS_STATE
+from sixfold.mesh.routes import Backend, ServicePort, Way
+from sixfold.model.duration import seconds
+from sixfold.model.httproute import (
+    Cors,
+    Filter,
+    HTTPMatch,
+    Mirror,
+    PathMatch,
+    PathModifier,
+    Redirect,
+    Rewrite,
+    ValueMatch,
+    ValueType,
+)
+
+CORS_FILTER = "envoy.filters.http.cors"
+NOWHERE = "no such backend"  # no cluster is called so: answered 500
+REPEATABLE = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")  # RFC 9110, §9.2.2
+UNSENT = "connect-failure,refused-stream,reset-before-request"
+UNSENT_TRIES = 2
+NO_LIMIT = timedelta(0)
+Append = base_pb2.HeaderValueOption.HeaderAppendAction
+RedirectCode = components.RedirectAction.RedirectResponseCode
+REDIRECTS = {
+    301: RedirectCode.MOVED_PERMANENTLY,
+    302: RedirectCode.FOUND,
+    303: RedirectCode.SEE_OTHER,
+    307: RedirectCode.TEMPORARY_REDIRECT,
+    308: RedirectCode.PERMANENT_REDIRECT,
+}
+
+
+def cluster_of(port: ServicePort) -> str:
+    return f"service|{port}"
+
+
+def routes_of(ways: Sequence[Way]) -> list[components.Route]:
+    """In the order in which they are asked."""
+    return [route for way in ways for route in _routes(way)]
+
+
+def _routes(way: Way) -> Iterator[components.Route]:
+    """Twice where only some methods may be tried again."""
+    answer = _answer(way)
+    if isinstance(answer, components.RouteAction) and way.retry is not None and way.retry.codes:
+        repeated = components.RouteAction()
+        repeated.CopyFrom(answer)
+        repeated.retry_policy.CopyFrom(_retries(way))
+        yield _route(way, repeated, [_method("|".join(REPEATABLE), regex=True)])
+    yield _route(way, answer)
+
+
+def _route(way: Way, answer: Any, more: Iterable[dict[str, Any]] = ()) -> components.Route:
+    match answer:
+        case components.RedirectAction():
+            action = {"redirect": answer}
+        case components.DirectResponseAction():
+            action = {"direct_response": answer}
+        case _:
+            action = {"route": answer}
+    cors = next((step.cors for step in way.filters if step.cors is not None), None)
+    return components.Route(
+        name=way.name,
+        match=_match(way.match, more),
+        typed_per_filter_config={CORS_FILTER: packed(_cors(cors))} if cors else {},
+        **_headers(way.filters),
+        **action,
+    )
+
+
+# --- matches ------------------------------------------------------------------------------------
+
+
+def _match(match: HTTPMatch, more: Iterable[dict[str, Any]]) -> components.RouteMatch:
+    headers = [{"name": one.name, **_string(one)} for one in _first_of_each(match.headers)]
+    if match.method is not None:
+        headers.append(_method(match.method))
+    return components.RouteMatch(
+        headers=[*headers, *more],
+        query_parameters=[
+            {"name": one.name, **_string(one)} for one in _first_of_each(match.query_params)
+        ],
+        **_path(match.path),
+    )
+
+
+def _path(path: PathMatch) -> dict[str, Any]:
+    if path.type == "Exact":
+        return {"path": path.value}
+    if path.type == "RegularExpression":
+        return {"safe_regex": {"regex": path.value}}
+    prefix = path.value.rstrip("/")
+    return {"path_separated_prefix": prefix} if prefix else {"prefix": "/"}
+
+
+def _string(one: ValueMatch) -> dict[str, Any]:
+    if one.type == "Exact":
+        return {"string_match": {"exact": one.value}}
+    return {"string_match": {"safe_regex": {"regex": one.value}}}
+
+
+def _method(text: str, *, regex: bool = False) -> dict[str, Any]:
+    kind: ValueType = "RegularExpression" if regex else "Exact"
+    return {"name": ":method", **_string(ValueMatch(":method", text, kind))}
+
+
+def _first_of_each(wanted: Iterable[ValueMatch]) -> list[ValueMatch]:
+    """Of equal names the first counts."""
+    found: dict[str, ValueMatch] = {}
+    for one in wanted:
+        found.setdefault(one.name.lower(), one)
+    return list(found.values())
+
+
+# --- answers ------------------------------------------------------------------------------------
+
+
+def _answer(
+    way: Way,
+) -> components.RedirectAction | components.DirectResponseAction | components.RouteAction:
+    for step in way.filters:
+        if step.request_redirect is not None:
+            return _redirect(step.request_redirect, way.match.path)
+    weighted = [one for one in way.backends if one.weight]
+    if not weighted:
+        return components.DirectResponseAction(status=500)
+    action = components.RouteAction(
+        timeout=_limit(way.timeout_s),
+        cluster_not_found_response_code="INTERNAL_SERVER_ERROR",
+        request_mirror_policies=list(_mirrors(way)),
+        retry_policy=_unsent(way.try_s),
+        upgrade_configs=[{"upgrade_type": "websocket"}],
+        hash_policy=[{"filter_state": {"key": NETNS_STATE}}],  # a client is a pod
+        **_destination(weighted),
+    )
+    for step in way.filters:
+        if step.url_rewrite is not None:
+            action.MergeFrom(_rewrite(step.url_rewrite, way.match.path))
+    return action
+
+
+def _limit(limit_s: float) -> timedelta:
+    return timedelta(seconds=limit_s) if limit_s else NO_LIMIT
+
+
+def _destination(backends: Sequence[Backend]) -> dict[str, Any]:
+    clusters = [
+        {
+            "name": cluster_of(one.to) if one.to is not None else NOWHERE,
+            "weight": {"value": one.weight},
+            **_headers(one.filters),
+        }
+        for one in backends
+    ]
+    if len(clusters) == 1 and not backends[0].filters:
+        return {"cluster": clusters[0]["name"]}
+    return {"weighted_clusters": {"clusters": clusters}}
+
+
+def _redirect(redirect: Redirect, path: PathMatch) -> components.RedirectAction:
+    """A port that is not said is the scheme's, or stays."""
+    action = components.RedirectAction(
+        host_redirect=redirect.hostname,
+        port_redirect=redirect.port or 0,
+        response_code=REDIRECTS[redirect.status_code],
+    )
+    if redirect.scheme is not None:
+        action.scheme_redirect = redirect.scheme
+    if redirect.path is not None and redirect.path.type == "ReplaceFullPath":
+        action.path_redirect = redirect.path.replace_full_path or "/"
+    elif redirect.path is not None:
+        for field, value in _replaced_prefix(redirect.path, path).items():
+            if isinstance(value, str):
+                setattr(action, field, value)
+            else:
+                getattr(action, field).CopyFrom(value)
+    return action
+
+
+def _rewrite(rewrite: Rewrite, path: PathMatch) -> components.RouteAction:
+    fields: dict[str, Any] = {}
+    if rewrite.hostname:
+        fields["host_rewrite_literal"] = rewrite.hostname
+    if rewrite.path is not None and rewrite.path.type == "ReplaceFullPath":
+        fields["regex_rewrite"] = _substitution("^/.*$", rewrite.path.replace_full_path or "/")
+    elif rewrite.path is not None:
+        fields |= _replaced_prefix(rewrite.path, path)
+    return components.RouteAction(**fields)
+
+
+def _replaced_prefix(modifier: PathModifier, path: PathMatch) -> dict[str, Any]:
+    """/foo becomes /bar, /foo/x becomes /bar/x: whole elements, and never two slashes."""
+    old, new = path.value.rstrip("/"), (modifier.replace_prefix_match or "").rstrip("/")
+    if not new:
+        return {"regex_rewrite": _substitution(f"^{re.escape(old)}/*", "/")}
+    return {"prefix_rewrite": new if old else f"{new}/"}
+
+
+def _substitution(pattern: str, text: str) -> Any:
+
+    return regex_pb2.RegexMatchAndSubstitute(
+        pattern={"regex": pattern}, substitution=text.replace("\\", "\\\\")
+    )
+
+
+def _mirrors(way: Way) -> Iterator[dict[str, Any]]:
+    """A backend that is none gets no copies."""
+    for at, step in enumerate(way.filters):
+        target = way.mirrors.get(at)
+        if step.request_mirror is None or target is None:
+            continue
+        yield {
+            "cluster": cluster_of(target),
+            "runtime_fraction": {"default_value": _share(step.request_mirror)},
+        }
+
+
+def _share(mirror: Mirror) -> dict[str, Any]:
+    """In millionths, which is as fine as Envoy can."""
+    millionths = 1_000_000
+    if mirror.percent is not None:
+        millionths = mirror.percent * 10_000
+    elif mirror.fraction is not None:
+        millionths = mirror.fraction.numerator * 1_000_000 // mirror.fraction.denominator
+    return {"numerator": millionths, "denominator": "MILLION"}
+
+
+# --- tries --------------------------------------------------------------------------------------
+
+
+def _unsent(try_s: float) -> components.RetryPolicy:
+    policy = components.RetryPolicy(retry_on=UNSENT, num_retries={"value": UNSENT_TRIES})
+    if try_s:
+        policy.per_try_timeout.FromTimedelta(timedelta(seconds=try_s))
+    return policy
+
+
+def _retries(way: Way) -> components.RetryPolicy:
+    retry = way.retry
+    assert retry is not None
+    policy = components.RetryPolicy(
+        retry_on=f"{UNSENT},retriable-status-codes,reset",
+        retriable_status_codes=retry.codes,
+        num_retries={"value": retry.attempts},
+    )
+    if way.try_s:
+        policy.per_try_timeout.FromTimedelta(timedelta(seconds=way.try_s))
+    if retry.backoff is not None and (base_s := seconds(retry.backoff)):
+        policy.retry_back_off.base_interval.FromTimedelta(timedelta(seconds=base_s))
+    return policy
+
+
+# --- headers ------------------------------------------------------------------------------------
+
+
+def _headers(steps: Iterable[Filter]) -> dict[str, Any]:
+    """Of a route, or of one of its backends."""
+    fields: dict[str, Any] = {}
+    for step in steps:
+        for side, modifier in (
+            ("request", step.request_header_modifier),
+            ("response", step.response_header_modifier),
+        ):
+            if modifier is not None:
+                fields[f"{side}_headers_to_remove"] = list(modifier.remove)
+                fields[f"{side}_headers_to_add"] = [
+                    *(_value(one.name, one.value, replaces=True) for one in modifier.set),
+                    *(_value(one.name, one.value, replaces=False) for one in modifier.add),
+                ]
+    return fields
+
+
+def _value(name: str, text: str, *, replaces: bool) -> dict[str, Any]:
+    append = Append.OVERWRITE_IF_EXISTS_OR_ADD if replaces else Append.APPEND_IF_EXISTS_OR_ADD
+    literal = text.replace("%", "%%")  # Envoy has commands behind one
+    return {"header": {"key": name, "value": literal}, "append_action": append}
+
+
+def _cors(cors: Cors) -> cors_pb2.CorsPolicy:
+    return cors_pb2.CorsPolicy(
+        allow_origin_string_match=[_origin(text) for text in cors.allow_origins],
+        allow_methods=", ".join(cors.allow_methods),
+        allow_headers=", ".join(cors.allow_headers),
+        expose_headers=", ".join(cors.expose_headers),
+        max_age=str(cors.max_age),
+        allow_credentials={"value": cors.allow_credentials},
+    )
+
+
+def _origin(text: str) -> dict[str, Any]:
+    """A star stands for a part of a name."""
+    if "*" not in text:
+        return {"exact": text}
+    return {"safe_regex": {"regex": re.escape(text).replace(r"\*", ".*")}}

@@ -1,0 +1,312 @@
+"""Which request goes where? HTTPRoutes and GRPCRoutes, compiled to one ordered list per port.
+
+Pure. A route is attached to a port of a Service. One in the Service's own namespace (a
+producer's) holds for all clients, one in another namespace (a consumer's) for the clients of that
+namespace, and instead of the producer's. Source: Gateway API 1.4, GEP-1324 (GAMMA).
+
+Order of matches, the first difference decides: exact path, regular expression, longest prefix;
+then a method, then the most headers, then the most query parameters; then the oldest route, its
+name, the rule's place, the match's place. A request that nothing matches is answered 404.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import msgspec
+
+from sixfold.model.duration import seconds
+from sixfold.model.httproute import (
+    BackendReference,
+    Filter,
+    GRPCMatch,
+    GRPCRoute,
+    GRPCRule,
+    HTTPBackend,
+    HTTPMatch,
+    HTTPRoute,
+    HTTPRule,
+    ParentReference,
+    PathMatch,
+    Retry,
+    Route,
+    ValueMatch,
+)
+from sixfold.model.service import Service
+from sixfold.model.world import World
+
+SERVICE = ("", "Service")
+CONTROLLER = "sixfold.dev/mesh"
+GRPC = ValueMatch("content-type", "application/grpc.*", "RegularExpression")
+PATH_ORDER = {"Exact": 0, "RegularExpression": 1, "PathPrefix": 2}
+
+
+class ServicePort(NamedTuple):
+    service: str  # "namespace/name"
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.service}:{self.port}"
+
+
+class Backend(NamedTuple):
+    """``to`` is None: there is no such backend, or the route may not use it; answered 500."""
+
+    to: ServicePort | None
+    weight: int
+    filters: tuple[Filter, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What happens to the requests of one match.
+
+    name       where it is written: "default/canary rules[0].matches[1]"
+    backends   none: answered 500, unless a filter answers
+    timeout_s  of the whole request; 0: none
+    try_s      of each try; 0: none
+    """
+
+    name: str
+    match: HTTPMatch
+    filters: tuple[Filter, ...]
+    backends: tuple[Backend, ...]
+    mirrors: Mapping[int, ServicePort | None] = field(default_factory=dict)  # by place in filters
+    timeout_s: float = 0.0
+    try_s: float = 0.0
+    retry: Retry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """One port of a Service: ``producer`` for everybody, unless a namespace has its own."""
+
+    producer: tuple[Way, ...] | None = None
+    consumers: Mapping[str, tuple[Way, ...]] = field(default_factory=dict)
+
+    def for_clients_of(self, namespace: str) -> tuple[Way, ...] | None:
+        """None: requests are not routed, connections are balanced as without any route."""
+        return self.consumers.get(namespace, self.producer)
+
+
+class Condition(NamedTuple):
+    """As in ``status.parents[].conditions``."""
+
+    type: str
+    holds: bool
+    reason: str
+    message: str
+
+
+class Attached(NamedTuple):
+    """A route's place at one of its parents."""
+
+    parent: ParentReference
+    ports: tuple[ServicePort, ...]
+    accepted: Condition
+
+
+def plan_routes(world: World) -> Mapping[ServicePort, Routed]:
+    """Every port that some route is attached to."""
+    found: defaultdict[ServicePort, defaultdict[str, list[tuple[object, Way]]]]
+    found = defaultdict(lambda: defaultdict(list))
+    for route in world.routes.values():
+        ways = list(ways_of(world, route))
+        for attached in attachments(world, route):
+            for port in attached.ports:
+                where = route.metadata.namespace
+                owner = "" if port.service.partition("/")[0] == where else where
+                found[port][owner] += ways
+    return {
+        port: Routed(
+            _ordered(owners[""]) if "" in owners else None,
+            {owner: _ordered(ways) for owner, ways in owners.items() if owner},
+        )
+        for port, owners in found.items()
+    }
+
+
+def _ordered(ways: list[tuple[object, Way]]) -> tuple[Way, ...]:
+    return tuple(way for _, way in sorted(ways, key=lambda one: one[0]))  # type: ignore[arg-type, return-value]
+
+
+def attachments(world: World, route: Route) -> Iterator[Attached]:
+    """A route's parents, and the ports that it is attached to at each."""
+    for parent in route.spec.parent_refs:
+        name = f"{parent.namespace or route.metadata.namespace}/{parent.name}"
+        service = world.services.get(name)
+        if service is None:
+            message = f"there is no service {name}"
+            yield Attached(parent, (), Condition("Accepted", False, "NoMatchingParent", message))
+            continue
+        ports = tuple(
+            ServicePort(name, port.port)
+            for port in service.spec.ports
+            if port.protocol == "TCP" and parent.port in (None, port.port)
+        )
+        if not ports:
+            message = f"service {name} has no TCP port {parent.port or ''}".rstrip()
+            yield Attached(parent, (), Condition("Accepted", False, "NoMatchingParent", message))
+            continue
+        yield Attached(parent, ports, Condition("Accepted", True, "Accepted", "in force"))
+
+
+def resolved(world: World, route: Route) -> Condition:
+    """Whether all backends are there, and may be used."""
+    for rule in route.spec.rules:
+        for backend in rule.backend_refs:
+            why = _unresolved(world, route, backend)
+            if why is not None:
+                return why
+        for step in rule.filters:
+            if step.request_mirror is not None:
+                why = _unresolved(world, route, step.request_mirror.backend_ref)
+                if why is not None:
+                    return why
+    return Condition("ResolvedRefs", True, "ResolvedRefs", "all backends are there")
+
+
+def status_of(world: World, route: Route) -> dict[str, Any]:
+    """``status``, as the API writes it; conditions hold since the route was made."""
+    since = route.metadata.creation_timestamp or ""
+    refs = resolved(world, route)
+    return {
+        "parents": [
+            {
+                "parentRef": msgspec.to_builtins(attached.parent),
+                "controllerName": CONTROLLER,
+                "conditions": [
+                    {
+                        "type": one.type,
+                        "status": "True" if one.holds else "False",
+                        "reason": one.reason,
+                        "message": one.message,
+                        "observedGeneration": route.metadata.generation,
+                        "lastTransitionTime": since,
+                    }
+                    for one in (attached.accepted, refs)
+                ],
+            }
+            for attached in attachments(world, route)
+        ]
+    }
+
+
+def ways_of(world: World, route: Route) -> Iterator[tuple[object, Way]]:
+    """One for each match of each rule, with its place in the order of matches."""
+    meta = route.metadata
+    age = (meta.creation_timestamp or "9", meta.namespace, meta.name)
+    rules: Sequence[HTTPRule | GRPCRule] = route.spec.rules
+    for at, rule in enumerate(rules):
+        matches = [_as_http(one) if isinstance(one, GRPCMatch) else one for one in rule.matches]
+        if not matches:
+            matches = [_as_http(GRPCMatch()) if isinstance(route, GRPCRoute) else HTTPMatch()]
+        way = Way(
+            "",
+            matches[0],
+            tuple(rule.filters),
+            tuple(_backend(world, route, one) for one in rule.backend_refs),
+            {
+                place: _target(world, route, step.request_mirror.backend_ref)
+                for place, step in enumerate(rule.filters)
+                if step.request_mirror is not None
+            },
+        )
+        if isinstance(route, HTTPRoute):
+            limits = route.spec.rules[at].timeouts
+            way = replace(
+                way,
+                timeout_s=seconds(limits.request) if limits.request else 0.0,
+                try_s=seconds(limits.backend_request) if limits.backend_request else 0.0,
+                retry=route.spec.rules[at].retry,
+            )
+        for number, match in enumerate(matches):
+            name = f"{meta.namespace}/{meta.name} rules[{at}].matches[{number}]"
+            yield (*_specificity(match), *age, at, number), replace(way, name=name, match=match)
+
+
+def _specificity(match: HTTPMatch) -> tuple[int, int, int, int, int]:
+    """Smaller is asked first."""
+    path = match.path
+    length = -len(path.value) if path.type == "PathPrefix" else 0
+    method, headers = match.method is None, len(_distinct(match.headers))
+    return PATH_ORDER[path.type], length, method, -headers, -len(match.query_params)
+
+
+def _distinct(headers: list[ValueMatch]) -> dict[str, ValueMatch]:
+    """Of equal names the first counts."""
+    found: dict[str, ValueMatch] = {}
+    for one in headers:
+        found.setdefault(one.name.lower(), one)
+    return found
+
+
+def _as_http(match: GRPCMatch) -> HTTPMatch:
+    """A call is POST /service/method with a content type of its own."""
+    method = match.method
+    if method is None or not (method.service or method.method):
+        path = PathMatch("PathPrefix", "/")
+    elif method.type == "Exact" and method.service and method.method:
+        path = PathMatch("Exact", f"/{method.service}/{method.method}")
+    elif method.type == "Exact" and method.service:
+        path = PathMatch("PathPrefix", f"/{method.service}")
+    else:
+        quote = re.escape if method.type == "Exact" else str
+        service = quote(method.service) if method.service else "[^/]+"
+        called = quote(method.method) if method.method else "[^/]+"
+        path = PathMatch("RegularExpression", f"/{service}/{called}")
+    return HTTPMatch(path, [*match.headers, GRPC])
+
+
+def _backend(world: World, route: Route, reference: HTTPBackend) -> Backend:
+    target = _target(world, route, reference)
+    return Backend(target, reference.weight, tuple(reference.filters))
+
+
+def _target(world: World, route: Route, reference: BackendReference) -> ServicePort | None:
+    if _unresolved(world, route, reference) is not None or reference.port is None:
+        return None
+    return ServicePort(_named(route, reference), reference.port)
+
+
+def _named(route: Route, reference: BackendReference) -> str:
+    return f"{reference.namespace or route.metadata.namespace}/{reference.name}"
+
+
+def _unresolved(world: World, route: Route, reference: BackendReference) -> Condition | None:
+    """Why a backend is none; None when it is one."""
+    name = _named(route, reference)
+    if (reference.group, reference.kind) != SERVICE:
+        message = f"{reference.kind} {name}: only services are backends"
+        return Condition("ResolvedRefs", False, "InvalidKind", message)
+    if not granted(world, route, reference):
+        message = f"{name}: no ReferenceGrant in its namespace lets {route.kind}s refer to it"
+        return Condition("ResolvedRefs", False, "RefNotPermitted", message)
+    service: Service | None = world.services.get(name)
+    ports = [] if service is None else service.spec.ports
+    if not any(port.port == reference.port and port.protocol == "TCP" for port in ports):
+        message = f"there is no service {name} with a TCP port {reference.port}"
+        return Condition("ResolvedRefs", False, "BackendNotFound", message)
+    return None
+
+
+def granted(world: World, route: Route, reference: BackendReference) -> bool:
+    """Whether the owner of another namespace lets this route refer to its service."""
+    own = route.metadata.namespace
+    there = reference.namespace or own
+    return there == own or any(
+        grant.metadata.namespace == there
+        and any(
+            (one.group, one.kind, one.namespace) == ("gateway.networking.k8s.io", route.kind, own)
+            for one in grant.spec.from_
+        )
+        and any(
+            (one.group, one.kind) == SERVICE and one.name in ("", reference.name)
+            for one in grant.spec.to
+        )
+        for grant in world.grants.values()
+    )

@@ -1,0 +1,133 @@
+"""Which requests may a pod send to a port of another? Lines about requests, for the proxy.
+
+Pure. Tables say who may reach which port, and the kernel has them; what is asked there, only the
+proxy sees. A port of a pod is *looked into* when some line of its policies is about requests to
+it: then whatever comes from pods must be HTTP. Allowed is what any line allows that matches the
+caller: a line without requests allows all of them. Tiers above decide by tables alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import NamedTuple
+
+from sixfold.model.datapath import ALLOW, INGRESS, PROTOCOL_NUMBERS
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.identity import ANY_POD, UNKNOWN
+from sixfold.model.meta import namespace_labels
+from sixfold.model.rule import Rule
+from sixfold.model.world import World
+from sixfold.policy import ir
+from sixfold.policy.decide import decide, party_of
+from sixfold.policy.plan import PolicyPlan
+
+TCP = PROTOCOL_NUMBERS["TCP"]
+
+
+class Allowance(NamedTuple):
+    """What one rule lets a caller ask; ``requests`` is None: everything."""
+
+    rule: Rule
+    requests: tuple[ir.Request, ...] | None
+
+
+class Requests:
+    """Of one world and its compiled policies."""
+
+    def __init__(self, world: World, plan: PolicyPlan) -> None:
+        self._world = world
+        self._plan = plan
+
+    @cached_property
+    def _about_requests(self) -> list[ir.Policy]:
+        return [
+            policy
+            for policy in self._plan.policies.values()
+            if any(line.requests is not None for line in policy.lines)
+        ]
+
+    def ports(self, endpoint: Endpoint) -> frozenset[int]:
+        """The ports of a pod that are looked into."""
+        return frozenset(
+            number
+            for policy in self._about_requests
+            if self._selects(policy.subject, endpoint)
+            for line in policy.lines
+            if line.requests is not None
+            for port in line.ports or ()
+            for number in _numbers(port, endpoint)
+        )
+
+    def allowed(self, server: Endpoint, port: int, client: Endpoint) -> tuple[Allowance, ...]:
+        """What a pod may ask of a port of another; nothing when either side's policy denies it."""
+        verdict = decide(
+            self._plan, party_of(self._plan, client), party_of(self._plan, server), TCP, port
+        )
+        if not verdict.allow or verdict.ingress is None:
+            return ()
+        decided = self._plan.rules[verdict.ingress.rule]
+        if decided.tier or port not in self.ports(server):
+            return (Allowance(decided, None),)
+        return tuple(self._lines(server, port, client))
+
+    def _lines(self, server: Endpoint, port: int, client: Endpoint) -> Iterator[Allowance]:
+        for policy in self._plan.policies.values():
+            if policy.tier is not ir.Tier.NETWORK_POLICY or not self._selects(
+                policy.subject, server
+            ):
+                continue
+            for line in policy.lines:
+                if (
+                    line.direction == INGRESS
+                    and line.verdict == ALLOW
+                    and _has(line.ports, port, server)
+                    and self._is_peer(line, client)
+                ):
+                    yield Allowance(line.rule, line.requests)
+
+    def _selects(self, subject: ir.Pods | ir.Nodes, endpoint: Endpoint) -> bool:
+        return isinstance(subject, ir.Pods) and self._means(subject, endpoint)
+
+    def _is_peer(self, line: ir.Line, client: Endpoint) -> bool:
+        if line.peers is None:
+            return True
+        for peer in line.peers:
+            if isinstance(peer, ir.Pods) and self._means(peer, client):
+                return True
+            if isinstance(peer, ir.Reserved) and peer.identity in (ANY_POD, UNKNOWN):
+                return True
+            if isinstance(peer, ir.Addresses) and not peer.outside:
+                return True  # the table has decided that it is in there, or not
+        return False
+
+    def _means(self, pods: ir.Pods, endpoint: Endpoint) -> bool:
+        if pods.namespace not in (None, endpoint.namespace):
+            return False
+        labels: Mapping[str, str] = {
+            **endpoint.labels,
+            ir.SERVICE_ACCOUNT_LABEL: endpoint.subject.service_account,
+        }
+        around = self._world.namespaces.get(endpoint.namespace)
+        if around is None:
+            around = namespace_labels(endpoint.namespace, {})
+        return pods.namespaces.matches(around) and pods.pods.matches(labels)
+
+
+def _numbers(port: ir.Port, endpoint: Endpoint) -> Iterator[int]:
+    """Of a port of a line about requests, which is one number or name; of TCP."""
+    if isinstance(port.first, int):
+        yield port.first
+    for named in endpoint.subject.named_ports:
+        if (named.name, named.protocol) == (port.first, "TCP"):
+            yield named.port
+
+
+def _has(ports: tuple[ir.Port, ...] | None, number: int, endpoint: Endpoint) -> bool:
+    return ports is None or any(
+        port.first is None
+        or (isinstance(port.first, int) and port.first <= number <= (port.last or port.first))
+        or number in _numbers(port, endpoint)
+        for port in ports
+        if port.protocol in ("TCP", "ANY", "ALL")
+    )
