@@ -54,6 +54,8 @@ static __noinline int take(struct capture *capture, struct packet *packet,
 	packet->destination = capture->destination;
 	packet->destination_port = capture->port;
 	describe(&fresh, capture, packet);
+	fresh.dialled = capture->dialled;
+	fresh.dialled_port = capture->dialled_port;
 	capture->state = CAPTURE_NONE;
 	if (bpf_map_update_elem(&captured, &capture->key, &fresh, BPF_ANY))
 		return tell_captured(capture, packet->source_port, DROP_CT_FULL);
@@ -135,7 +137,6 @@ SEC("cgroup/getsockopt") int original_destination(struct bpf_sockopt *ctx)
 	struct captured_key key = {};
 	struct bpf_sock *socket = ctx->sk;
 	const struct captured *known;
-	bool second;
 	int length;
 
 	if ((ctx->level != SOL_IP_ && ctx->level != SOL_IPV6_) ||
@@ -154,10 +155,7 @@ SEC("cgroup/getsockopt") int original_destination(struct bpf_sockopt *ctx)
 	known = bpf_map_lookup_elem(&captured, &key);
 	if (!known)
 		return NOT_MORE_THAN;
-	second = !(known->entry.originator & 1);
-	length = answer(
-	    ctx, second ? &known->connection.address[1] : &known->connection.address[0],
-	    second ? known->connection.port[1] : known->connection.port[0]);
+	length = answer(ctx, &known->dialled, known->dialled_port);
 	if (length) {
 		/* Two stores: the kernel refuses one of both at once. */
 		*(volatile __s32 *)&ctx->retval = 0;

@@ -103,6 +103,7 @@ enum runtime_index {
 
 /* Of the mesh; model/mesh.py has the same. */
 #define OUTBOUND_PORT 15001
+#define HTTP_PORT     15002 /* the same, where requests are looked at */
 #define TUNNEL_PORT   15008
 
 enum direction { INGRESS = 0, EGRESS = 1 };
@@ -280,7 +281,8 @@ struct port_mode_key {
 struct port_mode {
 	__u32 ifindex; /* of the endpoint: where its record is */
 	__u8 mode;
-	__u8 pad[3];
+	__u8 looked_into; /* what comes from pods must be HTTP */
+	__u8 pad[2];
 };
 
 /* Who came in plaintext to a permissive port. */
@@ -349,6 +351,10 @@ struct captured_key {
 struct captured {
 	struct conntrack_key connection;
 	struct conntrack entry;
+	union address
+	    dialled;	     /* what the proxy is told: a service whose requests are */
+	__be16 dialled_port; /* routed, or else the pod */
+	__u8 pad[6];
 };
 
 /* One direction of a connection. */

@@ -211,7 +211,7 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 			captured = capture(ctx, *endpoint, &key.address, port);
 		if (captured) {
 			take_note(captured, dial & ~DIAL_REDIRECTED);
-			to_proxy(ctx, ipv6, &key, port);
+			to_proxy(ctx, ipv6, captured, &key, port);
 		}
 		return ALLOW;
 	}
@@ -245,10 +245,8 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 	if (connected && protocol == IPPROTO_TCP)
 		captured = capture(ctx, *endpoint, &backend->address, backend->port);
 	if (captured) {
-		captured->service = frontend->service;
-		captured->service_port = port;
-		captured->dial = dial;
-		to_proxy(ctx, ipv6, &key, port);
+		of_service(captured, &key, frontend->service, dial);
+		to_proxy(ctx, ipv6, captured, &key, port);
 		return ALLOW;
 	}
 	if (connected && protocol == IPPROTO_UDP)

@@ -22,7 +22,8 @@ static __always_inline bool is_proxy(void)
 }
 
 static __always_inline bool judge_dial(struct judgement *judgement, __u32 endpoint,
-				       const union address *destination)
+				       const union address *destination,
+				       bool *looked_into)
 {
 	const struct port_mode *mine = mode_of(endpoint, 0), *theirs;
 	const struct endpoint *client, *server;
@@ -36,6 +37,7 @@ static __always_inline bool judge_dial(struct judgement *judgement, __u32 endpoi
 	if (!theirs || theirs->mode == MODE_DISABLED ||
 	    judgement->port == htons(TUNNEL_PORT))
 		return false;
+	*looked_into = theirs->looked_into;
 	client = bpf_map_lookup_elem(&endpoints, &mine->ifindex);
 	if (!client)
 		return false;
@@ -81,8 +83,9 @@ static __noinline struct capture *capture(struct bpf_sock_addr *ctx, __u32 endpo
 	__u32 current = revision(); /* before any lookup, as for a packet */
 	const struct endpoint *client;
 	struct capture *fresh;
+	bool looked_into = false;
 
-	if (!ctx->sk || !judge_dial(&judgement, endpoint, destination))
+	if (!ctx->sk || !judge_dial(&judgement, endpoint, destination, &looked_into))
 		return NULL;
 	client = bpf_map_lookup_elem(&endpoints, &judgement.peer[EGRESS].ifindex);
 	fresh =
@@ -92,6 +95,9 @@ static __noinline struct capture *capture(struct bpf_sock_addr *ctx, __u32 endpo
 	fresh->source = is_ipv4(destination) ? client->ipv4 : client->ipv6;
 	fresh->destination = *destination;
 	fresh->port = port;
+	fresh->dialled = *destination;
+	fresh->dialled_port = port;
+	fresh->proxy_port = looked_into ? htons(HTTP_PORT) : htons(OUTBOUND_PORT);
 	fresh->service = fresh->service_port = fresh->dial = 0;
 	fresh->revision = current;
 	note_dial(fresh, &judgement);
@@ -99,8 +105,26 @@ static __noinline struct capture *capture(struct bpf_sock_addr *ctx, __u32 endpo
 	return fresh;
 }
 
+/* A service was dialled; if its requests are routed, the proxy picks a backend for
+ * each.
+ */
+static __always_inline void of_service(struct capture *capture,
+				       const struct frontend_key *service, __u32 number,
+				       int dial)
+{
+	capture->service = number;
+	capture->service_port = service->port;
+	capture->dial = dial;
+	if (!bpf_map_lookup_elem(&routed, service))
+		return;
+	capture->dialled = service->address;
+	capture->dialled_port = service->port;
+	capture->proxy_port = htons(HTTP_PORT);
+}
+
 /* To the proxy, on the pod's own loopback; getpeername tells what was dialled. */
 static __always_inline void to_proxy(struct bpf_sock_addr *ctx, bool ipv6,
+				     const struct capture *capture,
 				     const struct frontend_key *dialled_key,
 				     __be16 dialled_port)
 {
@@ -117,9 +141,9 @@ static __always_inline void to_proxy(struct bpf_sock_addr *ctx, bool ipv6,
 		dialled->service_address = dialled_key->address;
 		dialled->service_port = dialled_port;
 		dialled->backend_address = proxy;
-		dialled->backend_port = htons(OUTBOUND_PORT);
+		dialled->backend_port = capture->proxy_port;
 	}
-	set_address(ctx, ipv6, &proxy, htons(OUTBOUND_PORT));
+	set_address(ctx, ipv6, &proxy, capture->proxy_port);
 }
 
 /* What the dial of an address said of it goes with the connection, not with a packet.

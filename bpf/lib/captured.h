@@ -21,6 +21,9 @@ struct capture {
 	struct captured_key key;
 	union address source; /* the pod's own */
 	union address destination;
+	union address dialled; /* what the proxy is told */
+	__be16 dialled_port;
+	__be16 proxy_port; /* of its listener */
 	__be16 port;
 	__be16 service_port;
 	__u32 service;

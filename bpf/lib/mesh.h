@@ -18,6 +18,15 @@ struct {
 	__type(value, struct port_mode);
 } modes SEC(".maps");
 
+/* Services whose clients' requests are routed. Full: the rest is balanced, and told. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct frontend_key);
+	__type(value, __u8);
+} routed SEC(".maps");
+
 static __always_inline bool mesh_in_use(void)
 {
 	__u32 index = RUNTIME_MESH;

@@ -28,6 +28,7 @@ from sixfold.model.service import Service
 from sixfold.model.world import World
 from sixfold.policy.block import Blocks
 from sixfold.policy.plan import PolicyCompiler, PolicyPlan
+from sixfold.policy.requests import Requests
 from sixfold.policy.uncollected import uncollected
 from sixfold.policy.views import ViewPlanner
 from sixfold.routing.plan import EndpointPlanner, RoutingPlan, plan_domains, plan_ipcache
@@ -235,7 +236,7 @@ class Planning:
             self._endpoints.plan(world, policy.covering_cidr, policy.blocks),
             self._ipcache(world.config, policy, hosts),
         )
-        modes = plan_modes(world)
+        modes = plan_modes(world, Requests(world, policy).ports)
         datapath = Datapath(
             endpoints=routing.endpoints,
             ipcache=routing.ipcache,

@@ -59,7 +59,7 @@ TUPLE = CONNTRACK_KEY = Struct("<16s16s2s2sBB2x")
 CONNTRACK = Struct("<I2II2I2IIBB2sI2sBB2Q2Q16sIB3x")
 CAPTURED_KEY = Struct("<Q16s2s6x")
 PORT_MODE_KEY = Struct("<I2s2x")
-PORT_MODE = Struct("<IB3x")
+PORT_MODE = Struct("<IBB2x")
 PLAINTEXT_KEY = Struct("<II2s6x")
 PLAINTEXT = Struct("<QQ")
 UPLINK_HOST, UPLINK_FORWARDED = 1, 3  # enum uplink; + 1: the host is the second side

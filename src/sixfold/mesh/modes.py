@@ -7,13 +7,15 @@ PeerAuthentication). When nothing in the mesh wants mTLS there is no mesh, and n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.mesh import ANY_PORT, MODES, TUNNEL_PORT, Mode, PortMode
 from sixfold.model.peerauthentication import ROOT_NAMESPACES, WORDS, PeerAuthentication
 from sixfold.model.world import World
+
+BY_REQUESTS = "a rule about requests"
 
 
 class Decided(NamedTuple):
@@ -28,6 +30,7 @@ class PodModes(NamedTuple):
 
     every: Decided
     ports: Mapping[int, Decided]
+    looked_into: frozenset[int] = frozenset()  # a policy is about requests to them
 
     def of(self, port: int) -> Decided:
         return self.ports.get(port, self.every)
@@ -73,12 +76,22 @@ class Scopes:
         return PodModes(every, ports)
 
 
-def plan_modes(world: World) -> dict[str, PodModes]:
-    """The modes of every pod of the mesh; empty: there is no mesh."""
+def plan_modes(
+    world: World, looked_into: Callable[[Endpoint], frozenset[int]] = lambda _: frozenset()
+) -> dict[str, PodModes]:
+    """The modes of every pod of the mesh; empty: there is no mesh.
+
+    looked_into  ports about whose requests a policy is: they are strict, whatever else is said
+    """
     scopes = Scopes(world)
     if not scopes.wants_mtls:
         return {}
-    return {key: scopes.of(endpoint) for key, endpoint in world.endpoints.items()}
+    found = {key: scopes.of(endpoint) for key, endpoint in world.endpoints.items()}
+    for key, endpoint in world.endpoints.items():
+        if ports := looked_into(endpoint):
+            strict = dict.fromkeys(ports, Decided(Mode.STRICT, BY_REQUESTS))
+            found[key] = PodModes(found[key].every, {**found[key].ports, **strict}, ports)
+    return found
 
 
 def kernel_lines(
@@ -86,7 +99,13 @@ def kernel_lines(
 ) -> frozenset[PortMode]:
     """What the kernel is told: of every pod what holds for all ports, then the exceptions."""
     return frozenset(
-        PortMode(endpoints[key].id, port, decided.mode, endpoints[key].ifindex)
+        PortMode(
+            endpoints[key].id,
+            port,
+            decided.mode,
+            endpoints[key].ifindex,
+            looked_into=port in pod.looked_into,
+        )
         for key, pod in modes.items()
         if endpoints[key].ifindex
         for port, decided in ((ANY_PORT, pod.every), *pod.ports.items())

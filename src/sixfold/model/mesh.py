@@ -41,3 +41,4 @@ class PortMode(NamedTuple):
     port: int
     mode: Mode
     ifindex: int  # of the endpoint
+    looked_into: bool = False  # a policy is about requests to it: what comes must be HTTP

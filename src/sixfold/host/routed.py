@@ -1,0 +1,34 @@
+"""Services whose clients' requests are routed: told to the kernel once the proxy has the routes.
+
+Before, a connection is balanced as ever; so nobody meets a proxy that does not know what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from sixfold.host import layout
+from sixfold.host.bpf import Map
+from sixfold.model.datapath import PROTOCOL_NUMBERS, IPAddress
+
+PRESENT = b"\1"
+
+
+class RoutedTable:
+    """The map ``routed``; an agent goes on with what the last one left."""
+
+    def __init__(self, maps: Mapping[str, Map]) -> None:
+        self._map = maps["routed"]
+        self._there = {key for key, _ in self._map.items()}
+
+    def write(self, places: Iterable[tuple[IPAddress, int]]) -> None:
+        """Addresses and TCP ports of services; those, and no others."""
+        wanted = {
+            layout.FRONTEND_KEY.pack(
+                layout.pack_address(address), layout.pack_port(port), PROTOCOL_NUMBERS["TCP"]
+            )
+            for address, port in places
+        }
+        self._map.update([(key, PRESENT) for key in sorted(wanted - self._there)])
+        self._map.delete(sorted(self._there - wanted))
+        self._there = wanted
