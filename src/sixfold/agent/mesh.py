@@ -24,6 +24,7 @@ from sixfold.host import cgroup
 from sixfold.host.envoy import Envoy, connections_max
 from sixfold.host.listening import listening_ports
 from sixfold.host.paths import Paths
+from sixfold.host.routed import RoutedTable
 from sixfold.mesh import resources
 from sixfold.mesh.bootstrap import bootstrap
 from sixfold.mesh.messages import LISTENER, Resource
@@ -31,7 +32,7 @@ from sixfold.mesh.plan import MeshPlan, MeshPlanner
 from sixfold.model.config import Config
 from sixfold.model.datapath import INGRESS, PROTOCOL_NUMBERS, IPAddress
 from sixfold.model.endpoint import Endpoint
-from sixfold.model.mesh import OUTBOUND_PORT, TUNNEL_PORT
+from sixfold.model.mesh import HTTP_PORT, OUTBOUND_PORT, TUNNEL_PORT
 from sixfold.model.rule import Rule
 from sixfold.model.spiffe import parse
 from sixfold.observe.access import access
@@ -96,6 +97,7 @@ class Mesh:
         self._plan: MeshPlan | None = None
         self._svids = Svids(authority, timedelta(seconds=config.svid_ttl_s))
         self._renew = asyncio.Event()
+        self._routed = RoutedTable(agent.datapath.maps)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until told to stop; the proxy goes on."""
@@ -121,26 +123,30 @@ class Mesh:
         plans = self._agent.plans
         assert plans is not None, "followers are called after a round"
         plan = self._planner.plan(plans.world, plans.policy, plans.balancing.frontends)
-        if self._plan is not None and plan.resources is self._plan.resources:
+        before, self._plan = self._plan, plan
+        if before is not None and plan.resources is before.resources:
             return
-        self._plan = plan
         self._name_namespaces(plans.world.endpoints)
         self._offer()
 
     async def in_force(self) -> None:
         """Return when the proxy has all that was offered, or after a while: it may be away."""
-        if self.xds.connected and (left := await self.xds.taken(TAKEN_S)):
+        if not self.xds.connected:
+            return
+        if left := await self.xds.taken(TAKEN_S):
             log.warning("envoy: has not taken %d resources yet, as %s", len(left), left[0][1])
+        elif self._plan is not None:
+            self._routed.write(self._plan.http.routed)
 
     async def admit(self, pod: str) -> None:
         """Return when a pod's connections, in and out, would meet the proxy."""
         assert self._plan is not None, "a pod is admitted after a round with it"
         member = self._plan.members[pod]
-        names = [(LISTENER, f"{side}|{pod}") for side in ("outbound", "inbound")]
+        names = [(LISTENER, f"{side}|{pod}") for side in ("outbound", "requests", "inbound")]
         left = await self.xds.taken(ADMIT_S, names)
         if not left:
             for _ in range(int(ADMIT_S / LOOK_S)):
-                if {OUTBOUND_PORT, TUNNEL_PORT} <= listening_ports(Path(member.netns)):
+                if {OUTBOUND_PORT, HTTP_PORT, TUNNEL_PORT} <= listening_ports(Path(member.netns)):
                     return
                 await asyncio.sleep(LOOK_S)
         refused = [self.xds.refused[name] for name in names if name in self.xds.refused]
