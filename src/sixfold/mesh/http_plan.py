@@ -66,8 +66,6 @@ class HttpPlanner:
         frontends: Mapping[Frontend, FrontendEntry],
         members: Mapping[str, Member],
     ) -> HttpPlan:
-        if not world.routes and not self._ever and not _about_requests(policy):
-            return HttpPlan()
         made_of = (world.routes, world.grants, world.services, world.endpoints, policy, frontends)
         if len(made_of) != len(self._made_of) or any(
             one is not before for one, before in zip(made_of, self._made_of, strict=True)
@@ -150,10 +148,6 @@ class HttpPlanner:
             )
             for key in sorted({*ports, *targets})
         }
-
-
-def _about_requests(policy: PolicyPlan) -> bool:
-    return any(line.requests is not None for one in policy.policies.values() for line in one.lines)
 
 
 def _backends(routed: Routed) -> Iterator[ServicePort]:

@@ -99,6 +99,8 @@ def _request(entry: Any, names: Names, denied_by: DeniedBy) -> Flow | None:
     told = _AUTHORITY.fullmatch(asked.request_headers.get(DESTINATION, ""))
     if told is not None:
         destination, port = ip_address(told[1]), int(told[2])
+    elif common.upstream_remote_address.socket_address.address:  # it has got there
+        destination, port = _place(common.upstream_remote_address)
     method = _METHODS[asked.request_method]
     extra = {
         **_handshake(common),

@@ -1,0 +1,294 @@
+"""Requests through the mesh: routed, and judged where they arrive, by name of the rule."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import System
+from .places import Place, manifest, place_of, pod, policy, service
+
+pytestmark = pytest.mark.root
+
+SERVER = Path(__file__).parent / "mesh_web.py"
+ID = "spiffe://cluster.local/ns/default/sa"
+PORT = [{"port": "8080", "protocol": "TCP"}]
+EDITS = 40
+
+
+def web(name: str, *arguments: str) -> dict[str, Any]:
+    return pod(
+        name,
+        serviceAccountName=name,
+        labels={"tier": "web"},
+        container={
+            "command": [sys.executable, str(SERVER), name, *arguments],
+            "ports": [{"name": "http", "containerPort": 8080}],
+            "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+        },
+    )
+
+
+def behind(name: str) -> dict[str, Any]:
+    return service(name, ports=[{"port": 80, "targetPort": 8080}])
+
+
+def allowed(*requests: dict[str, Any]) -> dict[str, Any]:
+    """What a client may ask of the web."""
+    each = {"ports": PORT, **({"rules": {"http": list(requests)}} if requests else {})}
+    return {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumNetworkPolicy",
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {
+            "endpointSelector": {"matchLabels": {"tier": "web"}},
+            "ingress": [{"fromEndpoints": [{"matchLabels": {"app": "client"}}], "toPorts": [each]}],
+        },
+    }
+
+
+def route(*rules: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {
+            "parentRefs": [{"group": "", "kind": "Service", "name": "one"}],
+            "rules": list(rules),
+        },
+    }
+
+
+def to(**weights: int) -> list[dict[str, Any]]:
+    return [{"name": name, "port": 80, "weight": weight} for name, weight in weights.items()]
+
+
+@dataclass
+class Web:
+    system: System
+    client: Place
+    stranger: Place
+    addresses: dict[str, str] = field(default_factory=dict)
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        self.system.apply(manifest(*objects))
+
+    def connect(self, to_: str, port: int = 80, place: Place | None = None) -> Any:
+        connection = http.client.HTTPConnection(self.addresses.get(to_, to_), port, timeout=10)
+        (place or self.client).inside(connection.connect)
+        return closing(connection)
+
+    def ask(self, to_: str, path: str = "/", method: str = "GET", port: int = 80) -> Any:
+        with self.connect(to_, port) as connection:
+            return answered(connection, path, method)
+
+    def flow(self, *arguments: str) -> dict[str, Any]:
+        def last() -> list[dict[str, Any]]:
+            return [
+                one
+                for one in self.system.flows("--from", "default/client", "--last", "50")
+                if all(word in json.dumps(one) for word in arguments)
+            ]
+
+        found: dict[str, Any] = self.system.eventually(last, f"a flow with {arguments}")[-1]
+        return found
+
+
+def answered(connection: Any, path: str = "/", method: str = "GET") -> Any:
+    connection.request(method, path)
+    answer = connection.getresponse()
+    body = answer.read()
+    return answer.status, json.loads(body) if body.startswith(b"{") else body
+
+
+@pytest.fixture(scope="module")
+def mesh(module_system: System) -> Web:
+    pods = [web("one"), web("two"), web("flaky", "2")]
+    pods += [pod(name, serviceAccountName=name) for name in ("client", "stranger")]
+    out = [
+        policy(f"{name}-out", {"app": name}, policyTypes=["Egress"], egress=[{}])
+        for name in ("client", "stranger")
+    ]
+    services = [behind(name) for name in ("one", "two", "flaky")]
+    module_system.up("--mtls", "strict", manifest=manifest(*pods, *out, *services, allowed()))
+    found = Web(
+        module_system, *(place_of(module_system, f"default/{n}") for n in ("client", "stranger"))
+    )
+    for item in module_system.json("get", "svc")["items"]:
+        found.addresses[item["metadata"]["name"]] = item["spec"]["clusterIP"]
+    for name in ("one", "two", "flaky"):
+        found.addresses[f"pod {name}"] = place_of(module_system, f"default/{name}").ipv4
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was(mesh: Web) -> Iterator[None]:
+    yield
+    mesh.apply(allowed())
+    mesh.system.sixfold("delete", "httproute", "web", check=False)
+
+
+def test_what_no_rule_is_about_is_not_looked_into(mesh: Web):
+    assert mesh.ask("one", "/any", "POST")[0] == 200
+    assert mesh.ask("pod one", "/any", port=8080)[1]["from"] == mesh.client.ipv4
+
+
+def test_a_request_that_a_rule_allows_arrives_under_its_senders_address(mesh: Web):
+    mesh.apply(allowed({"method": "GET", "path": "/items(/.*)?"}))
+    status, said = mesh.ask("one", "/items/7?x=1")
+    assert status == 200
+    assert (said["path"], said["from"]) == ("/items/7?x=1", mesh.client.ipv4)
+    assert f"URI={ID}/client" in said["headers"]["x-forwarded-client-cert"]
+    assert not [name for name in said["headers"] if name.startswith("x-sixfold")]
+    flow = mesh.flow("GET", "/items/7", "200")
+    assert flow["verdict"] == "FORWARDED"
+    assert flow["destination"]["pod_name"] == "one"
+    assert flow["l4"]["TCP"]["destination_port"] == 8080
+    assert flow["sixfold"]["source_id"] == f"{ID}/client"
+    assert flow["sixfold"]["ingress_rule"]["text"].endswith("default/web ingress[0]")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/items"),
+        ("GET", "/admin"),
+        ("GET", "/items/../admin"),
+        ("GET", "//admin"),
+        ("GET", "/items%2f..%2fadmin"),
+    ],
+)
+def test_a_request_that_no_rule_allows_never_arrives(mesh: Web, method: str, path: str):
+    mesh.apply(allowed({"method": "GET", "path": "/items(/.*)?"}))
+    status, body = mesh.ask("one", path, method)
+    assert status in (400, 403)
+    assert b"default/" not in (body if isinstance(body, bytes) else b"default/")
+    if status == 403:
+        flow = mesh.flow("DROPPED", '403"')
+        assert flow["sixfold"]["source_id"] == f"{ID}/client"
+        assert flow["sixfold"]["destination_id"] == f"{ID}/one"
+
+
+def test_a_pods_own_address_is_no_way_around(mesh: Web):
+    mesh.apply(allowed({"path": "/items"}))
+    assert mesh.ask("pod one", "/admin", port=8080)[0] == 403
+    assert mesh.ask("pod one", "/items", port=8080)[0] == 200
+
+
+def test_what_is_not_http_does_not_pass_a_port_that_is_looked_into(mesh: Web):
+    mesh.apply(allowed({"path": "/items"}))
+    with mesh.connect("one") as connection:
+        connection.sock.sendall(b"SSH-2.0-test\r\n\r\n")
+        assert b"400" in connection.sock.recv(100)
+
+
+def test_a_rule_that_arrives_judges_connections_that_are_open(mesh: Web):
+    mesh.apply(allowed({"path": "/items|/more"}))
+    with mesh.connect("one") as connection:
+        assert answered(connection, "/more")[0] == 200
+        mesh.apply(allowed({"path": "/items"}))
+        assert answered(connection, "/more")[0] == 403
+        assert answered(connection, "/items")[0] == 200
+
+
+def test_explain_agrees_with_what_happens(mesh: Web):
+    mesh.apply(allowed({"method": "GET", "path": "/items"}), route({"backendRefs": to(two=1)}))
+    for path, status in (("/items", 200), ("/admin", 403)):
+        done = mesh.system.sixfold("explain", "client", "one:80", "--path", path, check=False)
+        assert mesh.ask("one", path)[0] == status
+        assert done.returncode == (0 if status == 200 else 1)
+        assert "→ default/two:80 (100 %)" in done.stdout
+
+
+def test_a_canary_gets_its_share(mesh: Web):
+    mesh.apply(route({"backendRefs": to(one=80, two=20)}))
+    with mesh.connect("one") as connection:
+        found = Counter(answered(connection)[1]["name"] for _ in range(200))
+    assert set(found) == {"one", "two"}
+    assert 10 <= found["two"] <= 80
+
+
+def test_a_header_picks_the_backend(mesh: Web):
+    wanted = {"headers": [{"name": "x-version", "value": "two"}]}
+    mesh.apply(route({"matches": [wanted], "backendRefs": to(two=1)}, {"backendRefs": to(one=1)}))
+    with mesh.connect("one") as connection:
+        connection.request("GET", "/", headers={"X-Version": "two"})
+        answer = connection.getresponse()
+        assert json.loads(answer.read())["name"] == "two"
+        assert answered(connection)[1]["name"] == "one"
+
+
+def test_a_request_that_no_match_takes_is_answered_404(mesh: Web):
+    match = {"path": {"type": "Exact", "value": "/only"}}
+    mesh.apply(route({"matches": [match], "backendRefs": to(one=1)}))
+    assert mesh.ask("one", "/only")[0] == 200
+    assert mesh.ask("one", "/other")[0] == 404
+
+
+def test_a_second_try_helps(mesh: Web):
+    mesh.apply(route({"backendRefs": to(flaky=1)}))
+    with mesh.connect("one") as connection:
+        assert {answered(connection)[0] for _ in range(20)} == {200, 503}
+    retry = {"codes": [503], "attempts": 2, "backoff": "1ms"}
+    mesh.apply(route({"backendRefs": to(flaky=1), "retry": retry}))
+    with mesh.connect("one") as connection:
+        assert {answered(connection)[0] for _ in range(20)} == {200}
+
+
+def test_a_route_has_its_status(mesh: Web):
+    mesh.apply(route({"backendRefs": to(nobody=1)}))
+    (item,) = mesh.system.json("get", "httproute")["items"]
+    (parent,) = item["status"]["parents"]
+    found = {one["type"]: (one["status"], one["reason"]) for one in parent["conditions"]}
+    assert found == {
+        "Accepted": ("True", "Accepted"),
+        "ResolvedRefs": ("False", "BackendNotFound"),
+    }
+    assert mesh.ask("one")[0] == 500
+
+
+def test_no_request_fails_while_routes_are_edited(mesh: Web):
+    mesh.apply(route({"backendRefs": to(one=1)}))
+    stop, seen = threading.Event(), Counter[int]()
+
+    def load() -> None:
+        while not stop.is_set():
+            with mesh.connect("one") as connection:
+                for _ in range(20):
+                    seen[answered(connection)[0]] += 1
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        for turn in range(EDITS):
+            names = ("one", "two") if turn % 2 else ("two", "one")
+            mesh.apply(route({"backendRefs": to(**{names[0]: 3, names[1]: turn % 3})}))
+    finally:
+        stop.set()
+        thread.join()
+    assert set(seen) == {200}
+    assert seen[200] > EDITS
+
+
+def test_a_service_that_is_no_longer_routed_serves_who_is_connected(mesh: Web):
+    mesh.apply(route({"backendRefs": to(two=1)}))
+    with mesh.connect("one") as connection:
+        assert answered(connection)[1]["name"] == "two"
+        mesh.system.sixfold("delete", "httproute", "web")
+        assert answered(connection)[1]["name"] == "one"
+    assert mesh.ask("one")[1]["name"] == "one"
+
+
+def test_a_stranger_gets_nowhere(mesh: Web):
+    mesh.apply(allowed({}), route({"backendRefs": to(one=1)}))
+    assert mesh.stranger.attempt(mesh.addresses["pod one"]) == "timeout"
