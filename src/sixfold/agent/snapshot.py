@@ -20,8 +20,8 @@ from sixfold.model.datapath import IPAddress
 from sixfold.model.discovery import asks_for_redirects, is_open
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.enforcement import in_audit
-from sixfold.model.layers import Layers
 from sixfold.model.httproute import ROUTE_KINDS
+from sixfold.model.layers import Layers
 from sixfold.model.locality import locality_of
 from sixfold.model.meta import ObjectMeta, namespace_labels
 from sixfold.model.peerauthentication import PEER_AUTHENTICATION

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from sixfold.host import layout
 from sixfold.host.bpf import Map
-from sixfold.model.datapath import PROTOCOL_NUMBERS, IPAddress
+from sixfold.model.datapath import PROTOCOL_NUMBERS, Frontend, IPAddress
 
 PRESENT = b"\1"
 
@@ -24,10 +23,7 @@ class RoutedTable:
     def write(self, places: Iterable[tuple[IPAddress, int]]) -> None:
         """Addresses and TCP ports of services; those, and no others."""
         wanted = {
-            layout.FRONTEND_KEY.pack(
-                layout.pack_address(address), layout.pack_port(port), PROTOCOL_NUMBERS["TCP"]
-            )
-            for address, port in places
+            Frontend.at(address, port, PROTOCOL_NUMBERS["TCP"]).packed for address, port in places
         }
         self._map.update([(key, PRESENT) for key in sorted(wanted - self._there)])
         self._map.delete(sorted(self._there - wanted))

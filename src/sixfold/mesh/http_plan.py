@@ -163,7 +163,7 @@ def _entry(
 ) -> FrontendEntry:
     """As the kernel has it, of the service's first address."""
     for address in cluster_addresses(world.services[port.service]):
-        return frontends.get(Frontend(address, port.port, TCP), NOBODY)
+        return frontends.get(Frontend.at(address, port.port, TCP), NOBODY)
     return NOBODY
 
 

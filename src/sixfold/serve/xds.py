@@ -1,9 +1,10 @@
 """xDS: Envoy asks for its configuration and is told every change; and it tells of connections.
 
 gRPC over a unix socket that only root may use: one aggregated stream, incremental (delta). Clusters
-are told before listeners, and what is gone goes after what is new has been told, listeners first:
-make before break. What Envoy refuses (NACK) is kept with its reason; it goes on with what it had
-of that name, and takes the rest. It is offered again by ``retry``, and when it changes.
+are told before listeners, and routes when the clusters are warm; what is gone goes after what is
+new has been taken, clusters last: make before break. What Envoy refuses (NACK) is kept with its
+reason; it goes on with what it had of that name, and takes the rest. It is offered again by
+``retry``, and when it changes. A cluster that changed waits for who is in it, told again.
 
 Versions are hashes of content. So a new agent knows from what Envoy says it has what is different.
 Source: xDS protocol, "Incremental xDS"; envoy/service/accesslog/v3/als.proto.
@@ -223,14 +224,37 @@ class XdsServer:
                     if kind in peer.types:
                         peer.types[kind].sent.pop(name, None)
             for kind in ORDER:
-                if kind in peer.types:
-                    await self._send(stream, kind, peer.types[kind], removals=kind != CLUSTER)
-            if CLUSTER in peer.types:
-                await self._send(stream, CLUSTER, peer.types[CLUSTER], removals=True)
+                if kind in peer.types and (kind != ROUTE or self._warm(peer)):
+                    await self._send(stream, kind, peer, removals=kind != CLUSTER)
+            if CLUSTER in peer.types and not self._behind(peer):
+                await self._send(stream, CLUSTER, peer, removals=True)
 
-    async def _send(self, stream: AnyStream, kind: str, one: _Type, *, removals: bool) -> None:
+    def _warm(self, peer: _Peer) -> bool:
+        """Whether all clusters may be used: Envoy has them, and knows who is in them."""
+        clusters = peer.types.get(CLUSTER)
+        return clusters is None or not (
+            clusters.awaiting
+            or any(
+                (ENDPOINTS, name) not in self._held and (CLUSTER, name) not in self.refused
+                for name in self._offered[ENDPOINTS]
+            )
+        )
+
+    def _behind(self, peer: _Peer) -> bool:
+        """Whether Envoy has routes yet that may lead to clusters that are no more."""
+        routes = peer.types.get(ROUTE)
+        return routes is not None and (
+            bool(routes.awaiting)
+            or any(
+                routes.sent.get(name) != one.version
+                for name, one in self._offered[ROUTE].items()
+                if name in routes.wanted and (ROUTE, name) not in self.refused
+            )
+        )
+
+    async def _send(self, stream: AnyStream, kind: str, peer: _Peer, *, removals: bool) -> None:
         """Everything of a type that is not as Envoy has it, in one message."""
-        offered = self._offered[kind]
+        offered, one = self._offered[kind], peer.types[kind]
         names = offered.keys() if one.all else one.wanted & offered.keys()
         puts = [offered[name] for name in names if one.sent.get(name) != offered[name].version]
         gone: list[str] = []
@@ -248,6 +272,8 @@ class XdsServer:
         for put in puts:
             message.resources.add(name=put.name, version=put.version, resource=put.body)
             one.sent[put.name] = put.version
+            if kind == CLUSTER and ENDPOINTS in peer.types:
+                peer.types[ENDPOINTS].sent.pop(put.name, None)
         for name in gone:
             del one.sent[name]
         versions = {put.name: put.version for put in puts}
