@@ -382,6 +382,7 @@ COLUMNS: Mapping[str, Columns] = {
             "REGIONS": _well_regions,
         },
     ),
+    "PeerAuthentication": Columns({"MODE": _text("spec", "mtls", "mode")}),
     "HTTPRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
     "GRPCRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
     "ReferenceGrant": Columns({}),

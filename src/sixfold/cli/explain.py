@@ -210,7 +210,7 @@ def live(
         "port": port,
         "protocol": protocol.upper(),
         "namespace": settings.namespace_or_default,
-        "asked": asked and asdict(asked),
+        **({"asked": asdict(asked)} if asked else {}),
     }
     try:
         answer: dict[str, Any] = settings.client.post("/v1/explain", question)

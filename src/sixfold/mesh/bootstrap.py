@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from sixfold.mesh.logs import XDS_CLUSTER
 from sixfold.mesh.messages import PREFIX
-from sixfold.mesh.resources import XDS_CLUSTER
 
 ADMIN_MODE = 0o600
 

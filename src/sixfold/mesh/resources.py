@@ -36,6 +36,7 @@ from envoy.extensions.local_address_selectors.filter_state_override.v3 import (
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
+from sixfold.mesh import logs
 from sixfold.mesh.member import Member
 from sixfold.mesh.messages import (
     OnDemandSecret,
@@ -46,22 +47,17 @@ from sixfold.mesh.messages import (
     resource,
 )
 from sixfold.model.datapath import IPAddress
-from sixfold.model.mesh import DESTINATION, ORIGINAL_SOURCE_MARK, OUTBOUND_PORT, TUNNEL_PORT
+from sixfold.model.mesh import ORIGINAL_SOURCE_MARK, OUTBOUND_PORT, TUNNEL_PORT
 
-XDS_CLUSTER = "xds"  # of the bootstrap: the agent
 APPLICATION = "application"  # cluster: whatever the authority of a tunnel says, in the pod itself
 BUNDLE = "bundle"  # secret: who signs
 RBAC_FILTER = "envoy.filters.http.rbac"
-# Logs by name; see ``observe.access``.
-OUTBOUND_LOG, INBOUND_LOG, LISTENER_LOG = "outbound", "inbound", "listener"
-REQUESTS_LOG = "requests"
 
 CLUSTER_STATE = "envoy.tcp_proxy.cluster"
 NETNS_STATE = "envoy.network.upstream_bind_override.network_namespace"
 SVID_STATE = "envoy.tls.certificate_mappers.on_demand_secret"
 ADS = {"ads": {}, "resource_api_version": "V3"}
 CONNECT_TIMEOUT = timedelta(seconds=10)  # Envoy and Istio have it so; a busy host needs it
-LOG_FLUSH = timedelta(milliseconds=200)
 TUNNEL_IDLE = timedelta(minutes=5)  # without a stream
 STREAMS_MAX = 1000  # of one tunnel, then there is another
 UNLIMITED = 2**32 - 1
@@ -99,7 +95,7 @@ def outbound(member: Member) -> Resource:
         },
         idle_timeout=timedelta(0),
         access_log=[
-            _failures(log_to_agent(als_pb2.TcpGrpcAccessLogConfig, OUTBOUND_LOG, NETNS_STATE))
+            logs.failures(logs.to_agent(als_pb2.TcpGrpcAccessLogConfig, logs.OUTBOUND, NETNS_STATE))
         ],
     )
     listener = listener_pb2.Listener(
@@ -149,8 +145,8 @@ def inbound(member: Member) -> Resource:
         merge_slashes=True,
         path_with_escaped_slashes_action="REJECT_REQUEST",
         access_log=[
-            _verdicts(log_to_agent(als_pb2.HttpGrpcAccessLogConfig, INBOUND_LOG)),
-            _requests(log_to_agent(als_pb2.HttpGrpcAccessLogConfig, REQUESTS_LOG)),
+            logs.verdicts(logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.INBOUND)),
+            logs.requests(logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.REQUESTS)),
         ],
         access_log_options={"flush_log_on_tunnel_successfully_established": True},
     )
@@ -172,7 +168,7 @@ def inbound(member: Member) -> Resource:
             )
         ],
         filter_chains=[chain],
-        access_log=[log_to_agent(als_pb2.TcpGrpcAccessLogConfig, LISTENER_LOG)],
+        access_log=[logs.to_agent(als_pb2.TcpGrpcAccessLogConfig, logs.LISTENER)],
         **listen_at(
             [socket_at(str(address), TUNNEL_PORT, member.netns) for address in member.addresses]
         ),
@@ -358,45 +354,3 @@ def set_states(states: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _header(name: str, value: str) -> dict[str, Any]:
     return {"header": {"key": name, "value": value}}
-
-
-def log_to_agent(kind: type[Any], name: str, *states: str) -> dict[str, Any]:
-    """A log to the agent, over the connection that it already has."""
-    common = {
-        "log_name": name,
-        "transport_api_version": "V3",
-        "grpc_service": {"envoy_grpc": {"cluster_name": XDS_CLUSTER}},
-        "buffer_flush_interval": LOG_FLUSH,
-        "filter_state_objects_to_log": states,
-    }
-    if kind is als_pb2.HttpGrpcAccessLogConfig:
-        headers = ["forwarded", DESTINATION]
-        config = kind(common_config=common, additional_request_headers_to_log=headers)
-        return extension("envoy.access_loggers.http_grpc", config)
-    return extension("envoy.access_loggers.tcp_grpc", kind(common_config=common))
-
-
-def _failures(log: dict[str, Any]) -> dict[str, Any]:
-    """What went well is told at the other end."""
-    return {**log, "filter": {"response_flag_filter": {}}}
-
-
-def _verdicts(log: dict[str, Any]) -> dict[str, Any]:
-    """Once per tunnel: when it is made, or when it was refused."""
-    refused = {
-        "comparison": {"op": "GE", "value": {"default_value": 400, "runtime_key": "refused"}}
-    }
-    made = {"types": ["DownstreamTunnelSuccessfullyEstablished"]}
-    either = {
-        "or_filter": {"filters": [{"status_code_filter": refused}, {"log_type_filter": made}]}
-    }
-    tunnel = {"header_filter": {"header": {**_IS_TUNNEL}}}
-    return {**log, "filter": {"and_filter": {"filters": [tunnel, either]}}}
-
-
-_IS_TUNNEL = {"name": ":method", "string_match": {"exact": "CONNECT"}}
-
-
-def _requests(log: dict[str, Any]) -> dict[str, Any]:
-    """Each request when it is over, whatever became of it."""
-    return {**log, "filter": {"header_filter": {"header": {**_IS_TUNNEL, "invert_match": True}}}}

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from sixfold.balancing.explain import BalancingAnswer, Candidate, explain_balancing
 from sixfold.errors import NotFoundError
-from sixfold.mesh.asked import Asked, allowing, way_for
+from sixfold.mesh.asked import Asked
 from sixfold.mesh.explain import explain_mesh
-from sixfold.mesh.routes import ServicePort, plan_routes
+from sixfold.mesh.routes import ServicePort
 from sixfold.model.datapath import PROTOCOL_NUMBERS
 from sixfold.model.identity import HOST, RESOLVER, WORLD
 from sixfold.model.service import IPFamily, Service
@@ -23,9 +23,9 @@ from sixfold.model.world import World
 from sixfold.policy.decide import Party
 from sixfold.policy.explain import PolicyAnswer, Side, explain_policy
 from sixfold.policy.plan import PolicyPlan, compile_policies
-from sixfold.policy.requests import Requests
 from sixfold.routing.explain import RouteAnswer, explain_route, is_same_pod
 from sixfold.routing.plan import RoutingPlan, plan_routing
+from sixfold.trust.explain_requests import RouteOfRequest, judged, route_of
 from sixfold.trust.hidden import told_of
 from sixfold.trust.outside import at_node_port, refused
 from sixfold.trust.question import Destination, Place, destination, place_at, sources, version_of
@@ -134,13 +134,6 @@ class _Flow:
         return f"{self.destination.name}:{self.port}" if self.port else self.destination.name
 
 
-class _Route(NamedTuple):
-    """``backends`` None: those of the service."""
-
-    line: Line
-    backends: list[tuple[Place, int]] | None
-
-
 class _Question:
     """What was asked, and the answers of the patterns so far."""
 
@@ -193,82 +186,50 @@ class _Question:
         lines = [self._discovery()]
         backends, balancing = self._balancing()
         lines.append(balancing)
-        route = self._routed(asked) if backends else None
+        route = self._route(asked) if backends else None
         if route is not None:
-            lines.append(route.line)
-            backends = backends if route.backends is None else route.backends
+            lines.append(Line("route", route.outcome, route.text))
+            if route.backends is not None:
+                backends = self._backends(route.backends)
         flows = [self._flow(source, *backend) for source in self.sources for backend in backends]
         if flows:
             lines.append(_routing(flows))
             lines += _policy(flows, "egress", [flow.policy.egress for flow in flows])
             lines += _policy(flows, "ingress", [flow.policy.ingress for flow in flows])
             lines.append(_mesh(self.world, flows[0], self.protocol))
-        judged = [line for flow in flows if flow.allowed for line in self._requests(flow, asked)]
-        lines += dict.fromkeys(judged)
-        refused = next((one for one in judged if one.outcome == "DROPPED"), None)
+        answers = [line for flow in flows if flow.allowed for line in self._requests(flow, asked)]
+        lines += dict.fromkeys(answers)
+        refused = next((one for one in answers if one.outcome == "DROPPED"), None)
         allowed = bool(flows) and all(flow.allowed for flow in flows) and refused is None
         if refused is not None and all(flow.allowed for flow in flows):
             lines.append(Line("verdict", "DROPPED", f"{self._what}: {refused.detail}"))
         else:
-            lines.append(self._verdict(allowed, flows, balancing if route is None else route.line))
+            lines.append(self._verdict(allowed, flows, lines[1 if route is None else 2]))
         return Explanation(allowed, self._from, self.text, self.port, self.protocol, tuple(lines))
 
-    def _routed(self, asked: Asked | None) -> _Route | None:
-        """The way of a request through the routes of the service; None: there are none."""
+    def _route(self, asked: Asked | None) -> RouteOfRequest | None:
+        """Which way requests take, if they are routed."""
         service, client = self.target.service, self.sources[0].endpoint
-        if service is None or client is None or self.protocol != "TCP" or not self.world.routes:
+        if service is None or client is None or self.protocol != "TCP":
             return None
-        port = ServicePort(f"{service.metadata.namespace}/{service.metadata.name}", self.port)
-        routed = plan_routes(self.world).get(port)
-        ways = routed.for_clients_of(client.namespace) if routed is not None else None
-        if ways is None:
-            return None
-        if asked is None:
-            names = sorted({way.name.partition(" ")[0] for way in ways})
-            text = f"requests are routed by {', '.join(names)}; --method and --path ask about one"
-            return _Route(Line("route", "routed", text), None)
-        way = way_for(ways, asked)
-        if way is None:
-            text = f"{asked}: no match of a route of {port} (404)"
-            return _Route(Line("route", "404", text), [])
-        if any(step.request_redirect is not None for step in way.filters):
-            return _Route(Line("route", "redirected", f"{asked}: by {way.name}"), [])
-        whole = sum(one.weight for one in way.backends)
-        if not whole or any(one.to is None and one.weight for one in way.backends):
-            text = f"{asked}: {way.name} has a backend that is none (500)"
-            return _Route(Line("route", "500", text), [])
-        taken = [one for one in way.backends if one.weight and one.to is not None]
-        shares = [f"{one.to} ({one.weight * 100 / whole:g} %)" for one in taken]
-        backends = [
-            (self._backend(each), each.port)
-            for one in taken
-            if one.to is not None
-            for each in explain_balancing(
-                self.world, self.world.services[one.to.service], one.to.port, "TCP", self._family
+        return route_of(self.world, service, self.port, client.namespace, asked)
+
+    def _backends(self, ports: Sequence[ServicePort]) -> list[tuple[Place, int]]:
+        """The pods behind the services that a route leads to."""
+        return [
+            (self._backend(one), one.port)
+            for to in ports
+            for one in explain_balancing(
+                self.world, self.world.services[to.service], to.port, "TCP", self._family
             ).candidates
-            if each.ready and not each.written
+            if one.ready and not one.written
         ]
-        return _Route(Line("route", "ok", f"{asked}: {way.name} → {', '.join(shares)}"), backends)
 
     def _requests(self, flow: _Flow, asked: Asked | None) -> Iterable[Line]:
-        """What policy says of requests, where it says something."""
         client, server = flow.source.endpoint, flow.destination.endpoint
-        if client is None or server is None or self.protocol != "TCP":
-            return
-        requests = Requests(self.world, self.plan)
-        if flow.port not in requests.ports(server):
-            return
-        rules = requests.allowed(server, flow.port, client)
-        if asked is None:
-            names = ", ".join(dict.fromkeys(str(one.rule) for one in rules))
-            text = f"requests are judged by {names}; --method and --path ask about one"
-            yield Line("requests", "judged", text)
-            return
-        found = allowing(rules, asked)
-        if found is None:
-            yield Line("requests", "DROPPED", f"{asked}: no rule of {server.key} allows it (403)")
-        else:
-            yield Line("requests", "FORWARDED", f"{asked} allowed by {found.rule}")
+        if client is not None and server is not None and self.protocol == "TCP":
+            said = judged(self.world, self.plan, client, server, flow.port, asked)
+            yield from (Line("requests", *one) for one in said)
 
     @property
     def _what(self) -> str:

@@ -1,0 +1,58 @@
+"""What Envoy tells the agent of connections and requests: logs by name; see ``observe.access``.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from envoy.extensions.access_loggers.grpc.v3 import als_pb2
+
+from sixfold.mesh.messages import extension
+from sixfold.model.mesh import DESTINATION
+
+OUTBOUND, INBOUND, LISTENER, REQUESTS = "outbound", "inbound", "listener", "requests"
+XDS_CLUSTER = "xds"  # of the bootstrap: the agent
+FLUSH = timedelta(milliseconds=200)
+_IS_TUNNEL = {"name": ":method", "string_match": {"exact": "CONNECT"}}
+
+
+def to_agent(kind: type[Any], name: str, *states: str) -> dict[str, Any]:
+    """A log to the agent, over the connection that it already has."""
+    common = {
+        "log_name": name,
+        "transport_api_version": "V3",
+        "grpc_service": {"envoy_grpc": {"cluster_name": XDS_CLUSTER}},
+        "buffer_flush_interval": FLUSH,
+        "filter_state_objects_to_log": states,
+    }
+    if kind is als_pb2.HttpGrpcAccessLogConfig:
+        headers = ["forwarded", DESTINATION]
+        config = kind(common_config=common, additional_request_headers_to_log=headers)
+        return extension("envoy.access_loggers.http_grpc", config)
+    return extension("envoy.access_loggers.tcp_grpc", kind(common_config=common))
+
+
+def failures(log: dict[str, Any]) -> dict[str, Any]:
+    """What went well is told at the other end."""
+    return {**log, "filter": {"response_flag_filter": {}}}
+
+
+def verdicts(log: dict[str, Any]) -> dict[str, Any]:
+    """Once per tunnel: when it is made, or when it was refused."""
+    refused = {
+        "comparison": {"op": "GE", "value": {"default_value": 400, "runtime_key": "refused"}}
+    }
+    made = {"types": ["DownstreamTunnelSuccessfullyEstablished"]}
+    either = {
+        "or_filter": {"filters": [{"status_code_filter": refused}, {"log_type_filter": made}]}
+    }
+    tunnel = {"header_filter": {"header": _IS_TUNNEL}}
+    return {**log, "filter": {"and_filter": {"filters": [tunnel, either]}}}
+
+
+def requests(log: dict[str, Any]) -> dict[str, Any]:
+    """Each request when it is over, whatever became of it."""
+    return {**log, "filter": {"header_filter": {"header": {**_IS_TUNNEL, "invert_match": True}}}}

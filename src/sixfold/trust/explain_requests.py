@@ -1,0 +1,75 @@
+"""One request over a connection: which way it takes, and what policy says of it.
+
+Pure. Of the same routes and rules that the proxy has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sixfold.mesh.asked import Asked, allowing, way_for
+from sixfold.mesh.routes import ServicePort, plan_routes
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.service import Service
+from sixfold.model.world import World
+from sixfold.policy.plan import PolicyPlan
+from sixfold.policy.requests import Requests
+
+
+class RouteOfRequest(NamedTuple):
+    """``backends``: where it leads; None: to the service itself, as without a route."""
+
+    outcome: str
+    text: str
+    backends: tuple[ServicePort, ...] | None = ()
+
+
+def route_of(
+    world: World, service: Service, number: int, namespace: str, asked: Asked | None
+) -> RouteOfRequest | None:
+    """For clients of a namespace; None: nothing routes requests to this port of the service."""
+    port = ServicePort(f"{service.metadata.namespace}/{service.metadata.name}", number)
+    routed = plan_routes(world).get(port) if world.routes else None
+    ways = routed.for_clients_of(namespace) if routed is not None else None
+    if ways is None:
+        return None
+    if asked is None:
+        names = sorted({way.name.partition(" ")[0] for way in ways})
+        text = f"requests are routed by {', '.join(names)}; --method and --path ask about one"
+        return RouteOfRequest("routed", text, None)
+    way = way_for(ways, asked)
+    if way is None:
+        return RouteOfRequest("404", f"{asked}: no match of a route of {port} (404)")
+    if any(step.request_redirect is not None for step in way.filters):
+        return RouteOfRequest("redirected", f"{asked}: by {way.name}")
+    whole = sum(one.weight for one in way.backends)
+    if not whole or any(one.to is None and one.weight for one in way.backends):
+        return RouteOfRequest("500", f"{asked}: {way.name} has a backend that is none (500)")
+    taken = {one.to: one.weight for one in way.backends if one.weight and one.to is not None}
+    shares = ", ".join(f"{to} ({weight * 100 / whole:g} %)" for to, weight in taken.items())
+    return RouteOfRequest("ok", f"{asked}: {way.name} → {shares}", tuple(taken))
+
+
+def judged(
+    world: World,
+    plan: PolicyPlan,
+    client: Endpoint,
+    server: Endpoint,
+    port: int,
+    asked: Asked | None,
+) -> Iterator[tuple[str, str]]:
+    """Outcome and reason, where some policy is about requests to that port of the pod."""
+    requests = Requests(world, plan)
+    if port not in requests.ports(server):
+        return
+    rules = requests.allowed(server, port, client)
+    if asked is None:
+        names = ", ".join(dict.fromkeys(str(one.rule) for one in rules))
+        yield "judged", f"requests are judged by {names}; --method and --path ask about one"
+        return
+    found = allowing(rules, asked)
+    if found is None:
+        yield "DROPPED", f"{asked}: no rule of {server.key} allows it (403)"
+    else:
+        yield "FORWARDED", f"{asked} allowed by {found.rule}"
