@@ -22,6 +22,7 @@ from google.protobuf import json_format
 
 from sixfold.mesh.http_routes import cluster_of, routes_of
 from sixfold.mesh.routes import ServicePort, plan_routes
+from sixfold.model.config import Config
 from sixfold.model.httproute import GRPCRoute, HTTPRoute
 from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.service import Service
@@ -127,6 +128,7 @@ def world(
 ) -> World:
     known = [service(name) for name in ("web", "a", "b", "c")]
     return World(
+        config=Config(mtls="strict"),
         services={
             f"{one.metadata.namespace}/{one.metadata.name}": one for one in (*known, *services)
         },

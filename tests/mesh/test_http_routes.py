@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ from tests.mesh.standalone import proxy, route, service, world
 
 from sixfold.mesh.asked import Asked, way_for
 from sixfold.mesh.routes import ServicePort, attachments, plan_routes, resolved
+from sixfold.model.config import Config
 from sixfold.model.referencegrant import ReferenceGrant
 
 
@@ -450,6 +452,13 @@ def test_a_parent_that_is_none_is_said():
     )
     (one,) = attachments(here, here.routes["HTTPRoute shop/r"])
     assert (one.accepted.holds, one.accepted.reason) == (False, "NoMatchingParent")
+
+
+def test_without_a_mesh_no_route_is_in_force():
+    here = replace(world(route([rule("a")])), config=Config())
+    (one,) = attachments(here, here.routes["HTTPRoute shop/r"])
+    assert (one.accepted.holds, one.accepted.reason) == (False, "NoMesh")
+    assert not plan_routes(here)
 
 
 def test_a_route_of_one_port_leaves_the_others_alone():

@@ -12,6 +12,7 @@ from sixfold.manifest import load, offline
 from sixfold.mesh.asked import Asked
 from sixfold.model.config import Config
 from sixfold.model.httproute import HTTPMatch, PathMatch
+from sixfold.policy.requests import unseen
 from sixfold.trust.explain import explain, plan_offline
 
 
@@ -58,6 +59,13 @@ def test_a_connection_alone_is_told_who_judges_its_requests(world):
     assert allowed
     assert said["requests"][0] == "judged"
     assert said["route"][0] == "routed"
+
+
+def test_without_a_mesh_it_is_said_that_nobody_looks(world):
+    here = replace(world, config=replace(world.config, mtls="disabled"))
+    (text,) = unseen(here)
+    assert text.startswith("CiliumNetworkPolicy shop/cart: its rules about requests let nothing")
+    assert unseen(world) == []
 
 
 def test_without_a_mesh_a_rule_about_requests_lets_nothing_pass(world):

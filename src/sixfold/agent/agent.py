@@ -60,6 +60,7 @@ from sixfold.model.workload import Pod
 from sixfold.model.world import World
 from sixfold.observe.metrics import Durations
 from sixfold.policy.host import warnings
+from sixfold.policy.requests import unseen
 from sixfold.serve.dns_client import ResolverClient
 from sixfold.serve.dns_control import HealthPorts, Resolved
 from sixfold.serve.dns_watch import NameWatch
@@ -167,7 +168,11 @@ class Agent:
 
     def warnings(self, kinds: Collection[str]) -> list[str]:
         """What is to be said of objects of these kinds, once they are in force."""
-        return warnings(self.plans.policy, kinds) if self.plans is not None else []
+        if self.plans is None:
+            return []
+        about = {"CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy"}
+        said = unseen(self.plans.world) if about & set(kinds) else []
+        return [*warnings(self.plans.policy, kinds), *said]
 
     def resolve(self, name: str, type_: str, namespace: str, source: str) -> list[dict[str, Any]]:
         """What a pod is answered, question by question; ``source`` "": one that sees all."""

@@ -42,7 +42,6 @@ from sixfold.host.envoy import stop as stop_proxy
 from sixfold.host.network import HostNetwork
 from sixfold.host.paths import Paths, cgroup_root
 from sixfold.manifest import Loaded, restore
-from sixfold.mesh.modes import Scopes
 from sixfold.model.config import Config
 from sixfold.serve.dns_client import ResolverClient
 from sixfold.serve.workload_api import WorkloadApi
@@ -171,7 +170,7 @@ def _mesh_on_demand(
     """
     if agent.mesh is not None or agent.plans is None:
         return
-    if not Scopes(agent.plans.world).wants_mtls:
+    if not agent.plans.world.has_mesh:
         if cgroup.processes(paths.cgroup / "proxy"):
             group.create_task(stop_proxy(paths))
         return

@@ -29,7 +29,7 @@ def explain_mesh(
 ) -> MeshAnswer:
     """What the mesh does with a flow from one workload to another that policy allows."""
     scopes = Scopes(world)
-    if not scopes.wants_mtls:
+    if not world.has_mesh:
         return MeshAnswer(PLAINTEXT, f"mTLS is off: --mtls {world.config.mtls}")
     if protocol != "TCP":
         return MeshAnswer(PLAINTEXT, f"{protocol} is in no tunnel: policy by address only")

@@ -48,14 +48,6 @@ class Scopes:
             if one.labels:
                 self._narrow.setdefault(one.metadata.namespace, []).append(one)
 
-    @property
-    def wants_mtls(self) -> bool:
-        """Whether anybody in the mesh may want it."""
-        given = [*self._wide.values(), *(one for those in self._narrow.values() for one in those)]
-        said = {one.mode for one in given}
-        said |= {WORDS[it.mode] for one in given for it in one.spec.port_level_mtls.values()}
-        return bool(self._flag.mode or said & {Mode.PERMISSIVE, Mode.STRICT})
-
     def of(self, endpoint: Endpoint) -> PodModes:
         """The modes of one pod."""
         every = self._flag
@@ -83,9 +75,9 @@ def plan_modes(
 
     looked_into  ports about whose requests a policy is: they are strict, whatever else is said
     """
-    scopes = Scopes(world)
-    if not scopes.wants_mtls:
+    if not world.has_mesh:
         return {}
+    scopes = Scopes(world)
     found = {key: scopes.of(endpoint) for key, endpoint in world.endpoints.items()}
     for key, endpoint in world.endpoints.items():
         if ports := looked_into(endpoint):

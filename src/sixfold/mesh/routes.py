@@ -139,6 +139,10 @@ def attachments(world: World, route: Route) -> Iterator[Attached]:
     for parent in route.spec.parent_refs:
         name = f"{parent.namespace or route.metadata.namespace}/{parent.name}"
         service = world.services.get(name)
+        if not world.has_mesh:
+            message = "there is no mesh to route requests: sixfold up --mtls strict"
+            yield Attached(parent, (), Condition("Accepted", False, "NoMesh", message))
+            continue
         if service is None:
             message = f"there is no service {name}"
             yield Attached(parent, (), Condition("Accepted", False, "NoMatchingParent", message))

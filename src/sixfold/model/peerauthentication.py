@@ -57,3 +57,9 @@ class PeerAuthentication(Object):
     @property
     def mode(self) -> Mode | None:
         return WORDS[self.spec.mtls.mode] if self.spec.mtls is not None else None
+
+    @property
+    def wants_mtls(self) -> bool:
+        """Whether it may want it of anybody."""
+        ports = (WORDS[one.mode] for one in self.spec.port_level_mtls.values())
+        return bool(self.mode or any(ports))

@@ -53,3 +53,9 @@ class World:
     told: frozenset[str] = frozenset()
     routes: Mapping[str, Route] = field(default_factory=dict)
     grants: Mapping[str, ReferenceGrant] = field(default_factory=dict)
+
+    @property
+    def has_mesh(self) -> bool:
+        """Whether anybody wants mTLS: then every pod is in the mesh, as a client at least."""
+        given = self.peer_authentications.values()
+        return self.config.mtls != "disabled" or any(one.wants_mtls for one in given)

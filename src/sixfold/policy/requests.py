@@ -12,6 +12,11 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
+from sixfold.model.ciliumpolicy import (
+    CiliumClusterwideNetworkPolicy,
+    CiliumNetworkPolicy,
+    CiliumPortRule,
+)
 from sixfold.model.datapath import ALLOW, INGRESS, PROTOCOL_NUMBERS
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import ANY_POD, UNKNOWN
@@ -112,6 +117,27 @@ class Requests:
         if around is None:
             around = namespace_labels(endpoint.namespace, {})
         return pods.namespaces.matches(around) and pods.pods.matches(labels)
+
+
+def unseen(world: World) -> list[str]:
+    """What is to be said of policies about requests where nobody looks at requests."""
+    if world.has_mesh:
+        return []
+    return [
+        f"{policy.kind} {key.rpartition(' ')[2]}: its rules about requests let nothing pass, for "
+        "there is no mesh: sixfold up --mtls strict"
+        for key, policy in sorted(world.policies.items())
+        if isinstance(policy, CiliumNetworkPolicy | CiliumClusterwideNetworkPolicy)
+        and any(each.rules is not None for each in _to_ports(policy))
+    ]
+
+
+def _to_ports(
+    policy: CiliumNetworkPolicy | CiliumClusterwideNetworkPolicy,
+) -> Iterator[CiliumPortRule]:
+    for spec in (policy.spec, *(policy.specs or ())):
+        for rule in (spec.ingress if spec is not None else None) or ():
+            yield from rule.to_ports or ()
 
 
 def _numbers(port: ir.Port, endpoint: Endpoint) -> Iterator[int]:

@@ -135,8 +135,10 @@ class _Lowering:
                 log=log,
             )
             unseen, looked_into = _by_requests(rule)
-            if self.world.config.mtls == "disabled":
-                looked_into = []  # nobody would look
+            if looked_into:
+                self.watches.add("peer_authentications")
+                if not self.world.has_mesh:
+                    looked_into = []  # nobody would look
             ports = _ports(rule, unseen)
             if ports != ():
                 yield ir.Line(where, direction, verdict, self._peers(rule, ports), ports)
