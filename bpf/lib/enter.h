@@ -174,6 +174,9 @@ static __noinline int choose(struct packet *packet, const struct frontend *front
 	for (i = 0; i < TRIES; i++) {
 		__u32 number = pick_outside(frontend, packet);
 
+		if (unlikely(some_are_deaf()))
+			number =
+			    hearing(frontend, number, client_outside(frontend, packet));
 		backend = number ? bpf_map_lookup_elem(&backends, &number) : NULL;
 		if (!backend)
 			return DROP_NO_BACKEND;

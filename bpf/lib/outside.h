@@ -63,6 +63,14 @@ static __always_inline bool is_consistent(const struct frontend *frontend)
 	       frontend->algorithm == ALGORITHM_SOURCE_HASH;
 }
 
+static __always_inline __u32 client_outside(const struct frontend *frontend,
+					    const struct packet *packet)
+{
+	bool whole = frontend->algorithm == ALGORITHM_MAGLEV && !frontend->affinity_s;
+
+	return client_number(&packet->source, whole ? packet->source_port : 0);
+}
+
 /* Number of a backend, 0 if there is none. */
 static __noinline __u32 pick_outside(const struct frontend *frontend,
 				     const struct packet *packet)
@@ -72,15 +80,13 @@ static __noinline __u32 pick_outside(const struct frontend *frontend,
 				    .port = packet->destination_port,
 				    .protocol = packet->protocol,
 				    .ipv6 = packet->family == 6};
-	bool whole = frontend->algorithm == ALGORITHM_MAGLEV && !frontend->affinity_s;
-	__u32 client = client_number(&packet->source, whole ? packet->source_port : 0);
+	__u32 client = client_outside(frontend, packet);
 
 	mine.address = packet->source;
 	number = frontend->affinity_s
 		     ? pick_with_affinity(frontend, &mine, client)
 		     : pick_slot(frontend, bpf_get_prandom_u32(), client);
-	number &= SLOT_NUMBER_MASK;
-	return unlikely(some_are_deaf()) ? hearing(frontend, number, client) : number;
+	return number & SLOT_NUMBER_MASK;
 }
 
 /* Whether the client has another connection to this backend from the very same port, by

@@ -264,10 +264,10 @@ def test_icmp_types_are_judged_one_by_one(lab: Lab):
 
 
 def test_what_is_not_enforced_is_refused_with_its_place(lab: Lab):
-    http = [{"ports": [{"port": "80"}], "rules": {"http": [{"method": "GET"}]}}]
+    http = [{"ports": [{"port": "80"}], "rules": {"l7proto": "kafka"}}]
     spec = {"endpointSelector": WEB, "ingress": [{"toPorts": http}]}
     refused = lab.system.sixfold(
         "apply", "-f", "-", stdin=manifest(cilium("web", spec)), check=False
     )
     assert refused.returncode != 0
-    assert "spec.ingress[0].toPorts[0].rules: not supported: " in refused.stderr
+    assert "spec.ingress[0].toPorts[0].rules.l7proto: not supported: " in refused.stderr

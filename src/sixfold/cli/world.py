@@ -86,7 +86,6 @@ def config_of(posture: str | None, ipblock_matches_pods: bool | None) -> Config:
 
     return Config(
         posture="kubernetes" if posture == "kubernetes" else "zero-trust",
-        mtls="strict",  # so that rules about requests mean something
         ipblock_matches_pods=ipblock_matches_pods is not False,
         node_labels=click.get_current_context().meta.get(NODE_LABELS, ()),
     )

@@ -62,7 +62,7 @@ class DatapathView:
         yield from self.maps["conntrack"].items()
         size = layout.CONNTRACK_KEY.size
         for _, value in self.maps["captured"].items():  # noqa: PERF102 a map of the kernel
-            yield value[:size], value[size:]
+            yield value[:size], value[size : size + layout.CONNTRACK.size]
 
     def connections_to(self, addresses: Set[IPAddress]) -> list[layout.Connection]:
         """Open connections to some addresses."""

@@ -46,13 +46,14 @@ from sixfold.model.workload import (
     template_of,
 )
 from sixfold.model.world import World
+from sixfold.policy.requests import is_about_requests
 
 _TERMINAL_PHASES = ("Succeeded", "Failed")
 
 
 def offline(manifests: Manifests, config: Config | None = None) -> World:
     """Build the world; raises ManifestError for a pod address that is none."""
-    config = config or Config()
+    config = _with_mesh(manifests, config or Config())
     services = {
         _name(loaded): loaded.object
         for loaded in manifests.objects
@@ -103,6 +104,15 @@ def offline(manifests: Manifests, config: Config | None = None) -> World:
             if isinstance(loaded.object, CiliumCIDRGroup)
         },
     )
+
+
+def _with_mesh(manifests: Manifests, config: Config) -> Config:
+    """Manifests that speak of requests are for ``up --mtls strict``."""
+    speaking = any(
+        isinstance(loaded.object, Route) or is_about_requests(loaded.object)
+        for loaded in manifests.objects
+    )
+    return replace(config, mtls="strict") if speaking else config
 
 
 def _name(loaded: Loaded) -> str:

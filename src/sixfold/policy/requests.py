@@ -127,9 +127,15 @@ def unseen(world: World) -> list[str]:
         f"{policy.kind} {key.rpartition(' ')[2]}: its rules about requests let nothing pass, for "
         "there is no mesh: sixfold up --mtls strict"
         for key, policy in sorted(world.policies.items())
-        if isinstance(policy, CiliumNetworkPolicy | CiliumClusterwideNetworkPolicy)
-        and any(each.rules is not None for each in _to_ports(policy))
+        if is_about_requests(policy)
     ]
+
+
+def is_about_requests(policy: object) -> bool:
+    """Whether somebody has to look at requests for it."""
+    return isinstance(policy, CiliumNetworkPolicy | CiliumClusterwideNetworkPolicy) and any(
+        each.rules is not None for each in _to_ports(policy)
+    )
 
 
 def _to_ports(
