@@ -22,7 +22,7 @@ from sixfold.manifest import names
 from sixfold.manifest.load import Loaded, Manifests
 from sixfold.model.acceleration import asks_for_acceleration
 from sixfold.model.algorithm import is_drained, weight_of
-from sixfold.model.ciliumpolicy import CiliumCIDRGroup
+from sixfold.model.ciliumpolicy import CiliumCIDRGroup, is_about_requests
 from sixfold.model.config import Config
 from sixfold.model.discovery import is_open
 from sixfold.model.endpoint import Endpoint, EndpointId
@@ -46,7 +46,6 @@ from sixfold.model.workload import (
     template_of,
 )
 from sixfold.model.world import World
-from sixfold.policy.requests import is_about_requests
 
 _TERMINAL_PHASES = ("Succeeded", "Failed")
 

@@ -190,3 +190,12 @@ class CiliumCIDRGroup(Object):
     spec: CiliumCIDRGroupSpec
     api_version: str = written("cilium.io/v2")
     kind: str = written("CiliumCIDRGroup")
+
+
+def is_about_requests(policy: object) -> bool:
+    """Whether somebody has to look at requests for it."""
+    if not isinstance(policy, CiliumNetworkPolicy | CiliumClusterwideNetworkPolicy):
+        return False
+    specs = [spec for spec in (policy.spec, *(policy.specs or ())) if spec is not None]
+    rules = [rule for spec in specs for rule in spec.ingress or ()]
+    return any(each.rules is not None for rule in rules for each in rule.to_ports or ())

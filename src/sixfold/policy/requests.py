@@ -12,11 +12,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
-from sixfold.model.ciliumpolicy import (
-    CiliumClusterwideNetworkPolicy,
-    CiliumNetworkPolicy,
-    CiliumPortRule,
-)
+from sixfold.model.ciliumpolicy import is_about_requests
 from sixfold.model.datapath import ALLOW, INGRESS, PROTOCOL_NUMBERS
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import ANY_POD, UNKNOWN
@@ -129,21 +125,6 @@ def unseen(world: World) -> list[str]:
         for key, policy in sorted(world.policies.items())
         if is_about_requests(policy)
     ]
-
-
-def is_about_requests(policy: object) -> bool:
-    """Whether somebody has to look at requests for it."""
-    return isinstance(policy, CiliumNetworkPolicy | CiliumClusterwideNetworkPolicy) and any(
-        each.rules is not None for each in _to_ports(policy)
-    )
-
-
-def _to_ports(
-    policy: CiliumNetworkPolicy | CiliumClusterwideNetworkPolicy,
-) -> Iterator[CiliumPortRule]:
-    for spec in (policy.spec, *(policy.specs or ())):
-        for rule in (spec.ingress if spec is not None else None) or ():
-            yield from rule.to_ports or ()
 
 
 def _numbers(port: ir.Port, endpoint: Endpoint) -> Iterator[int]:
