@@ -388,7 +388,7 @@ def test_without_its_proxy_a_pod_is_refused_at_once_and_told(
     with sniffing(lab) as packets, pytest.raises(ConnectionRefusedError):
         client.connect((str(b), 80))
     assert not any(struct.pack("!H", 80) in packet[34:60] for packet in packets)
-    (event,) = lab.events()
+    (event,) = [one for one in lab.events() if one.destination_port == 80]
     assert (event.type, event.reason, event.rule) == (DROP, DropReason.PROXY_AWAY, (22, 21))
     assert (event.source, event.destination, event.destination_port) == (a, b, 80)
     assert event.source_port
