@@ -15,7 +15,6 @@ import msgspec
 
 from sixfold.model.datapath import ALLOW, EGRESS, INGRESS, IPAddress
 from sixfold.model.endpoint import Endpoint
-from sixfold.model.meta import namespace_labels
 from sixfold.model.policy import NetworkPolicy
 from sixfold.policy import ir
 from sixfold.policy.block import includes, parse_cidr, span
@@ -23,6 +22,7 @@ from sixfold.policy.host import lockouts, of_host
 from sixfold.policy.lint_cover import covers, numeric_ports
 from sixfold.policy.lint_finding import Finding, Path, Severity
 from sixfold.policy.lint_redundant import redundant
+from sixfold.policy.meant import labels_around, means
 from sixfold.policy.reach_parties import View
 
 WIDE_BITS = 8  # a block of this length or shorter means "outside", not some pods
@@ -198,18 +198,9 @@ class _Linter:
             where = self.endpoints
             if pods.namespace is not None:
                 where = self.of_namespace[pods.namespace]
-            known = [one for one in where if self._matches(pods, one)]
+            known = [one for one in where if means(self.world, pods, one)]
             self._selected[key] = known
         return known
-
-    def _matches(self, pods: ir.Pods, endpoint: Endpoint) -> bool:
-        around = self._around(endpoint.namespace)
-        account = {ir.SERVICE_ACCOUNT_LABEL: endpoint.subject.service_account}
-        return pods.namespaces.matches(around) and pods.pods.matches({**endpoint.labels, **account})
-
-    def _around(self, namespace: str) -> dict[str, str]:
-        known = self.world.namespaces.get(namespace)
-        return dict(known) if known is not None else namespace_labels(namespace, {})
 
     def _selects_nothing(self, subject: ir.Pods | ir.Nodes) -> str:
         """Whom a subject misses, and why; "" when it is somebody."""
@@ -228,7 +219,7 @@ class _Linter:
                 return f"namespace {pods.namespace} has none"
             return f"none of namespace {pods.namespace} has these labels"
         names = {*self.world.namespaces, *self.of_namespace}
-        if not any(pods.namespaces.matches(self._around(name)) for name in names):
+        if not any(pods.namespaces.matches(labels_around(self.world, name)) for name in names):
             return "no namespace has these labels"
         return "none in these namespaces has these labels"
 

@@ -8,7 +8,7 @@ caller: a line without requests allows all of them. Tiers above decide by tables
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
@@ -16,11 +16,11 @@ from sixfold.model.ciliumpolicy import is_about_requests
 from sixfold.model.datapath import ALLOW, INGRESS, PROTOCOL_NUMBERS
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import ANY_POD, UNKNOWN
-from sixfold.model.meta import namespace_labels
 from sixfold.model.rule import Rule
 from sixfold.model.world import World
 from sixfold.policy import ir
 from sixfold.policy.decide import decide, party_of
+from sixfold.policy.meant import means
 from sixfold.policy.plan import PolicyPlan
 
 TCP = PROTOCOL_NUMBERS["TCP"]
@@ -39,6 +39,7 @@ class Requests:
     def __init__(self, world: World, plan: PolicyPlan) -> None:
         self._world = world
         self._plan = plan
+        self._ports: dict[str, frozenset[int]] = {}
 
     @cached_property
     def _about_requests(self) -> list[ir.Policy]:
@@ -50,6 +51,11 @@ class Requests:
 
     def ports(self, endpoint: Endpoint) -> frozenset[int]:
         """The ports of a pod that are looked into."""
+        if (known := self._ports.get(endpoint.key)) is None:
+            known = self._ports[endpoint.key] = self._looked_into(endpoint)
+        return known
+
+    def _looked_into(self, endpoint: Endpoint) -> frozenset[int]:
         return frozenset(
             number
             for policy in self._about_requests
@@ -88,31 +94,19 @@ class Requests:
                     yield Allowance(line.rule, line.requests)
 
     def _selects(self, subject: ir.Pods | ir.Nodes, endpoint: Endpoint) -> bool:
-        return isinstance(subject, ir.Pods) and self._means(subject, endpoint)
+        return isinstance(subject, ir.Pods) and means(self._world, subject, endpoint)
 
     def _is_peer(self, line: ir.Line, client: Endpoint) -> bool:
         if line.peers is None:
             return True
         for peer in line.peers:
-            if isinstance(peer, ir.Pods) and self._means(peer, client):
+            if isinstance(peer, ir.Pods) and means(self._world, peer, client):
                 return True
             if isinstance(peer, ir.Reserved) and peer.identity in (ANY_POD, UNKNOWN):
                 return True
             if isinstance(peer, ir.Addresses) and not peer.outside:
                 return True  # the table has decided that it is in there, or not
         return False
-
-    def _means(self, pods: ir.Pods, endpoint: Endpoint) -> bool:
-        if pods.namespace not in (None, endpoint.namespace):
-            return False
-        labels: Mapping[str, str] = {
-            **endpoint.labels,
-            ir.SERVICE_ACCOUNT_LABEL: endpoint.subject.service_account,
-        }
-        around = self._world.namespaces.get(endpoint.namespace)
-        if around is None:
-            around = namespace_labels(endpoint.namespace, {})
-        return pods.namespaces.matches(around) and pods.pods.matches(labels)
 
 
 def unseen(world: World) -> list[str]:
