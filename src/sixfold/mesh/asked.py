@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
-from sixfold.mesh.routes import Way
+from sixfold.mesh.routes import Way, first_of_each
 from sixfold.model.httproute import HTTPMatch, PathMatch, ValueMatch
 from sixfold.policy.requests import Allowance
 
@@ -68,15 +68,12 @@ def _has_path(wanted: PathMatch, path: str) -> bool:
 def _has_all(
     wanted: Iterable[ValueMatch], given: Mapping[str, str], spell: Callable[[str], str]
 ) -> bool:
-    first: dict[str, ValueMatch] = {}
-    for one in wanted:
-        first.setdefault(spell(one.name), one)
     return all(
         (text := given.get(name)) is not None
         and (
             text == one.value if one.type == "Exact" else re.fullmatch(one.value, text) is not None
         )
-        for name, one in first.items()
+        for name, one in first_of_each(wanted, spell).items()
     )
 
 

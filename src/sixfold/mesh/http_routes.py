@@ -19,7 +19,7 @@ from envoy.type.matcher.v3 import regex_pb2
 
 from sixfold.mesh.messages import packed
 from sixfold.mesh.resources import NETNS_STATE
-from sixfold.mesh.routes import Backend, ServicePort, Way
+from sixfold.mesh.routes import Backend, ServicePort, Way, first_of_each
 from sixfold.model.duration import seconds
 from sixfold.model.httproute import (
     Cors,
@@ -93,13 +93,14 @@ def _route(way: Way, answer: Any, more: Iterable[dict[str, Any]] = ()) -> compon
 
 
 def _match(match: HTTPMatch, more: Iterable[dict[str, Any]]) -> components.RouteMatch:
-    headers = [{"name": one.name, **_string(one)} for one in _first_of_each(match.headers)]
+    headers = [{"name": one.name, **_string(one)} for one in first_of_each(match.headers).values()]
     if match.method is not None:
         headers.append(_method(match.method))
     return components.RouteMatch(
         headers=[*headers, *more],
         query_parameters=[
-            {"name": one.name, **_string(one)} for one in _first_of_each(match.query_params)
+            {"name": one.name, **_string(one)}
+            for one in first_of_each(match.query_params, str).values()
         ],
         **_path(match.path),
     )
@@ -123,14 +124,6 @@ def _string(one: ValueMatch) -> dict[str, Any]:
 def _method(text: str, *, regex: bool = False) -> dict[str, Any]:
     kind: ValueType = "RegularExpression" if regex else "Exact"
     return {"name": ":method", **_string(ValueMatch(":method", text, kind))}
-
-
-def _first_of_each(wanted: Iterable[ValueMatch]) -> list[ValueMatch]:
-    """Of equal names the first counts."""
-    found: dict[str, ValueMatch] = {}
-    for one in wanted:
-        found.setdefault(one.name.lower(), one)
-    return list(found.values())
 
 
 # --- answers ------------------------------------------------------------------------------------
@@ -250,24 +243,23 @@ def _share(mirror: Mirror) -> dict[str, Any]:
 
 
 def _unsent(try_s: float) -> components.RetryPolicy:
-    policy = components.RetryPolicy(retry_on=UNSENT, num_retries={"value": UNSENT_TRIES})
-    if try_s:
-        policy.per_try_timeout.FromTimedelta(timedelta(seconds=try_s))
-    return policy
+    return _tried_again(UNSENT, UNSENT_TRIES, try_s)
 
 
 def _retries(way: Way) -> components.RetryPolicy:
     retry = way.retry
     assert retry is not None
-    policy = components.RetryPolicy(
-        retry_on=f"{UNSENT},retriable-status-codes,reset",
-        retriable_status_codes=retry.codes,
-        num_retries={"value": retry.attempts},
-    )
-    if way.try_s:
-        policy.per_try_timeout.FromTimedelta(timedelta(seconds=way.try_s))
+    policy = _tried_again(f"{UNSENT},retriable-status-codes,reset", retry.attempts, way.try_s)
+    policy.retriable_status_codes.extend(retry.codes)
     if retry.backoff is not None and (base_s := seconds(retry.backoff)):
         policy.retry_back_off.base_interval.FromTimedelta(timedelta(seconds=base_s))
+    return policy
+
+
+def _tried_again(when: str, tries: int, try_s: float) -> components.RetryPolicy:
+    policy = components.RetryPolicy(retry_on=when, num_retries={"value": tries})
+    if try_s:
+        policy.per_try_timeout.FromTimedelta(timedelta(seconds=try_s))
     return policy
 
 

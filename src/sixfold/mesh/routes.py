@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -237,15 +237,17 @@ def _specificity(match: HTTPMatch) -> tuple[int, int, int, int, int]:
     """Smaller is asked first."""
     path = match.path
     length = -len(path.value) if path.type == "PathPrefix" else 0
-    method, headers = match.method is None, len(_distinct(match.headers))
+    method, headers = match.method is None, len(first_of_each(match.headers))
     return PATH_ORDER[path.type], length, method, -headers, -len(match.query_params)
 
 
-def _distinct(headers: list[ValueMatch]) -> dict[str, ValueMatch]:
-    """Of equal names the first counts."""
+def first_of_each(
+    wanted: Iterable[ValueMatch], spell: Callable[[str], str] = str.lower
+) -> dict[str, ValueMatch]:
+    """Of equal names the first counts; headers are, whatever their case."""
     found: dict[str, ValueMatch] = {}
-    for one in headers:
-        found.setdefault(one.name.lower(), one)
+    for one in wanted:
+        found.setdefault(spell(one.name), one)
     return found
 
 
