@@ -55,6 +55,7 @@ async def gather(
     if plans is None:
         raise UnavailableError("audit: nothing is planned yet; try again in a moment")
     connections = await asyncio.to_thread(lambda: [*agent.datapath.conntrack()])
+    at = _by_address(plans)
     opened = [one for one in connections if one.is_open and not one.forwarded]
     flows.drain()
     return Live(
@@ -62,8 +63,8 @@ async def gather(
         dials=tuple(msgspec.convert(dials, list[DialsSeen])),
         svids=svids,
         policies=_policies(agent, flows),
-        denied=tuple(_denied(plans, opened)),
-        by_host=tuple(await asyncio.to_thread(_by_host, plans, opened)),
+        denied=tuple(_denied(plans, at, opened)),
+        by_host=tuple(await asyncio.to_thread(_by_host, at, opened)),
         doors=tuple(await asyncio.to_thread(_doors, agent, paths)),
         now_s=time.time(),
         flows_lost=flows.log.lost,
@@ -103,9 +104,10 @@ def _policies(agent: Agent, flows: FlowReader) -> dict[str, PolicySeen]:
     return found
 
 
-def _denied(plans: Plans, connections: Iterable[Connection]) -> Iterator[ConnectionSeen]:
+def _denied(
+    plans: Plans, at: Mapping[IPAddress, Endpoint], connections: Iterable[Connection]
+) -> Iterator[ConnectionSeen]:
     """Those that the policy of today would not let begin."""
-    at = _by_address(plans)
     for one in connections:
         ends = (one.source, one.source_identity), (one.destination, one.destination_identity)
         source, destination = (_party(plans, at, *end) for end in ends)
@@ -125,9 +127,10 @@ def _denied(plans: Plans, connections: Iterable[Connection]) -> Iterator[Connect
         )
 
 
-def _by_host(plans: Plans, connections: Iterable[Connection]) -> list[ConnectionSeen]:
+def _by_host(
+    at: Mapping[IPAddress, Endpoint], connections: Iterable[Connection]
+) -> list[ConnectionSeen]:
     """TCP that processes of the host have opened; the agent's probes are the agent's."""
-    at = _by_address(plans)
     opened = {
         doors.Ends(one.source, one.source_port, one.destination, one.destination_port): one
         for one in connections

@@ -32,6 +32,7 @@ _METHODS = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "T
 _AUTHORITY = re.compile(r"\[?([0-9a-fA-F.:]+?)\]?:(\d+)")
 _CLIENT_PORT = re.compile(r'for="_pod:(\d+)"')
 
+Place = tuple[IPAddress, int]  # address, port
 # The rule that denies a connection: from, to, to which port. None: nothing does any more.
 DeniedBy = Callable[[IPAddress, IPAddress, int], Rule | None]
 # A pod's address of an IP version, by the path of its namespace; None: it is gone.
@@ -76,18 +77,8 @@ def _inbound(entry: Any, names: Names, denied_by: DeniedBy) -> Flow | None:
     else:
         verdict = Verdict.ERROR
         extra["mesh"] = f"no tunnel: {entry.response.response_code_details}"
-    return Flow(
-        _time_ns(common),
-        verdict,
-        "ingress",
-        TCP,
-        _peer(names, source, int(client[1]) if client else 0),
-        _peer(names, destination, port),
-        reason,
-        ingress_rule=rule,
-        node=names.node,
-        extra=extra,
-    )
+    ends = (source, int(client[1]) if client else 0), (destination, port)
+    return _flow(common, names, verdict, ends, extra, reason, rule)
 
 
 def _request(entry: Any, names: Names, denied_by: DeniedBy) -> Flow | None:
@@ -116,36 +107,20 @@ def _request(entry: Any, names: Names, denied_by: DeniedBy) -> Flow | None:
     elif not details.startswith("via_upstream"):
         verdict = Verdict.ERROR
         extra["mesh"] = f"not answered by the workload: {details}"
-    return Flow(
-        _time_ns(common),
-        verdict,
-        "ingress",
-        TCP,
-        _peer(names, source, source_port),
-        _peer(names, destination, port),
-        reason,
-        ingress_rule=rule,
-        node=names.node,
-        extra=extra,
-    )
+    ends = (source, source_port), (destination, port)
+    return _flow(common, names, verdict, ends, extra, reason, rule)
 
 
 def _listener(entry: Any, names: Names) -> Flow | None:
     common = entry.common_properties
     if not (why := common.downstream_transport_failure_reason):
         return None
-    source, from_port = _place(common.downstream_direct_remote_address)
-    destination, port = _place(common.downstream_local_address)
-    return Flow(
-        _time_ns(common),
-        Verdict.ERROR,
-        "ingress",
-        TCP,
-        _peer(names, source, from_port),
-        _peer(names, destination, port),
-        node=names.node,
-        extra={**_handshake(common), "mesh": f"handshake: {_tls_error(why)}"},
+    ends = (
+        _place(common.downstream_direct_remote_address),
+        _place(common.downstream_local_address),
     )
+    extra = {**_handshake(common), "mesh": f"handshake: {_tls_error(why)}"}
+    return _flow(common, names, Verdict.ERROR, ends, extra)
 
 
 def _outbound(entry: Any, names: Names, address_in: AddressIn) -> Flow | None:
@@ -167,19 +142,37 @@ def _outbound(entry: Any, names: Names, address_in: AddressIn) -> Flow | None:
         text = "its proxy was not reached"
     path = StringValue.FromString(state.value).value if state is not None else ""
     source = address_in(path, destination.version) or destination
+    ends = (source, from_port), (destination, port)
+    return _flow(common, names, Verdict.ERROR, ends, {"mesh": text}, direction="egress")
+
+
+def _flow(
+    common: Any,
+    names: Names,
+    verdict: Verdict,
+    ends: tuple[Place, Place],
+    extra: dict[str, str],
+    reason: DropReason = DropReason.NONE,
+    ingress_rule: Rule | None = None,
+    direction: str = "ingress",
+) -> Flow:
+    """Of one entry; ``ends``: who sent, and to whom."""
+    source, destination = ends
     return Flow(
         _time_ns(common),
-        Verdict.ERROR,
-        "egress",
+        verdict,
+        direction,
         TCP,
-        _peer(names, source, from_port),
-        _peer(names, destination, port),
+        _peer(names, *source),
+        _peer(names, *destination),
+        reason,
+        ingress_rule=ingress_rule,
         node=names.node,
-        extra={"mesh": text},
+        extra=extra,
     )
 
 
-def _place(address: Any) -> tuple[IPAddress, int]:
+def _place(address: Any) -> Place:
     place = address.socket_address
     return ip_address(place.address or "0.0.0.0"), place.port_value
 
