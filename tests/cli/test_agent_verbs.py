@@ -8,11 +8,12 @@ import pytest
 from click.shell_completion import BashComplete
 
 from sixfold import __version__
-from sixfold.cli.bpf import Names, ports, socket_text
+from sixfold.cli.bpf import Names, ports
 from sixfold.cli.root import cli
 from sixfold.cli.up import not_in_force
 from sixfold.model.datapath import EGRESS, PolicyEntry
 from sixfold.model.identity import HOST, Identity
+from sixfold.model.place import place_text
 
 STATUS = {
     "agent": {
@@ -168,8 +169,8 @@ def test_a_prefix_of_ports_is_shown_as_the_range_it_is(port, bits, protocol, tex
 
 
 def test_sockets_are_bracketed_when_ipv6():
-    assert socket_text(ip_address("192.0.2.1"), 80) == "192.0.2.1:80"
-    assert socket_text(ip_address("2001:db8::1"), 80) == "[2001:db8::1]:80"
+    assert place_text(ip_address("192.0.2.1"), 80) == "192.0.2.1:80"
+    assert place_text(ip_address("2001:db8::1"), 80) == "[2001:db8::1]:80"
 
 
 def test_doctor_says_what_to_do_and_fails_when_something_is_missing(sixfold):

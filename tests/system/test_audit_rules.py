@@ -14,7 +14,7 @@ import pytest
 from sixfold.host import bpf, layout
 
 from .conftest import System
-from .places import Place, labelled, manifest, place_of, pod, policy
+from .places import Place, labelled, manifest, place_of, pod, policy, service
 
 pytestmark = pytest.mark.root
 
@@ -85,6 +85,12 @@ def test_a_rule_without_use_is_found_until_it_is_used(lab: Lab):
 def test_a_process_of_the_host_on_a_workload_is_named(lab: Lab):
     lab.system.apply(manifest(FROM_HOST))
     host = Place(lab.system.host, "", "")
+    with (
+        lab.server.listen(version=6),
+        host.dial(lab.server.ipv6),
+        host.dial(lab.server.ipv4),
+    ):
+        assert len(lab.audit("--rule", "Z25")) == 2
     with host.dial(lab.server.ipv4) as client:
         (one,) = lab.audit("--rule", "Z25")
         assert one["about"] == "default/Pod/server"
@@ -130,6 +136,17 @@ def test_a_door_that_others_can_open_is_found(lab: Lab):
         f"listens on {lab.system.paths.api_socket}, mode 0666, where others reach it"
     ]
     assert lab.audit("--rule", "Z19") == []
+
+
+def test_a_health_port_is_a_door_that_was_asked_for(lab: Lab):
+    spec = {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "ports": [{"port": 80}]}
+    lab.system.apply(manifest(service("server", **spec)))
+    (item,) = lab.system.json("get", "svc")["items"]
+    port = item["spec"]["healthCheckNodePort"]
+    listening = lab.system.run_in(lab.system.host, "ss", "-Hltn").stdout
+    assert f":{port} " in listening
+    assert lab.audit("--rule", "Z19") == []
+    lab.system.sixfold("delete", "svc", "server")
 
 
 def test_every_door_is_in_the_docs(lab: Lab):

@@ -26,6 +26,7 @@ from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
 from sixfold.model.datapath import PROTOCOL_NUMBERS, IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import HOST, Identity
+from sixfold.model.place import place_text
 from sixfold.model.policies import POLICY_KINDS, key_of
 from sixfold.policy.decide import Party, decide, party_at, party_of
 from sixfold.trust.audit_finding import (
@@ -140,7 +141,7 @@ def _by_host(
         ConnectionSeen(
             str(ends.local), at[ends.remote].key, ends.remote_port, "TCP", owner=doors.command(pid)
         )
-        for ends, pid in sorted(doors.owners(opened.keys()).items())
+        for ends, pid in sorted(doors.owners(opened.keys()).items(), key=str)
         if pid != os.getpid()
     ]
 
@@ -151,17 +152,16 @@ def _doors(agent: Agent, paths: Paths) -> Iterator[DoorSeen]:
     if config.metrics_address:
         places.add(metrics_place(config.metrics_address))
     places |= {(address, 53) for address in (RESOLVER_IPV4, RESOLVER_IPV6)}
-    meant = {f"{_shown(address)}:{port}" for address, port in places} | set(config.dns_edge)
+    meant = {place_text(*one) for one in places} | set(config.dns_edge)
+    plans = agent.plans
+    health = {one.port for one in plans.balancing.health_ports} if plans is not None else set()
     for one in doors.listeners({os.getpid(), agent.resolver.pid}):
-        place = f"{_shown(one.address)}:{one.port}"
-        yield DoorSeen(doors.command(one.pid), f"{place}/{one.protocol}", place in meant)
+        place = place_text(one.address, one.port)
+        asked_for = place in meant or (one.protocol == "TCP" and one.port in health)
+        yield DoorSeen(doors.command(one.pid), f"{place}/{one.protocol}", asked_for)
     closed = not paths.run.stat().st_mode & 0o077
     for path, mode in doors.sockets_below(paths.run):
         yield DoorSeen("sixfold", str(path), closed or not mode & 0o077, mode)
-
-
-def _shown(address: IPAddress) -> str:
-    return f"[{address}]" if address.version == 6 else str(address)
 
 
 def _by_address(plans: Plans) -> dict[IPAddress, Endpoint]:

@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,6 +28,7 @@ from sixfold.model.datapath import (
     PolicyTable,
 )
 from sixfold.model.identity import RESERVED_NAMES
+from sixfold.model.place import place_text
 
 if TYPE_CHECKING:
     from sixfold.host.view import DatapathView
@@ -243,7 +243,7 @@ def frontends(view: DatapathView, names: Names) -> Iterator[Row]:
             "protocol": "any" if wildcard else PROTOCOLS.get(key.protocol, str(key.protocol)),
             "frontend": f"{key.address} other ports"
             if wildcard
-            else socket_text(key.address, key.port),
+            else place_text(key.address, key.port),
             "algorithm": entry.algorithm.title,
             "slots": len(slots_of(entry)),
             "backends": [_backend(backend) for backend in entry.backends] or ["refused"],
@@ -252,7 +252,7 @@ def frontends(view: DatapathView, names: Names) -> Iterator[Row]:
 
 def _backend(backend: Backend) -> str:
     weight = f" weight {backend.weight}" if backend.weight != 1 else ""
-    return socket_text(backend.address, backend.port) + weight
+    return place_text(backend.address, backend.port) + weight
 
 
 @_listing("ct", "Connections that the kernel remembers, with the rules that let them.")
@@ -263,8 +263,8 @@ def connections(view: DatapathView, names: Names) -> Iterator[Row]:
             service = f"{service}:{entry.service_port}"
         yield {
             "protocol": PROTOCOLS.get(entry.protocol, str(entry.protocol)),
-            "source": socket_text(entry.source, entry.source_port),
-            "destination": socket_text(entry.destination, entry.destination_port),
+            "source": place_text(entry.source, entry.source_port),
+            "destination": place_text(entry.destination, entry.destination_port),
             "service": service,
             "packets": f"{entry.packets[0]}/{entry.packets[1]}",
             "bytes": f"{entry.bytes[0]}/{entry.bytes[1]}",
@@ -362,8 +362,3 @@ def views(view: DatapathView, names: Names) -> Iterator[Row]:
 def metrics(view: DatapathView, names: Names) -> Iterator[Row]:
     for name, count in sorted(view.statistics().items()):
         yield {"counter": name, "count": count}
-
-
-def socket_text(address: IPv4Address | IPv6Address, port: int) -> str:
-    """``10.0.0.1:80``, ``[2001:db8::1]:80``."""
-    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.mesh import TUNNEL_PORT
+from sixfold.model.place import place_text
 from sixfold.model.spiffe import workload_id
 
 
@@ -45,7 +46,7 @@ def addresses_of(endpoint: Endpoint) -> Iterator[IPAddress]:
 
 def authority(address: IPAddress, port: int | str) -> str:
     """``:authority`` of a tunnel to a port, as Envoy writes an address."""
-    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
+    return place_text(address, port)
 
 
 def tunnel(address: IPAddress) -> str:

@@ -28,3 +28,8 @@ def pack_port(port: int) -> bytes:
 
 def unpack_port(packed: bytes) -> int:
     return int.from_bytes(packed, "big")
+
+
+def place_text(address: IPv4Address | IPv6Address, port: int | str) -> str:
+    """``10.0.0.1:80``, ``[2001:db8::1]:80``."""
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
