@@ -145,6 +145,8 @@ class KernelDatapath(DatapathView):
             if not self._links.is_attached(path, name, ifindex=at)
         ]
         stale = self._links.matching("*_uplink_*") - wanted.keys()
+        for path in missing:
+            self.programs[wanted[path][0]]  # loaded where it was not: not under the lock
         done = []
         if missing or stale:
             with expedited_rcu():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from ctypes import c_char_p, c_int, c_void_p
 from functools import cache
 from pathlib import Path
@@ -70,6 +70,7 @@ def _libbpf() -> ctypes.CDLL:
         ("bpf_map__fd", c_int, [c_void_p]),
         ("bpf_program__name", c_char_p, [c_void_p]),
         ("bpf_program__fd", c_int, [c_void_p]),
+        ("bpf_program__set_autoload", c_int, [c_void_p, ctypes.c_bool]),
         ("bpf_program__expected_attach_type", c_int, [c_void_p]),
     ):
         function = getattr(library, name)
@@ -136,11 +137,16 @@ class BpfObject:
             self._library.bpf_map__set_type(pointer, type)
         self._library.bpf_map__set_max_entries(pointer, max_entries)
 
-    def load(self, maps: Path) -> dict[str, int]:
-        """Load all programs, with maps reused from or pinned into a directory.
+    def load(self, maps: Path, without: Container[str] = ()) -> dict[str, int]:
+        """Load its programs, with all its maps reused from or pinned into a directory.
+
+        without  programs that are left out
 
         Returns descriptors of the programs, the caller's to close.
         """
+        programs = {name: it for name, it in self._programs() if name not in without}
+        for name, pointer in self._programs():
+            self._library.bpf_program__set_autoload(pointer, name in programs)
         for name, pointer in self._maps():
             self._library.bpf_map__set_pin_path(pointer, os.fsencode(maps / name))
         code = self._library.bpf_object__load(self._object)
@@ -153,5 +159,5 @@ class BpfObject:
             )
         return {
             name: os.dup(self._library.bpf_program__fd(pointer))
-            for name, pointer in self._programs()
+            for name, pointer in programs.items()
         }

@@ -5,7 +5,9 @@
                            links/<hook>
 
 Whoever finds the directory of its own hash complete needs no load. A new version loads beside
-the old, switches every link, and removes the old: no packet goes without a program.
+the old, switches every link, and removes the old: no packet goes without a program. Those of
+uplinks are more than half of all that the verifier reads, and many a host has none: each is
+loaded when it is first asked for.
 """
 
 from __future__ import annotations
@@ -25,12 +27,13 @@ from sixfold.host.loader import BpfObject
 from sixfold.host.paths import BPFFS_ROOT
 
 OBJECTS = Path(__file__).parent / "objects"
+UPLINK_OBJECT = "uplink.bpf.o"
 OBJECT_NAMES = (
     "endpoint.bpf.o",
     "socket.bpf.o",
     "capture.bpf.o",
     "sweep.bpf.o",
-    "uplink.bpf.o",
+    UPLINK_OBJECT,
     "accelerate.bpf.o",
     "count.bpf.o",
 )
@@ -68,10 +71,9 @@ CARRY, SK_MSG_VERDICT = "carry", 7  # of the map `accelerated`: what runs on a w
 ACCELERATION_FLOOR = (6, 13)  # before, nobody counts what an accelerated socket has yet to read
 COUNT_MAPS = "count_maps"  # read as a file: see fill.py
 COUNTING = ("sockets", "backends", "loads", "arrivals", "arrived")
-PROGRAMS = (
+ON_DEMAND = (*UPLINK_PROGRAMS, *BARE_UPLINK_PROGRAMS)  # all of one object
+ALWAYS = (
     *PACKET_PROGRAMS,
-    *UPLINK_PROGRAMS,
-    *BARE_UPLINK_PROGRAMS,
     *SOCKET_PROGRAMS,
     "sweep",
     "sweep_captured",
@@ -82,6 +84,7 @@ PROGRAMS = (
     *PROXY_PROGRAMS,
     CARRY,
 )
+PROGRAMS = (*ALWAYS, *ON_DEMAND)
 RCU_EXPEDITED = Path("/sys/kernel/rcu_expedited")
 
 
@@ -142,10 +145,28 @@ def objects_hash() -> str:
     return digest.hexdigest()[:16]
 
 
+class _Descriptors(dict[str, int]):
+    """Programs by name; one of those on demand is loaded and pinned when it is asked for."""
+
+    def __init__(self, maps: Path, pins: Path) -> None:
+        super().__init__()
+        self._maps = maps
+        self._pins = pins
+
+    def __missing__(self, name: str) -> int:
+        if name not in ON_DEMAND:
+            raise KeyError(name)
+        others = [other for other in ON_DEMAND if other != name]
+        with BpfObject(OBJECTS / UPLINK_OBJECT) as candidate:
+            self.update(candidate.load(self._maps, without=others))
+        bpf.pin(self[name], self._pins / name)
+        return self[name]
+
+
 class Programs:
     """Open programs and maps of one instance."""
 
-    def __init__(self, root: Path, fds: dict[str, int], *, adopted: bool) -> None:
+    def __init__(self, root: Path, fds: _Descriptors, *, adopted: bool) -> None:
         self.root = root
         self.fds = fds
         self.adopted = adopted  # nothing was loaded
@@ -181,19 +202,22 @@ def open_programs(root: Path) -> Programs:
     return programs
 
 
-def _adopt(root: Path, ours: Path) -> dict[str, int] | None:
-    if not ours.is_dir() or {path.name for path in ours.iterdir()} != set(PROGRAMS):
+def _adopt(root: Path, ours: Path) -> _Descriptors | None:
+    there = {path.name for path in ours.iterdir()} if ours.is_dir() else set()
+    if not there.issuperset(ALWAYS):
         return None
     for name in OBJECT_NAMES:
         with BpfObject(OBJECTS / name) as candidate:
             if any(not (root / "maps" / each).exists() for each in candidate.definitions()):
                 return None  # the programs hold a map that nobody can reach any more
-    return {name: bpf.get(ours / name) for name in PROGRAMS}
+    fds = _Descriptors(root / "maps", ours)
+    fds.update({name: bpf.get(ours / name) for name in there})
+    return fds
 
 
-def _load(root: Path, ours: Path) -> dict[str, int]:
+def _load(root: Path, ours: Path) -> _Descriptors:
     """Load all objects, switch the links that exist, pin the programs."""
-    fds: dict[str, int] = {}
+    fds = _Descriptors(root / "maps", ours)
     known: dict[str, bpf.MapDefinition] = {}
     for name in OBJECT_NAMES:
         with BpfObject(OBJECTS / name) as candidate:
@@ -203,17 +227,17 @@ def _load(root: Path, ours: Path) -> dict[str, int]:
     _drop_unlike(root, known)  # before any is loaded: they share their maps
     for name in OBJECT_NAMES:
         with BpfObject(OBJECTS / name) as candidate:
-            fds.update(candidate.load(root / "maps"))
+            fds.update(candidate.load(root / "maps", without=ON_DEMAND))
     _attach_to_map(fds[CARRY], root / "maps" / "accelerated")
+    shutil.rmtree(ours, ignore_errors=True)
+    ours.mkdir(mode=0o700)
     for link in (root / "links").iterdir():
         switch_link(link, fds)
     for path in (root / "maps").iterdir():
         if path.name not in known:
             path.unlink()  # of an older version
-    shutil.rmtree(ours, ignore_errors=True)
-    ours.mkdir(mode=0o700)
-    for name, fd in fds.items():
-        bpf.pin(fd, ours / name)
+    for name in ALWAYS:
+        bpf.pin(fds[name], ours / name)
     return fds
 
 
@@ -274,9 +298,9 @@ def _attach_to_map(program: int, path: Path) -> None:
         os.close(sockets)
 
 
-def switch_link(path: Path, fds: dict[str, int]) -> None:
+def switch_link(path: Path, fds: Mapping[str, int]) -> None:
     """Let a pinned link run the program of its name: ``from_endpoint_7``, ``connect4``."""
-    program = next((name for name in fds if path.name.startswith(name)), None)
+    program = next((name for name in PROGRAMS if path.name.startswith(name)), None)
     if program is None:
         return
     link = bpf.get(path)
