@@ -16,6 +16,7 @@
 #pragma once
 
 #include "conntrack.h"
+#include "deaf.h"
 #include "load.h"
 #include "nat.h"
 
@@ -103,6 +104,30 @@ static __noinline int arrival_answered(const struct packet *packet)
 	return arrival_closed(&key);
 }
 
+/* A backend's first word to a client that dialled it is a reset: nobody listens there.
+ * What it says to packets that dial nobody, as a scan sends them, is about nobody. */
+static __noinline int note_refusal(const struct packet *packet,
+				   const struct conntrack *entry)
+{
+	struct deaf_key key;
+
+	if (packet->protocol != IPPROTO_TCP ||
+	    (packet->tcp_flags & (TCP_RST | TCP_ACK)) != (TCP_RST | TCP_ACK) ||
+	    !(entry->tcp_flags & TCP_SYN) ||
+	    (entry->originator ? entry->packets[0] : entry->packets[1]) != 1)
+		return 0;
+	deaf_key(&packet->source, packet->source_port, &key);
+	return mark_deaf(&key);
+}
+
+/* What ends a connection, from its backend, which conntrack has counted. */
+static __always_inline void backend_closes(const struct packet *packet,
+					   const struct conntrack *entry)
+{
+	note_refusal(packet, entry);
+	arrival_answered(packet);
+}
+
 /* A pod's answer to a client outside. */
 static __noinline int depart(struct __sk_buff *skb, const struct packet *packet,
 			     const struct conntrack *entry)
@@ -110,7 +135,7 @@ static __noinline int depart(struct __sk_buff *skb, const struct packet *packet,
 	__u32 uplink = entry->client_ifindex;
 
 	if (unlikely(closes(packet)))
-		arrival_answered(packet);
+		backend_closes(packet, entry);
 	if (rewrite(skb, packet, SOURCE, &entry->service_address, entry->service_port))
 		return TC_ACT_SHOT;
 	return bpf_redirect_neigh(uplink, NULL, 0, 0);

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "captured.h"
-#include "deaf.h"
+#include "hearing.h"
 
 /* A pod's listener came, or went; false: it is no pod's. */
 static __always_inline bool listener_of(const struct sock *sk, struct deaf_key *key)

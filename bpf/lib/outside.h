@@ -4,7 +4,7 @@
 #pragma once
 
 #include "arrival.h"
-#include "deaf.h"
+#include "hearing.h"
 
 #define TRIES 4 /* for a backend to which this client has no other connection */
 

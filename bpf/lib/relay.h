@@ -155,7 +155,7 @@ static __noinline int from_relay(struct __sk_buff *skb, __u32 offset)
 		return TCX_NEXT;
 	conntrack_touch(entry, &packet, !entry->originator, skb->len);
 	if (closes(&packet))
-		arrival_answered(&packet);
+		backend_closes(&packet, entry);
 	return rewrite(skb, &packet, SOURCE, &entry->service_address,
 		       entry->service_port)
 		   ? TC_ACT_SHOT

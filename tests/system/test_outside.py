@@ -21,8 +21,9 @@ from dataclasses import dataclass
 import pytest
 
 from sixfold.cli.client import Client
-from sixfold.host import netns
+from sixfold.host import layout, netns
 from sixfold.host.announce import checksum
+from sixfold.host.datapath import KernelDatapath
 from sixfold.host.paths import NETNS_ROOT
 
 from .conftest import System
@@ -515,6 +516,21 @@ def test_live_connections_from_outside_are_exact(coast: Coast):
         settles({"web-0": 0, "web-1": 0})
     assert coast.far.attempt(coast.address("even"), 80) == "ECONNREFUSED"  # nobody listens
     settles({"web-0": 0, "web-1": 0})
+
+
+def test_who_refuses_a_client_outside_is_passed_over(coast: Coast):
+    deaf = KernelDatapath.view(coast.system.paths.instance).maps["deaf"]
+    address = coast.address("web")
+    with coast.serving("web-1"):
+        deaf.delete([key for key, _ in deaf.items()])  # closed listeners are among them
+        tried = [coast.far.attempt(address, 80, timeout_s=WAIT_S)]
+        while tried[-1] == "open" and len(tried) < 64:
+            tried.append(coast.far.attempt(address, 80, timeout_s=WAIT_S))
+        assert tried[-1] == "ECONNREFUSED"
+        ((key, _),) = deaf.items()
+        assert layout.DEAF_KEY.unpack(key)[2] == layout.pack_port(8080)
+        again = [coast.far.attempt(address, 80, timeout_s=WAIT_S) for _ in range(6)]
+        assert again == ["open"] * 6
 
 
 def test_a_client_of_a_vanished_pod_is_told_though_it_says_nothing(coast: Coast):

@@ -413,6 +413,65 @@ def load_elsewhere(uplink: Uplink, version: int) -> None:
     uplink.datapath.apply(state(uplink.pod, entries))
 
 
+def deaf(uplink: Uplink) -> list[tuple[bytes, int, int]]:
+    found = (layout.DEAF_KEY.unpack(key) for key, _ in uplink.datapath.maps["deaf"].items())
+    return [(address, endpoint, layout.unpack_port(port)) for address, endpoint, port in found]
+
+
+@VERSIONS
+@pytest.mark.usefixtures("hearing_again")
+def test_who_refuses_a_client_is_passed_over_by_the_next(uplink: Uplink, version: int) -> None:
+    load(uplink, pods=2, algorithm=Algorithm.ROUND_ROBIN)
+    hears_nothing(uplink)
+    client, dialled = (CLIENTS[version], 4000), (VIPS[version], PORT)
+    while ends_of(uplink.arrive(segment(client, dialled))[1])[1][0] != PODS[version]:
+        client = (client[0], client[1] + 1)
+    verdict, found = uplink.answer(segment((PODS[version], TARGET), client, TCP, RST | ACK))
+    assert (verdict, ends_of(found), is_whole(found)) == (REDIRECT, (dialled, client), True)
+    assert deaf(uplink) == [(bytes(16), 1, TARGET)]
+    others = [segment((client[0] + 1, 4000 + n), dialled) for n in range(6)]
+    assert {ends_of(uplink.arrive(one)[1])[1][0] for one in others} == {PODS[version] + 1}
+
+
+@VERSIONS
+@pytest.mark.usefixtures("hearing_again")
+def test_a_backend_elsewhere_that_refuses_is_known_by_its_address(
+    uplink: Uplink, version: int
+) -> None:
+    load_elsewhere(uplink, version)
+    hears_nothing(uplink)
+    client, away = (CLIENTS[version], 4000), AWAY[version]
+    uplink.arrive(segment(client, (VIPS[version], PORT)))
+    uplink.leave(segment(away, client, TCP, RST | ACK))
+    mapped = bytes(10) + b"\xff\xff" if version == 4 else b""
+    assert deaf(uplink) == [(mapped + away[0].packed, 0, away[1])]
+
+
+@VERSIONS
+@pytest.mark.parametrize(
+    ("sent", "answers"),
+    [
+        pytest.param([SYN], [SYN | ACK, RST | ACK], id="a server that ends what it took"),
+        pytest.param([ACK], [RST], id="a packet of no connection"),
+        pytest.param([PSH], [RST | ACK], id="a scan"),
+        pytest.param([SYN], [FIN | ACK], id="an end in order"),
+    ],
+)
+@pytest.mark.usefixtures("hearing_again")
+def test_a_reset_that_refuses_nobody_makes_nobody_deaf(
+    uplink: Uplink, version: int, sent: list[int], answers: list[int]
+) -> None:
+    load(uplink, algorithm=Algorithm.MAGLEV)
+    hears_nothing(uplink)
+    client = (CLIENTS[version], 4000)
+    for flags in sent:
+        assert uplink.arrive(segment(client, (VIPS[version], PORT), TCP, flags))[0] == REDIRECT
+    for flags in answers:
+        answer = segment((PODS[version], TARGET), client, TCP, flags)
+        assert uplink.answer(answer)[0] == REDIRECT
+    assert deaf(uplink) == []
+
+
 @VERSIONS
 @PROTOCOLS
 def test_a_backend_elsewhere_is_for_the_stack_and_its_answer_comes_from_the_service(
