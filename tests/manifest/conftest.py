@@ -191,6 +191,20 @@ def grant():
     }
 
 
+def traffic_policy(spec=None):
+    return {
+        "apiVersion": "sixfold.dev/v1",
+        "kind": "TrafficPolicy",
+        "metadata": {"name": "web"},
+        "spec": {
+            "targetRefs": [{"kind": "Service", "name": "web"}],
+            "outlierDetection": {"consecutiveErrors": 3},
+            "circuitBreaker": {"maxRequests": 100},
+            **(spec or {}),
+        },
+    }
+
+
 def namespace():
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
 
@@ -212,6 +226,7 @@ class Make:
     cidr_group = staticmethod(cidr_group)
     http_route = staticmethod(http_route)
     grant = staticmethod(grant)
+    traffic_policy = staticmethod(traffic_policy)
     namespace = staticmethod(namespace)
 
     @staticmethod
@@ -224,6 +239,7 @@ class Make:
         clusterwide = cilium_policy(kind="CiliumClusterwideNetworkPolicy")
         objects += [cilium_policy(), clusterwide, cidr_group()]
         objects += [http_route(), http_route(kind="GRPCRoute"), grant()]
+        objects.append(traffic_policy())
         return copy.deepcopy(objects + [deployment(kind=kind) for kind in kinds])
 
 

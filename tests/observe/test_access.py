@@ -131,3 +131,26 @@ def test_the_client_of_a_captured_connection_is_the_pod_that_its_namespace_is():
 def test_what_the_other_end_refused_is_told_there():
     entry = outbound(upstream_transport_failure_reason="tunnel_response:403")
     assert told("outbound", entry) is None
+
+
+def sent(details, code=503, cluster="service|shop/web:80"):
+    return HTTPAccessLogEntry(
+        common_properties={
+            "downstream_direct_remote_address": place("127.0.0.1", 40000),
+            "downstream_local_address": place("10.96.0.5", 80),
+            "upstream_cluster": cluster,
+        },
+        request={"authority": "web", "path": "/x", "request_method": "GET"},
+        response={"response_code": {"value": code}, "response_code_details": details},
+    )
+
+
+def test_a_request_that_no_backend_answered_is_told_with_what_it_met():
+    flow = told("sent", sent("upstream_reset_before_response_started{overflow}"))
+    assert flow.verdict is Verdict.ERROR
+    assert (flow.source.name, flow.source.port) == ("shop/client", 40000)
+    assert (flow.service, flow.service_port) == ("shop/web", 80)
+    assert flow.extra["http"] == "GET web/x 503"
+    assert flow.extra["mesh"] == "circuit breaker: too many at once"
+    assert told("sent", sent("something_new", cluster="")).extra["mesh"] == "something_new"
+    assert told("sent", sent("via_upstream")) is None

@@ -1,6 +1,8 @@
 """A web server for tests: says who it is and what it was asked. ``web.py NAME [EVERY]``.
 
 EVERY  each so manieth request is answered 503 first
+
+``/be/STATUS`` has it answer so from now on; ``/go`` has it answer who waits at ``/wait`` by then.
 """
 
 from __future__ import annotations
@@ -8,21 +10,36 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 NAME, EVERY = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0
 TURNS = itertools.count(1)
+WAITING: list[threading.Event] = []
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    status = 200
 
     def answer(self) -> None:
-        fails = bool(EVERY) and next(TURNS) % EVERY == 0
+        status = Handler.status
+        match self.path.split("/"):
+            case ["", "be", text]:
+                Handler.status, status = int(text), 200
+            case ["", "go"]:
+                while WAITING:
+                    WAITING.pop().set()
+                status = 200
+            case ["", "wait"]:
+                WAITING.append(threading.Event())
+                WAITING[-1].wait(30)
+            case _ if EVERY and next(TURNS) % EVERY == 0:
+                status = 503
         headers = {name.lower(): value for name, value in self.headers.items()}
         said = {"name": NAME, "path": self.path, "from": self.client_address[0], "headers": headers}
         body = json.dumps(said).encode()
-        self.send_response(503 if fails else 200)
+        self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def web(name: str, *arguments: str) -> dict[str, Any]:
     return pod(
         name,
         serviceAccountName=name,
-        labels={"tier": "web"},
+        labels={"tier": "web", "of": "flaky" if arguments else "pair"},
         container={
             "command": [sys.executable, str(SERVER), name, *arguments],
             "ports": [{"name": "http", "containerPort": 8080}],
@@ -71,6 +72,16 @@ def route(*rules: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def carried(to_: str = "pair", **spec: Any) -> dict[str, Any]:
+    """How requests to a service are carried."""
+    return {
+        "apiVersion": "sixfold.dev/v1",
+        "kind": "TrafficPolicy",
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"targetRefs": [{"kind": "Service", "name": to_}], **spec},
+    }
+
+
 def to(**weights: int) -> list[dict[str, Any]]:
     return [{"name": name, "port": 80, "weight": weight} for name, weight in weights.items()]
 
@@ -90,8 +101,11 @@ class Web:
         self.api.post("/v1/apply", {"objects": list(objects), "sources": []})
 
     def delete_route(self) -> None:
-        key = {"kind": "HTTPRoute", "namespace": "default", "name": "web"}
-        self.api.post("/v1/delete", {"keys": [key], "ignore_missing": True})
+        keys = [
+            {"kind": kind, "namespace": "default", "name": "web"}
+            for kind in ("HTTPRoute", "TrafficPolicy")
+        ]
+        self.api.post("/v1/delete", {"keys": keys, "ignore_missing": True})
 
     def connect(self, to_: str, port: int = 80, place: Place | None = None) -> Any:
         connection = http.client.HTTPConnection(self.addresses.get(to_, to_), port, timeout=10)
@@ -130,6 +144,7 @@ def mesh(module_system: System) -> Web:
         for name in ("client", "stranger")
     ]
     services = [behind(name) for name in ("one", "two", "flaky")]
+    services.append(service("pair", selector={"of": "pair"}, ports=behind("pair")["spec"]["ports"]))
     module_system.up("--mtls", "strict", manifest=manifest(*pods, *out, *services, allowed()))
     found = Web(
         module_system, *(place_of(module_system, f"default/{n}") for n in ("client", "stranger"))
@@ -302,3 +317,54 @@ def test_a_service_that_is_no_longer_routed_serves_who_is_connected(mesh: Web):
 def test_a_stranger_gets_nowhere(mesh: Web):
     mesh.apply(allowed({}), route({"backendRefs": to(one=1)}))
     assert mesh.stranger.attempt(mesh.addresses["pod one"]) == "timeout"
+
+
+def test_a_backend_that_fails_is_ejected_and_comes_back(mesh: Web):
+    again = {"consecutiveErrors": 2, "interval": "100ms", "baseEjectionTime": "1s"}
+    mesh.apply(carried(outlierDetection=again))
+    mesh.ask("pod two", "/be/503", port=8080)
+    with mesh.connect("pair") as connection:
+
+        def answers() -> Counter[tuple[int, str]]:
+            each = (answered(connection) for _ in range(20))
+            return Counter((status, said["name"]) for status, said in each)
+
+        mesh.system.eventually(lambda: set(answers()) == {(200, "one")}, "two ejected")
+        mesh.ask("pod two", "/be/200", port=8080)
+        everybody = {(200, "one"), (200, "two")}
+        mesh.system.eventually(lambda: set(answers()) == everybody, "two back")
+
+
+def sent(connection: Any, path: str, **headers: str) -> Any:
+    connection.request("GET", path, headers=headers)
+    return connection.sock
+
+
+def ready(sockets: list[Any], timeout_s: float = 0.0) -> set[Any]:
+    """Those that have an answer."""
+    return set(select.select(sockets, [], [], timeout_s)[0])
+
+
+def test_more_requests_at_once_than_a_circuit_breaker_lets_are_answered_503(mesh: Web):
+    mesh.apply(carried("one", circuitBreaker={"maxRequests": 2}))
+    with ExitStack() as stack:
+        connections = [stack.enter_context(mesh.connect("one")) for _ in range(5)]
+        sockets = [sent(one, "/wait") for one in connections]
+        mesh.system.eventually(lambda: len(ready(sockets)) == 3, "three are refused")
+
+        def all_answered() -> bool:
+            mesh.ask("pod one", "/go", port=8080)
+            return len(ready(sockets)) == 5
+
+        mesh.system.eventually(all_answered, "two go on")
+        answers = [one.getresponse() for one in connections]
+        assert Counter(one.status for one in answers) == {200: 2, 503: 3}
+        assert all(one.read() for one in answers)
+    flow = mesh.flow("/wait 503")
+    assert flow["verdict"] == "ERROR"
+    assert flow["sixfold"]["mesh"] == "circuit breaker: too many at once"
+    assert flow["source"]["pod_name"] == "client"
+    assert flow["destination_service"] == {"name": "one", "namespace": "default"}
+    (item,) = mesh.system.json("get", "trafficpolicy")["items"]
+    (ancestor,) = item["status"]["ancestors"]
+    assert [one["reason"] for one in ancestor["conditions"]] == ["Accepted"]

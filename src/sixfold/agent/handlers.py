@@ -27,6 +27,7 @@ from sixfold.host.node import HOST_DEVICE
 from sixfold.host.paths import Paths
 from sixfold.manifest import Loaded, decode
 from sixfold.mesh.routes import status_of
+from sixfold.mesh.traffic import status_of as traffic_status
 from sixfold.model.config import RESOLVER_IPV4
 from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
@@ -184,6 +185,9 @@ class AgentHandlers:
             case "HTTPRoute" | "GRPCRoute":
                 if self._agent.plans is not None:
                     status = status_of(self._agent.plans.world, stored.object)
+            case "TrafficPolicy":
+                if self._agent.plans is not None:
+                    status = traffic_status(self._agent.plans.world, stored.object)
             case "CiliumLoadBalancerIPPool":
                 status = self._agent.balancers.status_of_pool(stored.object)
             case "Service":

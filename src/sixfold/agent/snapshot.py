@@ -29,6 +29,7 @@ from sixfold.model.policies import POLICY_KINDS, policy_key
 from sixfold.model.pool import POOL_KIND
 from sixfold.model.service import EndpointSlice
 from sixfold.model.subject import container_ports, probe_ports, subject_of
+from sixfold.model.trafficpolicy import TRAFFIC_POLICY
 from sixfold.model.world import World
 from sixfold.store import Objects, Stored
 from sixfold.workloads.pod_state import PodState
@@ -67,6 +68,7 @@ class Snapshots:
         self._peer_authentications: dict[str, Any] = {}
         self._routes: dict[str, Any] = {}
         self._grants: dict[str, Any] = {}
+        self._traffic: dict[str, Any] = {}
 
     def take(
         self,
@@ -87,6 +89,7 @@ class Snapshots:
             policies=self._policies,
             routes=self._routes,
             grants=self._grants,
+            traffic=self._traffic,
             cidr_groups=self._cidr_groups,
             peer_authentications=self._peer_authentications,
             audited=self._audited,
@@ -129,6 +132,7 @@ class Snapshots:
             for name, route in _by_name(self._objects, kind).items()
         }
         self._grants = _by_name(self._objects, "ReferenceGrant")
+        self._traffic = _by_name(self._objects, TRAFFIC_POLICY)
         groups = self._objects.of("CiliumCIDRGroup")
         self._cidr_groups = {key.name: stored.object for key, stored in groups.items()}
 

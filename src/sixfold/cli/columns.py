@@ -5,7 +5,7 @@ Pure: an object in, cells out. ``wide`` columns come after the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -278,12 +278,27 @@ def _route_parents(item: Item) -> str:
 
 
 def _route_accepted(item: Item) -> str:
+    return _conditions(_at(item, "status", "parents", default=[]))
+
+
+def _conditions(parents: Iterable[Item]) -> str:
     """Why not, of the first condition that does not hold."""
-    for parent in _at(item, "status", "parents", default=[]):
+    for parent in parents:
         for condition in parent["conditions"]:
             if condition["status"] != "True":
                 return str(condition["reason"])
     return "True"
+
+
+def _targets(item: Item) -> str:
+    return ",".join(
+        one["name"] + (f":{port}" if (port := one.get("sectionName")) else "")
+        for one in _at(item, "spec", "targetRefs", default=[])
+    )
+
+
+def _policy_accepted(item: Item) -> str:
+    return _conditions(_at(item, "status", "ancestors", default=[]))
 
 
 COLUMNS: Mapping[str, Columns] = {
@@ -386,6 +401,7 @@ COLUMNS: Mapping[str, Columns] = {
     "HTTPRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
     "GRPCRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
     "ReferenceGrant": Columns({}),
+    "TrafficPolicy": Columns({"TARGETS": _targets, "ACCEPTED": _policy_accepted}),
     "EndpointSlice": Columns(
         {
             "ADDRESSTYPE": _text("addressType"),

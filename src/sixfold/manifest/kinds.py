@@ -25,6 +25,7 @@ from sixfold.model.policy import NetworkPolicy
 from sixfold.model.pool import CiliumLoadBalancerIPPool
 from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.service import EndpointSlice, Service
+from sixfold.model.trafficpolicy import TrafficPolicy
 from sixfold.model.workload import (
     CronJob,
     DaemonSet,
@@ -61,6 +62,7 @@ Resource = (
     | HTTPRoute
     | GRPCRoute
     | ReferenceGrant
+    | TrafficPolicy
 )
 
 
@@ -228,6 +230,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 "referencegrants",
                 ("refgrant",),
             ),
+            Kind("TrafficPolicy", "sixfold.dev/v1", TrafficPolicy, "trafficpolicies", ("tp",)),
             Kind("Endpoints", "v1", None, "endpoints", ("ep",), derived=True),
             Kind("EndpointSlice", "discovery.k8s.io/v1", EndpointSlice, "endpointslices", ("eps",)),
         )

@@ -33,6 +33,7 @@ from sixfold.manifest.services import service
 from sixfold.manifest.shape import shaped
 from sixfold.manifest.slices import endpoint_slice
 from sixfold.manifest.sources import read
+from sixfold.manifest.traffic import traffic_policy
 from sixfold.model.ciliumpolicy import (
     CiliumCIDRGroup,
     CiliumClusterwideNetworkPolicy,
@@ -51,6 +52,7 @@ from sixfold.model.policy import NetworkPolicy
 from sixfold.model.pool import CiliumLoadBalancerIPPool
 from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.service import EndpointSlice, Service
+from sixfold.model.trafficpolicy import TrafficPolicy
 from sixfold.model.workload import CronJob, Pod, ReplicationController
 
 
@@ -311,6 +313,8 @@ def _meaning(kind: Kind, obj: Object, *, offline: bool, runnable: bool) -> Itera
             yield from route(one)
         case ReferenceGrant():
             return
+        case TrafficPolicy() as one:
+            yield from traffic_policy(one)
         case CronJob() | ReplicationController() as elsewhere:
             yield from template(elsewhere, offline=offline)
         case owner:

@@ -36,6 +36,7 @@ from sixfold.model.policies import Policy, policy_key
 from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.service import EndpointSlice, Service
 from sixfold.model.subject import container_ports, probe_ports, subject_of
+from sixfold.model.trafficpolicy import TrafficPolicy
 from sixfold.model.workload import (
     Controller,
     OfflineController,
@@ -97,6 +98,11 @@ def offline(manifests: Manifests, config: Config | None = None) -> World:
             for loaded in manifests.objects
             if isinstance(loaded.object, ReferenceGrant)
         },
+        traffic={
+            _name(loaded): loaded.object
+            for loaded in manifests.objects
+            if isinstance(loaded.object, TrafficPolicy)
+        },
         cidr_groups={
             loaded.key.name: loaded.object
             for loaded in manifests.objects
@@ -108,7 +114,7 @@ def offline(manifests: Manifests, config: Config | None = None) -> World:
 def _with_mesh(manifests: Manifests, config: Config) -> Config:
     """Manifests that speak of requests are for ``up --mtls strict``."""
     speaking = any(
-        isinstance(loaded.object, Route) or is_about_requests(loaded.object)
+        isinstance(loaded.object, Route | TrafficPolicy) or is_about_requests(loaded.object)
         for loaded in manifests.objects
     )
     return replace(config, mtls="strict") if speaking else config

@@ -54,6 +54,12 @@ from sixfold.model.service import (
     SliceEndpoint,
     SlicePort,
 )
+from sixfold.model.trafficpolicy import (
+    CircuitBreaker,
+    OutlierDetection,
+    TargetReference,
+    TrafficPolicySpec,
+)
 from sixfold.model.workload import (
     Container,
     ContainerPort,
@@ -274,6 +280,27 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "portLevelMtls": "by the workload's port; needs a selector",
     },
     MutualTLS: {"mode": "UNSET is what the next wider scope says"},
+    TrafficPolicySpec: {
+        "targetRefs": "of its own namespace; requests to these ports are looked at, and balanced "
+        "one by one, also without a route. Of several about one port the oldest holds",
+        "outlierDetection": "absent: nobody is ejected",
+        "circuitBreaker": "on this node, of all clients together",
+    },
+    TargetReference: {"kind": "Service", "sectionName": "name of a port; absent: all TCP ports"},
+    OutlierDetection: {
+        "consecutiveErrors": "answers of 500 and above, or none; 5",
+        "interval": "how often who may come back is asked; 10s",
+        "baseEjectionTime": "times how often it was ejected already; 30s",
+        "maxEjectionTime": "5m",
+        "maxEjectionPercent": "of the backends; one in any case; 50",
+    },
+    CircuitBreaker: {
+        "maxConnections": "of the proxy to the pods' processes, HTTP/1.1; one for each pod and "
+        "thread of the proxy in any case",
+        "maxPendingRequests": "waiting for such a connection; more are answered 503",
+        "maxRequests": "sent, and not answered yet; more are answered 503",
+        "maxRetries": "at once; absent: a fifth of the requests under way, and three",
+    },
     FQDNSelector: {
         "matchName": "the name that is asked for, whatever its CNAMEs",
         "matchPattern": "* stands for characters of one label, **. before it for one label or "

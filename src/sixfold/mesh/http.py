@@ -21,6 +21,7 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.rbac.v3 import rbac_pb2
 from envoy.config.route.v3 import route_pb2
+from envoy.extensions.access_loggers.grpc.v3 import als_pb2
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac
@@ -36,6 +37,7 @@ from envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import struct_pb2
 
+from sixfold.mesh import logs, resilience
 from sixfold.mesh import resources as parts
 from sixfold.mesh.http_routes import CORS_FILTER, cluster_of, routes_of
 from sixfold.mesh.member import Member, authority
@@ -43,11 +45,11 @@ from sixfold.mesh.messages import Resource, extension, packed, resource
 from sixfold.mesh.routes import ServicePort, Way
 from sixfold.model.datapath import IPAddress
 from sixfold.model.mesh import DESTINATION, HTTP_PORT, TUNNEL_PORT
+from sixfold.model.trafficpolicy import TrafficPolicySpec
 
 POD = "x-sixfold-pod"  # cluster of a destination that no route is about
 METADATA = "sixfold"
 APPLICATION, APPLICATION_HTTP2 = "requests", "calls"  # clusters: where a request wants to go
-RETRY_BUDGET = {"budget_percent": {"value": 20.0}, "min_retry_concurrency": {"value": 3}}
 Append = "OVERWRITE_IF_EXISTS_OR_ADD"
 
 
@@ -93,6 +95,11 @@ def outbound(member: Member) -> Resource:
         ],
         upgrade_configs=[{"upgrade_type": "websocket"}],
         http2_protocol_options={"allow_connect": False},
+        access_log=[
+            logs.answered_here(
+                logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.SENT, parts.NETNS_STATE)
+            )
+        ],
         stream_idle_timeout=timedelta(0),
         generate_request_id={"value": False},
         skip_xff_append=True,
@@ -158,11 +165,14 @@ def routes(
     return resource(name, table)
 
 
-def service(port: ServicePort, algorithm: str, ids: Iterable[str]) -> Resource:
+def service(
+    port: ServicePort, algorithm: str, ids: Iterable[str], spec: TrafficPolicySpec
+) -> Resource:
     """The backends of a port, picked for each request; who they are is told apart (EDS).
 
     algorithm  as Envoy calls it
     ids        SPIFFE IDs of the backends: each proves to be the one that is meant
+    spec       what a policy says of requests to it
     """
     matches = [
         {
@@ -179,7 +189,8 @@ def service(port: ServicePort, algorithm: str, ids: Iterable[str]) -> Resource:
         eds_cluster_config={"eds_config": parts.ADS},
         lb_policy=algorithm,
         connect_timeout=parts.CONNECT_TIMEOUT,
-        circuit_breakers=parts.no_limits(retries=RETRY_BUDGET),
+        circuit_breakers=resilience.of_service(spec),
+        outlier_detection=resilience.outliers(spec),
         upstream_bind_config=parts.from_the_pod(),
         transport_socket_matches=matches,
         typed_extension_protocol_options={
@@ -218,12 +229,24 @@ def endpoints(port: ServicePort, backends: Sequence[Backend]) -> Resource:
     return resource(name, found)
 
 
-def applications() -> tuple[Resource, ...]:
-    """The last step of a request: from the proxy to the pod's process."""
-    return tuple(_application(name) for name in (APPLICATION, APPLICATION_HTTP2))
+def applications(limited: Mapping[ServicePort, TrafficPolicySpec]) -> tuple[Resource, ...]:
+    """The last step of a request: from the proxy to the pod's process.
+
+    limited  services whose pods get so many connections at most
+    """
+    free = (_application(name, parts.no_limits()) for name in (APPLICATION, APPLICATION_HTTP2))
+    bound = (
+        _application(_limited(port), resilience.of_application(spec))
+        for port, spec in limited.items()
+    )
+    return (*free, *bound)
 
 
-def _application(name: str) -> Resource:
+def _limited(port: ServicePort) -> str:
+    return f"{APPLICATION}|{port}"
+
+
+def _application(name: str, breakers: dict[str, Any]) -> Resource:
     remove = [{"remove": DESTINATION}]
     options = _http2(remove) if name == APPLICATION_HTTP2 else _http1(remove)
     cluster = cluster_pb2.Cluster(
@@ -232,15 +255,18 @@ def _application(name: str) -> Resource:
         lb_policy="CLUSTER_PROVIDED",
         original_dst_lb_config={"use_http_header": True, "http_header_name": DESTINATION},
         connect_timeout=parts.CONNECT_TIMEOUT,
-        circuit_breakers=parts.no_limits(),
+        circuit_breakers=breakers,
         upstream_bind_config=parts.from_the_pod(),
         typed_extension_protocol_options={parts.OPTIONS: packed(options)},
     )
     return resource(name, cluster)
 
 
-def judged(rules: rbac_pb2.RBAC) -> list[dict[str, Any]]:
-    """Routes of what arrives at a pod as a request, for whom RBAC lets."""
+def judged(rules: rbac_pb2.RBAC, limited: Mapping[str, ServicePort]) -> list[dict[str, Any]]:
+    """Routes of what arrives at a pod as a request, for whom RBAC lets.
+
+    limited  places of the pod that get so many connections at most, as a policy of a service says
+    """
     only = {parts.RBAC_FILTER: packed(http_rbac.RBACPerRoute(rbac={"rules": rules}))}
     here = {"name": DESTINATION, "present_match": True}
     call = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
@@ -255,7 +281,14 @@ def judged(rules: rbac_pb2.RBAC) -> list[dict[str, Any]]:
             },
             "typed_per_filter_config": only,
         }
-        for cluster, headers in ((APPLICATION_HTTP2, [here, call]), (APPLICATION, [here]))
+        for cluster, headers in (
+            (APPLICATION_HTTP2, [here, call]),
+            *(
+                (_limited(port), [{"name": DESTINATION, "string_match": {"exact": place}}])
+                for place, port in sorted(limited.items())
+            ),
+            (APPLICATION, [here]),
+        )
     ]
 
 

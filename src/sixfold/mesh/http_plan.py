@@ -13,14 +13,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sixfold.balancing.members import cluster_addresses
-from sixfold.mesh import http
-from sixfold.mesh.member import Member
+from sixfold.mesh import http, resilience
+from sixfold.mesh.member import Member, authority
 from sixfold.mesh.messages import Resource
 from sixfold.mesh.requests import request_rules
-from sixfold.mesh.routes import Backend, Routed, ServicePort, Way, plan_routes
+from sixfold.mesh.routes import Routed, ServicePort, Way
+from sixfold.mesh.traffic import plan_requests, straight_to, traffic_of
 from sixfold.model.algorithm import Algorithm
 from sixfold.model.datapath import PROTOCOL_NUMBERS, Frontend, FrontendEntry, IPAddress
-from sixfold.model.httproute import HTTPMatch
+from sixfold.model.trafficpolicy import TrafficPolicySpec
 from sixfold.model.world import World
 from sixfold.policy.plan import PolicyPlan
 from sixfold.policy.requests import Requests
@@ -34,6 +35,7 @@ PICKED = {
     Algorithm.SOURCE_HASH: "RING_HASH",
 }
 NOBODY = FrontendEntry(0, ())
+NOTHING = TrafficPolicySpec([])
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,10 @@ class HttpPlanner:
         frontends: Mapping[Frontend, FrontendEntry],
         members: Mapping[str, Member],
     ) -> HttpPlan:
-        made_of = (world.routes, world.grants, world.services, world.endpoints, policy, frontends)
+        made_of = (
+            *(world.routes, world.traffic, world.grants, world.services, world.endpoints),
+            *(policy, frontends),
+        )
         if len(made_of) != len(self._made_of) or any(
             one is not before for one, before in zip(made_of, self._made_of, strict=True)
         ):
@@ -81,7 +86,8 @@ class HttpPlanner:
         frontends: Mapping[Frontend, FrontendEntry],
         members: Mapping[str, Member],
     ) -> HttpPlan:
-        routed = plan_routes(world)
+        traffic = traffic_of(world)
+        routed = plan_requests(world, traffic)
         self._ever |= dict.fromkeys(routed)
         self._ever = {port: None for port in self._ever if port.service in world.services}
         at = {address: one for one in members.values() for address in one.addresses}
@@ -91,18 +97,31 @@ class HttpPlanner:
         namespaces = sorted({one.pod.partition("/")[0] for one in members.values()})
         requests = Requests(world, policy)
         ports = {key: found for key in members if (found := requests.ports(world.endpoints[key]))}
+        specs = {port: traffic[port].spec if port in traffic else NOTHING for port in backends}
         targets: defaultdict[str, set[int]] = defaultdict(set)
-        for one in (each for some in backends.values() for each in some):
-            targets[one.member.pod].add(one.port)
+        limited: defaultdict[str, dict[str, ServicePort]] = defaultdict(dict)
+        bound = {
+            port: specs[port] for port in backends if resilience.limits_connections(specs[port])
+        }
+        for port, to in backends.items():
+            for one in to:
+                targets[one.member.pod].add(one.port)
+                if port in bound:
+                    limited[one.member.pod].setdefault(authority(one.address, one.port), port)
         return HttpPlan(
             (
                 *(http.routes(one, self._table(world, routed, one)) for one in namespaces),
                 *(
-                    http.service(port, PICKED[entries[port].algorithm], {b.member.id for b in to})
+                    http.service(
+                        port,
+                        PICKED[entries[port].algorithm],
+                        {one.member.id for one in to},
+                        specs[port],
+                    )
                     for port, to in backends.items()
                 ),
                 *(http.endpoints(port, to) for port, to in backends.items()),
-                *http.applications(),
+                *http.applications(bound),
             ),
             frozenset(
                 (address, port.port)
@@ -110,7 +129,7 @@ class HttpPlanner:
                 for address in cluster_addresses(world.services[port.service])
             ),
             ports,
-            self._judged(world, policy, requests, members, ports, targets),
+            self._judged(world, policy, requests, members, ports, targets, limited),
         )
 
     def _table(
@@ -121,7 +140,7 @@ class HttpPlanner:
         for port in self._ever:
             ways = routed[port].for_clients_of(namespace) if port in routed else None
             if ways is None:
-                ways = (Way(str(port), HTTPMatch(), (), (Backend(port, 1),)),)
+                ways = (straight_to(port),)
             found[port] = tuple(cluster_addresses(world.services[port.service])), ways
         return found
 
@@ -133,6 +152,7 @@ class HttpPlanner:
         members: Mapping[str, Member],
         ports: Mapping[str, frozenset[int]],
         targets: Mapping[str, Iterable[int]],
+        limited: Mapping[str, Mapping[str, ServicePort]],
     ) -> dict[str, list[dict[str, object]]]:
         numbers = {rule: number for number, rule in policy.rules.items()}
         clients = {key: (world.endpoints[key], one) for key, one in members.items()}
@@ -144,7 +164,8 @@ class HttpPlanner:
                     {*ports.get(key, ()), *targets.get(key, ())},
                     clients,
                     numbers,
-                )
+                ),
+                limited.get(key, {}),
             )
             for key in sorted({*ports, *targets})
         }

@@ -14,6 +14,9 @@ from sixfold.mesh.messages import extension
 from sixfold.model.mesh import DESTINATION
 
 OUTBOUND, INBOUND, LISTENER, REQUESTS = "outbound", "inbound", "listener", "requests"
+SENT = "sent"  # requests that the client's side answered itself
+# Nobody healthy, not connected, overflow, no route, rate limited, fault, no cluster, timeout.
+_NOT_PASSED_ON = ("UH", "UF", "UO", "NR", "RL", "FI", "NC", "UT")
 XDS_CLUSTER = "xds"  # of the bootstrap: the agent
 FLUSH = timedelta(milliseconds=200)
 _IS_TUNNEL = {"name": ":method", "string_match": {"exact": "CONNECT"}}
@@ -38,6 +41,11 @@ def to_agent(kind: type[Any], name: str, *states: str) -> dict[str, Any]:
 def failures(log: dict[str, Any]) -> dict[str, Any]:
     """What went well is told at the other end."""
     return {**log, "filter": {"response_flag_filter": {}}}
+
+
+def answered_here(log: dict[str, Any]) -> dict[str, Any]:
+    """Requests that no backend answered; all others are told where they arrive."""
+    return {**log, "filter": {"response_flag_filter": {"flags": _NOT_PASSED_ON}}}
 
 
 def verdicts(log: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from sixfold.model.policies import Policy
 from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.seen import Seen
 from sixfold.model.service import EndpointSlice, Service
+from sixfold.model.trafficpolicy import TrafficPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class World:
     audited      names of namespaces whose workloads are in audit
     told         names of namespaces whose services everybody is told of
     routes       keys have the kind before the name: ``HTTPRoute ns/name``
+    traffic      TrafficPolicies
     on_host      names of workloads with ``hostNetwork``, as offline: to policy they are the node
     """
 
@@ -53,6 +55,7 @@ class World:
     told: frozenset[str] = frozenset()
     routes: Mapping[str, Route] = field(default_factory=dict)
     grants: Mapping[str, ReferenceGrant] = field(default_factory=dict)
+    traffic: Mapping[str, TrafficPolicy] = field(default_factory=dict)
 
     @property
     def has_mesh(self) -> bool:

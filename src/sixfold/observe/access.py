@@ -1,16 +1,17 @@
 """From the proxy's access log to a flow: what became of one connection through the mesh.
 
-Pure. Four logs: ``inbound``, a tunnel that was made, or refused by name of its rule; ``requests``,
+Pure. Five logs: ``inbound``, a tunnel that was made, or refused by name of its rule; ``requests``,
 what came on a port that is looked into; ``listener``, a connection whose handshake proved nothing;
-``outbound``, one that did not get that far. Fields are
-those of envoy/data/accesslog/v3/accesslog.proto, which is not imported: who has no mesh does not
-pay for it. The two SPIFFE IDs are those of this connection's handshake.
+``outbound``, one that did not get that far; ``sent``, a request that did not. Fields are those of
+envoy/data/accesslog/v3/accesslog.proto, which is not imported: who has no mesh does not pay for it.
+The two SPIFFE IDs are those of this connection's handshake.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -29,6 +30,17 @@ DENIED = 403
 TCP = 6
 # Of envoy.config.core.v3.RequestMethod.
 _METHODS = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
+# Envoy's words (response code details) for what a request met before any backend.
+ANSWERED_HERE = {
+    "overflow": "circuit breaker: too many at once",
+    "request_rate_limited": "rate limit: too many in this time",
+    "fault_filter_abort": "fault: injected, as a policy says",
+    "no_healthy_upstream": "no backend is left: none is ready, or all are ejected",
+    "route_not_found": "no match of a route",
+    "cluster_not_found": "not to a pod of the mesh",
+    "response_timeout": "timeout: the backend did not answer in time",
+    "upstream_per_try_timeout": "timeout: the backend did not answer in time",
+}
 _AUTHORITY = re.compile(r"\[?([0-9a-fA-F.:]+?)\]?:(\d+)")
 _CLIENT_PORT = re.compile(r'for="_pod:(\d+)"')
 
@@ -52,6 +64,8 @@ def access(
             return _listener(entry, names)
         case "outbound":
             return _outbound(entry, names, address_in)
+        case "sent":
+            return _sent(entry, names, address_in)
         case _:
             return None  # of another version's configuration
 
@@ -131,7 +145,6 @@ def _outbound(entry: Any, names: Names, address_in: AddressIn) -> Flow | None:
         return None
     if not (why or flags.upstream_connection_failure or flags.no_cluster_found):
         return None
-    state = common.filter_state_objects.get(NETNS)
     destination, port = _place(common.downstream_local_address)
     _, from_port = _place(common.downstream_direct_remote_address)
     if flags.no_cluster_found:
@@ -140,10 +153,36 @@ def _outbound(entry: Any, names: Names, address_in: AddressIn) -> Flow | None:
         text = f"handshake: {_tls_error(why)}"
     else:
         text = "its proxy was not reached"
-    path = StringValue.FromString(state.value).value if state is not None else ""
-    source = address_in(path, destination.version) or destination
+    source = address_in(_state(common, NETNS), destination.version) or destination
     ends = (source, from_port), (destination, port)
     return _flow(common, names, Verdict.ERROR, ends, {"mesh": text}, direction="egress")
+
+
+def _sent(entry: Any, names: Names, address_in: AddressIn) -> Flow | None:
+    """A request that the client's side of the proxy answered itself, by what was said of it."""
+    common, asked, code = entry.common_properties, entry.request, entry.response.response_code.value
+    details = entry.response.response_code_details
+    if details.startswith("via_upstream"):  # told where it arrived
+        return None
+    place, from_port = (
+        _place(common.downstream_local_address),
+        _place(common.downstream_direct_remote_address)[1],
+    )
+    extra = {
+        "http": f"{_METHODS[asked.request_method]} {asked.authority}{asked.path} {code}",
+        "mesh": _answered_here(details),
+    }
+    source = address_in(_state(common, NETNS), place[0].version) or place[0]
+    ends = (source, from_port), place
+    service, _, port = common.upstream_cluster.removeprefix("service|").rpartition(":")
+    flow = _flow(common, names, Verdict.ERROR, ends, extra, direction="egress")
+    return replace(flow, service=service, service_port=int(port)) if service else flow
+
+
+def _answered_here(details: str) -> str:
+    """``upstream_reset_before_response_started{overflow}``: the last word that means something."""
+    words = [one for one in re.findall(r"[a-z_]+", details) if one in ANSWERED_HERE]
+    return ANSWERED_HERE[words[-1]] if words else details
 
 
 def _flow(
@@ -170,6 +209,11 @@ def _flow(
         node=names.node,
         extra=extra,
     )
+
+
+def _state(common: Any, key: str) -> str:
+    state = common.filter_state_objects.get(key)
+    return StringValue.FromString(state.value).value if state is not None else ""
 
 
 def _place(address: Any) -> Place:

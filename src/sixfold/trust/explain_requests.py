@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sixfold.mesh.asked import Asked, allowing, way_for
-from sixfold.mesh.routes import ServicePort, plan_routes
+from sixfold.mesh.routes import ServicePort
+from sixfold.mesh.traffic import plan_requests, traffic_of
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.service import Service
 from sixfold.model.world import World
@@ -30,7 +31,8 @@ def route_of(
 ) -> RouteOfRequest | None:
     """For clients of a namespace; None: nothing routes requests to this port of the service."""
     port = ServicePort(f"{service.metadata.namespace}/{service.metadata.name}", number)
-    routed = plan_routes(world).get(port) if world.routes else None
+    looked_at = world.routes or world.traffic
+    routed = plan_requests(world, traffic_of(world)).get(port) if looked_at else None
     ways = routed.for_clients_of(namespace) if routed is not None else None
     if ways is None:
         return None

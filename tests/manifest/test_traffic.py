@@ -1,0 +1,28 @@
+"""What a TrafficPolicy cannot say."""
+
+import pytest
+
+
+def test_a_policy_is_taken(said, make):
+    assert said(make.traffic_policy()) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"targetRefs": []}, "spec.targetRefs: give 1 to 16"),
+        ({"targetRefs": [{"kind": "Pod", "name": "a"}]}, "targetRefs[0].kind: Pod of core is no"),
+        ({"targetRefs": [{"name": "A"}]}, "targetRefs[0].name"),
+        ({"targetRefs": [{"name": "a", "sectionName": "_"}]}, "targetRefs[0].sectionName"),
+        ({"outlierDetection": {"consecutiveErrors": 0}}, "outlierDetection.consecutiveErrors"),
+        ({"outlierDetection": {"interval": "soon"}}, "interval: 'soon' is no duration"),
+        ({"outlierDetection": {"baseEjectionTime": "0s"}}, "baseEjectionTime: 0s is too short"),
+        ({"outlierDetection": {"maxEjectionPercent": 101}}, "maxEjectionPercent"),
+        ({"circuitBreaker": {"maxConnections": 0}}, "circuitBreaker.maxConnections"),
+        ({"circuitBreaker": {"maxRequests": -1}}, "circuitBreaker.maxRequests"),
+        ({"circuitBreaker": {"maxStreams": 1}}, "circuitBreaker.maxStreams: unknown field"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_path(said, make, spec, message):
+    found = said(make.traffic_policy(spec))
+    assert any(message in one for one in found), found
