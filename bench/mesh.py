@@ -149,8 +149,8 @@ def _certificates(lab: Lab) -> Certificates:
     paths = tuple(lab.directory / f"{name}.pem" for name in ("ca", "client", "server"))
     for path in paths[1:]:
         svid = issue(authority, SpiffeId("bench", f"/{path.stem}"), now, day)
-        path.write_bytes(svid.certificate_pem + svid.key_pem)
-    paths[0].write_bytes(authority.certificate.public_bytes(Encoding.PEM))
+        path.write_bytes(svid.chain_pem + svid.key_pem)
+    paths[0].write_bytes(authority.root.public_bytes(Encoding.PEM))
     return paths[0], paths[1], paths[2]
 
 

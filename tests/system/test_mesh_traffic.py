@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -19,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.trust.before import old_file
 
 from sixfold.host import cgroup
 from sixfold.model.spiffe import SpiffeId
-from sixfold.trust.authority import create, from_pem, issue
+from sixfold.trust.authority import create, issue, pem
+from sixfold.trust.keyring_text import decode
 
-from .conftest import System
+from .conftest import SIXFOLD, System
 from .places import FAMILIES, Place, labelled, manifest, places_of, pod, policy
 
 pytestmark = pytest.mark.root
@@ -54,6 +57,9 @@ def mesh(module_system: System) -> System:
         policy("client", {"app": "client"}, policyTypes=["Egress"], egress=[{}]),
         policy("stranger", {"app": "stranger"}, policyTypes=["Egress"], egress=[{}]),
     ]
+    before, _ = old_file("cluster.local", datetime.now(UTC))
+    module_system.paths.state.mkdir(mode=0o700)
+    (module_system.paths.state / "authority.pem").write_bytes(before)
     module_system.up(
         "--mtls",
         "strict",
@@ -274,7 +280,7 @@ def context_with(svid: Any, directory: Path) -> ssl.SSLContext:
     context.set_alpn_protocols(["h2"])
     if svid is not None:
         path = directory / "svid.pem"
-        path.write_bytes(svid.key_pem + svid.certificate_pem)
+        path.write_bytes(svid.key_pem + svid.chain_pem)
         context.load_cert_chain(path)
     return context
 
@@ -289,7 +295,7 @@ def test_who_proves_nothing_is_refused_and_told(
     mesh: System, ends: list[Place], what: str, tmp_path: Path
 ) -> None:
     now, hour = datetime.now(UTC), timedelta(hours=1)
-    ours = from_pem((mesh.paths.state / "authority.pem").read_bytes())
+    ours = decode((mesh.paths.state / "authority.json").read_bytes()).authority
     me = SpiffeId("cluster.local", "/ns/default/sa/default")
     svid = {
         "expired": issue(ours, me, now - 2 * hour, hour),
@@ -378,12 +384,78 @@ def served_again(system: System, one: Load) -> None:
     system.eventually(lambda: one.served > served + 20)
 
 
-def test_rotation_of_every_svid_fails_nothing(mesh: System, ends: list[Place]) -> None:
-    with load(ends) as one:
-        seen = set()
-        mesh.eventually(lambda: seen.update(serials(mesh)) or len(seen) >= 4)
+WATCH = """
+from datetime import UTC, datetime
+from spiffe import X509Source
+told = []
+with X509Source() as source:
+    source.subscribe_for_updates(lambda: told.append(1))
+    seen = []
+    while len(seen) < 4:
+        (bundle,) = source.bundles
+        roots = sorted(format(one.serial_number, "x") for one in bundle.x509_authorities)
+        state = (roots, len(source.svid.cert_chain))
+        if not seen or seen[-1] != state:
+            seen.append(state)
+            print(len(roots), state[1], flush=True)
+        import time; time.sleep(0.02)
+"""
+
+
+def authorities(system: System) -> list[dict[str, Any]]:
+    found = system.json("ca", "show")["authorities"]
+    return [one for one in found if one["kind"] == "x509"]
+
+
+def test_a_new_root_and_every_new_svid_fail_nothing(mesh: System, ends: list[Place]) -> None:
+    """From the root of the version before, which signs itself, to one with an intermediate."""
+    (old,) = authorities(mesh)
+    assert old["signs_directly"]
+    command = (*SIXFOLD, "exec", "client", "--", sys.executable, "-c", WATCH)
+    watching = subprocess.Popen(
+        ["nsenter", f"--net={mesh.host}", *command],
+        env=mesh.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert watching.stdout
+    with watching.stdout as told, load(ends) as one:
+        assert told.readline() == "1 1\n"
+        seen = serials(mesh)
+        mesh.sixfold("ca", "rotate", "--overlap", "2")
+        assert [each["status"] for each in authorities(mesh)] == ["active", "prepared"]
+        assert told.read() == "2 1\n2 2\n1 2\n"  # roots that are trusted, certificates shown
         served_again(mesh, one)
     assert one.failed == []
+    assert watching.wait(10) == 0
+    assert len(serials(mesh) - seen) == 1
+    (new,) = authorities(mesh)
+    assert new["id"] != old["id"]
+
+
+def test_a_root_whose_key_is_elsewhere_renews_with_it_only(
+    mesh: System, ends: list[Place], tmp_path: Path
+) -> None:
+    key, file = tmp_path / "root.key", mesh.paths.state / "authority.json"
+    mesh.sixfold("ca", "take-root", str(key))
+    assert key.stat().st_mode & 0o777 == file.stat().st_mode & 0o777 == 0o600
+    assert decode(file.read_bytes()).authority.root_key is None
+    done = mesh.sixfold("ca", "renew", check=False)
+    assert "the key of root" in done.stderr
+    with load(ends) as one:
+        before = decode(file.read_bytes()).authority
+        mesh.sixfold("ca", "renew", "--root-key", str(key))
+        (root, csr, signed) = (tmp_path / name for name in ("root.pem", "csr", "signed"))
+        root.write_text(authorities(mesh)[0]["root"])
+        csr.write_text(mesh.sixfold("ca", "csr").stdout)
+        arguments = ("ca", "sign", str(csr), "--root", str(root), "--root-key", str(key))
+        signed.write_text(mesh.sixfold(*arguments).stdout)
+        mesh.sixfold("ca", "import", str(signed))
+        served_again(mesh, one)
+    assert one.failed == []
+    after = decode(file.read_bytes()).authority
+    assert (after.root, after.root_key) == (before.root, None)
+    assert pem(after.certificate).decode() == signed.read_text()
 
 
 def start_anew(system: System, ttl_s: int) -> None:

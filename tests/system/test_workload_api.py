@@ -73,7 +73,7 @@ with WorkloadApiClient() as client:
     (bundle,) = client.fetch_x509_bundles().bundles
 with tempfile.NamedTemporaryFile() as own, tempfile.NamedTemporaryFile() as roots:
     key = svid.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    own.write(svid.leaf.public_bytes(Encoding.PEM) + key)
+    own.write(b"".join(one.public_bytes(Encoding.PEM) for one in svid.cert_chain) + key)
     roots.write(b"".join(one.public_bytes(Encoding.PEM) for one in bundle.x509_authorities))
     own.flush(); roots.flush()
     server = sys.argv[1] == "serve"
@@ -141,13 +141,14 @@ def test_a_workload_learns_who_it_is_as_any_user(system: System):
 def test_a_certificate_is_as_the_specification_wants_it_for_openssl(system: System, tmp_path: Path):
     program = X509 + (
         "    from cryptography.hazmat.primitives.serialization import Encoding\n"
-        "    print(leaf.public_bytes(Encoding.PEM).decode())\n"
+        "    print(*(one.public_bytes(Encoding.PEM).decode() for one in svid.cert_chain))\n"
     )
     leaf, bundle = tmp_path / "leaf.pem", tmp_path / "bundle.pem"
-    leaf.write_text(in_pod(system, "web", program).partition("\n")[2])
+    leaf.write_text(in_pod(system, "web", program).partition("\n")[2].replace("\n ", "\n"))
     bundle.write_text(system.sixfold("svid", "bundle").stdout)
-    openssl = ["openssl", "verify", "-x509_strict", "-purpose", "sslclient", "-CAfile"]
-    done = subprocess.run([*openssl, bundle, leaf], capture_output=True, text=True)
+    openssl = ["openssl", "verify", "-x509_strict", "-purpose", "sslclient"]
+    files = ["-untrusted", leaf, "-CAfile", bundle, leaf]
+    done = subprocess.run([*openssl, *files], capture_output=True, text=True)
     assert done.stdout == f"{leaf}: OK\n", done.stderr
 
 
@@ -217,7 +218,7 @@ def test_nobody_gets_a_token_of_somebody_else(system: System):
 
 
 def test_the_authority_is_readable_by_root_only_and_outlives_the_agent(system: System):
-    path = system.paths.state / "authority.pem"
+    path = system.paths.state / "authority.json"
     assert path.stat().st_mode & 0o777 == 0o600
     before = system.sixfold("svid", "bundle").stdout
     subprocess.run(["kill", "-9", str(system.agent_pid())], check=True)

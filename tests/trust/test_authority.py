@@ -14,12 +14,15 @@ from spiffe import TrustDomain, X509Svid
 from spiffe.spiffe_id.spiffe_id import SpiffeIdError, TrustDomainError
 
 from sixfold.model.spiffe import SpiffeId, check_trust_domain, parse, workload_id
-from sixfold.trust.authority import create, from_pem, issue, to_pem
+from sixfold.trust.authority import JwtAuthority, create, issue, new_key, uris
 from sixfold.trust.jwt_svid import issue_jwt, validate_jwt
+from sixfold.trust.keyring import first
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 AUTHORITY = create("shop.example", NOW)
+KEYRING = first("shop.example", NOW)
+TOKENS = KEYRING.jwt_authority
 WEB = workload_id("shop.example", "shop", "web")
 
 
@@ -66,39 +69,29 @@ def test_an_svid_keeps_every_rule_of_the_specification():
     assert svid.expires == NOW + HOUR
     assert svid.renew_at == NOW + HOUR / 2
     svid.certificate.verify_directly_issued_by(AUTHORITY.certificate)
-    assert str(X509Svid.parse_raw(svid.certificate_der, svid.key_der).spiffe_id) == str(WEB)
+    assert str(X509Svid.parse_raw(svid.chain_der, svid.key_der).spiffe_id) == str(WEB)
 
 
-def test_the_authority_signs_certificates_and_nothing_below_them():
-    constraints = AUTHORITY.certificate.extensions.get_extension_for_class(x509.BasicConstraints)
-    assert (constraints.critical, constraints.value.ca, constraints.value.path_length) == (
-        True,
-        True,
-        0,
-    )
-    assert AUTHORITY.trust_domain == "shop.example"
+def test_a_root_signs_one_intermediate_and_that_nothing_but_leaves():
+    lengths = [
+        one.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+        for one in (AUTHORITY.root, AUTHORITY.certificate)
+    ]
+    assert lengths == [1, 0]
+    AUTHORITY.certificate.verify_directly_issued_by(AUTHORITY.root)
+    assert uris(AUTHORITY.root) == uris(AUTHORITY.certificate) == ["spiffe://shop.example"]
 
 
-def test_an_authority_comes_back_from_its_file():
-    again = from_pem(to_pem(AUTHORITY))
-    assert to_pem(again) == to_pem(AUTHORITY)
-    issue(again, WEB, NOW, HOUR).certificate.verify_directly_issued_by(AUTHORITY.certificate)
+def test_a_workload_shows_the_intermediate_and_not_the_root():
+    svid = issue(AUTHORITY, WEB, NOW, HOUR)
+    shown = x509.load_pem_x509_certificates(svid.chain_pem)
+    assert shown == [svid.certificate, AUTHORITY.certificate]
+    assert len(X509Svid.parse_raw(svid.chain_der, svid.key_der).cert_chain) == 2
 
 
-@pytest.mark.parametrize("cut", [0, 10, 700, 1100])
-def test_a_damaged_file_is_no_authority(cut: int):
-    with pytest.raises(ValueError, match=r"\w"):
-        from_pem(to_pem(AUTHORITY)[:cut])
-
-
-def test_keys_of_another_authority_are_refused():
-    other = create("shop.example", NOW)
-    certificate, keys = (
-        pem.partition(b"-----BEGIN PRIVATE") for pem in map(to_pem, (AUTHORITY, other))
-    )
-    mixed = certificate[0] + keys[1] + keys[2]
-    with pytest.raises(ValueError, match="not the certificate's"):
-        from_pem(mixed)
+def test_a_certificate_ends_with_its_authority_at_the_latest():
+    ends = AUTHORITY.certificate.not_valid_after_utc
+    assert issue(AUTHORITY, WEB, ends - HOUR / 2, HOUR).expires == ends
 
 
 @pytest.mark.parametrize(
@@ -112,27 +105,27 @@ def test_keys_of_another_authority_are_refused():
 )
 def test_a_token_that_breaks_a_rule_is_not_valid(change: dict, why: str):
     claims = {"sub": str(WEB), "aud": ["db"], "exp": int((NOW + HOUR).timestamp())}
-    headers = {"kid": AUTHORITY.jwt_key_id}
-    token = jwt.encode({**claims, **change}, AUTHORITY.jwt_key, "ES256", headers)
+    headers = {"kid": TOKENS.id}
+    token = jwt.encode({**claims, **change}, TOKENS.key, "ES256", headers)
     with pytest.raises(ValueError, match=why):
-        validate_jwt(AUTHORITY, token, "db", NOW)
+        validate_jwt(KEYRING, token, "db", NOW)
 
 
 def test_a_token_of_another_key_or_algorithm_is_not_valid():
     claims = {"sub": str(WEB), "aud": ["db"], "exp": int((NOW + HOUR).timestamp())}
-    other = create("shop.example", NOW)
+    other = JwtAuthority(new_key())
     for token in (
-        jwt.encode(claims, other.jwt_key, "ES256", {"kid": AUTHORITY.jwt_key_id}),
-        jwt.encode(claims, AUTHORITY.jwt_key, "ES256", {"kid": "another"}),
+        jwt.encode(claims, other.key, "ES256", {"kid": TOKENS.id}),
+        jwt.encode(claims, TOKENS.key, "ES256", {"kid": "another"}),
         jwt.encode(claims, None, "none"),
     ):
         with pytest.raises(ValueError, match=r"\w"):
-            validate_jwt(AUTHORITY, token, "db", NOW)
+            validate_jwt(KEYRING, token, "db", NOW)
 
 
 def test_a_token_says_whose_it_is():
-    token = issue_jwt(AUTHORITY, WEB, ["db", "cache"], NOW, HOUR)
-    id_, claims = validate_jwt(AUTHORITY, token, "cache", NOW)
+    token = issue_jwt(TOKENS, WEB, ["db", "cache"], NOW, HOUR)
+    id_, claims = validate_jwt(KEYRING, token, "cache", NOW)
     assert id_ == WEB
     assert claims["aud"] == ["db", "cache"]
 

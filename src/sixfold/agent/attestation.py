@@ -11,8 +11,6 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from sixfold.errors import UnavailableError
 from sixfold.host.paths import Paths, cgroup_root
 from sixfold.host.peer import peer_of
@@ -21,7 +19,9 @@ from sixfold.model.subject import service_account_of
 from sixfold.serve.workload_api import Socket, Workload, WorkloadApi
 from sixfold.store import Objects
 from sixfold.trust.audit_finding import SvidSeen
-from sixfold.trust.jwt_svid import key_set
+from sixfold.trust.authority import pem
+from sixfold.trust.bundle import document, key_set, roots_pem
+from sixfold.trust.keyring import Keyring
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def svids_seen(api: WorkloadApi, attestation: Attestation) -> tuple[SvidSeen, ..
     return tuple(
         SvidSeen(
             workload.pod,
-            svid.certificate.public_bytes(Encoding.PEM).decode(),
+            pem(svid.certificate).decode(),
             followed=bool(api.followers[uid]),
             overdue_s=max(0.0, (now - svid.renew_at).total_seconds()),
         )
@@ -72,7 +72,7 @@ def svids_seen(api: WorkloadApi, attestation: Attestation) -> tuple[SvidSeen, ..
     )
 
 
-def list_svids(api: WorkloadApi, attestation: Attestation) -> dict[str, Any]:
+def list_svids(api: WorkloadApi, attestation: Attestation, keyring: Keyring) -> dict[str, Any]:
     """What is in use, and what verifies it."""
     api.keep(attestation.living(api.issued))
     svids = [
@@ -81,13 +81,14 @@ def list_svids(api: WorkloadApi, attestation: Attestation) -> dict[str, Any]:
             "spiffe_id": str(svid.id),
             "serial": f"{svid.certificate.serial_number:x}",
             "expires": svid.expires.isoformat(),
+            "authority": svid.authority,
         }
         for workload, svid in sorted(api.issued.values(), key=lambda one: one[0].pod)
     ]
-    certificate = api.authority.certificate.public_bytes(Encoding.PEM).decode()
     return {
-        "trust_domain": api.authority.trust_domain,
-        "bundle": certificate,
-        "jwks": key_set(api.authority).decode(),
+        "trust_domain": keyring.trust_domain,
+        "bundle": roots_pem(keyring).decode(),
+        "jwks": key_set(keyring).decode(),
+        "document": document(keyring).decode(),
         "svids": svids,
     }

@@ -13,6 +13,7 @@ import msgspec
 
 from sixfold import __version__
 from sixfold.agent.agent import CONTROLLERS, Agent, pod_key
+from sixfold.agent.ca import Ca
 from sixfold.agent.dials import dials_seen
 from sixfold.agent.events import FlowReader
 from sixfold.agent.evidence import gather
@@ -54,10 +55,12 @@ class AgentHandlers:
         stop: asyncio.Event,
         svids: Callable[[], dict[str, Any]],
         svids_seen: Callable[[], tuple[SvidSeen, ...]],
+        ca: Ca,
         paths: Paths,
     ) -> None:
         self._agent = agent
         self.svids = svids
+        self.authorities, self.change_authorities = ca.show, ca.change
         self._svids_seen = svids_seen
         self._paths = paths
         self._flows = flows

@@ -22,7 +22,8 @@ import msgspec
 
 from sixfold.agent.agent import Agent
 from sixfold.agent.attestation import Attestation, list_svids, svids_seen
-from sixfold.agent.authority import authority
+from sixfold.agent.authority import Authorities, authorities
+from sixfold.agent.ca import Ca, passphrase
 from sixfold.agent.catalogue import Told
 from sixfold.agent.doors import open_doors, workload_door
 from sixfold.agent.events import FlowReader
@@ -46,7 +47,6 @@ from sixfold.model.config import Config
 from sixfold.serve.dns_client import ResolverClient
 from sixfold.serve.workload_api import WorkloadApi
 from sixfold.store import Database, Objects
-from sixfold.trust.authority import Authority
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,8 @@ async def _run(
 ) -> int:
     database = Database(paths.state / "state.db")
     _check_pools(config, database)
-    signer = authority(paths.state / "authority.pem", config.trust_domain)
+    lifetime = timedelta(seconds=config.svid_ttl_s)
+    signers = authorities(paths.state, config.trust_domain, passphrase(config))
     network = HostNetwork(config, paths)
     resolver = ResolverClient(paths, config)
     datapath = await _set_up(config, paths, network, resolver)
@@ -114,14 +115,15 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     attestation = Attestation(paths, objects, config.trust_domain)
-    lifetime = timedelta(seconds=config.svid_ttl_s)
-    workload_api = WorkloadApi(signer, lifetime, attestation.attest)
+    workload_api = WorkloadApi(lambda: signers.keyring, lifetime, attestation.attest)
+    signers.followers.append(workload_api.changed)
     handlers = AgentHandlers(
         agent,
         flows,
         stop,
-        partial(list_svids, workload_api, attestation),
+        lambda: list_svids(workload_api, attestation, signers.keyring),
         partial(svids_seen, workload_api, attestation),
+        Ca(signers, config, agent.in_force),
         paths,
     )
     with (
@@ -133,9 +135,10 @@ async def _run(
             running = group.create_task(agent.run(stop))
             draining = group.create_task(flows.run())
             checking = [group.create_task(one.run()) for one in (registrations, health.watch)]
+            checking.append(group.create_task(signers.run(lifetime)))
             serving = group.create_task(doors.serve())
             agent.followers.append(
-                partial(_mesh_on_demand, agent, paths, signer, flows, group, stop)
+                partial(_mesh_on_demand, agent, paths, signers, flows, group, stop)
             )
             identifying = group.create_task(workload_api.serve(workloads, stop))
             starting = group.create_task(_start(agent, loaded, on_ready, ready_timeout_s, stop))
@@ -159,7 +162,7 @@ async def _run(
 def _mesh_on_demand(
     agent: Agent,
     paths: Paths,
-    signer: Authority,
+    signers: Authorities,
     flows: FlowReader,
     group: asyncio.TaskGroup,
     stop: asyncio.Event,
@@ -176,7 +179,7 @@ def _mesh_on_demand(
         return
     from sixfold.agent.mesh import Mesh
 
-    agent.mesh = Mesh(agent.config, paths, agent, signer, flows)
+    agent.mesh = Mesh(agent.config, paths, agent, signers, flows)
     agent.followers.append(agent.mesh.follow)  # in this round already
     group.create_task(agent.mesh.run(stop))
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives import serialization
-
 from sixfold.agent.agent import Agent
+from sixfold.agent.authority import Authorities
 from sixfold.agent.doors import unix_listener
 from sixfold.agent.events import FlowReader
 from sixfold.errors import UnavailableError
@@ -38,7 +37,9 @@ from sixfold.model.spiffe import parse
 from sixfold.observe.access import access
 from sixfold.policy.decide import lookup, party_of
 from sixfold.serve.xds import XdsServer
-from sixfold.trust.authority import Authority, X509Svid, issue
+from sixfold.trust.authority import X509Svid, issue
+from sixfold.trust.bundle import roots_pem
+from sixfold.trust.keyring import Keyring
 
 log = logging.getLogger(__name__)
 
@@ -49,30 +50,31 @@ RETRY_S = 2.0  # between offers of what was refused
 
 
 class Svids:
-    """Of the identities in the mesh: issued when needed, renewed at half of their life."""
+    """Of the identities in the mesh: issued when needed, renewed at half of their life, or when
+    who signed them is to be trusted no more."""
 
-    def __init__(self, authority: Authority, lifetime: timedelta) -> None:
-        self._authority = authority
+    def __init__(self, keyring: Callable[[], Keyring], lifetime: timedelta) -> None:
+        self._keyring = keyring
         self._lifetime = lifetime
         self._issued: dict[str, X509Svid] = {}
         self._resources: dict[str, tuple[Resource, Resource]] = {}
-        pem = authority.certificate.public_bytes(serialization.Encoding.PEM)
-        self._bundle = resources.bundle(pem)
 
     def follow(self, identities: Iterable[str], now: datetime) -> list[Resource]:
         """Secrets of these identities, and what verifies them."""
-        wanted = set(identities)
+        wanted, keyring = set(identities), self._keyring()
+        trusted = keyring.trusted
         for one in self._issued.keys() - wanted:
             del self._issued[one], self._resources[one]
         for one in wanted:
             svid = self._issued.get(one)
-            if svid is None or svid.renew_at <= now:
-                self._issued[one] = svid = issue(self._authority, parse(one), now, self._lifetime)
-                chain, key = svid.certificate_pem, svid.key_pem
+            if svid is None or svid.renew_at <= now or svid.authority not in trusted:
+                self._issued[one] = svid = issue(keyring.authority, parse(one), now, self._lifetime)
+                chain, key = svid.chain_pem, svid.key_pem
                 names = (one, resources.client_secret(one))
                 server, client = (resources.certificate(name, chain, key) for name in names)
                 self._resources[one] = server, client
-        return [self._bundle, *(it for pair in self._resources.values() for it in pair)]
+        bundle = resources.bundle({keyring.trust_domain: roots_pem(keyring)})
+        return [bundle, *(it for pair in self._resources.values() for it in pair)]
 
     def next_deadline(self) -> datetime | None:
         return min((svid.renew_at for svid in self._issued.values()), default=None)
@@ -82,7 +84,12 @@ class Mesh:
     """One per agent; ``follow`` is called after every round."""
 
     def __init__(
-        self, config: Config, paths: Paths, agent: Agent, authority: Authority, flows: FlowReader
+        self,
+        config: Config,
+        paths: Paths,
+        agent: Agent,
+        authorities: Authorities,
+        flows: FlowReader,
     ) -> None:
         self._config = config
         self._agent = agent
@@ -95,7 +102,9 @@ class Mesh:
         self.envoy = Envoy(paths, text, config.proxy_concurrency)
         self._planner = MeshPlanner(lambda endpoint: str(self._name(endpoint)))
         self._plan: MeshPlan | None = None
-        self._svids = Svids(authority, timedelta(seconds=config.svid_ttl_s))
+        lifetime = timedelta(seconds=config.svid_ttl_s)
+        self._svids = Svids(lambda: authorities.keyring, lifetime)
+        authorities.followers.append(self._offer)
         self._renew = asyncio.Event()
         self._routed = RoutedTable(agent.datapath.maps)
 
@@ -178,7 +187,8 @@ class Mesh:
     # --- work -----------------------------------------------------------------------------------
 
     def _offer(self) -> None:
-        assert self._plan is not None
+        if self._plan is None:
+            return
         secrets = self._svids.follow(self._plan.identities, datetime.now(UTC))
         self._renew.set()
         self.xds.offer([*self._plan.resources.values(), *secrets])

@@ -158,6 +158,12 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
     help="Lifetime of workloads' certificates; 3600.",
 )
 @click.option(
+    "--ca-passphrase-file",
+    type=click.Path(),
+    metavar="FILE",
+    help='Encrypt the authorities\' keys; its first line is needed at every start; "" ends that.',
+)
+@click.option(
     "--proxy-concurrency",
     type=click.IntRange(min=0, max=128),
     metavar="THREADS",

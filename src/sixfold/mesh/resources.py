@@ -12,7 +12,7 @@ its connections.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -33,7 +33,11 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.extensions.local_address_selectors.filter_state_override.v3 import (
     config_pb2 as local_address,
 )
-from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_pb2
+from envoy.extensions.transport_sockets.tls.v3 import (
+    secret_pb2,
+    tls_pb2,
+    tls_spiffe_validator_config_pb2,
+)
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
 from sixfold.mesh import logs
@@ -258,8 +262,15 @@ def certificate(name: str, chain_pem: bytes, key_pem: bytes) -> Resource:
     return resource(name, secret)
 
 
-def bundle(pem: bytes) -> Resource:
-    context = {"trusted_ca": {"inline_bytes": pem}}
+def bundle(roots_pem: Mapping[str, bytes]) -> Resource:
+    """By trust domain: none vouches for another's workloads."""
+    validator = tls_spiffe_validator_config_pb2.SPIFFECertValidatorConfig(
+        trust_domains=[
+            {"name": name, "trust_bundle": {"inline_bytes": pem}}
+            for name, pem in sorted(roots_pem.items())
+        ]
+    )
+    context = {"custom_validator_config": extension("envoy.tls.cert_validator.spiffe", validator)}
     return resource(BUNDLE, secret_pb2.Secret(name=BUNDLE, validation_context=context))
 
 

@@ -8,7 +8,7 @@ there, 503 not now, 500 this host.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
@@ -66,6 +66,18 @@ class ExplainRequest(msgspec.Struct, rename={"source": "from", "destination": "t
     asked: Asked | None = None
 
 
+class CaRequest(msgspec.Struct):
+    """``sixfold ca``; PEM where it is text."""
+
+    verb: str
+    kind: Literal["x509", "jwt"] = "x509"
+    id: str = ""
+    overlap_s: float = 30.0
+    certificates: str = ""
+    key: str = ""
+    root: str = ""
+
+
 class Handlers(Protocol):
     """What the API needs of the agent."""
 
@@ -82,6 +94,8 @@ class Handlers(Protocol):
     def names(self) -> dict[str, Any]: ...
     def fqdn(self) -> list[Any]: ...
     def svids(self) -> dict[str, Any]: ...
+    def authorities(self) -> dict[str, Any]: ...
+    async def change_authorities(self, request: CaRequest) -> dict[str, Any]: ...
     async def evidence(self) -> Any: ...
     def routes(self) -> list[Any]: ...
     def log(self, key: Key, parameters: Mapping[str, str]) -> AsyncIterator[str]: ...
@@ -108,6 +122,8 @@ def application(agent: Handlers) -> Starlette:
             Route("/v1/names", _guard(handlers.names)),
             Route("/v1/fqdn", _guard(handlers.fqdn)),
             Route("/v1/svids", _guard(handlers.svids)),
+            Route("/v1/authorities", _guard(handlers.authorities)),
+            Route("/v1/authorities", _guard(handlers.change_authorities), methods=["POST"]),
             Route("/v1/evidence", _guard(handlers.evidence)),
             Route("/v1/routes", _guard(handlers.routes)),
             Route("/v1/pods/{namespace}/{name}/log", _guard(handlers.log)),
@@ -218,6 +234,12 @@ class _Routes:
 
     async def svids(self, request: Request) -> Response:
         return _json(self._agent.svids())
+
+    async def authorities(self, request: Request) -> Response:
+        return _json(self._agent.authorities())
+
+    async def change_authorities(self, request: Request) -> Response:
+        return _json(await self._agent.change_authorities(await _body(request, CaRequest)))
 
     async def routes(self, request: Request) -> Response:
         return _json({"routes": self._agent.routes()})

@@ -3,7 +3,7 @@
 gRPC over a unix socket, without TLS and without credentials: who asks is what the kernel says of
 the process at the other end, asked at every call. A process of no pod is given nothing. Source:
 SPIFFE Workload API and Endpoint 1.0. Every message of a stream is the whole state; the next comes
-when half of an SVID's life is over.
+when half of an SVID's life is over, or at once when what is trusted changes.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from grpclib.server import Server, Stream
 
 from sixfold.model.spiffe import SpiffeId
 from sixfold.serve.workload_messages import CLASSES
-from sixfold.trust.authority import Authority, X509Svid, issue
-from sixfold.trust.jwt_svid import issue_jwt, key_set, validate_jwt
+from sixfold.trust.authority import X509Svid, issue
+from sixfold.trust.bundle import key_set, roots_der
+from sixfold.trust.jwt_svid import issue_jwt, validate_jwt
+from sixfold.trust.keyring import Keyring
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +58,13 @@ class WorkloadApi:
     followers  how many streams wait for a pod's next one
     """
 
-    def __init__(self, authority: Authority, lifetime: timedelta, attest: Attest) -> None:
-        self.authority = authority
+    def __init__(self, keyring: Callable[[], Keyring], lifetime: timedelta, attest: Attest) -> None:
+        self._keyring = keyring
         self.issued: dict[str, tuple[Workload, X509Svid]] = {}
         self.followers: Counter[str] = Counter()
         self._lifetime = lifetime
         self._attest = attest
+        self._changed = asyncio.Event()
         self._server = Server([self])
 
     async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
@@ -70,6 +73,11 @@ class WorkloadApi:
         await stop.wait()
         self._server.close()
         await self._server.wait_closed()
+
+    def changed(self) -> None:
+        """What is trusted is not what it was: every stream is told."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def keep(self, uids: set[str]) -> None:
         """Forget the SVIDs of all other pods."""
@@ -98,28 +106,29 @@ class WorkloadApi:
 
     async def _fetch_x509_svid(self, stream: Any_Stream) -> None:
         while True:
+            changed = self._changed
             workload = await self._caller(stream)
             svid = self._svid(workload)
             message = CLASSES["X509SVIDResponse"]()
             message.svids.add(
                 spiffe_id=str(svid.id),
-                x509_svid=svid.certificate_der,
+                x509_svid=svid.chain_der,
                 x509_svid_key=svid.key_der,
-                bundle=self.authority.bundle_der,
+                bundle=roots_der(self._keyring()),
             )
             await stream.send_message(message)
             left_s = (svid.renew_at - datetime.now(UTC)).total_seconds()
             self.followers[workload.uid] += 1
             try:
-                await asyncio.sleep(max(left_s, 0) * random.uniform(1, 1 + JITTER) + 0.01)
+                async with asyncio.timeout(max(left_s, 0) * random.uniform(1, 1 + JITTER) + 0.01):
+                    await changed.wait()
+            except TimeoutError:
+                pass
             finally:
                 self.followers[workload.uid] -= 1
 
     async def _fetch_x509_bundles(self, stream: Any_Stream) -> None:
-        await self._caller(stream)
-        bundles = {f"spiffe://{self.authority.trust_domain}": self.authority.bundle_der}
-        await stream.send_message(CLASSES["X509BundlesResponse"](bundles=bundles))
-        await asyncio.Event().wait()  # the authority lasts as long as the agent
+        await self._tell(stream, "X509BundlesResponse", roots_der)
 
     async def _fetch_jwt_svid(self, stream: Any_Stream) -> None:
         request = await _request(stream)
@@ -131,17 +140,18 @@ class WorkloadApi:
                 Status.PERMISSION_DENIED, f"{request.spiffe_id}: not yours; you are {workload.id}"
             )
         token = issue_jwt(
-            self.authority, workload.id, request.audience, datetime.now(UTC), JWT_LIFETIME
+            self._keyring().jwt_authority,
+            workload.id,
+            request.audience,
+            datetime.now(UTC),
+            JWT_LIFETIME,
         )
         message = CLASSES["JWTSVIDResponse"]()
         message.svids.add(spiffe_id=str(workload.id), svid=token)
         await stream.send_message(message)
 
     async def _fetch_jwt_bundles(self, stream: Any_Stream) -> None:
-        await self._caller(stream)
-        bundles = {f"spiffe://{self.authority.trust_domain}": key_set(self.authority)}
-        await stream.send_message(CLASSES["JWTBundlesResponse"](bundles=bundles))
-        await asyncio.Event().wait()
+        await self._tell(stream, "JWTBundlesResponse", key_set)
 
     async def _validate_jwt_svid(self, stream: Any_Stream) -> None:
         request = await _request(stream)
@@ -150,13 +160,27 @@ class WorkloadApi:
             raise GRPCError(Status.INVALID_ARGUMENT, "audience and svid must be specified")
         try:
             id_, claims = validate_jwt(
-                self.authority, request.svid, request.audience, datetime.now(UTC)
+                self._keyring(), request.svid, request.audience, datetime.now(UTC)
             )
         except ValueError as error:
             raise GRPCError(Status.INVALID_ARGUMENT, str(error)) from None
         message = CLASSES["ValidateJWTSVIDResponse"](spiffe_id=str(id_))
         message.claims.update(claims)
         await stream.send_message(message)
+
+    async def _tell(
+        self, stream: Any_Stream, message: str, told: Callable[[Keyring], bytes]
+    ) -> None:
+        """Bundles, whenever they are others."""
+        before = None
+        while True:
+            changed = self._changed
+            await self._caller(stream)
+            bundles = {f"spiffe://{self._keyring().trust_domain}": told(self._keyring())}
+            if bundles != before:
+                await stream.send_message(CLASSES[message](bundles=bundles))
+            before = bundles
+            await changed.wait()
 
     async def _caller(self, stream: Any_Stream) -> Workload:
         """Who asks; GRPCError when the call lacks its header, or is nobody's."""
@@ -172,10 +196,15 @@ class WorkloadApi:
 
     def _svid(self, workload: Workload) -> X509Svid:
         """What this pod has, unless it is to be renewed."""
-        now = datetime.now(UTC)
+        now, keyring = datetime.now(UTC), self._keyring()
         _, svid = self.issued.get(workload.uid, (workload, None))
-        if svid is None or svid.id != workload.id or now >= svid.renew_at:
-            svid = issue(self.authority, workload.id, now, self._lifetime)
+        if (
+            svid is None
+            or svid.id != workload.id
+            or svid.authority not in keyring.trusted
+            or now >= svid.renew_at
+        ):
+            svid = issue(keyring.authority, workload.id, now, self._lifetime)
             self.issued[workload.uid] = (workload, svid)
         return svid
 

@@ -5,7 +5,6 @@ Pure: times are arguments. Source: JWT-SVID 1.0; only ES256, the algorithm of ou
 
 from __future__ import annotations
 
-import json
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -14,20 +13,24 @@ from typing import Any
 import jwt
 
 from sixfold.model.spiffe import SpiffeId, parse
-from sixfold.trust.authority import Authority
+from sixfold.trust.authority import JwtAuthority
+from sixfold.trust.keyring import Keyring
 
 ALGORITHM = "ES256"
-REFRESH_HINT_S = 300
 
 
 def issue_jwt(
-    authority: Authority,
+    authority: JwtAuthority,
     id_: SpiffeId,
     audience: Sequence[str],
     now: datetime,
     lifetime: timedelta,
+    issuer: str = "",
 ) -> str:
-    """A token in compact serialization."""
+    """A token in compact serialization.
+
+    issuer  URL of the OIDC provider that publishes the key, if there is one
+    """
     assert audience, "checked by who was asked"
     claims = {
         "sub": str(id_),
@@ -35,18 +38,25 @@ def issue_jwt(
         "iat": int(now.timestamp()),
         "exp": int((now + lifetime).timestamp()),
     }
-    headers = {"kid": authority.jwt_key_id, "typ": "JWT"}
-    return jwt.encode(claims, authority.jwt_key, ALGORITHM, headers)
+    headers = {"kid": authority.id, "typ": "JWT"}
+    named = {"iss": issuer} if issuer else {}
+    return jwt.encode({**named, **claims}, authority.key, ALGORITHM, headers)
 
 
 def validate_jwt(
-    authority: Authority, token: str, audience: str, now: datetime
+    keyring: Keyring, token: str, audience: str, now: datetime
 ) -> tuple[SpiffeId, dict[str, Any]]:
     """Whose token this is, and its claims; ValueError when it is not valid for the audience."""
     try:
+        kid = jwt.get_unverified_header(token).get("kid")
+        authority = next(
+            (one.authority for one in keyring.jwt_authorities if one.authority.id == kid), None
+        )
+        if authority is None:
+            raise ValueError("the key ID is not one of this trust domain")
         claims: dict[str, Any] = jwt.decode(
             token,
-            authority.jwt_key.public_key(),
+            authority.key.public_key(),
             [ALGORITHM],
             audience=audience,
             options={"require": ["sub", "aud", "exp"], "verify_exp": False, "verify_iat": False},
@@ -55,26 +65,22 @@ def validate_jwt(
         raise ValueError(str(error)) from None
     if now.timestamp() >= float(claims["exp"]):
         raise ValueError("Signature has expired")
-    if jwt.get_unverified_header(token).get("kid") != authority.jwt_key_id:
-        raise ValueError("the key ID is not one of this trust domain")
     id_ = parse(claims["sub"])
-    if id_.trust_domain != authority.trust_domain:
+    if id_.trust_domain != keyring.trust_domain:
         raise ValueError(f"{id_}: of another trust domain")
     return id_, claims
 
 
-def key_set(authority: Authority) -> bytes:
-    """The JSON Web Key Set that verifies tokens of this domain (SPIFFE bundle format)."""
-    numbers = authority.jwt_key.public_key().public_numbers()
-    key = {
+def public_jwk(authority: JwtAuthority) -> dict[str, str]:
+    """The key that verifies its tokens (RFC 7517)."""
+    numbers = authority.key.public_key().public_numbers()
+    return {
         "kty": "EC",
-        "use": "jwt-svid",
-        "kid": authority.jwt_key_id,
+        "kid": authority.id,
         "crv": "P-256",
         "x": _encoded(numbers.x),
         "y": _encoded(numbers.y),
     }
-    return json.dumps({"keys": [key], "spiffe_refresh_hint": REFRESH_HINT_S}).encode()
 
 
 def _encoded(number: int) -> str:
