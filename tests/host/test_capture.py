@@ -288,7 +288,7 @@ def test_plaintext_passes_where_the_mode_says_so(
         talk(lab.connect("a", b), server)
         (event,) = lab.events()
         assert (event.type, event.transport) == (VERDICT, 0)
-    counted = {(one.client, one.server, one.port): n for one, n in lab.datapath.plaintexts()}
+    counted = {(one.client, one.server, one.port): n for one, n, _ in lab.datapath.plaintexts()}
     assert counted == ({(A.id, B.id, 80): 1} if mode == Mode.PERMISSIVE else {})
 
 

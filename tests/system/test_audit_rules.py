@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +36,34 @@ FROM_HOST = {
         "ingress": [{"fromEntities": ["host"]}],
     },
 }
+PLAIN = {
+    "apiVersion": "security.istio.io/v1",
+    "kind": "PeerAuthentication",
+    "metadata": {"name": "plain", "namespace": "default"},
+    "spec": {
+        "selector": {"matchLabels": {"app": "server"}},
+        "mtls": {"mode": "STRICT"},
+        "portLevelMtls": {"8080": {"mode": "DISABLE"}},
+    },
+}
+ABOUT_REQUESTS = {
+    **FROM_HOST,
+    "metadata": {"name": "requests", "namespace": "default"},
+    "spec": {
+        "endpointSelector": {"matchLabels": {"app": "server"}},
+        "ingress": [
+            {
+                "fromEndpoints": [{"matchLabels": {"app": "caller"}}],
+                "toPorts": [
+                    {
+                        "ports": [{"port": "8080", "protocol": "TCP"}],
+                        "rules": {"http": [{"method": "GET"}]},
+                    }
+                ],
+            }
+        ],
+    },
+}
 
 
 @dataclass
@@ -56,7 +85,7 @@ class Lab:
 @pytest.fixture(scope="module")
 def lab(module_system: System) -> Iterator[Lab]:
     pods = [pod(name, serviceAccountName=name) for name in ("caller", "server")]
-    module_system.up(manifest=manifest(*pods, CALLER_OUT, SERVER_IN))
+    module_system.up("--mtls", "strict", manifest=manifest(*pods, CALLER_OUT, SERVER_IN))
     caller, server = (place_of(module_system, f"default/{name}") for name in ("caller", "server"))
     with server.listen():
         yield Lab(module_system, caller, server)
@@ -65,9 +94,14 @@ def lab(module_system: System) -> Iterator[Lab]:
 def test_a_running_system_in_which_all_is_well_is_silent(lab: Lab):
     with lab.caller.dial(lab.server.ipv4) as client:
         assert lab.audit() == []
-        done = lab.system.sixfold("audit")
+        done = lab.system.sixfold("audit", "--probe")
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "nothing found\n")
         client.close()
+    dropped = lab.system.flows("--verdict", "DROPPED")
+    told = {
+        (one["sixfold"]["drop_reason"], one["l4"]["TCP"]["destination_port"]) for one in dropped
+    }
+    assert {("MTLS_REQUIRED", 8080), ("POLICY_DENIED", 15008)} <= told, "a stranger tried"
 
 
 def test_a_rule_without_use_is_found_until_it_is_used(lab: Lab):
@@ -100,9 +134,13 @@ def test_a_process_of_the_host_on_a_workload_is_named(lab: Lab):
     lab.system.sixfold("delete", "cnp", "from-host")
 
 
-def test_an_open_connection_that_policy_denies_is_found(lab: Lab):
-    """Planted in the kernel's table: a change would have cut it."""
+def test_what_goes_in_plaintext_is_found_and_a_policy_that_denies_it_by_now(lab: Lab):
+    """The latter is planted in the kernel's table: a change would have cut it."""
+    lab.system.apply(manifest(PLAIN))
     with lab.caller.dial(lab.server.ipv4):
+        (one,) = lab.audit("--rule", "Z03")
+        assert one["message"] == "port 8080/TCP is talked to in plaintext by default/caller"
+        assert "disabled by PeerAuthentication default/plain, port 8080" in one["evidence"]
         connections = lab.conntrack()
         now_ns = time.monotonic_ns()
         key, value = next(
@@ -120,7 +158,59 @@ def test_an_open_connection_that_policy_denies_is_found(lab: Lab):
     assert one["about"] == "default/Pod/caller"
     assert "server port 8081/TCP is open" in one["message"]
     assert one["evidence"] == "denied today by default-deny (default/server)"
-    assert lab.audit("--rule", "Z16") == []
+    lab.system.sixfold("delete", "peerauthentication", "plain")
+    assert lab.audit("--rule", "Z16", "--rule", "Z03") == []
+
+
+def test_a_permissive_port_that_nobody_needs_is_found_until_somebody_does(lab: Lab):
+    every = {**PLAIN, "spec": {**PLAIN["spec"], "portLevelMtls": {"8080": {"mode": "PERMISSIVE"}}}}
+    lab.system.apply(manifest(every))
+    (one,) = lab.audit("--rule", "Z04", "--unused-days", "0")
+    assert (one["about"], one["severity"]) == ("default/Pod/server", "medium")
+    assert lab.audit("--rule", "Z04") == []
+    lab.system.sixfold("delete", "peerauthentication", "plain")
+
+
+def test_a_hole_is_found_by_who_tries_it(lab: Lab):
+    """Planted in the kernel's table: the agent repairs it, a little later."""
+    modes = bpf.Map(bpf.get(lab.system.paths.bpffs / "maps" / "modes"), "modes")
+    agent = lab.system.agent_pid()
+    lab.system.apply(manifest(ABOUT_REQUESTS))
+    lines = dict(modes.items())
+    (key,) = (key for key in lines if key[4:6] == layout.pack_port(8080))
+    modes.update([(key, layout.PORT_MODE.pack(layout.PORT_MODE.unpack(lines[key])[0], 0, 0))])
+    try:
+        found = {one["message"] for one in lab.audit("--probe", "--rule", "Z08")}
+    finally:
+        modes.update([(key, lines[key])])
+    assert found == {
+        "port 8080/TCP: its rules about requests can be gone around",
+        f"{lab.server.ipv4}:8080: its rules about requests can be gone around",
+        f"[{lab.server.ipv6}]:8080: its rules about requests can be gone around",
+    }
+    assert lab.audit("--probe", "--rule", "Z08") == []
+    assert lab.system.agent_pid() == agent
+    lab.system.sixfold("delete", "cnp", "requests")
+
+
+def test_a_process_in_a_workloads_network_that_is_none_of_it_is_found(lab: Lab):
+    enter = ["nsenter", f"--net={lab.server.path}", "sleep", "30"]
+    with subprocess.Popen(enter) as stray:
+        lab.system.eventually(lambda: lab.audit("--rule", "Z15"))
+        (one,) = lab.audit("--rule", "Z15")
+        stray.kill()
+    assert one["about"] == "default/Pod/server"
+    assert one["message"] == f"sleep ({stray.pid}) is in its network, and no process of it"
+    assert lab.audit("--rule", "Z15") == []
+
+
+def test_any_identity_is_no_identity(lab: Lab):
+    everybody = policy("server", {"app": "server"}, ingress=[{"ports": [{"port": 8080}]}])
+    lab.system.apply(manifest(everybody))
+    (one,) = lab.audit("--rule", "Z05")
+    assert one["message"] == "whoever has an identity may call it, on TCP/8080"
+    lab.system.apply(manifest(SERVER_IN))
+    assert lab.audit("--rule", "Z05") == []
 
 
 def test_a_door_that_others_can_open_is_found(lab: Lab):

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from tests.policy.worlds import NINE, nine, np, world
 
+from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.service import Service
 from sixfold.model.spiffe import workload_id
 from sixfold.policy.reach_parties import View
@@ -24,10 +25,15 @@ from sixfold.trust.audit_finding import (
     DialsSeen,
     DoorSeen,
     Evidence,
+    IntrusionSeen,
     Live,
+    PermissiveSeen,
+    PlaintextSeen,
     PolicySeen,
     PortSeen,
+    StraySeen,
     SvidSeen,
+    UnguardedSeen,
 )
 from sixfold.trust.audit_show import Placed, markdown, sarif
 from sixfold.trust.authority import create, issue
@@ -332,7 +338,7 @@ def test_rules_can_be_chosen_and_the_worst_comes_first():
 
 def test_offline_nothing_is_asked_that_only_an_agent_knows():
     offline = [rule.number for rule in RULES if rule.offline]
-    assert offline == ["Z01", "Z02", "Z06", "Z09", "Z14", "Z17", "Z23"]
+    assert offline == ["Z01", "Z02", "Z05", "Z06", "Z07", "Z09", "Z14", "Z15", "Z17", "Z23"]
     assert numbers(*BASES, live=None) == set()
 
 
@@ -350,3 +356,185 @@ def test_sarif_and_markdown_have_every_finding_with_its_place():
     text = markdown(placed)
     assert "## Z17 everything outside may be dialled" in text
     assert "(shop.yaml:7)" in text
+
+
+# --- the mesh -------------------------------------------------------------------------------------
+
+PEER = "security.istio.io/v1"
+HTTP = {
+    "apiVersion": "cilium.io/v2",
+    "kind": "CiliumNetworkPolicy",
+    "metadata": {"name": "asked", "namespace": "x"},
+    "spec": {
+        "endpointSelector": {"matchLabels": {"pod": "a"}},
+        "ingress": [
+            {
+                "fromEndpoints": [{"matchLabels": {"pod": "b"}}],
+                "toPorts": [
+                    {
+                        "ports": [{"port": "80", "protocol": "TCP"}],
+                        "rules": {"http": [{"method": "GET"}]},
+                    }
+                ],
+            }
+        ],
+    },
+}
+OPEN_80 = np("public", {**A, "ingress": [{"ports": [{"port": 80}]}]})
+
+
+def authenticated(mode, **ports):
+    spec = {"mtls": {"mode": mode}}
+    if ports:
+        spec["selector"] = {"matchLabels": {"pod": "a"}}
+        spec["portLevelMtls"] = {port[1:]: {"mode": word} for port, word in ports.items()}
+    raw = {
+        "apiVersion": PEER,
+        "kind": "PeerAuthentication",
+        "metadata": {"name": f"{mode}{len(ports)}".lower(), "namespace": "x"},
+        "spec": spec,
+    }
+    return msgspec.convert(raw, PeerAuthentication)
+
+
+def in_mesh(*policies, mtls="strict", peers=(), live=None, rules=(), on_host=()):
+    here = world({**nine(*policies, posture="zero-trust"), "pods": OWN})
+    here = replace(
+        here,
+        config=replace(here.config, mtls=mtls),
+        peer_authentications={f"x/{one.metadata.name}": one for one in peers},
+        on_host=frozenset(on_host),
+    )
+    return audit(Evidence(View(here), live), rules)
+
+
+PLAIN = PlaintextSeen("x/b", "x/a", 80, "TCP", 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "why", "fix"),
+    [
+        ({"mtls": "disabled"}, "mTLS is off", "sixfold up --mtls strict"),
+        ({"mtls": "permissive"}, "permissive by --mtls permissive", "sixfold up --mtls strict"),
+        (
+            {"peers": [authenticated("STRICT", p80="DISABLE")]},
+            "disabled by PeerAuthentication x/strict1, port 80",
+            "mtls: {mode: STRICT}",
+        ),
+    ],
+)
+def test_z03_workloads_that_talk_in_plaintext(options, why, fix):
+    (one,) = in_mesh(live=Live(plaintext=(PLAIN, replace(PLAIN, client="x/c"))), **options)
+    assert (one.rule, one.severity, str(one.about)) == ("Z03", "critical", "x/Pod/a")
+    assert one.message == "port 80/TCP is talked to in plaintext by x/b, x/c"
+    assert one.evidence == f"6 connections outside of any tunnel; {why}"
+    assert fix in one.fix
+
+
+def test_z03_what_is_strict_by_now_is_history_and_datagrams_are_told_apart():
+    assert in_mesh(live=Live(plaintext=(PLAIN,))) == []
+    (one,) = in_mesh(live=Live(plaintext=(replace(PLAIN, protocol="UDP"),)))
+    assert (one.rule, one.severity) == ("Z03", "medium")
+
+
+DAY = 86400.0
+
+
+@pytest.mark.parametrize(
+    ("seen", "evidence"),
+    [
+        ((8 * DAY, None), "no client in plaintext was seen, in 8 days"),
+        ((30 * DAY, 9 * DAY), "the last client in plaintext came 9 days ago, in 30 days"),
+        ((30 * DAY, 6 * DAY), ""),
+        ((6 * DAY, None), ""),
+    ],
+)
+def test_z04_a_permissive_port_that_nobody_needs(seen, evidence):
+    permissive = [authenticated("STRICT", p80="PERMISSIVE")]
+    live = Live(permissive=(PermissiveSeen("x/a", 80, *seen),))
+    findings = in_mesh(peers=permissive, live=live)
+    assert [one.evidence for one in findings] == [evidence] * bool(evidence)
+    for one in findings:
+        assert (one.rule, str(one.about)) == ("Z04", "x/Pod/a")
+        (fix,) = yaml.safe_load_all(one.fix)
+        assert fix["spec"] == {
+            "selector": {"matchLabels": {"pod": "a"}},
+            "mtls": {"mode": "STRICT"},
+        }
+
+
+def test_z05_a_certificate_of_anybody_is_enough():
+    (one,) = in_mesh(OPEN_80)
+    assert (one.rule, one.severity, str(one.about)) == ("Z05", "high", "x/Pod/a")
+    assert one.message == "whoever has an identity may call it, on TCP/80"
+    assert "x/public ingress[0]" in one.evidence
+
+
+@pytest.mark.parametrize(
+    ("policies", "options"),
+    [
+        ((FROM_B,), {}),
+        ((OPEN_80,), {"mtls": "disabled"}),  # then nobody has to show a certificate
+        ((OPEN_80,), {"peers": [authenticated("STRICT", p80="DISABLE")]}),
+    ],
+)
+def test_z05_is_silent_where_somebody_is_named_or_nobody_is_asked(policies, options):
+    assert [one.rule for one in in_mesh(*policies, **options)] == []
+
+
+FROM_HOST = {
+    **HTTP,
+    "metadata": {"name": "host", "namespace": "x"},
+    "spec": {
+        "endpointSelector": {"matchLabels": {"pod": "a"}},
+        "ingress": [{"fromEntities": ["host"]}],
+    },
+}
+FROM_WORLD = np(
+    "world",
+    {**A, "ingress": [{"from": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"port": 80}]}]},
+)
+
+
+@pytest.mark.parametrize(
+    ("policy", "who"), [(FROM_HOST, "the host"), (FROM_WORLD, "the host and the world")]
+)
+def test_z07_requests_judged_on_a_port_that_some_reach_without_mtls(policy, who):
+    (one,) = in_mesh(HTTP, policy, rules=["Z07"])
+    assert (one.severity, str(one.about)) == ("high", "x/Pod/a")
+    assert one.message == f"port 80/TCP: requests are judged, but not those of {who}"
+    assert in_mesh(HTTP, rules=["Z07"]) == in_mesh(policy, rules=["Z07"]) == []
+
+
+def test_z08_rules_about_requests_that_can_be_gone_around():
+    assert in_mesh(HTTP, live=Live()) == []
+    (one,) = in_mesh(HTTP, live=Live(unguarded=(UnguardedSeen("x/a", 80, "permissive"),)))
+    assert (one.rule, one.severity, str(one.about)) == ("Z08", "critical", "x/Pod/a")
+
+
+@pytest.mark.parametrize(
+    ("tried", "looked_into", "rule"),
+    [
+        ("plaintext", True, "Z08"),
+        ("plaintext", False, "Z03"),
+        ("tunnel", False, "Z08"),
+        ("door", False, "Z19"),
+    ],
+)
+def test_an_answer_to_a_stranger_is_critical(tried, looked_into, rule):
+    seen = IntrusionSeen(tried, "x/b", "x/a", "10.0.0.1:80", looked_into)
+    (one,) = in_mesh(live=Live(intrusions=(seen,)))
+    assert (one.rule, one.severity) == (rule, "critical")
+
+
+def test_z15_a_process_that_nobody_attested():
+    seen = StraySeen("x/a", "nc (7)", "/user.slice")
+    (one,) = in_mesh(live=Live(strays=(seen,)))
+    assert (one.rule, str(one.about)) == ("Z15", "x/Pod/a")
+    (one,) = in_mesh(on_host=["x/agent", "x/DaemonSet/agent"])
+    assert (one.rule, str(one.about)) == ("Z15", "x/DaemonSet/agent")
+
+
+def test_anti_patterns_have_a_name_each():
+    named = {rule.number: rule.anti_pattern for rule in RULES if rule.anti_pattern}
+    assert len(set(named.values())) == len(named) == 6

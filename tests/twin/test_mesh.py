@@ -54,7 +54,7 @@ def test_plaintext_passes_where_the_plan_says_so(
         if expected.dropped:
             wanted = DropReason.TUNNEL_PORT if port == TUNNEL_PORT else DropReason.MTLS_REQUIRED
         assert (event.reason, event.destination_port) == (wanted, port)
-        plaintext = {one.port for one, _ in kernel.datapath.plaintexts()}
+        plaintext = {one.port for one, *_ in kernel.datapath.plaintexts()}
         mode = modes["b"].of(port).mode
         assert (port in plaintext) == (mode == Mode.PERMISSIVE and not expected.dropped)
         kernel.datapath.maps["plaintexts"].delete(

@@ -17,6 +17,7 @@ import msgspec
 from sixfold.agent.agent import Agent
 from sixfold.agent.doors import listening_places, metrics_place
 from sixfold.agent.events import FlowReader
+from sixfold.agent.evidence_mesh import intrusions, permissive, plaintext, strays, unguarded
 from sixfold.agent.planning import Plans
 from sixfold.errors import UnavailableError
 from sixfold.host import doors
@@ -40,6 +41,7 @@ from sixfold.trust.audit_finding import (
 )
 
 TCP = PROTOCOL_NUMBERS["TCP"]
+TUNNEL = 2  # enum transport
 NAMES = {number: name for name, number in PROTOCOL_NUMBERS.items()}
 
 
@@ -50,8 +52,13 @@ async def gather(
     frontends: Iterable[Mapping[str, Any]],
     dials: Sequence[Any],
     svids: tuple[SvidSeen, ...],
+    *,
+    probe: bool = False,
 ) -> Live:
-    """UnavailableError before the first round; reading the kernel is left to another thread."""
+    """UnavailableError before the first round; reading the kernel is left to another thread.
+
+    probe  strangers try, too: packets are sent from pods
+    """
     plans = agent.plans
     if plans is None:
         raise UnavailableError("audit: nothing is planned yet; try again in a moment")
@@ -59,6 +66,8 @@ async def gather(
     at = _by_address(plans)
     opened = [one for one in connections if one.is_open and not one.forwarded]
     flows.drain()
+    seen_doors = await asyncio.to_thread(lambda: [*_doors(agent, paths)])
+    tried = await asyncio.to_thread(intrusions, plans, _for_strangers(agent)) if probe else []
     return Live(
         ports=tuple(map(_port_seen, frontends)),
         dials=tuple(msgspec.convert(dials, list[DialsSeen])),
@@ -66,7 +75,12 @@ async def gather(
         policies=_policies(agent, flows),
         denied=tuple(_denied(plans, at, opened)),
         by_host=tuple(await asyncio.to_thread(_by_host, at, opened)),
-        doors=tuple(await asyncio.to_thread(_doors, agent, paths)),
+        doors=tuple(seen_doors),
+        plaintext=tuple(plaintext(at, connections)),
+        permissive=tuple(permissive(agent, plans, agent.datapath.plaintexts())),
+        unguarded=tuple(unguarded(agent, plans)),
+        strays=tuple(await asyncio.to_thread(lambda: [*strays(plans, paths)])),
+        intrusions=tuple(tried),
         now_s=time.time(),
         flows_lost=flows.log.lost,
         hits_lost=flows.statistics().get("rule_hits_lost", 0),
@@ -108,8 +122,10 @@ def _policies(agent: Agent, flows: FlowReader) -> dict[str, PolicySeen]:
 def _denied(
     plans: Plans, at: Mapping[IPAddress, Endpoint], connections: Iterable[Connection]
 ) -> Iterator[ConnectionSeen]:
-    """Those that the policy of today would not let begin."""
+    """Those that the policy of today would not let begin; a tunnel is judged by what is in it."""
     for one in connections:
+        if one.transport == TUNNEL:
+            continue
         ends = (one.source, one.source_identity), (one.destination, one.destination_identity)
         source, destination = (_party(plans, at, *end) for end in ends)
         if source.key == destination.key:
@@ -162,6 +178,19 @@ def _doors(agent: Agent, paths: Paths) -> Iterator[DoorSeen]:
     closed = not paths.run.stat().st_mode & 0o077
     for path, mode in doors.sockets_below(paths.run):
         yield DoorSeen("sixfold", str(path), closed or not mode & 0o077, mode)
+
+
+def _for_strangers(agent: Agent) -> list[tuple[str, IPAddress, int]]:
+    """TCP doors that are not for pods; the resolver is, and the catalogue at the node."""
+    resolver = (RESOLVER_IPV4, RESOLVER_IPV6)
+    for_pods = {(address, 53) for address in resolver}
+    for_pods |= {it for it in listening_places(agent.config) if not it[0].is_loopback}
+    found = {
+        (doors.command(one.pid), one.address, one.port)
+        for one in doors.listeners({os.getpid(), agent.resolver.pid})
+        if one.protocol == "TCP" and (one.address, one.port) not in for_pods
+    }
+    return sorted(found, key=str)
 
 
 def _by_address(plans: Plans) -> dict[IPAddress, Endpoint]:

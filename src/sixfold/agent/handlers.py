@@ -80,6 +80,8 @@ class AgentHandlers:
                 "instance": agent.config.instance,
                 "posture": agent.config.posture,
                 "audit": agent.config.audit,
+                "mtls": agent.config.mtls,
+                "trust_domain": agent.config.trust_domain,
                 "ipblock_matches_pods": agent.config.ipblock_matches_pods,
                 "node_labels": [f"{key}={value}" for key, value in agent.config.labels.items()],
                 "devices": sorted(agent.network.uplinks),
@@ -286,8 +288,8 @@ class AgentHandlers:
     def dials(self) -> list[Any]:
         return [*dials_seen(self._agent)]
 
-    async def evidence(self) -> Live:
-        """For an audit."""
+    async def evidence(self, *, probe: bool) -> Live:
+        """For an audit; with ``probe`` strangers try."""
         return await gather(
             self._agent,
             self._flows,
@@ -295,6 +297,7 @@ class AgentHandlers:
             self.balancing("", ""),
             self.dials(),
             self._svids_seen(),
+            probe=probe,
         )
 
     def names(self) -> dict[str, Any]:

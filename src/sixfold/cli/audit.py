@@ -32,6 +32,7 @@ sixfold audit -f manifests/                         what manifests alone can tel
 sixfold audit -f manifests/ --posture kubernetes --fail-on critical
 sixfold audit --rule Z23
 sixfold audit --rules                               what is asked
+sixfold audit --probe                               and strangers try, from pods
 sixfold audit -o sarif > audit.sarif                for code scanners; markdown for people
 """
     ),
@@ -41,11 +42,16 @@ sixfold audit -o sarif > audit.sarif                for code scanners; markdown 
 @click.option("--rule", "rules", multiple=True, metavar="Znn", help="Ask only this; repeatable.")
 @click.option("--rules", "listing", is_flag=True, help="List the rules, and ask nothing.")
 @click.option(
+    "--probe",
+    is_flag=True,
+    help="Live: try it as well: packets past the proxy, tunnel ports, our own doors, from pods.",
+)
+@click.option(
     "--unused-days",
     type=click.FloatRange(min=0),
     default=7.0,
     show_default=True,
-    help="Z10: a rule may be without use for so long.",
+    help="Z04, Z10: a permissive port, a rule, may be without use for so long.",
 )
 @click.option(
     "--fail-on",
@@ -65,6 +71,7 @@ def command(
     ipblock_matches_pods: bool | None,
     rules: tuple[str, ...],
     listing: bool,
+    probe: bool,
     unused_days: float,
     fail_on: str,
 ) -> None:
@@ -82,7 +89,9 @@ def command(
     asked = [rule.upper() for rule in rules]
     if unknown := [rule for rule in asked if rule not in numbers]:
         raise click.UsageError(f"{unknown[0]}: no rule; there are {', '.join(numbers)}")
-    evidence, manifests = _evidence(settings, filenames, posture, ipblock_matches_pods)
+    if probe and filenames:
+        raise click.UsageError("--probe is for the running system; leave out -f")
+    evidence, manifests = _evidence(settings, filenames, posture, ipblock_matches_pods, probe)
     evidence = replace(evidence, unused_s=unused_days * 86400)
     placed = [_placed(finding, manifests) for finding in audit(evidence, asked)]
     if settings.namespace:
@@ -98,6 +107,7 @@ def _evidence(
     filenames: Sequence[str],
     posture: str | None,
     ipblock_matches_pods: bool | None,
+    probe: bool,
 ) -> tuple[Evidence, Manifests | None]:
     from sixfold.cli.apply import read, report_ignored
     from sixfold.manifest import offline
@@ -112,13 +122,14 @@ def _evidence(
         return Evidence(View(world)), manifests
     if posture or ipblock_matches_pods is not None:
         raise click.UsageError("the running agent has its own settings; give -f as well")
-    return Evidence(View(live_world(settings)), _live(settings)), None
+    return Evidence(View(live_world(settings)), _live(settings, probe)), None
 
 
-def _live(settings: Settings) -> Live:
+def _live(settings: Settings, probe: bool) -> Live:
     from sixfold.trust.audit_finding import Live
 
-    return msgspec.convert(settings.client.get("/v1/evidence"), Live)
+    parameters = {"probe": "true"} if probe else {}
+    return msgspec.convert(settings.client.get("/v1/evidence", parameters), Live)
 
 
 def _placed(finding: Finding, manifests: Manifests | None) -> Placed:
@@ -138,13 +149,20 @@ def list_rules(settings: Settings) -> None:
     from sixfold.trust.audit import RULES
 
     rows = [
-        [rule.number, rule.severity, "" if rule.offline else "live", rule.title] for rule in RULES
+        [
+            rule.number,
+            rule.severity,
+            "" if rule.offline else "live",
+            rule.title,
+            rule.anti_pattern,
+        ]
+        for rule in RULES
     ]
     if settings.structured:
-        names = ("rule", "severity", "evidence", "title")
+        names = ("rule", "severity", "evidence", "title", "anti_pattern")
         print_structured([dict(zip(names, row, strict=True)) for row in rows], settings.output)
         return
-    print_table(["RULE", "SEVERITY", "EVIDENCE", "FINDING WHEN"], rows)
+    print_table(["RULE", "SEVERITY", "EVIDENCE", "FINDING WHEN", "ANTI-PATTERN"], rows)
 
 
 def show(placed: Sequence[Placed], output: str) -> None:

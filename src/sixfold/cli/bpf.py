@@ -279,7 +279,7 @@ def connections(view: DatapathView, names: Names) -> Iterator[Row]:
 @_listing("mesh", "Modes of mTLS by pod and port, and who came to permissive ports in plaintext.")
 def modes(view: DatapathView, names: Names) -> Iterator[Row]:
     came: dict[tuple[int, int], list[str]] = {}
-    for who, count in sorted(view.plaintexts()):
+    for who, count, _ in sorted(view.plaintexts()):
         client = f"{names.endpoint(who.client)} ({count})"
         came.setdefault((who.server, who.port), []).append(client)
     lines = {(int(line.endpoint), line.port): line.mode for line in view.read().modes}

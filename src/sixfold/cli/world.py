@@ -152,6 +152,8 @@ def live_world(settings: Settings) -> World:
         node=status["node"],
         posture=status["posture"],
         audit=status["audit"],
+        mtls=status["mtls"],
+        trust_domain=status["trust_domain"],
         node_labels=tuple(status["node_labels"]),
         ipblock_matches_pods=status["ipblock_matches_pods"],
         pod_ipv4=pods4,

@@ -110,3 +110,27 @@ def _end(text: str) -> tuple[IPAddress, int]:
     words = struct.unpack(f">{len(address) // 8}I", bytes.fromhex(address))
     found = ip_address(struct.pack(f"={len(words)}I", *words))
     return getattr(found, "ipv4_mapped", None) or found, int(port, 16)
+
+
+def namespace_at(path: Path) -> int:
+    """Number of the network namespace that a name stands for; 0: of none."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
+
+
+def namespaces() -> Iterator[tuple[int, int]]:
+    """Every process, and the number of its network namespace."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and (number := namespace_at(entry / "ns/net")):
+            yield int(entry.name), number
+
+
+def control_group(pid: int) -> str:
+    """Of cgroup v2, from its root; "" when the process is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line[3:] for line in lines if line.startswith("0::")), "")

@@ -75,10 +75,13 @@ class DatapathView:
         )
         return [one for one in found if one.destination in addresses and one.is_open]
 
-    def plaintexts(self) -> Iterator[tuple[Plaintext, int]]:
-        """Who came in plaintext to which permissive port, and in how many connections."""
+    def plaintexts(self) -> Iterator[tuple[Plaintext, int, float]]:
+        """Who came in plaintext to which permissive port, in how many connections, and how many
+        seconds ago the last."""
+        now_ns = time.monotonic_ns()
         for key, value in self.maps["plaintexts"].items():
-            yield layout.unpack_plaintext(key), layout.PLAINTEXT.unpack(value)[0]
+            count, last_ns = layout.PLAINTEXT.unpack(value)
+            yield layout.unpack_plaintext(key), count, (now_ns - last_ns) / 1e9
 
     def statistics(self) -> dict[str, int]:
         """Counts since the datapath was loaded; drop reasons by name, zeros left out."""

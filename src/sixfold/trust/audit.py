@@ -12,6 +12,7 @@ from sixfold.trust import (
     audit_balancing,
     audit_discovery,
     audit_identity,
+    audit_mesh,
     audit_policy,
     audit_running,
 )
@@ -29,12 +30,48 @@ RULES: tuple[Rule, ...] = (
         "high",
         "an allow-list without a base that denies",
         audit_policy.without_base,
+        anti_pattern="an allow-list without default deny",
+    ),
+    Rule(
+        "Z03",
+        "critical",
+        "workloads talk in plaintext",
+        audit_mesh.plaintext,
+        offline=False,
+    ),
+    Rule(
+        "Z04",
+        "medium",
+        "a port takes plaintext, and nobody needs it",
+        audit_mesh.permissive,
+        offline=False,
+    ),
+    Rule(
+        "Z05",
+        "high",
+        "mTLS, and any identity may call",
+        audit_mesh.any_identity,
+        anti_pattern="encryption without authorization",
     ),
     Rule(
         "Z06",
         "medium",
         "a policy names addresses where it means workloads",
         audit_policy.by_address,
+        anti_pattern="trust by address",
+    ),
+    Rule(
+        "Z07",
+        "high",
+        "requests are judged on a port that some reach without mTLS",
+        audit_mesh.unproved,
+    ),
+    Rule(
+        "Z08",
+        "critical",
+        "rules about requests can be gone around",
+        audit_mesh.bypassed,
+        offline=False,
     ),
     Rule(
         "Z09",
@@ -77,6 +114,12 @@ RULES: tuple[Rule, ...] = (
         audit_identity.shared,
     ),
     Rule(
+        "Z15",
+        "high",
+        "a process that nobody attested",
+        audit_identity.unattested,
+    ),
+    Rule(
         "Z16",
         "high",
         "a connection outlived the policy that allowed it",
@@ -88,6 +131,7 @@ RULES: tuple[Rule, ...] = (
         "high",
         "everything outside may be dialled, on every port",
         audit_policy.open_egress,
+        anti_pattern="a perimeter instead of policy",
     ),
     Rule(
         "Z19",
@@ -115,6 +159,7 @@ RULES: tuple[Rule, ...] = (
         "medium",
         "long-lived connections on a rotation that suits short ones",
         audit_balancing.long_lived_on_a_rotation,
+        anti_pattern="an unexamined default",
     ),
     Rule(
         "Z24",
@@ -122,6 +167,7 @@ RULES: tuple[Rule, ...] = (
         "a client keeps addresses for longer than an answer holds",
         audit_discovery.caches_addresses,
         offline=False,
+        anti_pattern="cached discovery",
     ),
     Rule(
         "Z25",

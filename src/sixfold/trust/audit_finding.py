@@ -111,6 +111,63 @@ class ConnectionSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaintextSeen:
+    """Connections between two workloads that the kernel let in outside of any tunnel."""
+
+    client: str  # "namespace/pod"
+    server: str
+    port: int
+    protocol: str
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class PermissiveSeen:
+    """A port that takes plaintext too; port 0: all that have no mode of their own.
+
+    for_s   how long it has been so, at least
+    idle_s  since the last connection in plaintext; None: there was none
+    """
+
+    pod: str
+    port: int
+    for_s: float
+    idle_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnguardedSeen:
+    """A port about whose requests a policy is, and what the kernel does with others than HTTP."""
+
+    pod: str
+    port: int
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class StraySeen:
+    """A process in a workload's network that is not of its control group."""
+
+    pod: str
+    process: str
+    cgroup: str
+
+
+@dataclass(frozen=True, slots=True)
+class IntrusionSeen:
+    """What a stranger tried from a pod, and got an answer to.
+
+    tried  "plaintext": a packet past the proxy; "tunnel": the tunnel port; "door": one of ours
+    """
+
+    tried: Literal["plaintext", "tunnel", "door"]
+    stranger: str  # "namespace/pod"
+    target: str  # "namespace/pod", or a process
+    place: str  # address and port
+    looked_into: bool = False  # a policy is about requests to it
+
+
+@dataclass(frozen=True, slots=True)
 class DoorSeen:
     """A socket that one of our processes listens on; ``meant``: where we say that it is."""
 
@@ -136,6 +193,11 @@ class Live:
     denied: tuple[ConnectionSeen, ...] = ()
     by_host: tuple[ConnectionSeen, ...] = ()
     doors: tuple[DoorSeen, ...] = ()
+    plaintext: tuple[PlaintextSeen, ...] = ()
+    permissive: tuple[PermissiveSeen, ...] = ()
+    unguarded: tuple[UnguardedSeen, ...] = ()
+    strays: tuple[StraySeen, ...] = ()
+    intrusions: tuple[IntrusionSeen, ...] = ()
     now_s: float = 0.0
     flows_lost: int = 0
     hits_lost: int = 0
@@ -155,10 +217,11 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """``offline``: whether manifests alone can answer it."""
+    """``offline``: whether manifests alone can answer it; ``anti_pattern``: what it is known as."""
 
     number: str
     severity: Severity
     title: str
     check: Callable[[Evidence], Iterator[Finding]]
     offline: bool = True
+    anti_pattern: str = ""

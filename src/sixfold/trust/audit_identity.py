@@ -95,6 +95,32 @@ def shared(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
+def unattested(evidence: Evidence) -> Iterator[Finding]:
+    """Z15. The control group says who a process is; the address that it sends from does not."""
+    for name in sorted(evidence.view.world.on_host):
+        namespace, _, workload = name.partition("/")
+        if "/" in workload:
+            kind, _, called = workload.partition("/")
+            yield Finding(
+                "Z15",
+                "high",
+                Object(kind, namespace, called),
+                "it runs in the host's network, and nobody can tell it from the host",
+                "spec.hostNetwork: true",
+                "take hostNetwork out; give it a port by a Service instead",
+                ("spec", "hostNetwork") if kind == "Pod" else (),
+            )
+    for seen in evidence.live.strays if evidence.live is not None else ():
+        yield Finding(
+            "Z15",
+            "high",
+            _object("Pod", seen.pod),
+            f"{seen.process} is in its network, and no process of it",
+            f"it lives in control group {seen.cgroup}, and sends under the workload's address",
+            "end it, and enter the workload by sixfold exec, which attests who enters",
+        )
+
+
 def _certificates(evidence: Evidence) -> Iterator[tuple[SvidSeen, x509.Certificate]]:
     assert evidence.live is not None
     for seen in evidence.live.svids:
@@ -102,5 +128,9 @@ def _certificates(evidence: Evidence) -> Iterator[tuple[SvidSeen, x509.Certifica
 
 
 def _pod(seen: SvidSeen) -> Object:
-    namespace, _, name = seen.pod.partition("/")
-    return Object("Pod", namespace, name)
+    return _object("Pod", seen.pod)
+
+
+def _object(kind: str, key: str) -> Object:
+    namespace, _, name = key.partition("/")
+    return Object(kind, namespace, name)

@@ -70,6 +70,16 @@ def doors(evidence: Evidence) -> Iterator[Finding]:
                 "it is none of the doors that this configuration opens",
                 "sixfold down, and up without it; docs/doors.md lists what is meant to be open",
             )
+    for one in evidence.live.intrusions:
+        if one.tried == "door":
+            yield Finding(
+                "Z19",
+                "critical",
+                Object("Process", "", one.target),
+                f"answers {one.stranger} at {one.place}",
+                "a connection from the pod was accepted",
+                "let policy keep pods from the node (no fromEntities or ipBlock that holds it)",
+            )
 
 
 def without_identity(evidence: Evidence) -> Iterator[Finding]:
