@@ -205,6 +205,32 @@ def traffic_policy(spec=None):
     }
 
 
+def gateway_class():
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "GatewayClass",
+        "metadata": {"name": "sixfold"},
+        "spec": {"controllerName": "sixfold.dev/gateway"},
+    }
+
+
+def gateway(*listeners, **spec):
+    listener = {"name": "http", "port": 80, "protocol": "HTTP"}
+    listener["allowedRoutes"] = {"namespaces": {"from": "All"}, "kinds": [{"kind": "HTTPRoute"}]}
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": "front"},
+        "spec": {
+            "gatewayClassName": "sixfold",
+            "listeners": list(listeners) or [listener],
+            "addresses": [{"value": "192.0.2.7"}],
+            "infrastructure": {"labels": {"tier": "edge"}},
+            **spec,
+        },
+    }
+
+
 def namespace():
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
 
@@ -227,6 +253,7 @@ class Make:
     http_route = staticmethod(http_route)
     grant = staticmethod(grant)
     traffic_policy = staticmethod(traffic_policy)
+    gateway = staticmethod(gateway)
     namespace = staticmethod(namespace)
 
     @staticmethod
@@ -240,6 +267,7 @@ class Make:
         objects += [cilium_policy(), clusterwide, cidr_group()]
         objects += [http_route(), http_route(kind="GRPCRoute"), grant()]
         objects.append(traffic_policy())
+        objects += [gateway_class(), gateway()]
         return copy.deepcopy(objects + [deployment(kind=kind) for kind in kinds])
 
 

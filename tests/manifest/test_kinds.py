@@ -37,7 +37,7 @@ def test_no_alias_means_two_kinds():
 
 
 def test_an_unknown_word_is_no_kind():
-    assert find("gateway") is None
+    assert find("ingress") is None
 
 
 def test_a_key_has_the_namespace_of_namespaced_kinds_only(make):

@@ -90,7 +90,7 @@ def test_what_a_rule_cannot_be_is_said_where_it_is(said, make, rule, message):
     ("spec", "message"),
     [
         ({"parentRefs": []}, "spec.parentRefs: has 0; give 1 to 32"),
-        ({"parentRefs": [{"name": "edge"}]}, "spec.parentRefs[0].kind: Gateway"),
+        ({"parentRefs": [{"name": "edge", "kind": "Mesh"}]}, "spec.parentRefs[0].kind: Mesh"),
         (
             {"parentRefs": [{"group": "", "kind": "Service", "name": "a", "sectionName": "x"}]},
             "a Service has no sections",

@@ -33,6 +33,7 @@ from sixfold.agent.addresses import Addresses
 from sixfold.agent.admission import admit
 from sixfold.agent.backends import BackendWatch
 from sixfold.agent.balancers import Balancers
+from sixfold.agent.gateways import follow_gateways
 from sixfold.agent.learning import Learning, rules_of_names
 from sixfold.agent.ledger import Ledger
 from sixfold.agent.planning import Planning, Plans
@@ -573,6 +574,17 @@ class Agent:
                 if changes.wake_s is not None:
                     wakes.append(changes.wake_s)
         self._wake_s = min(wakes, default=None)
+        follow_gateways(
+            self.objects, self._put, lambda key: self._delete(key, format_time(now_s), None)
+        )
+
+    def _put(self, loaded: Sequence[Loaded]) -> None:
+        """Objects that we write ourselves; as ``apply``, but nobody waits for them."""
+        now_s = time.time()
+        with self.database.transaction():
+            admitted = admit(loaded, self.objects, self.addresses, now_s)
+            self.objects.put(admitted, lambda: str(uuid4()), format_time(now_s))
+        self.changed()
 
     def _create(self, owner: Stored, pods: Sequence[Pod]) -> None:
         if pods:

@@ -20,6 +20,7 @@ from sixfold.agent.evidence import gather
 from sixfold.agent.patterns import patterns
 from sixfold.agent.recorded import connections_of
 from sixfold.agent.shown import endpoint_view, slice_view
+from sixfold.balancing.pools import Assigned
 from sixfold.balancing.show import list_frontends
 from sixfold.discovery.plan import zone_settings
 from sixfold.errors import ManifestError, NotFoundError, Problem, SixfoldError, UnavailableError
@@ -27,12 +28,13 @@ from sixfold.host.layout import Load, Place
 from sixfold.host.node import HOST_DEVICE
 from sixfold.host.paths import Paths
 from sixfold.manifest import Loaded, decode
-from sixfold.mesh.routes import status_of
+from sixfold.mesh.status import status_of, status_of_class, status_of_gateway
 from sixfold.mesh.traffic import status_of as traffic_status
 from sixfold.model.config import RESOLVER_IPV4
 from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.flow import Flow
+from sixfold.model.gateway import Gateway
 from sixfold.model.meta import Key
 from sixfold.model.policies import POLICY_KINDS, key_of
 from sixfold.observe import FlowFilter, compact, response
@@ -193,11 +195,23 @@ class AgentHandlers:
             case "TrafficPolicy":
                 if self._agent.plans is not None:
                     status = traffic_status(self._agent.plans.world, stored.object)
+            case "GatewayClass":
+                status = status_of_class(stored.object)
+            case "Gateway":
+                status = self._gateway(stored.object)
             case "CiliumLoadBalancerIPPool":
                 status = self._agent.balancers.status_of_pool(stored.object)
             case "Service":
                 status = self._agent.balancers.status(pod_key(stored.key))
         return {**raw, "status": status} if status else raw
+
+    def _gateway(self, gateway: Gateway) -> dict[str, Any]:
+        agent = self._agent
+        if agent.plans is None:
+            return {}
+        given = agent.balancers.assigned.get(gateway.made, Assigned(()))
+        lacking = agent.mesh.unserved(gateway.made) if agent.mesh else "there is no proxy yet"
+        return status_of_gateway(agent.plans.world, gateway, given.addresses, given.lacks, lacking)
 
     def _with_hits(self, policies: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """Policies with the kernel's counters as their status."""

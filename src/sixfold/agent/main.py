@@ -173,7 +173,7 @@ def _mesh_on_demand(
     """
     if agent.mesh is not None or agent.plans is None:
         return
-    if not agent.plans.world.has_mesh:
+    if not agent.plans.world.has_proxy:
         if cgroup.processes(paths.cgroup / "proxy"):
             group.create_task(stop_proxy(paths))
         return

@@ -152,6 +152,7 @@ class Mesh:
         assert self._plan is not None, "a pod is admitted after a round with it"
         member = self._plan.members[pod]
         names = [(LISTENER, f"{side}|{pod}") for side in ("outbound", "requests", "inbound")]
+        names += [(LISTENER, one) for one in self._plan.http.gateways.get(pod, ())]
         left = await self.xds.taken(ADMIT_S, names)
         if not left:
             for _ in range(int(ADMIT_S / LOOK_S)):
@@ -161,6 +162,15 @@ class Mesh:
         refused = [self.xds.refused[name] for name in names if name in self.xds.refused]
         reason = "; ".join(refused) or self.problem() or "envoy is slow"
         raise UnavailableError(f"mesh: no listeners after {ADMIT_S:g} s: {reason}")
+
+    def unserved(self, pod: str) -> str:
+        """Why the listeners of a Gateway's pod are not in force; "" when they are."""
+        names = self._plan.http.gateways.get(pod) if self._plan is not None else None
+        if names is None:
+            return "its pod is not there yet"
+        left = self.xds.lacking((LISTENER, one) for one in names)
+        refused = [self.xds.refused[one] for one in left if one in self.xds.refused]
+        return "; ".join(refused) or self.problem() or ("the proxy is told" if left else "")
 
     def problem(self) -> str:
         """Why connections do not pass; "" when they should."""

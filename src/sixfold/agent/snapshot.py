@@ -69,6 +69,8 @@ class Snapshots:
         self._routes: dict[str, Any] = {}
         self._grants: dict[str, Any] = {}
         self._traffic: dict[str, Any] = {}
+        self._gateways: dict[str, Any] = {}
+        self._gateway_classes: dict[str, Any] = {}
 
     def take(
         self,
@@ -90,6 +92,8 @@ class Snapshots:
             routes=self._routes,
             grants=self._grants,
             traffic=self._traffic,
+            gateways=self._gateways,
+            gateway_classes=self._gateway_classes,
             cidr_groups=self._cidr_groups,
             peer_authentications=self._peer_authentications,
             audited=self._audited,
@@ -133,6 +137,9 @@ class Snapshots:
         }
         self._grants = _by_name(self._objects, "ReferenceGrant")
         self._traffic = _by_name(self._objects, TRAFFIC_POLICY)
+        self._gateways = _by_name(self._objects, "Gateway")
+        classes = self._objects.of("GatewayClass")
+        self._gateway_classes = {key.name: stored.object for key, stored in classes.items()}
         groups = self._objects.of("CiliumCIDRGroup")
         self._cidr_groups = {key.name: stored.object for key, stored in groups.items()}
 

@@ -301,6 +301,20 @@ def _policy_accepted(item: Item) -> str:
     return _conditions(_at(item, "status", "ancestors", default=[]))
 
 
+def _holds(wanted: str) -> Cell:
+    """The status of a condition."""
+
+    def cell(item: Item) -> str:
+        found = _at(item, "status", "conditions", default=[])
+        return next((str(one["status"]) for one in found if one["type"] == wanted), "Unknown")
+
+    return cell
+
+
+def _gateway_addresses(item: Item) -> str:
+    return ",".join(one["value"] for one in _at(item, "status", "addresses", default=[]))
+
+
 COLUMNS: Mapping[str, Columns] = {
     "Namespace": Columns(
         {"STATUS": _text("status", "phase", default="Active")}, {"ENFORCEMENT": _enforcement}
@@ -400,6 +414,16 @@ COLUMNS: Mapping[str, Columns] = {
     "PeerAuthentication": Columns({"MODE": _text("spec", "mtls", "mode")}),
     "HTTPRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
     "GRPCRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
+    "GatewayClass": Columns(
+        {"CONTROLLER": _text("spec", "controllerName"), "ACCEPTED": _holds("Accepted")}
+    ),
+    "Gateway": Columns(
+        {
+            "CLASS": _text("spec", "gatewayClassName"),
+            "ADDRESS": _gateway_addresses,
+            "PROGRAMMED": _holds("Programmed"),
+        }
+    ),
     "ReferenceGrant": Columns({}),
     "TrafficPolicy": Columns({"TARGETS": _targets, "ACCEPTED": _policy_accepted}),
     "EndpointSlice": Columns(

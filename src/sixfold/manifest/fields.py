@@ -31,6 +31,7 @@ from sixfold.model.clusternetworkpolicy import (
     ClusterIngressRule,
     ClusterNetworkPolicy,
 )
+from sixfold.model.gateway import GatewayClassSpec, GatewaySpec, Infrastructure
 from sixfold.model.httproute import (
     Filter,
     GRPCRouteSpec,
@@ -112,7 +113,8 @@ _NO_VOLUMES = "containers see the host's files, volumes are not mounted"
 _WINDOWS = "Linux only"
 
 _TLS_ELSEWHERE = "the mesh has TLS of its own, the application's is not opened"
-_NO_GATEWAY = "there is no Gateway; routes are for Services"
+_NO_GATEWAY = "no Gateway is a default; name it in parentRefs"
+_NO_PARAMETERS = "there is nothing to set beyond the API"
 _NO_SESSIONS = (
     "requests are not kept with one backend; sixfold.dev/lb-algorithm: maglev keeps a client"
 )
@@ -168,6 +170,13 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
     HeaderMatch: {
         "mismatch": Refusal("a request without the header is denied, not mended"),
         "secret": Refusal("there are no Secrets"),
+    },
+    GatewayClassSpec: {"parametersRef": Refusal(_NO_PARAMETERS)},
+    Infrastructure: {"parametersRef": Refusal(_NO_PARAMETERS)},
+    GatewaySpec: {
+        "allowedListeners": Refusal("there are no ListenerSets"),
+        "defaultScope": Refusal(_NO_GATEWAY),
+        "tls": Refusal("clients outside show no certificates"),
     },
     HTTPRouteSpec: {"useDefaultGateways": Refusal(_NO_GATEWAY)},
     GRPCRouteSpec: {"useDefaultGateways": Refusal(_NO_GATEWAY)},

@@ -17,6 +17,7 @@ from sixfold.model.clusternetworkpolicy import (
     BaselineAdminNetworkPolicy,
     ClusterNetworkPolicy,
 )
+from sixfold.model.gateway import Gateway, GatewayClass
 from sixfold.model.globalname import GlobalName
 from sixfold.model.httproute import GRPCRoute, HTTPRoute
 from sixfold.model.meta import Key, Namespace, Object
@@ -63,6 +64,8 @@ Resource = (
     | GRPCRoute
     | ReferenceGrant
     | TrafficPolicy
+    | GatewayClass
+    | Gateway
 )
 
 
@@ -231,6 +234,23 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 ("refgrant",),
             ),
             Kind("TrafficPolicy", "sixfold.dev/v1", TrafficPolicy, "trafficpolicies", ("tp",)),
+            Kind(
+                "GatewayClass",
+                "gateway.networking.k8s.io/v1",
+                GatewayClass,
+                "gatewayclasses",
+                ("gc",),
+                namespaced=False,
+                older=("gateway.networking.k8s.io/v1beta1",),
+            ),
+            Kind(
+                "Gateway",
+                "gateway.networking.k8s.io/v1",
+                Gateway,
+                "gateways",
+                ("gtw",),
+                older=("gateway.networking.k8s.io/v1beta1",),
+            ),
             Kind("Endpoints", "v1", None, "endpoints", ("ep",), derived=True),
             Kind("EndpointSlice", "discovery.k8s.io/v1", EndpointSlice, "endpointslices", ("eps",)),
         )

@@ -18,6 +18,7 @@ from sixfold.manifest import names
 from sixfold.manifest.cilium_policies import cidr_group, cilium_policy
 from sixfold.manifest.controllers import controller, template
 from sixfold.manifest.document import PROBLEMS_MAX, Document, line_of, parse
+from sixfold.manifest.gateways import gateway
 from sixfold.manifest.globalnames import global_name
 from sixfold.manifest.kinds import Kind, Resource, classify, key_of
 from sixfold.manifest.mesh import peer_authentication
@@ -44,6 +45,7 @@ from sixfold.model.clusternetworkpolicy import (
     BaselineAdminNetworkPolicy,
     ClusterNetworkPolicy,
 )
+from sixfold.model.gateway import Gateway, GatewayClass
 from sixfold.model.globalname import GlobalName
 from sixfold.model.httproute import GRPCRoute, HTTPRoute
 from sixfold.model.meta import Key, Namespace, Object
@@ -311,10 +313,12 @@ def _meaning(kind: Kind, obj: Object, *, offline: bool, runnable: bool) -> Itera
             yield from global_name(name)
         case HTTPRoute() | GRPCRoute() as one:
             yield from route(one)
-        case ReferenceGrant():
+        case ReferenceGrant() | GatewayClass():
             return
         case TrafficPolicy() as one:
             yield from traffic_policy(one)
+        case Gateway() as way_in:
+            yield from gateway(way_in)
         case CronJob() | ReplicationController() as elsewhere:
             yield from template(elsewhere, offline=offline)
         case owner:

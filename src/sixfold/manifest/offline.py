@@ -27,6 +27,7 @@ from sixfold.model.config import Config
 from sixfold.model.discovery import is_open
 from sixfold.model.endpoint import Endpoint, EndpointId
 from sixfold.model.enforcement import in_audit
+from sixfold.model.gateway import Gateway, GatewayClass
 from sixfold.model.httproute import Route
 from sixfold.model.identity import FIRST_ALLOCATED, Identity, Subject
 from sixfold.model.locality import locality_of
@@ -102,6 +103,16 @@ def offline(manifests: Manifests, config: Config | None = None) -> World:
             _name(loaded): loaded.object
             for loaded in manifests.objects
             if isinstance(loaded.object, TrafficPolicy)
+        },
+        gateways={
+            _name(loaded): loaded.object
+            for loaded in manifests.objects
+            if isinstance(loaded.object, Gateway)
+        },
+        gateway_classes={
+            loaded.key.name: loaded.object
+            for loaded in manifests.objects
+            if isinstance(loaded.object, GatewayClass)
         },
         cidr_groups={
             loaded.key.name: loaded.object

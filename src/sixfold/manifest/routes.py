@@ -35,6 +35,8 @@ from sixfold.model.httproute import (
 
 PARENTS_MAX, RULES_MAX, MATCHES_MAX, FILTERS_MAX, BACKENDS_MAX = 32, 16, 64, 16, 16
 WEIGHT_MAX = 1_000_000
+SERVICE = ("", "Service")
+PARENTS = (SERVICE, ("gateway.networking.k8s.io", "Gateway"))
 _PATH = re.compile(r"(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})+")
 _GRPC_NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*(?:\.[A-Za-z_][A-Za-z_0-9]*)*")
 _FIELDS = {
@@ -68,13 +70,14 @@ def _parents(path: Path, parents: Sequence[ParentReference]) -> Iterator[Finding
     yield from _count(path, parents, 1, PARENTS_MAX)
     for index, parent in enumerate(parents):
         here = (*path, index)
-        if (parent.group, parent.kind) != ("", "Service"):
+        kind = parent.group, parent.kind
+        if kind not in PARENTS:
             what = f"{parent.kind} of {parent.group or 'core'}"
-            message = f"{what} is no parent here; give kind: Service with group: ''"
+            message = f"{what} is no parent here; give a Gateway, or kind: Service with group: ''"
             yield Finding((*here, "kind"), message, also=((*here, "group"),))
-        if parent.section_name:
+        if parent.section_name and kind == SERVICE:
             yield Finding((*here, "sectionName"), "a Service has no sections; give port")
-        yield from said((*here, "name"), names.dns_label(parent.name))
+        yield from said((*here, "name"), names.dns_subdomain(parent.name))
         if parent.port is not None:
             yield from said((*here, "port"), names.port_number(parent.port))
 

@@ -33,6 +33,7 @@ from sixfold.model.clusternetworkpolicy import (
     ClusterNetworkPolicySpec,
     ClusterProtocol,
 )
+from sixfold.model.gateway import AllowedRoutes, GatewayClassSpec, GatewaySpec, Listener
 from sixfold.model.httproute import (
     BackendReference,
     GRPCRouteSpec,
@@ -165,12 +166,20 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "allocateLoadBalancerNodePorts": "absent: true",
     },
     ParentReference: {
-        "kind": "Service, with group: ''",
-        "port": "absent: all TCP ports of the service",
+        "kind": "Gateway; or Service, with group: ''",
+        "port": "absent: all TCP ports of the service, all listeners of the Gateway",
+        "sectionName": "of a Gateway: the listener",
         "namespace": "absent: the route's. Of another's service: for clients of the route's own",
     },
-    HTTPRouteSpec: {"hostnames": "not for a Service, whose requests are all meant"},
-    GRPCRouteSpec: {"hostnames": "not for a Service, whose requests are all meant"},
+    HTTPRouteSpec: {"hostnames": "of a Gateway; requests for a Service are all meant"},
+    GRPCRouteSpec: {"hostnames": "of a Gateway; requests for a Service are all meant"},
+    GatewayClassSpec: {"controllerName": "sixfold.dev/gateway is ours; others are left alone"},
+    GatewaySpec: {
+        "addresses": "of pools that select its service (IPAddress), or none",
+        "listeners": "of equal port and host none is served; their status says so",
+    },
+    Listener: {"protocol": "HTTP", "hostname": "the most specific has the request"},
+    AllowedRoutes: {"kinds": "HTTPRoute, GRPCRoute"},
     BackendReference: {
         "kind": "Service; others, or one that is not there, are answered 500",
         "namespace": "of another with a ReferenceGrant, else answered 500",

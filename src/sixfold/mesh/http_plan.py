@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from sixfold.balancing.members import cluster_addresses
 from sixfold.mesh import http, resilience
+from sixfold.mesh.gateway_plan import plan_gateways
 from sixfold.mesh.member import Member, authority
 from sixfold.mesh.messages import Resource
 from sixfold.mesh.requests import request_rules
@@ -45,12 +46,14 @@ class HttpPlan:
     routed    service addresses and ports whose clients' requests are routed
     ports     of pods: those about whose requests some policy is
     judged    routes of requests that arrive, by pod
+    gateways  names of listeners, by the pod of the Gateway
     """
 
     resources: tuple[Resource, ...] = ()
     routed: frozenset[tuple[IPAddress, int]] = frozenset()
     ports: Mapping[str, frozenset[int]] = field(default_factory=dict)
     judged: Mapping[str, list[dict[str, object]]] = field(default_factory=dict)
+    gateways: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class HttpPlanner:
@@ -71,6 +74,7 @@ class HttpPlanner:
         made_of = (
             *(world.routes, world.traffic, world.grants, world.services, world.endpoints),
             *(policy, frontends),
+            *(world.gateways, world.gateway_classes, world.namespaces),
         )
         if len(made_of) != len(self._made_of) or any(
             one is not before for one, before in zip(made_of, self._made_of, strict=True)
@@ -90,8 +94,10 @@ class HttpPlanner:
         routed = plan_requests(world, traffic)
         self._ever |= dict.fromkeys(routed)
         self._ever = {port: None for port in self._ever if port.service in world.services}
+        gateways = plan_gateways(world, members)
         at = {address: one for one in members.values() for address in one.addresses}
-        used = {*self._ever, *(port for one in routed.values() for port in _backends(one))}
+        ways = [*gateways.ways, *(way for one in routed.values() for way in one.ways)]
+        used = {*self._ever, *(port for way in ways for port in _backends(way))}
         entries = {port: _entry(world, frontends, port) for port in sorted(used)}
         backends = {port: list(_members(entry, at)) for port, entry in entries.items()}
         namespaces = sorted({one.pod.partition("/")[0] for one in members.values()})
@@ -122,6 +128,7 @@ class HttpPlanner:
                 ),
                 *(http.endpoints(port, to) for port, to in backends.items()),
                 *http.applications(bound),
+                *gateways.resources,
             ),
             frozenset(
                 (address, port.port)
@@ -130,6 +137,7 @@ class HttpPlanner:
             ),
             ports,
             self._judged(world, policy, requests, members, ports, targets, limited),
+            gateways.listeners,
         )
 
     def _table(
@@ -171,12 +179,10 @@ class HttpPlanner:
         }
 
 
-def _backends(routed: Routed) -> Iterator[ServicePort]:
-    """All that routes lead to, copies included."""
-    tables = [routed.producer or (), *routed.consumers.values()]
-    for way in (way for table in tables for way in table):
-        yield from (one.to for one in way.backends if one.to is not None)
-        yield from (one for one in way.mirrors.values() if one is not None)
+def _backends(way: Way) -> Iterator[ServicePort]:
+    """All that it leads to, copies included."""
+    yield from (one.to for one in way.backends if one.to is not None)
+    yield from (one for one in way.mirrors.values() if one is not None)
 
 
 def _entry(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2 as components
@@ -40,6 +40,7 @@ REPEATABLE = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")  # RFC 9110, Â
 UNSENT = "connect-failure,refused-stream,reset-before-request"
 UNSENT_TRIES = 2
 NO_LIMIT = timedelta(0)
+SCHEMES = {"http": 80, "https": 443}
 Append = base_pb2.HeaderValueOption.HeaderAppendAction
 RedirectCode = components.RedirectAction.RedirectResponseCode
 REDIRECTS = {
@@ -55,14 +56,21 @@ def cluster_of(port: ServicePort) -> str:
     return f"service|{port}"
 
 
-def routes_of(ways: Sequence[Way]) -> list[components.Route]:
-    """In the order in which they are asked."""
-    return [route for way in ways for route in _routes(way)]
+class Front(NamedTuple):
+    """Where clients dial a listener of a Gateway: a redirect may lead back there."""
+
+    scheme: str
+    port: int
 
 
-def _routes(way: Way) -> Iterator[components.Route]:
+def routes_of(ways: Sequence[Way], front: Front | None = None) -> list[components.Route]:
+    """In the order in which they are asked; ``front``: of a Gateway."""
+    return [route for way in ways for route in _routes(way, front)]
+
+
+def _routes(way: Way, front: Front | None) -> Iterator[components.Route]:
     """Twice where only some methods may be tried again."""
-    answer = _answer(way)
+    answer = _answer(way, front)
     if isinstance(answer, components.RouteAction) and way.retry is not None and way.retry.codes:
         repeated = components.RouteAction()
         repeated.CopyFrom(answer)
@@ -130,11 +138,11 @@ def _method(text: str, *, regex: bool = False) -> dict[str, Any]:
 
 
 def _answer(
-    way: Way,
+    way: Way, front: Front | None
 ) -> components.RedirectAction | components.DirectResponseAction | components.RouteAction:
     for step in way.filters:
         if step.request_redirect is not None:
-            return _redirect(step.request_redirect, way.match.path)
+            return _redirect(step.request_redirect, way.match.path, front)
     weighted = [one for one in way.backends if one.weight]
     if not weighted:
         return components.DirectResponseAction(status=500)
@@ -144,7 +152,11 @@ def _answer(
         request_mirror_policies=list(_mirrors(way)),
         retry_policy=_unsent(way.try_s),
         upgrade_configs=[{"upgrade_type": "websocket"}],
-        hash_policy=[{"filter_state": {"key": NETNS_STATE}}],  # a client is a pod
+        # A client is a pod, or an address outside.
+        hash_policy=[
+            {"filter_state": {"key": NETNS_STATE}},
+            {"connection_properties": {"source_ip": True}},
+        ],
         **_destination(weighted),
     )
     for step in way.filters:
@@ -171,11 +183,12 @@ def _destination(backends: Sequence[Backend]) -> dict[str, Any]:
     return {"weighted_clusters": {"clusters": clusters}}
 
 
-def _redirect(redirect: Redirect, path: PathMatch) -> components.RedirectAction:
-    """A port that is not said is the scheme's, or stays."""
+def _redirect(
+    redirect: Redirect, path: PathMatch, front: Front | None
+) -> components.RedirectAction:
     action = components.RedirectAction(
         host_redirect=redirect.hostname,
-        port_redirect=redirect.port or 0,
+        port_redirect=_redirected_port(redirect, front),
         response_code=REDIRECTS[redirect.status_code],
     )
     if redirect.scheme is not None:
@@ -189,6 +202,17 @@ def _redirect(redirect: Redirect, path: PathMatch) -> components.RedirectAction:
             else:
                 getattr(action, field).CopyFrom(value)
     return action
+
+
+def _redirected_port(redirect: Redirect, front: Front | None) -> int:
+    """A port that is not said is that of the scheme that is, or the listener's; of a Service it
+    stays. 0: none, as it goes without saying."""
+    if redirect.port is not None or front is None:
+        return redirect.port or 0
+    scheme = redirect.scheme or front.scheme
+    port = SCHEMES[redirect.scheme] if redirect.scheme else front.port
+    unsaid = redirect.hostname or front.port == SCHEMES[front.scheme]  # in what was asked
+    return 0 if port == SCHEMES[scheme] and unsaid else port
 
 
 def _rewrite(rewrite: Rewrite, path: PathMatch) -> components.RouteAction:

@@ -75,7 +75,7 @@ def plan_modes(
 
     looked_into  ports about whose requests a policy is: they are strict, whatever else is said
     """
-    if not world.has_mesh:
+    if not world.has_proxy:
         return {}
     scopes = Scopes(world)
     found = {key: scopes.of(endpoint) for key, endpoint in world.endpoints.items()}

@@ -131,7 +131,7 @@ def inbound(member: Member) -> Resource:
         rds={"route_config_name": routes_name(member), "config_source": ADS},
         http_filters=[
             extension(RBAC_FILTER, http_rbac.RBAC(rules={"action": "ALLOW"})),  # nobody
-            extension("envoy.filters.http.router", router_pb2.Router()),
+            extension("envoy.filters.http.router", router_pb2.Router(suppress_envoy_headers=True)),
         ],
         http2_protocol_options={
             "allow_connect": True,

@@ -15,9 +15,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from sixfold.model.duration import seconds
 from sixfold.model.httproute import (
@@ -92,6 +90,11 @@ class Routed:
         """None: requests are not routed, connections are balanced as without any route."""
         return self.consumers.get(namespace, self.producer)
 
+    @property
+    def ways(self) -> Iterator[Way]:
+        for table in (self.producer or (), *self.consumers.values()):
+            yield from table
+
 
 class Condition(NamedTuple):
     """As in ``status.parents[].conditions``."""
@@ -123,20 +126,23 @@ def plan_routes(world: World) -> Mapping[ServicePort, Routed]:
                 found[port][owner] += ways
     return {
         port: Routed(
-            _ordered(owners[""]) if "" in owners else None,
-            {owner: _ordered(ways) for owner, ways in owners.items() if owner},
+            ordered(owners[""]) if "" in owners else None,
+            {owner: ordered(ways) for owner, ways in owners.items() if owner},
         )
         for port, owners in found.items()
     }
 
 
-def _ordered(ways: list[tuple[object, Way]]) -> tuple[Way, ...]:
+def ordered(ways: list[tuple[object, Way]]) -> tuple[Way, ...]:
+    """By their places."""
     return tuple(way for _, way in sorted(ways, key=lambda one: one[0]))  # type: ignore[arg-type, return-value]
 
 
 def attachments(world: World, route: Route) -> Iterator[Attached]:
-    """A route's parents, and the ports that it is attached to at each."""
+    """A route's services, and the ports that it is attached to at each."""
     for parent in route.spec.parent_refs:
+        if (parent.group, parent.kind) != SERVICE:
+            continue  # a Gateway: ``listeners``
         name = f"{parent.namespace or route.metadata.namespace}/{parent.name}"
         service = world.services.get(name)
         if not world.has_mesh:
@@ -172,32 +178,6 @@ def resolved(world: World, route: Route) -> Condition:
                 if why is not None:
                     return why
     return Condition("ResolvedRefs", True, "ResolvedRefs", "all backends are there")
-
-
-def status_of(world: World, route: Route) -> dict[str, Any]:
-    """``status``, as the API writes it; conditions hold since the route was made."""
-    since = route.metadata.creation_timestamp or ""
-    refs = resolved(world, route)
-    return {
-        "parents": [
-            {
-                "parentRef": msgspec.to_builtins(attached.parent),
-                "controllerName": CONTROLLER,
-                "conditions": [
-                    {
-                        "type": one.type,
-                        "status": "True" if one.holds else "False",
-                        "reason": one.reason,
-                        "message": one.message,
-                        "observedGeneration": route.metadata.generation,
-                        "lastTransitionTime": since,
-                    }
-                    for one in (attached.accepted, refs)
-                ],
-            }
-            for attached in attachments(world, route)
-        ]
-    }
 
 
 def ways_of(world: World, route: Route) -> Iterator[tuple[object, Way]]:

@@ -9,6 +9,7 @@ from sixfold.model.ciliumpolicy import CiliumCIDRGroup
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
+from sixfold.model.gateway import GATEWAY_CONTROLLER, Gateway, GatewayClass
 from sixfold.model.httproute import Route
 from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policies import Policy
@@ -34,6 +35,7 @@ class World:
     seen         what was seen of a service's backends, by service
     audited      names of namespaces whose workloads are in audit
     told         names of namespaces whose services everybody is told of
+    gateway_classes  by name
     routes       keys have the kind before the name: ``HTTPRoute ns/name``
     traffic      TrafficPolicies
     on_host      names of workloads with ``hostNetwork``, as offline: to policy they are the node
@@ -56,9 +58,21 @@ class World:
     routes: Mapping[str, Route] = field(default_factory=dict)
     grants: Mapping[str, ReferenceGrant] = field(default_factory=dict)
     traffic: Mapping[str, TrafficPolicy] = field(default_factory=dict)
+    gateways: Mapping[str, Gateway] = field(default_factory=dict)
+    gateway_classes: Mapping[str, GatewayClass] = field(default_factory=dict)
 
     @property
     def has_mesh(self) -> bool:
         """Whether anybody wants mTLS: then every pod is in the mesh, as a client at least."""
         given = self.peer_authentications.values()
         return self.config.mtls != "disabled" or any(one.wants_mtls for one in given)
+
+    @property
+    def has_proxy(self) -> bool:
+        """Whether there is a mesh, or a Gateway: who speaks to its backends in mTLS, always."""
+        return self.has_mesh or any(map(self.is_ours, self.gateways.values()))
+
+    def is_ours(self, gateway: Gateway) -> bool:
+        """Whether its class is one that we run."""
+        found = self.gateway_classes.get(gateway.spec.gateway_class_name)
+        return found is not None and found.spec.controller_name == GATEWAY_CONTROLLER

@@ -1,0 +1,121 @@
+"""What Envoy is told of a Gateway: its listeners, in the namespace of the Gateway's pod.
+
+Pure. From a listener on, a request of a client outside goes as one of a pod does: the route picks
+the backend, and it is sent in mTLS to the backend's pod under the identity of the Gateway. What
+the client says of itself and of the way that it came is not believed: those headers are written
+here. Routes change without their listener; an updated listener would cut connections.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from envoy.config.listener.v3 import listener_pb2
+from envoy.config.route.v3 import route_pb2
+from envoy.extensions.filters.http.cors.v3 import cors_pb2
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import (
+    http_connection_manager_pb2 as hcm,
+)
+from envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
+    header_mutation_pb2 as early,
+)
+
+from sixfold.mesh import resources as parts
+from sixfold.mesh.hosts import Hosts
+from sixfold.mesh.http_routes import CORS_FILTER, Front, routes_of
+from sixfold.mesh.member import Member
+from sixfold.mesh.messages import Resource, extension, resource
+from sixfold.model.mesh import DESTINATION
+
+HEADERS_S, IDLE_S, STREAM_IDLE_S = 10, 3600, 300  # Envoy's advice for edges, but for the first
+STREAMS_MAX, WINDOW, CONNECTION_WINDOW = 100, 1 << 16, 1 << 20  # likewise
+BUFFER_MAX = 1 << 15
+# Of a client's word nothing is left; x-envoy-* and the client's certificate Envoy removes itself.
+FORGED = (
+    *("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"),
+    *("x-real-ip", DESTINATION),
+)
+
+
+def listener_name(member: Member, port: int) -> str:
+    return f"gateway|{member.pod}|{port}"
+
+
+def http_listener(member: Member, port: int) -> Resource:
+    """Plaintext HTTP of any version."""
+    name = listener_name(member, port)
+    return _listener(member, port, [{"filters": [*_http(member, name)]}])
+
+
+def http_routes(member: Member, port: int, hosts: Hosts) -> Resource:
+    name = listener_name(member, port)
+    return _table(name, hosts, Front("http", port))
+
+
+def _listener(member: Member, port: int, chains: list[dict[str, Any]]) -> Resource:
+    listener = listener_pb2.Listener(
+        name=listener_name(member, port),
+        traffic_direction="OUTBOUND",
+        per_connection_buffer_limit_bytes={"value": BUFFER_MAX},
+        filter_chains=chains,
+        **parts.listen_at(
+            [parts.socket_at(str(one), port, member.netns) for one in member.addresses]
+        ),
+    )
+    return resource(listener.name, listener)
+
+
+def _http(member: Member, table: str) -> list[dict[str, Any]]:
+    """Filters of a connection whose requests are looked up in a table."""
+    states = [
+        parts.state(parts.NETNS_STATE, member.netns),
+        parts.state(parts.SVID_STATE, parts.client_secret(member.id)),
+    ]
+    forged = early.HeaderMutation(mutations=[{"remove": name} for name in FORGED])
+    manager = hcm.HttpConnectionManager(
+        stat_prefix="gateway",
+        codec_type="AUTO",
+        rds={"route_config_name": table, "config_source": parts.ADS},
+        early_header_mutation_extensions=[
+            extension("envoy.http.early_header_mutation.header_mutation", forged)
+        ],
+        http_filters=[
+            extension(CORS_FILTER, cors_pb2.Cors()),
+            extension("envoy.filters.http.router", router_pb2.Router(suppress_envoy_headers=True)),
+        ],
+        upgrade_configs=[{"upgrade_type": "websocket"}],
+        common_http_protocol_options={"idle_timeout": timedelta(seconds=IDLE_S)},
+        http2_protocol_options={
+            "max_concurrent_streams": {"value": STREAMS_MAX},
+            "initial_stream_window_size": {"value": WINDOW},
+            "initial_connection_window_size": {"value": CONNECTION_WINDOW},
+        },
+        stream_idle_timeout=timedelta(seconds=STREAM_IDLE_S),
+        request_headers_timeout=timedelta(seconds=HEADERS_S),
+        use_remote_address={"value": True},
+        generate_request_id={"value": False},
+        server_header_transformation="PASS_THROUGH",
+        normalize_path={"value": True},
+        merge_slashes=True,
+        path_with_escaped_slashes_action="REJECT_REQUEST",
+    )
+    return [
+        parts.set_states(states),
+        extension("envoy.filters.network.http_connection_manager", manager),
+    ]
+
+
+def _table(name: str, hosts: Hosts, front: Front) -> Resource:
+    """A host that is not in it is answered 404, as is a request that no way is for."""
+    table = route_pb2.RouteConfiguration(
+        name=name,
+        virtual_hosts=[
+            {"name": host, "domains": [host], "routes": routes_of(ways, front)}
+            for host, ways in sorted(hosts.items())
+        ],
+        ignore_port_in_host_matching=True,
+        request_headers_to_remove=["x-envoy-external-address"],
+    )
+    return resource(name, table)

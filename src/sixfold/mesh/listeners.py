@@ -1,0 +1,203 @@
+"""Which listeners does a Gateway have, and which routes are attached to which of them?
+
+Pure. Listeners of one port must be told apart by what a client says first: the host of a request,
+the name in a TLS handshake. Those that cannot are in conflict, and none of them is served. A route
+is attached to the listeners that its parentRef means, that let its namespace and kind in, and
+whose hostname goes with one of its own. Source: Gateway API 1.4, Gateway and its GEPs 709, 718.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from sixfold.mesh.routes import Condition
+from sixfold.model.gateway import GROUP, Gateway, Listener
+from sixfold.model.httproute import ParentReference, Route
+from sixfold.model.world import World
+
+EVERY_HOST = "*"
+KINDS = {
+    "HTTP": ("HTTPRoute", "GRPCRoute"),
+    "HTTPS": ("HTTPRoute", "GRPCRoute"),
+}
+PARENT = (GROUP, "Gateway")
+KINDS_WRONG = "InvalidRouteKinds"
+
+
+class Attached(NamedTuple):
+    """A route at a listener; ``hosts``: those of both."""
+
+    route: Route
+    hosts: tuple[str, ...]
+
+
+class ListenerPlan(NamedTuple):
+    """One listener.
+
+    kinds  of routes that may be attached
+    wrong  what it refers to, and cannot have
+    """
+
+    gateway: Gateway
+    listener: Listener
+    kinds: tuple[str, ...]
+    conflict: Condition | None
+    wrong: Condition | None
+    attached: tuple[Attached, ...] = ()
+
+    @property
+    def served(self) -> bool:
+        return self.conflict is None and (self.wrong is None or self.wrong.reason == KINDS_WRONG)
+
+    @property
+    def host(self) -> str:
+        return self.listener.hostname or EVERY_HOST
+
+
+def plan_listeners(world: World) -> Mapping[str, tuple[ListenerPlan, ...]]:
+    """Of every Gateway that is ours, by its key."""
+    gateways = {key: one for key, one in world.gateways.items() if world.is_ours(one)}
+    found = {key: _listeners(world, one) for key, one in gateways.items()}
+    attached: dict[tuple[str, str], list[Attached]] = {}
+    for route in sorted(world.routes.values(), key=_age):
+        for parent in route.spec.parent_refs:
+            if (parent.group, parent.kind) != PARENT:
+                continue
+            where, _ = attach(world, found, route, parent)
+            for one, hosts in where:
+                at = attached.setdefault((one.gateway.key, one.listener.name), [])
+                at.append(Attached(route, hosts))
+    return {
+        key: tuple(
+            one._replace(attached=tuple(attached.get((key, one.listener.name), ()))) for one in some
+        )
+        for key, some in found.items()
+    }
+
+
+def attach(
+    world: World,
+    gateways: Mapping[str, tuple[ListenerPlan, ...]],
+    route: Route,
+    parent: ParentReference,
+) -> tuple[tuple[tuple[ListenerPlan, tuple[str, ...]], ...], Condition]:
+    """The listeners that a route has at one of its parents, and its condition Accepted."""
+    key = f"{parent.namespace or route.metadata.namespace}/{parent.name}"
+    if key not in gateways:
+        return (), _refused("NoMatchingParent", f"there is no gateway {key} of a class of ours")
+    meant = [
+        one
+        for one in gateways[key]
+        if parent.section_name in ("", one.listener.name)
+        and parent.port in (None, one.listener.port)
+    ]
+    if not meant:
+        text = f"gateway {key} has no listener with that sectionName and port"
+        return (), _refused("NoMatchingParent", text)
+    open_ = [one for one in meant if _lets_in(world, one, route)]
+    if not open_:
+        text = f"no listener of gateway {key} lets a {route.kind} of this namespace in"
+        return (), _refused("NotAllowedByListeners", text)
+    wanted = getattr(route.spec, "hostnames", [])
+    found = [(one, hosts) for one in open_ if (hosts := common(one.host, wanted))]
+    if not found:
+        text = f"its hostnames are none of those of gateway {key}"
+        return (), _refused("NoMatchingListenerHostname", text)
+    return tuple(found), Condition("Accepted", True, "Accepted", "attached")
+
+
+def common(host: str, wanted: Iterable[str]) -> tuple[str, ...]:
+    """The hosts that a listener and a route both mean; a route without any means all."""
+    hosts = [*wanted] or [EVERY_HOST]
+    return tuple(dict.fromkeys(both for one in hosts if (both := _narrower(host, one))))
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Whether every host that one means is meant by the other. ``*.a.b``: whatever is below."""
+    if wide in (EVERY_HOST, narrow):
+        return True
+    return wide.startswith("*.") and narrow.removeprefix("*").endswith(wide[1:])
+
+
+def rank(host: str) -> tuple[bool, int]:
+    """Smaller is more specific: a name, then the longest wildcard."""
+    return host.startswith("*"), -len(host)
+
+
+def owner(host: str, listeners: Iterable[ListenerPlan]) -> str:
+    """The hostname of the listener that a host belongs to: the most specific."""
+    return min((one.host for one in listeners if covers(one.host, host)), key=rank)
+
+
+def _narrower(one: str, other: str) -> str:
+    if covers(one, other):
+        return other
+    return one if covers(other, one) else ""
+
+
+def _listeners(world: World, gateway: Gateway) -> tuple[ListenerPlan, ...]:
+    conflicts = dict(_conflicts(gateway))
+    return tuple(
+        ListenerPlan(gateway, one, kinds, conflicts.get(one.name), wrong)
+        for one in gateway.spec.listeners
+        for kinds, wrong in [_kinds(one)]
+    )
+
+
+def _conflicts(gateway: Gateway) -> Iterator[tuple[str, Condition]]:
+    """Of equal ones none is served: nobody could say which was meant."""
+    listeners = gateway.spec.listeners
+    groups = Counter((one.port, _first_word(one)) for one in listeners)
+    same = Counter((one.port, one.hostname) for one in listeners)
+    for one in listeners:
+        if any(port == one.port and said != _first_word(one) for port, said in groups):
+            text = f"port {one.port} has listeners of several protocols"
+            yield one.name, Condition("Conflicted", True, "ProtocolConflict", text)
+        elif same[one.port, one.hostname] > 1:
+            text = f"port {one.port} has several listeners of host {one.hostname or EVERY_HOST}"
+            yield one.name, Condition("Conflicted", True, "HostnameConflict", text)
+
+
+def _first_word(listener: Listener) -> str:
+    """What tells listeners of a port apart: HTTPS and TLS do by the same."""
+    return "TLS" if listener.protocol == "HTTPS" else listener.protocol
+
+
+def _kinds(listener: Listener) -> tuple[tuple[str, ...], Condition | None]:
+    """Kinds of routes, and what is wrong with those that are asked for."""
+    known = KINDS.get(listener.protocol, ())
+    asked = listener.allowed_routes.kinds
+    if not asked:
+        return known, None
+    kinds = tuple(one.kind for one in asked if one.group == GROUP and one.kind in known)
+    if len(kinds) == len(asked):
+        return kinds, None
+    text = f"{listener.protocol} takes routes of kind {' and '.join(known)} only"
+    return kinds, Condition("ResolvedRefs", False, KINDS_WRONG, text)
+
+
+def _lets_in(world: World, one: ListenerPlan, route: Route) -> bool:
+    if one.conflict is not None or route.kind not in one.kinds:
+        return False
+    namespaces, theirs = one.listener.allowed_routes.namespaces, route.metadata.namespace
+    match namespaces.from_:
+        case "All":
+            return True
+        case "Same":
+            return theirs == one.gateway.metadata.namespace
+        case "Selector":
+            assert namespaces.selector is not None
+            return namespaces.selector.matches(world.namespaces.get(theirs, {}))
+        case "None":
+            return False
+
+
+def _age(route: Route) -> tuple[str, str, str]:
+    meta = route.metadata
+    return meta.creation_timestamp or "9", meta.namespace, meta.name
+
+
+def _refused(reason: str, message: str) -> Condition:
+    return Condition("Accepted", False, reason, message)

@@ -1,0 +1,117 @@
+"""``status`` of routes, Gateways and their classes, as the Gateway API writes it.
+
+Pure. Conditions hold since the object was made: what the agent computes has no other time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from sixfold.mesh.listeners import PARENT, ListenerPlan, attach, plan_listeners
+from sixfold.mesh.routes import CONTROLLER, Condition, attachments, resolved
+from sixfold.model.datapath import IPAddress
+from sixfold.model.gateway import GATEWAY_CONTROLLER, GROUP, Gateway, GatewayClass
+from sixfold.model.httproute import Route
+from sixfold.model.meta import ObjectMeta
+from sixfold.model.world import World
+
+
+def status_of(world: World, route: Route) -> dict[str, Any]:
+    """Of a route: one entry for each parent."""
+    refs = resolved(world, route)
+    accepted = {id(one.parent): one.accepted for one in attachments(world, route)}
+    gateways = plan_listeners(world)
+    parents = []
+    for parent in route.spec.parent_refs:
+        of_gateway = (parent.group, parent.kind) == PARENT
+        said = attach(world, gateways, route, parent)[1] if of_gateway else accepted[id(parent)]
+        parents.append(
+            {
+                "parentRef": msgspec.to_builtins(parent),
+                "controllerName": GATEWAY_CONTROLLER if of_gateway else CONTROLLER,
+                "conditions": _conditions(route.metadata, (said, refs)),
+            }
+        )
+    return {"parents": parents}
+
+
+def status_of_class(one: GatewayClass) -> dict[str, Any]:
+    if one.spec.controller_name != GATEWAY_CONTROLLER:
+        return {}
+    said = Condition("Accepted", True, "Accepted", "Gateways of it are served here")
+    return {"conditions": _conditions(one.metadata, (said,))}
+
+
+def status_of_gateway(
+    world: World, gateway: Gateway, addresses: Sequence[IPAddress], lacks: str, lacking: str
+) -> dict[str, Any]:
+    """Of a Gateway.
+
+    addresses  that it has
+    lacks      why it has no more of them
+    lacking    why the proxy does not serve it yet; "" when it does
+    """
+    if not world.is_ours(gateway):
+        return {}
+    listeners = plan_listeners(world)[gateway.key]
+    served = [one for one in listeners if one.served]
+    wrong = len(served) < len(listeners)
+    accepted = Condition(
+        "Accepted",
+        bool(served),
+        "ListenersNotValid" if wrong else "Accepted",
+        "see its listeners" if wrong else "served here",
+    )
+    if not served:
+        programmed = Condition("Programmed", False, "Invalid", "no listener is served")
+    elif lacking:
+        programmed = Condition("Programmed", False, "Pending", lacking)
+    elif not addresses or (lacks and gateway.spec.addresses):
+        reason = "AddressNotUsable" if gateway.spec.addresses else "AddressNotAssigned"
+        programmed = Condition("Programmed", False, reason, lacks or "it has no address yet")
+    else:
+        programmed = Condition("Programmed", True, "Programmed", "the proxy serves it")
+    return {
+        "addresses": [{"type": "IPAddress", "value": str(one)} for one in addresses],
+        "conditions": _conditions(gateway.metadata, (accepted, programmed)),
+        "listeners": [_listener(gateway.metadata, one, lacking) for one in listeners],
+    }
+
+
+def _listener(meta: ObjectMeta, one: ListenerPlan, lacking: str) -> dict[str, Any]:
+    conflict, wrong = one.conflict, one.wrong
+    if conflict is not None:
+        accepted = Condition("Accepted", False, conflict.reason, conflict.message)
+        programmed = Condition("Programmed", False, "Invalid", conflict.message)
+    else:
+        accepted = Condition("Accepted", True, "Accepted", "")
+        programmed = Condition("Programmed", True, "Programmed", "")
+        if wrong is not None and not one.served:
+            programmed = Condition("Programmed", False, "Invalid", wrong.message)
+        elif lacking:
+            programmed = Condition("Programmed", False, "Pending", lacking)
+    none = Condition("Conflicted", False, "NoConflicts", "")
+    refs = wrong or Condition("ResolvedRefs", True, "ResolvedRefs", "")
+    return {
+        "name": one.listener.name,
+        "supportedKinds": [{"group": GROUP, "kind": kind} for kind in one.kinds],
+        "attachedRoutes": len(one.attached),
+        "conditions": _conditions(meta, (accepted, conflict or none, refs, programmed)),
+    }
+
+
+def _conditions(meta: ObjectMeta, given: Iterable[Condition]) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": one.type,
+            "status": "True" if one.holds else "False",
+            "reason": one.reason,
+            "message": one.message,
+            "observedGeneration": meta.generation,
+            "lastTransitionTime": meta.creation_timestamp or "",
+        }
+        for one in given
+    ]

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+
+
+def listener(**fields):
+    return {"name": "http", "port": 80, "protocol": "HTTP", **fields}
+
+
+@pytest.mark.parametrize(
+    ("spec", "place"),
+    [
+        ({"listeners": []}, "spec.listeners: has 0"),
+        ({"listeners": [listener(), listener(port=81)]}, "spec.listeners[1].name: a second"),
+        ({"listeners": [listener(port=0)]}, "spec.listeners[0].port"),
+        ({"listeners": [listener(port=15008)]}, "spec.listeners[0].port: 15008 is the mesh's own"),
+        ({"listeners": [listener(hostname="a*b")]}, "spec.listeners[0].hostname"),
+        ({"listeners": [listener(tls={})]}, "spec.listeners[0].tls: means nothing to HTTP"),
+        (
+            {"listeners": [listener(allowedRoutes={"namespaces": {"from": "Selector"}})]},
+            "spec.listeners[0].allowedRoutes.namespaces.selector: goes with from: Selector",
+        ),
+        ({"addresses": [{"type": "Hostname", "value": "a"}]}, "spec.addresses[0].type: Hostname"),
+        ({"addresses": [{"value": "a"}]}, "spec.addresses[0].value"),
+        ({"gatewayClassName": "a.b"}, "spec.gatewayClassName: its service would be front-a.b"),
+        ({"infrastructure": {"labels": {"a": "b c"}}}, "spec.infrastructure.labels.a"),
+        ({"tls": {"frontend": {}}}, "spec.tls: not supported"),
+    ],
+)
+def test_what_a_gateway_cannot_be_is_said_where_it_is(make, said, spec, place):
+    assert any(line.startswith(place) for line in said(make.gateway(**spec))), said(
+        make.gateway(**spec)
+    )
+
+
+def test_a_gateway_may_have_many_listeners(make, said):
+    more = [listener(name=f"l{n}", hostname=f"*.h{n}.example.com") for n in range(64)]
+    assert said(make.gateway(*more)) == []

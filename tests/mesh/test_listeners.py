@@ -1,0 +1,269 @@
+"""Listeners of Gateways: which are served, which routes have them, whose is a host."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+from tests.mesh.standalone import route, world
+
+from sixfold.mesh.hosts import host_for, hosts_of
+from sixfold.mesh.http_routes import Front, routes_of
+from sixfold.mesh.listeners import common, plan_listeners
+from sixfold.mesh.status import status_of, status_of_class, status_of_gateway
+from sixfold.model.gateway import Gateway, GatewayClass
+
+PARENT = {"name": "front", "namespace": "edge"}
+CLASS = msgspec.convert(
+    {"metadata": {"name": "sixfold"}, "spec": {"controllerName": "sixfold.dev/gateway"}},
+    GatewayClass,
+)
+
+
+def listener(name="http", port=80, protocol="HTTP", namespaces="All", **more):
+    allowed = {"namespaces": {"from": namespaces}}
+    return {"name": name, "port": port, "protocol": protocol, "allowedRoutes": allowed, **more}
+
+
+def gateway(*listeners, **spec):
+    given = {"gatewayClassName": "sixfold", "listeners": list(listeners), **spec}
+    meta = {"name": "front", "namespace": "edge", "generation": 3}
+    return msgspec.convert({"metadata": meta, "spec": given}, Gateway)
+
+
+def edge(one, *routes, **more):
+    return replace(
+        world(*routes),
+        gateways={one.key: one},
+        gateway_classes={"sixfold": CLASS},
+        namespaces={"shop": {"team": "shop"}},
+        **more,
+    )
+
+
+def attached_to(*hostnames, name="r", to="a", gateway="front", **parent):
+    rules = [{"backendRefs": [{"name": to, "port": 80}]}]
+    return route(
+        rules, name, parentRefs=[{**PARENT, "name": gateway, **parent}], hostnames=list(hostnames)
+    )
+
+
+def conditions(entry):
+    return {one["type"]: (one["status"], one["reason"]) for one in entry["conditions"]}
+
+
+def status(one, *routes, addresses=("192.0.2.64",), lacks="", lacking=""):
+    return status_of_gateway(edge(one, *routes), one, addresses, lacks, lacking)
+
+
+@pytest.mark.parametrize(
+    ("listener_host", "route_hosts", "both"),
+    [
+        ("*", [], ["*"]),
+        ("*", ["a.example.com"], ["a.example.com"]),
+        ("a.example.com", [], ["a.example.com"]),
+        (
+            "*.example.com",
+            ["a.example.com", "a.b.example.com"],
+            ["a.example.com", "a.b.example.com"],
+        ),
+        ("*.example.com", ["example.com", "*.org"], []),
+        ("*.example.com", ["*.a.example.com", "*.com"], ["*.a.example.com", "*.example.com"]),
+        ("a.example.com", ["*.example.com"], ["a.example.com"]),
+        ("a.example.com", ["b.example.com"], []),
+    ],
+)
+def test_a_route_has_the_hosts_that_its_listener_means_too(listener_host, route_hosts, both):
+    assert [*common(listener_host, route_hosts)] == both
+
+
+@pytest.mark.parametrize(
+    ("listeners", "reasons"),
+    [
+        pytest.param([listener("a", hostname="a.com"), listener("b")], {}, id="told apart"),
+        pytest.param(
+            [listener("a", hostname="a.com"), listener("b", hostname="a.com"), listener("c")],
+            {"a": "HostnameConflict", "b": "HostnameConflict"},
+            id="one host twice",
+        ),
+        pytest.param(
+            [listener("a"), listener("b", protocol="TCP"), listener("c", 81)],
+            {"a": "ProtocolConflict", "b": "ProtocolConflict"},
+            id="two protocols",
+        ),
+        pytest.param(
+            [
+                listener("a", 443, "HTTPS", hostname="a.com"),
+                listener("b", 443, "TLS", hostname="b.com"),
+            ],
+            {},
+            id="HTTPS and TLS go by the same name",
+        ),
+    ],
+)
+def test_of_listeners_that_cannot_be_told_apart_none_is_served(listeners, reasons):
+    given = plan_listeners(edge(gateway(*listeners)))["edge/front"]
+    conflicts = {one.listener.name: one.conflict.reason for one in given if one.conflict}
+    assert conflicts == reasons
+
+
+@pytest.mark.parametrize(
+    ("given", "parent", "reason"),
+    [
+        pytest.param(listener(), {}, "Accepted", id="any"),
+        pytest.param(listener(), {"gateway": "back"}, "NoMatchingParent", id="no such gateway"),
+        pytest.param(listener(), {"sectionName": "x"}, "NoMatchingParent", id="no such section"),
+        pytest.param(listener(), {"port": 81}, "NoMatchingParent", id="no such port"),
+        pytest.param(listener(), {"port": 80, "sectionName": "http"}, "Accepted", id="both"),
+        pytest.param(
+            listener(namespaces="Same"), {}, "NotAllowedByListeners", id="another namespace"
+        ),
+        pytest.param(listener(namespaces="None"), {}, "NotAllowedByListeners", id="nobody's"),
+        pytest.param(
+            listener(hostname="b.com"), {}, "NoMatchingListenerHostname", id="another host"
+        ),
+    ],
+)
+def test_a_route_is_attached_or_told_why_not(given, parent, reason):
+    asked = attached_to("a.com", **parent)
+    one = gateway(given)
+    found = status_of(edge(one, asked), asked)["parents"][0]
+    accepted = "True" if reason == "Accepted" else "False"
+    assert conditions(found) == {
+        "Accepted": (accepted, reason),
+        "ResolvedRefs": ("True", "ResolvedRefs"),
+    }
+    assert found["controllerName"] == "sixfold.dev/gateway"
+    (at,) = status(one, asked)["listeners"]
+    assert at["attachedRoutes"] == (reason == "Accepted")
+
+
+@pytest.mark.parametrize(("team", "attached"), [("shop", 1), ("other", 0)])
+def test_namespaces_are_let_in_by_their_labels(team, attached):
+    chosen = {"from": "Selector", "selector": {"matchLabels": {"team": team}}}
+    one = gateway(listener() | {"allowedRoutes": {"namespaces": chosen}})
+    assert status(one, attached_to())["listeners"][0]["attachedRoutes"] == attached
+
+
+def test_kinds_that_do_not_go_with_a_protocol_are_said_and_the_others_served():
+    kinds = [{"kind": "GRPCRoute"}, {"kind": "UDPRoute"}]
+    one = gateway(listener() | {"allowedRoutes": {"namespaces": {"from": "All"}, "kinds": kinds}})
+    (found,) = status(one, attached_to())["listeners"]
+    assert found["supportedKinds"] == [{"group": "gateway.networking.k8s.io", "kind": "GRPCRoute"}]
+    assert found["attachedRoutes"] == 0
+    assert conditions(found)["ResolvedRefs"] == ("False", "InvalidRouteKinds")
+    assert conditions(found)["Programmed"] == ("True", "Programmed")
+
+
+def test_a_gateway_says_what_it_is():
+    one = gateway(listener())
+    found = status(one)
+    assert found["addresses"] == [{"type": "IPAddress", "value": "192.0.2.64"}]
+    assert conditions(found) == {
+        "Accepted": ("True", "Accepted"),
+        "Programmed": ("True", "Programmed"),
+    }
+    assert {it["observedGeneration"] for it in found["conditions"]} == {3}
+    assert conditions(found["listeners"][0]) == {
+        "Accepted": ("True", "Accepted"),
+        "Conflicted": ("False", "NoConflicts"),
+        "ResolvedRefs": ("True", "ResolvedRefs"),
+        "Programmed": ("True", "Programmed"),
+    }
+    assert conditions(status_of_class(CLASS)) == {"Accepted": ("True", "Accepted")}
+
+
+def test_a_gateway_says_what_it_lacks():
+    one = gateway(listener("a"), listener("b"))
+    assert conditions(status(one)) == {
+        "Accepted": ("False", "ListenersNotValid"),
+        "Programmed": ("False", "Invalid"),
+    }
+    one = gateway(listener())
+    assert conditions(status(one, addresses=()))["Programmed"] == ("False", "AddressNotAssigned")
+    assert conditions(status(one, lacking="envoy: x"))["Programmed"] == ("False", "Pending")
+    one = gateway(listener(), addresses=[{"value": "192.0.2.9"}])
+    found = status(one, addresses=(), lacks="no pool has it")
+    assert conditions(found)["Programmed"] == ("False", "AddressNotUsable")
+
+
+def test_a_gateway_of_another_class_is_not_ours():
+    other = gateway(listener(), gatewayClassName="nginx")
+    assert status_of_gateway(edge(other), other, (), "", "") == {}
+    assert plan_listeners(edge(other)) == {}
+
+
+def served(*listeners, routes):
+    """Who answers for a host, by name of the first way's route; "404"."""
+    asked = edge(gateway(*listeners), *routes)
+    hosts = hosts_of(asked, plan_listeners(asked)["edge/front"])
+
+    def by(name):
+        ways = host_for(hosts, name)
+        return ways[0].name.partition(" ")[0] if ways else "404"
+
+    return by
+
+
+def test_the_most_specific_listener_has_a_host_though_it_has_no_route_for_it():
+    by = served(
+        listener("all"),
+        listener("named", hostname="*.shop.com"),
+        routes=[
+            attached_to("a.shop.com", "*.com", name="wide", sectionName="all"),
+            attached_to("b.shop.com", name="narrow", sectionName="named"),
+        ],
+    )
+    assert by("b.shop.com") == "shop/narrow"
+    assert by("a.shop.com") == "404"
+    assert by("c.shop.com") == "404"
+    assert by("x.com") == "shop/wide"
+    assert by("x.org") == "404"
+
+
+def test_of_the_hostnames_of_routes_the_most_specific_is_asked_first():
+    by = served(
+        listener(),
+        routes=[
+            attached_to(name="any"),
+            attached_to("*.com", name="suffix"),
+            attached_to("*.shop.com", name="longer"),
+            attached_to("a.shop.com", name="exact"),
+        ],
+    )
+    assert by("a.shop.com") == "shop/exact"
+    assert by("b.shop.com") == "shop/longer"
+    assert by("b.com") == "shop/suffix"
+    assert by("b.org") == "shop/any"
+
+
+def test_what_the_most_specific_host_does_not_match_a_wider_one_may():
+    only = {"matches": [{"path": {"value": "/only"}}], "backendRefs": [{"name": "a", "port": 80}]}
+    exact = route([only], "exact", parentRefs=[PARENT], hostnames=["a.com"])
+    asked = edge(gateway(listener()), exact, attached_to("*.com", name="wide"))
+    hosts = hosts_of(asked, plan_listeners(asked)["edge/front"])
+    assert [way.name.partition(" ")[0] for way in hosts["a.com"]] == ["shop/exact", "shop/wide"]
+
+
+@pytest.mark.parametrize(
+    ("redirect", "front", "port"),
+    [
+        ({"hostname": "x.org"}, Front("http", 80), 0),
+        ({"hostname": "x.org"}, Front("http", 8080), 8080),
+        ({"scheme": "https"}, Front("http", 80), 0),
+        ({"scheme": "https"}, Front("http", 8080), 443),
+        ({"scheme": "https", "hostname": "x.org"}, Front("http", 8080), 0),
+        ({"scheme": "https", "port": 8443}, Front("http", 80), 8443),
+        ({"hostname": "x.org"}, Front("https", 443), 0),
+        ({"scheme": "http", "hostname": "x.org"}, Front("https", 8443), 0),
+        ({"statusCode": 301}, Front("http", 8080), 8080),
+    ],
+)
+def test_a_redirect_leads_to_the_schemes_port_or_to_the_listeners(redirect, front, port):
+    step = {"type": "RequestRedirect", "requestRedirect": redirect}
+    given = route([{"filters": [step]}], parentRefs=[PARENT])
+    asked = edge(gateway(listener()), given)
+    (ways,) = hosts_of(asked, plan_listeners(asked)["edge/front"]).values()
+    (found,) = routes_of(ways, front)
+    assert found.redirect.port_redirect == port
