@@ -5,10 +5,13 @@
  *   load rr|crr HOST PORT SECONDS        print one figure: transactions per second
  *   load stream|bulk HOST PORT SECONDS   bits per second; bulk: a megabyte, then its answer
  *   load udp HOST PORT SECONDS           datagrams of 32 bytes per second, no answers
+ *   load http HOST PORT SECONDS          requests of HTTP/1.1 per second, 32 connections
+ *   load p50|p99 HOST PORT SECONDS       2,000 such requests a second: latency in microseconds
  *   load rotate METRIC SECONDS ROUNDS SEED (NETNS HOST PORT)...
  *                                        print a line per round: everybody's figure, in turn
  *
- * A byte that comes alone is echoed, unless it is 'S'; so is 'E' behind other bytes. Bounded by SECONDS
+ * A byte that comes alone is echoed, unless it is 'S'; so is 'E' behind other bytes. 'G' asks
+ * for a page of 64 bytes. Bounded by SECONDS
  * (and ROUNDS), a server by its parent (PR_SET_PDEATHSIG). Not part of the product.
  *
  * In a rotation everybody has a process in its namespace and a connection that stays; they
@@ -32,6 +35,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -85,6 +89,13 @@ static int listen_on(int port)
 	return fd;
 }
 
+#define REQUEST "GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
+#define EIGHT	"pppppppp"
+#define END	'!' /* the last byte of an answer, and of nothing else */
+#define ANSWER                                                                                     \
+	"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 64\r\n\r\n" EIGHT EIGHT     \
+		EIGHT EIGHT EIGHT EIGHT EIGHT "ppppppp!"
+
 /* Returns 0 when the peer is done. */
 static int serve_one(int fd)
 {
@@ -93,6 +104,8 @@ static int serve_one(int fd)
 
 	if (got <= 0)
 		return 0;
+	if (got > 1 && buffer[0] == 'G')
+		return send(fd, ANSWER, strlen(ANSWER), MSG_NOSIGNAL) > 0;
 	if (got == 1 ? buffer[0] != 'S' : buffer[got - 1] == 'E')
 		return send(fd, buffer, 1, MSG_NOSIGNAL) == 1;
 	return 1;
@@ -217,6 +230,126 @@ static double datagrams(struct target *to, double seconds)
 	return count / (now_s() - start);
 }
 
+#define CROWD	  32
+#define PACE_HZ	  2000
+#define QUEUE_MAX (1 << 16)
+
+/* Many connections to one place: which are free, which requests wait for one. */
+struct crowd {
+	int epoll, timer, fd[CROWD];
+	int idle[CROWD], idle_count;
+	double due[CROWD]; /* when the request under way was to be sent */
+};
+
+static struct crowd *crowd_of(struct target *to)
+{
+	static struct crowd all;
+	struct epoll_event event = {.events = EPOLLIN, .data.u32 = CROWD};
+
+	if (all.epoll)
+		return &all;
+	all.epoll = epoll_create1(0);
+	all.timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+	epoll_ctl(all.epoll, EPOLL_CTL_ADD, all.timer, &event);
+	for (int i = 0; i < CROWD; i++) {
+		all.fd[i] = dial(to->host, to->port, SOCK_STREAM);
+		event.data.u32 = i;
+		epoll_ctl(all.epoll, EPOLL_CTL_ADD, all.fd[i], &event);
+		all.idle[all.idle_count++] = i;
+	}
+	return &all;
+}
+
+static void ask(struct crowd *all, double due_s)
+{
+	int i = all->idle[--all->idle_count];
+
+	all->due[i] = due_s;
+	if (send(all->fd[i], REQUEST, strlen(REQUEST), 0) != strlen(REQUEST))
+		die("request");
+}
+
+/* Whether an answer is complete; its connection is free then. */
+static int answer_of(struct crowd *all, int i)
+{
+	char buffer[4096];
+	ssize_t got = recv(all->fd[i], buffer, sizeof(buffer), 0);
+
+	if (got <= 0)
+		die("answer");
+	if (buffer[got - 1] != END)
+		return 0;
+	all->idle[all->idle_count++] = i;
+	return 1;
+}
+
+static double requests(struct target *to, double seconds)
+{
+	struct crowd *all = crowd_of(to);
+	struct epoll_event ready[CROWD];
+	double start = now_s(), end = start + seconds;
+	long count = 0;
+
+	while (all->idle_count)
+		ask(all, start);
+	while (all->idle_count < CROWD) {
+		int found = epoll_wait(all->epoll, ready, CROWD, 5000);
+
+		if (found <= 0)
+			die("no answer");
+		for (int i = 0; i < found; i++) {
+			count += answer_of(all, ready[i].data.u32);
+			if (all->idle_count && now_s() < end)
+				ask(all, start);
+		}
+	}
+	return count / (now_s() - start);
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Sent when it is time, whatever became of those before; a wait for a connection counts. */
+static double latency_us(struct target *to, double seconds, double share)
+{
+	static double took[QUEUE_MAX];
+	struct crowd *all = crowd_of(to);
+	struct itimerspec every = {.it_interval = {0, 1000000000 / PACE_HZ},
+				   .it_value = {0, 1000000000 / PACE_HZ}};
+	struct epoll_event ready[CROWD + 1];
+	long total = seconds * PACE_HZ, due = 0, sent = 0, done = 0;
+	double start = now_s();
+	__UINT64_TYPE__ ticks;
+
+	if (total > QUEUE_MAX)
+		total = QUEUE_MAX;
+	timerfd_settime(all->timer, 0, &every, NULL);
+	while (done < total) {
+		int found = epoll_wait(all->epoll, ready, CROWD + 1, 5000);
+
+		if (found <= 0)
+			die("no answer");
+		for (int i = 0; i < found; i++) {
+			int which = ready[i].data.u32;
+
+			if (which == CROWD && read(all->timer, &ticks, sizeof(ticks)) > 0)
+				due += ticks;
+			else if (which != CROWD && answer_of(all, which))
+				took[done++] = (now_s() - all->due[which]) * 1e6;
+		}
+		for (; sent < due && sent < total && all->idle_count; sent++)
+			ask(all, start + (sent + 1.0) / PACE_HZ);
+	}
+	memset(&every, 0, sizeof(every));
+	timerfd_settime(all->timer, 0, &every, NULL);
+	qsort(took, total, sizeof(*took), by_value);
+	return took[(long)(share * (total - 1))];
+}
+
 static double measure(const char *metric, struct target *to, double seconds)
 {
 	if (!strcmp(metric, "rr"))
@@ -227,6 +360,12 @@ static double measure(const char *metric, struct target *to, double seconds)
 		return stream(to, seconds, 0);
 	if (!strcmp(metric, "bulk"))
 		return stream(to, seconds, 8.0 * (1 << 20));
+	if (!strcmp(metric, "http"))
+		return requests(to, seconds);
+	if (!strcmp(metric, "p50"))
+		return latency_us(to, seconds, 0.5);
+	if (!strcmp(metric, "p99"))
+		return latency_us(to, seconds, 0.99);
 	return datagrams(to, seconds);
 }
 

@@ -1,45 +1,44 @@
 """Opaque TCP in mTLS from pod to pod, beside the same two hops through HAProxy and nginx.
 
 Everybody's proxies have one thread each, and share one CPU with client and server, in one run. CPU
-is what the proxies' threads took, by the kernel's count (schedstat). HAProxy verifies the chain at
-both ends; nginx at the server's end only: it would look for a DNS name in the server's certificate.
-Sixfold verifies the chain and the peer's SPIFFE ID at both ends, and asks policy.
+is what the proxies' threads took, by the kernel's count (schedstat). What the others verify, and
+how they carry requests: ``mesh_peers``. Sixfold takes requests of HTTP as it takes everything that
+no route or rule is about, as bytes; it verifies the chain and the peer's SPIFFE ID at both ends,
+and asks policy.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
-from bench import packages
-from bench.balancers import MODULE
 from bench.instance import Instance, pod, policy
 from bench.lab import Lab, inside, run, settle
-from bench.peers import PORT, SERVER, Peer, routed
+from bench.mesh_peers import HAPROXY_HTTP, NGINX_HTTP, mesh_peers
+from bench.peers import PORT, Peer
 from bench.schedule import alone, measured_cpu
-from bench.traffic import Traffic, await_server, rotate
+from bench.traffic import TURN_S, Traffic, await_server, rotate
 from sixfold.host import cgroup
 from sixfold.host.paths import Paths
-from sixfold.model.spiffe import SpiffeId
-from sixfold.trust.authority import create, issue
 
 METRICS = {
     "rr": ("request and answer", "1000/s", 1e-3),
+    "http": ("32 connections, HTTP/1.1, requests", "1000/s", 1e-3),
+    "p50": ("the same at 2,000/s, half of them within", "µs", 1),
+    "p99": ("99 of 100 within", "µs", 1),
     "crr": ("connect, request, answer", "1000/s", 1e-3),
     "stream": ("one stream", "Gb/s", 1e-9),
 }
-ROUNDS = {"rr": 60, "crr": 40, "stream": 40}
+ROUNDS = {"rr": 60, "http": 40, "p50": 20, "p99": 5, "crr": 40, "stream": 40}
+TURNS_S = {"p50": 0.05, "p99": 0.25}
+COSTS = {"rr": "a request alone", "http": "one among 32", "crr": "a connection"}  # of proxies' CPU
+OF_REQUESTS = ("http", "p50", "p99")
 PLAINTEXT, OURS = "plaintext", "Sixfold"
-HAPROXY, NGINX = "HAProxy", "nginx"
-NEAR, TUNNEL = 9001, 15443  # of peers' proxies
 CPU_ROUNDS, CPU_S = 5, 0.4
 CROWD = 50  # pods, to see what one costs
-Certificates = tuple[Path, Path, Path]  # authority; chain and key of the client, of the server
+Processes = Callable[[], Iterable[int]]
 
 
 @dataclass
@@ -53,31 +52,40 @@ class Mesh:
 
 def measure(lab: Lab, chance: random.Random) -> Mesh:
     instance, ours = _pods(lab)
-    peers, pids = list(ours), {OURS: lambda: cgroup.processes(_group(instance))}
-    missing = packages.missing({"haproxy": "haproxy", "nginx": "nginx-light libnginx-mod-stream"})
-    certificates = _certificates(lab)
-    for name, make in ((HAPROXY, _haproxy), (NGINX, _nginx)):
-        if name.lower() not in missing:
-            peer, running = make(lab, certificates)
-            peers.append(peer)
-            pids[name] = lambda running=running: running
+    peers = list(ours)
+    pids: dict[str, Processes] = {OURS: lambda: cgroup.processes(_group(instance))}
+    for peer, running in mesh_peers(lab):
+        peers.append(peer)
+        pids[peer.name] = lambda running=running: running
     for pid in cgroup.processes(_group(instance)):
         run(["taskset", "-acp", str(measured_cpu()), str(pid)])
         run(["chrt", "-a", "-f", "-p", "1", str(pid)])
     for peer in peers:
         lab.spawn(peer.server, *alone(str(lab.load), "server", str(PORT)))
-        await_server(lab, peer)
-    traffic = Traffic(
-        {name: rotate(lab, peers, name, ROUNDS[name], METRICS[name][2], chance) for name in METRICS}
-    )
-    cpu: dict[str, dict[str, list[float]]] = {metric: {} for metric in ("rr", "crr")}
-    for metric, figures in cpu.items():
+        await_server(lab, peer, "http" if peer.name in (HAPROXY_HTTP, NGINX_HTTP) else "rr")
+    traffic = Traffic({})
+    for metric, (_, _, scale) in METRICS.items():
+        turn_s = TURNS_S.get(metric, TURN_S)
+        ways = _ways(peers, metric)
+        figures = rotate(lab, ways, metric, ROUNDS[metric], scale, chance, turn_s)
+        traffic.figures[metric] = figures
+    cpu: dict[str, dict[str, list[float]]] = {metric: {} for metric in COSTS}
+    for metric, costs in cpu.items():
+        ways = [peer for peer in _ways(peers, metric) if peer.name in pids]
         for _ in range(CPU_ROUNDS):
-            for peer in chance.sample(peers, len(peers)):
-                if peer.name in pids:
-                    took = _cpu_us(lab, peer, metric, pids[peer.name]())
-                    figures.setdefault(peer.name, []).append(took)
+            for peer in chance.sample(ways, len(ways)):
+                took = _cpu_us(lab, peer, metric, pids[peer.name]())
+                costs.setdefault(peer.name, []).append(took)
     return Mesh(traffic, cpu, _memory(instance))
+
+
+def _ways(peers: Iterable[Peer], metric: str) -> list[Peer]:
+    """Those that carry it."""
+    return [
+        peer
+        for peer in peers
+        if metric in OF_REQUESTS or peer.name not in (HAPROXY_HTTP, NGINX_HTTP)
+    ]
 
 
 def _pods(lab: Lab) -> tuple[Instance, list[Peer]]:
@@ -138,84 +146,3 @@ def _resident_mb(group: Path) -> float:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
     raise AssertionError(f"process {pid}: no VmRSS")
-
-
-# --- peers --------------------------------------------------------------------------------------
-
-
-def _certificates(lab: Lab) -> Certificates:
-    now, day = datetime.now(UTC), timedelta(days=1)
-    authority = create("bench", now)
-    paths = tuple(lab.directory / f"{name}.pem" for name in ("ca", "client", "server"))
-    for path in paths[1:]:
-        svid = issue(authority, SpiffeId("bench", f"/{path.stem}"), now, day)
-        path.write_bytes(svid.chain_pem + svid.key_pem)
-    paths[0].write_bytes(authority.root.public_bytes(Encoding.PEM))
-    return paths[0], paths[1], paths[2]
-
-
-def _haproxy(lab: Lab, certificates: Certificates) -> tuple[Peer, list[int]]:
-    ca, client, server = certificates
-    head = """
-global
-    nbthread 1
-    maxconn 4000
-defaults
-    mode tcp
-    timeout connect 5s
-    timeout client 60s
-    timeout server 60s
-"""
-    near = f"""{head}
-listen near
-    bind 127.0.0.1:{NEAR}
-    server far {SERVER}:{TUNNEL} ssl crt {client} ca-file {ca} verify required ssl-min-ver TLSv1.3
-"""
-    far = f"""{head}
-listen far
-    bind :{TUNNEL} ssl crt {server} ca-file {ca} verify required ssl-min-ver TLSv1.3
-    server app 127.0.0.1:{PORT}
-"""
-    return _two(lab, HAPROXY, near, far, ["-db", "-f"])
-
-
-def _nginx(lab: Lab, certificates: Certificates) -> tuple[Peer, list[int]]:
-    ca, client, server = certificates
-
-    def settings(name: str, body: str) -> str:
-        return f"""
-load_module {MODULE};
-daemon off;
-master_process off;
-error_log stderr crit;
-pid {lab.directory}/mesh-{name}.pid;
-events {{ worker_connections 8000; }}
-stream {{ server {{ tcp_nodelay on; {body} }} }}
-"""
-
-    near = settings(
-        "near",
-        f"""
-listen 127.0.0.1:{NEAR} backlog=1024; proxy_pass {SERVER}:{TUNNEL};
-proxy_ssl on; proxy_ssl_protocols TLSv1.3; proxy_ssl_session_reuse on;
-proxy_ssl_certificate {client}; proxy_ssl_certificate_key {client};""",
-    )
-    far = settings(
-        "far",
-        f"""
-listen {TUNNEL} ssl backlog=1024; proxy_pass 127.0.0.1:{PORT}; ssl_protocols TLSv1.3;
-ssl_certificate {server}; ssl_certificate_key {server};
-ssl_verify_client on; ssl_client_certificate {ca};""",
-    )
-    return _two(lab, NGINX, near, far, ["-c"])
-
-
-def _two(lab: Lab, name: str, near: str, far: str, options: list[str]) -> tuple[Peer, list[int]]:
-    """A proxy at each end, on the CPU that everybody shares; nothing logged."""
-    peer = routed(lab, f"mesh-{name.lower()}")
-    pids = []
-    for end, place, text in (("near", peer.client, near), ("far", peer.server, far)):
-        path = lab.directory / f"mesh-{name.lower()}-{end}.conf"
-        path.write_text(text)
-        pids.append(lab.spawn(place, *alone(packages.which(name.lower()), *options, str(path))))
-    return Peer(name, peer.client, peer.server, "127.0.0.1", NEAR), pids

@@ -274,13 +274,21 @@ def _acceleration(found: Traffic) -> str:
 
 def _mesh(found: mesh.Mesh) -> str:
     traffic = found.traffic
-    head = ["way", *_titles(mesh.METRICS), "proxy µs/request", "proxy µs/connection"]
+    head = [
+        "way",
+        *_titles(mesh.METRICS),
+        *(f"proxy µs, {mesh.COSTS[cost]}" for cost in mesh.COSTS),
+    ]
     rows = []
-    for peer in traffic.figures["rr"]:
-        figures = [f"{traffic.median(metric, peer):.2f}" for metric in traffic.figures]
-        cpu = [found.cpu_us[metric].get(peer) for metric in ("rr", "crr")]
-        costs = [f"{statistics.median(took):.1f}" if took else "–" for took in cpu]
-        rows.append([peer, *figures, *costs])
+    for peer in traffic.figures["http"]:
+        cells = [
+            f"{traffic.median(metric, peer):.2f}" if peer in of else "–"
+            for metric, of in traffic.figures.items()
+        ]
+        costs = [found.cpu_us[metric].get(peer) for metric in mesh.COSTS]
+        rows.append(
+            [peer, *cells, *(f"{statistics.median(it):.1f}" if it else "–" for it in costs)]
+        )
     (few, at_first), (many, at_last) = sorted(found.memory_mb.items())
     each_kb = (at_last - at_first) * 1024 / (many - few)
     text = (
@@ -288,12 +296,13 @@ def _mesh(found: mesh.Mesh) -> str:
         f"Envoy takes {at_first:.0f} MB with {few} pods, {each_kb:.0f} kB more for each."
     )
     bars = []
-    for metric, what in (("rr", "a request"), ("crr", "a connection")):
+    for metric, what in mesh.COSTS.items():
         cpu_us = {who: statistics.median(took) for who, took in found.cpu_us[metric].items()}
-        for other in (mesh.HAPROXY, mesh.NGINX):
-            if other in cpu_us:
-                ratio = cpu_us[mesh.OURS] / cpu_us[other]
-                bars.append(f"- proxy CPU of {what}, of {other}'s: {ratio:.2f}")
+        bars += [
+            f"- proxy CPU of {what}, of {other}'s: {cpu_us[mesh.OURS] / it:.2f}"
+            for other, it in cpu_us.items()
+            if other != mesh.OURS
+        ]
     return "\n".join(["## Mesh", "", text, "", _table(head, rows), "", *bars])
 
 

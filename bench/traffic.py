@@ -93,9 +93,9 @@ def _peers(lab: Lab) -> tuple[list[Peer], dict[str, str]]:
     return [*peers, *(sixfold(lab, services) for services in SERVICES)], skipped
 
 
-def await_server(lab: Lab, peer: Peer) -> None:
+def await_server(lab: Lab, peer: Peer, metric: str = "rr") -> None:
     """Until the server answers: the policy that lets it may be a moment old."""
-    command = inside(peer.client, str(lab.load), "rr", peer.address, str(peer.port), "0")
+    command = inside(peer.client, str(lab.load), metric, peer.address, str(peer.port), "0")
     for _ in range(READY_TRIES):
         if subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0:
             return
@@ -110,10 +110,11 @@ def rotate(
     rounds: int,
     scale: float,
     chance: random.Random,
+    turn_s: float = TURN_S,
 ) -> dict[str, list[float]]:
     """Everybody's figures by round; ``metric`` is one of load.c's."""
     places = [str(part) for peer in peers for part in (peer.client, peer.address, peer.port)]
-    settings = (metric, str(TURN_S), str(rounds), str(chance.getrandbits(16)))
+    settings = (metric, str(turn_s), str(rounds), str(chance.getrandbits(16)))
     lines = run(alone(str(lab.load), "rotate", *settings, *places), timeout_s=ROTATION_TIMEOUT_S)
     figures = [[float(figure) for figure in line.split()] for line in lines.splitlines()]
     return {

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import threading
@@ -205,6 +206,20 @@ def test_a_thousand_idle_connections_are_all_there_afterwards(ends: list[Place])
     assert all(sock.recv(100) == b"still here" for sock in idle)
     for sock in idle:
         sock.close()
+
+
+def test_connections_that_are_broken_off_leave_others_of_the_two_pods_alone(
+    ends: list[Place],
+) -> None:
+    """Each is a stream of one tunnel that is reset; the codec's bound is for strangers."""
+    with dial(ends, 4444) as stays:
+        for _ in range(1300):
+            with dial(ends, 4444) as sock:
+                sock.sendall(b"x")
+                assert sock.recv(1) == b"x"
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        stays.sendall(b"still here")
+        assert stays.recv(100) == b"still here"
 
 
 def test_the_server_sees_the_clients_own_address(mesh: System, ends: list[Place]) -> None:

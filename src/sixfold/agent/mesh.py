@@ -144,8 +144,7 @@ class Mesh:
             return
         if left := await self.xds.taken(TAKEN_S):
             log.warning("envoy: has not taken %d resources yet, as %s", len(left), left[0][1])
-        elif self._plan is not None:
-            self._routed.write(self._plan.http.routed)
+        self._tell_routed()
 
     async def admit(self, pod: str) -> None:
         """Return when a pod's connections, in and out, would meet the proxy."""
@@ -220,6 +219,12 @@ class Mesh:
         while True:
             await asyncio.sleep(RETRY_S)
             self.xds.retry()
+            self._tell_routed()
+
+    def _tell_routed(self) -> None:
+        """Services whose requests are routed, to the kernel: when Envoy can route them."""
+        if self._plan is not None and self.xds.connected and not self.xds.pending():
+            self._routed.write(self._plan.http.routed)
 
     def _ended(self) -> None:
         self._agent.repairs.append("envoy: ended; started anew")

@@ -94,7 +94,7 @@ def outbound(member: Member) -> Resource:
             extension("envoy.filters.http.router", router_pb2.Router(suppress_envoy_headers=True)),
         ],
         upgrade_configs=[{"upgrade_type": "websocket"}],
-        http2_protocol_options={"allow_connect": False},
+        http2_protocol_options={"allow_connect": False, **parts.HTTP2},
         access_log=[
             logs.answered_here(
                 logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.SENT, parts.NETNS_STATE)
