@@ -97,7 +97,7 @@ def test_what_passes_only_by_audit_is_listed_again_and_probes_say_it(sixfold, ma
 
 
 def test_what_is_not_ours_is_named_and_foreign_policies_apart(sixfold, manifests, tmp_path):
-    foreign = {"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy"}
+    foreign = {"apiVersion": "policy.linkerd.io/v1alpha1", "kind": "AuthorizationPolicy"}
     (tmp_path / "mesh.json").write_text(json.dumps({**foreign, "metadata": {"name": "a"}}))
     (tmp_path / "values.yaml").write_text("replicas: 2\n")
     (tmp_path / "list.yaml").write_text("- one\n")

@@ -99,6 +99,27 @@ def peer_authentication(spec=None):
     }
 
 
+def authorization_policy(*rules, **spec):
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "web"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "web"}},
+            "action": "DENY",
+            "rules": list(rules)
+            or [
+                {
+                    "from": [{"source": {"namespaces": ["shop"]}}],
+                    "to": [{"operation": {"methods": ["GET"]}}],
+                    "when": [{"key": "request.headers[x-team]", "values": ["red"]}],
+                }
+            ],
+            **spec,
+        },
+    }
+
+
 def policy(spec=None):
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -247,6 +268,7 @@ class Make:
     policy = staticmethod(policy)
     pool = staticmethod(pool)
     peer_authentication = staticmethod(peer_authentication)
+    authorization_policy = staticmethod(authorization_policy)
     cluster_policy = staticmethod(cluster_policy)
     cilium_policy = staticmethod(cilium_policy)
     cidr_group = staticmethod(cidr_group)
@@ -260,7 +282,7 @@ class Make:
     def all():
         kinds = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet")
         objects = [namespace(), pod(), job(), service(), endpoint_slice(), policy(), pool()]
-        objects.append(peer_authentication())
+        objects += [peer_authentication(), authorization_policy()]
         ordered = ("ClusterNetworkPolicy", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy")
         objects += [cluster_policy(kind=kind) for kind in ordered]
         clusterwide = cilium_policy(kind="CiliumClusterwideNetworkPolicy")

@@ -53,7 +53,7 @@ def test_a_key_has_the_namespace_of_namespaced_kinds_only(make):
         pytest.param("batch/v1", "CronJob", id="batch"),
         pytest.param("rbac.authorization.k8s.io/v1", "Role", id="other group"),
         pytest.param("serving.knative.dev/v1", "Service", id="same name, other group"),
-        pytest.param("security.istio.io/v1", "AuthorizationPolicy", id="other dialect"),
+        pytest.param("policy.linkerd.io/v1alpha1", "AuthorizationPolicy", id="other dialect"),
         pytest.param("cilium.io/v2", "CiliumEndpoint", id="cilium"),
         pytest.param("cilium.io/v2", "CiliumLocalRedirectPolicy", id="cilium policy"),
         pytest.param("cilium.io/v2", "CiliumEgressGatewayPolicy", id="cilium gateway"),

@@ -2,6 +2,7 @@
 
 from ipaddress import ip_address
 
+import pytest
 from envoy.data.accesslog.v3.accesslog_pb2 import HTTPAccessLogEntry, TCPAccessLogEntry
 from google.protobuf import any_pb2
 from google.protobuf.wrappers_pb2 import StringValue
@@ -10,7 +11,7 @@ from sixfold.model.flow import Verdict
 from sixfold.model.identity import Identity
 from sixfold.model.reason import DropReason
 from sixfold.model.rule import Rule
-from sixfold.observe.access import NETNS, access
+from sixfold.observe.access import NETNS, Asked, access
 from sixfold.observe.names import Names, Owner
 
 CLIENT, SERVER = ip_address("10.244.0.2"), ip_address("10.244.0.3")
@@ -23,6 +24,8 @@ NAMES = Names(
     },
     rules={7: ALLOW},
 )
+NOT_ALLOWED = Rule("posture", "", "default-deny", "ingress", because="AuthorizationPolicy shop/a")
+PLAN = Asked(lambda *_: DEFAULT, lambda *_: NOT_ALLOWED, lambda *_: CLIENT)
 ID = "spiffe://home/ns/shop/sa/"
 
 
@@ -52,7 +55,7 @@ def tunnel(code, details, policy="", authority="10.244.0.3:80"):
 
 
 def told(log, entry):
-    return access(log, entry, NAMES, lambda *_: DEFAULT, lambda *_: CLIENT)
+    return access(log, entry, NAMES, PLAN)
 
 
 def test_a_tunnel_is_a_flow_between_its_inner_ends_with_its_rule_and_both_ids():
@@ -63,6 +66,32 @@ def test_a_tunnel_is_a_flow_between_its_inner_ends_with_its_rule_and_both_ids():
     assert flow.ingress_rule == ALLOW
     assert (flow.extra["source_id"], flow.extra["destination_id"]) == (f"{ID}client", f"{ID}web")
     assert flow.time_ns == 10**9 + 5
+
+
+@pytest.mark.parametrize(
+    ("said", "rule"),
+    [
+        ({"enforced_engine_result": "denied"}, "default-deny (zero-trust)"),
+        (
+            {
+                "deny_enforced_engine_result": "denied",
+                "deny_enforced_effective_policy_id": "AuthorizationPolicy shop/not-c rules[2]",
+            },
+            "AuthorizationPolicy shop/not-c rules[2]",
+        ),
+        (
+            {"deny_enforced_engine_result": "allowed", "allow_enforced_engine_result": "denied"},
+            "default-deny (AuthorizationPolicy shop/a)",
+        ),
+    ],
+)
+def test_what_an_authorization_policy_denies_is_told_by_its_rule(said, rule):
+    entry = tunnel(403, "rbac_access_denied_matched_policy[none]")
+    entry.common_properties.metadata.filter_metadata["envoy.filters.http.rbac"].update(said)
+    flow = told("inbound", entry)
+    assert flow.verdict is Verdict.DROPPED
+    assert str(flow.ingress_rule) == rule
+    assert flow.extra["source_id"] == f"{ID}client"
 
 
 def test_a_tunnel_over_ipv6_is_to_the_address_in_brackets():
@@ -119,7 +148,8 @@ def outbound(**common):
 def test_the_client_of_a_captured_connection_is_the_pod_that_its_namespace_is():
     entry = outbound(response_flags={"upstream_connection_failure": True})
     asked = []
-    flow = access("outbound", entry, NAMES, lambda *_: None, lambda *it: asked.append(it) or CLIENT)
+    plan = PLAN._replace(address_in=lambda *it: asked.append(it) or CLIENT)
+    flow = access("outbound", entry, NAMES, plan)
     assert asked == [("/run/x/netns/1", 4)]
     assert (flow.verdict, flow.source.name, flow.source.port) == (
         Verdict.ERROR,

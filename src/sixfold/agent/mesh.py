@@ -34,7 +34,9 @@ from sixfold.model.endpoint import Endpoint
 from sixfold.model.mesh import HTTP_PORT, OUTBOUND_PORT, TUNNEL_PORT
 from sixfold.model.rule import Rule
 from sixfold.model.spiffe import parse
-from sixfold.observe.access import access
+from sixfold.observe.access import Asked, access
+from sixfold.policy.authorizations import Authorizations
+from sixfold.policy.conditions import not_allowed
 from sixfold.policy.decide import lookup, party_of
 from sixfold.serve.xds import XdsServer
 from sixfold.trust.authority import X509Svid, issue
@@ -233,7 +235,8 @@ class Mesh:
 
     def _take_log(self, name: str, entry: Any) -> None:
         agent = self._agent
-        flow = access(name, entry, agent.names, self._denied_by, self._address_in)
+        asked = Asked(self._denied_by, self._not_allowed_by, self._address_in)
+        flow = access(name, entry, agent.names, asked)
         if flow is not None:
             self._flows.log.extend([flow])
 
@@ -250,6 +253,13 @@ class Mesh:
         party = party_of(plans.policy, endpoint, source.version)
         decision = lookup(table, INGRESS, party, PROTOCOL_NUMBERS["TCP"], port)
         return None if decision.allow else self._agent.names.rules.get(decision.rule)
+
+    def _not_allowed_by(self, destination: IPAddress) -> Rule | None:
+        plans, server = self._agent.plans, self._agent.names.owners.get(destination)
+        if plans is None or server is None:
+            return None
+        endpoint = plans.world.endpoints.get(f"{server.namespace}/{server.pod}")
+        return None if endpoint is None else not_allowed(Authorizations(plans.world).of(endpoint))
 
     def _address_in(self, path: str, version: int) -> IPAddress | None:
         for member in self._plan.members.values() if self._plan is not None else ():

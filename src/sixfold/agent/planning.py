@@ -236,7 +236,8 @@ class Planning:
             self._endpoints.plan(world, policy.covering_cidr, policy.blocks),
             self._ipcache(world.config, policy, hosts),
         )
-        modes = plan_modes(world, Requests(world, policy).ports)
+        requests = Requests(world, policy)
+        modes = plan_modes(world, requests.ports, requests.authorizations.strict_by)
         datapath = Datapath(
             endpoints=routing.endpoints,
             ipcache=routing.ipcache,

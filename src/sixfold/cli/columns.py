@@ -412,6 +412,12 @@ COLUMNS: Mapping[str, Columns] = {
         },
     ),
     "PeerAuthentication": Columns({"MODE": _text("spec", "mtls", "mode")}),
+    "AuthorizationPolicy": Columns(
+        {
+            "ACTION": lambda item: str(_at(item, "spec", "action", default="ALLOW")),
+            "ENFORCEMENT": _enforcement,
+        }
+    ),
     "HTTPRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
     "GRPCRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
     "GatewayClass": Columns(

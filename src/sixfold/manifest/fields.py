@@ -11,6 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sixfold.model.authorizationpolicy import (
+    AuthorizationPolicy,
+    AuthorizationPolicySpec,
+    Source,
+)
 from sixfold.model.ciliumpolicy import (
     CiliumClusterwideNetworkPolicy,
     CiliumEgressRule,
@@ -167,6 +172,15 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
         "l7": Refusal("Cilium has removed it"),
         "l7proto": Refusal("Cilium has removed it"),
     },
+    AuthorizationPolicySpec: {
+        "targetRef": Refusal("there are no waypoints; give a selector"),
+        "targetRefs": Refusal("there are no waypoints; give a selector"),
+        "provider": Refusal("of action CUSTOM, which is refused"),
+    },
+    Source: {
+        "remoteIpBlocks": Refusal("no proxy in front is known; give ipBlocks, of who connects"),
+        "notRemoteIpBlocks": Refusal("no proxy in front is known; give notIpBlocks"),
+    },
     HeaderMatch: {
         "mismatch": Refusal("a request without the header is denied, not mended"),
         "secret": Refusal("there are no Secrets"),
@@ -318,6 +332,7 @@ NO_EFFECT: Mapping[type[Object], Mapping[str, str]] = {
     BaselineAdminNetworkPolicy: _STATUS,
     CiliumNetworkPolicy: _STATUS,
     CiliumClusterwideNetworkPolicy: _STATUS,
+    AuthorizationPolicy: _STATUS,
     ClusterIngressRule: {"name": _NAMED_BY_PLACE},
     ClusterEgressRule: {"name": _NAMED_BY_PLACE},
     AdminIngressRule: {"name": _NAMED_BY_PLACE},

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from sixfold.model.authorizationpolicy import AuthorizationPolicy
 from sixfold.model.ciliumpolicy import (
     CiliumCIDRGroup,
     CiliumClusterwideNetworkPolicy,
@@ -60,6 +61,7 @@ Resource = (
     | GlobalName
     | CiliumLoadBalancerIPPool
     | PeerAuthentication
+    | AuthorizationPolicy
     | HTTPRoute
     | GRPCRoute
     | ReferenceGrant
@@ -216,6 +218,14 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 PeerAuthentication,
                 "peerauthentications",
                 ("pa",),
+                older=("security.istio.io/v1beta1",),
+            ),
+            Kind(
+                "AuthorizationPolicy",
+                "security.istio.io/v1",
+                AuthorizationPolicy,
+                "authorizationpolicies",
+                ("ap",),
                 older=("security.istio.io/v1beta1",),
             ),
             Kind(

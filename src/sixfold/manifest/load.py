@@ -15,6 +15,7 @@ from typing import Any, TextIO, cast
 
 from sixfold.errors import ManifestError, Problem
 from sixfold.manifest import names
+from sixfold.manifest.authorization import authorization_policy
 from sixfold.manifest.cilium_policies import cidr_group, cilium_policy
 from sixfold.manifest.controllers import controller, template
 from sixfold.manifest.document import PROBLEMS_MAX, Document, line_of, parse
@@ -35,6 +36,7 @@ from sixfold.manifest.shape import shaped
 from sixfold.manifest.slices import endpoint_slice
 from sixfold.manifest.sources import read
 from sixfold.manifest.traffic import traffic_policy
+from sixfold.model.authorizationpolicy import AuthorizationPolicy
 from sixfold.model.ciliumpolicy import (
     CiliumCIDRGroup,
     CiliumClusterwideNetworkPolicy,
@@ -307,6 +309,8 @@ def _meaning(kind: Kind, obj: Object, *, offline: bool, runnable: bool) -> Itera
             yield from pool(given)
         case CiliumCIDRGroup() as group:
             yield from cidr_group(group)
+        case AuthorizationPolicy() as authorization:
+            yield from authorization_policy(authorization)
         case PeerAuthentication() as one:
             yield from peer_authentication(one)
         case GlobalName() as name:

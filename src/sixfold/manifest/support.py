@@ -16,6 +16,13 @@ from sixfold.manifest.fields import NO_EFFECT, REFUSED
 from sixfold.manifest.kinds import KINDS
 from sixfold.manifest.shape import struct_type
 from sixfold.manifest.sources import TOTAL_BYTES_MAX
+from sixfold.model.authorizationpolicy import (
+    AuthorizationPolicySpec,
+    AuthorizationRule,
+    Operation,
+    Source,
+    When,
+)
 from sixfold.model.ciliumpolicy import (
     CIDRRule,
     CiliumEgressRule,
@@ -288,6 +295,38 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "what no PeerAuthentication says, up --mtls does",
         "portLevelMtls": "by the workload's port; needs a selector",
     },
+    AuthorizationPolicySpec: {
+        "selector": "workloads of its own namespace; in sixfold-system or istio-system of all",
+        "action": "DENY before ALLOW; AUDIT is told with the flow; CUSTOM is refused",
+        "rules": "without any nothing matches: ALLOW then allows nothing. It narrows what other "
+        "policies let in; its workloads take nothing that proves no identity, the host's probes "
+        "apart",
+    },
+    AuthorizationRule: {
+        "from": "any of them",
+        "to": "any of them",
+        "when": "all of them",
+    },
+    Source: {
+        "principals": "as Istio's texts: exact, prefix*, *suffix, *; cluster.local is the trust "
+        "domain, whatever its name",
+        "serviceAccounts": "NAME or NAMESPACE/NAME; without principals and namespaces",
+        "requestPrincipals": "ISSUER/SUBJECT of the token; HTTP only",
+        "ipBlocks": "of the pod that connects",
+    },
+    Operation: {
+        "hosts": "HTTP only; whatever their case. With a port it is another host",
+        "ports": "of the workload",
+        "methods": "HTTP only; of gRPC always POST",
+        "paths": "HTTP only, without the query; {*} is a segment, {**} any number. Of gRPC "
+        "/package.Service/Method",
+    },
+    When: {
+        "key": "source.ip, source.namespace, source.principal, source.serviceAccount, "
+        "destination.port; HTTP only: request.headers[NAME], request.auth.principal, "
+        "request.auth.audiences, request.auth.presenter, request.auth.claims[NAME][NAME]. Others "
+        "are refused",
+    },
     MutualTLS: {"mode": "UNSET is what the next wider scope says"},
     TrafficPolicySpec: {
         "targetRefs": "of its own namespace; requests to these ports are looked at, and balanced "
@@ -350,7 +389,7 @@ A field that is not on this page is unknown and refused. `null` is the same as a
 
 _TAIL = f"""
 Every other kind (ConfigMap, Secret, Role, custom resources…) is ignored: counted and named
-by `apply`, never an error. A policy of another dialect (AuthorizationPolicy, Calico's kinds…)
+by `apply`, never an error. A policy of another dialect (Linkerd's, Calico's kinds…)
 is ignored in the same way: it is **not** in force, and `apply` says so. `kind: List` is unpacked.
 
 Offline, manifests of other projects and dumps of clusters can be judged as they are:

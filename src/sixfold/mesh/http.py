@@ -262,12 +262,18 @@ def _application(name: str, breakers: dict[str, Any]) -> Resource:
     return resource(name, cluster)
 
 
-def judged(rules: rbac_pb2.RBAC, limited: Mapping[str, ServicePort]) -> list[dict[str, Any]]:
+def judged(
+    rules: rbac_pb2.RBAC, limited: Mapping[str, ServicePort], narrowed: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     """Routes of what arrives at a pod as a request, for whom RBAC lets.
 
-    limited  places of the pod that get so many connections at most, as a policy of a service says
+    limited   places of the pod that get so many connections at most, as a policy of a service says
+    narrowed  by AuthorizationPolicies: what their filters are told
     """
-    only = {parts.RBAC_FILTER: packed(http_rbac.RBACPerRoute(rbac={"rules": rules}))}
+    only = {
+        parts.RBAC_FILTER: packed(http_rbac.RBACPerRoute(rbac={"rules": rules})),
+        **narrowed,
+    }
     here = {"name": DESTINATION, "present_match": True}
     call = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
     return [

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sixfold.balancing.members import cluster_addresses
-from sixfold.mesh import http, resilience
+from sixfold.mesh import conditions, http, resilience
 from sixfold.mesh.gateway_plan import plan_gateways
 from sixfold.mesh.member import Member, authority
 from sixfold.mesh.messages import Resource
@@ -47,6 +47,7 @@ class HttpPlan:
     ports     of pods: those about whose requests some policy is
     judged    routes of requests that arrive, by pod
     gateways  names of listeners, by the pod of the Gateway
+    tunnels   what AuthorizationPolicies say of tunnels that arrive, by pod
     """
 
     resources: tuple[Resource, ...] = ()
@@ -54,6 +55,7 @@ class HttpPlan:
     ports: Mapping[str, frozenset[int]] = field(default_factory=dict)
     judged: Mapping[str, list[dict[str, object]]] = field(default_factory=dict)
     gateways: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tunnels: Mapping[str, dict[str, object]] = field(default_factory=dict)
 
 
 class HttpPlanner:
@@ -73,7 +75,7 @@ class HttpPlanner:
     ) -> HttpPlan:
         made_of = (
             *(world.routes, world.traffic, world.grants, world.services, world.endpoints),
-            *(policy, frontends),
+            *(world.policies, world.audited, policy, frontends),
             *(world.gateways, world.gateway_classes, world.namespaces),
         )
         if len(made_of) != len(self._made_of) or any(
@@ -138,6 +140,11 @@ class HttpPlanner:
             ports,
             self._judged(world, policy, requests, members, ports, targets, limited),
             gateways.listeners,
+            {
+                key: conditions.of_tunnels(those, world.config.trust_domain)
+                for key in members
+                if (those := requests.authorizations.of(world.endpoints[key]))
+            },
         )
 
     def _table(
@@ -174,6 +181,9 @@ class HttpPlanner:
                     numbers,
                 ),
                 limited.get(key, {}),
+                conditions.of_requests(
+                    requests.authorizations.of(world.endpoints[key]), world.config.trust_domain
+                ),
             )
             for key in sorted({*ports, *targets})
         }

@@ -69,17 +69,22 @@ class Scopes:
 
 
 def plan_modes(
-    world: World, looked_into: Callable[[Endpoint], frozenset[int]] = lambda _: frozenset()
+    world: World,
+    looked_into: Callable[[Endpoint], frozenset[int]] = lambda _: frozenset(),
+    strict_by: Callable[[Endpoint], str] = lambda _: "",
 ) -> dict[str, PodModes]:
     """The modes of every pod of the mesh; empty: there is no mesh.
 
     looked_into  ports about whose requests a policy is: they are strict, whatever else is said
+    strict_by    the AuthorizationPolicy that makes all ports of a pod strict; "": none
     """
     if not world.has_proxy:
         return {}
     scopes = Scopes(world)
     found = {key: scopes.of(endpoint) for key, endpoint in world.endpoints.items()}
     for key, endpoint in world.endpoints.items():
+        if by := strict_by(endpoint):
+            found[key] = PodModes(Decided(Mode.STRICT, f"AuthorizationPolicy {by}"), {})
         if ports := looked_into(endpoint):
             strict = dict.fromkeys(ports, Decided(Mode.STRICT, BY_REQUESTS))
             found[key] = PodModes(found[key].every, {**found[key].ports, **strict}, ports)

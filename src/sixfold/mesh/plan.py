@@ -106,14 +106,15 @@ class MeshPlanner:
             known, table = self._known.get(key), policy.tables.get(key)
             same = known is not None and known.member is member
             stale = table is not None and not touched.isdisjoint(self._authorization.names(table))
-            asked = (http.judged.get(key, ()), http.ports.get(key, frozenset()))
+            narrowed = http.tunnels.get(key, {})
+            asked = (http.judged.get(key, ()), http.ports.get(key, frozenset()), narrowed)
             stale = stale or (known is not None and known.asked != asked)
             if known is not None and same and known.table is table and not stale:
                 now[key] = known._replace(endpoint=endpoint, cidrs=cidrs)
                 continue
             fixed = known.made[:-1] if known is not None and same else _fixed(member, lifetime)
             rules = self._rules(config, member, table, policy, without=asked[1])
-            routes = resources.routes(member, rules, asked[0])
+            routes = resources.routes(member, rules, asked[0], narrowed)
             made = (*fixed, routes)
             before = known.made if known is not None else ()
             puts.update((_name(one), one) for one in made if one not in before)

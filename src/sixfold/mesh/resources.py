@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
@@ -40,7 +41,7 @@ from envoy.extensions.transport_sockets.tls.v3 import (
 )
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
-from sixfold.mesh import logs
+from sixfold.mesh import conditions, logs
 from sixfold.mesh.member import Member
 from sixfold.mesh.messages import (
     OnDemandSecret,
@@ -134,6 +135,7 @@ def inbound(member: Member) -> Resource:
         rds={"route_config_name": routes_name(member), "config_source": ADS},
         http_filters=[
             extension(RBAC_FILTER, http_rbac.RBAC(rules={"action": "ALLOW"})),  # nobody
+            *conditions.filters(),
             extension("envoy.filters.http.router", router_pb2.Router(suppress_envoy_headers=True)),
         ],
         http2_protocol_options={"allow_connect": True, **HTTP2},
@@ -184,10 +186,16 @@ def routes_name(member: Member) -> str:
     return f"inbound|{member.pod}"
 
 
-def routes(member: Member, rules: rbac.RBAC, requests: Sequence[dict[str, Any]] = ()) -> Resource:
+def routes(
+    member: Member,
+    rules: rbac.RBAC,
+    requests: Sequence[dict[str, Any]] = (),
+    narrowed: Mapping[str, Any] = MappingProxyType({}),
+) -> Resource:
     """What tunnels to a pod may carry: whatever the authority says, for whom RBAC lets.
 
     requests  routes of what is no tunnel
+    narrowed  by AuthorizationPolicies: what their filters are told of tunnels
     """
     only = http_rbac.RBACPerRoute(rbac={"rules": rules})
     route = {
@@ -198,7 +206,7 @@ def routes(member: Member, rules: rbac.RBAC, requests: Sequence[dict[str, Any]] 
             "timeout": timedelta(0),
             "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}],
         },
-        "typed_per_filter_config": {RBAC_FILTER: packed(only)},
+        "typed_per_filter_config": {RBAC_FILTER: packed(only), **narrowed},
     }
     name = routes_name(member)
     host = {"name": "tunnel", "domains": ["*"], "routes": [route, *requests]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sixfold.model.authorizationpolicy import AuthorizationPolicy
 from sixfold.model.ciliumpolicy import CiliumClusterwideNetworkPolicy, CiliumNetworkPolicy
 from sixfold.model.clusternetworkpolicy import (
     AdminNetworkPolicy,
@@ -17,6 +18,7 @@ Policy = (
     | BaselineAdminNetworkPolicy
     | CiliumNetworkPolicy
     | CiliumClusterwideNetworkPolicy
+    | AuthorizationPolicy
 )
 POLICY_KINDS = (
     "NetworkPolicy",
@@ -25,6 +27,7 @@ POLICY_KINDS = (
     "BaselineAdminNetworkPolicy",
     "CiliumNetworkPolicy",
     "CiliumClusterwideNetworkPolicy",
+    "AuthorizationPolicy",
 )
 
 

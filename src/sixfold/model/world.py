@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sixfold.model.authorizationpolicy import AuthorizationPolicy
 from sixfold.model.ciliumpolicy import CiliumCIDRGroup
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress
@@ -65,7 +66,11 @@ class World:
     def has_mesh(self) -> bool:
         """Whether anybody wants mTLS: then every pod is in the mesh, as a client at least."""
         given = self.peer_authentications.values()
-        return self.config.mtls != "disabled" or any(one.wants_mtls for one in given)
+        return (
+            self.config.mtls != "disabled"
+            or any(one.wants_mtls for one in given)
+            or any(isinstance(one, AuthorizationPolicy) for one in self.policies.values())
+        )
 
     @property
     def has_proxy(self) -> bool:

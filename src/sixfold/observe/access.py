@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.wrappers_pb2 import StringValue
 
@@ -42,35 +42,44 @@ ANSWERED_HERE = {
     "upstream_per_try_timeout": "timeout: the backend did not answer in time",
 }
 _AUTHORITY = re.compile(r"\[?([0-9a-fA-F.:]+?)\]?:(\d+)")
+_AUTHORIZATION = re.compile(r"(\w+) ([^/ ]+)/([^/ ]+) rules\[(\d+)\]")
 _CLIENT_PORT = re.compile(r'for="_pod:(\d+)"')
 
 Place = tuple[IPAddress, int]  # address, port
 # The rule that denies a connection: from, to, to which port. None: nothing does any more.
 DeniedBy = Callable[[IPAddress, IPAddress, int], Rule | None]
+# The rule that denies what no ALLOW AuthorizationPolicy of a pod allows; None: it has none.
+NotAllowedBy = Callable[[IPAddress], Rule | None]
 # A pod's address of an IP version, by the path of its namespace; None: it is gone.
 AddressIn = Callable[[str, int], IPAddress | None]
 
 
-def access(
-    log: str, entry: Any, names: Names, denied_by: DeniedBy, address_in: AddressIn
-) -> Flow | None:
+class Asked(NamedTuple):
+    """What the plan that the proxy's rules were made of answers."""
+
+    denied_by: DeniedBy
+    not_allowed_by: NotAllowedBy
+    address_in: AddressIn
+
+
+def access(log: str, entry: Any, names: Names, plan: Asked) -> Flow | None:
     """What an entry of a log tells; None when another log tells it, or nothing happened."""
     match log:
         case "inbound":
-            return _inbound(entry, names, denied_by)
+            return _inbound(entry, names, plan)
         case "requests":
-            return _request(entry, names, denied_by)
+            return _request(entry, names, plan)
         case "listener":
             return _listener(entry, names)
         case "outbound":
-            return _outbound(entry, names, address_in)
+            return _outbound(entry, names, plan.address_in)
         case "sent":
-            return _sent(entry, names, address_in)
+            return _sent(entry, names, plan.address_in)
         case _:
             return None  # of another version's configuration
 
 
-def _inbound(entry: Any, names: Names, denied_by: DeniedBy) -> Flow | None:
+def _inbound(entry: Any, names: Names, plan: Asked) -> Flow | None:
     common, code = entry.common_properties, entry.response.response_code.value
     source, _ = _place(common.downstream_direct_remote_address)
     destination, port = _place(common.downstream_local_address)
@@ -80,7 +89,8 @@ def _inbound(entry: Any, names: Names, denied_by: DeniedBy) -> Flow | None:
     client = _CLIENT_PORT.fullmatch(headers)
     verdict, reason, rule, extra = Verdict.FORWARDED, DropReason.NONE, None, _handshake(common)
     if code == DENIED:
-        verdict, rule = Verdict.DROPPED, denied_by(source, destination, port)
+        verdict = Verdict.DROPPED
+        rule = _narrowed(common, destination, plan) or plan.denied_by(source, destination, port)
         explicit = rule is not None and rule.index >= 0
         reason = DropReason.POLICY_DENY if explicit else DropReason.POLICY_DENIED
     elif common.metadata.filter_metadata:
@@ -95,7 +105,7 @@ def _inbound(entry: Any, names: Names, denied_by: DeniedBy) -> Flow | None:
     return _flow(common, names, verdict, ends, extra, reason, rule)
 
 
-def _request(entry: Any, names: Names, denied_by: DeniedBy) -> Flow | None:
+def _request(entry: Any, names: Names, plan: Asked) -> Flow | None:
     """One request; denied by the proxy, or answered by the workload, whatever the answer."""
     common, asked, code = entry.common_properties, entry.request, entry.response.response_code.value
     details = entry.response.response_code_details
@@ -115,8 +125,12 @@ def _request(entry: Any, names: Names, denied_by: DeniedBy) -> Flow | None:
     rule = names.rules.get(_policy(common)) if common.metadata.filter_metadata else None
     if details.startswith("rbac_access_denied"):
         verdict, reason = Verdict.DROPPED, DropReason.POLICY_DENIED
-        rule = denied_by(source, destination, port)
-        if rule is None:  # the port is open to it, this request is not
+        rule = _narrowed(common, destination, plan)
+        if rule is not None:
+            reason = DropReason.POLICY_DENY if rule.index >= 0 else reason
+        elif (
+            rule := plan.denied_by(source, destination, port)
+        ) is None:  # the port is open to it, this request is not
             extra["mesh"] = "no rule allows this request"
     elif not details.startswith("via_upstream"):
         verdict = Verdict.ERROR
@@ -226,6 +240,24 @@ def _policy(common: Any) -> int:
     fields = common.metadata.filter_metadata[RBAC].fields
     digits = fields["enforced_effective_policy_id"].string_value.partition(" ")[0]
     return int(digits) if digits.isdigit() else 0
+
+
+def _narrowed(common: Any, destination: IPAddress, plan: Asked) -> Rule | None:
+    """The rule of an AuthorizationPolicy that denied; None when none did."""
+    fields = common.metadata.filter_metadata[RBAC].fields
+    if fields["deny_enforced_engine_result"].string_value == "denied":
+        return _written(fields["deny_enforced_effective_policy_id"].string_value)
+    if fields["allow_enforced_engine_result"].string_value == "denied":
+        return plan.not_allowed_by(destination)
+    return None
+
+
+def _written(text: str) -> Rule | None:
+    """A rule of an AuthorizationPolicy, by what it is called."""
+    if (found := _AUTHORIZATION.fullmatch(text)) is None:
+        return None
+    kind, namespace, name, at = found.groups()
+    return Rule(kind, namespace, name, "ingress", int(at), section="rules")
 
 
 def _handshake(common: Any) -> dict[str, str]:

@@ -19,6 +19,7 @@ from sixfold.model.identity import ANY_POD, UNKNOWN
 from sixfold.model.rule import Rule
 from sixfold.model.world import World
 from sixfold.policy import ir
+from sixfold.policy.authorizations import Authorizations
 from sixfold.policy.decide import decide, party_of
 from sixfold.policy.meant import means
 from sixfold.policy.plan import PolicyPlan
@@ -39,6 +40,7 @@ class Requests:
     def __init__(self, world: World, plan: PolicyPlan) -> None:
         self._world = world
         self._plan = plan
+        self.authorizations = Authorizations(world)
         self._ports: dict[str, frozenset[int]] = {}
 
     @cached_property
@@ -51,6 +53,10 @@ class Requests:
 
     def ports(self, endpoint: Endpoint) -> frozenset[int]:
         """The ports of a pod that are looked into."""
+        return self.written(endpoint) | self.authorizations.ports(endpoint)
+
+    def written(self, endpoint: Endpoint) -> frozenset[int]:
+        """Those that have lines about requests."""
         if (known := self._ports.get(endpoint.key)) is None:
             known = self._ports[endpoint.key] = self._looked_into(endpoint)
         return known
@@ -74,7 +80,7 @@ class Requests:
         if not verdict.allow or verdict.ingress is None:
             return ()
         decided = self._plan.rules[verdict.ingress.rule]
-        if decided.tier or port not in self.ports(server):
+        if decided.tier or port not in self.written(server):
             return (Allowance(decided, None),)
         return tuple(self._lines(server, port, client))
 

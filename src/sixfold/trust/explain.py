@@ -25,7 +25,7 @@ from sixfold.policy.explain import PolicyAnswer, Side, explain_policy
 from sixfold.policy.plan import PolicyPlan, compile_policies
 from sixfold.routing.explain import RouteAnswer, explain_route, is_same_pod
 from sixfold.routing.plan import RoutingPlan, plan_routing
-from sixfold.trust.explain_requests import RouteOfRequest, judged, route_of
+from sixfold.trust.explain_requests import RouteOfRequest, judged, narrowed, route_of
 from sixfold.trust.hidden import told_of
 from sixfold.trust.outside import at_node_port, refused
 from sixfold.trust.question import Destination, Place, destination, place_at, sources, version_of
@@ -230,6 +230,8 @@ class _Question:
         if client is not None and server is not None and self.protocol == "TCP":
             said = judged(self.world, self.plan, client, server, flow.port, asked)
             yield from (Line("requests", *one) for one in said)
+            said = narrowed(self.world, self.plan, client, server, flow.port, asked)
+            yield from (Line("authorization", *one) for one in said)
 
     @property
     def _what(self) -> str:

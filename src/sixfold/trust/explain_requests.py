@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sixfold.mesh.asked import Asked, allowing, way_for
+from sixfold.mesh.authorized import Caller, authorized
+from sixfold.mesh.member import addresses_of
 from sixfold.mesh.routes import ServicePort
 from sixfold.mesh.traffic import plan_requests, traffic_of
 from sixfold.model.endpoint import Endpoint
@@ -63,7 +65,7 @@ def judged(
 ) -> Iterator[tuple[str, str]]:
     """Outcome and reason, where some policy is about requests to that port of the pod."""
     requests = Requests(world, plan)
-    if port not in requests.ports(server):
+    if port not in requests.written(server):
         return
     rules = requests.allowed(server, port, client)
     if asked is None:
@@ -75,3 +77,41 @@ def judged(
         yield "DROPPED", f"{asked}: no rule of {server.key} allows it (403)"
     else:
         yield "FORWARDED", f"{asked} allowed by {found.rule}"
+
+
+def narrowed(
+    world: World,
+    plan: PolicyPlan,
+    client: Endpoint,
+    server: Endpoint,
+    port: int,
+    asked: Asked | None,
+) -> Iterator[tuple[str, str]]:
+    """Outcome and reason, where an AuthorizationPolicy is about that pod."""
+    requests = Requests(world, plan)
+    policies = requests.authorizations.of(server)
+    if not policies or client.key == server.key:
+        return
+    seen = port in requests.ports(server)
+    caller = Caller(
+        world.config.trust_domain,
+        client.namespace,
+        client.subject.service_account,
+        tuple(addresses_of(client)),
+        port,
+        asked if seen else None,
+    )
+    if seen and asked is None:
+        names = ", ".join(f"AuthorizationPolicy {one.name}" for one in policies)
+        yield "judged", f"requests are judged by {names}; --method and --path ask about one"
+        return
+    answer = authorized(policies, caller)
+    what = f"{asked}" if caller.asked is not None else "the connection"
+    for rule in answer.told:
+        yield "AUDIT", f"{what}: told by {rule}"
+    if not answer.allow:
+        opaque = asked is not None and not seen
+        hint = f"; port {port} is not known to be HTTP: name it so, or in ports" if opaque else ""
+        yield "DROPPED", f"{what}: denied by {answer.rule}{' (403)' if seen else ''}{hint}"
+    elif answer.rule is not None:
+        yield "FORWARDED", f"{what} allowed by {answer.rule}"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from sixfold.model.authorizationpolicy import AuthorizationPolicy
 from sixfold.model.ciliumpolicy import CiliumClusterwideNetworkPolicy, CiliumNetworkPolicy
 from sixfold.model.enforcement import in_audit
 from sixfold.model.layers import Layers
@@ -15,6 +16,7 @@ from sixfold.model.world import World
 from sixfold.policy import ir
 from sixfold.policy.languages.cilium import lower_cilium
 from sixfold.policy.languages.clusternetworkpolicy import lower_ordered
+from sixfold.policy.languages.istio import lower_authorization
 from sixfold.policy.languages.networkpolicy import lower_networkpolicy
 
 NOTHING_ELSE = World()
@@ -58,6 +60,8 @@ def _lower(key: str, policy: Policy, world: World) -> tuple[ir.Policy, ...]:
     match policy:
         case NetworkPolicy():
             return (lower_networkpolicy(key, policy),)
+        case AuthorizationPolicy():
+            return (lower_authorization(key, policy),)
         case CiliumNetworkPolicy() | CiliumClusterwideNetworkPolicy():
             return tuple(lower_cilium(key, policy, world))
         case _:

@@ -1,0 +1,152 @@
+"""Does an AuthorizationPolicy let this connection or request in? As Envoy would, for explanations.
+
+Pure. ``tests/mesh/test_conditions.py`` asks the compiled RBAC, and a real Envoy, the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from typing import Any
+
+from sixfold.mesh.asked import Asked
+from sixfold.mesh.conditions import LOCAL_DOMAIN
+from sixfold.model.datapath import IPAddress
+from sixfold.model.rule import Rule
+from sixfold.policy import conditions as of
+from sixfold.policy.conditions import Alternative, Authorization, Clauses, Condition, How, Text
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks for which port; ``asked`` None: over a connection that nobody looks into.
+
+    claims  of its token, once that was verified
+    """
+
+    domain: str
+    namespace: str
+    account: str
+    addresses: tuple[IPAddress, ...]
+    port: int
+    asked: Asked | None = None
+    claims: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def principal(self) -> str:
+        return f"{self.domain}/ns/{self.namespace}/sa/{self.account}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``rule``: what decides; None: nothing is about it. ``told``: what is told only."""
+
+    allow: bool
+    rule: Rule | None
+    told: tuple[Rule, ...] = ()
+
+
+def authorized(policies: Sequence[Authorization], caller: Caller) -> Answer:
+    """A rule that denies, before one that allows, before the default of those that allow."""
+    told = tuple(
+        rule
+        for one in policies
+        if one.action == "AUDIT" or (one.action == "DENY" and one.audit)
+        for rule in _matching([one], caller)
+    )
+    denying = [one for one in policies if one.action == "DENY" and not one.audit]
+    if (found := next(_matching(denying, caller), None)) is not None:
+        return Answer(False, found, told)
+    allowing = [one for one in policies if one.action == "ALLOW" and not one.audit]
+    default = of.not_allowed(policies)
+    found = next(_matching(allowing, caller), default)
+    return Answer(found is not default or found is None, found, told)
+
+
+def _matching(policies: Iterable[Authorization], caller: Caller) -> Iterator[Rule]:
+    for policy in policies:
+        for rule in policy.rules:
+            seen = rule if caller.asked is not None else rule.over_tcp(policy.action)
+            if seen is not None and _holds(seen, caller):
+                yield rule.rule
+
+
+def _holds(rule: Clauses, caller: Caller) -> bool:
+    return (
+        any(_all(each, caller) for each in rule.sources)
+        and any(_all(each, caller) for each in rule.operations)
+        and _all(rule.when, caller)
+    )
+
+
+def _all(conditions: Alternative, caller: Caller) -> bool:
+    return all(_condition(one, caller) for one in conditions)
+
+
+def _condition(one: Condition, caller: Caller) -> bool:
+    wanted = not one.values or any(_is(one.key, text, caller) for text in one.values)
+    return wanted and not any(_is(one.key, text, caller) for text in one.excluded)
+
+
+def _is(key: str, text: Text, caller: Caller) -> bool:
+    match key:
+        case of.PRINCIPAL:
+            given = text.text
+            if text.how in (How.EXACT, How.PREFIX) and given.startswith(LOCAL_DOMAIN):
+                text = text._replace(text=f"{caller.domain}/{given.removeprefix(LOCAL_DOMAIN)}")
+            return text.matches(caller.principal)
+        case of.SERVICE_ACCOUNT:
+            return text.text == f"{caller.namespace}/{caller.account}"
+        case of.NAMESPACE:
+            return text.matches(caller.namespace)
+        case of.IP:
+            network = ip_network(text.text, strict=False)
+            return any(
+                one.version == network.version and one in network for one in caller.addresses
+            )
+        case of.PORT:
+            return int(text.text) == caller.port
+    assert caller.asked is not None, "of connections nothing of the kind is asked"
+    return any(_matches(text, key, said) for said in _said(key, caller.asked, caller.claims))
+
+
+def _said(key: str, asked: Asked, claims: Mapping[str, Any]) -> list[str]:
+    """All that an attribute of a request is."""
+    match key:
+        case of.HOST:
+            return [asked.host]
+        case of.METHOD:
+            return [asked.method]
+        case of.PATH:
+            return [asked.plain_path]
+        case of.REQUEST_PRINCIPAL:
+            ends = _claimed(claims, ["iss"]), _claimed(claims, ["sub"])
+            return [f"{issuer}/{subject}" for issuer in ends[0] for subject in ends[1]]
+        case of.AUDIENCES:
+            return _claimed(claims, ["aud"])
+        case of.PRESENTER:
+            return _claimed(claims, ["azp"])
+    if key.startswith(of.HEADER):
+        (name,) = of.in_brackets(key)
+        return [asked.headers[name.lower()]] if name.lower() in asked.headers else []
+    return _claimed(claims, of.in_brackets(key))
+
+
+def _claimed(claims: Mapping[str, Any], path: Sequence[str]) -> list[str]:
+    """A text, or a list of texts; nothing of what is neither."""
+    found: Any = claims
+    for step in path:
+        found = found.get(step) if isinstance(found, Mapping) else None
+    return [one for one in (found if isinstance(found, list) else [found]) if isinstance(one, str)]
+
+
+def _matches(text: Text, key: str, said: str) -> bool:
+    if text.how is How.TEMPLATE:
+        return re.fullmatch(of.template(text.text), said) is not None
+    if text.how is How.PRESENT and key.startswith(of.HEADER):
+        return True
+    if key == of.HOST:
+        return Text(text.how, text.text.lower()).matches(said.lower())
+    return text.matches(said)

@@ -1,0 +1,124 @@
+"""Which AuthorizationPolicies are about a pod, and on which of its ports must requests be seen?
+
+Pure. A port is looked into when a policy says something of requests to it, and it is known to be
+HTTP: by the ``appProtocol`` or the name of a service's port that leads to it, by the name of its
+containerPort (``http``, ``http-web``, ``grpc``…); or when nothing says what it is, and the policy
+names the port. A port that is called something else is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+
+from sixfold.model.authorizationpolicy import AuthorizationPolicy
+from sixfold.model.endpoint import Endpoint
+from sixfold.model.service import Service
+from sixfold.model.world import World
+from sixfold.policy.conditions import Authorization, conditions_of
+
+HTTP = frozenset({"http", "http2", "grpc", "grpc-web", "kubernetes.io/h2c", "kubernetes.io/ws"})
+OTHERS = frozenset(
+    {
+        "tcp",
+        "tls",
+        "https",
+        "mongo",
+        "mysql",
+        "redis",
+        "postgres",
+        "postgresql",
+        "kubernetes.io/wss",
+    }
+)
+
+
+class Authorizations:
+    """Of one world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._known: dict[str, tuple[Authorization, ...]] = {}
+        self._policies = [
+            one for one in world.policies.values() if isinstance(one, AuthorizationPolicy)
+        ]
+        self._policies.sort(key=lambda one: (one.metadata.namespace, one.metadata.name))
+
+    def __bool__(self) -> bool:
+        return bool(self._policies)
+
+    def of(self, endpoint: Endpoint) -> tuple[Authorization, ...]:
+        """All that select a pod, by name."""
+        if (known := self._known.get(endpoint.key)) is None:
+            audit = self._world.config.audit or endpoint.namespace in self._world.audited
+            known = self._known[endpoint.key] = tuple(
+                conditions_of(one, audit=audit)
+                for one in self._policies
+                if one.selects(endpoint.namespace, endpoint.labels)
+            )
+        return known
+
+    def strict_by(self, endpoint: Endpoint) -> str:
+        """The policy that lets nobody through who proves no identity; "" when none does."""
+        return next((one.name for one in self.of(endpoint) if _is_in_force(one)), "")
+
+    def ports(self, endpoint: Endpoint) -> frozenset[int]:
+        """Ports of a pod that are looked into."""
+        rules = [rule for one in self.of(endpoint) for rule in one.rules if rule.of_requests]
+        if not rules:
+            return frozenset()
+        declared = self.declared(endpoint)
+        http = {port for port, is_http in declared.items() if is_http}
+        found: set[int] = set()
+        for rule in rules:
+            named = rule.ports
+            if named is None:
+                found |= http
+            else:
+                found |= {port for port in named if declared.get(port, True)}
+        return frozenset(found)
+
+    def declared(self, endpoint: Endpoint) -> Mapping[int, bool]:
+        """TCP ports that something says are HTTP, or are not."""
+        found = {
+            port.port: said
+            for port in endpoint.publish_ports
+            if port.protocol == "TCP" and (said := _said(port.name)) is not None
+        }
+        for service in self._by_namespace.get(endpoint.namespace, ()):
+            if service.spec.selector and service.spec.selector.items() <= endpoint.labels.items():
+                found.update(_declared_by(service, endpoint))
+        return found
+
+    @cached_property
+    def _by_namespace(self) -> Mapping[str, list[Service]]:
+        found: dict[str, list[Service]] = {}
+        for service in self._world.services.values():
+            found.setdefault(service.metadata.namespace, []).append(service)
+        return found
+
+
+def _is_in_force(one: Authorization) -> bool:
+    return one.action in ("ALLOW", "DENY") and not one.audit
+
+
+def _declared_by(service: Service, endpoint: Endpoint) -> Iterator[tuple[int, bool]]:
+    for port in service.spec.ports:
+        said = _said(port.name) if port.app_protocol is None else _said(port.app_protocol)
+        if said is None or port.protocol != "TCP":
+            continue
+        target = port.port if port.target_port is None else port.target_port
+        if isinstance(target, int):
+            yield target, said
+            continue
+        for named in endpoint.publish_ports:
+            if (named.name, named.protocol) == (target, "TCP"):
+                yield named.port, said
+
+
+def _said(name: str) -> bool | None:
+    """Whether a name means HTTP, by what is before a dash; None: it means nothing."""
+    for word in (name.lower(), name.lower().partition("-")[0]):
+        if word in HTTP or word in OTHERS:
+            return word in HTTP
+    return None
