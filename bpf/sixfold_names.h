@@ -13,10 +13,15 @@
 
 #define NAME_WORDS (NAME_MAX / 8)
 
+/* Whose names have an entry for each choice of those whom one sees; of more the process
+ * knows. */
+#define NAME_OWNERS 3
+
 /* Who looks a name up must compare: another name may have the same hash. */
 struct name_key {
 	__u64 hash;
-	__u32 view; /* who asks; 0 until policy says so */
+	__u32 seen; /* of a name with several owners: a bit for each that is told of;
+		       0: all of them, or it has no such */
 	__u16 type; /* host order; 0: the name itself */
 	__u16 pad;
 };
@@ -30,7 +35,7 @@ struct name_factors {
 enum name_flags {
 	NAME_PASS = 1,	 /* not for the kernel: no type of this name, or not this one */
 	NAME_LARGE = 2,	 /* its records are in name_sets */
-	NAME_SHARED = 4, /* of several owners: the process knows who sees which */
+	NAME_SHARED = 4, /* of several owners: its entry of type 0 says which */
 	NAME_DIRECT = 8, /* leads to pods themselves: who was told is noted */
 };
 
@@ -41,9 +46,15 @@ struct name_records {
 	__u8 answers;
 	__u8 additionals;
 	__u8 flags;
-	__u32 owner; /* whoever may reach it sees the name; 0: everybody does */
+	__u32 owner; /* whoever may reach it sees the name; 0: everybody does; of a
+			NAME_SHARED, the digest of all that are told of */
 	__u32 pad;
 };
+
+/* A name's owners, in the records of its entry of type 0. Digest: of those that are
+ * told of, in this order, each added to the sum so far times this. An entry that was
+ * written for other owners is not theirs. */
+#define OWNERS_FACTOR 0x9e3779b1
 
 struct name_answer {
 	__u64 name[NAME_WORDS]; /* lower case, zeros behind */

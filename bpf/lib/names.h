@@ -217,6 +217,35 @@ static __noinline int hide(struct __sk_buff *skb, const struct packet *packet,
 	return answer | NAME_HIDDEN;
 }
 
+/* A name of several owners: told as if it were of those only that the pod may know of.
+ */
+static __noinline int answer_shared(struct __sk_buff *skb, const struct packet *packet,
+				    struct question *question)
+{
+	const struct name_answer *answer;
+	int seen;
+
+	question->key.type = 0;
+	answer = bpf_map_lookup_elem(&names, &question->key);
+	if (!answer || !is_named(answer->name, question))
+		return 0;
+	seen = choose_owners(skb->ifindex, answer, question);
+	if (seen == SIGHT_NONE)
+		return hide(skb, packet, question, *(const __u32 *)answer->records);
+	if (seen == SIGHT_SOME)
+		return 0;
+	question->key.type = question->type;
+	answer = bpf_map_lookup_elem(&names, &question->key);
+	if (!answer)
+		return deny(skb, packet, question, 0);
+	if (!is_named(answer->name, question) ||
+	    answer->head.owner != question->owners || answer->head.flags & NAME_PASS)
+		return 0;
+	return answer->head.flags & NAME_LARGE
+		   ? give_many(skb, packet, question)
+		   : give_few(skb, packet, question, answer);
+}
+
 /* 1 + rcode: answered, the packet is the reply; with NAME_HIDDEN where it is not all of
  * the truth. 0: left as it was, for the process. -1: broken on the way, which cannot
  * be.
@@ -237,16 +266,19 @@ __global int answer_name(struct __sk_buff *skb, const struct packet *packet)
 		return 0;
 	lower_name(question);
 	question->key.type = type;
+	question->key.seen = 0;
 	answer = bpf_map_lookup_elem(&names, &question->key);
 	if (answer) {
 		if (!is_named(answer->name, question))
 			return 0;
 		seen = sight(skb->ifindex, &answer->head);
+		if (seen == SIGHT_SOME)
+			return answer_shared(skb, packet, question);
 		if (seen == SIGHT_NONE)
 			return hide(skb, packet, question, answer->head.owner);
 		if (answer->head.flags & NAME_DIRECT)
 			remember_lookup(skb->ifindex, answer->head.owner);
-		if (seen == SIGHT_SOME || answer->head.flags & NAME_PASS)
+		if (answer->head.flags & NAME_PASS)
 			return 0;
 		if (answer->head.flags & NAME_LARGE)
 			return give_many(skb, packet, question);
@@ -259,9 +291,11 @@ __global int answer_name(struct __sk_buff *skb, const struct packet *packet)
 	if (!is_named(answer->name, question))
 		return 0;
 	seen = sight(skb->ifindex, &answer->head);
+	if (seen == SIGHT_SOME)
+		return answer_shared(skb, packet, question);
 	if (seen == SIGHT_NONE)
 		return hide(skb, packet, question, answer->head.owner);
-	if (seen == SIGHT_SOME || answer->head.flags & NAME_PASS)
+	if (answer->head.flags & NAME_PASS)
 		return 0;
 	return deny(skb, packet, question, 0);
 }

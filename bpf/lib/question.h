@@ -34,7 +34,7 @@ struct question {
 	__u32 revision;		 /* of that policy */
 	struct observation seen; /* what policy said of it */
 	__u32 hidden;		 /* owner of the name that the pod must not know of */
-	__u32 pad;
+	__u32 owners; /* digest of those of the name's that the pod may know of */
 	struct name_key key;
 	__u64 name[NAME_WORDS +
 		   NAME_ZONE_MAX / 8]; /* lower case; a word of zeros behind */

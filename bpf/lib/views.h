@@ -8,6 +8,7 @@
 #pragma once
 
 #include "policy.h"
+#include "question.h"
 
 /* Endpoint id to view; 0 = nothing, fail closed. */
 struct {
@@ -28,32 +29,65 @@ struct {
 
 enum sight { SIGHT_NONE = 0, SIGHT_SOME = 1, SIGHT_ALL = 2 };
 
-/* What the pod behind an interface may know of an owner's names. SOME: of names that
- * have several owners, which the kernel does not tell apart. */
+/* Of the pod behind an interface. */
+static __always_inline __u32 view_behind(__u32 ifindex)
+{
+	const struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &ifindex);
+	__u32 id, *view;
+
+	if (!endpoint)
+		return VIEW_NOTHING;
+	id = endpoint->id;
+	view = bpf_map_lookup_elem(&view_of, &id);
+	return view ? *view : VIEW_NOTHING;
+}
+
+static __always_inline bool shows(__u32 view, __u32 owner)
+{
+	struct view_key key = {.view = view, .line = owner / VIEW_LINE_BITS};
+	const struct view_line *line = bpf_map_lookup_elem(&views, &key);
+
+	return line && line->bits[owner / 64 % 8] >> (owner & 63) & 1;
+}
+
+/* What the pod behind an interface may know of an owner's names. SOME: of a name that
+ * has several, each is to be asked for. */
 static __noinline int sight(__u32 ifindex, const struct name_records *name)
 {
-	const struct endpoint *endpoint;
-	const struct view_line *line;
-	struct view_key key;
-	__u32 id, *view;
+	__u32 view;
 
 	if (!name->owner && !(name->flags & NAME_SHARED))
 		return SIGHT_ALL;
-	endpoint = bpf_map_lookup_elem(&endpoints, &ifindex);
-	if (!endpoint)
-		return SIGHT_NONE;
-	id = endpoint->id;
-	view = bpf_map_lookup_elem(&view_of, &id);
-	if (!view)
-		return SIGHT_NONE;
-	if (*view == VIEW_EVERYTHING)
+	view = view_behind(ifindex);
+	if (view == VIEW_EVERYTHING)
 		return SIGHT_ALL;
 	if (name->flags & NAME_SHARED)
 		return SIGHT_SOME;
-	key.view = *view;
-	key.line = name->owner / VIEW_LINE_BITS;
-	line = bpf_map_lookup_elem(&views, &key);
-	return line && line->bits[name->owner / 64 % 8] >> (name->owner & 63) & 1
-		   ? SIGHT_ALL
-		   : SIGHT_NONE;
+	return shows(view, name->owner) ? SIGHT_ALL : SIGHT_NONE;
+}
+
+/* Those of a name's owners that the pod may know of. SOME: not the kernel's to say. */
+static __noinline int choose_owners(__u32 ifindex, const struct name_answer *name,
+				    struct question *question)
+{
+	const __u32 *owners = (const void *)name->records;
+	__u32 view = view_behind(ifindex), count = name->head.answers, i;
+
+	question->key.seen = 0;
+	question->owners = 0;
+	if (!(name->head.flags & NAME_SHARED) || !count || count > NAME_OWNERS)
+		return SIGHT_SOME;
+	asm volatile("" : "+r"(count)); /* the verifier wants both bounds below */
+#pragma clang loop unroll(disable)
+	for (i = 0; i < NAME_OWNERS && i < count; i++) {
+		if (!shows(view, owners[i]))
+			continue;
+		question->key.seen |= 1 << i;
+		question->owners = question->owners * OWNERS_FACTOR + owners[i];
+	}
+	if (!question->key.seen)
+		return SIGHT_NONE;
+	if (question->key.seen == (1 << count) - 1)
+		question->key.seen = 0;
+	return SIGHT_ALL;
 }

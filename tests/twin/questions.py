@@ -207,6 +207,12 @@ def random_zone(random_: random.Random) -> Mapping[RecordKey, tuple[str, ...]]:
             address = random_.choice((f"10.96.{number}.1", f"fd00:5f:244::{number:x}"))
             reverse = ip_address(address).reverse_pointer
             zone[RecordKey(reverse, "PTR")] = (f"{name}.",)
+    names = sorted({key.name for key in zone if ".ns" in key.name})
+    for number in range(random_.randrange(4)):  # addresses of several services
+        targets = random_.sample(names, min(len(names), random_.choice((2, 2, 3, 4, 6))))
+        if targets:
+            reverse = ip_address(f"10.244.7.{number}").reverse_pointer
+            zone[RecordKey(reverse, "PTR")] = tuple(f"{name}." for name in targets)
     return zone
 
 

@@ -13,7 +13,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from sixfold.agent.planning import Plans
-from sixfold.discovery.answers import VIEW
+from sixfold.discovery.answers import ALL
 from sixfold.discovery.explain import candidates
 from sixfold.discovery.globalnames import PlannedName, choose
 from sixfold.discovery.wire import TYPE_NUMBERS
@@ -148,13 +148,13 @@ def _step(
 def _who(table: NameTable, fqdn: str, type_: str) -> tuple[str, str]:
     if type_ in PROCESS_TYPES:
         return PROCESS, f"{type_} is not the kernel's to answer"
-    answer = table.lookup(NameKey(VIEW, fqdn, TYPE_NUMBERS[type_]))
+    answer = table.lookup(NameKey(ALL, fqdn, TYPE_NUMBERS[type_]))
     if answer is not None:
         if answer.passes:
             return PROCESS, "the set is longer than a packet; over UDP it is truncated"
         where = "name_sets" if is_large(answer) else "names"
         return KERNEL, f"{answer.answers} records in map {where}"
-    name = table.lookup(NameKey(VIEW, fqdn, NAME_TYPE))
+    name = table.lookup(NameKey(ALL, fqdn, NAME_TYPE))
     if name is not None and name.passes:
         return PROCESS, "an alias is not the kernel's to answer"
     if not table.denies(fqdn):

@@ -322,7 +322,7 @@ def names_answered(view: DatapathView, names: Names) -> Iterator[Row]:
     of, seen = ViewTable(view.maps).read()
     held = set(of.values())
     for key, answer in sorted(NameTable(view.maps).read().items()):
-        records = read_records(answer.records, answer.answers)
+        records = read_records(answer.records, answer.answers) if key.type else []
         told = [one for one, lines in seen.items() if not answer.owner or sees(lines, answer.owner)]
         told = sorted({*told, EVERYTHING} & held)
         everybody = not answer.owner and not answer.shared

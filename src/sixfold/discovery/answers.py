@@ -5,7 +5,8 @@ copies it; ``tests/twin/test_names.py`` holds the two equal. A name that exists 
 its own, of type 0: with it another type is NODATA, without it NXDOMAIN. What the kernel cannot
 give whole (sets longer than a packet, a CNAME, names that are made up when they are asked for)
 has an entry that says so, and is the resolver process's to answer. Each entry has the number of
-its owner, whom a pod must see to be told (``bpf/lib/views.h``).
+its owner, whom a pod must see to be told (``bpf/lib/views.h``). An address of several services has
+entries for each choice of them, of which the kernel takes that which the pod sees.
 
 Cost follows the change: a change of the zone touches its names, the names above them, and the SRV
 records that point to them.
@@ -14,7 +15,8 @@ records that point to them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from struct import pack
 
 from sixfold.discovery.wire import (
     IN,
@@ -27,6 +29,7 @@ from sixfold.discovery.wire import (
 from sixfold.discovery.zone import (
     Owner,
     RRset,
+    Sees,
     ZoneDelta,
     ZoneSettings,
     ZoneTree,
@@ -35,9 +38,10 @@ from sixfold.discovery.zone import (
     owners_at,
 )
 from sixfold.model.layers import Layers
-from sixfold.model.names import NAME_TYPE, NameAnswer, NameKey, NamePlan, NameZone
+from sixfold.model.names import NAME_TYPE, NameAnswer, NameKey, NamePlan, NameZone, digest
 
-VIEW = 0  # answers are the same for all; who is told is a matter of their owner
+ALL = 0  # of a name's owners
+OWNERS_MAX = 3  # of a name for which every choice of them has its entries: NAME_OWNERS
 BEHIND_NAME = 12 + 4  # header before the name, type and class behind it
 RECORDS_MAX = 1216  # of one answer: what a packet of 1232 bytes has room for
 COUNT_MAX = 255
@@ -69,7 +73,7 @@ class AnswerPlanner:
         self._direct = direct
         self._targets: defaultdict[str, set[str]] = defaultdict(set)  # owners that point there
         self._pointing: dict[str, set[str]] = {}
-        self._types: dict[str, tuple[int, ...]] = {}  # of each name that has entries
+        self._keys: dict[str, tuple[NameKey, ...]] = {}  # of each name that has entries
         self._plan = NamePlan()
         self.zone: ZoneTree | None = None
 
@@ -107,18 +111,47 @@ class AnswerPlanner:
                 if type_ in ("SRV", "NS"):
                     pointing |= targets_of(zone.get(name, type_))
         self._point(name, pointing)
-        for number in self._types.pop(name, ()):
-            entries[NameKey(VIEW, name, number)] = None
-        if found:
-            self._types[name] = tuple(found)
+        for key in self._keys.pop(name, ()):
+            entries[key] = None
         owners = sorted(owners_at(zone, name))
-        shared = len(owners) > 1
-        owner = self._number(owners[0]) if len(owners) == 1 else 0
-        noted = len(owners) == 1 and self._direct(owners[0])
-        for number, answer in found.items():
-            entries[NameKey(VIEW, name, number)] = answer._replace(
-                owner=owner, shared=shared, direct=noted and number in ADDRESS_TYPES
-            )
+        if len(owners) > 1:
+            compiled = self._shared(zone, name, found, owners)
+        else:
+            owner = self._number(owners[0]) if owners else 0
+            noted = bool(owners) and self._direct(owners[0])
+            compiled = {
+                NameKey(ALL, name, number): answer._replace(
+                    owner=owner, direct=noted and number in ADDRESS_TYPES
+                )
+                for number, answer in found.items()
+            }
+        if compiled:
+            self._keys[name] = tuple(compiled)
+        entries |= compiled
+
+    def _shared(
+        self, zone: ZoneTree, name: str, found: Mapping[int, NameAnswer], owners: Sequence[Owner]
+    ) -> dict[NameKey, NameAnswer]:
+        """What a name of several owners is answered, by which of them are seen."""
+        numbers = {owner: self._number(owner) for owner in owners}
+        whole = digest(numbers.values())
+        compiled = {
+            NameKey(ALL, name, number): answer._replace(owner=whole, shared=True)
+            for number, answer in found.items()
+        }
+        itself = NameKey(ALL, name, NAME_TYPE)
+        if len(owners) > OWNERS_MAX:
+            return compiled
+        packed = pack(f"<{len(owners)}I", *numbers.values())
+        compiled[itself] = compiled[itself]._replace(records=packed, answers=len(owners))
+        for seen in range(1, (1 << len(owners)) - 1):
+            some = [owner for at, owner in enumerate(owners) if seen >> at & 1]
+            owner = digest(map(numbers.__getitem__, some))
+            for type_ in zone.types_at(name):
+                answer = compile_answer(zone, name, type_, some.__contains__)
+                key = NameKey(seen, name, TYPE_NUMBERS[type_])
+                compiled[key] = answer._replace(owner=owner, shared=True)
+        return compiled
 
     def _point(self, name: str, targets: set[str]) -> None:
         for target in self._pointing.pop(name, ()):
@@ -143,9 +176,9 @@ def targets_of(rdata: Iterable[str]) -> set[str]:
     return {text.split()[-1].rstrip(".") for text in rdata}
 
 
-def compile_answer(zone: ZoneTree, name: str, type_: str) -> NameAnswer:
+def compile_answer(zone: ZoneTree, name: str, type_: str, sees: Sees | None = None) -> NameAnswer:
     """What a question is answered, as bytes; or that it is not the kernel's to answer."""
-    answer = lookup(zone, name, type_)
+    answer = lookup(zone, name, type_, sees)
     assert answer is not None, "only names of ours are compiled"
     writer = _Writer(name)
     for rrset in answer.answers:

@@ -17,12 +17,12 @@ FLAGS_AT = NAME_MAX + 7  # in struct name_answer
 
 def unpack_key(packed: bytes, value: bytes) -> NameKey:
     """Of an element of ``names``: its key, and what begins with the name."""
-    _, view, number = layout.NAME_KEY.unpack(packed)
+    _, seen, number = layout.NAME_KEY.unpack(packed)
     labels, at = [], 0
     while length := value[at]:
         labels.append(value[at + 1 : at + 1 + length].decode("latin-1"))
         at += 1 + length
-    return NameKey(view, ".".join(labels), number)
+    return NameKey(seen, ".".join(labels), number)
 
 
 def _stored(answer: NameAnswer) -> bytes:

@@ -196,7 +196,7 @@ class NameTable:
         self._place = lru_cache(PLACES_KEPT)(place)
 
     def _key(self, key: NameKey) -> bytes:
-        return layout.NAME_KEY.pack(self._place(key.name).hash, key.view, key.type)
+        return layout.NAME_KEY.pack(self._place(key.name).hash, key.seen, key.type)
 
     def _fitting(
         self, held: Layers[NameKey, NameAnswer], answers: Layers[NameKey, NameAnswer]

@@ -5,7 +5,7 @@ Plain values; ``host/names.py`` packs them into maps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,9 +16,13 @@ NAME_TYPE = 0  # of the entry that says that a name exists
 
 
 class NameKey(NamedTuple):
-    """A question: lower case, no final dot. ``view`` is who asks; 0 is everybody."""
+    """A question: lower case, no final dot.
 
-    view: int
+    seen  of a name of several owners, a bit for each that is told of, in the order in which its
+          entry of type 0 has them; 0: all of them, or it is no such name
+    """
+
+    seen: int
     name: str
     type: int
 
@@ -28,8 +32,10 @@ class NameAnswer(NamedTuple):
 
     stride  bytes of one record when they rotate, else 0
     passes  not the kernel's to answer: of the name itself (``NAME_TYPE``), or of this type
-    owner   number of whom one must see to be told; 0: it is told to everybody
-    shared  of several owners: the kernel answers those only who see everything
+    owner   number of whom one must see to be told; 0: it is told to everybody; of what is shared,
+            the digest of those that it tells of
+    shared  of several owners: who sees some is answered what is told of those. Of the name itself
+            the records are the owners' numbers; none: there are too many, the process answers
     direct  leads to pods themselves: who was told is noted
     """
 
@@ -58,6 +64,17 @@ class NamePlan:
 
     answers: Layers[NameKey, NameAnswer] = field(default_factory=Layers)
     zones: tuple[NameZone, ...] = ()
+
+
+OWNERS_FACTOR = 0x9E3779B1  # bpf/sixfold_names.h
+
+
+def digest(owners: Iterable[int]) -> int:
+    """Of the numbers of a name's owners, in order; of one it is its number."""
+    found = 0
+    for owner in owners:
+        found = (found * OWNERS_FACTOR + owner) & 0xFFFFFFFF
+    return found
 
 
 NOTHING, EVERYTHING = 0, 1  # views; others are numbered as they come
