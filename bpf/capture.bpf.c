@@ -88,13 +88,13 @@ SEC("sockops") int reached(struct bpf_sock_ops *ops)
 SEC("sockops") int tunnel(struct bpf_sock_ops *ops)
 {
 	struct conntrack_key key;
-	__u8 present = 1;
+	__u64 dialled_ns = bpf_ktime_get_ns();
 
 	if (__builtin_bswap32(ops->remote_port) != TUNNEL_PORT)
 		return OK;
 	if (ops->op == BPF_SOCK_OPS_TCP_CONNECT_CB) {
 		end_of(ops, &key);
-		bpf_map_update_elem(&tunnels, &key, &present, BPF_ANY);
+		bpf_map_update_elem(&tunnels, &key, &dialled_ns, BPF_ANY);
 		bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG);
 	} else if (ops->op == BPF_SOCK_OPS_STATE_CB && ops->args[1] == TCP_CLOSE_) {
 		end_of(ops, &key);

@@ -14,7 +14,7 @@ struct {
 	__uint(max_entries, 131072);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct conntrack_key);
-	__type(value, __u8);
+	__type(value, __u64); /* when it was dialled */
 } tunnels SEC(".maps");
 
 struct {

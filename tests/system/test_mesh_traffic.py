@@ -439,13 +439,29 @@ def test_a_new_root_and_every_new_svid_fail_nothing(mesh: System, ends: list[Pla
         seen = serials(mesh)
         mesh.sixfold("ca", "rotate", "--overlap", "2")
         assert [each["status"] for each in authorities(mesh)] == ["active", "prepared"]
-        assert told.read() == "2 1\n2 2\n1 2\n"  # roots that are trusted, certificates shown
+        assert told.readline() == "2 1\n"  # roots that are trusted, certificates that are shown
+        assert told.readline() == "2 2\n"
+        mesh.eventually(lambda: serials(mesh) - seen)
         served_again(mesh, one)
-    assert one.failed == []
+        assert one.failed == []
+        mesh.sixfold("ca", "taint")
+        assert one.failed == []
+        with load(ends) as other:
+            served_again(mesh, other)
+            assert one.failed == []
+            mesh.sixfold("ca", "revoke")
+            mesh.eventually(lambda: len(one.failed) >= 2)
+            assert told.readline() == "1 2\n"
+            served_again(mesh, one)
+            served_again(mesh, other)
+        assert other.failed == [], "it rests on the new root"
+        assert len(one.failed) == 2, "connections that have stayed from before"
     assert watching.wait(10) == 0
-    assert len(serials(mesh) - seen) == 1
     (new,) = authorities(mesh)
     assert new["id"] != old["id"]
+    (cut, *_) = mesh.flows("--port", "15008", "--verdict", "DROPPED")
+    assert cut["sixfold"]["mesh"] == f"cut: authority {old['id']} is trusted no more"
+    assert cut["sixfold"]["source_id"] == ID
 
 
 def test_a_root_whose_key_is_elsewhere_renews_with_it_only(
@@ -501,3 +517,20 @@ def test_a_killed_proxy_is_an_outage_that_ends_and_says_nothing_in_plaintext(
         served_again(mesh, one)
     assert len(one.failed) == healed
     assert not wire.seen(MARK)
+
+
+def test_a_connection_does_not_outlive_its_certificates_by_more_than_the_grace(
+    mesh: System, ends: list[Place]
+) -> None:
+    os.kill(mesh.agent_pid(), signal.SIGKILL)
+    mesh.up("--mtls", "strict", "--svid-ttl", str(TTL_S), "--connection-grace", "0")
+    with dial(ends, 4444) as sock:
+        sock.settimeout(20)
+        with suppress(ConnectionError):
+            assert sock.recv(1) == b""
+
+    def told() -> list[dict[str, Any]]:
+        flows = mesh.flows("--port", "15008", "--verdict", "DROPPED")
+        return [one for one in flows if "outlived" in one["sixfold"].get("mesh", "")]
+
+    assert mesh.eventually(told)

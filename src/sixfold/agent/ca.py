@@ -25,7 +25,6 @@ class Ca:
         self, authorities: Authorities, config: Config, told: Callable[[], Awaitable[None]]
     ) -> None:
         self._authorities = authorities
-        self._lifetime = timedelta(seconds=config.svid_ttl_s)
         self._told = told
 
     def show(self) -> dict[str, Any]:

@@ -98,6 +98,7 @@ async def _run(
     database = Database(paths.state / "state.db")
     _check_pools(config, database)
     lifetime = timedelta(seconds=config.svid_ttl_s)
+    outlived = lifetime + timedelta(seconds=config.connection_grace_s)
     signers = authorities(paths.state, config.trust_domain, passphrase(config))
     network = HostNetwork(config, paths)
     resolver = ResolverClient(paths, config)
@@ -135,7 +136,7 @@ async def _run(
             running = group.create_task(agent.run(stop))
             draining = group.create_task(flows.run())
             checking = [group.create_task(one.run()) for one in (registrations, health.watch)]
-            checking.append(group.create_task(signers.run(lifetime)))
+            checking.append(group.create_task(signers.run(outlived)))
             serving = group.create_task(doors.serve())
             agent.followers.append(
                 partial(_mesh_on_demand, agent, paths, signers, flows, group, stop)

@@ -18,6 +18,7 @@ from sixfold.agent.agent import Agent
 from sixfold.agent.authority import Authorities
 from sixfold.agent.doors import unix_listener
 from sixfold.agent.events import FlowReader
+from sixfold.agent.succession import Succession
 from sixfold.errors import UnavailableError
 from sixfold.host import cgroup
 from sixfold.host.envoy import Envoy, connections_max
@@ -78,6 +79,11 @@ class Svids:
         bundle = resources.bundle({keyring.trust_domain: roots_pem(keyring)})
         return [bundle, *(it for pair in self._resources.values() for it in pair)]
 
+    @property
+    def authorities(self) -> set[str]:
+        """Who signed what is in use."""
+        return {svid.authority for svid in self._issued.values()}
+
     def next_deadline(self) -> datetime | None:
         return min((svid.renew_at for svid in self._issued.values()), default=None)
 
@@ -106,7 +112,8 @@ class Mesh:
         self._plan: MeshPlan | None = None
         lifetime = timedelta(seconds=config.svid_ttl_s)
         self._svids = Svids(lambda: authorities.keyring, lifetime)
-        authorities.followers.append(self._offer)
+        self._succession = Succession(agent, authorities, flows, self.xds, self._offer)
+        authorities.followers += (self._offer, self._succession.follow)
         self._renew = asyncio.Event()
         self._routed = RoutedTable(agent.datapath.maps)
 
@@ -118,7 +125,12 @@ class Mesh:
                 serving = group.create_task(self.xds.serve(listener, stop))
                 others = [
                     group.create_task(work)
-                    for work in (self.envoy.keep(self._ended), self._rotate(), self._retry())
+                    for work in (
+                        self.envoy.keep(self._ended),
+                        self._rotate(),
+                        self._retry(),
+                        self._succession.expire(),
+                    )
                 ]
                 await serving
                 for task in others:
@@ -142,6 +154,7 @@ class Mesh:
 
     async def in_force(self) -> None:
         """Return when the proxy has all that was offered, or after a while: it may be away."""
+        await self._succession.settled()
         if not self.xds.connected:
             return
         if left := await self.xds.taken(TAKEN_S):
@@ -202,7 +215,9 @@ class Mesh:
             return
         secrets = self._svids.follow(self._plan.identities, datetime.now(UTC))
         self._renew.set()
-        self.xds.offer([*self._plan.resources.values(), *secrets])
+        self._succession.renewed(self._svids.authorities)
+        offered = self._succession.clusters(list(self._plan.resources.values()))
+        self.xds.offer([*offered, *secrets])
 
     async def _rotate(self) -> None:
         """Renew SVIDs at half of their life: new handshakes show the new ones."""

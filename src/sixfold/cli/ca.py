@@ -61,7 +61,8 @@ def show(settings: Settings) -> None:
 def rotate(settings: Settings, kind: str, overlap_s: float) -> None:
     """Replace the root, by the clock: prepare, activate, and revoke the old one.
 
-    The old root leaves when the last certificate that it stands behind has run out.
+    The old root leaves when the last certificate that it stands behind has run out, and the grace
+    of connections.
     """
     _print(settings, _post(settings, "rotate", kind=kind, overlap_s=overlap_s))
 

@@ -158,6 +158,13 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
     help="Lifetime of workloads' certificates; 3600.",
 )
 @click.option(
+    "--connection-grace",
+    "connection_grace_s",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="A connection in mTLS may outlive its certificates by that; 86400.",
+)
+@click.option(
     "--ca-passphrase-file",
     type=click.Path(),
     metavar="FILE",

@@ -82,6 +82,15 @@ def captured(one: Connection) -> list[End]:
     ]
 
 
+def close_ends(ends: Iterable[End], namespace: Path) -> int:
+    """Close these sockets of a namespace; returns how many were there."""
+    try:
+        return netns.run_inside(namespace, partial(_close, list(ends)))
+    except HostError as error:  # the pod is gone, and its sockets with it
+        log.warning("close sockets of %s: %s", namespace, error)
+        return 0
+
+
 def close_towards(places: Iterable[tuple[IPAddress, int, int]]) -> int:
     """Close the host's own sockets that are connected to these (address, port, protocol)."""
     wanted = set(places)

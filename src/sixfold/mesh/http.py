@@ -166,13 +166,18 @@ def routes(
 
 
 def service(
-    port: ServicePort, algorithm: str, ids: Iterable[str], spec: TrafficPolicySpec
+    port: ServicePort,
+    algorithm: str,
+    ids: Iterable[str],
+    spec: TrafficPolicySpec,
+    lifetime: timedelta,
 ) -> Resource:
     """The backends of a port, picked for each request; who they are is told apart (EDS).
 
     algorithm  as Envoy calls it
     ids        SPIFFE IDs of the backends: each proves to be the one that is meant
     spec       what a policy says of requests to it
+    lifetime   of a connection, as of tunnels
     """
     matches = [
         {
@@ -195,7 +200,10 @@ def service(
         transport_socket_matches=matches,
         typed_extension_protocol_options={
             parts.OPTIONS: packed(
-                _http2([_set(DESTINATION, f'%UPSTREAM_METADATA(["{METADATA}","destination"])%')])
+                _http2(
+                    [_set(DESTINATION, f'%UPSTREAM_METADATA(["{METADATA}","destination"])%')],
+                    lifetime,
+                )
             )
         },
     )
@@ -304,10 +312,15 @@ def _http1(mutations: list[dict[str, Any]]) -> http_protocol_options_pb2.HttpPro
     )
 
 
-def _http2(mutations: list[dict[str, Any]]) -> http_protocol_options_pb2.HttpProtocolOptions:
+def _http2(
+    mutations: list[dict[str, Any]], lifetime: timedelta | None = None
+) -> http_protocol_options_pb2.HttpProtocolOptions:
     return http_protocol_options_pb2.HttpProtocolOptions(
         explicit_http_config={"http2_protocol_options": {}},
-        common_http_protocol_options={"idle_timeout": parts.TUNNEL_IDLE},
+        common_http_protocol_options={
+            "idle_timeout": parts.TUNNEL_IDLE,
+            "max_connection_duration": lifetime,
+        },
         http_filters=_mutating(mutations),
     )
 

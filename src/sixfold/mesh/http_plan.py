@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from sixfold.balancing.members import cluster_addresses
 from sixfold.mesh import conditions, http, resilience
@@ -125,6 +126,7 @@ class HttpPlanner:
                         PICKED[entries[port].algorithm],
                         {one.member.id for one in to},
                         specs[port],
+                        timedelta(seconds=world.config.svid_ttl_s / 2),
                     )
                     for port, to in backends.items()
                 ),

@@ -243,6 +243,13 @@ def tunnel_to(member: Member, address: IPAddress, lifetime: timedelta) -> Resour
     return resource(name, cluster)
 
 
+def anew(cluster: Resource, succession: str) -> Resource:
+    """The same cluster under another version: new connections are made, the old ones drain."""
+    message = cluster_pb2.Cluster.FromString(cluster.body.value)
+    message.metadata.filter_metadata["sixfold"].update({"succession": succession})
+    return resource(cluster.name, message)
+
+
 def application() -> Resource:
     """The last step: from the end of a tunnel to the pod's process, under the client's address."""
     cluster = cluster_pb2.Cluster(

@@ -199,6 +199,23 @@ def _answered_here(details: str) -> str:
     return ANSWERED_HERE[words[-1]] if words else details
 
 
+def tunnel_cut(
+    names: Names, client: Place, server: Place, why: str, ids: tuple[str, str], now_ns: int
+) -> Flow:
+    """A tunnel that was closed, with all that was in it: what it rested on is no more."""
+    extra = {"mtls": "TLS 1.3", "source_id": ids[0], "destination_id": ids[1], "mesh": why}
+    return Flow(
+        now_ns,
+        Verdict.DROPPED,
+        "ingress",
+        TCP,
+        _peer(names, *client),
+        _peer(names, *server),
+        node=names.node,
+        extra=extra,
+    )
+
+
 def _flow(
     common: Any,
     names: Names,

@@ -204,7 +204,7 @@ def take(
 def due(keyring: Keyring, now: datetime, lifetime: timedelta) -> Keyring:
     """What time has brought: the same keyring when it is nothing.
 
-    lifetime  of what is signed: so long an old authority stays
+    lifetime  of what is signed, and of connections that rest on it: so long an old one stays
     """
     kinds: tuple[Kind, ...] = ("x509", "jwt")
     for kind in kinds:
