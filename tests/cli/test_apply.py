@@ -7,11 +7,11 @@ metadata: {name: deny}
 spec: {podSelector: {}}
 ---
 apiVersion: v1
-kind: ConfigMap
+kind: ServiceAccount
 metadata: {name: one}
 ---
 apiVersion: v1
-kind: ConfigMap
+kind: ServiceAccount
 metadata: {name: two}
 """
 RESULT = {
@@ -63,7 +63,7 @@ def test_objects_go_with_their_namespace_source_and_line(sixfold, agent, file):
 def test_kinds_that_are_not_ours_are_counted_and_named(sixfold, agent, file):
     agent.answers["POST /v1/apply"] = RESULT
     assert sixfold("apply", "-f", file).stderr == (
-        "ignored, not a kind of Sixfold's: 2 ConfigMap\n"
+        "ignored, not a kind of Sixfold's: 2 ServiceAccount\n"
     )
 
 

@@ -238,6 +238,7 @@ def gateway_class():
 def gateway(*listeners, **spec):
     listener = {"name": "http", "port": 80, "protocol": "HTTP"}
     listener["allowedRoutes"] = {"namespaces": {"from": "All"}, "kinds": [{"kind": "HTTPRoute"}]}
+    listener |= {"protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "shop"}]}}
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "Gateway",
@@ -250,6 +251,16 @@ def gateway(*listeners, **spec):
             **spec,
         },
     }
+
+
+def secret(**fields):
+    meta = {"name": "shop"}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": {"a": "Yg=="}, **fields}
+
+
+def config_map(**fields):
+    meta = {"name": "shop"}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"a": "b"}, **fields}
 
 
 def namespace():
@@ -276,6 +287,8 @@ class Make:
     grant = staticmethod(grant)
     traffic_policy = staticmethod(traffic_policy)
     gateway = staticmethod(gateway)
+    secret = staticmethod(secret)
+    config_map = staticmethod(config_map)
     namespace = staticmethod(namespace)
 
     @staticmethod
@@ -289,7 +302,7 @@ class Make:
         objects += [cilium_policy(), clusterwide, cidr_group()]
         objects += [http_route(), http_route(kind="GRPCRoute"), grant()]
         objects.append(traffic_policy())
-        objects += [gateway_class(), gateway()]
+        objects += [gateway_class(), gateway(), secret(), config_map()]
         return copy.deepcopy(objects + [deployment(kind=kind) for kind in kinds])
 
 

@@ -20,6 +20,18 @@ def listener(**fields):
             {"listeners": [listener(allowedRoutes={"namespaces": {"from": "Selector"}})]},
             "spec.listeners[0].allowedRoutes.namespaces.selector: goes with from: Selector",
         ),
+        (
+            {"listeners": [listener(protocol="HTTPS")]},
+            "spec.listeners[0].tls: is required for HTTPS",
+        ),
+        (
+            {"listeners": [listener(protocol="HTTPS", tls={"mode": "Passthrough"})]},
+            "spec.listeners[0].tls.mode: HTTPS is terminated",
+        ),
+        (
+            {"listeners": [listener(protocol="HTTPS", tls={})]},
+            "spec.listeners[0].tls.certificateRefs: is required",
+        ),
         ({"addresses": [{"type": "Hostname", "value": "a"}]}, "spec.addresses[0].type: Hostname"),
         ({"addresses": [{"value": "a"}]}, "spec.addresses[0].value"),
         ({"gatewayClassName": "a.b"}, "spec.gatewayClassName: its service would be front-a.b"),
@@ -36,3 +48,23 @@ def test_what_a_gateway_cannot_be_is_said_where_it_is(make, said, spec, place):
 def test_a_gateway_may_have_many_listeners(make, said):
     more = [listener(name=f"l{n}", hostname=f"*.h{n}.example.com") for n in range(64)]
     assert said(make.gateway(*more)) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"data": {"a": "not base64 at all"}}, "data.a: is not base64"),
+        ({"data": {"a/b": "Yg=="}}, 'data["a/b"]: "a/b" is no key'),
+        ({"type": "kubernetes.io/tls"}, 'data["tls.crt"]: is required'),
+        ({"stringData": {"a": "x" * (1 << 20)}}, "data: has"),
+    ],
+)
+def test_what_is_wrong_with_a_secret_is_said_without_what_is_in_it(make, said, fields, place):
+    lines = said(make.secret(**fields))
+    assert any(line.startswith(place) for line in lines), lines
+    assert not any("not base64 at all" in line for line in lines)
+
+
+def test_a_config_map_has_each_key_once(make, said):
+    (line,) = said(make.config_map(binaryData={"a": "Yg=="}))
+    assert line == "binaryData.a: is in data, too; keep one"

@@ -48,7 +48,7 @@ def test_a_key_has_the_namespace_of_namespaced_kinds_only(make):
 @pytest.mark.parametrize(
     ("api_version", "kind"),
     [
-        pytest.param("v1", "ConfigMap", id="core"),
+        pytest.param("v1", "ServiceAccount", id="core"),
         pytest.param("apps/v1", "ControllerRevision", id="apps"),
         pytest.param("batch/v1", "CronJob", id="batch"),
         pytest.param("rbac.authorization.k8s.io/v1", "Role", id="other group"),

@@ -75,10 +75,12 @@ def test_objects_keep_their_place_and_their_text():
 
 
 def test_foreign_kinds_are_named_and_never_an_error():
-    text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: n}\ndata: {80: yes}\n"
+    text = (
+        "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: c, namespace: n}\ndata: {80: yes}\n"
+    )
     (ignored,) = loads(text).ignored
     assert (ignored.kind, ignored.namespace, ignored.name, ignored.line) == (
-        "ConfigMap",
+        "ServiceAccount",
         "n",
         "c",
         1,
@@ -187,8 +189,8 @@ def test_a_decoded_object_names_the_place_that_the_caller_gives(make):
 
 
 def test_a_decoded_object_of_a_foreign_kind_is_refused():
-    with pytest.raises(ManifestError, match="v1 ConfigMap is not ours"):
-        decode({"apiVersion": "v1", "kind": "ConfigMap"})
+    with pytest.raises(ManifestError, match="v1 ServiceAccount is not ours"):
+        decode({"apiVersion": "v1", "kind": "ServiceAccount"})
 
 
 def test_lines_are_those_of_the_anchor_when_an_alias_is_wrong(told):

@@ -7,12 +7,15 @@ from dataclasses import replace
 import msgspec
 import pytest
 from tests.mesh.standalone import route, world
+from tests.system.certificates import Authority
 
-from sixfold.mesh.hosts import host_for, hosts_of
+from sixfold.mesh.hosts import host_for, hosts_of, misdirected
 from sixfold.mesh.http_routes import Front, routes_of
 from sixfold.mesh.listeners import common, plan_listeners
 from sixfold.mesh.status import status_of, status_of_class, status_of_gateway
 from sixfold.model.gateway import Gateway, GatewayClass
+from sixfold.model.referencegrant import ReferenceGrant
+from sixfold.model.secret import Secret
 
 PARENT = {"name": "front", "namespace": "edge"}
 CLASS = msgspec.convert(
@@ -267,3 +270,84 @@ def test_a_redirect_leads_to_the_schemes_port_or_to_the_listeners(redirect, fron
     (ways,) = hosts_of(asked, plan_listeners(asked)["edge/front"]).values()
     (found,) = routes_of(ways, front)
     assert found.redirect.port_redirect == port
+
+
+def terminated(*secrets, hostname="a.com", name="https", **reference):
+    refs = [{"name": one, **reference} for one in secrets]
+    return listener(name, 443, "HTTPS", hostname=hostname, tls={"certificateRefs": refs})
+
+
+def secret(data, name="shop", namespace="edge"):
+    given = {"metadata": {"name": name, "namespace": namespace}, "stringData": data}
+    return msgspec.convert(given, Secret)
+
+
+def grant(name=""):
+    who = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": "edge"}
+    to = {"group": "", "kind": "Secret", "name": name}
+    given = {"metadata": {"name": "g", "namespace": "safe"}, "spec": {"from": [who], "to": [to]}}
+    return msgspec.convert(given, ReferenceGrant)
+
+
+GOOD = Authority().issue("a.com")
+OTHER = Authority().issue("a.com")
+
+
+@pytest.mark.parametrize(
+    ("reference", "secrets", "grants", "reason"),
+    [
+        pytest.param({}, [secret(GOOD)], [], "ResolvedRefs", id="there"),
+        pytest.param({}, [], [], "InvalidCertificateRef", id="missing"),
+        pytest.param({"kind": "ConfigMap"}, [], [], "InvalidCertificateRef", id="another kind"),
+        pytest.param(
+            {},
+            [secret({**GOOD, "tls.key": OTHER["tls.key"]})],
+            [],
+            "InvalidCertificateRef",
+            id="another's key",
+        ),
+        pytest.param({}, [secret({"tls.crt": "x"})], [], "InvalidCertificateRef", id="no PEM"),
+        pytest.param(
+            {"namespace": "safe"},
+            [secret(GOOD, namespace="safe")],
+            [],
+            "RefNotPermitted",
+            id="another namespace",
+        ),
+        pytest.param(
+            {"namespace": "safe"},
+            [secret(GOOD, namespace="safe")],
+            [grant("other")],
+            "RefNotPermitted",
+            id="another name granted",
+        ),
+        pytest.param(
+            {"namespace": "safe"},
+            [secret(GOOD, namespace="safe")],
+            [grant()],
+            "ResolvedRefs",
+            id="granted",
+        ),
+    ],
+)
+def test_a_listener_shows_certificates_that_it_may_have_and_that_are_some(
+    reference, secrets, grants, reason
+):
+    one = gateway(terminated("shop", **reference))
+    asked = edge(
+        one,
+        secrets={f"{it.metadata.namespace}/{it.metadata.name}": it for it in secrets},
+        grants={it.metadata.name: it for it in grants},
+    )
+    (found,) = status_of_gateway(asked, one, ("192.0.2.64",), "", "")["listeners"]
+    said = conditions(found)
+    assert said["ResolvedRefs"] == (str(reason == "ResolvedRefs"), reason)
+    assert said["Programmed"][0] == str(reason == "ResolvedRefs")
+    assert "PRIVATE" not in str(found)
+
+
+def test_a_connection_for_one_listener_is_not_used_for_another():
+    named = terminated("shop"), terminated("shop", hostname="*.com", name="wide")
+    given = plan_listeners(edge(gateway(*named)))["edge/front"]
+    assert misdirected(given[0], given) == {"*.com"}
+    assert misdirected(given[1], given) == {"a.com"}

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import sys
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,7 @@ from sixfold.cli.client import Client
 from sixfold.host import netns
 from sixfold.host.paths import NETNS_ROOT
 
+from .certificates import Authority
 from .conftest import System
 from .places import Place, labelled, manifest, pod, policy, service
 
@@ -27,6 +32,16 @@ pytestmark = pytest.mark.root
 
 GROUP = "gateway.networking.k8s.io"
 SERVER = Path(__file__).parent / "mesh_web.py"
+ALL = SERVER.with_name("mesh_server.py")
+GRPC = """
+import sys, grpc
+trusted = grpc.ssl_channel_credentials(open(sys.argv[2], "rb").read())
+with grpc.secure_channel(f"{sys.argv[1]}:443", trusted, [
+    ("grpc.ssl_target_name_override", sys.argv[3]), ("grpc.default_authority", sys.argv[3]),
+]) as channel:
+    print(channel.unary_unary("/Echo/Unary")(b"one", timeout=20).decode())
+    print(*(x.decode() for x in channel.unary_stream("/Echo/Stream")(b"s", timeout=20)))
+"""
 LINKS = """
 link add up0 type veth peer name up1
 link set up1 netns {far}
@@ -68,7 +83,36 @@ def gateway(*listeners: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def https(name: str, host: str, secret: str, **reference: str) -> dict[str, Any]:
+    tls = {"certificateRefs": [{"name": secret, **reference}]}
+    return {"name": name, "port": 443, "protocol": "HTTPS", "hostname": host, "tls": tls}
+
+
+def secret(name: str, namespace: str, data: dict[str, str]) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace},
+        "type": "kubernetes.io/tls",
+        "stringData": data,
+    }
+
+
+def grant(namespace: str, from_: tuple[str, str, str], to_: tuple[str, str]) -> dict[str, Any]:
+    """Who (group, kind, namespace) may refer to what (group, kind) of a namespace."""
+    who = dict(zip(("group", "kind", "namespace"), from_, strict=True))
+    return {
+        "apiVersion": f"{GROUP}/v1beta1",
+        "kind": "ReferenceGrant",
+        "metadata": {"name": from_[1].lower(), "namespace": namespace},
+        "spec": {"from": [who], "to": [dict(zip(("group", "kind"), to_, strict=True))]},
+    }
+
+
+AUTHORITY = Authority()
+SHOP = "shop.example.com"
 HTTP = {"name": "http", "port": 80, "protocol": "HTTP"}
+HTTPS = https("https", SHOP, "shop")
 
 
 def route(
@@ -90,25 +134,25 @@ def to(*names: str) -> dict[str, Any]:
     return {"backendRefs": [{"name": name, "port": 80} for name in names]}
 
 
+READY = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
+
+
 def web(name: str) -> dict[str, Any]:
     return pod(
         name,
         serviceAccountName=name,
         container={
             "command": [sys.executable, str(SERVER), name],
-            "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+            "readinessProbe": READY,
         },
     )
 
 
-FRONT_ONLY = policy(
-    "one",
-    {"app": "one"},
-    policyTypes=["Ingress"],
-    ingress=[
-        {"from": [{"namespaceSelector": {}, **labelled(**{f"{GROUP}/gateway-name": "front"})}]}
-    ],
-)
+FRONT = {"namespaceSelector": {}, **labelled(**{f"{GROUP}/gateway-name": "front"})}
+
+
+def front_only(name: str) -> dict[str, Any]:
+    return policy(name, {"app": name}, policyTypes=["Ingress"], ingress=[{"from": [FRONT]}])
 
 
 @dataclass
@@ -121,6 +165,20 @@ class Edge:
         api = Client(self.system.paths.api_socket)
         api.post("/v1/apply", {"objects": list(objects), "sources": []})
 
+    def secure(
+        self, name: str, address: str = "", *protocols: str, trusted: str = AUTHORITY.pem
+    ) -> ssl.SSLSocket:
+        """A connection in TLS that names a host."""
+        context = ssl.create_default_context(cadata=trusted)
+        context.set_alpn_protocols([*protocols] or ["http/1.1"])
+        raw = self.far.dial(address or self.addresses[0], 443)
+        return context.wrap_socket(raw, server_hostname=name)
+
+    def ask_securely(self, name: str, host: str = "", path: str = "/") -> tuple[int, Any]:
+        with closing(http.client.HTTPConnection(host or name)) as connection:
+            connection.sock = self.secure(name)
+            return answered(connection, host or name, path)
+
     @contextmanager
     def connected(self, address: str = "", port: int = 80) -> Iterator[Any]:
         connection = http.client.HTTPConnection(address or self.addresses[0], port, timeout=10)
@@ -132,12 +190,18 @@ class Edge:
         self, host: str, path: str = "/", method: str = "GET", address: str = "", **headers: str
     ) -> tuple[int, Any]:
         with self.connected(address) as connection:
-            connection.request(method, path, headers={"Host": host, **headers})
-            answer = connection.getresponse()
-            body = answer.read()
-            if 300 <= answer.status < 400:
-                return answer.status, answer.headers["location"]
-            return answer.status, json.loads(body) if body.startswith(b"{") else body
+            return answered(connection, host, path, method, **headers)
+
+
+def answered(
+    connection: Any, host: str, path: str = "/", method: str = "GET", **headers: str
+) -> tuple[int, Any]:
+    connection.request(method, path, headers={"Host": host, **headers})
+    answer = connection.getresponse()
+    body = answer.read()
+    if 300 <= answer.status < 400:
+        return answer.status, answer.headers["location"]
+    return answer.status, json.loads(body) if body.startswith(b"{") else body
 
 
 @pytest.fixture(scope="module")
@@ -155,14 +219,22 @@ def edge(module_system: System) -> Edge:
         manifest=manifest(
             POOL,
             CLASS,
-            gateway(HTTP),
-            route("shop", to("one"), hostnames=["shop.example.com"]),
+            gateway(HTTP, HTTPS, https("calls", "calls.example.com", "calls")),
+            secret("shop", "edge", AUTHORITY.issue(SHOP)),
+            secret("calls", "edge", AUTHORITY.issue("calls.example.com")),
+            route("shop", to("one"), hostnames=[SHOP]),
+            route("calls", to("calls"), kind="GRPCRoute", hostnames=["calls.example.com"]),
+            route("sockets", to("sockets"), hostnames=["sockets.example.com"]),
             web("one"),
+            pod("all", container={"command": [sys.executable, str(ALL)], "readinessProbe": READY}),
             service("one", ports=[{"port": 80, "targetPort": 8080}]),
+            service("calls", selector={"app": "all"}, ports=[{"port": 80, "targetPort": 7777}]),
+            service("sockets", selector={"app": "all"}, ports=[{"port": 80, "targetPort": 8080}]),
             service("nobody", ports=[{"port": 80}]),
             policy("front", None, namespace="edge", policyTypes=["Egress"], egress=[{}]),
             policy("in", None, namespace="edge", policyTypes=["Ingress"], ingress=[{}]),
-            FRONT_ONLY,
+            front_only("one"),
+            front_only("all"),
         ),
     )
     found = Edge(system, far)
@@ -211,11 +283,83 @@ def test_requests_are_answered_as_the_specification_says(edge: Edge):
     assert edge.ask("away.example.com", "/x") == (301, "https://away.example.com/x")
     assert edge.ask("shop.example.com", "/items%2f..%2fadmin")[0] == 400
     found = edge.system.json("get", "gateway", "front", "-n", "edge")["status"]
-    assert found["listeners"][0]["attachedRoutes"] == 4
+    assert found["listeners"][0]["attachedRoutes"] == 6
     assert {one["type"]: one["status"] for one in found["conditions"]} == {
         "Accepted": "True",
         "Programmed": "True",
     }
+
+
+def test_tls_ends_at_the_gateway_by_the_name_that_a_client_asks_for(edge: Edge, tmp_path: Path):
+    status, said = edge.ask_securely(SHOP, path="/x")
+    assert (status, said["headers"]["x-forwarded-proto"]) == (200, "https")
+    assert edge.ask_securely(SHOP, "calls.example.com")[0] == 421  # that is another listener's
+    assert edge.ask_securely(SHOP, "nobody.example.com")[0] == 404
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        edge.secure("nobody.example.com")
+    with edge.secure(SHOP, edge.addresses[1], "h2", "http/1.1") as sock:
+        assert (sock.version(), sock.selected_alpn_protocol()) == ("TLSv1.3", "h2")
+    (tmp_path / "ca").write_text(AUTHORITY.pem)
+    argv = (edge.addresses[0], str(tmp_path / "ca"), "calls.example.com")
+    done = edge.system.run_in(edge.far.path, sys.executable, "-c", GRPC, *argv)
+    assert done.stdout.split() == ["one", "s0", "s1", "s2"], done.stderr
+    with edge.connected() as connection:
+        connection.sock.sendall(
+            b"GET /ws HTTP/1.1\r\nHost: sockets.example.com\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: dGVzdA==\r\n\r\n"
+        )
+        reader = connection.sock.makefile("rb")
+        assert b"101" in reader.readline()
+        while reader.readline().strip():
+            pass
+        connection.sock.sendall(bytes((0x81, 0x85, 0, 0, 0, 0)) + b"hello")
+        assert reader.read(7) == bytes((0x81, 5)) + b"hello"
+
+
+def test_a_certificate_of_another_namespace_needs_a_grant_and_is_replaced_under_load(edge: Edge):
+    listeners = HTTP, https("https", SHOP, "shop", namespace="safe")
+    edge.apply(gateway(*listeners), secret("shop", "safe", AUTHORITY.issue(SHOP)))
+
+    def said() -> str:
+        item = edge.system.json("get", "gateway", "front", "-n", "edge")
+        found = {one["type"]: one for one in item["status"]["listeners"][1]["conditions"]}
+        return str(found["ResolvedRefs"]["reason"])
+
+    assert said() == "RefNotPermitted"
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        edge.ask_securely(SHOP)
+    edge.apply(grant("safe", (GROUP, "Gateway", "edge"), ("", "Secret")))
+    assert said() == "ResolvedRefs"
+    stop, seen, serials = threading.Event(), Counter[int](), set[str]()
+
+    def load() -> None:
+        while not stop.is_set():
+            with closing(http.client.HTTPConnection(SHOP)) as connection:
+                connection.sock = edge.secure(SHOP)
+                serials.add(connection.sock.getpeercert()["serialNumber"])
+                for _ in range(5):
+                    seen[answered(connection, SHOP)[0]] += 1
+
+    def seen_more_than(turn: int) -> bool:
+        return len(serials) > turn
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        for turn in range(10):
+            edge.apply(secret("shop", "safe", AUTHORITY.issue(SHOP)))
+            edge.system.eventually(partial(seen_more_than, turn), "a handshake with the new one")
+    finally:
+        stop.set()
+        thread.join()
+    assert set(seen) == {200}
+    assert len(serials) >= 10
+    shown = edge.system.sixfold("describe", "secret", "shop", "-n", "safe").stdout
+    assert "tls.key: 2" in shown
+    assert "PRIVATE" not in shown
+    mode = (edge.system.paths.state / "state.db").stat().st_mode
+    assert mode & 0o777 == 0o600
 
 
 def test_what_policy_denies_the_gateway_its_clients_are_denied(edge: Edge):
@@ -225,7 +369,7 @@ def test_what_policy_denies_the_gateway_its_clients_are_denied(edge: Edge):
     (flow,) = edge.system.flows("--from", "edge/front-sixfold", "--verdict", "DROPPED")[-1:]
     assert flow["source"]["pod_name"] == "front-sixfold"
     assert flow["destination"]["pod_name"] == "one"
-    edge.apply(FRONT_ONLY)
+    edge.apply(front_only("one"))
     assert edge.ask("shop.example.com")[0] == 200
 
 

@@ -6,6 +6,7 @@ at all. Cluster addresses are handed out here, as the Kubernetes API server does
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence, Set
 from ipaddress import ip_address
 from typing import Any
@@ -60,6 +61,8 @@ def admit(
             except SixfoldError as error:
                 problems.append(_problem(item, "spec.clusterIP", str(error)))
             services.append((item, raw))
+        if item.key.kind == "Secret":
+            _encode(raw)
         if item.key.kind == "Pod":
             _keep_drained(item.key, raw, objects)
         admitted.append((item.key, raw))
@@ -69,6 +72,14 @@ def admit(
     if problems:
         raise ManifestError(problems)
     return admitted
+
+
+def _encode(raw: dict[str, Any]) -> None:
+    """What is written as plain text is kept as the rest is."""
+    plain = raw.pop("stringData", None) or {}
+    encoded = {name: b64encode(text.encode()).decode() for name, text in plain.items()}
+    raw["data"] = {**(raw.get("data") or {}), **encoded}
+    raw.setdefault("type", "Opaque")
 
 
 def _keep_drained(key: Key, raw: dict[str, Any], objects: Objects) -> None:

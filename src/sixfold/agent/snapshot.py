@@ -71,6 +71,7 @@ class Snapshots:
         self._traffic: dict[str, Any] = {}
         self._gateways: dict[str, Any] = {}
         self._gateway_classes: dict[str, Any] = {}
+        self._secrets: dict[str, Any] = {}
 
     def take(
         self,
@@ -94,6 +95,7 @@ class Snapshots:
             traffic=self._traffic,
             gateways=self._gateways,
             gateway_classes=self._gateway_classes,
+            secrets=self._secrets,
             cidr_groups=self._cidr_groups,
             peer_authentications=self._peer_authentications,
             audited=self._audited,
@@ -138,6 +140,7 @@ class Snapshots:
         self._grants = _by_name(self._objects, "ReferenceGrant")
         self._traffic = _by_name(self._objects, TRAFFIC_POLICY)
         self._gateways = _by_name(self._objects, "Gateway")
+        self._secrets = _by_name(self._objects, "Secret")
         classes = self._objects.of("GatewayClass")
         self._gateway_classes = {key.name: stored.object for key, stored in classes.items()}
         groups = self._objects.of("CiliumCIDRGroup")

@@ -311,6 +311,10 @@ def _holds(wanted: str) -> Cell:
     return cell
 
 
+def _entries(*fields: str) -> Cell:
+    return lambda item: str(sum(len(item.get(one) or {}) for one in fields))
+
+
 def _gateway_addresses(item: Item) -> str:
     return ",".join(one["value"] for one in _at(item, "status", "addresses", default=[]))
 
@@ -420,6 +424,8 @@ COLUMNS: Mapping[str, Columns] = {
     ),
     "HTTPRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
     "GRPCRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
+    "Secret": Columns({"TYPE": _text("type", default="Opaque"), "DATA": _entries("data")}),
+    "ConfigMap": Columns({"DATA": _entries("data", "binaryData")}),
     "GatewayClass": Columns(
         {"CONTROLLER": _text("spec", "controllerName"), "ACCEPTED": _holds("Accepted")}
     ),

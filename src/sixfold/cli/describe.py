@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
@@ -69,8 +70,22 @@ def describe(kind: Kind, item: Mapping[str, Any]) -> Iterator[str]:
         if content := item.get(section):
             yield f"{section.capitalize()}:"
             yield from _walk(content, 2)
+    if kind.name in ("Secret", "ConfigMap"):
+        yield from _values(item)
     rest = {k: v for k, v in item.items() if k in ("addressType", "endpoints", "ports")}
     yield from _walk(rest, 0)
+
+
+def _values(item: Mapping[str, Any]) -> Iterator[str]:
+    """How much there is; of a Secret no more than that."""
+    if kind := item.get("type"):
+        yield f"{'Type:':<14}{kind}"
+    yield "Data:"
+    plain = item["kind"] == "ConfigMap"
+    for name, text in sorted((item.get("data") or {}).items()):
+        yield f"  {name}: " + (text if plain else f"{len(b64decode(text))} bytes")
+    for name, text in sorted((item.get("binaryData") or {}).items()):
+        yield f"  {name}: {len(b64decode(text))} bytes"
 
 
 def _mapping(title: str, values: Mapping[str, str]) -> Iterator[str]:

@@ -36,7 +36,7 @@ from sixfold.model.clusternetworkpolicy import (
     ClusterIngressRule,
     ClusterNetworkPolicy,
 )
-from sixfold.model.gateway import GatewayClassSpec, GatewaySpec, Infrastructure
+from sixfold.model.gateway import GatewayClassSpec, GatewaySpec, Infrastructure, ListenerTLS
 from sixfold.model.httproute import (
     Filter,
     GRPCRouteSpec,
@@ -183,7 +183,7 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
     },
     HeaderMatch: {
         "mismatch": Refusal("a request without the header is denied, not mended"),
-        "secret": Refusal("there are no Secrets"),
+        "secret": Refusal("policy reads no Secrets"),
     },
     GatewayClassSpec: {"parametersRef": Refusal(_NO_PARAMETERS)},
     Infrastructure: {"parametersRef": Refusal(_NO_PARAMETERS)},
@@ -192,6 +192,7 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
         "defaultScope": Refusal(_NO_GATEWAY),
         "tls": Refusal("clients outside show no certificates"),
     },
+    ListenerTLS: {"options": Refusal(_NO_PARAMETERS)},
     HTTPRouteSpec: {"useDefaultGateways": Refusal(_NO_GATEWAY)},
     GRPCRouteSpec: {"useDefaultGateways": Refusal(_NO_GATEWAY)},
     HTTPRule: {"sessionPersistence": Refusal(_NO_SESSIONS)},
@@ -238,7 +239,7 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
         "procMount": _local(_UNCONFINED),
     },
     Container: {
-        "envFrom": _local("ConfigMaps and Secrets are not ours; write env"),
+        "envFrom": _local("no pod is given ConfigMaps or Secrets; write env"),
         "volumeMounts": _local(_NO_VOLUMES),
         "volumeDevices": _local(_NO_VOLUMES),
         "lifecycle": _local("hooks would not run"),
@@ -250,8 +251,8 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
         "hostIP": _local("ports of the node are not opened; make a Service"),
     },
     EnvVarSource: {
-        "configMapKeyRef": _local("ConfigMaps are not ours; write value"),
-        "secretKeyRef": _local("Secrets are not ours; write value"),
+        "configMapKeyRef": _local("no pod is given ConfigMaps; write value"),
+        "secretKeyRef": _local("no pod is given Secrets; write value"),
         "resourceFieldRef": _local("limits are not applied; write value"),
         "fileKeyRef": _local("volumes are not mounted; write value"),
     },

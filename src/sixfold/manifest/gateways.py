@@ -10,7 +10,7 @@ from sixfold.manifest.path import Finding, Path
 from sixfold.model.gateway import Gateway, Listener
 
 LISTENERS_MAX = 64
-SERVED = ("HTTP",)
+SERVED = ("HTTP", "HTTPS")
 TAKEN = (15001, 15002, 15008)  # where the proxy listens in every pod
 
 

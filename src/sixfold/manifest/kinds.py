@@ -26,6 +26,7 @@ from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.pool import CiliumLoadBalancerIPPool
 from sixfold.model.referencegrant import ReferenceGrant
+from sixfold.model.secret import ConfigMap, Secret
 from sixfold.model.service import EndpointSlice, Service
 from sixfold.model.trafficpolicy import TrafficPolicy
 from sixfold.model.workload import (
@@ -68,6 +69,8 @@ Resource = (
     | TrafficPolicy
     | GatewayClass
     | Gateway
+    | Secret
+    | ConfigMap
 )
 
 
@@ -261,6 +264,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 ("gtw",),
                 older=("gateway.networking.k8s.io/v1beta1",),
             ),
+            Kind("Secret", "v1", Secret, "secrets"),
+            Kind("ConfigMap", "v1", ConfigMap, "configmaps", ("cm",)),
             Kind("Endpoints", "v1", None, "endpoints", ("ep",), derived=True),
             Kind("EndpointSlice", "discovery.k8s.io/v1", EndpointSlice, "endpointslices", ("eps",)),
         )
@@ -298,10 +303,10 @@ ALIASES: Mapping[str, Kind] = MappingProxyType(
 # Core kinds that are not ours, so that a typo is told from a kind to ignore.
 _OTHER_KINDS = frozenset(
     {
-        *("Binding", "ComponentStatus", "ConfigMap", "ControllerRevision", "CronJob", "Event"),
+        *("Binding", "ComponentStatus", "ControllerRevision", "CronJob", "Event"),
         *("Ingress", "IngressClass", "IPAddress", "LimitRange", "Node", "PersistentVolume"),
         *("PersistentVolumeClaim", "PodTemplate", "ReplicationController", "ResourceQuota"),
-        *("Secret", "ServiceAccount", "ServiceCIDR"),
+        *("ServiceAccount", "ServiceCIDR"),
     }
 )
 _OLD_GROUPS = frozenset({"extensions"})

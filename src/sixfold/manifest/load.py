@@ -31,6 +31,7 @@ from sixfold.manifest.pods import pod_spec
 from sixfold.manifest.policies import policy
 from sixfold.manifest.routes import route
 from sixfold.manifest.runtime import unrunnable
+from sixfold.manifest.secrets import config_map, secret
 from sixfold.manifest.services import service
 from sixfold.manifest.shape import shaped
 from sixfold.manifest.slices import endpoint_slice
@@ -55,6 +56,7 @@ from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.pool import CiliumLoadBalancerIPPool
 from sixfold.model.referencegrant import ReferenceGrant
+from sixfold.model.secret import ConfigMap, Secret
 from sixfold.model.service import EndpointSlice, Service
 from sixfold.model.trafficpolicy import TrafficPolicy
 from sixfold.model.workload import CronJob, Pod, ReplicationController
@@ -321,6 +323,10 @@ def _meaning(kind: Kind, obj: Object, *, offline: bool, runnable: bool) -> Itera
             return
         case TrafficPolicy() as one:
             yield from traffic_policy(one)
+        case Secret() as kept:
+            yield from secret(kept)
+        case ConfigMap() as kept:
+            yield from config_map(kept)
         case Gateway() as way_in:
             yield from gateway(way_in)
         case CronJob() | ReplicationController() as elsewhere:

@@ -35,6 +35,7 @@ from sixfold.model.meta import Namespace, ObjectMeta, namespace_labels
 from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policies import Policy, policy_key
 from sixfold.model.referencegrant import ReferenceGrant
+from sixfold.model.secret import Secret
 from sixfold.model.service import EndpointSlice, Service
 from sixfold.model.subject import container_ports, probe_ports, subject_of
 from sixfold.model.trafficpolicy import TrafficPolicy
@@ -108,6 +109,11 @@ def offline(manifests: Manifests, config: Config | None = None) -> World:
             _name(loaded): loaded.object
             for loaded in manifests.objects
             if isinstance(loaded.object, Gateway)
+        },
+        secrets={
+            _name(loaded): loaded.object
+            for loaded in manifests.objects
+            if isinstance(loaded.object, Secret)
         },
         gateway_classes={
             loaded.key.name: loaded.object

@@ -185,7 +185,7 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "addresses": "of pools that select its service (IPAddress), or none",
         "listeners": "of equal port and host none is served; their status says so",
     },
-    Listener: {"protocol": "HTTP", "hostname": "the most specific has the request"},
+    Listener: {"protocol": "HTTP, HTTPS", "hostname": "the most specific has the request"},
     AllowedRoutes: {"kinds": "HTTPRoute, GRPCRoute"},
     BackendReference: {
         "kind": "Service; others, or one that is not there, are answered 500",
@@ -388,7 +388,7 @@ A field that is not on this page is unknown and refused. `null` is the same as a
 """
 
 _TAIL = f"""
-Every other kind (ConfigMap, Secret, Role, custom resources…) is ignored: counted and named
+Every other kind (ServiceAccount, Role, custom resources…) is ignored: counted and named
 by `apply`, never an error. A policy of another dialect (Linkerd's, Calico's kinds…)
 is ignored in the same way: it is **not** in force, and `apply` says so. `kind: List` is unpacked.
 

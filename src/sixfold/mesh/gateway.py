@@ -8,6 +8,7 @@ here. Routes change without their listener; an updated listener would cut connec
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -15,16 +16,20 @@ from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm,
 )
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
     header_mutation_pb2 as early,
 )
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
 from sixfold.mesh import resources as parts
+from sixfold.mesh.certificates import Shown
 from sixfold.mesh.hosts import Hosts
 from sixfold.mesh.http_routes import CORS_FILTER, Front, routes_of
+from sixfold.mesh.listeners import EVERY_HOST, ListenerPlan
 from sixfold.mesh.member import Member
 from sixfold.mesh.messages import Resource, extension, resource
 from sixfold.model.mesh import DESTINATION
@@ -39,25 +44,48 @@ FORGED = (
 )
 
 
+Chain = dict[str, Any]
+
+
 def listener_name(member: Member, port: int) -> str:
     return f"gateway|{member.pod}|{port}"
 
 
-def http_listener(member: Member, port: int) -> Resource:
+def table_name(member: Member, port: int, section: str = "") -> str:
+    """Of routes: of one listener, or of all of a port."""
+    return "|".join(filter(None, (listener_name(member, port), section)))
+
+
+def secret_name(name: str) -> str:
+    return f"gateway|{name}"
+
+
+def http(member: Member, table: str) -> Chain:
     """Plaintext HTTP of any version."""
-    name = listener_name(member, port)
-    return _listener(member, port, [{"filters": [*_http(member, name)]}])
+    return {"name": table, "filters": _http(member, table)}
 
 
-def http_routes(member: Member, port: int, hosts: Hosts) -> Resource:
-    name = listener_name(member, port)
-    return _table(name, hosts, Front("http", port))
+def https(member: Member, table: str, one: ListenerPlan) -> Chain:
+    """What a client names in its handshake picks the chain, and so the certificate."""
+    return {
+        "name": table,
+        "filter_chain_match": _named([one.host]),
+        "filters": _http(member, table),
+        "transport_socket": extension(
+            "envoy.transport_sockets.tls", _shows(one.certs, ["h2", "http/1.1"])
+        ),
+    }
 
 
-def _listener(member: Member, port: int, chains: list[dict[str, Any]]) -> Resource:
+def listener(member: Member, port: int, chains: Sequence[Chain]) -> Resource:
+    """``chains`` that want to know what a handshake names get it."""
+    looked_into = any("filter_chain_match" in one for one in chains)
+    inspector = extension("envoy.filters.listener.tls_inspector", tls_inspector_pb2.TlsInspector())
     listener = listener_pb2.Listener(
         name=listener_name(member, port),
         traffic_direction="OUTBOUND",
+        listener_filters=[inspector] if looked_into else [],
+        listener_filters_timeout=timedelta(seconds=HEADERS_S),
         per_connection_buffer_limit_bytes={"value": BUFFER_MAX},
         filter_chains=chains,
         **parts.listen_at(
@@ -65,6 +93,10 @@ def _listener(member: Member, port: int, chains: list[dict[str, Any]]) -> Resour
         ),
     )
     return resource(listener.name, listener)
+
+
+def certificate(name: str, shown: Shown) -> Resource:
+    return parts.certificate(secret_name(name), shown.chain, shown.key)
 
 
 def _http(member: Member, table: str) -> list[dict[str, Any]]:
@@ -107,14 +139,38 @@ def _http(member: Member, table: str) -> list[dict[str, Any]]:
     ]
 
 
-def _table(name: str, hosts: Hosts, front: Front) -> Resource:
-    """A host that is not in it is answered 404, as is a request that no way is for."""
-    table = route_pb2.RouteConfiguration(
-        name=name,
-        virtual_hosts=[
+def _named(hosts: Sequence[str]) -> dict[str, Any]:
+    return {"server_names": [one for one in hosts if one != EVERY_HOST]}
+
+
+def _shows(secrets: Iterable[str], protocols: Sequence[str] = ()) -> tls_pb2.DownstreamTlsContext:
+    return tls_pb2.DownstreamTlsContext(
+        common_tls_context={
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+            "alpn_protocols": protocols,
+            "tls_certificate_sds_secret_configs": [
+                {"name": secret_name(one), "sds_config": parts.ADS} for one in secrets
+            ],
+        }
+    )
+
+
+def table(name: str, hosts: Hosts, front: Front, elsewhere: Iterable[str] = ()) -> Resource:
+    """A host that is not in it is answered 404, as is a request that no way is for.
+
+    elsewhere  hosts of other listeners of this port: 421
+    """
+    again = [{"match": {"prefix": "/"}, "direct_response": {"status": 421}}]
+    found: list[dict[str, Any]] = [
+        *(
             {"name": host, "domains": [host], "routes": routes_of(ways, front)}
             for host, ways in sorted(hosts.items())
-        ],
+        ),
+        *({"name": host, "domains": [host], "routes": again} for host in sorted(elsewhere)),
+    ]
+    table = route_pb2.RouteConfiguration(
+        name=name,
+        virtual_hosts=found,
         ignore_port_in_host_matching=True,
         request_headers_to_remove=["x-envoy-external-address"],
     )

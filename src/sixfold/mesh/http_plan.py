@@ -77,7 +77,7 @@ class HttpPlanner:
         made_of = (
             *(world.routes, world.traffic, world.grants, world.services, world.endpoints),
             *(world.policies, world.audited, policy, frontends),
-            *(world.gateways, world.gateway_classes, world.namespaces),
+            *(world.gateways, world.gateway_classes, world.namespaces, world.secrets),
         )
         if len(made_of) != len(self._made_of) or any(
             one is not before for one, before in zip(made_of, self._made_of, strict=True)

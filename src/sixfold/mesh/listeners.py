@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from sixfold.mesh.routes import Condition
+from sixfold.mesh.certificates import Shown, shown
+from sixfold.mesh.routes import Condition, let
 from sixfold.model.gateway import GROUP, Gateway, Listener
 from sixfold.model.httproute import ParentReference, Route
 from sixfold.model.world import World
@@ -23,6 +24,7 @@ KINDS = {
     "HTTPS": ("HTTPRoute", "GRPCRoute"),
 }
 PARENT = (GROUP, "Gateway")
+SECRET = ("", "Secret")
 KINDS_WRONG = "InvalidRouteKinds"
 
 
@@ -38,6 +40,7 @@ class ListenerPlan(NamedTuple):
 
     kinds  of routes that may be attached
     wrong  what it refers to, and cannot have
+    certs  what it shows, by the Secret's name
     """
 
     gateway: Gateway
@@ -45,6 +48,7 @@ class ListenerPlan(NamedTuple):
     kinds: tuple[str, ...]
     conflict: Condition | None
     wrong: Condition | None
+    certs: Mapping[str, Shown] = {}
     attached: tuple[Attached, ...] = ()
 
     @property
@@ -140,9 +144,10 @@ def _narrower(one: str, other: str) -> str:
 def _listeners(world: World, gateway: Gateway) -> tuple[ListenerPlan, ...]:
     conflicts = dict(_conflicts(gateway))
     return tuple(
-        ListenerPlan(gateway, one, kinds, conflicts.get(one.name), wrong)
+        ListenerPlan(gateway, one, kinds, conflicts.get(one.name), unshown or wrong, certs)
         for one in gateway.spec.listeners
         for kinds, wrong in [_kinds(one)]
+        for certs, unshown in [_shown(world, gateway, one)]
     )
 
 
@@ -176,6 +181,32 @@ def _kinds(listener: Listener) -> tuple[tuple[str, ...], Condition | None]:
         return kinds, None
     text = f"{listener.protocol} takes routes of kind {' and '.join(known)} only"
     return kinds, Condition("ResolvedRefs", False, KINDS_WRONG, text)
+
+
+def _shown(
+    world: World, gateway: Gateway, listener: Listener
+) -> tuple[dict[str, Shown], Condition | None]:
+    """The certificates of a listener; or what is wrong with the first that it cannot have."""
+    found: dict[str, Shown] = {}
+    for one in listener.tls.certificate_refs if listener.tls is not None else ():
+        own = gateway.metadata.namespace
+        there = one.namespace or own
+        name = f"{there}/{one.name}"
+        secret = world.secrets.get(name)
+        if (one.group, one.kind) != SECRET:
+            text = f"{one.kind} {name}: only Secrets are certificates"
+        elif not let(world, (GROUP, "Gateway", own), (*SECRET, there, one.name)):
+            text = f"{name}: no ReferenceGrant in its namespace lets Gateways refer to it"
+            return {}, Condition("ResolvedRefs", False, "RefNotPermitted", text)
+        elif secret is None:
+            text = f"there is no secret {name}"
+        elif isinstance(shows := shown(secret), Shown):
+            found[name] = shows
+            continue
+        else:
+            text = f"secret {name}: {shows}"
+        return {}, Condition("ResolvedRefs", False, "InvalidCertificateRef", text)
+    return found, None
 
 
 def _lets_in(world: World, one: ListenerPlan, route: Route) -> bool:

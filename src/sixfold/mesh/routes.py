@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from sixfold.model.duration import seconds
+from sixfold.model.gateway import GROUP
 from sixfold.model.httproute import (
     BackendReference,
     Filter,
@@ -283,15 +284,18 @@ def _unresolved(world: World, route: Route, reference: BackendReference) -> Cond
 def granted(world: World, route: Route, reference: BackendReference) -> bool:
     """Whether the owner of another namespace lets this route refer to its service."""
     own = route.metadata.namespace
-    there = reference.namespace or own
-    return there == own or any(
+    to = (*SERVICE, reference.namespace or own, reference.name)
+    return let(world, (GROUP, route.kind, own), to)
+
+
+def let(world: World, who: tuple[str, str, str], to: tuple[str, str, str, str]) -> bool:
+    """Whether a ReferenceGrant lets objects of a group, kind and namespace refer to one by name."""
+    group, kind, there, name = to
+    return there == who[2] or any(
         grant.metadata.namespace == there
+        and any((one.group, one.kind, one.namespace) == who for one in grant.spec.from_)
         and any(
-            (one.group, one.kind, one.namespace) == ("gateway.networking.k8s.io", route.kind, own)
-            for one in grant.spec.from_
-        )
-        and any(
-            (one.group, one.kind) == SERVICE and one.name in ("", reference.name)
+            (one.group, one.kind) == (group, kind) and one.name in ("", name)
             for one in grant.spec.to
         )
         for grant in world.grants.values()

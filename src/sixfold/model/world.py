@@ -15,6 +15,7 @@ from sixfold.model.httproute import Route
 from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policies import Policy
 from sixfold.model.referencegrant import ReferenceGrant
+from sixfold.model.secret import Secret
 from sixfold.model.seen import Seen
 from sixfold.model.service import EndpointSlice, Service
 from sixfold.model.trafficpolicy import TrafficPolicy
@@ -61,6 +62,7 @@ class World:
     traffic: Mapping[str, TrafficPolicy] = field(default_factory=dict)
     gateways: Mapping[str, Gateway] = field(default_factory=dict)
     gateway_classes: Mapping[str, GatewayClass] = field(default_factory=dict)
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
 
     @property
     def has_mesh(self) -> bool:

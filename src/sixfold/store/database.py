@@ -40,6 +40,14 @@ ADVICE = {
 }
 
 
+def _keep_private(path: Path | str) -> None:
+    """It has Secrets in it; its journal gets the mode of the file."""
+    if str(path) != ":memory:":
+        with suppress(OSError):  # sqlite says better what is wrong
+            Path(path).touch(mode=0o600)
+            Path(path).chmod(0o600)
+
+
 class _RehearsedError(Exception):
     """Ends a rehearsal."""
 
@@ -52,6 +60,7 @@ class Database:
         self.path = path
         self._undo: dict[Callable[[], None], None] = {}  # in order; each once
         try:
+            _keep_private(path)
             self.connection = sqlite3.connect(path, isolation_level=None)
             self.connection.execute("PRAGMA journal_mode=WAL")
             self.connection.execute("PRAGMA synchronous=NORMAL")
