@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from envoy.config.listener.v3 import listener_pb2
+from envoy.extensions.filters.network.connection_limit.v3 import connection_limit_pb2
 from tests.mesh.worlds import meshed, netns_of
 from tests.policy import cases
 from tests.policy.test_compile import keep
@@ -87,3 +89,16 @@ def test_a_pod_made_anew_under_its_name_has_listeners_in_its_new_namespace():
     name = (LISTENER, f"inbound|{key}")
     assert b"/run/netns/4711" in plan.resources[name].body.value
     assert plan.resources[name].version != first.resources[name].version
+
+
+def test_each_pods_listeners_close_what_is_more_than_its_share():
+    here = meshed(cases.case(1))
+    key = next(iter(here.endpoints))
+    plan = MeshPlanner(netns_of, 7).plan(here, compiler().compile(here))
+    for side in ("outbound", "requests"):
+        listener = listener_pb2.Listener()
+        plan.resources[LISTENER, f"{side}|{key}"].body.Unpack(listener)
+        first = listener.filter_chains[0].filters[0]
+        limit = connection_limit_pb2.ConnectionLimit()
+        assert first.typed_config.Unpack(limit)
+        assert limit.max_connections.value == 7

@@ -175,6 +175,28 @@ def test_taken_says_what_was_not(tmp_path):
     run(work())
 
 
+def test_a_proxy_that_drains_is_told_too_and_waited_for(tmp_path):
+    async def work():
+        async with (
+            serving(tmp_path) as server,
+            connected(tmp_path) as old,
+            connected(tmp_path) as new,
+        ):
+            server.offer([one(CLUSTER, "a")])
+            for client in (old, new):
+                await client.ask(CLUSTER)
+                await client.accept(await client.answer())
+            assert await server.taken(WAIT_S) == []
+            server.offer([one(CLUSTER, "a", "b")])
+            await new.accept(await new.answer())
+            changed = await old.answer()
+            assert await server.taken(0.01) == [(CLUSTER, "a")]
+            await old.accept(changed)
+            assert await server.taken(WAIT_S) == []
+
+    run(work())
+
+
 def test_what_is_logged_comes_with_the_name_of_its_log(tmp_path):
     async def work():
         logs = []

@@ -90,8 +90,8 @@ def read_all(sock: socket.socket) -> bytes:
 
 
 def proxy(system: System) -> int:
-    (pid,) = cgroup.processes(system.paths.cgroup / "proxy")
-    return pid
+    """The one that takes new connections; others may drain."""
+    return int((system.paths.run / "proxy.pid").read_text())
 
 
 class Wire:
@@ -502,6 +502,27 @@ def test_a_killed_agent_fails_nothing(mesh: System, ends: list[Place]) -> None:
         start_anew(mesh, ttl_s=3600)
         assert mesh.eventually(lambda: serials(mesh) - before)
         served_again(mesh, one)
+    assert one.failed == []
+
+
+def test_a_proxy_is_replaced_without_a_failure_and_open_connections_stay(
+    mesh: System, ends: list[Place]
+) -> None:
+    before = proxy(mesh)
+    with load(ends) as one, dial(ends, 4444) as stays:
+        served_again(mesh, one)
+        said = mesh.sixfold("proxy", "restart").stdout
+        after = int(said.split()[1])
+        served_again(mesh, one)
+        assert before != after
+        assert set(cgroup.processes(mesh.paths.cgroup / "proxy")) == {before, after}
+        stays.sendall(MARK)
+        assert stays.recv(100) == MARK
+        start_anew(mesh, ttl_s=3600)  # the next agent tells one from the other
+        served_again(mesh, one)
+        assert proxy(mesh) == after
+        stays.sendall(MARK)
+        assert stays.recv(100) == MARK
     assert one.failed == []
 
 

@@ -349,6 +349,13 @@ class AgentHandlers:
         if self._agent.objects.get(key) is None:
             raise NotFoundError(f"{key}: not found")
 
+    async def restart_proxy(self) -> dict[str, Any]:
+        if self._agent.mesh is None:
+            raise UnavailableError(
+                "proxy: none runs; nothing asks for mTLS (sixfold up --mtls strict)"
+            )
+        return await self._agent.mesh.restart()
+
     def shutdown(self) -> None:
         self._stop.set()
 

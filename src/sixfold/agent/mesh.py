@@ -20,7 +20,7 @@ from sixfold.agent.doors import unix_listener
 from sixfold.agent.events import FlowReader
 from sixfold.agent.succession import Succession
 from sixfold.errors import UnavailableError
-from sixfold.host import cgroup
+from sixfold.host import cgroup, envoy_admin
 from sixfold.host.envoy import Envoy, connections_max
 from sixfold.host.listening import listening_ports
 from sixfold.host.paths import Paths
@@ -49,6 +49,9 @@ log = logging.getLogger(__name__)
 TAKEN_S = 2.0  # so long a round waits for the proxy
 ADMIT_S = 10.0  # so long a pod waits for its listeners; then it is tried again
 LOOK_S = 0.005
+PODS_SHARE = 4  # a pod may have one of so many parts of what the proxy can carry, by listener
+RESTART_S = 30.0  # so long another proxy may take to serve
+RELIEVE_S = 0.25  # between looks at a proxy that drains
 RETRY_S = 2.0  # between offers of what was refused
 
 
@@ -108,7 +111,7 @@ class Mesh:
         admin = str(paths.run / "proxy.sock")
         text = bootstrap(config.instance, config.node, str(self._socket), admin, connections_max())
         self.envoy = Envoy(paths, text, config.proxy_concurrency)
-        self._planner = MeshPlanner(lambda endpoint: str(self._name(endpoint)))
+        self._planner = MeshPlanner(lambda it: str(self._name(it)), connections_max() // PODS_SHARE)
         self._plan: MeshPlan | None = None
         lifetime = timedelta(seconds=config.svid_ttl_s)
         self._svids = Svids(lambda: authorities.keyring, lifetime)
@@ -130,6 +133,7 @@ class Mesh:
                         self._rotate(),
                         self._retry(),
                         self._succession.expire(),
+                        self._relieve(),
                     )
                 ]
                 await serving
@@ -186,6 +190,16 @@ class Mesh:
         refused = [self.xds.refused[one] for one in left if one in self.xds.refused]
         return "; ".join(refused) or self.problem() or ("the proxy is told" if left else "")
 
+    async def restart(self) -> dict[str, Any]:
+        """Return when another proxy takes all new connections."""
+        await self.envoy.restart()
+        for _ in range(int(RESTART_S / LOOK_S)):
+            if self.envoy.all_drain():
+                return {"pid": self.envoy.pid, "draining": self.envoy.predecessors()}
+            await asyncio.sleep(LOOK_S)
+        reason = self.problem() or f"it does not listen everywhere after {RESTART_S:g} s"
+        raise UnavailableError(f"envoy: {reason}; the one before it goes on serving")
+
     def problem(self) -> str:
         """Why connections do not pass; "" when they should."""
         if not self.envoy.pid:
@@ -200,6 +214,7 @@ class Mesh:
             "mtls": self._config.mtls,
             "pid": self.envoy.pid,
             "starts": self.envoy.starts,
+            "draining": self.envoy.predecessors(),
             "connected": self.xds.connected,
             "members": len(plan.members) if plan else 0,
             "resources": len(plan.resources) if plan else 0,
@@ -237,6 +252,24 @@ class Mesh:
             await asyncio.sleep(RETRY_S)
             self.xds.retry()
             self._tell_routed()
+
+    async def _relieve(self) -> None:
+        """Have an earlier proxy drain, and end, when the one after it serves."""
+        while True:
+            await asyncio.sleep(RELIEVE_S)
+            if self.envoy.predecessors() and await self._serves():
+                await self.envoy.relieve()
+
+    async def _serves(self) -> bool:
+        """Whether the proxy listens wherever it should."""
+        if self._plan is None or not self.envoy.pid:
+            return False
+        wanted = {name for name in self._plan.resources if name[0] == LISTENER}
+        try:
+            there = await envoy_admin.listening(self.envoy.admin_socket)
+        except UnavailableError:
+            return False
+        return there >= len(wanted - self.xds.refused.keys())
 
     def _tell_routed(self) -> None:
         """Services whose requests are routed, to the kernel: when Envoy can route them."""

@@ -58,6 +58,8 @@ def _mesh(agent: Agent) -> tuple[str, str]:
     modes = Counter(pod.every.mode for pod in planned.values())
     pods = ", ".join(f"{modes[mode]} {mode.name.lower()}" for mode in sorted(modes, reverse=True))
     told.append(f"mTLS of pods: {pods or status['mtls']}; envoy pid {status['pid']}")
+    if status["draining"]:
+        told.append(f"{len(status['draining'])} before it keep what is open")
     if status["pending"]:
         told.append(f"{status['pending']} resources pending")
     return state, "; ".join(told)

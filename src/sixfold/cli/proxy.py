@@ -122,6 +122,21 @@ def log(settings: Settings, level: str | None, tail: int) -> None:
         click.echo(line)
 
 
+@command.command(epilog=examples("sudo sixfold proxy restart"))
+@shared()
+@pass_settings
+def restart(settings: Settings) -> None:
+    """Replace the proxy by another process; no connection is cut.
+
+    New connections go to the new one, and this returns when all do. Those that are open stay
+    with the old one, which ends when the last of them has.
+    """
+    done = settings.client.post("/v1/proxy/restart", {})
+    click.echo(f"proxy {done['pid']} serves")
+    for pid in done["draining"]:
+        click.echo(f"proxy {pid} keeps what is open, and ends after that")
+
+
 # --- what Envoy says ----------------------------------------------------------------------------
 
 

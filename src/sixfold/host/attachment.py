@@ -36,6 +36,9 @@ POD_SYSCTLS = {
     "net/ipv4/fwmark_reflect": "1",
     "net/ipv6/fwmark_reflect": "1",
     "net/ipv4/tcp_tw_reuse": "1",
+    # When one proxy takes over from another, so do its listeners from those that close: also what
+    # has arrived there and was not accepted yet.
+    "net/ipv4/tcp_migrate_req": "1",
 }
 
 

@@ -66,7 +66,7 @@ def routes_name(namespace: str) -> str:
     return f"requests|{namespace}"
 
 
-def outbound(member: Member) -> Resource:
+def outbound(member: Member, connections_max: int = 0) -> Resource:
     """Where requests of a pod's processes are captured, on its loopback."""
     states = [
         parts.state(parts.NETNS_STATE, member.netns),
@@ -117,6 +117,7 @@ def outbound(member: Member) -> Resource:
         filter_chains=[
             {
                 "filters": [
+                    *parts.at_most(connections_max),
                     parts.set_states(states),
                     extension("envoy.filters.network.http_connection_manager", manager),
                 ]

@@ -66,11 +66,13 @@ class _Known(NamedTuple):
 class MeshPlanner:
     """Plans world after world.
 
-    netns  a path of the endpoint's namespace that is its alone, for ever
+    netns            a path of the endpoint's namespace that is its alone, for ever
+    connections_max  of one pod's, as client; 0: no limit
     """
 
-    def __init__(self, netns: Callable[[Endpoint], str]) -> None:
+    def __init__(self, netns: Callable[[Endpoint], str], connections_max: int = 0) -> None:
         self._netns = netns
+        self._connections_max = connections_max
         self._known: dict[str, _Known] = {}
         self._authorization = Authorization()
         self._http = HttpPlanner()
@@ -112,7 +114,7 @@ class MeshPlanner:
             if known is not None and same and known.table is table and not stale:
                 now[key] = known._replace(endpoint=endpoint, cidrs=cidrs)
                 continue
-            fixed = known.made[:-1] if known is not None and same else _fixed(member, lifetime)
+            fixed = known.made[:-1] if known is not None and same else self._fixed(member, lifetime)
             rules = self._rules(config, member, table, policy, without=asked[1])
             routes = resources.routes(member, rules, asked[0], narrowed)
             made = (*fixed, routes)
@@ -149,6 +151,15 @@ class MeshPlanner:
             found[key] = endpoint, policy.endpoint_cidrs.get(key, NO_CIDRS), member
         return found
 
+    def _fixed(self, member: Member, lifetime: timedelta) -> tuple[Resource, ...]:
+        """What is made of the pod alone."""
+        return (
+            resources.outbound(member, self._connections_max),
+            requests_of(member, self._connections_max),
+            resources.inbound(member),
+            *(resources.tunnel_to(member, address, lifetime) for address in member.addresses),
+        )
+
     def _rules(
         self,
         config: Config,
@@ -179,16 +190,6 @@ def _callers(member: Member, identity: Identity, cidrs: Placed) -> tuple[Caller,
     return tuple(
         Caller(names_of_pod(identity, cidrs[address.version == 6]), member.id, address)
         for address in member.addresses
-    )
-
-
-def _fixed(member: Member, lifetime: timedelta) -> tuple[Resource, ...]:
-    """What is made of the pod alone."""
-    return (
-        resources.outbound(member),
-        requests_of(member),
-        resources.inbound(member),
-        *(resources.tunnel_to(member, address, lifetime) for address in member.addresses),
     )
 
 

@@ -26,6 +26,7 @@ from envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from envoy.extensions.filters.listener.original_src.v3 import original_src_pb2
+from envoy.extensions.filters.network.connection_limit.v3 import connection_limit_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm,
 )
@@ -84,8 +85,11 @@ def client_secret(spiffe_id: str) -> str:
     return f"client|{spiffe_id}"
 
 
-def outbound(member: Member) -> Resource:
-    """Where connections of a pod's processes are captured, on its loopback."""
+def outbound(member: Member, connections_max: int = 0) -> Resource:
+    """Where connections of a pod's processes are captured, on its loopback.
+
+    connections_max  what is more is closed; 0: no limit
+    """
     states = [
         state(NETNS_STATE, member.netns),
         state(SVID_STATE, client_secret(member.id)),
@@ -113,7 +117,13 @@ def outbound(member: Member) -> Resource:
             extension("envoy.filters.listener.original_dst", original_dst_pb2.OriginalDst())
         ],
         filter_chains=[
-            {"filters": [set_states(states), extension("envoy.filters.network.tcp_proxy", proxy)]}
+            {
+                "filters": [
+                    *at_most(connections_max),
+                    set_states(states),
+                    extension("envoy.filters.network.tcp_proxy", proxy),
+                ]
+            }
         ],
         **listen_at(
             [
@@ -343,6 +353,16 @@ def no_limits(retries: dict[str, Any] | None = None) -> dict[str, Any]:
     limits = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
     found: dict[str, Any] = {limit: {"value": UNLIMITED} for limit in limits}
     return {"thresholds": [found | ({"retry_budget": retries} if retries else {})]}
+
+
+def at_most(connections_max: int) -> list[dict[str, Any]]:
+    """A pod's share of what the proxy can carry, by listener; told in its statistics."""
+    if not connections_max:
+        return []
+    limit = connection_limit_pb2.ConnectionLimit(
+        stat_prefix="share", max_connections={"value": connections_max}
+    )
+    return [extension("envoy.filters.network.connection_limit", limit)]
 
 
 def socket_at(address: str, port: int, netns: str = "") -> dict[str, Any]:

@@ -100,6 +100,7 @@ class Handlers(Protocol):
     def routes(self) -> list[Any]: ...
     def log(self, key: Key, parameters: Mapping[str, str]) -> AsyncIterator[str]: ...
     def exec_target(self, key: Key, container: str) -> dict[str, Any]: ...
+    async def restart_proxy(self) -> dict[str, Any]: ...
     def shutdown(self) -> None: ...
 
 
@@ -128,6 +129,7 @@ def application(agent: Handlers) -> Starlette:
             Route("/v1/routes", _guard(handlers.routes)),
             Route("/v1/pods/{namespace}/{name}/log", _guard(handlers.log)),
             Route("/v1/pods/{namespace}/{name}/exec", _guard(handlers.exec_target)),
+            Route("/v1/proxy/restart", _guard(handlers.restart_proxy), methods=["POST"]),
             Route("/v1/shutdown", _guard(handlers.shutdown), methods=["POST"]),
         ]
     )
@@ -253,6 +255,9 @@ class _Routes:
     async def exec_target(self, request: Request) -> Response:
         container = request.query_params.get("container", "")
         return _json(self._agent.exec_target(_pod(request), container))
+
+    async def restart_proxy(self, request: Request) -> Response:
+        return _json(await self._agent.restart_proxy())
 
     async def shutdown(self, request: Request) -> Response:
         self._agent.shutdown()

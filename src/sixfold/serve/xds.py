@@ -53,23 +53,23 @@ class _Type:
 
 
 class _Peer:
-    """One stream; ``again``: what was refused is due once more."""
+    """One stream; ``again``: what was refused is due once more; ``held``: versions it has taken."""
 
     def __init__(self) -> None:
         self.types: dict[str, _Type] = {}
+        self.held: dict[Name, str] = {}
         self.wake = asyncio.Event()
         self.again = False
 
 
 class XdsServer:
-    """Serves one Envoy; ``offer`` is what it should hold."""
+    """Serves Envoy, and the one before it while that drains; ``offer`` is what both should hold."""
 
     def __init__(self, on_log: OnLog) -> None:
         self._on_log = on_log
         self._offered: dict[str, dict[str, Resource]] = {one: {} for one in ORDER}
         self._ready = asyncio.Event()  # something was offered
-        self._peers: set[_Peer] = set()
-        self._held: dict[Name, str] = {}  # versions that Envoy has taken, on the last stream
+        self._peers: list[_Peer] = []  # the last to come is the last
         self._moved = asyncio.Condition()
         self._nonces = 0
         self.refused: dict[Name, str] = {}  # and what Envoy said
@@ -110,14 +110,23 @@ class XdsServer:
             (kind, name)
             for kind, name in names
             if (one := self._offered[kind].get(name)) is not None
-            and self._held.get((kind, name)) != one.version
+            and self._lacks(kind, name, one.version)
         ]
+
+    def _lacks(self, kind: str, name: str, version: str) -> bool:
+        """Whether anybody has another version, or the last to come none, or nobody is there."""
+        last = self._peers[-1:] or [_Peer()]
+        return any(
+            peer.held.get((kind, name)) != version
+            for peer in self._peers or last
+            if peer in last or (kind, name) in peer.held
+        )
 
     def pending(self) -> list[Name]:
         """All that Envoy would have to take; of secrets and routes those that it asked for."""
         kinds = (CLUSTER, LISTENER)
         names = [(kind, name) for kind in kinds for name in self._offered[kind]]
-        names += [name for name in self._held if name[0] not in kinds]
+        names += {name for peer in self._peers for name in peer.held if name[0] not in kinds}
         return [one for one in self.lacking(names) if one not in self.refused]
 
     async def taken(self, timeout_s: float, names: Iterable[Name] | None = None) -> list[Name]:
@@ -161,27 +170,27 @@ class XdsServer:
     async def _discover(self, stream: AnyStream) -> None:
         await self._ready.wait()  # an agent that knows nothing yet would seem to remove everything
         peer = _Peer()
-        self._peers.add(peer)
-        self._held = {}
+        self._peers.append(peer)
         telling = asyncio.ensure_future(self._answer(stream, peer))
         try:
             while (request := await stream.recv_message()) is not None:
-                await self._take(peer.types.setdefault(request.type_url, _Type()), request)
+                await self._take(peer, request)
                 peer.wake.set()
         except (StreamTerminatedError, ConnectionError):
             pass
         finally:
-            self._peers.discard(peer)
+            self._peers.remove(peer)
             telling.cancel()
 
-    async def _take(self, one: _Type, request: Any) -> None:
+    async def _take(self, peer: _Peer, request: Any) -> None:
         """What Envoy says: what it wants, what it has, what it makes of what it was sent."""
         kind = request.type_url
+        one = peer.types.setdefault(kind, _Type())
         first = not one.all and not one.wanted and not one.sent and not request.response_nonce
         if first:
             one.all = kind in WILDCARD and not request.resource_names_subscribe
             one.sent = dict(request.initial_resource_versions)
-            self._held.update(((kind, name), version) for name, version in one.sent.items())
+            peer.held.update(((kind, name), version) for name, version in one.sent.items())
         for name in request.resource_names_subscribe:
             if name == "*":
                 one.all = True
@@ -193,14 +202,14 @@ class XdsServer:
                 one.all = False
             one.wanted.discard(name)
             one.sent.pop(name, None)
-            self._held.pop((kind, name), None)
+            peer.held.pop((kind, name), None)
         answered = one.awaiting.pop(request.response_nonce, None)
         if answered is not None:
-            self._judge(kind, answered, request.error_detail.message)
+            self._judge(peer, kind, answered, request.error_detail.message)
         async with self._moved:
             self._moved.notify_all()
 
-    def _judge(self, kind: str, answered: dict[str, str], error: str) -> None:
+    def _judge(self, peer: _Peer, kind: str, answered: dict[str, str], error: str) -> None:
         """Of several resources Envoy names those that it refuses; if none, it took none."""
         bad = {name for name in answered if name in error} or set(answered) if error else set()
         for name, version in answered.items():
@@ -210,9 +219,9 @@ class XdsServer:
             else:
                 self.refused.pop((kind, name), None)
                 if version:
-                    self._held[kind, name] = version
+                    peer.held[kind, name] = version
                 else:
-                    self._held.pop((kind, name), None)
+                    peer.held.pop((kind, name), None)
 
     async def _answer(self, stream: AnyStream, peer: _Peer) -> None:
         while True:
@@ -235,7 +244,7 @@ class XdsServer:
         return clusters is None or not (
             clusters.awaiting
             or any(
-                (ENDPOINTS, name) not in self._held and (CLUSTER, name) not in self.refused
+                (ENDPOINTS, name) not in peer.held and (CLUSTER, name) not in self.refused
                 for name in self._offered[ENDPOINTS]
             )
         )
