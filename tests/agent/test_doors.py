@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from sixfold.agent.doors import listening_places, metrics_place
+from sixfold.agent.doors import endpoint_place, listening_places, metrics_place
 from sixfold.model.config import Config
 
 
@@ -37,3 +37,9 @@ def test_metrics_are_told_on_loopback_only():
     for text in ("192.0.2.1:9153", "node:9153", "0.0.0.0:9153"):
         with pytest.raises(ValueError, match=r"loopback|address"):
             metrics_place(text)
+
+
+def test_the_trust_bundle_may_be_told_to_the_world():
+    assert endpoint_place("0.0.0.0:8443") == (ip_address("0.0.0.0"), 8443)
+    with pytest.raises(ValueError, match="ADDRESS:PORT"):
+        endpoint_place("localhost")

@@ -20,6 +20,7 @@ TRUST_DOMAIN = "shop.example"
 WEB = f"spiffe://{TRUST_DOMAIN}/ns/default/sa/web"
 DB = f"spiffe://{TRUST_DOMAIN}/ns/default/sa/default"
 TTL_S = 10
+ISSUER = "https://localhost:8443"
 
 X509 = """
 import json
@@ -104,9 +105,25 @@ def system(module_system: System) -> System:
     web = pod("web", serviceAccountName="web")
     module_system.up(
         *("--trust-domain", TRUST_DOMAIN, "--svid-ttl", str(TTL_S)),
+        *("--bundle-endpoint", "127.0.0.1:8443", "--jwt-issuer", ISSUER),
+        *("--bundle-endpoint-pem", str(web_certificate(module_system))),
         manifest=manifest(web, pod("db"), policy("open", None, **OPEN)),
     )
     return module_system
+
+
+def web_certificate(system: System) -> Path:
+    """As an authority of the web gives it: for a name, and no SPIFFE ID."""
+    path = system.paths.state.parent / "endpoint.pem"
+    system.paths.state.parent.mkdir(exist_ok=True)
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-nodes", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    done = subprocess.run(
+        [*command, "-keyout", path, "-out", f"{path}.crt"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
+    return path
 
 
 def in_pod(system: System, name: str, program: str, *argv: str) -> str:
@@ -158,6 +175,49 @@ def test_a_token_is_valid_for_its_audience_only(system: System):
     assert "audience" in found["refused"].lower()
     published = json.loads(system.sixfold("svid", "bundle", "--jwks").stdout)["keys"]
     assert found["keys"] == [key["kid"] for key in published]
+
+
+OIDC = """
+import json, ssl, sys, urllib.request
+import jwt
+issuer, roots, token = sys.argv[1:]
+context = ssl.create_default_context(cafile=roots)
+with urllib.request.urlopen(issuer + "/.well-known/openid-configuration", context=context) as one:
+    told = json.load(one)
+assert told["issuer"] == issuer
+client = jwt.PyJWKClient(told["jwks_uri"], ssl_context=context)
+key = client.get_signing_key_from_jwt(token)
+algorithms = told["id_token_signing_alg_values_supported"]
+for audience in ("db", "other"):
+    try:
+        print(jwt.decode(token, key, algorithms, audience=audience, issuer=issuer)["sub"])
+    except jwt.InvalidAudienceError as error:
+        print(error)
+"""
+
+
+def test_anybody_verifies_a_token_by_openid_discovery_over_https(system: System):
+    """PyJWT's own client; a token of before a rotation of the key, and one of after."""
+    program = JWT.replace('"id": str(valid.spiffe_id)', '"id": svid.token')
+    roots = str(system.paths.state.parent / "endpoint.pem.crt")
+
+    def verified(token: str) -> list[str]:
+        argv = (sys.executable, "-c", OIDC, ISSUER, roots, token)
+        done = system.on_host(*argv)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    before = json.loads(in_pod(system, "web", program))["id"]
+    assert verified(before) == [WEB, "Audience doesn't match"]
+    system.sixfold("ca", "prepare", "--jwt")
+    system.sixfold("ca", "activate", "--jwt")
+    program = program.replace("keys = sorted(", "keys = len(")
+    after = json.loads(in_pod(system, "web", program))
+    assert after["keys"] == 2
+    assert verified(before)[0] == verified(after["id"])[0] == WEB
+    system.sixfold("ca", "revoke", "--jwt")
+    done = system.on_host(sys.executable, "-c", OIDC, ISSUER, roots, before)
+    assert "Unable to find a signing key" in done.stderr
 
 
 def test_a_stream_brings_the_next_certificate_before_the_old_one_ends(system: System):

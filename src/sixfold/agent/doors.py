@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -28,7 +29,11 @@ from sixfold.serve.callers import Door
 
 NODE = "node"  # instead of an address: the node as pods see it
 BACKLOG = 128
-OPTIONS = {"catalog": "catalog-listen", "metrics": "metrics-address"}  # of ``sixfold up``
+OPTIONS = {
+    "catalog": "catalog-listen",
+    "metrics": "metrics-address",
+    "trust bundle": "bundle-endpoint",
+}  # of ``sixfold up``
 
 
 class Doors:
@@ -37,9 +42,14 @@ class Doors:
     def __init__(self) -> None:
         self._servers: list[tuple[_Server, list[socket.socket]]] = []
 
-    def add(self, application: Starlette, sockets: list[socket.socket]) -> None:
+    def add(
+        self,
+        application: Starlette,
+        sockets: list[socket.socket],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         if sockets:
-            self._servers.append((_server(application), sockets))
+            self._servers.append((_server(application, tls), sockets))
 
     async def serve(self) -> None:
         """Until ``close``; afterwards nobody listens any more."""
@@ -57,6 +67,7 @@ def open_doors(
     handlers: api.Handlers,
     told: catalogue.Handlers,
     measured: metrics.Handlers,
+    told_trust: tuple[Starlette, ssl.SSLContext] | None,
 ) -> Iterator[Doors]:
     """Listen; HostError when somebody else does already."""
     with contextlib.ExitStack() as opened:
@@ -75,6 +86,10 @@ def open_doors(
         if outer:
             door = Door(operator=False, token=_token(paths.state / "catalog.token"))
             doors.add(catalogue.application(told, door), outer)
+        if told_trust is not None:
+            place = endpoint_place(config.bundle_endpoint)
+            application, tls = told_trust
+            doors.add(application, [opened.enter_context(_tcp(*place, "trust bundle"))], tls)
         yield doors
 
 
@@ -91,6 +106,12 @@ def listening_places(config: Config) -> list[tuple[IPv4Address | IPv6Address, in
             raise ValueError(f"{text!r}: give an address of loopback, or node:PORT for pods")
         places.append((address, port))
     return places
+
+
+def endpoint_place(text: str) -> tuple[IPv4Address | IPv6Address, int]:
+    """Of ``bundle_endpoint``, anywhere; ValueError when it is no address and port."""
+    host, port = _host_and_port(text)
+    return ip_address(host), port
 
 
 def metrics_place(text: str) -> tuple[IPv4Address | IPv6Address, int]:
@@ -117,19 +138,21 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(application: Starlette) -> _Server:
-    return _Server(
-        uvicorn.Config(
-            application,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            http="h11",
-            ws="none",
-            proxy_headers=False,  # who calls is who connected
-            timeout_graceful_shutdown=1,
-        )
+def _server(application: Starlette, tls: ssl.SSLContext | None = None) -> _Server:
+    config = uvicorn.Config(
+        application,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        http="h11",
+        ws="none",
+        proxy_headers=False,  # who calls is who connected
+        server_header=False,
+        timeout_graceful_shutdown=1,
     )
+    config.load()
+    config.ssl = tls  # a context whose certificate is renewed, which no file names
+    return _Server(config)
 
 
 def _token(path: Path) -> str:

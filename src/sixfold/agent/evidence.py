@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from sixfold.agent.agent import Agent
-from sixfold.agent.doors import listening_places, metrics_place
+from sixfold.agent.doors import endpoint_place, listening_places, metrics_place
 from sixfold.agent.events import FlowReader
 from sixfold.agent.evidence_mesh import intrusions, permissive, plaintext, strays, unguarded
 from sixfold.agent.planning import Plans
@@ -23,7 +23,7 @@ from sixfold.errors import UnavailableError
 from sixfold.host import doors
 from sixfold.host.layout import Connection
 from sixfold.host.paths import Paths
-from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
+from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6, Config
 from sixfold.model.datapath import PROTOCOL_NUMBERS, IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import HOST, Identity
@@ -167,6 +167,7 @@ def _doors(agent: Agent, paths: Paths) -> Iterator[DoorSeen]:
     places: set[tuple[IPAddress, int]] = set(listening_places(config))
     if config.metrics_address:
         places.add(metrics_place(config.metrics_address))
+    places |= _endpoint(config)
     places |= {(address, 53) for address in (RESOLVER_IPV4, RESOLVER_IPV6)}
     meant = {place_text(*one) for one in places} | set(config.dns_edge)
     plans = agent.plans
@@ -180,10 +181,16 @@ def _doors(agent: Agent, paths: Paths) -> Iterator[DoorSeen]:
         yield DoorSeen("sixfold", str(path), closed or not mode & 0o077, mode)
 
 
+def _endpoint(config: Config) -> set[tuple[IPAddress, int]]:
+    """Where the trust bundle is told: to whoever asks."""
+    return {endpoint_place(config.bundle_endpoint)} if config.bundle_endpoint else set()
+
+
 def _for_strangers(agent: Agent) -> list[tuple[str, IPAddress, int]]:
     """TCP doors that are not for pods; the resolver is, and the catalogue at the node."""
     resolver = (RESOLVER_IPV4, RESOLVER_IPV6)
     for_pods = {(address, 53) for address in resolver}
+    for_pods |= _endpoint(agent.config)
     for_pods |= {it for it in listening_places(agent.config) if not it[0].is_loopback}
     found = {
         (doors.command(one.pid), one.address, one.port)

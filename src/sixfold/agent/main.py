@@ -26,6 +26,7 @@ from sixfold.agent.authority import Authorities, authorities
 from sixfold.agent.ca import Ca, passphrase
 from sixfold.agent.catalogue import Told
 from sixfold.agent.doors import open_doors, workload_door
+from sixfold.agent.endpoint import Endpoint
 from sixfold.agent.events import FlowReader
 from sixfold.agent.globalnames import GlobalNameHealth
 from sixfold.agent.handlers import AgentHandlers
@@ -44,6 +45,7 @@ from sixfold.host.network import HostNetwork
 from sixfold.host.paths import Paths, cgroup_root
 from sixfold.manifest import Loaded, restore
 from sixfold.model.config import Config
+from sixfold.serve import trust_bundle
 from sixfold.serve.dns_client import ResolverClient
 from sixfold.serve.workload_api import WorkloadApi
 from sixfold.store import Database, Objects
@@ -116,8 +118,15 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     attestation = Attestation(paths, objects, config.trust_domain)
-    workload_api = WorkloadApi(lambda: signers.keyring, lifetime, attestation.attest)
+    workload_api = WorkloadApi(
+        lambda: signers.keyring, lifetime, attestation.attest, config.jwt_issuer
+    )
     signers.followers.append(workload_api.changed)
+    endpoint = Endpoint(config, signers) if config.bundle_endpoint else None
+    told_trust = None
+    if endpoint is not None:
+        application = trust_bundle.application(lambda: signers.keyring, config.jwt_issuer)
+        told_trust = application, endpoint.tls
     handlers = AgentHandlers(
         agent,
         flows,
@@ -128,7 +137,7 @@ async def _run(
         paths,
     )
     with (
-        open_doors(paths, config, handlers, told, Metrics(agent, flows)) as doors,
+        open_doors(paths, config, handlers, told, Metrics(agent, flows), told_trust) as doors,
         workload_door(paths.workload_socket) as workloads,
     ):
         _remember_config(config, database)
@@ -137,6 +146,8 @@ async def _run(
             draining = group.create_task(flows.run())
             checking = [group.create_task(one.run()) for one in (registrations, health.watch)]
             checking.append(group.create_task(signers.run(outlived)))
+            if endpoint is not None:
+                checking.append(group.create_task(endpoint.keep()))
             serving = group.create_task(doors.serve())
             agent.followers.append(
                 partial(_mesh_on_demand, agent, paths, signers, flows, group, stop)

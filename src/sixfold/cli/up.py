@@ -18,6 +18,7 @@ from sixfold.cli.lockout import end_my_session_option, refuse_lockout
 from sixfold.cli.output import progress
 from sixfold.cli.settings import Settings, examples, pass_settings, shared
 from sixfold.cli.status import overview
+from sixfold.cli.up_trust import trust_options
 from sixfold.cli.up_values import (
     Alias,
     EdgePlace,
@@ -25,7 +26,6 @@ from sixfold.cli.up_values import (
     MetricsPlace,
     Network,
     Place,
-    TrustDomain,
 )
 from sixfold.cli.world import node_labels
 from sixfold.errors import HostError, SixfoldError, UnavailableError
@@ -145,31 +145,7 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
     metavar="ADDRESS:PORT",
     help="Tell metrics to Prometheus there, too: at an address of loopback; none ends that.",
 )
-@click.option(
-    "--trust-domain",
-    type=TrustDomain(),
-    help="Of SPIFFE IDs; cluster.local.",
-)
-@click.option(
-    "--svid-ttl",
-    "svid_ttl_s",
-    type=click.FloatRange(min=10, max=86_400),
-    metavar="SECONDS",
-    help="Lifetime of workloads' certificates; 3600.",
-)
-@click.option(
-    "--connection-grace",
-    "connection_grace_s",
-    type=click.FloatRange(min=0),
-    metavar="SECONDS",
-    help="A connection in mTLS may outlive its certificates by that; 86400.",
-)
-@click.option(
-    "--ca-passphrase-file",
-    type=click.Path(),
-    metavar="FILE",
-    help='Encrypt the authorities\' keys; its first line is needed at every start; "" ends that.',
-)
+@trust_options
 @click.option(
     "--proxy-concurrency",
     type=click.IntRange(min=0, max=128),
@@ -264,7 +240,7 @@ def configuration(paths: Paths, given: dict[str, Any]) -> Config:
     from sixfold.agent.main import stored_config
 
     before = stored_config(paths) or Config(node=platform.node() or "localhost")
-    for name in ("dns_sd_domain", "metrics_address"):
+    for name in ("dns_sd_domain", "metrics_address", "bundle_endpoint", "jwt_issuer"):
         if given.get(name) == "none":
             given = {**given, name: ""}
     for name in ("catalog_listen", "dns_edge", "dns_edge_zones"):
@@ -274,6 +250,9 @@ def configuration(paths: Paths, given: dict[str, Any]) -> Config:
     if config.dns_edge_zones and not config.dns_edge:
         message = "nobody can ask for it; say where the world asks: --dns-edge ADDRESS:PORT"
         raise click.BadParameter(message, param_hint="--dns-edge-zone")
+    if config.jwt_issuer and not config.bundle_endpoint:
+        message = "nobody can ask it for keys; say where: --bundle-endpoint ADDRESS:PORT"
+        raise click.BadParameter(message, param_hint="--jwt-issuer")
     ours, alias = f".{config.cluster_domain.lower()}", f".{config.dns_sd_domain}"
     if config.dns_sd_domain and (ours.endswith(alias) or alias.endswith(ours)):
         message = f"{config.dns_sd_domain}: overlaps with the cluster domain; give another"

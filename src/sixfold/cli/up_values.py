@@ -120,3 +120,34 @@ class Alias(click.ParamType[str]):
         if text == "local" or text.endswith(".local"):
             self.fail(f"{text}: browsers ask only mDNS for .local; give another", param, ctx)
         return text
+
+
+class EndpointPlace(click.ParamType[str]):
+    """Where the trust bundle may be told; "none" is nowhere."""
+
+    name = "ADDRESS:PORT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from sixfold.agent.doors import endpoint_place
+
+        try:
+            if value != "none":
+                endpoint_place(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+class Issuer(click.ParamType[str]):
+    """An OpenID issuer: https, without query or fragment (OpenID Connect Discovery 1.0, 3)."""
+
+    name = "URL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from urllib.parse import urlsplit
+
+        found = urlsplit(str(value))
+        plain = found.scheme == "https" and found.hostname and found.path in ("", "/")
+        if value != "none" and (not plain or found.query or found.fragment):
+            self.fail(f"{value!r}: give https://HOST or https://HOST:PORT", param, ctx)
+        return str(value).rstrip("/")

@@ -47,6 +47,9 @@ class Config:
     trust_domain: str = "cluster.local"  # of SPIFFE IDs
     svid_ttl_s: float = 3600.0  # lifetime of X.509-SVIDs
     connection_grace_s: float = 86_400.0  # a connection may outlive its certificates by that
+    bundle_endpoint: str = ""  # ADDRESS:PORT where the trust bundle is told; "": nowhere
+    bundle_endpoint_pem: str = ""  # its certificates and key; "": an SVID of its own
+    jwt_issuer: str = ""  # URL of the OpenID provider that this is, there; "": none
     ca_passphrase_file: str = ""  # first line: encrypts the authorities' keys; "": 0600 is all
     proxy_concurrency: int = 0  # threads of the mesh's proxy; 0: one for each CPU
     dns_sd_domain: str = ""  # where services can be browsed for (RFC 6763); "" is nowhere

@@ -58,12 +58,19 @@ class WorkloadApi:
     followers  how many streams wait for a pod's next one
     """
 
-    def __init__(self, keyring: Callable[[], Keyring], lifetime: timedelta, attest: Attest) -> None:
+    def __init__(
+        self,
+        keyring: Callable[[], Keyring],
+        lifetime: timedelta,
+        attest: Attest,
+        issuer: str = "",
+    ) -> None:
         self._keyring = keyring
         self.issued: dict[str, tuple[Workload, X509Svid]] = {}
         self.followers: Counter[str] = Counter()
         self._lifetime = lifetime
         self._attest = attest
+        self._issuer = issuer  # of tokens
         self._changed = asyncio.Event()
         self._server = Server([self])
 
@@ -145,6 +152,7 @@ class WorkloadApi:
             request.audience,
             datetime.now(UTC),
             JWT_LIFETIME,
+            self._issuer,
         )
         message = CLASSES["JWTSVIDResponse"]()
         message.svids.add(spiffe_id=str(workload.id), svid=token)
