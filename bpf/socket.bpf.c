@@ -181,6 +181,7 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 	struct capture *captured = NULL;
 	__be16 port = ctx->user_port;
 	int dial = DIAL_FRESH;
+	bool proxy = false; /* it dials services where a route of TCP leads to one */
 	__u32 number;
 
 	if (!endpoint)
@@ -189,15 +190,16 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 		protocol = IPPROTO_TCP;
 	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP)
 		return ALLOW;
-	if (connected && mesh_in_use()) {
-		if (is_proxy())
-			return ALLOW;
-		forget_capture(ctx);
-	}
 	get_address(ctx, ipv6, &key.address);
 	key.port = port;
 	key.protocol = protocol;
 	frontend = find_frontend(&key, *endpoint);
+	if (connected && mesh_in_use()) {
+		proxy = is_proxy();
+		if (proxy && !frontend)
+			return ALLOW;
+		forget_capture(ctx);
+	}
 	if (!frontend && connected) {
 		forget_connected(ctx);
 		key.port = port; /* find_frontend() asked for any */
@@ -246,6 +248,8 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 		captured = capture(ctx, *endpoint, &backend->address, backend->port);
 	if (captured) {
 		of_service(captured, &key, frontend->service, dial);
+		if (!proxy)
+			route_requests(captured, &key);
 		to_proxy(ctx, ipv6, captured, &key, port);
 		return ALLOW;
 	}

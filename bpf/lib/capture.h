@@ -105,9 +105,6 @@ static __noinline struct capture *capture(struct bpf_sock_addr *ctx, __u32 endpo
 	return fresh;
 }
 
-/* A service was dialled; if its requests are routed, the proxy picks a backend for
- * each.
- */
 static __always_inline void of_service(struct capture *capture,
 				       const struct frontend_key *service, __u32 number,
 				       int dial)
@@ -115,6 +112,14 @@ static __always_inline void of_service(struct capture *capture,
 	capture->service = number;
 	capture->service_port = service->port;
 	capture->dial = dial;
+}
+
+/* A service was dialled; if its requests are routed, the proxy picks a backend for
+ * each.
+ */
+static __always_inline void route_requests(struct capture *capture,
+					   const struct frontend_key *service)
+{
 	if (!bpf_map_lookup_elem(&routed, service))
 		return;
 	capture->dialled = service->address;

@@ -253,6 +253,21 @@ def gateway(*listeners, **spec):
     }
 
 
+def stream_route(kind="TLSRoute", **spec):
+    hosts = {"hostnames": ["shop.example.com"]} if kind == "TLSRoute" else {}
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": kind,
+        "metadata": {"name": "db"},
+        "spec": {
+            "parentRefs": [{"name": "front"}],
+            "rules": [{"backendRefs": [{"name": "db", "port": 5432}]}],
+            **hosts,
+            **spec,
+        },
+    }
+
+
 def secret(**fields):
     meta = {"name": "shop"}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": {"a": "Yg=="}, **fields}
@@ -288,6 +303,7 @@ class Make:
     traffic_policy = staticmethod(traffic_policy)
     gateway = staticmethod(gateway)
     secret = staticmethod(secret)
+    stream_route = staticmethod(stream_route)
     config_map = staticmethod(config_map)
     namespace = staticmethod(namespace)
 
@@ -303,6 +319,7 @@ class Make:
         objects += [http_route(), http_route(kind="GRPCRoute"), grant()]
         objects.append(traffic_policy())
         objects += [gateway_class(), gateway(), secret(), config_map()]
+        objects += [stream_route(), stream_route(kind="TCPRoute")]
         return copy.deepcopy(objects + [deployment(kind=kind) for kind in kinds])
 
 

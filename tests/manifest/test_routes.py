@@ -143,3 +143,26 @@ def test_requests_are_judged_where_they_arrive(said, make):
     ports = {"ports": [{"port": "80"}], "rules": {"http": [{}]}}
     one = make.cilium_policy({"egress": [{"toEndpoints": [{}], "toPorts": [ports]}]})
     assert any("judged where they arrive" in line for line in said(one))
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "place"),
+    [
+        ("TLSRoute", {"hostnames": []}, "spec.hostnames: has 0"),
+        ("TLSRoute", {"hostnames": ["a_b"]}, "spec.hostnames[0]"),
+        ("TCPRoute", {"rules": []}, "spec.rules: has 0"),
+        ("TCPRoute", {"rules": [{}]}, "spec.rules[0].backendRefs: has 0"),
+        (
+            "TCPRoute",
+            {"rules": [{"backendRefs": [{"name": "db"}]}]},
+            "spec.rules[0].backendRefs[0].port: is required",
+        ),
+        (
+            "TCPRoute",
+            {"parentRefs": [{"group": "", "kind": "Service", "name": "db"}]},
+            "spec.parentRefs[0].kind: a TCPRoute is not attached to Services here",
+        ),
+    ],
+)
+def test_what_a_route_of_connections_cannot_be_is_said_where_it_is(make, said, kind, spec, place):
+    assert any(line.startswith(place) for line in said(make.stream_route(kind, **spec)))

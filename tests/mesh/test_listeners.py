@@ -6,16 +6,18 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from tests.mesh.standalone import route, world
+from tests.mesh.standalone import route, service, world
 from tests.system.certificates import Authority
 
 from sixfold.mesh.hosts import host_for, hosts_of, misdirected
 from sixfold.mesh.http_routes import Front, routes_of
 from sixfold.mesh.listeners import common, plan_listeners
 from sixfold.mesh.status import status_of, status_of_class, status_of_gateway
+from sixfold.mesh.streams import stream_for, streams_of
 from sixfold.model.gateway import Gateway, GatewayClass
 from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.secret import Secret
+from sixfold.model.streamroute import TCPRoute, TLSRoute
 
 PARENT = {"name": "front", "namespace": "edge"}
 CLASS = msgspec.convert(
@@ -351,3 +353,78 @@ def test_a_connection_for_one_listener_is_not_used_for_another():
     given = plan_listeners(edge(gateway(*named)))["edge/front"]
     assert misdirected(given[0], given) == {"*.com"}
     assert misdirected(given[1], given) == {"a.com"}
+
+
+def stream(kind, *hosts, name="s", to="a", created="2026-01-01T00:00:00Z", **parent):
+    spec = {"parentRefs": [{**PARENT, **parent}]}
+    spec["rules"] = [{"backendRefs": [{"name": to, "port": 80, "weight": 3}]}]
+    if hosts:
+        spec["hostnames"] = list(hosts)
+    meta = {"name": name, "namespace": "shop", "creationTimestamp": created}
+    return msgspec.convert({"metadata": meta, "spec": spec}, kind)
+
+
+def by_name(*routes):
+    return {f"{one.kind} shop/{one.metadata.name}": one for one in routes}
+
+
+def passed(name="tls", hostname="*.com"):
+    return listener(name, 443, "TLS", hostname=hostname, tls={"mode": "Passthrough"})
+
+
+def test_a_connection_goes_by_the_most_specific_name_and_the_oldest_route():
+    routes = [
+        stream(TLSRoute, "a.com", "*.com", name="old"),
+        stream(TLSRoute, "a.com", "b.com", name="young", created="2026-02-01T00:00:00Z"),
+    ]
+    asked = edge(gateway(passed()), streams=by_name(*routes))
+    (one,) = plan_listeners(asked)["edge/front"]
+    streams = [*streams_of(asked, one, [one])]
+    assert [it.hosts for it in streams] == [("a.com", "*.com"), ("b.com",)]
+    by = {name: stream_for(streams, name).name for name in ("a.com", "b.com", "c.com", "c.org")}
+    assert by == {"a.com": "shop/old", "b.com": "shop/young", "c.com": "shop/old", "c.org": ""}
+
+
+def test_a_name_of_a_more_specific_listener_is_not_taken_by_a_wider_one():
+    asked = edge(
+        gateway(terminated("shop", hostname="a.com"), passed()),
+        streams=by_name(stream(TLSRoute, "a.com", "b.com")),
+        secrets={"edge/shop": secret(GOOD)},
+    )
+    listeners = plan_listeners(asked)["edge/front"]
+    streams = [*streams_of(asked, listeners[1], listeners)]
+    assert [it.hosts for it in streams] == [("b.com",), ("*.com",)]
+    assert streams[1].way.name == ""
+
+
+def test_kinds_of_routes_go_with_what_is_read_of_a_connection():
+    tcp, tls = stream(TCPRoute, name="tcp"), stream(TLSRoute, "a.com", name="tls")
+    listeners = listener("tcp", 90, "TCP"), passed(), listener()
+    one = gateway(*listeners)
+    asked = edge(one, attached_to("a.com"), streams=by_name(tcp, tls))
+    plans = plan_listeners(asked)["edge/front"]
+    kinds = {it.listener.name: [at.route.kind for at in it.attached] for it in plans}
+    assert kinds == {"tcp": ["TCPRoute"], "tls": ["TLSRoute"], "http": ["HTTPRoute"]}
+    (found,) = status_of(asked, tcp)["parents"]
+    assert conditions(found)["Accepted"] == ("True", "Accepted")
+
+
+@pytest.mark.parametrize(
+    ("service_", "reason"),
+    [
+        ({"to": "missing"}, "BackendNotFound"),
+        ({"to": "none"}, "UnsupportedValue"),
+        ({"to": "a"}, "ResolvedRefs"),
+    ],
+)
+def test_a_connection_goes_to_a_service_that_has_an_address(service_, reason):
+    one = stream(TCPRoute, **service_)
+    asked = edge(gateway(listener("tcp", 90, "TCP")), streams=by_name(one))
+    asked = replace(
+        asked, services={**asked.services, "shop/none": service("none", clusterIP="None")}
+    )
+    (found,) = status_of(asked, one)["parents"]
+    assert conditions(found)["ResolvedRefs"][1] == reason
+    (plan,) = plan_listeners(asked)["edge/front"]
+    (way,) = [it.way for it in streams_of(asked, plan, [plan])]
+    assert [backend.to is not None for backend in way.backends] == [reason == "ResolvedRefs"]

@@ -6,6 +6,7 @@
 5555  sends as many bytes as it is asked for, and their hash at the end
 7777  gRPC: echo, and a stream of three
 8080  HTTP/1.1 with connections that stay; /ws is a WebSocket that echoes one frame
+8443  the same in TLS, with the certificate and key of a file that is given
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import asyncio
 import base64
 import hashlib
 import itertools
+import ssl
+import sys
 from asyncio import StreamReader, StreamWriter
 
 BLOCK = bytes(range(256)) * 256
@@ -113,6 +116,10 @@ async def main() -> None:
     ports = {2222: speaks_first, 3333: hashes, 5555: sends, 8080: http, 4444: echoes}
     for port, handler in ports.items():
         await asyncio.start_server(closing(handler), None, port, backlog=4096)
+    if len(sys.argv) > 1:
+        shown = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        shown.load_cert_chain(sys.argv[1])
+        await asyncio.start_server(closing(http), None, 8443, ssl=shown)
     await asyncio.Event().wait()
     del held
 

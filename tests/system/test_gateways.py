@@ -205,8 +205,10 @@ def answered(
 
 
 @pytest.fixture(scope="module")
-def edge(module_system: System) -> Edge:
+def edge(module_system: System, tmp_path_factory: pytest.TempPathFactory) -> Edge:
     system = module_system
+    own = tmp_path_factory.mktemp("all") / "own.pem"  # the backend's
+    own.write_text("".join(AUTHORITY.issue("safe.example.com").values()))
     path = NETNS_ROOT / f"{system.paths.instance}-far"
     netns.create(path, lambda: None)
     system.extra.append(path)
@@ -226,7 +228,15 @@ def edge(module_system: System) -> Edge:
             route("calls", to("calls"), kind="GRPCRoute", hostnames=["calls.example.com"]),
             route("sockets", to("sockets"), hostnames=["sockets.example.com"]),
             web("one"),
-            pod("all", container={"command": [sys.executable, str(ALL)], "readinessProbe": READY}),
+            pod(
+                "all",
+                container={
+                    "command": [sys.executable, str(ALL), str(own)],
+                    "readinessProbe": READY,
+                },
+            ),
+            service("safe", selector={"app": "all"}, ports=[{"port": 80, "targetPort": 8443}]),
+            service("echo", selector={"app": "all"}, ports=[{"port": 80, "targetPort": 4444}]),
             service("one", ports=[{"port": 80, "targetPort": 8080}]),
             service("calls", selector={"app": "all"}, ports=[{"port": 80, "targetPort": 7777}]),
             service("sockets", selector={"app": "all"}, ports=[{"port": 80, "targetPort": 8080}]),
@@ -315,6 +325,41 @@ def test_tls_ends_at_the_gateway_by_the_name_that_a_client_asks_for(edge: Edge, 
             pass
         connection.sock.sendall(bytes((0x81, 0x85, 0, 0, 0, 0)) + b"hello")
         assert reader.read(7) == bytes((0x81, 5)) + b"hello"
+
+
+def test_connections_that_nobody_reads_go_by_name_or_port_and_policy_judges_them(edge: Edge):
+    """TLS that ends at the pod, TLS that ends here, TCP; each backend picked by the kernel."""
+    passed = {"name": "passed", "port": 443, "protocol": "TLS", "hostname": "*.example.com"}
+    ended = {**https("ended", "echo.example.com", "echo"), "protocol": "TLS"}
+    plain = {"name": "plain", "port": 4444, "protocol": "TCP"}
+    safe = route("safe", to("safe"), kind="TLSRoute", hostnames=["safe.example.com"])
+    edge.apply(
+        gateway(HTTP, HTTPS, {**passed, "tls": {"mode": "Passthrough"}}, ended, plain),
+        secret("echo", "edge", AUTHORITY.issue("echo.example.com")),
+        safe,
+        route("ended", to("echo"), kind="TLSRoute", hostnames=["echo.example.com"]),
+        route("plain", to("echo"), kind="TCPRoute"),
+    )
+    assert edge.ask_securely("safe.example.com")[1] == b"request 1 of this connection"
+    assert edge.ask_securely(SHOP)[0] == 200  # the more specific listener
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        edge.secure("nobody.example.com")
+    for sock in (edge.secure("echo.example.com"), edge.far.dial(edge.addresses[0], 4444)):
+        with sock:
+            sock.sendall(b"hello")
+            assert sock.recv(100) == b"hello"
+    flows = edge.system.flows("--from", "edge/front-sixfold", "--port", "4444", "--last", "4")
+    (flow,) = [one for one in flows if "source_id" in one["sixfold"]][-1:]
+    assert flow["sixfold"]["source_id"].endswith("/front-sixfold")
+    assert edge.system.json("get", "tlsroute", "safe")["status"]["parents"][0]["conditions"]
+    edge.apply(policy("all", {"app": "all"}, policyTypes=["Ingress"], ingress=[]))
+    with edge.far.dial(edge.addresses[0], 4444, timeout_s=1) as sock:
+        sock.sendall(b"hello")
+        with pytest.raises(TimeoutError):
+            sock.recv(100)
+    (flow,) = edge.system.flows("--from", "edge/front-sixfold", "--verdict", "DROPPED")[-1:]
+    assert flow["destination"]["pod_name"] == "all"
+    edge.apply(front_only("all"))
 
 
 def test_a_certificate_of_another_namespace_needs_a_grant_and_is_replaced_under_load(edge: Edge):

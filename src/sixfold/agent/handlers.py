@@ -189,7 +189,7 @@ class AgentHandlers:
                 status = {"phase": "Terminating" if stored.deleting else "Active"}
             case "GlobalName":
                 status = self._agent.statuses.get(stored.key, {})
-            case "HTTPRoute" | "GRPCRoute":
+            case "HTTPRoute" | "GRPCRoute" | "TLSRoute" | "TCPRoute":
                 if self._agent.plans is not None:
                     status = status_of(self._agent.plans.world, stored.object)
             case "TrafficPolicy":

@@ -28,6 +28,7 @@ from sixfold.model.peerauthentication import PEER_AUTHENTICATION
 from sixfold.model.policies import POLICY_KINDS, policy_key
 from sixfold.model.pool import POOL_KIND
 from sixfold.model.service import EndpointSlice
+from sixfold.model.streamroute import STREAM_KINDS
 from sixfold.model.subject import container_ports, probe_ports, subject_of
 from sixfold.model.trafficpolicy import TRAFFIC_POLICY
 from sixfold.model.world import World
@@ -72,6 +73,7 @@ class Snapshots:
         self._gateways: dict[str, Any] = {}
         self._gateway_classes: dict[str, Any] = {}
         self._secrets: dict[str, Any] = {}
+        self._streams: dict[str, Any] = {}
 
     def take(
         self,
@@ -96,6 +98,7 @@ class Snapshots:
             gateways=self._gateways,
             gateway_classes=self._gateway_classes,
             secrets=self._secrets,
+            streams=self._streams,
             cidr_groups=self._cidr_groups,
             peer_authentications=self._peer_authentications,
             audited=self._audited,
@@ -132,11 +135,14 @@ class Snapshots:
             if not stored.deleting
         }
         self._peer_authentications = _by_name(self._objects, PEER_AUTHENTICATION)
-        self._routes = {
-            f"{kind} {name}": route
-            for kind in ROUTE_KINDS
-            for name, route in _by_name(self._objects, kind).items()
-        }
+        self._routes, self._streams = (
+            {
+                f"{kind} {name}": route
+                for kind in kinds
+                for name, route in _by_name(self._objects, kind).items()
+            }
+            for kinds in (ROUTE_KINDS, STREAM_KINDS)
+        )
         self._grants = _by_name(self._objects, "ReferenceGrant")
         self._traffic = _by_name(self._objects, TRAFFIC_POLICY)
         self._gateways = _by_name(self._objects, "Gateway")

@@ -424,6 +424,8 @@ COLUMNS: Mapping[str, Columns] = {
     ),
     "HTTPRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
     "GRPCRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
+    "TLSRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
+    "TCPRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
     "Secret": Columns({"TYPE": _text("type", default="Opaque"), "DATA": _entries("data")}),
     "ConfigMap": Columns({"DATA": _entries("data", "binaryData")}),
     "GatewayClass": Columns(

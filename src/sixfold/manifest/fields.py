@@ -59,6 +59,7 @@ from sixfold.model.service import (
     SliceEndpoint,
     SlicePort,
 )
+from sixfold.model.streamroute import TCPRouteSpec, TLSRouteSpec
 from sixfold.model.workload import (
     Container,
     ContainerPort,
@@ -194,6 +195,8 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
     },
     ListenerTLS: {"options": Refusal(_NO_PARAMETERS)},
     HTTPRouteSpec: {"useDefaultGateways": Refusal(_NO_GATEWAY)},
+    TLSRouteSpec: {"useDefaultGateways": Refusal(_NO_GATEWAY)},
+    TCPRouteSpec: {"useDefaultGateways": Refusal(_NO_GATEWAY)},
     GRPCRouteSpec: {"useDefaultGateways": Refusal(_NO_GATEWAY)},
     HTTPRule: {"sessionPersistence": Refusal(_NO_SESSIONS)},
     GRPCRule: {"sessionPersistence": Refusal(_NO_SESSIONS)},

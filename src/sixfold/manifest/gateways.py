@@ -10,7 +10,6 @@ from sixfold.manifest.path import Finding, Path
 from sixfold.model.gateway import Gateway, Listener
 
 LISTENERS_MAX = 64
-SERVED = ("HTTP", "HTTPS")
 TAKEN = (15001, 15002, 15008)  # where the proxy listens in every pod
 
 
@@ -42,8 +41,6 @@ def gateway(obj: Gateway) -> Iterator[Finding]:
 def _listener(path: Path, listener: Listener) -> Iterator[Finding]:
     yield from said((*path, "name"), names.dns_subdomain(listener.name))
     yield from said((*path, "port"), names.port_number(listener.port))
-    if listener.protocol not in SERVED:
-        yield Finding((*path, "protocol"), f"{listener.protocol} is not served here yet")
     if listener.port in TAKEN:
         yield Finding((*path, "port"), f"{listener.port} is the mesh's own; give another")
     if listener.hostname:

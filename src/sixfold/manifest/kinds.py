@@ -28,6 +28,7 @@ from sixfold.model.pool import CiliumLoadBalancerIPPool
 from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.secret import ConfigMap, Secret
 from sixfold.model.service import EndpointSlice, Service
+from sixfold.model.streamroute import TCPRoute, TLSRoute
 from sixfold.model.trafficpolicy import TrafficPolicy
 from sixfold.model.workload import (
     CronJob,
@@ -69,6 +70,8 @@ Resource = (
     | TrafficPolicy
     | GatewayClass
     | Gateway
+    | TLSRoute
+    | TCPRoute
     | Secret
     | ConfigMap
 )
@@ -263,6 +266,20 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 "gateways",
                 ("gtw",),
                 older=("gateway.networking.k8s.io/v1beta1",),
+            ),
+            Kind(
+                "TLSRoute",
+                "gateway.networking.k8s.io/v1",
+                TLSRoute,
+                "tlsroutes",
+                older=("gateway.networking.k8s.io/v1alpha3", "gateway.networking.k8s.io/v1alpha2"),
+            ),
+            Kind(
+                "TCPRoute",
+                "gateway.networking.k8s.io/v1",
+                TCPRoute,
+                "tcproutes",
+                older=("gateway.networking.k8s.io/v1alpha2",),
             ),
             Kind("Secret", "v1", Secret, "secrets"),
             Kind("ConfigMap", "v1", ConfigMap, "configmaps", ("cm",)),

@@ -29,7 +29,7 @@ from sixfold.manifest.outside import pool
 from sixfold.manifest.path import Finding, Path, overlap, show
 from sixfold.manifest.pods import pod_spec
 from sixfold.manifest.policies import policy
-from sixfold.manifest.routes import route
+from sixfold.manifest.routes import route, stream_route
 from sixfold.manifest.runtime import unrunnable
 from sixfold.manifest.secrets import config_map, secret
 from sixfold.manifest.services import service
@@ -58,6 +58,7 @@ from sixfold.model.pool import CiliumLoadBalancerIPPool
 from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.secret import ConfigMap, Secret
 from sixfold.model.service import EndpointSlice, Service
+from sixfold.model.streamroute import TCPRoute, TLSRoute
 from sixfold.model.trafficpolicy import TrafficPolicy
 from sixfold.model.workload import CronJob, Pod, ReplicationController
 
@@ -323,6 +324,8 @@ def _meaning(kind: Kind, obj: Object, *, offline: bool, runnable: bool) -> Itera
             return
         case TrafficPolicy() as one:
             yield from traffic_policy(one)
+        case TLSRoute() | TCPRoute() as stream:
+            yield from stream_route(stream)
         case Secret() as kept:
             yield from secret(kept)
         case ConfigMap() as kept:

@@ -37,6 +37,7 @@ from sixfold.model.policies import Policy, policy_key
 from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.secret import Secret
 from sixfold.model.service import EndpointSlice, Service
+from sixfold.model.streamroute import StreamRoute
 from sixfold.model.subject import container_ports, probe_ports, subject_of
 from sixfold.model.trafficpolicy import TrafficPolicy
 from sixfold.model.workload import (
@@ -109,6 +110,11 @@ def offline(manifests: Manifests, config: Config | None = None) -> World:
             _name(loaded): loaded.object
             for loaded in manifests.objects
             if isinstance(loaded.object, Gateway)
+        },
+        streams={
+            f"{loaded.key.kind} {_name(loaded)}": loaded.object
+            for loaded in manifests.objects
+            if isinstance(loaded.object, StreamRoute)
         },
         secrets={
             _name(loaded): loaded.object

@@ -32,7 +32,9 @@ from sixfold.model.httproute import (
     Timeouts,
     ValueMatch,
 )
+from sixfold.model.streamroute import StreamRoute, TLSRoute
 
+HOSTS_MAX = 16
 PARENTS_MAX, RULES_MAX, MATCHES_MAX, FILTERS_MAX, BACKENDS_MAX = 32, 16, 64, 16, 16
 WEIGHT_MAX = 1_000_000
 SERVICE = ("", "Service")
@@ -64,6 +66,26 @@ def route(obj: Route) -> Iterator[Finding]:
             yield from _http_rule((*path, "rules", index), rule)
     else:
         yield from _grpc_rules((*path, "rules"), obj)
+
+
+def stream_route(obj: StreamRoute) -> Iterator[Finding]:
+    """Findings about the spec."""
+    path: Path = ("spec",)
+    yield from _parents((*path, "parentRefs"), obj.spec.parent_refs)
+    for index, parent in enumerate(obj.spec.parent_refs):
+        if parent.kind == "Service":
+            where = (*path, "parentRefs", index, "kind")
+            yield Finding(where, f"a {obj.kind} is not attached to Services here; give a Gateway")
+    if isinstance(obj, TLSRoute):
+        yield from _count((*path, "hostnames"), obj.spec.hostnames, 1, HOSTS_MAX)
+        for index, host in enumerate(obj.spec.hostnames):
+            here = (*path, "hostnames", index)
+            yield from said(here, names.dns_subdomain(host.removeprefix("*.")))
+    yield from _count((*path, "rules"), obj.spec.rules, 1, 1)
+    for number, rule in enumerate(obj.spec.rules):
+        here = (*path, "rules", number, "backendRefs")
+        yield from _count(here, rule.backend_refs, 1, BACKENDS_MAX)
+        yield from _backends(here, rule.backend_refs)
 
 
 def _parents(path: Path, parents: Sequence[ParentReference]) -> Iterator[Finding]:

@@ -185,8 +185,13 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "addresses": "of pools that select its service (IPAddress), or none",
         "listeners": "of equal port and host none is served; their status says so",
     },
-    Listener: {"protocol": "HTTP, HTTPS", "hostname": "the most specific has the request"},
-    AllowedRoutes: {"kinds": "HTTPRoute, GRPCRoute"},
+    Listener: {
+        "protocol": "HTTP, HTTPS, TLS, TCP",
+        "hostname": "the most specific has the request",
+    },
+    AllowedRoutes: {
+        "kinds": "HTTPRoute, GRPCRoute; TLS: TLSRoute, and TCPRoute where it ends; TCP: TCPRoute"
+    },
     BackendReference: {
         "kind": "Service; others, or one that is not there, are answered 500",
         "namespace": "of another with a ReferenceGrant, else answered 500",

@@ -6,9 +6,11 @@ Pure. A Gateway is served in the pod that was made for it; while there is none, 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from sixfold.balancing.members import cluster_addresses
 from sixfold.mesh import gateway
 from sixfold.mesh.certificates import Shown
 from sixfold.mesh.hosts import hosts_of, misdirected
@@ -16,7 +18,8 @@ from sixfold.mesh.http_routes import Front
 from sixfold.mesh.listeners import ListenerPlan, plan_listeners
 from sixfold.mesh.member import Member
 from sixfold.mesh.messages import Resource
-from sixfold.mesh.routes import Way
+from sixfold.mesh.routes import ServicePort, Way
+from sixfold.mesh.streams import streams_of
 from sixfold.model.world import World
 
 
@@ -29,35 +32,66 @@ class GatewayPlan(NamedTuple):
 
 
 def plan_gateways(world: World, members: Mapping[str, Member]) -> GatewayPlan:
-    resources: list[Resource] = []
-    ways: list[Way] = []
+    found = _Found()
     names: dict[str, tuple[str, ...]] = {}
-    certificates: dict[str, Shown] = {}
     for listeners in plan_listeners(world).values():
         member = members.get(listeners[0].gateway.made)
         if member is None:
             continue
         ports = _by_port(listeners)
         for port, some in ports.items():
-            chains = []
-            for part in _parts(some):
-                one = part[0]
-                section = one.listener.name if one.listener.protocol == "HTTPS" else ""
-                table = gateway.table_name(member, port, section)
-                hosts = hosts_of(world, part, some)
-                ways += [way for them in hosts.values() for way in them]
-                if section:
-                    chains.append(gateway.https(member, table, one))
-                    front, elsewhere = Front("https", port), misdirected(one, some)
-                else:
-                    chains.append(gateway.http(member, table))
-                    front, elsewhere = Front("http", port), set()
-                resources.append(gateway.table(table, hosts, front, elsewhere))
-                certificates |= one.certs
-            resources.append(gateway.listener(member, port, chains))
+            chains = [
+                chain
+                for part in _parts(some)
+                for chain in _chains(world, member, port, part, some, found)
+            ]
+            found.resources.append(gateway.listener(member, port, chains))
         names[member.pod] = tuple(gateway.listener_name(member, port) for port in ports)
-    resources += [gateway.certificate(name, shown) for name, shown in certificates.items()]
-    return GatewayPlan(tuple(resources), tuple(ways), names)
+    return GatewayPlan(tuple(found.all(world)), tuple(found.ways), names)
+
+
+@dataclass(slots=True)
+class _Found:
+    """On the way through all listeners."""
+
+    resources: list[Resource] = field(default_factory=list)
+    ways: list[Way] = field(default_factory=list)
+    certs: dict[str, Shown] = field(default_factory=dict)
+    services: dict[ServicePort, None] = field(default_factory=dict)
+
+    def all(self, world: World) -> Iterator[Resource]:
+        yield from self.resources
+        yield from (gateway.certificate(name, shown) for name, shown in self.certs.items())
+        for port in self.services:
+            for address in [*cluster_addresses(world.services[port.service])][:1]:
+                yield gateway.service(port, address)
+
+
+def _chains(
+    world: World,
+    member: Member,
+    port: int,
+    part: Sequence[ListenerPlan],
+    some: Sequence[ListenerPlan],
+    found: _Found,
+) -> Iterator[gateway.Chain]:
+    """Of listeners that share connections, among all of a port."""
+    one = part[0]
+    protocol, secure = one.listener.protocol, one.listener.protocol == "HTTPS"
+    table = gateway.table_name(member, port, "" if protocol == "HTTP" else one.listener.name)
+    found.certs |= one.certs
+    if protocol in ("TLS", "TCP"):
+        streams = list(streams_of(world, one, some))
+        to = (backend.to for stream in streams for backend in stream.way.backends)
+        found.services |= dict.fromkeys(port for port in to if port is not None)
+        yield from gateway.streams(member, table, one, streams)
+        return
+    hosts = hosts_of(world, part, some)
+    found.ways += [way for them in hosts.values() for way in them]
+    front = Front("https" if secure else "http", port)
+    elsewhere = misdirected(one, some) if secure else set()
+    found.resources.append(gateway.table(table, hosts, front, elsewhere))
+    yield gateway.https(member, table, one) if secure else gateway.http(member, table)
 
 
 def _parts(listeners: Sequence[ListenerPlan]) -> list[Sequence[ListenerPlan]]:

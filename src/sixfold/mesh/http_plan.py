@@ -78,6 +78,7 @@ class HttpPlanner:
             *(world.routes, world.traffic, world.grants, world.services, world.endpoints),
             *(world.policies, world.audited, policy, frontends),
             *(world.gateways, world.gateway_classes, world.namespaces, world.secrets),
+            world.streams,
         )
         if len(made_of) != len(self._made_of) or any(
             one is not before for one, before in zip(made_of, self._made_of, strict=True)

@@ -16,22 +16,29 @@ from sixfold.mesh.certificates import Shown, shown
 from sixfold.mesh.routes import Condition, let
 from sixfold.model.gateway import GROUP, Gateway, Listener
 from sixfold.model.httproute import ParentReference, Route
+from sixfold.model.streamroute import StreamRoute
 from sixfold.model.world import World
 
 EVERY_HOST = "*"
 KINDS = {
     "HTTP": ("HTTPRoute", "GRPCRoute"),
     "HTTPS": ("HTTPRoute", "GRPCRoute"),
+    "TLS": ("TLSRoute",),
+    "TCP": ("TCPRoute",),
 }
+KINDS_OF_ENDED_TLS = ("TLSRoute", "TCPRoute")
 PARENT = (GROUP, "Gateway")
 SECRET = ("", "Secret")
 KINDS_WRONG = "InvalidRouteKinds"
 
 
+AnyRoute = Route | StreamRoute
+
+
 class Attached(NamedTuple):
     """A route at a listener; ``hosts``: those of both."""
 
-    route: Route
+    route: AnyRoute
     hosts: tuple[str, ...]
 
 
@@ -65,7 +72,8 @@ def plan_listeners(world: World) -> Mapping[str, tuple[ListenerPlan, ...]]:
     gateways = {key: one for key, one in world.gateways.items() if world.is_ours(one)}
     found = {key: _listeners(world, one) for key, one in gateways.items()}
     attached: dict[tuple[str, str], list[Attached]] = {}
-    for route in sorted(world.routes.values(), key=_age):
+    routes = [*world.routes.values(), *world.streams.values()]
+    for route in sorted(routes, key=_age):
         for parent in route.spec.parent_refs:
             if (parent.group, parent.kind) != PARENT:
                 continue
@@ -84,7 +92,7 @@ def plan_listeners(world: World) -> Mapping[str, tuple[ListenerPlan, ...]]:
 def attach(
     world: World,
     gateways: Mapping[str, tuple[ListenerPlan, ...]],
-    route: Route,
+    route: AnyRoute,
     parent: ParentReference,
 ) -> tuple[tuple[tuple[ListenerPlan, tuple[str, ...]], ...], Condition]:
     """The listeners that a route has at one of its parents, and its condition Accepted."""
@@ -172,7 +180,9 @@ def _first_word(listener: Listener) -> str:
 
 def _kinds(listener: Listener) -> tuple[tuple[str, ...], Condition | None]:
     """Kinds of routes, and what is wrong with those that are asked for."""
-    known = KINDS.get(listener.protocol, ())
+    known = KINDS[listener.protocol]
+    if listener.protocol == "TLS" and listener.tls is not None and listener.tls.certificate_refs:
+        known = KINDS_OF_ENDED_TLS
     asked = listener.allowed_routes.kinds
     if not asked:
         return known, None
@@ -209,7 +219,7 @@ def _shown(
     return found, None
 
 
-def _lets_in(world: World, one: ListenerPlan, route: Route) -> bool:
+def _lets_in(world: World, one: ListenerPlan, route: AnyRoute) -> bool:
     if one.conflict is not None or route.kind not in one.kinds:
         return False
     namespaces, theirs = one.listener.allowed_routes.namespaces, route.metadata.namespace
@@ -225,7 +235,7 @@ def _lets_in(world: World, one: ListenerPlan, route: Route) -> bool:
             return False
 
 
-def _age(route: Route) -> tuple[str, str, str]:
+def _age(route: AnyRoute) -> tuple[str, str, str]:
     meta = route.metadata
     return meta.creation_timestamp or "9", meta.namespace, meta.name
 

@@ -36,6 +36,7 @@ from sixfold.model.httproute import (
     ValueMatch,
 )
 from sixfold.model.service import Service
+from sixfold.model.streamroute import StreamRoute, StreamRule
 from sixfold.model.world import World
 
 SERVICE = ("", "Service")
@@ -166,14 +167,15 @@ def attachments(world: World, route: Route) -> Iterator[Attached]:
         yield Attached(parent, ports, Condition("Accepted", True, "Accepted", "in force"))
 
 
-def resolved(world: World, route: Route) -> Condition:
+def resolved(world: World, route: Route | StreamRoute) -> Condition:
     """Whether all backends are there, and may be used."""
-    for rule in route.spec.rules:
+    rules: Sequence[HTTPRule | GRPCRule | StreamRule] = route.spec.rules
+    for rule in rules:
         for backend in rule.backend_refs:
             why = _unresolved(world, route, backend)
             if why is not None:
                 return why
-        for step in rule.filters:
+        for step in () if isinstance(rule, StreamRule) else rule.filters:
             if step.request_mirror is not None:
                 why = _unresolved(world, route, step.request_mirror.backend_ref)
                 if why is not None:
@@ -196,7 +198,7 @@ def ways_of(world: World, route: Route) -> Iterator[tuple[object, Way]]:
             tuple(rule.filters),
             tuple(_backend(world, route, one) for one in rule.backend_refs),
             {
-                place: _target(world, route, step.request_mirror.backend_ref)
+                place: target(world, route, step.request_mirror.backend_ref)
                 for place, step in enumerate(rule.filters)
                 if step.request_mirror is not None
             },
@@ -250,21 +252,26 @@ def _as_http(match: GRPCMatch) -> HTTPMatch:
 
 
 def _backend(world: World, route: Route, reference: HTTPBackend) -> Backend:
-    target = _target(world, route, reference)
-    return Backend(target, reference.weight, tuple(reference.filters))
+    to = target(world, route, reference)
+    return Backend(to, reference.weight, tuple(reference.filters))
 
 
-def _target(world: World, route: Route, reference: BackendReference) -> ServicePort | None:
+def target(
+    world: World, route: Route | StreamRoute, reference: BackendReference
+) -> ServicePort | None:
+    """None: it is none, or the route may not use it."""
     if _unresolved(world, route, reference) is not None or reference.port is None:
         return None
     return ServicePort(_named(route, reference), reference.port)
 
 
-def _named(route: Route, reference: BackendReference) -> str:
+def _named(route: Route | StreamRoute, reference: BackendReference) -> str:
     return f"{reference.namespace or route.metadata.namespace}/{reference.name}"
 
 
-def _unresolved(world: World, route: Route, reference: BackendReference) -> Condition | None:
+def _unresolved(
+    world: World, route: Route | StreamRoute, reference: BackendReference
+) -> Condition | None:
     """Why a backend is none; None when it is one."""
     name = _named(route, reference)
     if (reference.group, reference.kind) != SERVICE:
@@ -278,10 +285,13 @@ def _unresolved(world: World, route: Route, reference: BackendReference) -> Cond
     if not any(port.port == reference.port and port.protocol == "TCP" for port in ports):
         message = f"there is no service {name} with a TCP port {reference.port}"
         return Condition("ResolvedRefs", False, "BackendNotFound", message)
+    if isinstance(route, StreamRoute) and service is not None and service.spec.headless:
+        message = f"service {name} is headless: connections go to a service's own address"
+        return Condition("ResolvedRefs", False, "UnsupportedValue", message)
     return None
 
 
-def granted(world: World, route: Route, reference: BackendReference) -> bool:
+def granted(world: World, route: Route | StreamRoute, reference: BackendReference) -> bool:
     """Whether the owner of another namespace lets this route refer to its service."""
     own = route.metadata.namespace
     to = (*SERVICE, reference.namespace or own, reference.name)

@@ -10,19 +10,20 @@ from typing import Any
 
 import msgspec
 
-from sixfold.mesh.listeners import PARENT, ListenerPlan, attach, plan_listeners
+from sixfold.mesh.listeners import PARENT, AnyRoute, ListenerPlan, attach, plan_listeners
 from sixfold.mesh.routes import CONTROLLER, Condition, attachments, resolved
 from sixfold.model.datapath import IPAddress
 from sixfold.model.gateway import GATEWAY_CONTROLLER, GROUP, Gateway, GatewayClass
-from sixfold.model.httproute import Route
+from sixfold.model.httproute import GRPCRoute, HTTPRoute
 from sixfold.model.meta import ObjectMeta
 from sixfold.model.world import World
 
 
-def status_of(world: World, route: Route) -> dict[str, Any]:
+def status_of(world: World, route: AnyRoute) -> dict[str, Any]:
     """Of a route: one entry for each parent."""
     refs = resolved(world, route)
-    accepted = {id(one.parent): one.accepted for one in attachments(world, route)}
+    of_services = attachments(world, route) if isinstance(route, HTTPRoute | GRPCRoute) else ()
+    accepted = {id(one.parent): one.accepted for one in of_services}
     gateways = plan_listeners(world)
     parents = []
     for parent in route.spec.parent_refs:

@@ -18,6 +18,7 @@ from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.secret import Secret
 from sixfold.model.seen import Seen
 from sixfold.model.service import EndpointSlice, Service
+from sixfold.model.streamroute import StreamRoute
 from sixfold.model.trafficpolicy import TrafficPolicy
 
 
@@ -39,6 +40,7 @@ class World:
     told         names of namespaces whose services everybody is told of
     gateway_classes  by name
     routes       keys have the kind before the name: ``HTTPRoute ns/name``
+    streams      TLSRoutes and TCPRoutes, likewise
     traffic      TrafficPolicies
     on_host      names of workloads with ``hostNetwork``, as offline: to policy they are the node
     """
@@ -63,6 +65,7 @@ class World:
     gateways: Mapping[str, Gateway] = field(default_factory=dict)
     gateway_classes: Mapping[str, GatewayClass] = field(default_factory=dict)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
+    streams: Mapping[str, StreamRoute] = field(default_factory=dict)
 
     @property
     def has_mesh(self) -> bool:
