@@ -74,7 +74,7 @@ def cluster_addresses(service: Service) -> tuple[IPAddress, ...]:
     return tuple(_parsed(text) for text in written if text and text != "None")
 
 
-@lru_cache(maxsize=64)  # several ask the same of a service, one after the other
+@lru_cache(maxsize=4096)  # several ask the same of a service, in every round
 def _parsed(text: str) -> IPAddress:
     return ip_address(text)
 

@@ -20,7 +20,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.rbac.v3 import rbac_pb2
-from envoy.config.route.v3 import route_pb2
+from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.access_loggers.grpc.v3 import als_pb2
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
@@ -135,18 +135,19 @@ def outbound(member: Member, connections_max: int = 0) -> Resource:
     return resource(listener.name, listener)
 
 
-def routes(
-    namespace: str, routed: Mapping[ServicePort, tuple[Sequence[IPAddress], Sequence[Way]]]
-) -> Resource:
+def host(
+    port: ServicePort, addresses: Sequence[IPAddress], ways: Sequence[Way]
+) -> route_components_pb2.VirtualHost:
+    """The routes of a service's port."""
+    return route_components_pb2.VirtualHost(
+        name=str(port),
+        domains=[authority(address, port.port) for address in addresses],
+        routes=routes_of(ways),
+    )
+
+
+def routes(namespace: str, hosts: Iterable[route_components_pb2.VirtualHost]) -> Resource:
     """Of the clients of a namespace. Whatever no route is about goes where it was dialled to."""
-    hosts: list[dict[str, Any]] = [
-        {
-            "name": str(port),
-            "domains": [authority(address, port.port) for address in addresses],
-            "routes": routes_of(ways),
-        }
-        for port, (addresses, ways) in sorted(routed.items())
-    ]
     rest = {
         "match": {"prefix": "/"},
         "route": {
@@ -155,11 +156,11 @@ def routes(
             "upgrade_configs": [{"upgrade_type": "websocket"}],
         },
     }
-    hosts.append({"name": "pods", "domains": ["*"], "routes": [rest]})
+    others = route_components_pb2.VirtualHost(name="pods", domains=["*"], routes=[rest])
     name = routes_name(namespace)
     table = route_pb2.RouteConfiguration(
         name=name,
-        virtual_hosts=hosts,
+        virtual_hosts=[*hosts, others],
         vhost_header=DESTINATION,
         request_headers_to_remove=[POD],
     )

@@ -12,10 +12,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 from sixfold.balancing.members import cluster_addresses
 from sixfold.mesh import conditions, http, resilience
 from sixfold.mesh.gateway_plan import plan_gateways
+from sixfold.mesh.kept import Kept
 from sixfold.mesh.member import Member, authority
 from sixfold.mesh.messages import Resource
 from sixfold.mesh.requests import request_rules
@@ -66,6 +68,7 @@ class HttpPlanner:
         self._ever: dict[ServicePort, None] = {}
         self._made_of: tuple[object, ...] = ()
         self._plan = HttpPlan()
+        self._kept = Kept()
 
     def plan(
         self,
@@ -85,6 +88,7 @@ class HttpPlanner:
         ):
             self._plan = self._build(world, policy, frontends, members)
             self._made_of = made_of
+            self._kept.forget()
         return self._plan
 
     def _build(
@@ -95,7 +99,7 @@ class HttpPlanner:
         members: Mapping[str, Member],
     ) -> HttpPlan:
         traffic = traffic_of(world)
-        routed = plan_requests(world, traffic)
+        routed = plan_requests(world, traffic, self._kept)
         self._ever |= dict.fromkeys(routed)
         self._ever = {port: None for port in self._ever if port.service in world.services}
         gateways = plan_gateways(world, members)
@@ -118,20 +122,18 @@ class HttpPlanner:
                 targets[one.member.pod].add(one.port)
                 if port in bound:
                     limited[one.member.pod].setdefault(authority(one.address, one.port), port)
+        lifetime = timedelta(seconds=world.config.svid_ttl_s / 2)
         return HttpPlan(
             (
-                *(http.routes(one, self._table(world, routed, one)) for one in namespaces),
+                *(self._routes(world, routed, one) for one in namespaces),
                 *(
-                    http.service(
-                        port,
-                        PICKED[entries[port].algorithm],
-                        {one.member.id for one in to},
-                        specs[port],
-                        timedelta(seconds=world.config.svid_ttl_s / 2),
-                    )
+                    self._service(port, entries[port].algorithm, to, specs[port], lifetime)
                     for port, to in backends.items()
                 ),
-                *(http.endpoints(port, to) for port, to in backends.items()),
+                *(
+                    self._kept.of(("endpoints", port), (to,), partial(http.endpoints, port, to))
+                    for port, to in backends.items()
+                ),
                 *http.applications(bound),
                 *gateways.resources,
             ),
@@ -150,17 +152,31 @@ class HttpPlanner:
             },
         )
 
-    def _table(
+    def _service(
+        self,
+        port: ServicePort,
+        algorithm: Algorithm,
+        backends: Iterable[http.Backend],
+        spec: TrafficPolicySpec,
+        lifetime: timedelta,
+    ) -> Resource:
+        ids = frozenset(one.member.id for one in backends)
+        parts = PICKED[algorithm], ids, spec, lifetime
+        return self._kept.of(("service", port), parts, partial(http.service, port, *parts))
+
+    def _routes(
         self, world: World, routed: Mapping[ServicePort, Routed], namespace: str
-    ) -> Mapping[ServicePort, tuple[tuple[IPAddress, ...], tuple[Way, ...]]]:
+    ) -> Resource:
         """What the clients of a namespace are told."""
-        found = {}
-        for port in self._ever:
+        hosts = []
+        for port in sorted(self._ever):
             ways = routed[port].for_clients_of(namespace) if port in routed else None
             if ways is None:
                 ways = (straight_to(port),)
-            found[port] = tuple(cluster_addresses(world.services[port.service])), ways
-        return found
+            parts = cluster_addresses(world.services[port.service]), ways
+            name = "host", namespace, port
+            hosts.append(self._kept.of(name, parts, partial(http.host, port, *parts)))
+        return http.routes(namespace, hosts)
 
     def _judged(
         self,

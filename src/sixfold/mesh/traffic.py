@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from sixfold.mesh.kept import Kept
 from sixfold.mesh.routes import (
     CONTROLLER,
     Backend,
@@ -37,10 +38,10 @@ def traffic_of(world: World) -> Mapping[ServicePort, TrafficPolicy]:
 
 
 def plan_requests(
-    world: World, traffic: Mapping[ServicePort, TrafficPolicy]
+    world: World, traffic: Mapping[ServicePort, TrafficPolicy], kept: Kept | None = None
 ) -> Mapping[ServicePort, Routed]:
     """Every port whose requests are looked at: some route is attached to it, or a policy."""
-    found = dict(plan_routes(world))
+    found = dict(plan_routes(world, kept))
     for port in traffic:
         routed = found.get(port, Routed())
         if routed.producer is None:

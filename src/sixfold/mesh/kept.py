@@ -1,0 +1,32 @@
+"""What was made once, of the same parts: kept until it is not asked for any more.
+
+Pure. So a change costs what it changes, and not what there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Kept:
+    """By name; what was not asked for between two calls of ``forget`` is forgotten."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, tuple[tuple[Any, ...], Any]] = {}
+        self._asked: dict[Hashable, tuple[tuple[Any, ...], Any]] = {}
+
+    def of(self, name: Hashable, parts: tuple[Any, ...], make: Callable[[], T]) -> T:
+        """The same object as long as its parts are equal; parts that are one object are."""
+        known = self._known.get(name)
+        if known is None or known[0] != parts:
+            known = parts, make()
+        self._asked[name] = known
+        found: T = known[1]
+        return found
+
+    def forget(self) -> None:
+        """All that nobody asked for since the last time."""
+        self._known, self._asked = self._asked, {}
