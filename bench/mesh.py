@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench import mesh_changes
 from bench.instance import Instance, pod, policy
 from bench.lab import Lab, inside, run, settle
 from bench.mesh_peers import HAPROXY_HTTP, NGINX_HTTP, mesh_peers
@@ -48,6 +49,7 @@ class Mesh:
     traffic: Traffic
     cpu_us: dict[str, dict[str, list[float]]]
     memory_mb: dict[int, float] = field(default_factory=dict)
+    change_ms: dict[int, list[float]] = field(default_factory=dict)  # by routed services
 
 
 def measure(lab: Lab, chance: random.Random) -> Mesh:
@@ -76,7 +78,8 @@ def measure(lab: Lab, chance: random.Random) -> Mesh:
             for peer in chance.sample(ways, len(ways)):
                 took = _cpu_us(lab, peer, metric, pids[peer.name]())
                 costs.setdefault(peer.name, []).append(took)
-    return Mesh(traffic, cpu, _memory(instance))
+    changes = mesh_changes.measure(instance, ours[1].client, "mtls-server")
+    return Mesh(traffic, cpu, _memory(instance), changes)
 
 
 def _ways(peers: Iterable[Peer], metric: str) -> list[Peer]:
