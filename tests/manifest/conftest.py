@@ -192,6 +192,7 @@ def http_route(spec=None, rule=None, kind="HTTPRoute"):
                         }
                     ],
                     "backendRefs": [{"name": "web", "port": 80}],
+                    "sessionPersistence": {"sessionName": "basket"},
                     **(rule or {}),
                 }
             ],
@@ -221,6 +222,15 @@ def traffic_policy(spec=None):
             "targetRefs": [{"kind": "Service", "name": "web"}],
             "outlierDetection": {"consecutiveErrors": 3},
             "circuitBreaker": {"maxRequests": 100},
+            "consistentHash": {"cookie": {"name": "user", "ttl": "1h"}},
+            "timeouts": {"connect": "1s", "request": "10s", "backendRequest": "0s"},
+            "retry": {"budget": {"percent": 5}, "methods": ["GET", "POST"]},
+            "rateLimits": [{"requests": 10}],
+            "faultInjection": {
+                "delay": {"duration": "1s"},
+                "abort": {"status": 503, "percent": 50},
+                "headers": [{"name": "x", "value": "1"}],
+            },
             **(spec or {}),
         },
     }

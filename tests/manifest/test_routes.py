@@ -166,3 +166,28 @@ def test_requests_are_judged_where_they_arrive(said, make):
 )
 def test_what_a_route_of_connections_cannot_be_is_said_where_it_is(make, said, kind, spec, place):
     assert any(line.startswith(place) for line in said(make.stream_route(kind, **spec)))
+
+
+BACKEND = {"name": "web", "port": 80}
+
+
+@pytest.mark.parametrize("kind", ["HTTPRoute", "GRPCRoute"])
+@pytest.mark.parametrize(
+    ("session", "backends", "message"),
+    [
+        ({}, 1, None),
+        ({"type": "Header", "sessionName": "x-session"}, 1, None),
+        ({"absoluteTimeout": "1h", "cookieConfig": {"lifetimeType": "Permanent"}}, 1, None),
+        ({"idleTimeout": "1m"}, 1, "sessionPersistence.idleTimeout"),
+        ({"absoluteTimeout": "1h"}, 1, "absoluteTimeout goes with cookieConfig.lifetimeType"),
+        ({"cookieConfig": {"lifetimeType": "Permanent"}}, 1, "absoluteTimeout goes with"),
+        ({"type": "Header", "absoluteTimeout": "1h"}, 1, "a header has no end"),
+        ({"type": "Header", "cookieConfig": {}}, 1, "cookieConfig: means nothing of a header"),
+        ({"sessionName": "a b"}, 1, "sessionPersistence.sessionName"),
+        ({}, 2, "a session is kept within one Service"),
+    ],
+)
+def test_sessions_that_can_be_kept_are_taken(said, make, kind, session, backends, message):
+    rule = {"sessionPersistence": session, "backendRefs": [BACKEND] * backends, "filters": []}
+    found = said(make.http_route(kind=kind, rule=rule))
+    assert found == [] if message is None else any(message in one for one in found), found

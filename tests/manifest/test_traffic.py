@@ -20,6 +20,31 @@ def test_a_policy_is_taken(said, make):
         ({"outlierDetection": {"maxEjectionPercent": 101}}, "maxEjectionPercent"),
         ({"circuitBreaker": {"maxConnections": 0}}, "circuitBreaker.maxConnections"),
         ({"circuitBreaker": {"maxRequests": -1}}, "circuitBreaker.maxRequests"),
+        ({"consistentHash": {}}, "consistentHash: give exactly one of header, cookie"),
+        ({"consistentHash": {"header": "a b"}}, "consistentHash.header"),
+        ({"timeouts": {"request": "1"}}, "timeouts.request: '1' is no duration"),
+        ({"retry": {"methods": []}}, "retry.methods: is empty"),
+        ({"retry": {"budget": {"percent": 101}}}, "retry.budget.percent"),
+        (
+            {"retry": {"budget": {}}, "circuitBreaker": {"maxRetries": 1}},
+            "retry.budget: means nothing beside circuitBreaker.maxRetries",
+        ),
+        ({"rateLimits": [{"requests": 0}]}, "rateLimits[0].requests"),
+        ({"rateLimits": [{"requests": 1, "per": "1ms"}]}, "rateLimits[0].per: 1ms is too short"),
+        ({"faultInjection": {}}, "faultInjection: injects nothing"),
+        ({"faultInjection": {"abort": {"status": 99}}}, "faultInjection.abort.status"),
+        (
+            {"faultInjection": {"abort": {"status": 503, "grpcStatus": 14}}},
+            "faultInjection.abort: give exactly one of status, grpcStatus",
+        ),
+        (
+            {
+                "targetRefs": [
+                    {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "r"}
+                ]
+            },
+            "spec.outlierDetection: is for Services",
+        ),
         ({"circuitBreaker": {"maxStreams": 1}}, "circuitBreaker.maxStreams: unknown field"),
     ],
 )

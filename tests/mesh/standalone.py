@@ -18,14 +18,20 @@ from typing import Any
 
 import msgspec
 from envoy.config.route.v3 import route_components_pb2 as components
+from envoy.extensions.filters.network.http_connection_manager.v3 import (
+    http_connection_manager_pb2 as hcm,
+)
 from google.protobuf import json_format
 
+from sixfold.mesh.http_filters import filters_of_host, http_filters
 from sixfold.mesh.http_routes import cluster_of, routes_of
-from sixfold.mesh.routes import ServicePort, plan_routes
+from sixfold.mesh.routes import ServicePort
+from sixfold.mesh.traffic import Traffic, plan_requests
 from sixfold.model.config import Config
 from sixfold.model.httproute import GRPCRoute, HTTPRoute
 from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.service import Service
+from sixfold.model.trafficpolicy import TrafficPolicy
 from sixfold.model.world import World
 
 ENVOY = Path(sys.executable).with_name("envoy")
@@ -125,6 +131,7 @@ def world(
     *routes: HTTPRoute | GRPCRoute,
     services: Sequence[Service] = (),
     grants: Sequence[ReferenceGrant] = (),
+    traffic: Sequence[TrafficPolicy] = (),
 ) -> World:
     known = [service(name) for name in ("web", "a", "b", "c")]
     return World(
@@ -133,6 +140,7 @@ def world(
             f"{one.metadata.namespace}/{one.metadata.name}": one for one in (*known, *services)
         },
         routes={f"{one.kind} {one.metadata.namespace}/{one.metadata.name}": one for one in routes},
+        traffic={f"{one.metadata.namespace}/{one.metadata.name}": one for one in traffic},
         grants={f"{one.metadata.namespace}/{one.metadata.name}": one for one in grants},
     )
 
@@ -169,8 +177,11 @@ def proxy(directory: Path, cases: dict[str, World], namespace: str = "shop") -> 
     servers = {name: backend.serve() for name, backend in backends.items()}
     hosts = []
     for case, one in cases.items():
-        ways = plan_routes(one)[ServicePort("shop/web", 80)].for_clients_of(namespace) or ()
-        hosts.append({"name": case, "domains": [case], "routes": routes_of(ways)})
+        routed = plan_requests(one, Traffic(one))
+        ways = routed[ServicePort("shop/web", 80)].for_clients_of(namespace) or ()
+        filters = filters_of_host(ways)
+        host = {"name": case, "domains": [case], "routes": routes_of(ways)}
+        hosts.append({**host, "typed_per_filter_config": filters})
     table = [
         json_format.MessageToDict(components.VirtualHost(**host), preserving_proto_field_name=True)
         for host in hosts
@@ -242,16 +253,9 @@ def _bootstrap(hosts: list[dict[str, Any]], clusters: list[dict[str, Any]]) -> d
         "normalize_path": True,
         "merge_slashes": True,
         "route_config": {"name": "cases", "virtual_hosts": hosts, "validate_clusters": False},
-        "http_filters": [
-            {
-                "name": "envoy.filters.http.cors",
-                "typed_config": {"@type": f"{at}.http.cors.v3.Cors"},
-            },
-            {
-                "name": "envoy.filters.http.router",
-                "typed_config": {"@type": f"{at}.http.router.v3.Router"},
-            },
-        ],
+        "http_filters": json_format.MessageToDict(
+            hcm.HttpConnectionManager(http_filters=http_filters()), preserving_proto_field_name=True
+        )["http_filters"],
     }
     listener = {
         "name": "http",

@@ -7,7 +7,7 @@ from tests.mesh.standalone import route, world
 
 from sixfold.mesh.resilience import limits_connections, of_application, of_service, outliers
 from sixfold.mesh.routes import ServicePort
-from sixfold.mesh.traffic import plan_requests, status_of, traffic_of
+from sixfold.mesh.traffic import Traffic, plan_requests, status_of
 from sixfold.model.config import Config
 from sixfold.model.trafficpolicy import TrafficPolicy, TrafficPolicySpec
 
@@ -41,14 +41,14 @@ def test_of_two_about_one_port_the_oldest_holds_and_the_other_says_so():
     younger = policy("a", "2026-02-01T00:00:00Z")
     older = policy("b", "2026-01-01T00:00:00Z")
     here = with_policies(younger, older)
-    assert traffic_of(here) == {WEB: older, OTHER: older}
+    assert Traffic(here).by_port == {WEB: older, OTHER: older}
     assert reasons(here, older) == ["Accepted"]
     assert reasons(here, younger) == ["Conflicted"]
 
 
 def test_a_section_is_one_port():
     one = policy(target={"name": "web", "sectionName": "other"})
-    assert set(traffic_of(with_policies(one))) == {OTHER}
+    assert set(Traffic(with_policies(one)).by_port) == {OTHER}
 
 
 def test_a_policy_says_when_there_is_nothing_that_it_is_about():
@@ -60,14 +60,14 @@ def test_a_policy_says_when_there_is_nothing_that_it_is_about():
 
 def test_requests_to_a_service_without_a_route_are_looked_at_and_go_to_it():
     here = with_policies(policy())
-    (way,) = plan_requests(here, traffic_of(here))[WEB].for_clients_of("shop")
+    (way,) = plan_requests(here, Traffic(here))[WEB].for_clients_of("shop")
     assert [one.to for one in way.backends] == [WEB]
 
 
 def test_a_route_stays_and_clients_that_it_is_not_for_go_to_the_service():
     theirs = route([{"backendRefs": [{"name": "a", "port": 80}]}], namespace="north")
     here = with_policies(policy(), routes=(theirs,))
-    routed = plan_requests(here, traffic_of(here))[WEB]
+    routed = plan_requests(here, Traffic(here))[WEB]
     assert [way.name for way in routed.for_clients_of("north")] != ["shop/web:80"]
     assert [way.name for way in routed.for_clients_of("south")] == ["shop/web:80"]
 

@@ -2,7 +2,8 @@
 
 EVERY  each so manieth request is answered 503 first
 
-``/be/STATUS`` has it answer so from now on; ``/go`` has it answer who waits at ``/wait`` by then.
+``/be/STATUS`` has it answer so from now on; ``/go`` has it answer who waits at ``/wait``, or at
+``/wait/NAME``, by then; ``/held`` says how many do.
 """
 
 from __future__ import annotations
@@ -31,13 +32,14 @@ class Handler(BaseHTTPRequestHandler):
                 while WAITING:
                     WAITING.pop().set()
                 status = 200
-            case ["", "wait"]:
+            case ["", "wait", *names] if names in ([], [NAME]):
                 WAITING.append(threading.Event())
                 WAITING[-1].wait(30)
             case _ if EVERY and next(TURNS) % EVERY == 0:
                 status = 503
         headers = {name.lower(): value for name, value in self.headers.items()}
         said = {"name": NAME, "path": self.path, "from": self.client_address[0], "headers": headers}
+        said["held"] = len(WAITING)
         body = json.dumps(said).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))

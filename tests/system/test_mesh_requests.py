@@ -46,6 +46,13 @@ def behind(name: str) -> dict[str, Any]:
     return service(name, ports=[{"port": 80, "targetPort": 8080}])
 
 
+def pair(**annotations: str) -> dict[str, Any]:
+    """The service of both."""
+    found = service("pair", selector={"of": "pair"}, ports=behind("pair")["spec"]["ports"])
+    found["metadata"]["annotations"] = {f"sixfold.dev/{k}": v for k, v in annotations.items()}
+    return found
+
+
 def allowed(*requests: dict[str, Any]) -> dict[str, Any]:
     """What a client may ask of the web."""
     each = {"ports": PORT, **({"rules": {"http": list(requests)}} if requests else {})}
@@ -128,8 +135,8 @@ class Web:
         return found
 
 
-def answered(connection: Any, path: str = "/", method: str = "GET") -> Any:
-    connection.request(method, path)
+def answered(connection: Any, path: str = "/", method: str = "GET", **headers: str) -> Any:
+    connection.request(method, path, headers={n.replace("_", "-"): v for n, v in headers.items()})
     answer = connection.getresponse()
     body = answer.read()
     return answer.status, json.loads(body) if body.startswith(b"{") else body
@@ -144,7 +151,7 @@ def mesh(module_system: System) -> Web:
         for name in ("client", "stranger")
     ]
     services = [behind(name) for name in ("one", "two", "flaky")]
-    services.append(service("pair", selector={"of": "pair"}, ports=behind("pair")["spec"]["ports"]))
+    services.append(pair())
     module_system.up("--mtls", "strict", manifest=manifest(*pods, *out, *services, allowed()))
     found = Web(
         module_system, *(place_of(module_system, f"default/{n}") for n in ("client", "stranger"))
@@ -420,3 +427,57 @@ def test_an_authorization_policy_narrows_what_requests_pass(mesh: Web):
         )
         assert done.returncode == 1
         assert f"denied by {rule} (403)" in done.stdout
+
+
+def test_least_requests_spares_who_is_busy_and_a_rotation_does_not(mesh: Web):
+    got = {}
+    for algorithm in ("round-robin", "least-connections"):
+        mesh.apply(pair(**{"lb-algorithm": algorithm}), carried())
+        with ExitStack() as stack:
+            connections: list[Any] = []
+            while mesh.ask("pod two", "/held", port=8080)[1]["held"] < 3:
+                connections.append(stack.enter_context(mesh.connect("pair")))
+                sent(connections[-1], "/wait/two")
+                ready([connections[-1].sock], 0.1)
+            with mesh.connect("pair") as another:
+                got[algorithm] = Counter(answered(another)[1]["name"] for _ in range(100))["two"]
+            mesh.ask("pod two", "/go", port=8080)
+            assert {one.getresponse().read()[:1] for one in connections} == {b"{"}
+    assert 45 <= got["round-robin"] <= 55
+    assert got["least-connections"] <= 40  # it is looked at with the other in 3 of 4 draws
+
+
+def test_what_is_hashed_or_of_one_session_stays_together_while_others_spread(mesh: Web):
+    mesh.apply(pair(), carried(consistentHash={"header": "x-user"}))
+    users = [f"user{number}" for number in range(20)]
+    with mesh.connect("pair") as connection:
+        chosen = [
+            {user: answered(connection, x_user=user)[1]["name"] for user in users} for _ in range(3)
+        ]
+    assert chosen[0] == chosen[1] == chosen[2]
+    assert set(chosen[0].values()) == {"one", "two"}
+    mesh.delete_route()
+    mesh.apply(route({"backendRefs": to(pair=1), "sessionPersistence": {"sessionName": "basket"}}))
+    with mesh.connect("one") as connection:
+        connection.request("GET", "/")
+        answer = connection.getresponse()
+        first = json.loads(answer.read())["name"]
+        cookie = answer.headers["set-cookie"].partition(";")[0]
+        assert {answered(connection, cookie=cookie)[1]["name"] for _ in range(20)} == {first}
+        assert {answered(connection)[1]["name"] for _ in range(40)} == {"one", "two"}
+
+
+def test_each_identity_has_its_limit_and_a_fault_is_told(mesh: Web):
+    everybody = allowed()
+    everybody["spec"]["ingress"][0]["fromEndpoints"] = [{}]
+    mesh.apply(everybody, carried(rateLimits=[{"requests": 3, "per": "1h"}]))
+    for place in (mesh.client, mesh.stranger):
+        with mesh.connect("pair", place=place) as connection:
+            assert [answered(connection, "/much")[0] for _ in range(5)] == [200] * 3 + [429] * 2
+    flow = mesh.flow("/much 429")
+    assert flow["sixfold"]["mesh"] == "rate limit: too many in this time"
+    mesh.apply(carried(faultInjection={"abort": {"status": 418}}))
+    assert mesh.ask("pair", "/fault")[0] == 418
+    flow = mesh.flow("/fault 418")
+    assert flow["sixfold"]["mesh"] == "fault: injected, as a policy says"
+    assert flow["source"]["pod_name"] == "client"

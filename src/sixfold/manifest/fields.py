@@ -40,9 +40,8 @@ from sixfold.model.gateway import GatewayClassSpec, GatewaySpec, Infrastructure,
 from sixfold.model.httproute import (
     Filter,
     GRPCRouteSpec,
-    GRPCRule,
     HTTPRouteSpec,
-    HTTPRule,
+    SessionPersistence,
 )
 from sixfold.model.meta import LabelSelector, Namespace, Object, ObjectMeta
 from sixfold.model.policy import NetworkPolicy
@@ -121,9 +120,6 @@ _WINDOWS = "Linux only"
 _TLS_ELSEWHERE = "the mesh has TLS of its own, the application's is not opened"
 _NO_GATEWAY = "no Gateway is a default; name it in parentRefs"
 _NO_PARAMETERS = "there is nothing to set beyond the API"
-_NO_SESSIONS = (
-    "requests are not kept with one backend; sixfold.dev/lb-algorithm: maglev keeps a client"
-)
 _ONE_HOST = "there is one node, and it is the entity host"
 _NAMED_BY_PLACE = "kept; verdicts name a rule by its place"
 
@@ -198,8 +194,7 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
     TLSRouteSpec: {"useDefaultGateways": Refusal(_NO_GATEWAY)},
     TCPRouteSpec: {"useDefaultGateways": Refusal(_NO_GATEWAY)},
     GRPCRouteSpec: {"useDefaultGateways": Refusal(_NO_GATEWAY)},
-    HTTPRule: {"sessionPersistence": Refusal(_NO_SESSIONS)},
-    GRPCRule: {"sessionPersistence": Refusal(_NO_SESSIONS)},
+    SessionPersistence: {"idleTimeout": Refusal("nobody keeps count; give absoluteTimeout")},
     Filter: {
         "extensionRef": Refusal("there are no filters of other kinds"),
         "externalAuth": Refusal("nobody else is asked; policy and SPIFFE IDs say who may"),

@@ -18,6 +18,7 @@ from sixfold.model.httproute import (
     Filter,
     GRPCMatch,
     GRPCRoute,
+    GRPCRule,
     Header,
     HeaderModifier,
     HTTPMatch,
@@ -113,6 +114,7 @@ def _http_rule(path: Path, rule: HTTPRule) -> Iterator[Finding]:
         yield Finding((*path, "backendRefs"), "means nothing beside a RequestRedirect; remove it")
     yield from _prefix_of((*path, "filters"), rule)
     yield from _backends((*path, "backendRefs"), rule.backend_refs)
+    yield from _session((*path, "sessionPersistence"), rule)
     yield from _timeouts((*path, "timeouts"), rule.timeouts)
     if rule.retry is not None:
         here = (*path, "retry")
@@ -132,11 +134,12 @@ def _http_match(path: Path, match: HTTPMatch) -> Iterator[Finding]:
         yield Finding(here, f"{names.quoted(value)} has characters that no path has")
     elif any(part in value for part in ("//", "/./", "/../")) or value.endswith(("/..", "/.")):
         yield Finding(here, f"{names.quoted(value)}: requests are compared without //, . and ..")
-    yield from _values((*path, "headers"), match.headers)
-    yield from _values((*path, "queryParams"), match.query_params)
+    yield from header_values((*path, "headers"), match.headers)
+    yield from header_values((*path, "queryParams"), match.query_params)
 
 
-def _values(path: Path, wanted: Sequence[ValueMatch]) -> Iterator[Finding]:
+def header_values(path: Path, wanted: Sequence[ValueMatch]) -> Iterator[Finding]:
+    """Of headers, or of query parameters."""
     yield from _count(path, wanted, 0, 16)
     for index, one in enumerate(wanted):
         if not is_token(one.name):
@@ -156,10 +159,33 @@ def _grpc_rules(path: Path, obj: GRPCRoute) -> Iterator[Finding]:
                 yield Finding((*here, "filters", index, "type"), f"{step.type} is not for calls")
         yield from _filters((*here, "filters"), rule.filters)
         yield from _backends((*here, "backendRefs"), rule.backend_refs)
+        yield from _session((*here, "sessionPersistence"), rule)
+
+
+def _session(path: Path, rule: HTTPRule | GRPCRule) -> Iterator[Finding]:
+    session = rule.session_persistence
+    if session is None:
+        return
+    if session.session_name and not is_token(session.session_name):
+        message = f"{names.quoted(session.session_name)} is no name of a cookie or header"
+        yield Finding((*path, "sessionName"), message)
+    yield from _duration((*path, "absoluteTimeout"), session.absolute_timeout)
+    kind = session.cookie_config.lifetime_type if session.cookie_config is not None else "Session"
+    if session.type == "Header":
+        if session.cookie_config is not None:
+            yield Finding((*path, "cookieConfig"), "means nothing of a header; remove it")
+        if session.absolute_timeout is not None:
+            yield Finding((*path, "absoluteTimeout"), "a header has no end; give type: Cookie")
+    elif (kind == "Permanent") != (session.absolute_timeout is not None):
+        message = "absoluteTimeout goes with cookieConfig.lifetimeType: Permanent; give both"
+        yield Finding((*path, "absoluteTimeout"), message)
+    if sum(1 for one in rule.backend_refs if one.weight) > 1:
+        message = "a session is kept within one Service; give one backendRef with a weight"
+        yield Finding(path, message)
 
 
 def _grpc_match(path: Path, match: GRPCMatch) -> Iterator[Finding]:
-    yield from _values((*path, "headers"), match.headers)
+    yield from header_values((*path, "headers"), match.headers)
     if match.method is None:
         return
     here = (*path, "method")

@@ -47,6 +47,7 @@ from sixfold.model.httproute import (
     HTTPRouteSpec,
     HTTPRule,
     ParentReference,
+    SessionPersistence,
     ValueMatch,
 )
 from sixfold.model.meta import Object, ObjectMeta
@@ -63,8 +64,16 @@ from sixfold.model.service import (
     SlicePort,
 )
 from sixfold.model.trafficpolicy import (
+    Abort,
     CircuitBreaker,
+    ConsistentHash,
+    FaultInjection,
+    HashedCookie,
     OutlierDetection,
+    PolicyRetry,
+    PolicyTimeouts,
+    RateLimit,
+    RetryBudget,
     TargetReference,
     TrafficPolicySpec,
 )
@@ -201,6 +210,12 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "retry": "of methods that may be repeated; without it what was not sent is tried again",
         "timeouts": "absent: none",
         "backendRefs": "pods in the mesh; none: answered 500",
+        "sessionPersistence": "within one backend",
+    },
+    SessionPersistence: {
+        "sessionName": "absent: made of the rule",
+        "absoluteTimeout": "of permanent cookies, and required there",
+        "type": "the value says which pod it was; one that is gone is replaced by another",
     },
     ValueMatch: {"type": "of equal names the first counts; regular expressions match all of it"},
     L7Rules: {"http": "of ingress; such a port takes nothing else than HTTP, and from pods only"},
@@ -338,8 +353,44 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "one by one, also without a route. Of several about one port the oldest holds",
         "outlierDetection": "absent: nobody is ejected",
         "circuitBreaker": "on this node, of all clients together",
+        "consistentHash": "of Services; ring hash, or Maglev if the Service's annotation says so",
+        "rateLimits": "all of them hold, those of a route and of the Service that was dialled; "
+        "answers 429, gRPC: ResourceExhausted. Not of redirects",
+        "faultInjection": "of a route before that of the Service that was dialled",
     },
-    TargetReference: {"kind": "Service", "sectionName": "name of a port; absent: all TCP ports"},
+    TargetReference: {
+        "kind": "Service; HTTPRoute or GRPCRoute with their group",
+        "sectionName": "name of a port of a Service; absent: all TCP ports. Of a route: name of a "
+        "rule; absent: those that no other policy names",
+    },
+    ConsistentHash: {
+        "header": "this or cookie; who has none is told by its pod, or address",
+        "cookie": "of who has one",
+    },
+    HashedCookie: {"ttl": "who has none is given one, for so long; absent: nobody is"},
+    PolicyTimeouts: {
+        "connect": "of Services; to the other end's proxy; 10s",
+        "request": "where the route's rule has none",
+        "backendRequest": "of each try, where the route's rule has none",
+    },
+    PolicyRetry: {
+        "budget": "of Services",
+        "methods": "of whose requests answers with a route's `retry.codes` are tried again; "
+        "absent: those that may be repeated (RFC 9110)",
+    },
+    RetryBudget: {
+        "percent": "of the requests under way; 20",
+        "minConcurrent": "so many in any case; 3",
+    },
+    RateLimit: {
+        "requests": "in one go at most, and so many in every `per`; more are answered 429",
+        "per": "50 ms or longer; 1s",
+        "each": "Identity: the client's SPIFFE ID, at a Gateway its address; Namespace: clients "
+        "of one together, at a Gateway all. Counted on this node, for what the policy is attached "
+        "to; anew when a route of that namespace changes",
+    },
+    FaultInjection: {"headers": "of requests that have all of these; absent: of all"},
+    Abort: {"status": "this or grpcStatus"},
     OutlierDetection: {
         "consecutiveErrors": "answers of 500 and above, or none; 5",
         "interval": "how often who may come back is asked; 10s",

@@ -15,8 +15,6 @@ from typing import Any
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
-from envoy.extensions.filters.http.cors.v3 import cors_pb2
-from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm,
@@ -30,7 +28,8 @@ from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from sixfold.mesh import resources as parts
 from sixfold.mesh.certificates import Shown
 from sixfold.mesh.hosts import Hosts
-from sixfold.mesh.http_routes import CORS_FILTER, NOWHERE, Front, routes_of
+from sixfold.mesh.http_filters import CLIENT, filters_of_host, http_filters
+from sixfold.mesh.http_routes import NOWHERE, Front, routes_of
 from sixfold.mesh.listeners import EVERY_HOST, ListenerPlan
 from sixfold.mesh.member import Member
 from sixfold.mesh.messages import Resource, extension, resource
@@ -163,7 +162,13 @@ def _http(member: Member, table: str) -> list[dict[str, Any]]:
         parts.state(parts.NETNS_STATE, member.netns),
         parts.state(parts.SVID_STATE, parts.client_secret(member.id)),
     ]
-    forged = early.HeaderMutation(mutations=[{"remove": name} for name in FORGED])
+    counted = {"key": CLIENT, "value": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"}
+    forged = early.HeaderMutation(
+        mutations=[
+            *({"remove": name} for name in FORGED),
+            {"append": {"header": counted, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}},
+        ]
+    )
     manager = hcm.HttpConnectionManager(
         stat_prefix="gateway",
         codec_type="AUTO",
@@ -171,10 +176,7 @@ def _http(member: Member, table: str) -> list[dict[str, Any]]:
         early_header_mutation_extensions=[
             extension("envoy.http.early_header_mutation.header_mutation", forged)
         ],
-        http_filters=[
-            extension(CORS_FILTER, cors_pb2.Cors()),
-            extension("envoy.filters.http.router", router_pb2.Router(suppress_envoy_headers=True)),
-        ],
+        http_filters=http_filters(),
         upgrade_configs=[{"upgrade_type": "websocket"}],
         common_http_protocol_options={"idle_timeout": timedelta(seconds=IDLE_S)},
         http2_protocol_options={
@@ -222,7 +224,12 @@ def table(name: str, hosts: Hosts, front: Front, elsewhere: Iterable[str] = ()) 
     again = [{"match": {"prefix": "/"}, "direct_response": {"status": 421}}]
     found: list[dict[str, Any]] = [
         *(
-            {"name": host, "domains": [host], "routes": routes_of(ways, front)}
+            {
+                "name": host,
+                "domains": [host],
+                "routes": routes_of(ways, front),
+                "typed_per_filter_config": filters_of_host(ways),
+            }
             for host, ways in sorted(hosts.items())
         ),
         *({"name": host, "domains": [host], "routes": again} for host in sorted(elsewhere)),
@@ -231,6 +238,6 @@ def table(name: str, hosts: Hosts, front: Front, elsewhere: Iterable[str] = ()) 
         name=name,
         virtual_hosts=found,
         ignore_port_in_host_matching=True,
-        request_headers_to_remove=["x-envoy-external-address"],
+        request_headers_to_remove=["x-envoy-external-address", CLIENT],
     )
     return resource(name, table)

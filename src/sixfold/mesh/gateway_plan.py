@@ -20,6 +20,7 @@ from sixfold.mesh.member import Member
 from sixfold.mesh.messages import Resource
 from sixfold.mesh.routes import ServicePort, Way
 from sixfold.mesh.streams import streams_of
+from sixfold.mesh.traffic import Traffic
 from sixfold.model.world import World
 
 
@@ -31,7 +32,7 @@ class GatewayPlan(NamedTuple):
     listeners: Mapping[str, tuple[str, ...]]
 
 
-def plan_gateways(world: World, members: Mapping[str, Member]) -> GatewayPlan:
+def plan_gateways(world: World, members: Mapping[str, Member], traffic: Traffic) -> GatewayPlan:
     found = _Found()
     names: dict[str, tuple[str, ...]] = {}
     for listeners in plan_listeners(world).values():
@@ -43,7 +44,7 @@ def plan_gateways(world: World, members: Mapping[str, Member]) -> GatewayPlan:
             chains = [
                 chain
                 for part in _parts(some)
-                for chain in _chains(world, member, port, part, some, found)
+                for chain in _chains(world, traffic, member, port, part, some, found)
             ]
             found.resources.append(gateway.listener(member, port, chains))
         names[member.pod] = tuple(gateway.listener_name(member, port) for port in ports)
@@ -69,6 +70,7 @@ class _Found:
 
 def _chains(
     world: World,
+    traffic: Traffic,
     member: Member,
     port: int,
     part: Sequence[ListenerPlan],
@@ -86,7 +88,10 @@ def _chains(
         found.services |= dict.fromkeys(port for port in to if port is not None)
         yield from gateway.streams(member, table, one, streams)
         return
-    hosts = hosts_of(world, part, some)
+    hosts = {
+        host: tuple(traffic.carried(way) for way in them)
+        for host, them in hosts_of(world, part, some).items()
+    }
     found.ways += [way for them in hosts.values() for way in them]
     front = Front("https" if secure else "http", port)
     elsewhere = misdirected(one, some) if secure else set()

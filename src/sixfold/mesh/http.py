@@ -22,10 +22,8 @@ from envoy.config.listener.v3 import listener_pb2
 from envoy.config.rbac.v3 import rbac_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.access_loggers.grpc.v3 import als_pb2
-from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac
-from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.http.upstream_codec.v3 import upstream_codec_pb2
 from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
@@ -39,10 +37,12 @@ from google.protobuf import struct_pb2
 
 from sixfold.mesh import logs, resilience
 from sixfold.mesh import resources as parts
-from sixfold.mesh.http_routes import CORS_FILTER, cluster_of, routes_of
+from sixfold.mesh.http_filters import CLIENT, filters_of_host, http_filters
+from sixfold.mesh.http_routes import cluster_of, routes_of
 from sixfold.mesh.member import Member, authority
 from sixfold.mesh.messages import Resource, extension, packed, resource
 from sixfold.mesh.routes import ServicePort, Way
+from sixfold.model.algorithm import TABLE_SIZE_DEFAULT, Algorithm
 from sixfold.model.datapath import IPAddress
 from sixfold.model.mesh import DESTINATION, HTTP_PORT, TUNNEL_PORT
 from sixfold.model.trafficpolicy import TrafficPolicySpec
@@ -75,6 +75,7 @@ def outbound(member: Member, connections_max: int = 0) -> Resource:
     said = [
         _set(DESTINATION, "%DOWNSTREAM_LOCAL_ADDRESS%"),
         _set(POD, "pod|%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%"),
+        _set(CLIENT, member.id),
     ]
     manager = hcm.HttpConnectionManager(
         stat_prefix="requests",
@@ -89,10 +90,7 @@ def outbound(member: Member, connections_max: int = 0) -> Resource:
                 early.HeaderMutation(mutations=said),
             )
         ],
-        http_filters=[
-            extension(CORS_FILTER, cors_pb2.Cors()),
-            extension("envoy.filters.http.router", router_pb2.Router(suppress_envoy_headers=True)),
-        ],
+        http_filters=http_filters(),
         upgrade_configs=[{"upgrade_type": "websocket"}],
         http2_protocol_options={"allow_connect": False, **parts.HTTP2},
         access_log=[
@@ -143,6 +141,7 @@ def host(
         name=str(port),
         domains=[authority(address, port.port) for address in addresses],
         routes=routes_of(ways),
+        typed_per_filter_config=filters_of_host(ways),
     )
 
 
@@ -162,24 +161,26 @@ def routes(namespace: str, hosts: Iterable[route_components_pb2.VirtualHost]) ->
         name=name,
         virtual_hosts=[*hosts, others],
         vhost_header=DESTINATION,
-        request_headers_to_remove=[POD],
+        request_headers_to_remove=[POD, CLIENT],
     )
     return resource(name, table)
 
 
 def service(
     port: ServicePort,
-    algorithm: str,
+    algorithm: Algorithm,
     ids: Iterable[str],
     spec: TrafficPolicySpec,
     lifetime: timedelta,
+    table_size: int = TABLE_SIZE_DEFAULT,
+    panic: int = 0,
 ) -> Resource:
     """The backends of a port, picked for each request; who they are is told apart (EDS).
 
-    algorithm  as Envoy calls it
     ids        SPIFFE IDs of the backends: each proves to be the one that is meant
     spec       what a policy says of requests to it
     lifetime   of a connection, as of tunnels
+    panic      percent: with fewer that are not ejected, all are used
     """
     matches = [
         {
@@ -194,8 +195,9 @@ def service(
         name=name,
         type="EDS",
         eds_cluster_config={"eds_config": parts.ADS},
-        lb_policy=algorithm,
-        connect_timeout=parts.CONNECT_TIMEOUT,
+        **resilience.picking(algorithm, table_size, spec),
+        common_lb_config={"healthy_panic_threshold": {"value": panic}},
+        connect_timeout=resilience.connect_timeout(spec),
         circuit_breakers=resilience.of_service(spec),
         outlier_detection=resilience.outliers(spec),
         upstream_bind_config=parts.from_the_pod(),

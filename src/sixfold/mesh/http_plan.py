@@ -22,24 +22,17 @@ from sixfold.mesh.member import Member, authority
 from sixfold.mesh.messages import Resource
 from sixfold.mesh.requests import request_rules
 from sixfold.mesh.routes import Routed, ServicePort, Way
-from sixfold.mesh.traffic import plan_requests, straight_to, traffic_of
-from sixfold.model.algorithm import Algorithm
+from sixfold.mesh.traffic import Traffic, plan_requests, straight_to
+from sixfold.model.algorithm import TABLE_SIZE, TABLE_SIZE_DEFAULT, Algorithm
 from sixfold.model.datapath import PROTOCOL_NUMBERS, Frontend, FrontendEntry, IPAddress
+from sixfold.model.health import panic_percent
 from sixfold.model.trafficpolicy import TrafficPolicySpec
 from sixfold.model.world import World
 from sixfold.policy.plan import PolicyPlan
 from sixfold.policy.requests import Requests
 
 TCP = PROTOCOL_NUMBERS["TCP"]
-PICKED = {
-    Algorithm.RANDOM: "RANDOM",
-    Algorithm.ROUND_ROBIN: "ROUND_ROBIN",
-    Algorithm.LEAST_CONNECTIONS: "LEAST_REQUEST",
-    Algorithm.MAGLEV: "MAGLEV",
-    Algorithm.SOURCE_HASH: "RING_HASH",
-}
 NOBODY = FrontendEntry(0, ())
-NOTHING = TrafficPolicySpec([])
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +91,11 @@ class HttpPlanner:
         frontends: Mapping[Frontend, FrontendEntry],
         members: Mapping[str, Member],
     ) -> HttpPlan:
-        traffic = traffic_of(world)
+        traffic = Traffic(world)
         routed = plan_requests(world, traffic, self._kept)
         self._ever |= dict.fromkeys(routed)
         self._ever = {port: None for port in self._ever if port.service in world.services}
-        gateways = plan_gateways(world, members)
+        gateways = plan_gateways(world, members, traffic)
         at = {address: one for one in members.values() for address in one.addresses}
         ways = [*gateways.ways, *(way for one in routed.values() for way in one.ways)]
         used = {*self._ever, *(port for way in ways for port in _backends(way))}
@@ -111,7 +104,7 @@ class HttpPlanner:
         namespaces = sorted({one.pod.partition("/")[0] for one in members.values()})
         requests = Requests(world, policy)
         ports = {key: found for key in members if (found := requests.ports(world.endpoints[key]))}
-        specs = {port: traffic[port].spec if port in traffic else NOTHING for port in backends}
+        specs = {port: traffic.spec(port) for port in backends}
         targets: defaultdict[str, set[int]] = defaultdict(set)
         limited: defaultdict[str, dict[str, ServicePort]] = defaultdict(dict)
         bound = {
@@ -122,12 +115,11 @@ class HttpPlanner:
                 targets[one.member.pod].add(one.port)
                 if port in bound:
                     limited[one.member.pod].setdefault(authority(one.address, one.port), port)
-        lifetime = timedelta(seconds=world.config.svid_ttl_s / 2)
         return HttpPlan(
             (
                 *(self._routes(world, routed, one) for one in namespaces),
                 *(
-                    self._service(port, entries[port].algorithm, to, specs[port], lifetime)
+                    self._service(world, port, entries[port].algorithm, to, specs[port])
                     for port, to in backends.items()
                 ),
                 *(
@@ -154,14 +146,16 @@ class HttpPlanner:
 
     def _service(
         self,
+        world: World,
         port: ServicePort,
         algorithm: Algorithm,
         backends: Iterable[http.Backend],
         spec: TrafficPolicySpec,
-        lifetime: timedelta,
     ) -> Resource:
         ids = frozenset(one.member.id for one in backends)
-        parts = PICKED[algorithm], ids, spec, lifetime
+        lifetime = timedelta(seconds=world.config.svid_ttl_s / 2)
+        annotated = _annotated(world.services[port.service].metadata.annotations)
+        parts = algorithm, ids, spec, lifetime, *annotated
         return self._kept.of(("service", port), parts, partial(http.service, port, *parts))
 
     def _routes(
@@ -206,6 +200,13 @@ class HttpPlanner:
             )
             for key in sorted({*ports, *targets})
         }
+
+
+def _annotated(annotations: Mapping[str, str]) -> tuple[int, int]:
+    """Size of a Maglev table; panic threshold: 0 is never, 1 when nobody is left."""
+    panic = panic_percent(annotations)
+    size = int(annotations.get(TABLE_SIZE, TABLE_SIZE_DEFAULT))
+    return size, 0 if panic is None else max(1, panic)
 
 
 def _backends(way: Way) -> Iterator[ServicePort]:

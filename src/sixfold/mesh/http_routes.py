@@ -14,15 +14,13 @@ from typing import Any, NamedTuple
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2 as components
-from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.type.matcher.v3 import regex_pb2
 
-from sixfold.mesh.messages import packed
+from sixfold.mesh.http_filters import counted, filters_of, string_match
 from sixfold.mesh.resources import NETNS_STATE
 from sixfold.mesh.routes import Backend, ServicePort, Way, first_of_each
 from sixfold.model.duration import seconds
 from sixfold.model.httproute import (
-    Cors,
     Filter,
     HTTPMatch,
     Mirror,
@@ -33,10 +31,9 @@ from sixfold.model.httproute import (
     ValueMatch,
     ValueType,
 )
+from sixfold.model.trafficpolicy import ConsistentHash
 
-CORS_FILTER = "envoy.filters.http.cors"
 NOWHERE = "no such backend"  # no cluster is called so: answered 500
-REPEATABLE = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")  # RFC 9110, §9.2.2
 UNSENT = "connect-failure,refused-stream,reset-before-request"
 UNSENT_TRIES = 2
 NO_LIMIT = timedelta(0)
@@ -75,7 +72,7 @@ def _routes(way: Way, front: Front | None) -> Iterator[components.Route]:
         repeated = components.RouteAction()
         repeated.CopyFrom(answer)
         repeated.retry_policy.CopyFrom(_retries(way))
-        yield _route(way, repeated, [_method("|".join(REPEATABLE), regex=True)])
+        yield _route(way, repeated, [_method("|".join(way.repeatable), regex=True)])
     yield _route(way, answer)
 
 
@@ -87,11 +84,10 @@ def _route(way: Way, answer: Any, more: Iterable[dict[str, Any]] = ()) -> compon
             action = {"direct_response": answer}
         case _:
             action = {"route": answer}
-    cors = next((step.cors for step in way.filters if step.cors is not None), None)
     return components.Route(
         name=way.name,
         match=_match(way.match, more),
-        typed_per_filter_config={CORS_FILTER: packed(_cors(cors))} if cors else {},
+        typed_per_filter_config=filters_of(way),
         **_headers(way.filters),
         **action,
     )
@@ -101,13 +97,15 @@ def _route(way: Way, answer: Any, more: Iterable[dict[str, Any]] = ()) -> compon
 
 
 def _match(match: HTTPMatch, more: Iterable[dict[str, Any]]) -> components.RouteMatch:
-    headers = [{"name": one.name, **_string(one)} for one in first_of_each(match.headers).values()]
+    headers = [
+        {"name": one.name, **string_match(one)} for one in first_of_each(match.headers).values()
+    ]
     if match.method is not None:
         headers.append(_method(match.method))
     return components.RouteMatch(
         headers=[*headers, *more],
         query_parameters=[
-            {"name": one.name, **_string(one)}
+            {"name": one.name, **string_match(one)}
             for one in first_of_each(match.query_params, str).values()
         ],
         **_path(match.path),
@@ -123,15 +121,9 @@ def _path(path: PathMatch) -> dict[str, Any]:
     return {"path_separated_prefix": prefix} if prefix else {"prefix": "/"}
 
 
-def _string(one: ValueMatch) -> dict[str, Any]:
-    if one.type == "Exact":
-        return {"string_match": {"exact": one.value}}
-    return {"string_match": {"safe_regex": {"regex": one.value}}}
-
-
 def _method(text: str, *, regex: bool = False) -> dict[str, Any]:
     kind: ValueType = "RegularExpression" if regex else "Exact"
-    return {"name": ":method", **_string(ValueMatch(":method", text, kind))}
+    return {"name": ":method", **string_match(ValueMatch(":method", text, kind))}
 
 
 # --- answers ------------------------------------------------------------------------------------
@@ -152,8 +144,10 @@ def _answer(
         request_mirror_policies=list(_mirrors(way)),
         retry_policy=_unsent(way.try_s),
         upgrade_configs=[{"upgrade_type": "websocket"}],
+        rate_limits=counted(way.limits),
         # A client is a pod, or an address outside.
         hash_policy=[
+            *map(_hashed, way.hashes),
             {"filter_state": {"key": NETNS_STATE}},
             {"connection_properties": {"source_ip": True}},
         ],
@@ -163,6 +157,17 @@ def _answer(
         if step.url_rewrite is not None:
             action.MergeFrom(_rewrite(step.url_rewrite, way.match.path))
     return action
+
+
+def _hashed(given: ConsistentHash) -> dict[str, Any]:
+    """Of a request that has it nothing else counts."""
+    if given.header is not None:
+        return {"header": {"header_name": given.header}, "terminal": True}
+    assert given.cookie is not None
+    cookie: dict[str, Any] = {"name": given.cookie.name}
+    if given.cookie.ttl is not None:
+        cookie |= {"ttl": timedelta(seconds=seconds(given.cookie.ttl)), "path": "/"}
+    return {"cookie": cookie, "terminal": True}
 
 
 def _limit(limit_s: float) -> timedelta:
@@ -311,21 +316,3 @@ def _value(name: str, text: str, *, replaces: bool) -> dict[str, Any]:
     append = Append.OVERWRITE_IF_EXISTS_OR_ADD if replaces else Append.APPEND_IF_EXISTS_OR_ADD
     literal = text.replace("%", "%%")  # Envoy has commands behind one
     return {"header": {"key": name, "value": literal}, "append_action": append}
-
-
-def _cors(cors: Cors) -> cors_pb2.CorsPolicy:
-    return cors_pb2.CorsPolicy(
-        allow_origin_string_match=[_origin(text) for text in cors.allow_origins],
-        allow_methods=", ".join(cors.allow_methods),
-        allow_headers=", ".join(cors.allow_headers),
-        expose_headers=", ".join(cors.expose_headers),
-        max_age=str(cors.max_age),
-        allow_credentials={"value": cors.allow_credentials},
-    )
-
-
-def _origin(text: str) -> dict[str, Any]:
-    """A star stands for a part of a name."""
-    if "*" not in text:
-        return {"exact": text}
-    return {"safe_regex": {"regex": re.escape(text).replace(r"\*", ".*")}}

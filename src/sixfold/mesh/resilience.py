@@ -11,20 +11,54 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from sixfold.mesh.resources import no_limits
+from sixfold.mesh.resources import CONNECT_TIMEOUT, no_limits
+from sixfold.model.algorithm import Algorithm
 from sixfold.model.duration import seconds
-from sixfold.model.trafficpolicy import TrafficPolicySpec
+from sixfold.model.trafficpolicy import RetryBudget, TrafficPolicySpec
 
-# Of the requests that are under way so many may be tries again; three in any case.
-RETRY_BUDGET = {"budget_percent": {"value": 20.0}, "min_retry_concurrency": {"value": 3}}
+PICKED = {
+    Algorithm.RANDOM: "RANDOM",
+    Algorithm.ROUND_ROBIN: "ROUND_ROBIN",
+    Algorithm.LEAST_CONNECTIONS: "LEAST_REQUEST",
+    Algorithm.MAGLEV: "MAGLEV",
+    Algorithm.SOURCE_HASH: "RING_HASH",
+}
+
+
+def algorithm_of(algorithm: Algorithm, spec: TrafficPolicySpec) -> Algorithm:
+    """As the service has it, unless a policy wants what is hashed to stay together."""
+    if spec.consistent_hash is None or algorithm is Algorithm.MAGLEV:
+        return algorithm
+    return Algorithm.SOURCE_HASH
+
+
+def picking(algorithm: Algorithm, table_size: int, spec: TrafficPolicySpec) -> dict[str, Any]:
+    """How a cluster picks. Weights are those of the endpoints, whatever the algorithm."""
+    found: dict[str, Any] = {"lb_policy": PICKED[algorithm_of(algorithm, spec)]}
+    if found["lb_policy"] == "MAGLEV":
+        found["maglev_lb_config"] = {"table_size": {"value": table_size}}
+    return found
+
+
+def connect_timeout(spec: TrafficPolicySpec) -> timedelta:
+    given = spec.timeouts.connect
+    return CONNECT_TIMEOUT if given is None else _lasting(given)
+
+
+def _budget(spec: TrafficPolicySpec) -> dict[str, Any]:
+    budget = spec.retry.budget or RetryBudget()
+    return {
+        "budget_percent": {"value": float(budget.percent)},
+        "min_retry_concurrency": {"value": budget.min_concurrent},
+    }
 
 
 def of_service(spec: TrafficPolicySpec) -> dict[str, Any]:
     """Circuit breakers of where the backend is picked."""
     limits = spec.circuit_breaker
     if limits is None:
-        return no_limits(retries=RETRY_BUDGET)
-    retries = RETRY_BUDGET if limits.max_retries is None else None
+        return no_limits(retries=_budget(spec))
+    retries = _budget(spec) if limits.max_retries is None else None
     given = {"max_requests": limits.max_requests, "max_retries": limits.max_retries}
     return _but_for(no_limits(retries=retries), given)
 

@@ -35,15 +35,18 @@ from sixfold.model.httproute import (
     PathMatch,
     Retry,
     Route,
+    SessionPersistence,
     ValueMatch,
 )
 from sixfold.model.service import Service
 from sixfold.model.streamroute import StreamRoute, StreamRule
+from sixfold.model.trafficpolicy import ConsistentHash, FaultInjection, RateLimit
 from sixfold.model.world import World
 
 SERVICE = ("", "Service")
 CONTROLLER = "sixfold.dev/mesh"
 GRPC = ValueMatch("content-type", "application/grpc.*", "RegularExpression")
+REPEATABLE = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")  # RFC 9110, §9.2.2
 PATH_ORDER = {"Exact": 0, "RegularExpression": 1, "PathPrefix": 2}
 
 
@@ -63,6 +66,23 @@ class Backend(NamedTuple):
     filters: tuple[Filter, ...] = ()
 
 
+class RuleName(NamedTuple):
+    """Which rule of which route; ``name`` "": it has none."""
+
+    kind: str
+    namespace: str
+    route: str
+    name: str
+    place: int
+
+
+class Limit(NamedTuple):
+    """Ways with the same ``owner`` are counted together: what a policy is attached to."""
+
+    owner: str
+    rate: RateLimit
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """What happens to the requests of one match.
@@ -71,6 +91,10 @@ class Way:
     backends   none: answered 500, unless a filter answers
     timeout_s  of the whole request; 0: none
     try_s      of each try; 0: none
+    rule       where it is written; None: nowhere, it leads to the service itself
+    hashes     what picks the backend, in order, where the algorithm hashes
+    repeatable methods that the route's codes are tried again for
+    limits     every one of them holds
     """
 
     name: str
@@ -81,6 +105,12 @@ class Way:
     timeout_s: float = 0.0
     try_s: float = 0.0
     retry: Retry | None = None
+    rule: RuleName | None = None
+    session: SessionPersistence | None = None
+    hashes: tuple[ConsistentHash, ...] = ()
+    repeatable: tuple[str, ...] = REPEATABLE
+    limits: tuple[Limit, ...] = ()
+    fault: FaultInjection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +241,8 @@ def ways_of(world: World, route: Route) -> Iterator[tuple[object, Way]]:
                 for place, step in enumerate(rule.filters)
                 if step.request_mirror is not None
             },
+            rule=RuleName(route.kind, meta.namespace, meta.name, rule.name, at),
+            session=rule.session_persistence,
         )
         if isinstance(route, HTTPRoute):
             limits = route.spec.rules[at].timeouts

@@ -1,12 +1,14 @@
-"""Which TrafficPolicy holds for a port of a service, and is it in force?
+"""Which TrafficPolicy holds for requests to a port of a service, and is it in force?
 
-Pure. Of several about one port the oldest holds, whole, as the Gateway API orders policies
-(GEP-713); the others say in their status that they do not.
+Pure. Of several about one port, or one rule of a route, the oldest holds, whole, as the Gateway
+API orders policies (GEP-713); the others say in their status that they do not. Where a rule and
+the port that was dialled have one each, the rule's words come first, but limits of rates add up: a
+consumer cannot lift what the producer wants.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,36 +19,107 @@ from sixfold.mesh.routes import (
     CONTROLLER,
     Backend,
     Condition,
+    Limit,
     Routed,
     ServicePort,
     Way,
     plan_routes,
 )
-from sixfold.model.httproute import HTTPMatch
-from sixfold.model.trafficpolicy import TargetReference, TrafficPolicy
+from sixfold.model.duration import seconds
+from sixfold.model.httproute import GRPCRule, HTTPMatch, HTTPRule
+from sixfold.model.trafficpolicy import TargetReference, TrafficPolicy, TrafficPolicySpec
 from sixfold.model.world import World
 
+NOTHING = TrafficPolicySpec([])
 
-def traffic_of(world: World) -> Mapping[ServicePort, TrafficPolicy]:
-    """The policy of each port that has one."""
-    found: dict[ServicePort, TrafficPolicy] = {}
-    for policy in sorted(world.traffic.values(), key=_age):
-        for target in policy.spec.target_refs:
-            for port in ports_of(world, policy, target):
-                found.setdefault(port, policy)
-    return found
+
+class Traffic:
+    """The policies of a world: at most one about a port of a service, or about a rule of a route.
+
+    by_port  of Services
+    by_rule  of routes: by kind, "namespace/name", name of the rule; "" is all other rules
+    """
+
+    def __init__(self, world: World) -> None:
+        self.by_port: dict[ServicePort, TrafficPolicy] = {}
+        self.by_rule: dict[tuple[str, str, str], TrafficPolicy] = {}
+        for policy in sorted(world.traffic.values(), key=_age) if world.has_mesh else ():
+            for target in policy.spec.target_refs:
+                for port in ports_of(world, policy, target):
+                    self.by_port.setdefault(port, policy)
+                for rule in rules_of(world, policy, target):
+                    self.by_rule.setdefault(rule, policy)
+
+    def spec(self, port: ServicePort) -> TrafficPolicySpec:
+        policy = self.by_port.get(port)
+        return NOTHING if policy is None else policy.spec
+
+    def about(self, way: Way, port: ServicePort | None = None) -> list[TrafficPolicy]:
+        """Those that hold for requests of a way to a port: that of its rule before the port's."""
+        return [one for _, one in self._about(way, port)]
+
+    def _about(self, way: Way, port: ServicePort | None) -> Iterator[tuple[str, TrafficPolicy]]:
+        """With what each is attached to."""
+        if (rule := way.rule) is not None:
+            route = rule.kind, f"{rule.namespace}/{rule.route}"
+            for key in ((*route, rule.name), (*route, "")):
+                if (policy := self.by_rule.get(key)) is not None:
+                    yield " ".join(key).rstrip(), policy
+                    break
+        if port is not None and port in self.by_port:
+            yield str(port), self.by_port[port]
+
+    def carried(self, way: Way, port: ServicePort | None = None) -> Way:
+        """A way as policies have it; what its own rule says stands before what they say.
+
+        port  of the service that was asked; None: it was a Gateway
+        """
+        about = list(self._about(way, port))
+        specs = [one.spec for _, one in about]
+        backends = (self.spec(one.to).consistent_hash for one in way.backends if one.to is not None)
+        hashes = tuple(one for one in backends if one is not None)
+        if not (specs or hashes):
+            return way
+        methods = next((one.retry.methods for one in specs if one.retry.methods is not None), None)
+        return replace(
+            way,
+            timeout_s=way.timeout_s or _first_s(one.timeouts.request for one in specs),
+            try_s=way.try_s or _first_s(one.timeouts.backend_request for one in specs),
+            repeatable=way.repeatable if methods is None else tuple(methods),
+            hashes=hashes,
+            limits=tuple(
+                Limit(owner, rate) for owner, one in about for rate in one.spec.rate_limits
+            ),
+            fault=next((one.fault_injection for one in specs if one.fault_injection), None),
+        )
 
 
 def plan_requests(
-    world: World, traffic: Mapping[ServicePort, TrafficPolicy], kept: Kept | None = None
+    world: World, traffic: Traffic, kept: Kept | None = None
 ) -> Mapping[ServicePort, Routed]:
     """Every port whose requests are looked at: some route is attached to it, or a policy."""
     found = dict(plan_routes(world, kept))
-    for port in traffic:
+    for port in traffic.by_port:
         routed = found.get(port, Routed())
         if routed.producer is None:
             found[port] = replace(routed, producer=(straight_to(port),))
-    return found
+    return {port: _carried(routed, port, traffic) for port, routed in found.items()}
+
+
+def _carried(routed: Routed, port: ServicePort, traffic: Traffic) -> Routed:
+    if not (traffic.by_port or traffic.by_rule):
+        return routed
+    return Routed(
+        routed.producer and tuple(traffic.carried(way, port) for way in routed.producer),
+        {
+            namespace: tuple(traffic.carried(way, port) for way in ways)
+            for namespace, ways in routed.consumers.items()
+        },
+    )
+
+
+def _first_s(texts: Iterable[str | None]) -> float:
+    return next((seconds(text) for text in texts if text is not None), 0.0)
 
 
 def straight_to(port: ServicePort) -> Way:
@@ -57,18 +130,31 @@ def straight_to(port: ServicePort) -> Way:
 def ports_of(world: World, policy: TrafficPolicy, target: TargetReference) -> Iterator[ServicePort]:
     """Of the Service that is meant; nobody's when it is not there, or there is no mesh."""
     name = f"{policy.metadata.namespace}/{target.name}"
-    service = world.services.get(name)
-    if service is None or not world.has_mesh:
+    service = world.services.get(name) if target.kind == "Service" else None
+    if service is None:
         return
     for port in service.spec.ports:
         if port.protocol == "TCP" and target.section_name in ("", port.name):
             yield ServicePort(name, port.port)
 
 
+def rules_of(
+    world: World, policy: TrafficPolicy, target: TargetReference
+) -> Iterator[tuple[str, str, str]]:
+    """Of the route that is meant, as ``Traffic`` names them."""
+    name = f"{policy.metadata.namespace}/{target.name}"
+    route = world.routes.get(f"{target.kind} {name}")
+    if route is None:
+        return
+    rules: Sequence[HTTPRule | GRPCRule] = route.spec.rules
+    if not target.section_name or any(rule.name == target.section_name for rule in rules):
+        yield target.kind, name, target.section_name
+
+
 def status_of(world: World, policy: TrafficPolicy) -> dict[str, Any]:
     """``status``, as the Gateway API's policies have it (PolicyStatus)."""
     since = policy.metadata.creation_timestamp or ""
-    holding = traffic_of(world)
+    holding = Traffic(world)
     return {
         "ancestors": [
             {
@@ -95,20 +181,22 @@ def _accepted(
     world: World,
     policy: TrafficPolicy,
     target: TargetReference,
-    holding: Mapping[ServicePort, TrafficPolicy],
+    holding: Traffic,
 ) -> Condition:
     if not world.has_mesh:
         message = "there is no mesh to carry requests: sixfold up --mtls strict"
         return Condition("Accepted", False, "NoMesh", message)
-    ports = list(ports_of(world, policy, target))
-    if not ports:
-        what = f"{policy.metadata.namespace}/{target.name}"
-        with_port = f" with a TCP port {target.section_name}" if target.section_name else ""
-        message = f"there is no service {what}{with_port}"
+    ports, rules = ports_of(world, policy, target), rules_of(world, policy, target)
+    holders = [(str(port), holding.by_port[port]) for port in ports]
+    holders += [(" ".join(rule).rstrip(), holding.by_rule[rule]) for rule in rules]
+    if not holders:
+        part = "TCP port" if target.kind == "Service" else "rule"
+        section = f" with a {part} {target.section_name}" if target.section_name else ""
+        message = f"there is no {target.kind} {policy.metadata.namespace}/{target.name}{section}"
         return Condition("Accepted", False, "TargetNotFound", message)
-    for port in ports:
-        if (other := holding[port]) is not policy:
-            message = f"TrafficPolicy {name_of(other)} is older, and about {port}, too"
+    for what, other in holders:
+        if other is not policy:
+            message = f"TrafficPolicy {name_of(other)} is older, and about {what}, too"
             return Condition("Accepted", False, "Conflicted", message)
     return Condition("Accepted", True, "Accepted", "in force")
 

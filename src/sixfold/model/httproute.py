@@ -148,6 +148,21 @@ class Retry(Object):
     backoff: str | None = None
 
 
+class CookieConfig(Object):
+    """A permanent one lasts for the absolute timeout, one of a session until its client ends."""
+
+    lifetime_type: Literal["Permanent", "Session"] = "Session"
+
+
+class SessionPersistence(Object):
+    """GEP-1619: who was once served by a backend is so again, as long as it is there."""
+
+    session_name: str = ""
+    absolute_timeout: str | None = None
+    type: Literal["Cookie", "Header"] = "Cookie"
+    cookie_config: CookieConfig | None = None
+
+
 class HTTPRule(Object):
     name: str = ""
     matches: list[HTTPMatch] = []  # any of them; none: every request
@@ -155,6 +170,7 @@ class HTTPRule(Object):
     backend_refs: list[HTTPBackend] = []
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
     retry: Retry | None = None
+    session_persistence: SessionPersistence | None = None
 
 
 class HTTPRouteSpec(Object):
@@ -187,6 +203,7 @@ class GRPCRule(Object):
     matches: list[GRPCMatch] = []
     filters: list[Filter] = []
     backend_refs: list[HTTPBackend] = []
+    session_persistence: SessionPersistence | None = None
 
 
 class GRPCRouteSpec(Object):

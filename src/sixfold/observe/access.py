@@ -33,7 +33,7 @@ _METHODS = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "T
 # Envoy's words (response code details) for what a request met before any backend.
 ANSWERED_HERE = {
     "overflow": "circuit breaker: too many at once",
-    "request_rate_limited": "rate limit: too many in this time",
+    "local_rate_limited": "rate limit: too many in this time",
     "fault_filter_abort": "fault: injected, as a policy says",
     "no_healthy_upstream": "no backend is left: none is ready, or all are ejected",
     "route_not_found": "no match of a route",

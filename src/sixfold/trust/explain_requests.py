@@ -12,7 +12,7 @@ from sixfold.mesh.asked import Asked, allowing, way_for
 from sixfold.mesh.authorized import Caller, authorized
 from sixfold.mesh.member import addresses_of
 from sixfold.mesh.routes import ServicePort
-from sixfold.mesh.traffic import plan_requests, traffic_of
+from sixfold.mesh.traffic import Traffic, plan_requests
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.service import Service
 from sixfold.model.world import World
@@ -34,7 +34,7 @@ def route_of(
     """For clients of a namespace; None: nothing routes requests to this port of the service."""
     port = ServicePort(f"{service.metadata.namespace}/{service.metadata.name}", number)
     looked_at = world.routes or world.traffic
-    routed = plan_requests(world, traffic_of(world)).get(port) if looked_at else None
+    routed = plan_requests(world, Traffic(world)).get(port) if looked_at else None
     ways = routed.for_clients_of(namespace) if routed is not None else None
     if ways is None:
         return None
