@@ -20,7 +20,7 @@ class Kept:
 
     def of(self, name: Hashable, parts: tuple[Any, ...], make: Callable[[], T]) -> T:
         """The same object as long as its parts are equal; parts that are one object are."""
-        known = self._known.get(name)
+        known = self._asked.get(name) or self._known.get(name)
         if known is None or known[0] != parts:
             known = parts, make()
         self._asked[name] = known
