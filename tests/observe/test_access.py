@@ -184,3 +184,20 @@ def test_a_request_that_no_backend_answered_is_told_with_what_it_met():
     assert flow.extra["mesh"] == "circuit breaker: too many at once"
     assert told("sent", sent("something_new", cluster="")).extra["mesh"] == "something_new"
     assert told("sent", sent("via_upstream")) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "verdict", "mesh"),
+    [
+        (200, "via_upstream", Verdict.FORWARDED, None),
+        (301, "direct_response", Verdict.FORWARDED, None),
+        (404, "route_not_found", Verdict.ERROR, "no match of a route"),
+        (421, "direct_response", Verdict.ERROR, "for another listener's host"),
+        (500, "direct_response", Verdict.ERROR, "its route has a backend that is none"),
+    ],
+)
+def test_what_a_client_of_a_gateway_asked_is_told_with_its_answer(code, details, verdict, mesh):
+    flow = told("gateway", sent(details, code))
+    assert flow.verdict == verdict
+    assert flow.extra["http"].endswith(str(code))
+    assert flow.extra.get("mesh") == mesh

@@ -165,6 +165,12 @@ class Edge:
         api = Client(self.system.paths.api_socket)
         api.post("/v1/apply", {"objects": list(objects), "sources": []})
 
+    def explained(self, host: str) -> str:
+        """What a request of a client outside comes to."""
+        to_ = f"{self.addresses[0]}:80"
+        asked = ("explain", self.far.ipv4, to_, "--host", host, "--path", "/x")
+        return self.system.sixfold(*asked, check=False).stdout
+
     def secure(
         self, name: str, address: str = "", *protocols: str, trusted: str = AUTHORITY.pem
     ) -> ssl.SSLSocket:
@@ -278,6 +284,13 @@ def test_a_client_outside_reaches_a_pod_under_the_gateways_identity(edge: Edge):
         assert not [one for one in headers if one.startswith(("x-envoy", "x-sixfold"))]
     flows = edge.system.flows("--from", "edge/front-sixfold", "--last", "5")
     assert [one["sixfold"]["source_id"] for one in flows][-1:] == [id_]
+    (asked,) = edge.system.flows("--to", "edge/front-sixfold", "--last", "1")
+    assert asked["IP"]["source"] == edge.far.ipv6
+    assert asked["sixfold"]["http"] == f"GET {SHOP}/b/c?x=1 200"
+    explained = edge.explained(SHOP)
+    assert "default/shop rules[0].matches[0] → default/one:80 (100 %)" in explained
+    assert "default/one allowed by default/one ingress[0]" in explained
+    assert "no route of nobody.example.com (404)" in edge.explained("nobody.example.com")
 
 
 def test_requests_are_answered_as_the_specification_says(edge: Edge):
@@ -411,6 +424,7 @@ def test_what_policy_denies_the_gateway_its_clients_are_denied(edge: Edge):
     nobody = policy("one", {"app": "one"}, policyTypes=["Ingress"], ingress=[])
     edge.apply(nobody)
     assert edge.ask("shop.example.com")[0] == 403
+    assert "ingress of default/one denied by default-deny (default/one)" in edge.explained(SHOP)
     (flow,) = edge.system.flows("--from", "edge/front-sixfold", "--verdict", "DROPPED")[-1:]
     assert flow["source"]["pod_name"] == "front-sixfold"
     assert flow["destination"]["pod_name"] == "one"

@@ -25,10 +25,26 @@ class MeshAnswer:
 
 
 def explain_mesh(
-    world: World, source: Endpoint, destination: Endpoint, protocol: str, port: int
+    world: World,
+    source: Endpoint,
+    destination: Endpoint,
+    protocol: str,
+    port: int,
+    *,
+    always: bool = False,
 ) -> MeshAnswer:
-    """What the mesh does with a flow from one workload to another that policy allows."""
+    """What the mesh does with a flow from one workload to another that policy allows.
+
+    always  it is a request that a Gateway sends
+    """
     scopes = Scopes(world)
+    subjects = source.subject, destination.subject
+    ids = " → ".join(
+        str(workload_id(world.config.trust_domain, one.namespace, one.service_account))
+        for one in subjects
+    )
+    if always:
+        return MeshAnswer(MTLS, f"{ids}, as all requests of Gateways")
     if not world.has_mesh:
         return MeshAnswer(PLAINTEXT, f"mTLS is off: --mtls {world.config.mtls}")
     if protocol != "TCP":
@@ -38,10 +54,5 @@ def explain_mesh(
     mode, by = scopes.of(destination).of(port)
     if mode == Mode.DISABLED:
         return MeshAnswer(PLAINTEXT, f"port {port} of {destination.key} is disabled by {by}")
-    domain = world.config.trust_domain
-    subjects = source.subject, destination.subject
-    ids = " → ".join(
-        str(workload_id(domain, one.namespace, one.service_account)) for one in subjects
-    )
     also = "" if mode == Mode.STRICT else "; plaintext from outside the mesh is let in, too"
     return MeshAnswer(MTLS, f"{ids}, {mode.name.lower()} by {by}{also}")

@@ -15,6 +15,7 @@ from typing import Any
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
+from envoy.extensions.access_loggers.grpc.v3 import als_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm,
@@ -25,6 +26,7 @@ from envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
 )
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
+from sixfold.mesh import logs
 from sixfold.mesh import resources as parts
 from sixfold.mesh.certificates import Shown
 from sixfold.mesh.hosts import Hosts
@@ -177,6 +179,7 @@ def _http(member: Member, table: str) -> list[dict[str, Any]]:
             extension("envoy.http.early_header_mutation.header_mutation", forged)
         ],
         http_filters=http_filters(),
+        access_log=[logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.GATEWAY)],
         upgrade_configs=[{"upgrade_type": "websocket"}],
         common_http_protocol_options={"idle_timeout": timedelta(seconds=IDLE_S)},
         http2_protocol_options={

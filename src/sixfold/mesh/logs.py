@@ -14,6 +14,7 @@ from sixfold.mesh.messages import extension
 from sixfold.model.mesh import DESTINATION
 
 OUTBOUND, INBOUND, LISTENER, REQUESTS = "outbound", "inbound", "listener", "requests"
+GATEWAY = "gateway"  # requests of clients of a Gateway
 SENT = "sent"  # requests that the client's side answered itself
 # Nobody healthy, not connected, overflow, no route, rate limited, fault, no cluster, timeout.
 _NOT_PASSED_ON = ("UH", "UF", "UO", "NR", "RL", "FI", "NC", "UT")

@@ -1,10 +1,11 @@
 """From the proxy's access log to a flow: what became of one connection through the mesh.
 
-Pure. Five logs: ``inbound``, a tunnel that was made, or refused by name of its rule; ``requests``,
-what came on a port that is looked into; ``listener``, a connection whose handshake proved nothing;
-``outbound``, one that did not get that far; ``sent``, a request that did not. Fields are those of
-envoy/data/accesslog/v3/accesslog.proto, which is not imported: who has no mesh does not pay for it.
-The two SPIFFE IDs are those of this connection's handshake.
+Pure. Six logs: ``inbound``, a tunnel that was made, or refused by name of its rule; ``requests``,
+what came on a port that is looked into; ``gateway``, what clients of a Gateway asked; ``listener``,
+a connection whose handshake proved nothing; ``outbound``, one that did not get that far; ``sent``,
+a request that did not. Fields are those of envoy/data/accesslog/v3/accesslog.proto, which is not
+imported: who has no mesh does not pay for it. The two SPIFFE IDs are those of this connection's
+handshake.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from sixfold.observe.names import IPAddress, Names
 RBAC = "envoy.filters.http.rbac"
 NETNS = "envoy.network.upstream_bind_override.network_namespace"
 DENIED = 403
+REDIRECTED = range(300, 400)
+_BY_CODE = {421: "for another listener's host", 500: "its route has a backend that is none"}
 TCP = 6
 # Of envoy.config.core.v3.RequestMethod.
 _METHODS = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
@@ -73,6 +76,8 @@ def access(log: str, entry: Any, names: Names, plan: Asked) -> Flow | None:
             return _listener(entry, names)
         case "outbound":
             return _outbound(entry, names, plan.address_in)
+        case "gateway":
+            return _at_gateway(entry, names)
         case "sent":
             return _sent(entry, names, plan.address_in)
         case _:
@@ -191,6 +196,21 @@ def _sent(entry: Any, names: Names, address_in: AddressIn) -> Flow | None:
     service, _, port = common.upstream_cluster.removeprefix("service|").rpartition(":")
     flow = _flow(common, names, Verdict.ERROR, ends, extra, direction="egress")
     return replace(flow, service=service, service_port=int(port)) if service else flow
+
+
+def _at_gateway(entry: Any, names: Names) -> Flow:
+    """A request of a client of a Gateway, whoever answered it."""
+    common, asked, code = entry.common_properties, entry.request, entry.response.response_code.value
+    details = entry.response.response_code_details
+    extra = {"http": f"{_METHODS[asked.request_method]} {asked.authority}{asked.path} {code}"}
+    verdict = Verdict.FORWARDED
+    if not details.startswith("via_upstream") and code not in REDIRECTED:
+        verdict, extra["mesh"] = Verdict.ERROR, _BY_CODE.get(code) or _answered_here(details)
+    ends = (
+        _place(common.downstream_direct_remote_address),
+        _place(common.downstream_local_address),
+    )
+    return _flow(common, names, verdict, ends, extra)
 
 
 def _answered_here(details: str) -> str:

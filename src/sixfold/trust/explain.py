@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 from sixfold.balancing.explain import BalancingAnswer, Candidate, explain_balancing
 from sixfold.errors import NotFoundError
@@ -25,6 +25,7 @@ from sixfold.policy.explain import PolicyAnswer, Side, explain_policy
 from sixfold.policy.plan import PolicyPlan, compile_policies
 from sixfold.routing.explain import RouteAnswer, explain_route, is_same_pod
 from sixfold.routing.plan import RoutingPlan, plan_routing
+from sixfold.trust.explain_gateway import WayIn, way_in
 from sixfold.trust.explain_requests import RouteOfRequest, judged, narrowed, route_of
 from sixfold.trust.hidden import told_of
 from sixfold.trust.outside import at_node_port, refused
@@ -148,7 +149,8 @@ class _Question:
         namespace: str,
     ) -> None:
         self.world = world
-        self.plan, self.routing = plans.policy, plans.routing
+        self.plans, self.plan, self.routing = plans, plans.policy, plans.routing
+        self.of_gateway: Literal["", "read", "passed on"] = ""  # how it comes from one
         self.sources = places
         client = places[0].endpoint
         self.target = _destination(
@@ -196,22 +198,58 @@ class _Question:
             lines.append(_routing(flows))
             lines += _policy(flows, "egress", [flow.policy.egress for flow in flows])
             lines += _policy(flows, "ingress", [flow.policy.ingress for flow in flows])
-            lines.append(_mesh(self.world, flows[0], self.protocol))
+            always = self.of_gateway == "read"
+            lines.append(_mesh(self.world, flows[0], self.protocol, always=always))
         answers = [line for flow in flows if flow.allowed for line in self._requests(flow, asked)]
         lines += dict.fromkeys(answers)
         refused = next((one for one in answers if one.outcome == "DROPPED"), None)
         allowed = bool(flows) and all(flow.allowed for flow in flows) and refused is None
+        if allowed and (way := self._way_in(asked)) is not None:
+            return self._onwards(lines, way, asked)
         if refused is not None and all(flow.allowed for flow in flows):
             lines.append(Line("verdict", "DROPPED", f"{self._what}: {refused.detail}"))
         else:
             lines.append(self._verdict(allowed, flows, lines[1 if route is None else 2]))
         return Explanation(allowed, self._from, self.text, self.port, self.protocol, tuple(lines))
 
+    def _way_in(self, asked: Asked | None) -> WayIn | None:
+        """Where a Gateway has it go on to, if it was dialled."""
+        service = self.target.service
+        if service is None or self.protocol != "TCP":
+            return None
+        return way_in(self.world, service, self.service_port or self.port, asked)
+
+    def _onwards(self, lines: list[Line], way: WayIn, asked: Asked | None) -> Explanation:
+        """The second leg: from the Gateway's pod to each backend of its route."""
+        lines.append(Line("gateway", way.route.outcome, way.route.text))
+        allowed = way.route.outcome in ("ok", "routed", "redirected")
+        why = way.route.text
+        for to in way.route.backends or ():
+            leg = _Question(
+                self.world,
+                self.plans,
+                sources(self.world, self.routing, way.gateway.made, way.gateway.metadata.namespace),
+                ".".join(reversed(to.service.split("/"))),
+                to.port,
+                "TCP",
+                way.gateway.metadata.namespace,
+            )
+            leg.of_gateway = "read" if way.read else "passed on"
+            answer = leg.answer(asked if way.read else None)
+            lines += [one for one in answer.lines if one.pattern not in ("discovery", "verdict")]
+            if allowed and not answer.allowed:
+                allowed, why = False, answer.lines[-1].detail
+        if allowed:
+            lines.append(Line("verdict", "FORWARDED", self._what))
+        else:
+            lines.append(Line("verdict", "DROPPED", f"{self._what}: {why}"))
+        return Explanation(allowed, self._from, self.text, self.port, self.protocol, tuple(lines))
+
     def _route(self, asked: Asked | None) -> RouteOfRequest | None:
         """Which way requests take, if they are routed."""
         service, client = self.target.service, self.sources[0].endpoint
-        if service is None or client is None or self.protocol != "TCP":
-            return None
+        if service is None or client is None or self.protocol != "TCP" or self.of_gateway:
+            return None  # routes of Services are for those who dial them
         return route_of(self.world, service, self.port, client.namespace, asked)
 
     def _backends(self, ports: Sequence[ServicePort]) -> list[tuple[Place, int]]:
@@ -419,11 +457,11 @@ def _policy(flows: Sequence[_Flow], direction: str, sides: Sequence[Side | None]
             yield Line(pattern, "nearly", near)
 
 
-def _mesh(world: World, flow: _Flow, protocol: str) -> Line:
+def _mesh(world: World, flow: _Flow, protocol: str, *, always: bool) -> Line:
     source, destination = flow.source.endpoint, flow.destination.endpoint
     if source is None or destination is None:
         return Line("mesh", NOT_INVOLVED, "one side is no workload of ours")
-    answer = explain_mesh(world, source, destination, protocol, flow.port)
+    answer = explain_mesh(world, source, destination, protocol, flow.port, always=always)
     return Line("mesh", answer.outcome, answer.text)
 
 

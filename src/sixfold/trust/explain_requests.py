@@ -5,13 +5,13 @@ Pure. Of the same routes and rules that the proxy has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sixfold.mesh.asked import Asked, allowing, way_for
 from sixfold.mesh.authorized import Caller, authorized
 from sixfold.mesh.member import addresses_of
-from sixfold.mesh.routes import ServicePort
+from sixfold.mesh.routes import Backend, ServicePort, Way
 from sixfold.mesh.traffic import Traffic, plan_requests
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.service import Service
@@ -42,17 +42,28 @@ def route_of(
         names = sorted({way.name.partition(" ")[0] for way in ways})
         text = f"requests are routed by {', '.join(names)}; --method and --path ask about one"
         return RouteOfRequest("routed", text, None)
+    return route_among(ways, asked, str(port))
+
+
+def route_among(ways: Sequence[Way], asked: Asked, of: str) -> RouteOfRequest:
+    """``of``: whose ways they are, for people."""
     way = way_for(ways, asked)
     if way is None:
-        return RouteOfRequest("404", f"{asked}: no match of a route of {port} (404)")
+        return RouteOfRequest("404", f"{asked}: no match of a route of {of} (404)")
     if any(step.request_redirect is not None for step in way.filters):
         return RouteOfRequest("redirected", f"{asked}: by {way.name}")
     whole = sum(one.weight for one in way.backends)
     if not whole or any(one.to is None and one.weight for one in way.backends):
         return RouteOfRequest("500", f"{asked}: {way.name} has a backend that is none (500)")
-    taken = {one.to: one.weight for one in way.backends if one.weight and one.to is not None}
+    return taken_by(f"{asked}: {way.name}", way.backends)
+
+
+def taken_by(what: str, backends: Sequence[Backend]) -> RouteOfRequest:
+    """The shares of those that are some."""
+    whole = sum(one.weight for one in backends)
+    taken = {one.to: one.weight for one in backends if one.weight and one.to is not None}
     shares = ", ".join(f"{to} ({weight * 100 / whole:g} %)" for to, weight in taken.items())
-    return RouteOfRequest("ok", f"{asked}: {way.name} → {shares}", tuple(taken))
+    return RouteOfRequest("ok", f"{what} → {shares}", tuple(taken))
 
 
 def judged(
