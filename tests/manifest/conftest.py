@@ -236,6 +236,20 @@ def traffic_policy(spec=None):
     }
 
 
+def federated_trust_domain(spec=None):
+    return {
+        "apiVersion": "spire.spiffe.io/v1alpha1",
+        "kind": "ClusterFederatedTrustDomain",
+        "metadata": {"name": "partner"},
+        "spec": {
+            "trustDomain": "partner.example",
+            "bundleEndpointURL": "https://partner.example:8443/bundle",
+            "bundleEndpointProfile": {"type": "https_web"},
+            **(spec or {}),
+        },
+    }
+
+
 def gateway_class():
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
@@ -311,6 +325,7 @@ class Make:
     http_route = staticmethod(http_route)
     grant = staticmethod(grant)
     traffic_policy = staticmethod(traffic_policy)
+    federated_trust_domain = staticmethod(federated_trust_domain)
     gateway = staticmethod(gateway)
     secret = staticmethod(secret)
     stream_route = staticmethod(stream_route)
@@ -328,6 +343,7 @@ class Make:
         objects += [cilium_policy(), clusterwide, cidr_group()]
         objects += [http_route(), http_route(kind="GRPCRoute"), grant()]
         objects.append(traffic_policy())
+        objects.append(federated_trust_domain())
         objects += [gateway_class(), gateway(), secret(), config_map()]
         objects += [stream_route(), stream_route(kind="TCPRoute")]
         return copy.deepcopy(objects + [deployment(kind=kind) for kind in kinds])

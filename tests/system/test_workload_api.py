@@ -112,12 +112,13 @@ def system(module_system: System) -> System:
     return module_system
 
 
-def web_certificate(system: System) -> Path:
-    """As an authority of the web gives it: for a name, and no SPIFFE ID."""
+def web_certificate(system: System, address: str = "127.0.0.1") -> Path:
+    """As an authority of the web gives it: for a name and an address, and no SPIFFE ID."""
     path = system.paths.state.parent / "endpoint.pem"
     system.paths.state.parent.mkdir(exist_ok=True)
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    command += ["-nodes", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    names = f"subjectAltName=DNS:localhost,IP:{address}"
+    command += ["-nodes", "-subj", "/CN=localhost", "-addext", names]
     done = subprocess.run(
         [*command, "-keyout", path, "-out", f"{path}.crt"], capture_output=True, text=True
     )

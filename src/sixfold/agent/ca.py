@@ -22,10 +22,14 @@ class Ca:
     """Changes the keyring; ``told`` returns when the proxy has what it is offered."""
 
     def __init__(
-        self, authorities: Authorities, config: Config, told: Callable[[], Awaitable[None]]
+        self,
+        authorities: Authorities,
+        federated: Callable[[], list[dict[str, Any]]],
+        told: Callable[[], Awaitable[None]],
     ) -> None:
         self._authorities = authorities
         self._told = told
+        self._federated = federated
 
     def show(self) -> dict[str, Any]:
         ring = self._authorities.keyring
@@ -33,6 +37,7 @@ class Ca:
             "trust_domain": ring.trust_domain,
             "sequence": ring.sequence,
             "request_open": ring.pending is not None,
+            "federated": self._federated(),
             "authorities": [
                 *({**_row(one, "x509"), **_certificates(one)} for one in ring.x509_authorities),
                 *(_row(one, "jwt") for one in ring.jwt_authorities),

@@ -28,6 +28,7 @@ from sixfold.agent.catalogue import Told
 from sixfold.agent.doors import open_doors, workload_door
 from sixfold.agent.endpoint import Endpoint
 from sixfold.agent.events import FlowReader
+from sixfold.agent.federation import Federation
 from sixfold.agent.globalnames import GlobalNameHealth
 from sixfold.agent.handlers import AgentHandlers
 from sixfold.agent.lock import held
@@ -109,9 +110,10 @@ async def _run(
     objects = Objects(database, restore)
     registrations = Registrations(database, probes.run, lambda: agent.changed())
     agent = Agent(config, database, objects, network, datapath, resolver, runner, registrations)
+    federation = Federation(objects, paths.state, config.trust_domain)
     told = Told(agent, registrations)
     health = GlobalNameHealth(agent)
-    agent.followers += (told.follow, health.follow)
+    agent.followers += (told.follow, health.follow, federation.follow)
     flows = FlowReader(datapath, agent.names)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -119,8 +121,13 @@ async def _run(
         loop.add_signal_handler(number, stop.set)
     attestation = Attestation(paths, objects, config.trust_domain)
     workload_api = WorkloadApi(
-        lambda: signers.keyring, lifetime, attestation.attest, config.jwt_issuer
+        lambda: signers.keyring,
+        lifetime,
+        attestation.attest,
+        config.jwt_issuer,
+        lambda: federation.bundles,
     )
+    federation.followers.append(workload_api.changed)
     signers.followers.append(workload_api.changed)
     endpoint = Endpoint(config, signers) if config.bundle_endpoint else None
     told_trust = None
@@ -133,7 +140,7 @@ async def _run(
         stop,
         lambda: list_svids(workload_api, attestation, signers.keyring),
         partial(svids_seen, workload_api, attestation),
-        Ca(signers, config, agent.in_force),
+        Ca(signers, federation.show, agent.in_force),
         paths,
     )
     with (
@@ -145,7 +152,9 @@ async def _run(
             running = group.create_task(agent.run(stop))
             draining = group.create_task(flows.run())
             checking = [group.create_task(one.run()) for one in (registrations, health.watch)]
-            checking.append(group.create_task(signers.run(outlived)))
+            checking += [
+                group.create_task(work) for work in (signers.run(outlived), federation.run())
+            ]
             if endpoint is not None:
                 checking.append(group.create_task(endpoint.keep()))
             serving = group.create_task(doors.serve())

@@ -45,6 +45,29 @@ def show(settings: Settings) -> None:
     _print(settings, settings.client.get("/v1/authorities"))
 
 
+@command.command(epilog=examples("sudo sixfold ca federated"))
+@shared(outputs=ANSWERS)
+@pass_settings
+def federated(settings: Settings) -> None:
+    """Show other trust domains whose identities are known, and when they were last heard."""
+    found = settings.client.get("/v1/authorities")["federated"]
+    if settings.structured:
+        print_structured({"federated": found}, settings.output)
+        return
+    now_s = datetime.now(UTC).timestamp()
+    rows = [
+        [
+            one["trust_domain"],
+            one["url"],
+            str(one["roots"]),
+            f"{duration(now_s - one['heard_s'])} ago" if one["heard_s"] else "never",
+            one["problem"],
+        ]
+        for one in found
+    ]
+    print_table(["TRUST DOMAIN", "ENDPOINT URL", "ROOTS", "HEARD", "PROBLEM"], rows)
+
+
 @command.command(epilog=examples("sudo sixfold ca rotate\nsudo sixfold ca rotate --overlap 900"))
 @JWT
 @X509

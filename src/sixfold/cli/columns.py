@@ -439,6 +439,12 @@ COLUMNS: Mapping[str, Columns] = {
         }
     ),
     "ReferenceGrant": Columns({}),
+    "ClusterFederatedTrustDomain": Columns(
+        {
+            "TRUST DOMAIN": _text("spec", "trustDomain"),
+            "ENDPOINT URL": _text("spec", "bundleEndpointURL"),
+        }
+    ),
     "TrafficPolicy": Columns({"TARGETS": _targets, "ACCEPTED": _policy_accepted}),
     "EndpointSlice": Columns(
         {

@@ -34,13 +34,14 @@ def list_(settings: Settings) -> None:
 
 
 @command.command(epilog=examples("sixfold svid bundle > bundle.pem\nsixfold svid bundle --jwks"))
-@click.option("--jwks", is_flag=True, help="The key set that verifies JWT-SVIDs.")
+@click.option("--jwks", "form", flag_value="jwks", help="The key set that verifies JWT-SVIDs.")
+@click.option("--spiffe", "form", flag_value="document", help="Both, as SPIFFE federates them.")
 @shared()
 @pass_settings
-def bundle(settings: Settings, jwks: bool) -> None:
+def bundle(settings: Settings, form: str | None) -> None:
     """Print the trust bundle: what verifies a workload's certificate, or its tokens."""
     found: dict[str, Any] = settings.client.get("/v1/svids")
-    click.echo(found["jwks"] if jwks else found["bundle"].rstrip("\n"))
+    click.echo(found[form or "bundle"].rstrip("\n"))
 
 
 def _row(one: dict[str, Any], *, wide: bool) -> list[str]:

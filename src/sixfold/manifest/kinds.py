@@ -18,6 +18,7 @@ from sixfold.model.clusternetworkpolicy import (
     BaselineAdminNetworkPolicy,
     ClusterNetworkPolicy,
 )
+from sixfold.model.federation import ClusterFederatedTrustDomain
 from sixfold.model.gateway import Gateway, GatewayClass
 from sixfold.model.globalname import GlobalName
 from sixfold.model.httproute import GRPCRoute, HTTPRoute
@@ -74,6 +75,7 @@ Resource = (
     | TCPRoute
     | Secret
     | ConfigMap
+    | ClusterFederatedTrustDomain
 )
 
 
@@ -283,6 +285,14 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             ),
             Kind("Secret", "v1", Secret, "secrets"),
             Kind("ConfigMap", "v1", ConfigMap, "configmaps", ("cm",)),
+            Kind(
+                "ClusterFederatedTrustDomain",
+                "spire.spiffe.io/v1alpha1",
+                ClusterFederatedTrustDomain,
+                "clusterfederatedtrustdomains",
+                ("cftd",),
+                namespaced=False,
+            ),
             Kind("Endpoints", "v1", None, "endpoints", ("ep",), derived=True),
             Kind("EndpointSlice", "discovery.k8s.io/v1", EndpointSlice, "endpointslices", ("eps",)),
         )

@@ -19,6 +19,7 @@ from sixfold.manifest.authorization import authorization_policy
 from sixfold.manifest.cilium_policies import cidr_group, cilium_policy
 from sixfold.manifest.controllers import controller, template
 from sixfold.manifest.document import PROBLEMS_MAX, Document, line_of, parse
+from sixfold.manifest.federation import federated_trust_domain
 from sixfold.manifest.gateways import gateway
 from sixfold.manifest.globalnames import global_name
 from sixfold.manifest.kinds import Kind, Resource, classify, key_of
@@ -48,6 +49,7 @@ from sixfold.model.clusternetworkpolicy import (
     BaselineAdminNetworkPolicy,
     ClusterNetworkPolicy,
 )
+from sixfold.model.federation import ClusterFederatedTrustDomain
 from sixfold.model.gateway import Gateway, GatewayClass
 from sixfold.model.globalname import GlobalName
 from sixfold.model.httproute import GRPCRoute, HTTPRoute
@@ -330,6 +332,8 @@ def _meaning(kind: Kind, obj: Object, *, offline: bool, runnable: bool) -> Itera
             yield from secret(kept)
         case ConfigMap() as kept:
             yield from config_map(kept)
+        case ClusterFederatedTrustDomain() as foreign:
+            yield from federated_trust_domain(foreign)
         case Gateway() as way_in:
             yield from gateway(way_in)
         case CronJob() | ReplicationController() as elsewhere:

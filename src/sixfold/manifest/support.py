@@ -40,6 +40,7 @@ from sixfold.model.clusternetworkpolicy import (
     ClusterNetworkPolicySpec,
     ClusterProtocol,
 )
+from sixfold.model.federation import BundleEndpointProfile, ClusterFederatedTrustDomainSpec
 from sixfold.model.gateway import AllowedRoutes, GatewayClassSpec, GatewaySpec, Listener
 from sixfold.model.httproute import (
     BackendReference,
@@ -348,6 +349,15 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "are refused",
     },
     MutualTLS: {"mode": "UNSET is what the next wider scope says"},
+    ClusterFederatedTrustDomainSpec: {
+        "trustDomain": "its bundles are given to every workload, apart from ours",
+        "bundleEndpointURL": "https; asked again when its refresh hint is over, and not redirected",
+        "trustDomainBundle": "until the endpoint has been heard; required with https_spiffe",
+    },
+    BundleEndpointProfile: {
+        "type": "https_web: a certificate for the host; https_spiffe: an SVID of the trust domain",
+        "endpointSPIFFEID": "with https_spiffe",
+    },
     TrafficPolicySpec: {
         "targetRefs": "of its own namespace; requests to these ports are looked at, and balanced "
         "one by one, also without a route. Of several about one port the oldest holds",

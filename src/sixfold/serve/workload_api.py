@@ -26,7 +26,7 @@ from grpclib.server import Server, Stream
 from sixfold.model.spiffe import SpiffeId
 from sixfold.serve.workload_messages import CLASSES
 from sixfold.trust.authority import X509Svid, issue
-from sixfold.trust.bundle import key_set, roots_der
+from sixfold.trust.bundle import Bundle, key_set, roots_der
 from sixfold.trust.jwt_svid import issue_jwt, validate_jwt
 from sixfold.trust.keyring import Keyring
 
@@ -64,6 +64,7 @@ class WorkloadApi:
         lifetime: timedelta,
         attest: Attest,
         issuer: str = "",
+        foreign: Callable[[], Mapping[str, Bundle]] = dict,
     ) -> None:
         self._keyring = keyring
         self.issued: dict[str, tuple[Workload, X509Svid]] = {}
@@ -71,6 +72,7 @@ class WorkloadApi:
         self._lifetime = lifetime
         self._attest = attest
         self._issuer = issuer  # of tokens
+        self._foreign = foreign
         self._changed = asyncio.Event()
         self._server = Server([self])
 
@@ -123,6 +125,8 @@ class WorkloadApi:
                 x509_svid_key=svid.key_der,
                 bundle=roots_der(self._keyring()),
             )
+            for name, bundle in self._foreign().items():
+                message.federated_bundles[f"spiffe://{name}"] = bundle.roots_der
             await stream.send_message(message)
             left_s = (svid.renew_at - datetime.now(UTC)).total_seconds()
             self.followers[workload.uid] += 1
@@ -135,7 +139,7 @@ class WorkloadApi:
                 self.followers[workload.uid] -= 1
 
     async def _fetch_x509_bundles(self, stream: Any_Stream) -> None:
-        await self._tell(stream, "X509BundlesResponse", roots_der)
+        await self._tell(stream, "X509BundlesResponse", roots_der, lambda it: it.roots_der)
 
     async def _fetch_jwt_svid(self, stream: Any_Stream) -> None:
         request = await _request(stream)
@@ -159,7 +163,7 @@ class WorkloadApi:
         await stream.send_message(message)
 
     async def _fetch_jwt_bundles(self, stream: Any_Stream) -> None:
-        await self._tell(stream, "JWTBundlesResponse", key_set)
+        await self._tell(stream, "JWTBundlesResponse", key_set, lambda it: it.key_set)
 
     async def _validate_jwt_svid(self, stream: Any_Stream) -> None:
         request = await _request(stream)
@@ -168,7 +172,11 @@ class WorkloadApi:
             raise GRPCError(Status.INVALID_ARGUMENT, "audience and svid must be specified")
         try:
             id_, claims = validate_jwt(
-                self._keyring(), request.svid, request.audience, datetime.now(UTC)
+                self._keyring(),
+                request.svid,
+                request.audience,
+                datetime.now(UTC),
+                {name: it.jwt_keys for name, it in self._foreign().items()},
             )
         except ValueError as error:
             raise GRPCError(Status.INVALID_ARGUMENT, str(error)) from None
@@ -177,14 +185,19 @@ class WorkloadApi:
         await stream.send_message(message)
 
     async def _tell(
-        self, stream: Any_Stream, message: str, told: Callable[[Keyring], bytes]
+        self,
+        stream: Any_Stream,
+        message: str,
+        told: Callable[[Keyring], bytes],
+        of: Callable[[Bundle], bytes],
     ) -> None:
         """Bundles, whenever they are others."""
         before = None
         while True:
             changed = self._changed
             await self._caller(stream)
-            bundles = {f"spiffe://{self._keyring().trust_domain}": told(self._keyring())}
+            bundles = {f"spiffe://{name}": of(it) for name, it in self._foreign().items()}
+            bundles[f"spiffe://{self._keyring().trust_domain}"] = told(self._keyring())
             if bundles != before:
                 await stream.send_message(CLASSES[message](bundles=bundles))
             before = bundles

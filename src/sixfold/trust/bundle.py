@@ -40,10 +40,6 @@ class Bundle:
         return b"".join(map(der, self.roots))
 
     @property
-    def roots_pem(self) -> bytes:
-        return b"".join(map(pem, self.roots))
-
-    @property
     def key_set(self) -> bytes:
         """Of tokens only, as the Workload API has it."""
         return _text({"keys": list(self.jwt_keys)})
@@ -51,6 +47,11 @@ class Bundle:
 
 def roots_der(keyring: Keyring) -> bytes:
     return b"".join(map(der, keyring.roots))
+
+
+def roots_of(bundle: Bundle) -> bytes:
+    """PEM."""
+    return b"".join(map(pem, bundle.roots))
 
 
 def roots_pem(keyring: Keyring) -> bytes:

@@ -6,8 +6,9 @@ Pure: times are arguments. Source: JWT-SVID 1.0; only ES256, the algorithm of ou
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import jwt
@@ -17,6 +18,8 @@ from sixfold.trust.authority import JwtAuthority
 from sixfold.trust.keyring import Keyring
 
 ALGORITHM = "ES256"
+ALGORITHMS = [f"{kind}{size}" for kind in ("RS", "ES", "PS") for size in (256, 384, 512)]
+NOBODY: Mapping[str, Sequence[Mapping[str, Any]]] = MappingProxyType({})
 
 
 def issue_jwt(
@@ -44,20 +47,36 @@ def issue_jwt(
 
 
 def validate_jwt(
-    keyring: Keyring, token: str, audience: str, now: datetime
+    keyring: Keyring,
+    token: str,
+    audience: str,
+    now: datetime,
+    foreign: Mapping[str, Sequence[Mapping[str, Any]]] = NOBODY,
 ) -> tuple[SpiffeId, dict[str, Any]]:
-    """Whose token this is, and its claims; ValueError when it is not valid for the audience."""
+    """Whose token this is, and its claims; ValueError when it is not valid for the audience.
+
+    foreign  JSON Web Keys of other trust domains, by their names
+    """
     try:
+        claimed = parse(
+            str(jwt.decode(token, options={"verify_signature": False}).get("sub"))
+        ).trust_domain
         kid = jwt.get_unverified_header(token).get("kid")
-        authority = next(
-            (one.authority for one in keyring.jwt_authorities if one.authority.id == kid), None
-        )
-        if authority is None:
+        if claimed == keyring.trust_domain:
+            own = (one.authority for one in keyring.jwt_authorities)
+            keys = [one.key.public_key() for one in own if one.id == kid]
+            algorithms = [ALGORITHM]
+        elif claimed in foreign:
+            keys = [jwt.PyJWK(dict(it)).key for it in foreign[claimed] if it.get("kid") == kid]
+            algorithms = ALGORITHMS
+        else:
+            raise ValueError(f"spiffe://{claimed}: another trust domain, and none that is known")
+        if len(keys) != 1:
             raise ValueError("the key ID is not one of this trust domain")
         claims: dict[str, Any] = jwt.decode(
             token,
-            authority.key.public_key(),
-            [ALGORITHM],
+            keys[0],
+            algorithms,
             audience=audience,
             options={"require": ["sub", "aud", "exp"], "verify_exp": False, "verify_iat": False},
         )
@@ -65,10 +84,7 @@ def validate_jwt(
         raise ValueError(str(error)) from None
     if now.timestamp() >= float(claims["exp"]):
         raise ValueError("Signature has expired")
-    id_ = parse(claims["sub"])
-    if id_.trust_domain != keyring.trust_domain:
-        raise ValueError(f"{id_}: of another trust domain")
-    return id_, claims
+    return parse(claims["sub"]), claims
 
 
 def public_jwk(authority: JwtAuthority) -> dict[str, str]:
