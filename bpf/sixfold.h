@@ -391,6 +391,30 @@ struct arrival {
 	__u64 bytes;
 };
 
+/* The same for one flow of those that share a hash, found without a lookup; true only
+ * while all that it borrows is of this tick. */
+struct arrival_line {
+	struct tuple tuple;
+	union address backend;
+	__be16 port;
+	__u8 tcp_flags;
+	__u8 pad;
+	__u32 version; /* odd: somebody is writing */
+	__u32 revision;
+	__u32 tick;
+	__u32 ifindex;
+	__u32 client_ifindex; /* 0: the line says nothing */
+	__u64 packets;	      /* of the client, that its arrival has not counted yet */
+	__u64 bytes;
+};
+
+/* Of the hash of a tuple, by word; host/layout.py has the same. */
+#define LINE_FACTOR_0 0x9e3779b97f4a7c15ULL
+#define LINE_FACTOR_1 0xd6e8feb86659fd93ULL
+#define LINE_FACTOR_2 0xa0761d6478bd642fULL
+#define LINE_FACTOR_3 0xe7037ed1a0b428dbULL
+#define LINE_FACTOR_4 0x8ebc6af09c88c6e3ULL
+
 /* How data gets to the other side, where both are accelerated. */
 enum carried {
 	CARRIED_BY_PACKETS = 0,

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /* Into the node: a packet from outside to one of its services becomes one to a pod.
  *
- * Of a connection that is there and judged it takes one lookup, of `arrivals`; once a
- * tick, and when the packet says something new, a second, of conntrack. All else
- * chooses, judges and remembers.
+ * Of a connection that is there and judged it takes a look at its line; where another
+ * has that, a lookup of `arrivals`; once a tick, and when the packet says something
+ * new, a second, of conntrack. All else chooses, judges and remembers.
  */
 #pragma once
 
+#include "line.h"
 #include "reject.h"
 #include "relay.h"
 
@@ -57,19 +58,12 @@ static __always_inline bool is_of(const struct conntrack *entry,
 }
 
 /* Into the pod, or on to the host's stack; the packet says what was dialled. */
-static __always_inline int enter(struct __sk_buff *skb, const struct packet *packet,
-				 const struct arrival *arrival, __u32 ifindex)
+static __noinline int enter(struct __sk_buff *skb, const struct packet *packet,
+			    const struct arrival *arrival, __u32 ifindex)
 {
 	if (rewrite(skb, packet, DESTINATION, &arrival->backend, arrival->port))
 		return TC_ACT_SHOT;
 	return likely(ifindex) ? bpf_redirect_peer(ifindex, 0) : relay(skb);
-}
-
-/* The same, of a slower packet. */
-static __noinline int enter_slowly(struct __sk_buff *skb, const struct packet *packet,
-				   const struct arrival *arrival, __u32 ifindex)
-{
-	return enter(skb, packet, arrival, ifindex);
 }
 
 /* Counted from the second packet on, down when either side ends it. */
@@ -123,13 +117,15 @@ static __noinline int catch_up(struct __sk_buff *skb, struct packet *packet,
 		return UNSURE;
 	entry->client_ifindex = skb->ifindex;
 	count_arrival(packet, arrival, &key);
+	leave_line(&packet->tuple); /* what it has counted is settled with the rest */
 	settle(arrival, entry, side);
-	return enter_slowly(skb, packet, arrival, arrival->ifindex);
+	keep_line(&packet->tuple, arrival);
+	return enter(skb, packet, arrival, arrival->ifindex);
 }
 
-/* A packet of a connection that is there, and judged: one lookup. Else NOT_OURS or
- * UNSURE, and nothing has changed. */
-static __always_inline int go_on(struct __sk_buff *skb, struct packet *packet)
+/* A packet of a connection that is there, and judged, but has no line. NOT_OURS or
+ * UNSURE: it is not, and nothing has changed. */
+static __noinline int go_on_slowly(struct __sk_buff *skb, struct packet *packet)
 {
 	struct arrival *arrival = bpf_map_lookup_elem(&arrivals, &packet->tuple);
 
@@ -141,7 +137,32 @@ static __always_inline int go_on(struct __sk_buff *skb, struct packet *packet)
 		return catch_up(skb, packet, arrival);
 	arrival->packets += 1;
 	arrival->bytes += skb->len;
+	keep_line(&packet->tuple, arrival);
 	return enter(skb, packet, arrival, arrival->ifindex);
+}
+
+/* The same where its line says all. */
+static __always_inline int go_on(struct __sk_buff *skb, struct packet *packet)
+{
+	struct arrival_line *line = line_of(&packet->tuple);
+	__u32 version, ifindex;
+	int failed;
+
+	if (!line)
+		return NOT_OURS; /* never: of an array */
+	version = *(volatile __u32 *)&line->version;
+	if (!is_in(&packet->tuple, line) || line->revision != revision() ||
+	    line->tick != tick() || line->client_ifindex != skb->ifindex ||
+	    packet->tcp_flags & ~line->tcp_flags || version & 1)
+		return go_on_slowly(skb, packet);
+	line->packets += 1;
+	line->bytes += skb->len;
+	ifindex = line->ifindex;
+	failed = rewrite(skb, packet, DESTINATION, &line->backend, line->port);
+	asm volatile("" ::: "memory");
+	if (unlikely(failed || line->version != version))
+		return TC_ACT_SHOT;
+	return likely(ifindex) ? bpf_redirect_peer(ifindex, 0) : relay(skb);
 }
 
 static __noinline int refuse_arrival(struct __sk_buff *skb, const struct packet *packet,
@@ -269,7 +290,7 @@ static __noinline int arrive_elsewhere(struct __sk_buff *skb, struct packet *pac
 	    bpf_map_update_elem(&arrivals, &arriving->tuple, &arriving->fresh, BPF_ANY))
 		return TC_ACT_SHOT;
 	exchange(packet, &arriving->dialled.place);
-	verdict = enter_slowly(skb, packet, &arriving->fresh, 0);
+	verdict = enter(skb, packet, &arriving->fresh, 0);
 	return judged && verdict == TO_STACK ? TCX_NEXT : verdict;
 }
 
@@ -284,6 +305,7 @@ __global int arrive(struct __sk_buff *skb, struct packet *packet, bool unsure)
 	if (!arriving || !packet)
 		return TC_ACT_SHOT; /* never */
 	arriving->tuple = packet->tuple;
+	leave_line(&arriving->tuple);
 	verdict = place_arrival(packet, arriving, unsure);
 	if (verdict == NOT_OURS)
 		return TCX_NEXT;
@@ -303,5 +325,5 @@ __global int arrive(struct __sk_buff *skb, struct packet *packet, bool unsure)
 	    bpf_map_update_elem(&arrivals, &arriving->tuple, &arriving->fresh, BPF_ANY))
 		return TC_ACT_SHOT;
 	exchange(packet, &arriving->dialled.place);
-	return enter_slowly(skb, packet, &arriving->fresh, endpoint->ifindex);
+	return enter(skb, packet, &arriving->fresh, endpoint->ifindex);
 }

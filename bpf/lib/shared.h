@@ -80,11 +80,11 @@ static __always_inline bool is_ipv4(const union address *a)
 	return !a->half[0] && a->word[2] == htonl(0xffff);
 }
 
+/* In halves, as it is compared: a load that needs two stores waits for both. */
 static __always_inline void set_ipv4(union address *a, __be32 ipv4)
 {
 	a->half[0] = 0;
-	a->word[2] = htonl(0xffff);
-	a->word[3] = ipv4;
+	a->half[1] = (__u64)ipv4 << 32 | htonl(0xffff);
 }
 
 static __always_inline bool is_loopback(const union address *a)

@@ -59,6 +59,7 @@ STRUCTS = {
     "plaintext_key": layout.PLAINTEXT_KEY,
     "plaintext": layout.PLAINTEXT,
     "arrival": layout.ARRIVAL,
+    "arrival_line": layout.ARRIVAL_LINE,
     "deaf_key": layout.DEAF_KEY,
     "source_range": layout.SOURCE_RANGE,
     "device": layout.DEVICE,

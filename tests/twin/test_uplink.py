@@ -35,7 +35,7 @@ from sixfold.balancing.pick import client_number, pick
 from sixfold.balancing.table import table_of
 from sixfold.host import bpf, layout
 from sixfold.host.announce import checksum
-from sixfold.host.arrivals import know_uplinks
+from sixfold.host.arrivals import forget, know_uplinks
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.layout import RawEvent, unpack_event
 from sixfold.model.algorithm import Algorithm
@@ -181,6 +181,8 @@ class Uplink:
         know_uplinks(datapath.maps["uplinks"], {self.index: self.mac.hex(":")})
         for name in ("conntrack", "arrivals", "arrived", "affinities", "fragments"):
             datapath.maps[name].delete([key for key, _ in datapath.maps[name].items()])
+        lines = datapath.maps["arrival_lines"]
+        lines.update([(key, bytes(len(line))) for key, line in lines.items() if any(line)])
         datapath.events.drain()
 
     def frame(self, content: bytes, *, to: bytes = b"", kind: int = 0) -> bytes:
@@ -670,6 +672,81 @@ def test_every_packet_of_a_client_and_of_its_pod_is_counted(uplink: Uplink, vers
     (found,) = uplink.datapath.conntrack()
     assert found.packets == (len(sent) + 1, len(answered))
     assert found.tcp_flags & FIN
+
+
+def line(uplink: Uplink, client: tuple[IPAddress, int]) -> tuple[tuple, bytes]:
+    """What stands in the line of a client of the first service, and whose it is."""
+    dialled = VIPS[client[0].version], PORT
+    sides = map(layout.pack_address, (client[0], dialled[0]))
+    ports = map(layout.pack_port, (client[1], dialled[1]))
+    tuple_ = layout.TUPLE.pack(*sides, *ports, TCP, 0)
+    held = uplink.datapath.maps["arrival_lines"].lookup(layout.line_of(tuple_)) or b""
+    return layout.ARRIVAL_LINE.unpack(held), tuple_ if held.startswith(tuple_) else b""
+
+
+def of_one_line(version: int) -> Iterator[list[tuple[IPAddress, int]]]:
+    """Pairs of clients whose packets share a line."""
+    found: dict[bytes, tuple[IPAddress, int]] = {}
+    dialled = layout.pack_address(VIPS[version]), layout.pack_port(PORT)
+    for n in range(1 << 16):
+        client = CLIENTS[version] + n // 1000, 5000 + n % 1000
+        sides = layout.pack_address(client[0]), dialled[0], layout.pack_port(client[1]), dialled[1]
+        index = layout.line_of(layout.TUPLE.pack(*sides, TCP, 0))
+        if other := found.pop(index, None):
+            yield [other, client]
+        else:
+            found[index] = client
+
+
+@VERSIONS
+def test_packets_of_two_clients_of_one_line_go_each_to_its_own_backend_and_are_counted(
+    uplink: Uplink, version: int
+) -> None:
+    load(uplink, pods=4, algorithm=Algorithm.ROUND_ROBIN)
+    dialled = (VIPS[version], PORT)
+    for clients in of_one_line(version):
+        opened = [uplink.arrive(segment(client, dialled))[1] for client in clients]
+        backends = [ends_of(found)[1] for found in opened]
+        if backends[0] != backends[1]:
+            break
+    for n in range(12):
+        for client, backend in zip(clients, backends, strict=True):
+            verdict, found = uplink.arrive(segment(client, dialled, TCP, ACK, bytes(n)))
+            assert (verdict, ends_of(found), is_whole(found)) == (REDIRECT, (client, backend), True)
+    counted = {(one.source, one.source_port): one.packets[0] for one in uplink.datapath.conntrack()}
+    assert [counted[client] for client in clients] == [13, 13]
+    assert [*map(bool, (line(uplink, client)[1] for client in clients))].count(True) == 1
+
+
+@VERSIONS
+def test_a_new_connection_of_a_client_does_not_go_where_its_last_one_went(
+    uplink: Uplink, version: int
+) -> None:
+    load(uplink, pods=2, algorithm=Algorithm.ROUND_ROBIN)
+    client, dialled = (CLIENTS[version], 4000), (VIPS[version], PORT)
+    last = None
+    for _ in range(3):
+        backend = ends_of(uplink.arrive(segment(client, dialled))[1])[1]
+        assert backend != last
+        for flags in (ACK, ACK, ACK, FIN | ACK):
+            found = uplink.arrive(segment(client, dialled, TCP, flags))[1]
+            assert ends_of(found) == (client, backend)
+        last = backend
+
+
+@VERSIONS
+def test_a_connection_that_the_agent_forgets_is_forgotten_at_once(
+    uplink: Uplink, version: int
+) -> None:
+    load(uplink)
+    client, dialled = (CLIENTS[version], 4000), (VIPS[version], PORT)
+    for flags in (SYN, ACK, ACK, ACK):
+        assert uplink.arrive(segment(client, dialled, TCP, flags))[0] == REDIRECT
+    assert line(uplink, client)[1]
+    forget(uplink.datapath.maps, list(uplink.datapath.conntrack()))
+    assert not line(uplink, client)[1]
+    verdict, found = uplink.arrive(segment(client, dialled, TCP, ACK))
+    assert (verdict, found[33 if version == 4 else 53]) == (REDIRECT, RST)
 
 
 @VERSIONS

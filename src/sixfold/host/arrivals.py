@@ -9,6 +9,8 @@ from sixfold.host import layout
 from sixfold.host.bpf import Map
 from sixfold.host.layout import Connection
 
+NO_LINE = bytes(layout.ARRIVAL_LINE.size)
+
 
 def know_uplinks(uplinks: Map, macs: Mapping[int, str]) -> None:
     """Bring the map to these Ethernet addresses, by device."""
@@ -31,6 +33,7 @@ def forget(maps: Mapping[str, Map], connections: Iterable[Connection]) -> None:
             )
             maps["arrivals"].delete([key])
             maps["conntrack"].delete([layout.pack_sides(client, backend, one.protocol)[0]])
+            maps["arrival_lines"].update([(layout.line_of(key), NO_LINE)])  # whosever it is now
 
 
 def over(maps: Mapping[str, Map]) -> list[bytes]:

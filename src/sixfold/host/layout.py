@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from struct import Struct
+from struct import Struct, unpack
 from typing import NamedTuple
 
 import msgspec
@@ -50,6 +50,13 @@ RUN = Struct("<4I")  # of it
 SOURCE_RANGE = Struct("<II16s")
 DEVICE = Struct("<6s2x")
 ARRIVAL = Struct("<16s2sBBIIIII2Q")
+LINE_BITS = 14
+LINE_FACTORS = (
+    *(0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F),
+    *(0xE7037ED1A0B428DB, 0x8EBC6AF09C88C6E3),
+)  # bpf/sixfold.h
+LOW_64 = (1 << 64) - 1
+ARRIVAL_LINE = Struct("<16s16s2s2sBB2x16s2sBxIIIII2Q")
 SLOT_LINE = Struct("<16I")
 BACKEND = Struct("<16s2sBxI")
 BACKENDS = Struct("<18sBxI")  # the same, its address and port as one
@@ -388,12 +395,27 @@ def pack_arrival(connection: Connection) -> bytes | None:
     return TUPLE.pack(client[0], dialled[0], client[1], dialled[1], connection.protocol, 0)
 
 
-def with_arrival(connection: Connection, arrivals: Mapping[bytes, bytes]) -> Connection:
-    """With the packets of a client outside that only its arrival has counted yet."""
+def line_of(tuple_: bytes) -> bytes:
+    """Where in ``arrival_lines`` an arrival stands, if it does: line_of() of bpf/lib/line.h."""
+    a, b, c, d, e = unpack("<5Q", tuple_)
+    one, two, three, four, five = LINE_FACTORS
+    sum_ = (a + one & LOW_64) * (b ^ two) + (c + three & LOW_64) * (d ^ four) + e * five
+    return U32.pack((sum_ & LOW_64) >> 64 - LINE_BITS)
+
+
+def with_arrival(
+    connection: Connection, arrivals: Mapping[bytes, bytes], lines: Mapping[bytes, bytes]
+) -> Connection:
+    """With the packets of a client outside that only its arrival, or its line, has counted yet."""
     key = pack_arrival(connection)
-    if key is None or (arrival := arrivals.get(key)) is None:
+    packets = size = 0
+    if key is not None and (arrival := arrivals.get(key)) is not None:
+        *_, packets, size = ARRIVAL.unpack(arrival)
+    if key is not None and (line := lines.get(line_of(key), b"")).startswith(key):
+        *_, more, longer = ARRIVAL_LINE.unpack(line)
+        packets, size = packets + more, size + longer
+    if not packets:
         return connection
-    *_, packets, size = ARRIVAL.unpack(arrival)
     return replace(
         connection,
         packets=(connection.packets[0] + packets, connection.packets[1]),

@@ -54,8 +54,10 @@ class DatapathView:
         """Connections that the kernel remembers, the expired included, in no order."""
         now_ns = time.monotonic_ns()
         arrivals = dict(self.maps["arrivals"].items())
+        lines = dict(self.maps["arrival_lines"].items()) if arrivals else {}
         for key, value in self._entries():
-            yield layout.with_arrival(layout.unpack_connection(key, value, now_ns), arrivals)
+            found = layout.unpack_connection(key, value, now_ns)
+            yield layout.with_arrival(found, arrivals, lines)
 
     def _entries(self) -> Iterator[tuple[bytes, bytes]]:
         """Of what goes by packets, and of what is in tunnels."""
