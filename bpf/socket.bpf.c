@@ -261,6 +261,20 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 	return ALLOW;
 }
 
+/* Whom the socket is connected to is called by no other name. */
+static __always_inline bool is_peer(struct bpf_sock_addr *ctx, bool ipv6)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	if (sk->dst_port != (__be16)ctx->user_port)
+		return false;
+	if (!ipv6)
+		return sk->dst_ip4 == ctx->user_ip4;
+	return sk->dst_ip6[0] == ctx->user_ip6[0] &&
+	       sk->dst_ip6[1] == ctx->user_ip6[1] &&
+	       sk->dst_ip6[2] == ctx->user_ip6[2] && sk->dst_ip6[3] == ctx->user_ip6[3];
+}
+
 /* The backend's answer carries the service's name. */
 static __always_inline int restore(struct bpf_sock_addr *ctx, bool ipv6, bool received)
 {
@@ -279,7 +293,7 @@ static __always_inline int restore(struct bpf_sock_addr *ctx, bool ipv6, bool re
 			return ALLOW;
 		}
 	}
-	if (!received)
+	if (!received || (ctx->sk && is_peer(ctx, ipv6)))
 		return ALLOW;
 	key.cookie = bpf_get_socket_cookie(ctx);
 	reply = bpf_map_lookup_elem(&replies, &key);

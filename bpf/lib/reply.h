@@ -108,8 +108,9 @@ static __noinline int turn_round(struct __sk_buff *skb, const struct packet *pac
 {
 	__u8 *dns = question->message, *udp = dns - UDP_LENGTH, *first;
 	__be16 old_length, new_length = htons(UDP_LENGTH + size);
+	bool partial = checksum_kind(skb) == CHECKSUM_PARTIAL;
 	__u8 asked[DNS_HEADER];
-	__u64 difference;
+	__u64 difference = 0;
 	long failed;
 
 	__builtin_memcpy(asked, dns, DNS_HEADER);
@@ -121,9 +122,12 @@ static __noinline int turn_round(struct __sk_buff *skb, const struct packet *pac
 	dns[7] = reply->answers;
 	dns[9] = reply->authorities;
 	dns[11] = reply->additionals + question->has_opt;
-	difference = message_difference(question, reply, asked);
-	difference += new_length;
-	difference += (__u16)~old_length;
+	if (likely(partial)) /* it never left the machine: a sum of its pseudo header */
+		*(__u16 *)(udp + 6) =
+		    fold_sum(*(__u16 *)(udp + 6) + (__u16)~old_length + new_length);
+	else
+		difference = message_difference(question, reply, asked) + new_length +
+			     (__u16)~old_length;
 	if (packet->family == 4) {
 		struct iphdr *ip = (struct iphdr *)(udp - IPV4_LENGTH);
 
@@ -147,10 +151,10 @@ static __noinline int turn_round(struct __sk_buff *skb, const struct packet *pac
 		failed =
 		    bpf_skb_store_bytes(skb, 0, first, HEADERS_MAX + DNS_HEADER, 0);
 	}
-	/* Two steps, because a packet that never left the machine has a sum of its
-	 * pseudo header only: the kernel knows which, and what to do with each. */
-	return failed ||
-	       bpf_l4_csum_replace(skb, packet->transport + 6, old_length, new_length,
+	if (failed || partial)
+		return failed;
+	/* Two steps: what the device summed up (skb->csum) has no pseudo header. */
+	return bpf_l4_csum_replace(skb, packet->transport + 6, old_length, new_length,
 				   BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0 | 2) ||
 	       bpf_l4_csum_replace(skb, packet->transport + 6, 0, folded(difference),
 				   BPF_F_MARK_MANGLED_0);

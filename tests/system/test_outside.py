@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+import dns.message
 import pytest
 
 from sixfold.cli.client import Client
@@ -25,6 +26,7 @@ from sixfold.host import layout, netns
 from sixfold.host.announce import checksum
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.paths import NETNS_ROOT
+from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
 
 from .conftest import System
 from .places import (
@@ -304,6 +306,24 @@ def test_a_checksum_that_the_device_is_to_finish_can_be_finished(
                 assert body[at : at + 2] == struct.pack("!H", ~checksum(pseudo) & 0xFFFF)
             else:
                 assert checksum(pseudo + body) == 0
+
+
+@FAMILIES
+def test_an_answer_of_the_kernel_to_a_question_about_a_name_has_its_checksum(
+    coast: Coast, version: int
+):
+    name = dns.message.make_query("solo.default.svc.cluster.local", "A")
+    resolver = RESOLVER_IPV4 if version == 4 else RESOLVER_IPV6
+    with (
+        capture(coast.client, version) as seen,
+        coast.client.dial(str(resolver), 53, kind=DGRAM) as asking,
+    ):
+        asking.send(name.to_wire())
+        reply = asking.recv(512)
+        assert dns.message.from_wire(reply).answer
+        unfinished, body, pseudo = next_segment(seen, 17, reply)
+        assert unfinished, "it never left the machine"
+        assert body[6:8] == struct.pack("!H", ~checksum(pseudo) & 0xFFFF)
 
 
 @contextmanager
