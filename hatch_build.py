@@ -38,20 +38,25 @@ def zig_cc(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "ziglang", "cc", *arguments], check=True, cwd=ROOT)
 
 
+def zig_bpf(source: Path, target: Path) -> None:
+    """Compile one BPF object; paths are relative to the checkout, or absolute."""
+    include = zig_include()
+    zig_cc(
+        *["-target", "bpfel-freestanding", "-mcpu=v3", "-O2", "-g"],
+        *["-fno-unwind-tables", "-fno-stack-protector", *WARNINGS],
+        *["-I", str(include / "any-linux-any"), "-I", str(include / "x86-linux-any")],
+        *["-I", "bpf", "-c", str(source), "-o", str(target)],
+    )
+
+
 def build() -> None:
     """Compile what is older than its sources."""
     OBJECTS.mkdir(exist_ok=True)
-    include = zig_include()
     headers = [*ROOT.glob("bpf/**/*.h")]
     for source in sorted(ROOT.glob("bpf/*.bpf.c")):
         target = OBJECTS / (source.name.removesuffix(".c") + ".o")
         if stale(target, [source, *headers]):
-            zig_cc(
-                *["-target", "bpfel-freestanding", "-mcpu=v3", "-O2", "-g"],
-                *["-fno-unwind-tables", "-fno-stack-protector", *WARNINGS],
-                *["-I", str(include / "any-linux-any"), "-I", str(include / "x86-linux-any")],
-                *["-I", "bpf", "-c", str(source.relative_to(ROOT)), "-o", str(target)],
-            )
+            zig_bpf(source.relative_to(ROOT), target)
     for source in sorted(ROOT.glob("shim/*.c")):
         target = OBJECTS / source.stem
         if stale(target, [source, *ROOT.glob("shim/*.h")]):

@@ -6,7 +6,11 @@ a fifth is for a type that a name lacks, the rest are misses of a search path. T
 after the other, as a program does that waits for its answer, and in turns of 32, which lets a
 server fetch and send many at a time. The kernel's side is the datapath without an agent: a pod's
 interface, its policy, and a zone of so many services. All take turns, so that a machine that
-slows down slows down all.
+slows down slows down all. Our socket hooks see the sockets of that pod only, so that the others run
+as on a host without us.
+
+What any answer in the kernel must cost, client included, is measured beside: a program that turns
+each datagram round, unread.
 
 What the kernel leaves to the resolver's process is measured apart: the same mix, all of it answered
 there, by the CPU time that the process takes.
@@ -14,7 +18,9 @@ there, by the CPU time that the process takes.
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
 import socket
 import statistics
 import struct
@@ -26,6 +32,8 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hatch_build import zig_bpf
+
 from bench import resolvers
 from bench.lab import Lab, LabError, inside, ip, run
 from bench.peers import SERVER, veth
@@ -34,9 +42,11 @@ from bench.schedule import alone
 from sixfold.discovery.answers import AnswerPlanner
 from sixfold.discovery.wire import encode_name
 from sixfold.discovery.zone import RecordKey, Zone, ZoneDelta, ZoneSettings
-from sixfold.host import netns
+from sixfold.host import bpf, netns
 from sixfold.host.datapath import KernelDatapath
+from sixfold.host.loader import BpfObject
 from sixfold.host.names import NameTable
+from sixfold.host.paths import BPFFS_ROOT, cgroup_root
 from sixfold.model.config import GATEWAY_IPV4, HOST_MAC, POD_MAC, RESOLVER_IPV4, Config
 from sixfold.model.datapath import (
     EGRESS,
@@ -54,6 +64,7 @@ HERE = Path(__file__).parent
 ROUNDS, TURN_S, CHANGES, LOOKUPS = 7, 0.15, 20, 2_000
 PROCESS_TURN_S, PROCESS_IN_FLIGHT = 0.5, 64
 IN_FLIGHT = (1, 32)
+LIMIT = "turned round, unread"
 FEW, MANY, ASKED = 20, 20_000, 200
 SETTINGS = ZoneSettings(("cluster.local",))
 AT = IPv4Address("10.96.0.1")
@@ -67,6 +78,13 @@ class Place(NamedTuple):
     client: Path
     address: str
     services: int = MANY
+    cgroup: Path | None = None  # of the client; None: where we are
+
+    def command(self, *argv: str) -> list[str]:
+        if self.cgroup is not None:
+            join = f'echo $$ > {self.cgroup}/cgroup.procs && exec "$@"'
+            argv = ("sh", "-c", join, "sh", *argv)
+        return inside(self.client, *argv)
 
 
 def measure(lab: Lab, rng: random.Random) -> dict[str, Any]:
@@ -84,9 +102,12 @@ def measure(lab: Lab, rng: random.Random) -> dict[str, Any]:
         start = time.perf_counter()
         table.apply(planner.plan(SETTINGS, ZoneDelta(_zone(MANY))))
         found["load_s"] = round(time.perf_counter() - start, 2)
-        kernel = Place(pod, str(RESOLVER_IPV4))
-        fewer = {f"kernel, {FEW} services": Place(few, str(RESOLVER_IPV4), FEW)}
-        found["rates"] = _rates(client, {**fewer, "kernel": kernel, **places}, rng)
+        kernel = Place(pod, str(RESOLVER_IPV4), cgroup=_cgroup(lab, "dns"))
+        fewer = {
+            f"kernel, {FEW} services": Place(few, str(RESOLVER_IPV4), FEW, _cgroup(lab, "few"))
+        }
+        limit = {LIMIT: Place(_turning(lab), str(RESOLVER_IPV4))}
+        found["rates"] = _rates(client, {**fewer, "kernel": kernel, **places, **limit}, rng)
         found["lookup_ns"] = {
             name: _lookup(lookup, lab, place)
             for name, place in {"kernel": kernel, **places}.items()
@@ -137,7 +158,7 @@ def _rates(
         rng.shuffle(turns)
         for name, count in turns:
             place, options = places[name], (str(TURN_S), str(count))
-            command = inside(place.client, *alone(str(client), place.address, *options))
+            command = place.command(*alone(str(client), place.address, *options))
             answered, seconds = run(command, stdin=_questions(place.services)).split()
             if not int(answered):
                 raise LabError(f"dns: {name} does not answer")
@@ -153,7 +174,7 @@ def _lookup(lookup: Path, lab: Lab, place: Place) -> list[int]:
     conf = lab.directory / "resolv.conf"
     conf.write_text(f"nameserver {place.address}\n{SEARCH}")
     body = f"mount --bind {conf} /etc/resolv.conf && exec {lookup} {SEARCHED} {LOOKUPS}"
-    command = inside(place.client, *alone("unshare", "-m", "sh", "-c", body))
+    command = place.command(*alone("unshare", "-m", "sh", "-c", body))
     return [int(ns) for ns in run(command).split()]
 
 
@@ -217,9 +238,8 @@ def _change_ms(planner: AnswerPlanner, table: NameTable, pod: Path) -> float:
     return round(statistics.median(took), 3)
 
 
-@contextmanager
-def _pod(lab: Lab, name: str) -> Iterator[tuple[KernelDatapath, Path]]:
-    """An interface with the datapath on it, and a namespace behind, as an agent makes them."""
+def _veth(lab: Lab, name: str) -> tuple[Path, Path]:
+    """Namespaces of the host and of a pod with an interface of its own."""
     host, pod = lab.namespace(name), lab.namespace(f"{name}-pod")
     ip(
         host,
@@ -234,11 +254,44 @@ def _pod(lab: Lab, name: str) -> Iterator[tuple[KernelDatapath, Path]]:
         f"neigh replace {GATEWAY_IPV4} lladdr {HOST_MAC} dev eth0",
         f"route add default via {GATEWAY_IPV4} dev eth0 onlink",
     )
+    return host, pod
+
+
+def _cgroup(lab: Lab, name: str) -> Path:
+    """Of a pod's processes; ended with the run."""
+    path = cgroup_root() / f"{lab.prefix}{name}"
+    if not path.exists():
+        path.mkdir()
+        lab.stack.callback(path.rmdir)
+    return path
+
+
+def _turning(lab: Lab) -> Path:
+    """A pod whose datagrams come back at once."""
+    host, pod = _veth(lab, "turn")
+    built = lab.directory / "turn.bpf.o"
+    zig_bpf(HERE / "turn.bpf.c", built)
+    maps = BPFFS_ROOT / f"{lab.prefix}turn"
+    lab.stack.callback(shutil.rmtree, maps)
+    maps.mkdir()
+    with BpfObject(built) as one:
+        program = one.load(maps)["turn"]
+    with netns.inside(host):
+        link = bpf.link_create(program, socket.if_nametoindex("sfpod"), bpf.TCX_INGRESS)
+    lab.stack.callback(os.close, link)
+    os.close(program)
+    return pod
+
+
+@contextmanager
+def _pod(lab: Lab, name: str) -> Iterator[tuple[KernelDatapath, Path]]:
+    """An interface with the datapath on it, and a namespace behind, as an agent makes them."""
+    host, pod = _veth(lab, name)
     instance = f"{lab.prefix}{name}"
     lab.stack.callback(KernelDatapath.remove, instance)
     with netns.inside(host):
         index = socket.if_nametoindex("sfpod")
-        datapath = KernelDatapath.open(instance)
+        datapath = KernelDatapath.open(instance, _cgroup(lab, name))
         try:
             opened = PolicyEntry(EGRESS, RESOLVER, 17, 53, 16, 1, 9)
             datapath.apply(

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import acceleration, balancing, mesh, mesh_changes
+from bench import acceleration, balancing, dns, mesh, mesh_changes
 from bench.balancing import Balancing
 from bench.failures import OURS
 from bench.plot import spread_plot, traffic_plot
@@ -234,7 +234,8 @@ def _dns(found: Mapping[str, Any]) -> str:
         for name, by_flight in rates.items()
     ]
     timed = [[name, *(f"{ns / 1000:.1f}" for ns in both)] for name, both in lookups.items()]
-    few, peers = next(iter(rates)), [name for name in rates if not name.startswith("kernel")]
+    few = next(iter(rates))
+    peers = [name for name in rates if not name.startswith(("kernel", dns.LIMIT))]
     lines = ["## Names", "", _table(head, rows), ""]
     lines += [_table(["getaddrinfo by a search path, µs", "median", "99 %"], timed), ""]
     for count in flights:
@@ -242,6 +243,8 @@ def _dns(found: Mapping[str, Any]) -> str:
         if best:
             ratio = rates["kernel"][count] / rates[best][count]
             lines.append(_bar(f"{count} in flight, of the best peer's ({best})", ratio, NAMES))
+        ratio = rates[dns.LIMIT][count] / rates["kernel"][count]
+        lines.append(f"- {count} in flight, of what it must cost here: {ratio:.2f}")
         ratio = rates["kernel"][count] / rates[few][count]
         lines.append(_bar(f"{count} in flight, 20,000 services of 20", ratio, 0.85))
     for what, ns, bar in zip(("median", "99 %"), lookups["kernel"], LOOKUP_US, strict=True):

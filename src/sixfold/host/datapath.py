@@ -53,9 +53,10 @@ ETHERNET = bytes(14)
 class KernelDatapath(DatapathView):
     """The agent's hand on the kernel; one per instance at a time."""
 
-    def __init__(self, programs: Programs) -> None:
+    def __init__(self, programs: Programs, cgroup: Path | None = None) -> None:
         super().__init__(programs.root, programs.maps)
         self._programs = programs
+        self._cgroup = cgroup or cgroup_root()
         self._shadow: Shadow | None = None
         self._wall = Wall()
         self._links = Links(programs.root, programs.fds)
@@ -65,9 +66,12 @@ class KernelDatapath(DatapathView):
         self.events = EventReader(ring.fd, ring.definition.max_entries, self._lost)
 
     @classmethod
-    def open(cls, instance: str) -> KernelDatapath:
-        """Adopt or load; socket hooks are in force when this returns."""
-        datapath = cls(open_programs(BPFFS_ROOT / instance))
+    def open(cls, instance: str, cgroup: Path | None = None) -> KernelDatapath:
+        """Adopt or load; socket hooks are in force when this returns.
+
+        cgroup  whose sockets they see: all, unless a measurement spares those of others
+        """
+        datapath = cls(open_programs(BPFFS_ROOT / instance), cgroup)
         datapath._attach_sockets()
         list(datapath._links.forget_dead())
         return datapath
@@ -319,7 +323,7 @@ class KernelDatapath(DatapathView):
 
     def _attach_sockets(self) -> list[str]:
         """The socket hooks at the root of cgroup v2; returns those that were not there."""
-        return self._links.keep_in_cgroup(cgroup_root(), SOCKET_PROGRAMS)
+        return self._links.keep_in_cgroup(self._cgroup, SOCKET_PROGRAMS)
 
     def _accelerate(self, changes: Changes) -> None:
         written = changes.puts["endpoints"]
