@@ -64,7 +64,16 @@ def change(before, seed):
     after = {**before, "pods": list(before["pods"]), "policies": list(before["policies"])}
     home = pick.choice(HOMES)
     mine = [at for at, pod in enumerate(after["pods"]) if pod["pod"].startswith(f"{home}/")]
-    match pick.choice(("labels", "no pod", "no policy", "policy", "namespace", "no namespace")):
+    kinds = ("labels", "no pod", "one more", "moved", "no policy", "policy", "namespace")
+    match pick.choice((*kinds, "no namespace")):
+        case "one more" if mine:
+            like = after["pods"][pick.choice(mine)]
+            more = {"pod": f"{home}/more-{seed}", "ip": f"192.168.9.{seed % 250}", "ip6": ""}
+            after["pods"].append({**like, **more, "probes": pick.choice((like["probes"], [81]))})
+        case "moved" if mine:
+            at = pick.choice(mine)
+            moved = {"ip": f"192.168.10.{seed % 250}", "probes": pick.choice(([], [80]))}
+            after["pods"][at] = {**after["pods"][at], **moved}
         case "labels" if mine:
             at = pick.choice(mine)
             after["pods"][at] = {**after["pods"][at], "labels": cases.labels(pick)}
@@ -251,6 +260,18 @@ def test_a_policy_for_all_namespaces_reaches_those_that_are_alike():
     flow = case["pods"][0], case["pods"][-1], "TCP", 80
     assert passes(compiler.compile(here), here, flow)
     assert not passes(compile_policies(before), before, flow)
+
+
+@pytest.mark.parametrize("probes", [[], [81]], ids=["like another", "probed unlike any"])
+def test_a_pod_that_comes_has_the_table_that_it_would_have_had(probes, one_by_one):
+    case, numbers, identities = estate(posture="zero-trust"), Numbers(), {}
+    compiler, before = numbers.compiler(), world(case, identities)
+    compiler.compile(before)
+    case["pods"].append({**case["pods"][0], "pod": "n0/c", "ip": "192.168.9.1", "probes": probes})
+    here = keep(before, world(case, identities))
+    tables = compiler.compile(here).tables
+    assert tables == one_by_one(numbers, here).tables
+    assert (tables["n0/c"] is tables["n0/a"]) == (not probes)
 
 
 def test_labels_of_a_namespace_may_open_it_later():

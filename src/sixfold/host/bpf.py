@@ -215,6 +215,8 @@ class Map:
 
     def update(self, entries: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]]) -> None:
         """Put all."""
+        if not entries:
+            return
         puts = dict(entries)
         keys, values = [*puts], [*puts.values()]
         for start in range(0, len(keys), BATCH):

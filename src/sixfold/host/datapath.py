@@ -61,6 +61,7 @@ class KernelDatapath(DatapathView):
         self._wall = Wall()
         self._links = Links(programs.root, programs.fds)
         self._asking: set[bytes] = set()  # keys of endpoints that ask for acceleration
+        self._unhooked: set[str] = set()  # hooks that we know to be nowhere
         self._sweep_due = True  # an earlier agent may have died before it
         ring = self.maps["events"]
         self.events = EventReader(ring.fd, ring.definition.max_entries, self._lost)
@@ -333,7 +334,10 @@ class KernelDatapath(DatapathView):
 
     def _hook(self, name: str, *, wanted: bool) -> None:
         """A hook that costs every TCP socket of the host a little: only while a pod asks."""
+        if not wanted and name in self._unhooked:
+            return
         self._links.keep_in_cgroup(cgroup_root(), {name: SOCK_OPS}, wanted=wanted)
+        (self._unhooked.discard if wanted else self._unhooked.add)(name)
 
     def keep_proxy(self, cgroup: Path) -> list[str]:
         """Know the proxy by its cgroup: what it dials is not captured, its tunnels pass, and it

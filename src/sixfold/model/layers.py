@@ -2,7 +2,8 @@
 
 A world of 100,000 pods is a mapping of 100,000 items; when one pod comes, making the next mapping
 and finding what differs must not cost 100,000 steps. A ``Layers`` is a base that many share, and
-a few changes on top; two of one base differ at most in their changes.
+a few changes on top; two of one base differ at most in their changes, and one and the next in what
+was changed just then.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ CHANGES_MIN, CHANGES_PART = 64, 64  # on top: a 64th of the base, and 64 in any 
 class Layers(Mapping[K, V_co]):
     """A mapping that never changes; ``changed`` makes the next one."""
 
-    __slots__ = ("_base", "_made_of", "_size", "_top")
+    __slots__ = ("_base", "_made_of", "_size", "_step", "_top")
 
     def __init__(self, base: Mapping[K, V_co] | None = None) -> None:
         self._base: dict[K, V_co] = {} if base is None else dict(base)
@@ -30,6 +31,8 @@ class Layers(Mapping[K, V_co]):
         self._size = len(self._base)
         # When it was made by merging: the base and the changes, so that what differs is known.
         self._made_of: tuple[dict[K, V_co], dict[K, V_co]] | None = None
+        # Base and changes of the one that this was made from, and what was changed then.
+        self._step: tuple[dict[K, V_co], dict[K, V_co], dict[K, V_co]] | None = None
 
     def changed(self, puts: Mapping[K, V_co], gone: Iterable[K] = ()) -> Layers[K, V_co]:
         """The same with these items put, and those gone. Costs what changes, mostly."""
@@ -38,16 +41,18 @@ class Layers(Mapping[K, V_co]):
             return self
         if not self._size and not gone:
             return Layers(puts)
-        top = {**self._top, **puts, **gone}
+        step = {**puts, **gone}
+        top = {**self._top, **step} if self._top else step
         found: Layers[K, V_co] = Layers()
+        found._step = self._base, self._top, step
         if len(top) > CHANGES_MIN and len(top) > len(self._base) // CHANGES_PART:
             found._base = _merged(self._base, top)
             found._size = len(found._base)
             found._made_of = self._base, top
             return found
         found._base, found._top = self._base, top
-        found._size = len(self._base) + sum(
-            (value is not ABSENT) - (key in self._base) for key, value in top.items()
+        found._size = self._size + sum(
+            (value is not ABSENT) - (key in self) for key, value in step.items()
         )
         return found
 
@@ -106,6 +111,8 @@ def differing(old: Mapping[K, V], new: Mapping[K, V]) -> set[K]:
     if old is new:
         return set()
     if isinstance(old, Layers) and isinstance(new, Layers):
+        if (step := new._step) is not None and step[0] is old._base and step[1] is old._top:
+            return {key for key, value in step[2].items() if old.get(key, ABSENT) is not value}
         if old._base is new._base:
             return _differing_tops(old._base, old._top, new._top)
         if new._made_of is not None and new._made_of[0] is old._base and not new._top:

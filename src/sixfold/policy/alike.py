@@ -35,13 +35,13 @@ _spelled = msgspec.json.Encoder().encode
 class Closed(NamedTuple):
     """A closed namespace.
 
-    pods      of which kind each is, by key
+    pods      of which kind each is, by key; more may come
     kinds     in an order that is the same in all of its shape
     policies  keys of them
     """
 
     name: str
-    pods: Mapping[str, Kind]
+    pods: dict[str, Kind]
     kinds: tuple[Kind, ...]
     policies: list[str]
 

@@ -214,16 +214,30 @@ class PolicyCompiler:
         self._tables, self._compiled = Layers(tables), Lowered(Layers(policies))
 
     def _open_changed(self, world: World) -> None:
-        """Open the namespaces in which anything is not what it was."""
+        """Open the namespaces in which anything is not what it was; but one pod more of a kind
+        that is there, or another object for one, changes no table."""
         if not self._closed:
             return
-        keys = differing(self._population.endpoints, world.endpoints)
-        keys |= differing(self._policies, world.policies)
+        keys = differing(self._policies, world.policies)
         names = {key.partition("/")[0] for key in keys}
         names |= differing(self._namespaces, world.namespaces)
         names |= self._audited ^ world.audited
+        same: dict[str, tuple[Closed, str]] = {}
+        for key in differing(self._population.endpoints, world.endpoints):
+            if (closed := self._closed.get(key.partition("/")[0])) is not None:
+                like = self._population.like(key, world.endpoints.get(key), closed.pods)
+                if like is None:
+                    names.add(closed.name)
+                else:
+                    same[key] = closed, like
         for name in names & self._closed.keys():
             self._open(name)
+        more: dict[str, Group] = {}
+        for key, (closed, like) in same.items():
+            if closed.name in self._closed and key not in closed.pods:
+                closed.pods[key] = closed.pods[like]
+                more[key] = self._population.group_of[like]
+        self._population.hold_back(more)
 
     def _open(self, name: str) -> None:
         """Know a closed namespace as any other, with all that is in it. It has its tables."""

@@ -15,6 +15,7 @@ from sixfold.model.config import Config
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import UNKNOWN, Identity
 from sixfold.model.layers import Layers, differing
+from sixfold.policy.alike import Kind
 from sixfold.policy.selector import Selection, SelectorIndex
 from sixfold.policy.table import NO_PROFILE, Profile, profile_of
 
@@ -70,8 +71,21 @@ class Population:
         return frozenset(+self._probed)
 
     def hold_back(self, groups: Mapping[str, Group]) -> None:
-        """Before the first endpoints come: those which ``take_in`` may bring, and their groups."""
-        self.group_of = Layers(groups)
+        """Endpoints that are about to come, but for which ``take_in`` is called, if ever."""
+        self.group_of = self.group_of.changed(groups)
+
+    def like(self, key: str, endpoint: Endpoint | None, held: Mapping[str, Kind]) -> str | None:
+        """Who of those held back has the table that this endpoint is to have: itself, if it had
+        that before."""
+        if endpoint is None:
+            return None
+        kind = endpoint.identity, self._profile(endpoint)
+        if key in held:
+            found = key if held[key] == kind else None
+        else:
+            found = next((other for other, its in held.items() if its == kind), None)
+        same = found is not None and self.endpoints[found].subject == endpoint.subject
+        return found if same else None
 
     def take_in(self, keys: Iterable[str]) -> None:
         """Endpoints that were held back, as if they had come with the first."""
@@ -97,7 +111,7 @@ class Population:
                 self._probed.subtract(before.probe_ports)
             if after is not None and after.probe_ports:
                 self._probed.update(after.probe_ports)
-            if not known and key in held_back:
+            if before is None and key in held_back:
                 continue
             if before is not None:
                 if after is not None and self._same_group(before, after):
