@@ -3,7 +3,7 @@ import json
 import yaml
 
 from sixfold.cli.columns import COLUMNS
-from sixfold.manifest.kinds import KINDS
+from sixfold.model.kinds import KINDS
 
 POD = {
     "apiVersion": "v1",

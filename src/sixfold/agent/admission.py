@@ -17,10 +17,10 @@ from sixfold.agent.addresses import Addresses
 from sixfold.agent.ways_in import admit_ways_in
 from sixfold.errors import ManifestError, Problem, SixfoldError
 from sixfold.manifest import Loaded, requires_runtime
-from sixfold.manifest.kinds import Resource
 from sixfold.model.algorithm import DRAIN, is_drained
 from sixfold.model.datapath import IPAddress
 from sixfold.model.globalname import GlobalName
+from sixfold.model.kinds import Resource
 from sixfold.model.meta import Key
 from sixfold.model.pool import POOL_KIND
 from sixfold.model.service import EndpointSlice, Service, ServiceSpec

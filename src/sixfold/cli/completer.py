@@ -14,7 +14,7 @@ from sixfold.errors import SixfoldError
 
 def kinds(ctx: click.Context, parameter: click.Parameter, prefix: str) -> list[CompletionItem]:
     """Kinds that ``get`` takes, also after a comma; names after ``KIND/``."""
-    from sixfold.manifest.kinds import KINDS
+    from sixfold.model.kinds import KINDS
 
     if "/" in prefix:
         return _slashed(ctx, prefix)
@@ -58,7 +58,7 @@ def containers(ctx: click.Context, parameter: click.Parameter, prefix: str) -> l
 
 def places(ctx: click.Context, parameter: click.Parameter, prefix: str) -> list[CompletionItem]:
     """Ends of a flow: pods and services, here or after ``NAMESPACE/``."""
-    from sixfold.manifest.kinds import find
+    from sixfold.model.kinds import find
 
     namespace, slash, word = prefix.rpartition("/")
     if find(namespace):
@@ -84,7 +84,7 @@ def _starting(prefix: str, words: Iterable[str], before: str = "") -> list[Compl
 
 def _named(ctx: click.Context, kind: str, namespace: str = "") -> list[str]:
     """Names of all objects of a kind, in a namespace or in the one that was chosen."""
-    from sixfold.manifest.kinds import find
+    from sixfold.model.kinds import find
 
     settings = ctx.find_root().ensure_object(Settings)
     if (known := find(kind)) is None:

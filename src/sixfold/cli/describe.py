@@ -16,7 +16,7 @@ from sixfold.cli.kinds import parse_targets
 from sixfold.cli.output import age
 from sixfold.cli.settings import Settings, examples, pass_settings, shared
 from sixfold.errors import SixfoldError
-from sixfold.manifest.kinds import Kind
+from sixfold.model.kinds import Kind
 
 FLOWS = 5  # newest drops shown of a pod
 

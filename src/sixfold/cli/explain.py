@@ -180,10 +180,10 @@ def asked_for(
     method: str | None, path: str | None, host: str, headers: Sequence[str]
 ) -> Asked | None:
     """None: nothing is said of a request."""
-    from sixfold.mesh.asked import Asked
-
     if not (method or path or headers):
         return None
+    from sixfold.mesh.asked import Asked
+
     if path is not None and not path.startswith("/"):
         raise click.UsageError(f"--path {path!r}: does not begin with /")
     found = {}

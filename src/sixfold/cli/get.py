@@ -16,7 +16,7 @@ from sixfold.cli.kinds import parse_targets
 from sixfold.cli.output import print_structured, print_table
 from sixfold.cli.selector import parse_selector, selects
 from sixfold.cli.settings import OUTPUTS, Settings, examples, pass_settings, shared
-from sixfold.manifest.kinds import Kind
+from sixfold.model.kinds import Kind
 from sixfold.model.meta import LabelSelector
 
 WATCH_PERIOD_S = 0.5

@@ -7,7 +7,7 @@ import difflib
 import click
 
 from sixfold.cli import elsewhere
-from sixfold.manifest.kinds import ALIASES, Kind, find
+from sixfold.model.kinds import ALIASES, Kind, find
 
 ALL = ("Pod", "Service", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job")
 

@@ -9,7 +9,7 @@ import click
 from sixfold.cli.client import Client
 from sixfold.cli.kinds import parse_kind
 from sixfold.errors import SixfoldError
-from sixfold.manifest.kinds import find
+from sixfold.model.kinds import find
 
 
 def pick_pod(client: Client, namespace: str, text: str) -> tuple[str, str]:

@@ -4,10 +4,10 @@ It reads files and standard input, and nothing else; it decides nothing about wh
 Sources: the Kubernetes API and its validation; ``docs/support.md`` lists every field.
 """
 
-from sixfold.manifest.kinds import ALIASES, KINDS, Kind, Resource, find, key_of
 from sixfold.manifest.load import Ignored, Loaded, Manifests, decode, load, loads, restore
 from sixfold.manifest.offline import offline
 from sixfold.manifest.runtime import requires_runtime
+from sixfold.model.kinds import ALIASES, KINDS, Kind, Resource, find, key_of
 
 __all__ = [
     "ALIASES",

@@ -22,7 +22,6 @@ from sixfold.manifest.document import PROBLEMS_MAX, Document, line_of, parse
 from sixfold.manifest.federation import federated_trust_domain
 from sixfold.manifest.gateways import gateway
 from sixfold.manifest.globalnames import global_name
-from sixfold.manifest.kinds import Kind, Resource, classify, key_of
 from sixfold.manifest.mesh import peer_authentication
 from sixfold.manifest.metadata import metadata
 from sixfold.manifest.ordered_policies import ordered_policy
@@ -53,6 +52,7 @@ from sixfold.model.federation import ClusterFederatedTrustDomain
 from sixfold.model.gateway import Gateway, GatewayClass
 from sixfold.model.globalname import GlobalName
 from sixfold.model.httproute import GRPCRoute, HTTPRoute
+from sixfold.model.kinds import Kind, Resource, classify, key_of
 from sixfold.model.meta import Key, Namespace, Object
 from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policy import NetworkPolicy

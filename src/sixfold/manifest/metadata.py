@@ -11,11 +11,11 @@ from sixfold.manifest import names
 from sixfold.manifest.announcing import announcing
 from sixfold.manifest.balancing import balancing
 from sixfold.manifest.fields import REFUSED
-from sixfold.manifest.kinds import Kind
 from sixfold.manifest.path import Finding, Path
 from sixfold.model.acceleration import ACCELERATION, NONE, SOCKMAP
 from sixfold.model.discovery import DISCOVERY, FALSE, OPEN, REACHABLE, REDIRECT, TRUE
 from sixfold.model.enforcement import AUDIT, ENFORCE, ENFORCEMENT
+from sixfold.model.kinds import Kind
 from sixfold.model.meta import LabelSelector, Object, ObjectMeta
 from sixfold.model.policies import POLICY_KINDS
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sixfold.errors import Problem
-from sixfold.manifest.kinds import Resource
 from sixfold.manifest.names import quoted
 from sixfold.manifest.path import Finding, Path, show
+from sixfold.model.kinds import Resource
 from sixfold.model.workload import Container, Controller, Pod, PodSpec
 
 HOST_IMAGES = frozenset({"", "host"})

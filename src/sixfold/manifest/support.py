@@ -13,7 +13,6 @@ from msgspec import inspect
 
 from sixfold.manifest.document import ALIASED_NODES_MAX, DEPTH_MAX, NODES_MAX
 from sixfold.manifest.fields import NO_EFFECT, REFUSED
-from sixfold.manifest.kinds import KINDS
 from sixfold.manifest.shape import struct_type
 from sixfold.manifest.sources import TOTAL_BYTES_MAX
 from sixfold.model.authorizationpolicy import (
@@ -51,6 +50,7 @@ from sixfold.model.httproute import (
     SessionPersistence,
     ValueMatch,
 )
+from sixfold.model.kinds import KINDS
 from sixfold.model.meta import Object, ObjectMeta
 from sixfold.model.peerauthentication import MutualTLS, PeerAuthenticationSpec
 from sixfold.model.policy import IPBlock, NetworkPolicyPeer, NetworkPolicyPort

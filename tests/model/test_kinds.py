@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from sixfold.manifest import ALIASES, KINDS, decode, find, key_of
-from sixfold.manifest.kinds import Kind, classify
-from sixfold.model.meta import Key
+from sixfold.model.kinds import ALIASES, KINDS, Kind, classify, find, key_of
+from sixfold.model.meta import Key, Namespace, ObjectMeta
+from sixfold.model.service import Service, ServiceSpec
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,10 @@ def test_an_unknown_word_is_no_kind():
     assert find("ingress") is None
 
 
-def test_a_key_has_the_namespace_of_namespaced_kinds_only(make):
-    assert key_of(decode(make.pod(), namespace="shop").object) == Key("Pod", "shop", "web")
-    assert key_of(decode(make.namespace()).object) == Key("Namespace", "", "shop")
+def test_a_key_has_the_namespace_of_namespaced_kinds_only():
+    service = Service(ObjectMeta(name="web", namespace="shop"), ServiceSpec())
+    assert key_of(service) == Key("Service", "shop", "web")
+    assert key_of(Namespace(ObjectMeta(name="shop"))) == Key("Namespace", "", "shop")
 
 
 @pytest.mark.parametrize(
