@@ -13,7 +13,8 @@ from sixfold.mesh.plan import MeshPlanner
 from sixfold.mesh.ports import less
 from sixfold.mesh.resources import RBAC_FILTER
 from sixfold.model.mesh import DESTINATION
-from sixfold.policy.plan import compile_policies
+from sixfold.policy.plan import PolicyCompiler, compile_policies
+from sixfold.policy.requests import Requests
 
 POD_ID = "spiffe://cluster.local/ns/x/sa/default"
 B = "10.244.0.3:80"
@@ -47,7 +48,7 @@ OUT = [
 ]
 
 
-def plan_of(*policies, egress=True):
+def world_of(*policies, egress=True):
     pods = [
         {"pod": f"x/{name}", "labels": {"pod": name}, "ip": f"10.244.0.{at}"}
         for at, name in enumerate("abc", 2)
@@ -60,7 +61,11 @@ def plan_of(*policies, egress=True):
         "pods": pods,
         "policies": [*policies, *(OUT if egress else [])],
     }
-    here = meshed(case)
+    return meshed(case)
+
+
+def plan_of(*policies, egress=True):
+    here = world_of(*policies, egress=egress)
     return MeshPlanner(netns_of).plan(here, compile_policies(here))
 
 
@@ -185,3 +190,14 @@ def test_the_rule_gives_the_policy_its_name():
 )
 def test_ports_are_taken_out_of_ranges(spans, holes, left):
     assert less(spans, holes) == left
+
+
+def test_ports_are_looked_into_while_a_policy_is_about_requests_to_them():
+    get = cnp("l7", from_pod("a", http({"method": "GET"})))
+    plain = cnp("l7", from_pod("a", WITHOUT))
+    compiler, found = PolicyCompiler(), []
+    for policies in ((), (get,), (get, cnp("other", from_pod("c", WITHOUT))), (plain,), (get,), ()):
+        here = world_of(*policies)
+        plan = compiler.compile(here)
+        found.append(Requests(here, plan).ports(here.endpoints["x/b"]))
+    assert found == [set(), {80}, {80}, set(), {80}, set()]

@@ -131,6 +131,7 @@ def test_it_equals_compiling_each_then_and_after_every_change(seed, posture, one
         followed, each = compiler.compile(here), one_by_one(numbers, here)
         assert followed.tables == each.tables, f"step {step}"
         assert followed.policies == each.policies, f"step {step}"
+        assert followed.about_requests == each.about_requests, f"step {step}"
         assert followed.host == each.host, f"step {step}"
         assert followed.endpoint_cidrs == each.endpoint_cidrs, f"step {step}"
         case, before = change(case, seed * 100 + step), here

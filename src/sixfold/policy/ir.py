@@ -147,6 +147,10 @@ class Policy(msgspec.Struct, frozen=True):
     watches: frozenset[str] = frozenset()
     audit: bool = False
 
+    @property
+    def about_requests(self) -> bool:
+        return any(line.requests is not None for line in self.lines)
+
 
 # --- precedence in the kernel's tables: 30 bits, the highest decides -----------------------------
 

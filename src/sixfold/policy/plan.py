@@ -54,6 +54,7 @@ class PolicyPlan:
     rules           every rule number in the tables
     policies        what the policies say, language apart, by ``ir.Policy.key``
     domains         identities of the addresses that domain patterns mean now
+    about_requests  those of them that are about requests to some port
     host            the host's own table; None while no policy selects it: it is open then
     domain_sets     identity of each set of patterns that an address may be meant by; every
                     pattern that a policy names is a set of its own, too
@@ -65,6 +66,7 @@ class PolicyPlan:
     rules: Mapping[int, Rule] = field(default_factory=Layers)
     blocks: Blocks = field(default_factory=Blocks)
     policies: Mapping[str, ir.Policy] = field(default_factory=Layers)
+    about_requests: Mapping[str, ir.Policy] = field(default_factory=Layers)
     domains: Mapping[IPAddress, Identity] = field(default_factory=dict)
     domain_sets: Mapping[Patterns, Identity] = field(default_factory=dict)
     host: PolicyTable | None = None
@@ -136,6 +138,7 @@ class PolicyCompiler:
         self._tables: Layers[Hashable, PolicyTable] = Layers()  # by group
         self._rules: Layers[int, Rule] = Layers()
         self._compiled = Lowered()
+        self._about_requests: Layers[str, ir.Policy] = Layers()
 
     def compile(self, world: World) -> PolicyPlan:
         """The plan for this world, from what is known of the one before."""
@@ -187,6 +190,7 @@ class PolicyCompiler:
             self._rules,
             self._cidrs.blocks,
             self._compiled,
+            self._about_requests,
             self._domains.addresses,
             self._domains.sets,
             self._host,
@@ -314,6 +318,9 @@ class PolicyCompiler:
             release(resolved, self._resolved.get(resolved.key), self._index)
         stale_policies |= touched
         self._compiled = self._compiled.changed(after, touched - after.keys())
+        asking = {key: one for key, one in after.items() if one.about_requests}
+        silent = {key for key in touched - asking.keys() if key in self._about_requests}
+        self._about_requests = self._about_requests.changed(asking, silent)
         self._policies = now if isinstance(now, Layers) else Layers(now)
         self._world = world
         return outdated

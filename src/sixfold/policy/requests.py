@@ -9,7 +9,6 @@ caller: a line without requests allows all of them. Tiers above decide by tables
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
 from typing import NamedTuple
 
 from sixfold.model.ciliumpolicy import is_about_requests
@@ -43,14 +42,6 @@ class Requests:
         self.authorizations = Authorizations(world)
         self._ports: dict[str, frozenset[int]] = {}
 
-    @cached_property
-    def _about_requests(self) -> list[ir.Policy]:
-        return [
-            policy
-            for policy in self._plan.policies.values()
-            if any(line.requests is not None for line in policy.lines)
-        ]
-
     def ports(self, endpoint: Endpoint) -> frozenset[int]:
         """The ports of a pod that are looked into."""
         return self.written(endpoint) | self.authorizations.ports(endpoint)
@@ -64,7 +55,7 @@ class Requests:
     def _looked_into(self, endpoint: Endpoint) -> frozenset[int]:
         return frozenset(
             number
-            for policy in self._about_requests
+            for policy in self._plan.about_requests.values()
             if self._selects(policy.subject, endpoint)
             for line in policy.lines
             if line.requests is not None
