@@ -17,7 +17,7 @@ Manifest = Mapping[str, Any]
 
 
 class Instance:
-    """One running agent; taken down with the lab."""
+    """One running agent; taken down with the lab. Without the mesh, where options don't say."""
 
     def __init__(self, lab: Lab, name: str, *options: str) -> None:
         self.name = f"{lab.prefix}{name}"
@@ -25,7 +25,8 @@ class Instance:
         self._directory = lab.directory / name
         self.client = Client(self._directory / "run" / "api.sock", timeout_s=START_TIMEOUT_S)
         lab.stack.callback(self._down)
-        self._sixfold("up", "--detach", *options)
+        mesh = () if "--mtls" in options else ("--mtls", "disabled")
+        self._sixfold("up", "--detach", *mesh, *options)
 
     def apply(self, objects: Iterable[Manifest], *, wait: bool = True) -> None:
         """Returns when all of it is in force and, with ``wait``, every pod of it ready."""

@@ -41,11 +41,18 @@ class System:
     environment: dict[str, str]
     wait_s: float = 20.0
     extra: list[Path] = field(default_factory=list)
+    was_up: bool = False
 
     def sixfold(
         self, *arguments: str, stdin: str | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``sixfold …`` on the host; with ``check``, a non-zero exit fails the test."""
+        """Run ``sixfold …`` on the host; with ``check``, a non-zero exit fails the test.
+
+        A first start that says nothing of mTLS is without: the proxy would cost every test.
+        """
+        if arguments[0] == "up" and not self.was_up:
+            self.was_up = True
+            arguments += () if "--mtls" in arguments else ("--mtls", "disabled")
         done = self.on_host(*SIXFOLD, *arguments, stdin=stdin)
         if check and done.returncode != 0:
             raise CommandError(

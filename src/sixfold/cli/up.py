@@ -68,7 +68,8 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
 @click.option(
     "--mtls",
     type=click.Choice(["strict", "permissive", "disabled"]),
-    help="TCP between pods: only through mTLS, also plaintext, or as it is; disabled.",
+    help="TCP between pods: only through mTLS, also plaintext, or as it is; strict, "
+    "under --posture kubernetes disabled.",
 )
 @click.option("--node", metavar="NAME", help="This node's name; the host's name.")
 @click.option(

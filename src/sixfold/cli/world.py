@@ -152,7 +152,7 @@ def live_world(settings: Settings) -> World:
         node=status["node"],
         posture=status["posture"],
         audit=status["audit"],
-        mtls=status["mtls"],
+        mtls=status["mtls"] if status["mtls_given"] else None,
         trust_domain=status["trust_domain"],
         node_labels=tuple(status["node_labels"]),
         ipblock_matches_pods=status["ipblock_matches_pods"],

@@ -46,7 +46,7 @@ def explain_mesh(
     if always:
         return MeshAnswer(MTLS, f"{ids}, as all requests of Gateways")
     if not world.has_mesh:
-        return MeshAnswer(PLAINTEXT, f"mTLS is off: --mtls {world.config.mtls}")
+        return MeshAnswer(PLAINTEXT, f"mTLS is off: {world.config.mtls_by}")
     if protocol != "TCP":
         return MeshAnswer(PLAINTEXT, f"{protocol} is in no tunnel: policy by address only")
     if source.key == destination.key:

@@ -1,8 +1,9 @@
 """Which mode has each port of each pod, and which PeerAuthentication says so?
 
 Pure. The narrowest scope that says something decides: port, workload, namespace, mesh; what none
-says is ``--mtls``. Of several in one scope the oldest is read, and no other (Istio's reference of
-PeerAuthentication). When nothing in the mesh wants mTLS there is no mesh, and nobody pays for it.
+says is ``--mtls``, or the posture. Of several in one scope the oldest is read, and no other
+(Istio's reference of PeerAuthentication). When nothing in the mesh wants mTLS there is no mesh,
+and nobody pays for it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Scopes:
     """The PeerAuthentications of a world, by scope, the oldest first."""
 
     def __init__(self, world: World) -> None:
-        self._flag = Decided(MODES[world.config.mtls], f"--mtls {world.config.mtls}")
+        self._flag = Decided(MODES[world.config.mtls_mode], world.config.mtls_by)
         given = sorted(world.peer_authentications.values(), key=_age)
         self._wide = _first_by_namespace(one for one in given if not one.labels)
         self._narrow: dict[str, list[PeerAuthentication]] = {}

@@ -28,7 +28,7 @@ class Config:
     node: str = "localhost"
     posture: Posture = "zero-trust"
     audit: bool = False  # what policy denies passes, and is told
-    mtls: Mtls = "disabled"  # TCP between pods, where no PeerAuthentication says otherwise
+    mtls: Mtls | None = None  # None: as the posture has it; see mtls_mode
     cluster_domain: str = "cluster.local"
     pod_ipv4: IPv4Network = IPv4Network("10.244.0.0/16")
     pod_ipv6: IPv6Network = IPv6Network("fd00:5f:244::/64")
@@ -56,6 +56,16 @@ class Config:
     dns_pods: PodRecords = "disabled"  # 192-0-2-1.ns.pod.cluster.local
     fqdn_min_ttl_s: float = 10.0  # for so long at least policy lets a resolved name through
     ipblock_matches_pods: bool = True  # NetworkPolicy ipBlock applies to pod addresses too
+
+    @property
+    def mtls_mode(self) -> Mtls:
+        """Of TCP between pods, where no PeerAuthentication says otherwise."""
+        return self.mtls or ("strict" if self.posture == "zero-trust" else "disabled")
+
+    @property
+    def mtls_by(self) -> str:
+        """Who says so."""
+        return f"--mtls {self.mtls}" if self.mtls else f"posture {self.posture}"
 
     @property
     def labels(self) -> dict[str, str]:

@@ -72,7 +72,7 @@ class World:
         """Whether anybody wants mTLS: then every pod is in the mesh, as a client at least."""
         given = self.peer_authentications.values()
         return (
-            self.config.mtls != "disabled"
+            self.config.mtls_mode != "disabled"
             or any(one.wants_mtls for one in given)
             or any(isinstance(one, AuthorizationPolicy) for one in self.policies.values())
         )

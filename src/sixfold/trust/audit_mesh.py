@@ -211,7 +211,7 @@ def _modes(evidence: Evidence) -> Mapping[str, PodModes]:
 
 def _strict(endpoint: Endpoint | None, by: str) -> str:
     """What makes a workload's ports strict: a word of the flag, or an object more narrow."""
-    if endpoint is None or by.startswith("--mtls"):
+    if endpoint is None or by.startswith(("--mtls", "posture")):
         return "sixfold up --mtls strict"
     labels = ", ".join(f"{key}: {value}" for key, value in endpoint.subject.labels)
     selector = f"\n  selector: {{matchLabels: {{{labels}}}}}" if labels else ""
