@@ -30,7 +30,7 @@ trap 'exit 130' INT TERM
 "$sixfold" down --timeout 0 >/dev/null
 
 say "1. Three namespaces, seven workloads, deny-all policies, mTLS between all of them: up"
-run up -f examples/basecamp --mtls strict --detach
+run up -f examples/basecamp --detach
 sleep 3
 run get pods -A
 

@@ -53,6 +53,9 @@ def test_live_it_reads_the_agents_flows_and_endpoints(sixfold, agent):
             "ipblock_matches_pods": True,
             "pod_networks": ["10.244.0.0/16", "fd00:5f:244::/64"],
             "node_labels": {},
+            "mtls": "disabled",
+            "mtls_given": True,
+            "trust_domain": "cluster.local",
         }
     }
     agent.answers["GET /v1/objects/Endpoints"] = {"items": [{"metadata": meta, "status": status}]}

@@ -455,7 +455,7 @@ def test_a_parent_that_is_none_is_said():
 
 
 def test_without_a_mesh_no_route_is_in_force():
-    here = replace(world(route([rule("a")])), config=Config())
+    here = replace(world(route([rule("a")])), config=Config(mtls="disabled"))
     (one,) = attachments(here, here.routes["HTTPRoute shop/r"])
     assert (one.accepted.holds, one.accepted.reason) == (False, "NoMesh")
     assert not plan_routes(here)

@@ -214,3 +214,10 @@ def naive(flow: Flow, given: dict[str, list[str]]) -> bool:
 @given(flows, params)
 def test_the_filter_agrees_with_a_naive_reading(flow, given_params):
     assert FlowFilter.parse(given_params, 0).matches(flow) == naive(flow, given_params)
+
+
+def test_the_side_that_saw_a_flow_is_asked_for_as_hubble_does():
+    assert matches(traffic_direction="egress") != matches(traffic_direction="ingress")
+    assert matches(traffic_direction=("Egress", "INGRESS"))
+    with pytest.raises(FilterError, match="'up': ingress or egress"):
+        matches(traffic_direction="up")

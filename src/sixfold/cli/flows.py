@@ -15,7 +15,10 @@ from sixfold.cli.settings import Settings, examples, pass_settings, shared
 from sixfold.observe.filter import FilterError, FlowFilter
 
 OUTPUTS = ("compact", "table", "wide", "json", "yaml")
-FILTERS = ("from", "to", "verdict", "port", "protocol", "namespace", "drop_reason", "stale")
+FILTERS = (
+    *("from", "to", "verdict", "port", "protocol", "namespace", "drop_reason", "stale"),
+    "traffic_direction",
+)
 HEADER = ("TIME", "VERDICT", "SOURCE", "DESTINATION", "RULE")
 WIDTHS = (18, 9, 40, 60, 20)  # of a streamed table: its rows are not known in advance
 
@@ -42,6 +45,12 @@ sixfold flows --from app=intruder --drop-reason policy_denied
 @click.option("--port", multiple=True, metavar="N", help="Port of either side or of the service.")
 @click.option("--protocol", multiple=True, metavar="WORD", help="tcp, udp, icmp, sctp or a number.")
 @click.option("--drop-reason", multiple=True, metavar="WORD", help="policy_denied, …")
+@click.option(
+    "--traffic-direction",
+    multiple=True,
+    metavar="WORD",
+    help="ingress or egress: the side that saw it.",
+)
 @click.option(
     "--stale",
     multiple=True,

@@ -71,6 +71,7 @@ class FlowFilter:
     protocols: frozenset[int] = frozenset()
     namespaces: frozenset[str] = frozenset()  # of either side
     drop_reasons: frozenset[DropReason] = frozenset()
+    directions: frozenset[str] = frozenset()  # "ingress", "egress"
     stale: frozenset[str] = frozenset()  # words of STALE
     since_ns: int | None = None
     until_ns: int | None = None
@@ -88,6 +89,7 @@ class FlowFilter:
             protocols=frozenset().union(*map(_protocol, _values(params, "protocol"))),
             namespaces=frozenset(_values(params, "namespace")),
             drop_reasons=frozenset(map(_reason, _values(params, "drop_reason"))),
+            directions=frozenset(map(_direction, _values(params, "traffic_direction"))),
             stale=frozenset(map(_stale, _values(params, "stale"))),
             since_ns=_bound("since", params, now_ns),
             until_ns=_bound("until", params, now_ns),
@@ -100,6 +102,7 @@ class FlowFilter:
             and (self.until_ns is None or flow.time_ns <= self.until_ns)
             and (not self.verdicts or flow.verdict in self.verdicts)
             and (not self.drop_reasons or flow.drop_reason in self.drop_reasons)
+            and (not self.directions or flow.direction in self.directions)
             and (not self.stale or any(STALE[word](flow) for word in self.stale))
             and (not self.protocols or flow.protocol in self.protocols)
             and (not self.ports or not self.ports.isdisjoint(_ports(flow)))
@@ -263,6 +266,12 @@ def _reason(text: str) -> DropReason:
     except (KeyError, ValueError):
         known = ", ".join(reason.name.lower() for reason in DropReason if reason)
         raise FilterError(f"drop reason {text!r}: unknown; one of {known}") from None
+
+
+def _direction(text: str) -> str:
+    if text.lower() not in ("ingress", "egress"):
+        raise FilterError(f"traffic direction {text!r}: ingress or egress")
+    return text.lower()
 
 
 def _stale(text: str) -> str:
