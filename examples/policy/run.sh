@@ -16,7 +16,7 @@ say "With a rule of each side, the client does; the guest has the same labels, b
 run apply -f allow.yaml --wait
 run exec -n shop client -- "${fetch[@]}"
 run exec -n elsewhere guest -- "${fetch[@]}"
-run flows --verdict FORWARDED --from shop/client --to shop/web --traffic-direction egress --last 1
+run flows --verdict FORWARDED --from shop/client --to shop/web --last 1
 run flows --verdict DROPPED --from elsewhere/guest --last 1
 
 say "A rule that goes closes at once."
