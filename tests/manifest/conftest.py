@@ -292,6 +292,23 @@ def stream_route(kind="TLSRoute", **spec):
     }
 
 
+def backend_tls(**validation):
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "BackendTLSPolicy",
+        "metadata": {"name": "web"},
+        "spec": {
+            "targetRefs": [{"kind": "Service", "name": "web"}],
+            "validation": {
+                "hostname": "web.example.com",
+                "caCertificateRefs": [{"name": "ca"}],
+                "subjectAltNames": [{"type": "Hostname", "hostname": "a.example.com"}],
+                **validation,
+            },
+        },
+    }
+
+
 def secret(**fields):
     meta = {"name": "shop"}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": {"a": "Yg=="}, **fields}
@@ -328,6 +345,7 @@ class Make:
     federated_trust_domain = staticmethod(federated_trust_domain)
     gateway = staticmethod(gateway)
     secret = staticmethod(secret)
+    backend_tls = staticmethod(backend_tls)
     stream_route = staticmethod(stream_route)
     config_map = staticmethod(config_map)
     namespace = staticmethod(namespace)
@@ -345,7 +363,7 @@ class Make:
         objects.append(traffic_policy())
         objects.append(federated_trust_domain())
         objects += [gateway_class(), gateway(), secret(), config_map()]
-        objects += [stream_route(), stream_route(kind="TCPRoute")]
+        objects += [backend_tls(), stream_route(), stream_route(kind="TCPRoute")]
         return copy.deepcopy(objects + [deployment(kind=kind) for kind in kinds])
 
 

@@ -68,3 +68,27 @@ def test_what_is_wrong_with_a_secret_is_said_without_what_is_in_it(make, said, f
 def test_a_config_map_has_each_key_once(make, said):
     (line,) = said(make.config_map(binaryData={"a": "Yg=="}))
     assert line == "binaryData.a: is in data, too; keep one"
+
+
+@pytest.mark.parametrize(
+    ("validation", "place"),
+    [
+        ({"hostname": "a_b"}, "spec.validation.hostname"),
+        ({"caCertificateRefs": []}, "spec.validation.caCertificateRefs: give either"),
+        ({"wellKnownCACertificates": "System"}, "spec.validation.caCertificateRefs: give either"),
+        (
+            {"caCertificateRefs": [{"name": "a", "kind": "Secret"}]},
+            "spec.validation.caCertificateRefs[0].kind: Secret is none here",
+        ),
+        (
+            {"subjectAltNames": [{"type": "URI", "hostname": "a.com"}]},
+            "spec.validation.subjectAltNames[0].type",
+        ),
+        (
+            {"subjectAltNames": [{"type": "URI", "uri": "a.com"}]},
+            "spec.validation.subjectAltNames[0].uri",
+        ),
+    ],
+)
+def test_what_a_policy_of_backends_cannot_be_is_said_where_it_is(make, said, validation, place):
+    assert any(line.startswith(place) for line in said(make.backend_tls(**validation)))

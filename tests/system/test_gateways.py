@@ -375,6 +375,32 @@ def test_connections_that_nobody_reads_go_by_name_or_port_and_policy_judges_them
     edge.apply(front_only("all"))
 
 
+def test_a_backend_that_speaks_tls_is_spoken_to_in_tls_and_looked_at(edge: Edge):
+    def trusted(host: str) -> dict[str, Any]:
+        return {
+            "apiVersion": f"{GROUP}/v1",
+            "kind": "BackendTLSPolicy",
+            "metadata": {"name": "safe", "namespace": "default"},
+            "spec": {
+                "targetRefs": [{"kind": "Service", "name": "safe"}],
+                "validation": {"hostname": host, "caCertificateRefs": [{"name": "trusted"}]},
+            },
+        }
+
+    def accepted() -> str:
+        (entry,) = edge.system.json("get", "backendtlspolicy", "safe")["status"]["ancestors"]
+        return str(entry["conditions"][0]["reason"])
+
+    edge.apply(route("tls", to("safe"), hostnames=["tls.example.com"]), trusted("safe.example.com"))
+    assert (edge.ask("tls.example.com")[0], accepted()) == (502, "NoValidCACertificate")
+    kept = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"ca.crt": AUTHORITY.pem}}
+    edge.apply({**kept, "metadata": {"name": "trusted", "namespace": "default"}})
+    assert accepted() == "Accepted"
+    assert edge.ask("tls.example.com") == (200, b"request 1 of this connection")
+    edge.apply(trusted("other.example.com"))
+    assert edge.ask("tls.example.com")[0] == 503
+
+
 def test_a_certificate_of_another_namespace_needs_a_grant_and_is_replaced_under_load(edge: Edge):
     listeners = HTTP, https("https", SHOP, "shop", namespace="safe")
     edge.apply(gateway(*listeners), secret("shop", "safe", AUTHORITY.issue(SHOP)))

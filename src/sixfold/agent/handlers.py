@@ -28,6 +28,7 @@ from sixfold.host.layout import Load, Place
 from sixfold.host.node import HOST_DEVICE
 from sixfold.host.paths import Paths
 from sixfold.manifest import Loaded, decode
+from sixfold.mesh.backend_tls import status_of as tls_status
 from sixfold.mesh.status import status_of, status_of_class, status_of_gateway
 from sixfold.mesh.traffic import status_of as traffic_status
 from sixfold.model.config import RESOLVER_IPV4
@@ -196,6 +197,9 @@ class AgentHandlers:
             case "TrafficPolicy":
                 if self._agent.plans is not None:
                     status = traffic_status(self._agent.plans.world, stored.object)
+            case "BackendTLSPolicy":
+                if self._agent.plans is not None:
+                    status = tls_status(self._agent.plans.world, stored.object)
             case "GatewayClass":
                 status = status_of_class(stored.object)
             case "Gateway":

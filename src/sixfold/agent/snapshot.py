@@ -15,6 +15,7 @@ from sixfold.agent.registrations import Registrations
 from sixfold.discovery.registered import RegisteredSlices
 from sixfold.model.acceleration import asks_for_acceleration
 from sixfold.model.algorithm import is_drained, weight_of
+from sixfold.model.backendtls import BACKEND_TLS
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress
 from sixfold.model.discovery import asks_for_redirects, is_open
@@ -74,6 +75,8 @@ class Snapshots:
         self._gateway_classes: dict[str, Any] = {}
         self._secrets: dict[str, Any] = {}
         self._streams: dict[str, Any] = {}
+        self._backend_tls: dict[str, Any] = {}
+        self._config_maps: dict[str, Any] = {}
 
     def take(
         self,
@@ -99,6 +102,8 @@ class Snapshots:
             gateway_classes=self._gateway_classes,
             secrets=self._secrets,
             streams=self._streams,
+            backend_tls=self._backend_tls,
+            config_maps=self._config_maps,
             cidr_groups=self._cidr_groups,
             peer_authentications=self._peer_authentications,
             audited=self._audited,
@@ -147,6 +152,8 @@ class Snapshots:
         self._traffic = _by_name(self._objects, TRAFFIC_POLICY)
         self._gateways = _by_name(self._objects, "Gateway")
         self._secrets = _by_name(self._objects, "Secret")
+        self._backend_tls = _by_name(self._objects, BACKEND_TLS)
+        self._config_maps = _by_name(self._objects, "ConfigMap")
         classes = self._objects.of("GatewayClass")
         self._gateway_classes = {key.name: stored.object for key, stored in classes.items()}
         groups = self._objects.of("CiliumCIDRGroup")

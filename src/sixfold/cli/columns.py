@@ -424,6 +424,7 @@ COLUMNS: Mapping[str, Columns] = {
     ),
     "HTTPRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
     "GRPCRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
+    "BackendTLSPolicy": Columns({"TARGETS": _targets, "ACCEPTED": _policy_accepted}),
     "TLSRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
     "TCPRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
     "Secret": Columns({"TYPE": _text("type", default="Opaque"), "DATA": _entries("data")}),

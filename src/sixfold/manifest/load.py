@@ -16,6 +16,7 @@ from typing import Any, TextIO, cast
 from sixfold.errors import ManifestError, Problem
 from sixfold.manifest import names
 from sixfold.manifest.authorization import authorization_policy
+from sixfold.manifest.backend_tls import backend_tls
 from sixfold.manifest.cilium_policies import cidr_group, cilium_policy
 from sixfold.manifest.controllers import controller, template
 from sixfold.manifest.document import PROBLEMS_MAX, Document, line_of, parse
@@ -38,6 +39,7 @@ from sixfold.manifest.slices import endpoint_slice
 from sixfold.manifest.sources import read
 from sixfold.manifest.traffic import traffic_policy
 from sixfold.model.authorizationpolicy import AuthorizationPolicy
+from sixfold.model.backendtls import BackendTLSPolicy
 from sixfold.model.ciliumpolicy import (
     CiliumCIDRGroup,
     CiliumClusterwideNetworkPolicy,
@@ -328,6 +330,8 @@ def _meaning(kind: Kind, obj: Object, *, offline: bool, runnable: bool) -> Itera
             yield from traffic_policy(one)
         case TLSRoute() | TCPRoute() as stream:
             yield from stream_route(stream)
+        case BackendTLSPolicy() as spoken:
+            yield from backend_tls(spoken)
         case Secret() as kept:
             yield from secret(kept)
         case ConfigMap() as kept:

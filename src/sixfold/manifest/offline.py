@@ -22,6 +22,7 @@ from sixfold.manifest import names
 from sixfold.manifest.load import Loaded, Manifests
 from sixfold.model.acceleration import asks_for_acceleration
 from sixfold.model.algorithm import is_drained, weight_of
+from sixfold.model.backendtls import BackendTLSPolicy
 from sixfold.model.ciliumpolicy import CiliumCIDRGroup, is_about_requests
 from sixfold.model.config import Config
 from sixfold.model.discovery import is_open
@@ -35,7 +36,7 @@ from sixfold.model.meta import Namespace, ObjectMeta, namespace_labels
 from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policies import Policy, policy_key
 from sixfold.model.referencegrant import ReferenceGrant
-from sixfold.model.secret import Secret
+from sixfold.model.secret import ConfigMap, Secret
 from sixfold.model.service import EndpointSlice, Service
 from sixfold.model.streamroute import StreamRoute
 from sixfold.model.subject import container_ports, probe_ports, subject_of
@@ -115,6 +116,16 @@ def offline(manifests: Manifests, config: Config | None = None) -> World:
             f"{loaded.key.kind} {_name(loaded)}": loaded.object
             for loaded in manifests.objects
             if isinstance(loaded.object, StreamRoute)
+        },
+        backend_tls={
+            _name(loaded): loaded.object
+            for loaded in manifests.objects
+            if isinstance(loaded.object, BackendTLSPolicy)
+        },
+        config_maps={
+            _name(loaded): loaded.object
+            for loaded in manifests.objects
+            if isinstance(loaded.object, ConfigMap)
         },
         secrets={
             _name(loaded): loaded.object

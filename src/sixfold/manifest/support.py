@@ -22,6 +22,7 @@ from sixfold.model.authorizationpolicy import (
     Source,
     When,
 )
+from sixfold.model.backendtls import BackendTLSPolicySpec, BackendValidation
 from sixfold.model.ciliumpolicy import (
     CIDRRule,
     CiliumEgressRule,
@@ -198,6 +199,11 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
     Listener: {
         "protocol": "HTTP, HTTPS, TLS, TCP",
         "hostname": "the most specific has the request",
+    },
+    BackendTLSPolicySpec: {"targetRefs": "Services; of requests that a route leads there"},
+    BackendValidation: {
+        "caCertificateRefs": "ConfigMaps with ca.crt; one that is not there: nothing is sent (502)",
+        "wellKnownCACertificates": "System: whom the host trusts",
     },
     AllowedRoutes: {
         "kinds": "HTTPRoute, GRPCRoute; TLS: TLSRoute, and TCPRoute where it ends; TCP: TCPRoute"

@@ -12,7 +12,7 @@ rules of the port that it names hold for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -37,6 +37,7 @@ from google.protobuf import struct_pb2
 
 from sixfold.mesh import logs, resilience
 from sixfold.mesh import resources as parts
+from sixfold.mesh.backend_tls import Tls, Verified, context
 from sixfold.mesh.http_filters import CLIENT, filters_of_host, http_filters
 from sixfold.mesh.http_routes import cluster_of, routes_of
 from sixfold.mesh.member import Member, authority
@@ -241,26 +242,48 @@ def endpoints(port: ServicePort, backends: Sequence[Backend]) -> Resource:
     return resource(name, found)
 
 
-def applications(limited: Mapping[ServicePort, TrafficPolicySpec]) -> tuple[Resource, ...]:
+def applications(
+    limited: Mapping[ServicePort, TrafficPolicySpec], secured: Mapping[ServicePort, Tls]
+) -> tuple[Resource, ...]:
     """The last step of a request: from the proxy to the pod's process.
 
     limited  services whose pods get so many connections at most
+    secured  services whose pods speak TLS themselves
     """
     free = (_application(name, parts.no_limits()) for name in (APPLICATION, APPLICATION_HTTP2))
     bound = (
         _application(_limited(port), resilience.of_application(spec))
         for port, spec in limited.items()
+        if port not in secured
     )
-    return (*free, *bound)
+    checked = (
+        _application(
+            f"{name}|TLS|{port}",
+            resilience.of_application(limited[port]) if port in limited else parts.no_limits(),
+            tls,
+            http2=name == APPLICATION_HTTP2,
+        )
+        for port, tls in secured.items()
+        if isinstance(tls, Verified)
+        for name in (APPLICATION, APPLICATION_HTTP2)
+    )
+    return (*free, *bound, *checked)
 
 
 def _limited(port: ServicePort) -> str:
     return f"{APPLICATION}|{port}"
 
 
-def _application(name: str, breakers: dict[str, Any]) -> Resource:
+def _application(
+    name: str, breakers: dict[str, Any], tls: Verified | None = None, *, http2: bool = False
+) -> Resource:
     remove = [{"remove": DESTINATION}]
-    options = _http2(remove) if name == APPLICATION_HTTP2 else _http1(remove)
+    http2 = http2 or name == APPLICATION_HTTP2
+    options = _http2(remove) if http2 else _http1(remove)
+    secured = {}
+    if tls is not None:
+        checked = context(tls, "h2" if http2 else "http/1.1")
+        secured["transport_socket"] = extension("envoy.transport_sockets.tls", checked)
     cluster = cluster_pb2.Cluster(
         name=name,
         type="ORIGINAL_DST",
@@ -270,17 +293,22 @@ def _application(name: str, breakers: dict[str, Any]) -> Resource:
         circuit_breakers=breakers,
         upstream_bind_config=parts.from_the_pod(),
         typed_extension_protocol_options={parts.OPTIONS: packed(options)},
+        **secured,
     )
     return resource(name, cluster)
 
 
 def judged(
-    rules: rbac_pb2.RBAC, limited: Mapping[str, ServicePort], narrowed: Mapping[str, Any]
+    rules: rbac_pb2.RBAC,
+    limited: Mapping[str, ServicePort],
+    narrowed: Mapping[str, Any],
+    secured: Mapping[str, tuple[ServicePort, Tls]],
 ) -> list[dict[str, Any]]:
     """Routes of what arrives at a pod as a request, for whom RBAC lets.
 
     limited   places of the pod that get so many connections at most, as a policy of a service says
     narrowed  by AuthorizationPolicies: what their filters are told
+    secured   places of the pod that speak TLS; what cannot be checked there is answered 502
     """
     only = {
         parts.RBAC_FILTER: packed(http_rbac.RBACPerRoute(rbac={"rules": rules})),
@@ -290,16 +318,13 @@ def judged(
     call = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
     return [
         {
-            "name": cluster,
+            "name": cluster or "unverified",
             "match": {"prefix": "/", "headers": headers},
-            "route": {
-                "cluster": cluster,
-                "timeout": timedelta(0),
-                "upgrade_configs": [{"upgrade_type": "websocket"}],
-            },
+            **(_sent_to(cluster) if cluster else {"direct_response": {"status": 502}}),
             "typed_per_filter_config": only,
         }
         for cluster, headers in (
+            *_secured(secured, call),
             (APPLICATION_HTTP2, [here, call]),
             *(
                 (_limited(port), [{"name": DESTINATION, "string_match": {"exact": place}}])
@@ -308,6 +333,24 @@ def judged(
             (APPLICATION, [here]),
         )
     ]
+
+
+def _sent_to(cluster: str) -> dict[str, Any]:
+    upgrades = [{"upgrade_type": "websocket"}]
+    return {"route": {"cluster": cluster, "timeout": timedelta(0), "upgrade_configs": upgrades}}
+
+
+def _secured(
+    places: Mapping[str, tuple[ServicePort, Tls]], call: dict[str, Any]
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Clusters and matches; "": nothing is sent there."""
+    for place, (port, tls) in sorted(places.items()):
+        here = {"name": DESTINATION, "string_match": {"exact": place}}
+        if isinstance(tls, Verified):
+            yield f"{APPLICATION_HTTP2}|TLS|{port}", [here, call]
+            yield f"{APPLICATION}|TLS|{port}", [here]
+        else:
+            yield "", [here]
 
 
 def _http1(mutations: list[dict[str, Any]]) -> http_protocol_options_pb2.HttpProtocolOptions:

@@ -16,6 +16,7 @@ from functools import partial
 
 from sixfold.balancing.members import cluster_addresses
 from sixfold.mesh import conditions, http, resilience
+from sixfold.mesh.backend_tls import Tls, tls_of
 from sixfold.mesh.gateway_plan import plan_gateways
 from sixfold.mesh.kept import Kept
 from sixfold.mesh.member import Member, authority
@@ -74,7 +75,7 @@ class HttpPlanner:
             *(world.routes, world.traffic, world.grants, world.services, world.endpoints),
             *(world.policies, world.audited, policy, frontends),
             *(world.gateways, world.gateway_classes, world.namespaces, world.secrets),
-            world.streams,
+            *(world.streams, world.backend_tls, world.config_maps),
         )
         if len(made_of) != len(self._made_of) or any(
             one is not before for one, before in zip(made_of, self._made_of, strict=True)
@@ -107,12 +108,17 @@ class HttpPlanner:
         specs = {port: traffic.spec(port) for port in backends}
         targets: defaultdict[str, set[int]] = defaultdict(set)
         limited: defaultdict[str, dict[str, ServicePort]] = defaultdict(dict)
+        tls = {port: one for port, one in tls_of(world).items() if port in backends}
+        secured: defaultdict[str, dict[str, tuple[ServicePort, Tls]]] = defaultdict(dict)
         bound = {
             port: specs[port] for port in backends if resilience.limits_connections(specs[port])
         }
         for port, to in backends.items():
             for one in to:
                 targets[one.member.pod].add(one.port)
+                if port in tls:
+                    place = authority(one.address, one.port)
+                    secured[one.member.pod].setdefault(place, (port, tls[port]))
                 if port in bound:
                     limited[one.member.pod].setdefault(authority(one.address, one.port), port)
         return HttpPlan(
@@ -126,7 +132,7 @@ class HttpPlanner:
                     self._kept.of(("endpoints", port), (to,), partial(http.endpoints, port, to))
                     for port, to in backends.items()
                 ),
-                *http.applications(bound),
+                *http.applications(bound, tls),
                 *gateways.resources,
             ),
             frozenset(
@@ -135,7 +141,7 @@ class HttpPlanner:
                 for address in cluster_addresses(world.services[port.service])
             ),
             ports,
-            self._judged(world, policy, requests, members, ports, targets, limited),
+            self._judged(world, policy, requests, members, ports, targets, limited, secured),
             gateways.listeners,
             {
                 key: conditions.of_tunnels(those, world.config.trust_domain)
@@ -181,6 +187,7 @@ class HttpPlanner:
         ports: Mapping[str, frozenset[int]],
         targets: Mapping[str, Iterable[int]],
         limited: Mapping[str, Mapping[str, ServicePort]],
+        secured: Mapping[str, Mapping[str, tuple[ServicePort, Tls]]],
     ) -> dict[str, list[dict[str, object]]]:
         numbers = {rule: number for number, rule in policy.rules.items()}
         clients = {key: (world.endpoints[key], one) for key, one in members.items()}
@@ -197,6 +204,7 @@ class HttpPlanner:
                 conditions.of_requests(
                     requests.authorizations.of(world.endpoints[key]), world.config.trust_domain
                 ),
+                secured.get(key, {}),
             )
             for key in sorted({*ports, *targets})
         }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from sixfold.model.authorizationpolicy import AuthorizationPolicy
+from sixfold.model.backendtls import BackendTLSPolicy
 from sixfold.model.ciliumpolicy import (
     CiliumCIDRGroup,
     CiliumClusterwideNetworkPolicy,
@@ -71,6 +72,7 @@ Resource = (
     | TrafficPolicy
     | GatewayClass
     | Gateway
+    | BackendTLSPolicy
     | TLSRoute
     | TCPRoute
     | Secret
@@ -282,6 +284,14 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 TCPRoute,
                 "tcproutes",
                 older=("gateway.networking.k8s.io/v1alpha2",),
+            ),
+            Kind(
+                "BackendTLSPolicy",
+                "gateway.networking.k8s.io/v1",
+                BackendTLSPolicy,
+                "backendtlspolicies",
+                ("btlspolicy",),
+                older=("gateway.networking.k8s.io/v1alpha3",),
             ),
             Kind("Secret", "v1", Secret, "secrets"),
             Kind("ConfigMap", "v1", ConfigMap, "configmaps", ("cm",)),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sixfold.model.authorizationpolicy import AuthorizationPolicy
+from sixfold.model.backendtls import BackendTLSPolicy
 from sixfold.model.ciliumpolicy import CiliumCIDRGroup
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress
@@ -15,7 +16,7 @@ from sixfold.model.httproute import Route
 from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policies import Policy
 from sixfold.model.referencegrant import ReferenceGrant
-from sixfold.model.secret import Secret
+from sixfold.model.secret import ConfigMap, Secret
 from sixfold.model.seen import Seen
 from sixfold.model.service import EndpointSlice, Service
 from sixfold.model.streamroute import StreamRoute
@@ -66,6 +67,8 @@ class World:
     gateway_classes: Mapping[str, GatewayClass] = field(default_factory=dict)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     streams: Mapping[str, StreamRoute] = field(default_factory=dict)
+    backend_tls: Mapping[str, BackendTLSPolicy] = field(default_factory=dict)
+    config_maps: Mapping[str, ConfigMap] = field(default_factory=dict)
 
     @property
     def has_mesh(self) -> bool:

@@ -1,0 +1,151 @@
+"""Which backends speak TLS themselves, and how do they prove who they are?
+
+Pure. Between the proxies a request goes in mTLS, as any; the last step, from the proxy in the pod's
+namespace to the pod's process, is in TLS then, and checked. What cannot be checked is not sent.
+Of several policies about a port one that names it goes before others, then the oldest (GEP-713,
+GEP-1897).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
+
+from sixfold.mesh.certificates import authorities
+from sixfold.mesh.routes import CONTROLLER, Condition, ServicePort
+from sixfold.model.backendtls import AUTHORITIES, BackendTLSPolicy, BackendTLSTarget
+from sixfold.model.world import World
+
+SYSTEM = "/etc/ssl/certs/ca-certificates.crt"  # whom the host trusts
+
+
+class Verified(NamedTuple):
+    """How a backend is looked at.
+
+    pem    who may vouch for it; "": whom the host trusts
+    names  of which its certificate has one: kind, as Envoy calls it, and text
+    """
+
+    host: str
+    pem: str
+    names: tuple[tuple[str, str], ...]
+
+
+Tls = Verified | Condition  # or why it cannot be looked at
+
+
+def tls_of(world: World) -> Mapping[ServicePort, Tls]:
+    return {port: verified(world, policy) for port, policy in _holding(world).items()}
+
+
+def verified(world: World, policy: BackendTLSPolicy) -> Tls:
+    one = policy.spec.validation
+    texts = []
+    for reference in one.ca_certificate_refs:
+        name = f"{policy.metadata.namespace}/{reference.name}"
+        found = world.config_maps.get(name)
+        text = found.data.get(AUTHORITIES, "") if found is not None else ""
+        if found is None or not authorities(text.encode()):
+            what = "is not there" if found is None else f"has no certificates in {AUTHORITIES}"
+            message = f"configmap {name} {what}"
+            return Condition("ResolvedRefs", False, "InvalidCACertificateRef", message)
+        texts.append(text if text.endswith("\n") else f"{text}\n")
+    names = tuple(
+        ("DNS", name.hostname) if name.type == "Hostname" else ("URI", name.uri)
+        for name in one.subject_alt_names
+    )
+    return Verified(one.hostname, "".join(texts), names or (("DNS", one.hostname),))
+
+
+def context(one: Verified, protocol: str) -> tls_pb2.UpstreamTlsContext:
+    """``protocol`` of requests, as ALPN names it."""
+    trusted = {"inline_string": one.pem} if one.pem else {"filename": SYSTEM}
+    return tls_pb2.UpstreamTlsContext(
+        sni=one.host,
+        common_tls_context={
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+            "alpn_protocols": [protocol],
+            "validation_context": {
+                "trusted_ca": trusted,
+                "match_typed_subject_alt_names": [
+                    {"san_type": kind, "matcher": {"exact": text}} for kind, text in one.names
+                ],
+            },
+        },
+    )
+
+
+def status_of(world: World, policy: BackendTLSPolicy) -> dict[str, Any]:
+    """``status``: an entry for each target."""
+    found = verified(world, policy)
+    refs = Condition("ResolvedRefs", True, "ResolvedRefs", "")
+    if isinstance(found, Condition):
+        refs = found
+    return {
+        "ancestors": [
+            {
+                "ancestorRef": msgspec.to_builtins(target),
+                "controllerName": CONTROLLER,
+                "conditions": [
+                    {
+                        "type": one.type,
+                        "status": "True" if one.holds else "False",
+                        "reason": one.reason,
+                        "message": one.message,
+                        "observedGeneration": policy.metadata.generation,
+                        "lastTransitionTime": policy.metadata.creation_timestamp or "",
+                    }
+                    for one in (_accepted(world, policy, target, refs), refs)
+                ],
+            }
+            for target in policy.spec.target_refs
+        ]
+    }
+
+
+def _accepted(
+    world: World, policy: BackendTLSPolicy, target: BackendTLSTarget, refs: Condition
+) -> Condition:
+    holding = _holding(world)
+    ports = [*_ports(world, policy, target)]
+    if not ports:
+        text = f"there is no service {policy.metadata.namespace}/{target.name} with such a TCP port"
+        return Condition("Accepted", False, "TargetNotFound", text)
+    for port in ports:
+        if (other := holding[port]) is not policy:
+            meta = other.metadata
+            text = f"{meta.namespace}/{meta.name} goes before it, for {port}"
+            return Condition("Accepted", False, "Conflicted", text)
+    if not refs.holds:
+        return Condition("Accepted", False, "NoValidCACertificate", refs.message)
+    return Condition("Accepted", True, "Accepted", "in force for requests of routes")
+
+
+def _holding(world: World) -> dict[ServicePort, BackendTLSPolicy]:
+    found: dict[ServicePort, BackendTLSPolicy] = {}
+    policies = sorted(world.backend_tls.values(), key=_age)
+    for named in (True, False):
+        for policy in policies:
+            for target in policy.spec.target_refs:
+                if bool(target.section_name) == named:
+                    for port in _ports(world, policy, target):
+                        found.setdefault(port, policy)
+    return found
+
+
+def _ports(
+    world: World, policy: BackendTLSPolicy, target: BackendTLSTarget
+) -> Iterator[ServicePort]:
+    name = f"{policy.metadata.namespace}/{target.name}"
+    service = world.services.get(name)
+    for port in service.spec.ports if service is not None else ():
+        if port.protocol == "TCP" and target.section_name in ("", port.name):
+            yield ServicePort(name, port.port)
+
+
+def _age(policy: BackendTLSPolicy) -> tuple[str, str, str]:
+    meta = policy.metadata
+    return meta.creation_timestamp or "9", meta.namespace, meta.name
