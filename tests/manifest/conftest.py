@@ -120,6 +120,24 @@ def authorization_policy(*rules, **spec):
     }
 
 
+def request_authentication(**rule):
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "RequestAuthentication",
+        "metadata": {"name": "web"},
+        "spec": {
+            "jwtRules": [
+                {
+                    "issuer": "https://issuer.example",
+                    "fromHeaders": [{"name": "x-token", "prefix": "Token "}],
+                    "outputClaimToHeaders": [{"header": "x-team", "claim": "team"}],
+                    **rule,
+                }
+            ],
+        },
+    }
+
+
 def policy(spec=None):
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -336,6 +354,7 @@ class Make:
     pool = staticmethod(pool)
     peer_authentication = staticmethod(peer_authentication)
     authorization_policy = staticmethod(authorization_policy)
+    request_authentication = staticmethod(request_authentication)
     cluster_policy = staticmethod(cluster_policy)
     cilium_policy = staticmethod(cilium_policy)
     cidr_group = staticmethod(cidr_group)
@@ -355,6 +374,7 @@ class Make:
         kinds = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet")
         objects = [namespace(), pod(), job(), service(), endpoint_slice(), policy(), pool()]
         objects += [peer_authentication(), authorization_policy()]
+        objects.append(request_authentication())
         ordered = ("ClusterNetworkPolicy", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy")
         objects += [cluster_policy(kind=kind) for kind in ordered]
         clusterwide = cilium_policy(kind="CiliumClusterwideNetworkPolicy")

@@ -4,7 +4,7 @@
 3333  reads to the end, then answers with what it got, as a hash
 4444  echoes
 5555  sends as many bytes as it is asked for, and their hash at the end
-7777  gRPC: echo, and a stream of three
+7777  gRPC: echo, a stream of three, and a chat that echoes
 8080  HTTP/1.1 with connections that stay; /ws is a WebSocket that echoes one frame
 8443  the same in TLS, with the certificate and key of a file that is given
 """
@@ -87,7 +87,12 @@ async def serve_grpc() -> object:
         for number in range(3):
             yield request + str(number).encode()
 
+    async def chat(requests, _: object):  # type: ignore[no-untyped-def]
+        async for request in requests:
+            yield request
+
     handlers = {
+        "Chat": grpc.stream_stream_rpc_method_handler(chat),
         "Unary": grpc.unary_unary_rpc_method_handler(unary),
         "Stream": grpc.unary_stream_rpc_method_handler(stream),
     }

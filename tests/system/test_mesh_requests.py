@@ -168,7 +168,6 @@ def _as_it_was(mesh: Web) -> Iterator[None]:
     yield
     mesh.apply(allowed())
     mesh.delete_route()
-    mesh.delete(*(("AuthorizationPolicy", name) for name in ("web", "not")))
 
 
 def test_what_no_rule_is_about_is_not_looked_into(mesh: Web):
@@ -376,57 +375,6 @@ def test_more_requests_at_once_than_a_circuit_breaker_lets_are_answered_503(mesh
     (item,) = mesh.system.json("get", "trafficpolicy")["items"]
     (ancestor,) = item["status"]["ancestors"]
     assert [one["reason"] for one in ancestor["conditions"]] == ["Accepted"]
-
-
-def authorization(*rules: dict[str, Any], name: str = "web", **spec: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": "security.istio.io/v1",
-        "kind": "AuthorizationPolicy",
-        "metadata": {"name": name, "namespace": "default"},
-        "spec": {
-            "selector": {"matchLabels": {"tier": "web"}},
-            **({"rules": list(rules)} if rules else {}),
-            **spec,
-        },
-    }
-
-
-def operation(**fields: list[str]) -> dict[str, Any]:
-    return {"to": [{"operation": fields}]}
-
-
-def source(**fields: list[str]) -> dict[str, Any]:
-    return {"from": [{"source": fields}]}
-
-
-CLIENT = "cluster.local/ns/default/sa/client"
-
-
-def test_an_authorization_policy_narrows_what_requests_pass(mesh: Web):
-    wanted = {**source(principals=[CLIENT]), **operation(methods=["GET"], paths=["/items*"])}
-    mesh.apply(
-        authorization(wanted),
-        authorization(operation(paths=["/items/secret"]), name="not", action="DENY"),
-    )
-    assert mesh.ask("one", "/items/7")[0] == 200
-    flow = mesh.flow("/items/7", "200")
-    assert flow["sixfold"]["ingress_rule"]["text"].endswith("default/web ingress[0]")
-    for path, method, rule in (
-        ("/items/7", "POST", "default-deny (AuthorizationPolicy default/web)"),
-        ("/other", "GET", "default-deny (AuthorizationPolicy default/web)"),
-        ("/items/secret", "GET", "AuthorizationPolicy default/not rules[0]"),
-    ):
-        status, body = mesh.ask("one", path, method)
-        assert (status, body) == (403, b"RBAC: access denied")
-        flow = mesh.flow("DROPPED", f'{method} {mesh.addresses["one"]}{path} 403"')
-        assert flow["sixfold"]["ingress_rule"]["text"] == rule
-        assert flow["sixfold"]["source_id"] == f"{ID}/client"
-        assert flow["sixfold"]["destination_id"] == f"{ID}/one"
-        done = mesh.system.sixfold(
-            *("explain", "client", "one:80", "--path", path, "--method", method), check=False
-        )
-        assert done.returncode == 1
-        assert f"denied by {rule} (403)" in done.stdout
 
 
 def test_least_requests_spares_who_is_busy_and_a_rotation_does_not(mesh: Web):

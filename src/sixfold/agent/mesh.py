@@ -18,15 +18,19 @@ from sixfold.agent.agent import Agent
 from sixfold.agent.authority import Authorities
 from sixfold.agent.doors import unix_listener
 from sixfold.agent.events import FlowReader
+from sixfold.agent.keysets import KeySets
 from sixfold.agent.succession import Succession
+from sixfold.agent.tunnels import cut
 from sixfold.errors import UnavailableError
 from sixfold.host import cgroup, envoy_admin
 from sixfold.host.envoy import Envoy, connections_max
 from sixfold.host.listening import listening_ports
 from sixfold.host.paths import Paths
 from sixfold.host.routed import RoutedTable
+from sixfold.host.sockets import close_sockets
 from sixfold.mesh import resources
 from sixfold.mesh.bootstrap import bootstrap
+from sixfold.mesh.http_plan import HttpPlan
 from sixfold.mesh.messages import LISTENER, Resource
 from sixfold.mesh.plan import MeshPlan, MeshPlanner
 from sixfold.model.config import Config
@@ -37,7 +41,7 @@ from sixfold.model.rule import Rule
 from sixfold.model.spiffe import parse
 from sixfold.observe.access import Asked, access
 from sixfold.policy.authorizations import Authorizations
-from sixfold.policy.conditions import not_allowed
+from sixfold.policy.conditions import no_token, not_allowed
 from sixfold.policy.decide import lookup, party_of
 from sixfold.serve.xds import XdsServer
 from sixfold.trust.authority import X509Svid, issue
@@ -113,6 +117,8 @@ class Mesh:
         self.envoy = Envoy(paths, text, config.proxy_concurrency)
         self._planner = MeshPlanner(lambda it: str(self._name(it)), connections_max() // PODS_SHARE)
         self._plan: MeshPlan | None = None
+        self.key_sets = KeySets(self.follow)
+        self._judged: tuple[object, object] = ({}, {})  # by what tunnels were last judged anew
         lifetime = timedelta(seconds=config.svid_ttl_s)
         self._svids = Svids(lambda: authorities.keyring, lifetime)
         self._succession = Succession(agent, authorities, flows, self.xds, self._offer)
@@ -134,6 +140,7 @@ class Mesh:
                         self._retry(),
                         self._succession.expire(),
                         self._relieve(),
+                        self.key_sets.run(),
                     )
                 ]
                 await serving
@@ -149,7 +156,10 @@ class Mesh:
         """Offer what the last plans say."""
         plans = self._agent.plans
         assert plans is not None, "followers are called after a round"
-        plan = self._planner.plan(plans.world, plans.policy, plans.balancing.frontends)
+        self.key_sets.follow(plans.world.policies.values())
+        plan = self._planner.plan(
+            plans.world, plans.policy, plans.balancing.frontends, self.key_sets.keys
+        )
         before, self._plan = self._plan, plan
         if before is not None and plan.resources is before.resources:
             return
@@ -161,9 +171,26 @@ class Mesh:
         await self._succession.settled()
         if not self.xds.connected:
             return
+        await self.key_sets.settled()
         if left := await self.xds.taken(TAKEN_S):
             log.warning("envoy: has not taken %d resources yet, as %s", len(left), left[0][1])
         self._tell_routed()
+        if self._plan is not None and not left:
+            await self._cut_tunnels(self._plan.http)
+
+    async def _cut_tunnels(self, http: HttpPlan) -> None:
+        """What was made before the proxy's rules became these, and is not as they say."""
+        judged, plans = (http.ports, http.tunnels), self._agent.plans
+        if judged == self._judged or plans is None:
+            return
+        self._judged = judged
+        found = list(cut(self._agent.datapath.conntrack(), plans, http))
+        namespaces = {
+            one.ifindex: Path(one.netns) for one in plans.world.endpoints.values() if one.netns
+        }
+        if found:
+            connections = [one.connection for one in found]
+            await asyncio.to_thread(close_sockets, connections, namespaces)
 
     async def admit(self, pod: str) -> None:
         """Return when a pod's connections, in and out, would meet the proxy."""
@@ -220,6 +247,7 @@ class Mesh:
             "resources": len(plan.resources) if plan else 0,
             "pending": len(self.xds.pending()),
             "refused": {name[1]: said for name, said in sorted(self.xds.refused.items())},
+            "keys": dict(sorted(self.key_sets.problems.items())),
             "problem": self.problem(),
         }
 
@@ -283,7 +311,7 @@ class Mesh:
 
     def _take_log(self, name: str, entry: Any) -> None:
         agent = self._agent
-        asked = Asked(self._denied_by, self._not_allowed_by, self._address_in)
+        asked = Asked(self._denied_by, self._not_allowed_by, self._address_in, self._no_token_by)
         flow = access(name, entry, agent.names, asked)
         if flow is not None:
             self._flows.log.extend([flow])
@@ -303,11 +331,22 @@ class Mesh:
         return None if decision.allow else self._agent.names.rules.get(decision.rule)
 
     def _not_allowed_by(self, destination: IPAddress) -> Rule | None:
-        plans, server = self._agent.plans, self._agent.names.owners.get(destination)
-        if plans is None or server is None:
+        plans, endpoint = self._agent.plans, self._endpoint_at(destination)
+        if plans is None or endpoint is None:
             return None
-        endpoint = plans.world.endpoints.get(f"{server.namespace}/{server.pod}")
-        return None if endpoint is None else not_allowed(Authorizations(plans.world).of(endpoint))
+        return not_allowed(Authorizations(plans.world).of(endpoint))
+
+    def _no_token_by(self, destination: IPAddress) -> Rule | None:
+        plans, endpoint = self._agent.plans, self._endpoint_at(destination)
+        if plans is None or endpoint is None:
+            return None
+        return no_token(Authorizations(plans.world).tokens(endpoint))
+
+    def _endpoint_at(self, address: IPAddress) -> Endpoint | None:
+        plans, owner = self._agent.plans, self._agent.names.owners.get(address)
+        if plans is None or owner is None:
+            return None
+        return plans.world.endpoints.get(f"{owner.namespace}/{owner.pod}")
 
     def _address_in(self, path: str, version: int) -> IPAddress | None:
         for member in self._plan.members.values() if self._plan is not None else ():

@@ -51,9 +51,11 @@ def _mesh(agent: Agent) -> tuple[str, str]:
     if agent.mesh is None:
         return "absent", "mTLS is disabled: flows between workloads are plaintext"
     status = agent.mesh.status()
-    state = "down" if status["problem"] else "degraded" if status["refused"] else "ok"
+    degraded = status["refused"] or status["keys"]
+    state = "down" if status["problem"] else "degraded" if degraded else "ok"
     told = [status["problem"]] if status["problem"] else []
     told += [f"refused {name}: {said}" for name, said in status["refused"].items()]
+    told += status["keys"].values()
     planned = agent.plans.modes if agent.plans is not None else {}
     modes = Counter(pod.every.mode for pod in planned.values())
     pods = ", ".join(f"{modes[mode]} {mode.name.lower()}" for mode in sorted(modes, reverse=True))

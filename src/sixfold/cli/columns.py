@@ -98,6 +98,10 @@ def _enforcement(item: Item) -> str:
     return str(_at(item, "metadata", "annotations", ENFORCEMENT, default=ENFORCE))
 
 
+def _issuers(item: Item) -> str:
+    return ",".join(one["issuer"] for one in _at(item, "spec", "jwtRules", default=())) or NONE
+
+
 def _pod_ready(pod: Item) -> str:
     statuses = [*_at(pod, "status", "containerStatuses", default=()), *_sidecars(pod)]
     total = len(_at(pod, "spec", "containers", default=())) + len(_sidecar_names(pod))
@@ -422,6 +426,7 @@ COLUMNS: Mapping[str, Columns] = {
             "ENFORCEMENT": _enforcement,
         }
     ),
+    "RequestAuthentication": Columns({"ISSUERS": _issuers}),
     "HTTPRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
     "GRPCRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
     "BackendTLSPolicy": Columns({"TARGETS": _targets, "ACCEPTED": _policy_accepted}),

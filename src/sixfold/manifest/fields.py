@@ -47,6 +47,10 @@ from sixfold.model.httproute import (
 from sixfold.model.meta import LabelSelector, Namespace, Object, ObjectMeta
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.pool import CiliumLoadBalancerIPPool
+from sixfold.model.requestauthentication import (
+    RequestAuthentication,
+    RequestAuthenticationSpec,
+)
 from sixfold.model.service import (
     EndpointHints,
     EndpointSlice,
@@ -178,6 +182,10 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
     Source: {
         "remoteIpBlocks": Refusal("no proxy in front is known; give ipBlocks, of who connects"),
         "notRemoteIpBlocks": Refusal("no proxy in front is known; give notIpBlocks"),
+    },
+    RequestAuthenticationSpec: {
+        "targetRef": Refusal("there are no waypoints; give a selector"),
+        "targetRefs": Refusal("there are no waypoints; give a selector"),
     },
     HeaderMatch: {
         "mismatch": Refusal("a request without the header is denied, not mended"),
@@ -334,6 +342,7 @@ NO_EFFECT: Mapping[type[Object], Mapping[str, str]] = {
     CiliumNetworkPolicy: _STATUS,
     CiliumClusterwideNetworkPolicy: _STATUS,
     AuthorizationPolicy: _STATUS,
+    RequestAuthentication: _STATUS,
     ClusterIngressRule: {"name": _NAMED_BY_PLACE},
     ClusterEgressRule: {"name": _NAMED_BY_PLACE},
     AdminIngressRule: {"name": _NAMED_BY_PLACE},

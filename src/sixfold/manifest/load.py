@@ -37,6 +37,7 @@ from sixfold.manifest.services import service
 from sixfold.manifest.shape import shaped
 from sixfold.manifest.slices import endpoint_slice
 from sixfold.manifest.sources import read
+from sixfold.manifest.tokens import request_authentication
 from sixfold.manifest.traffic import traffic_policy
 from sixfold.model.authorizationpolicy import AuthorizationPolicy
 from sixfold.model.backendtls import BackendTLSPolicy
@@ -60,6 +61,7 @@ from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.pool import CiliumLoadBalancerIPPool
 from sixfold.model.referencegrant import ReferenceGrant
+from sixfold.model.requestauthentication import RequestAuthentication
 from sixfold.model.secret import ConfigMap, Secret
 from sixfold.model.service import EndpointSlice, Service
 from sixfold.model.streamroute import TCPRoute, TLSRoute
@@ -318,6 +320,8 @@ def _meaning(kind: Kind, obj: Object, *, offline: bool, runnable: bool) -> Itera
             yield from cidr_group(group)
         case AuthorizationPolicy() as authorization:
             yield from authorization_policy(authorization)
+        case RequestAuthentication() as tokens:
+            yield from request_authentication(tokens)
         case PeerAuthentication() as one:
             yield from peer_authentication(one)
         case GlobalName() as name:

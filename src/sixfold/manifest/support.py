@@ -56,6 +56,7 @@ from sixfold.model.meta import Object, ObjectMeta
 from sixfold.model.peerauthentication import MutualTLS, PeerAuthenticationSpec
 from sixfold.model.policy import IPBlock, NetworkPolicyPeer, NetworkPolicyPort
 from sixfold.model.pool import PoolBlock, PoolSpec
+from sixfold.model.requestauthentication import JWTRule, RequestAuthenticationSpec
 from sixfold.model.service import (
     ClientIPConfig,
     EndpointConditions,
@@ -353,6 +354,24 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "destination.port; HTTP only: request.headers[NAME], request.auth.principal, "
         "request.auth.audiences, request.auth.presenter, request.auth.claims[NAME][NAME]. Others "
         "are refused",
+    },
+    RequestAuthenticationSpec: {
+        "selector": "workloads of its own namespace; in sixfold-system or istio-system of all",
+        "jwtRules": "a token that is not good: 401; none: passes, unless an AuthorizationPolicy "
+        "asks for requestPrincipals. HTTP ports only; its workloads take no TCP that proves no "
+        "identity",
+    },
+    JWTRule: {
+        "issuer": "exactly the token's iss; without jwks and jwksUri it is asked for its keys",
+        "audiences": "one of them; absent: any",
+        "jwks": "inline; RSA, EC, OKP, secrets (oct) are left out",
+        "jwksUri": "http or https, fetched by the agent from the node, every 20 minutes; what was "
+        "never fetched makes no token good, and `status` says why",
+        "fromHeaders": "none of from…: Authorization: Bearer, and access_token of the query",
+        "forwardOriginalToken": "absent: the workload does not see it",
+        "outputPayloadToHeader": "base64url; what clients say in it is removed",
+        "outputClaimToHeaders": "what clients say in it is removed",
+        "timeout": "of a fetch; 5s",
     },
     MutualTLS: {"mode": "UNSET is what the next wider scope says"},
     ClusterFederatedTrustDomainSpec: {

@@ -9,11 +9,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_network
+from types import MappingProxyType
 from typing import Any
 
 from sixfold.mesh.asked import Asked
 from sixfold.mesh.conditions import LOCAL_DOMAIN
+from sixfold.mesh.member import addresses_of
 from sixfold.model.datapath import IPAddress
+from sixfold.model.endpoint import Endpoint
 from sixfold.model.rule import Rule
 from sixfold.policy import conditions as of
 from sixfold.policy.conditions import Alternative, Authorization, Clauses, Condition, How, Text
@@ -37,6 +40,18 @@ class Caller:
     @property
     def principal(self) -> str:
         return f"{self.domain}/ns/{self.namespace}/sa/{self.account}"
+
+
+def caller_of(
+    client: Endpoint,
+    domain: str,
+    port: int,
+    asked: Asked | None = None,
+    claims: Mapping[str, Any] = MappingProxyType({}),
+) -> Caller:
+    addresses = tuple(addresses_of(client))
+    account = client.subject.service_account
+    return Caller(domain, client.namespace, account, addresses, port, asked, claims)
 
 
 @dataclass(frozen=True, slots=True)

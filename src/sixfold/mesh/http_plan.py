@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from types import MappingProxyType
 
 from sixfold.balancing.members import cluster_addresses
-from sixfold.mesh import conditions, http, resilience
+from sixfold.mesh import conditions, http, resilience, tokens
 from sixfold.mesh.backend_tls import Tls, tls_of
 from sixfold.mesh.gateway_plan import plan_gateways
 from sixfold.mesh.kept import Kept
@@ -23,6 +24,7 @@ from sixfold.mesh.member import Member, authority
 from sixfold.mesh.messages import Resource
 from sixfold.mesh.requests import request_rules
 from sixfold.mesh.routes import Routed, ServicePort, Way
+from sixfold.mesh.tokens import Keys
 from sixfold.mesh.traffic import Traffic, plan_requests, straight_to
 from sixfold.model.algorithm import TABLE_SIZE, TABLE_SIZE_DEFAULT, Algorithm
 from sixfold.model.datapath import PROTOCOL_NUMBERS, Frontend, FrontendEntry, IPAddress
@@ -33,6 +35,7 @@ from sixfold.policy.plan import PolicyPlan
 from sixfold.policy.requests import Requests
 
 TCP = PROTOCOL_NUMBERS["TCP"]
+NO_KEYS_YET: Keys = MappingProxyType({})
 NOBODY = FrontendEntry(0, ())
 
 
@@ -70,17 +73,18 @@ class HttpPlanner:
         policy: PolicyPlan,
         frontends: Mapping[Frontend, FrontendEntry],
         members: Mapping[str, Member],
+        keys: Keys = NO_KEYS_YET,
     ) -> HttpPlan:
         made_of = (
             *(world.routes, world.traffic, world.grants, world.services, world.endpoints),
-            *(world.policies, world.audited, policy, frontends),
+            *(world.policies, world.audited, policy, frontends, keys),
             *(world.gateways, world.gateway_classes, world.namespaces, world.secrets),
             *(world.streams, world.backend_tls, world.config_maps),
         )
         if len(made_of) != len(self._made_of) or any(
             one is not before for one, before in zip(made_of, self._made_of, strict=True)
         ):
-            self._plan = self._build(world, policy, frontends, members)
+            self._plan = self._build(world, policy, frontends, members, keys)
             self._made_of = made_of
             self._kept.forget()
         return self._plan
@@ -91,6 +95,7 @@ class HttpPlanner:
         policy: PolicyPlan,
         frontends: Mapping[Frontend, FrontendEntry],
         members: Mapping[str, Member],
+        keys: Keys,
     ) -> HttpPlan:
         traffic = Traffic(world)
         routed = plan_requests(world, traffic, self._kept)
@@ -134,6 +139,7 @@ class HttpPlanner:
                 ),
                 *http.applications(bound, tls),
                 *gateways.resources,
+                *self._tokens(world, requests, members, keys),
             ),
             frozenset(
                 (address, port.port)
@@ -149,6 +155,17 @@ class HttpPlanner:
                 if (those := requests.authorizations.of(world.endpoints[key]))
             },
         )
+
+    def _tokens(
+        self, world: World, requests: Requests, members: Iterable[str], keys: Keys
+    ) -> Iterator[Resource]:
+        """Of every pod: its listener waits for what its filter is told."""
+        for key in members:
+            written = requests.authorizations.tokens(world.endpoints[key])
+            audit = requests.authorizations.in_audit(world.endpoints[key])
+            parts = written, keys if written else NO_KEYS_YET, audit
+            make = partial(tokens.configured, key, *parts)
+            yield self._kept.of(("tokens", key), parts, make)
 
     def _service(
         self,

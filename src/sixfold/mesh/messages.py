@@ -30,6 +30,7 @@ def type_url(message: type[Any]) -> str:
 
 
 CLUSTER, LISTENER, ROUTE, SECRET = map(type_url, (Cluster, Listener, RouteConfiguration, Secret))
+EXTENSION = type_url(extension_pb2.TypedExtensionConfig)
 ENDPOINTS = type_url(ClusterLoadAssignment)
 
 

@@ -21,9 +21,10 @@ from envoy.config.rbac.v3 import rbac_pb2
 from sixfold.mesh import resources
 from sixfold.mesh.authorization import Authorization, Caller
 from sixfold.mesh.http import outbound as requests_of
-from sixfold.mesh.http_plan import HttpPlan, HttpPlanner
+from sixfold.mesh.http_plan import NO_KEYS_YET, HttpPlan, HttpPlanner
 from sixfold.mesh.member import Member, addresses_of, member_of
 from sixfold.mesh.messages import Resource
+from sixfold.mesh.tokens import Keys
 from sixfold.model.config import Config
 from sixfold.model.datapath import Frontend, FrontendEntry, PolicyTable
 from sixfold.model.endpoint import Endpoint
@@ -85,12 +86,13 @@ class MeshPlanner:
         world: World,
         policy: PolicyPlan,
         frontends: Mapping[Frontend, FrontendEntry] = NO_FRONTENDS,
+        keys: Keys = NO_KEYS_YET,
     ) -> MeshPlan:
+        """``keys``: of issuers, as fetched."""
         config = world.config
         members = self._members(world, policy)
-        http = self._http.plan(
-            world, policy, frontends, {key: member for key, (_, _, member) in members.items()}
-        )
+        alone = {key: member for key, (_, _, member) in members.items()}
+        http = self._http.plan(world, policy, frontends, alone, keys)
         gone = self._known.keys() - members.keys()
         touched: set[Identity] = set()
         for key, (endpoint, cidrs, member) in members.items():

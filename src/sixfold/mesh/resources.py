@@ -42,7 +42,7 @@ from envoy.extensions.transport_sockets.tls.v3 import (
 )
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
-from sixfold.mesh import conditions, logs
+from sixfold.mesh import conditions, logs, tokens
 from sixfold.mesh.member import Member
 from sixfold.mesh.messages import (
     OnDemandSecret,
@@ -145,6 +145,7 @@ def inbound(member: Member) -> Resource:
         rds={"route_config_name": routes_name(member), "config_source": ADS},
         http_filters=[
             extension(RBAC_FILTER, http_rbac.RBAC(rules={"action": "ALLOW"})),  # nobody
+            tokens.discovered(member.pod, ADS),
             *conditions.filters(),
             extension("envoy.filters.http.router", router_pb2.Router(suppress_envoy_headers=True)),
         ],
@@ -156,8 +157,7 @@ def inbound(member: Member) -> Resource:
         server_header_transformation="PASS_THROUGH",
         forward_client_cert_details="SANITIZE_SET",
         set_current_client_cert_details={"uri": True},
-        # What policy reads is what the application is asked.
-        normalize_path={"value": True},
+        normalize_path={"value": True},  # what policy reads is what the application is asked
         merge_slashes=True,
         path_with_escaped_slashes_action="REJECT_REQUEST",
         access_log=[

@@ -28,6 +28,7 @@ from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.pool import CiliumLoadBalancerIPPool
 from sixfold.model.referencegrant import ReferenceGrant
+from sixfold.model.requestauthentication import RequestAuthentication
 from sixfold.model.secret import ConfigMap, Secret
 from sixfold.model.service import EndpointSlice, Service
 from sixfold.model.streamroute import TCPRoute, TLSRoute
@@ -66,6 +67,7 @@ Resource = (
     | CiliumLoadBalancerIPPool
     | PeerAuthentication
     | AuthorizationPolicy
+    | RequestAuthentication
     | HTTPRoute
     | GRPCRoute
     | ReferenceGrant
@@ -236,6 +238,14 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 AuthorizationPolicy,
                 "authorizationpolicies",
                 ("ap",),
+                older=("security.istio.io/v1beta1",),
+            ),
+            Kind(
+                "RequestAuthentication",
+                "security.istio.io/v1",
+                RequestAuthentication,
+                "requestauthentications",
+                ("ra",),
                 older=("security.istio.io/v1beta1",),
             ),
             Kind(

@@ -10,6 +10,7 @@ from sixfold.model.clusternetworkpolicy import (
     ClusterNetworkPolicy,
 )
 from sixfold.model.policy import NetworkPolicy
+from sixfold.model.requestauthentication import RequestAuthentication
 
 Policy = (
     NetworkPolicy
@@ -19,6 +20,7 @@ Policy = (
     | CiliumNetworkPolicy
     | CiliumClusterwideNetworkPolicy
     | AuthorizationPolicy
+    | RequestAuthentication
 )
 POLICY_KINDS = (
     "NetworkPolicy",
@@ -28,6 +30,7 @@ POLICY_KINDS = (
     "CiliumNetworkPolicy",
     "CiliumClusterwideNetworkPolicy",
     "AuthorizationPolicy",
+    "RequestAuthentication",
 )
 
 

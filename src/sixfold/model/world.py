@@ -16,6 +16,7 @@ from sixfold.model.httproute import Route
 from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policies import Policy
 from sixfold.model.referencegrant import ReferenceGrant
+from sixfold.model.requestauthentication import RequestAuthentication
 from sixfold.model.secret import ConfigMap, Secret
 from sixfold.model.seen import Seen
 from sixfold.model.service import EndpointSlice, Service
@@ -77,7 +78,10 @@ class World:
         return (
             self.config.mtls_mode != "disabled"
             or any(one.wants_mtls for one in given)
-            or any(isinstance(one, AuthorizationPolicy) for one in self.policies.values())
+            or any(
+                isinstance(one, AuthorizationPolicy | RequestAuthentication)
+                for one in self.policies.values()
+            )
         )
 
     @property

@@ -63,6 +63,7 @@ class Asked(NamedTuple):
     denied_by: DeniedBy
     not_allowed_by: NotAllowedBy
     address_in: AddressIn
+    no_token_by: NotAllowedBy = lambda _: None
 
 
 def access(log: str, entry: Any, names: Names, plan: Asked) -> Flow | None:
@@ -128,7 +129,11 @@ def _request(entry: Any, names: Names, plan: Asked) -> Flow | None:
     }
     verdict, reason = Verdict.FORWARDED, DropReason.NONE
     rule = names.rules.get(_policy(common)) if common.metadata.filter_metadata else None
-    if details.startswith("rbac_access_denied"):
+    if details.startswith("jwt_authn_access_denied"):
+        verdict, reason = Verdict.DROPPED, DropReason.POLICY_DENIED
+        rule = plan.no_token_by(destination)
+        extra["mesh"] = f"token: {_why(details)}"
+    elif details.startswith("rbac_access_denied"):
         verdict, reason = Verdict.DROPPED, DropReason.POLICY_DENIED
         rule = _narrowed(common, destination, plan)
         if rule is not None:
@@ -287,6 +292,11 @@ def _narrowed(common: Any, destination: IPAddress, plan: Asked) -> Rule | None:
     if fields["allow_enforced_engine_result"].string_value == "denied":
         return plan.not_allowed_by(destination)
     return None
+
+
+def _why(details: str) -> str:
+    """``jwt_authn_access_denied{Jwt_is_expired}``."""
+    return details.partition("{")[2].rstrip("}").replace("_", " ")
 
 
 def _written(text: str) -> Rule | None:

@@ -1,9 +1,10 @@
 """Which AuthorizationPolicies are about a pod, and on which of its ports must requests be seen?
 
-Pure. A port is looked into when a policy says something of requests to it, and it is known to be
-HTTP: by the ``appProtocol`` or the name of a service's port that leads to it, by the name of its
-containerPort (``http``, ``http-web``, ``grpc``…); or when nothing says what it is, and the policy
-names the port. A port that is called something else is not.
+Pure. The same of RequestAuthentications, which are about requests only. A port is looked into when
+a policy says something of requests to it, and it is known to be HTTP: by the ``appProtocol`` or the
+name of a service's port that leads to it, by the name of its containerPort (``http``, ``http-web``,
+``grpc``…); or when nothing says what it is, and the policy names the port. A port that is called
+something else is not.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import cached_property
 
 from sixfold.model.authorizationpolicy import AuthorizationPolicy
 from sixfold.model.endpoint import Endpoint
+from sixfold.model.requestauthentication import RequestAuthentication
 from sixfold.model.service import Service
 from sixfold.model.world import World
 from sixfold.policy.conditions import Authorization, conditions_of
@@ -42,21 +44,34 @@ class Authorizations:
         self._policies = [
             one for one in world.policies.values() if isinstance(one, AuthorizationPolicy)
         ]
+        self._authentications = sorted(
+            (one for one in world.policies.values() if isinstance(one, RequestAuthentication)),
+            key=lambda one: (one.metadata.namespace, one.metadata.name),
+        )
         self._policies.sort(key=lambda one: (one.metadata.namespace, one.metadata.name))
-
-    def __bool__(self) -> bool:
-        return bool(self._policies)
 
     def of(self, endpoint: Endpoint) -> tuple[Authorization, ...]:
         """All that select a pod, by name."""
         if (known := self._known.get(endpoint.key)) is None:
-            audit = self._world.config.audit or endpoint.namespace in self._world.audited
+            audit = self.in_audit(endpoint)
             known = self._known[endpoint.key] = tuple(
                 conditions_of(one, audit=audit)
                 for one in self._policies
                 if one.selects(endpoint.namespace, endpoint.labels)
             )
         return known
+
+    def in_audit(self, endpoint: Endpoint) -> bool:
+        """Whether everything about a pod is told only."""
+        return self._world.config.audit or endpoint.namespace in self._world.audited
+
+    def tokens(self, endpoint: Endpoint) -> tuple[RequestAuthentication, ...]:
+        """Whose tokens a pod takes, by name."""
+        return tuple(
+            one
+            for one in self._authentications
+            if one.spec.jwt_rules and one.selects(endpoint.namespace, endpoint.labels)
+        )
 
     def strict_by(self, endpoint: Endpoint) -> str:
         """The policy that lets nobody through who proves no identity; "" when none does."""
@@ -65,11 +80,12 @@ class Authorizations:
     def ports(self, endpoint: Endpoint) -> frozenset[int]:
         """Ports of a pod that are looked into."""
         rules = [rule for one in self.of(endpoint) for rule in one.rules if rule.of_requests]
-        if not rules:
+        tokens = self.tokens(endpoint)
+        if not rules and not tokens:
             return frozenset()
         declared = self.declared(endpoint)
         http = {port for port, is_http in declared.items() if is_http}
-        found: set[int] = set()
+        found = set(http) if tokens else set()
         for rule in rules:
             named = rule.ports
             if named is None:

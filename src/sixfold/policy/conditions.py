@@ -23,6 +23,10 @@ from sixfold.model.authorizationpolicy import (
     Source,
 )
 from sixfold.model.enforcement import in_audit
+from sixfold.model.requestauthentication import (
+    REQUEST_AUTHENTICATION,
+    RequestAuthentication,
+)
 from sixfold.model.rule import Rule
 
 REQUEST = "request."
@@ -143,6 +147,15 @@ def not_allowed(policies: Iterable[Authorization]) -> Rule | None:
     if not names:
         return None
     because = f"{AUTHORIZATION_POLICY} {', '.join(names)}"
+    return Rule("posture", "", "default-deny", "ingress", because=because)
+
+
+def no_token(written: Iterable[RequestAuthentication]) -> Rule | None:
+    """The rule that refuses tokens that are not good; None: nothing is said of any."""
+    names = [f"{one.metadata.namespace}/{one.metadata.name}" for one in written]
+    if not names:
+        return None
+    because = f"{REQUEST_AUTHENTICATION} {', '.join(names)}"
     return Rule("posture", "", "default-deny", "ingress", because=because)
 
 

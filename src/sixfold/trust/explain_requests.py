@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sixfold.mesh.asked import Asked, allowing, way_for
-from sixfold.mesh.authorized import Caller, authorized
-from sixfold.mesh.member import addresses_of
+from sixfold.mesh.authorized import authorized, caller_of
 from sixfold.mesh.routes import Backend, ServicePort, Way
+from sixfold.mesh.tokens import NO_TOKEN, claims_of
 from sixfold.mesh.traffic import Traffic, plan_requests
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.service import Service
 from sixfold.model.world import World
+from sixfold.policy.conditions import no_token
 from sixfold.policy.plan import PolicyPlan
 from sixfold.policy.requests import Requests
 
@@ -101,19 +102,22 @@ def narrowed(
     """Outcome and reason, where an AuthorizationPolicy is about that pod."""
     requests = Requests(world, plan)
     policies = requests.authorizations.of(server)
-    if not policies or client.key == server.key:
+    written = requests.authorizations.tokens(server)
+    if not (policies or written) or client.key == server.key:
         return
     seen = port in requests.ports(server)
-    caller = Caller(
-        world.config.trust_domain,
-        client.namespace,
-        client.subject.service_account,
-        tuple(addresses_of(client)),
-        port,
-        asked if seen else None,
-    )
+    claims = claims_of(written, asked) if seen and asked is not None else NO_TOKEN
+    if claims is None:
+        yield "DROPPED", f"{asked}: no token of these issuers, by {no_token(written)} (401)"
+        return
+    if claims:
+        who = f"{claims.get('iss')}/{claims.get('sub')}"
+        yield "token", f"of {who}, as it says: explain verifies no signature and no date"
+    domain = world.config.trust_domain
+    caller = caller_of(client, domain, port, asked if seen else None, claims)
     if seen and asked is None:
         names = ", ".join(f"AuthorizationPolicy {one.name}" for one in policies)
+        names = names or str(no_token(written))
         yield "judged", f"requests are judged by {names}; --method and --path ask about one"
         return
     answer = authorized(policies, caller)

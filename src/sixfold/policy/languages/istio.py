@@ -1,4 +1,4 @@
-"""AuthorizationPolicy to ``ir``: what the kernel can say of one.
+"""AuthorizationPolicy and RequestAuthentication to ``ir``: what the kernel can say of one.
 
 It narrows what other policies let in, and isolates nothing. Who proves no identity (the host, the
 world) is denied wherever a policy might be about it: the conditions are the proxy's to judge, and
@@ -13,6 +13,7 @@ from sixfold.model.authorizationpolicy import AuthorizationPolicy
 from sixfold.model.datapath import DENY, INGRESS
 from sixfold.model.identity import HOST, WORLD
 from sixfold.model.meta import LabelSelector
+from sixfold.model.requestauthentication import RequestAuthentication
 from sixfold.model.rule import Rule
 from sixfold.policy import ir
 from sixfold.policy.conditions import Authorization, conditions_of
@@ -29,6 +30,12 @@ def lower_authorization(key: str, policy: AuthorizationPolicy) -> ir.Policy:
     )
 
 
+def lower_authentication(key: str, policy: RequestAuthentication) -> ir.Policy:
+    lines = (_without_identity(key, (ir.Port("TCP"),)),) if policy.spec.jwt_rules else ()
+    subject = ir.Pods(policy.namespace, pods=LabelSelector(match_labels=policy.labels))
+    return ir.Policy(key=key, title=key, subject=subject, lines=lines)
+
+
 def _lines(policy: Authorization, key: str) -> Iterator[ir.Line]:
     if policy.action not in ("ALLOW", "DENY"):
         return
@@ -39,6 +46,10 @@ def _lines(policy: Authorization, key: str) -> Iterator[ir.Line]:
         named = sorted({port for some in spans for port in some or ()})
         ports = tuple(ir.Port("TCP", port) for port in named)
     if ports:
-        because = f"{key}: for who proves an identity"
-        rule = Rule("posture", "", "default-deny", "ingress", because=because)
-        yield ir.Line(rule, INGRESS, DENY, WITHOUT_IDENTITY, ports)
+        yield _without_identity(key, ports)
+
+
+def _without_identity(key: str, ports: tuple[ir.Port, ...]) -> ir.Line:
+    because = f"{key}: for who proves an identity"
+    rule = Rule("posture", "", "default-deny", "ingress", because=because)
+    return ir.Line(rule, INGRESS, DENY, WITHOUT_IDENTITY, ports)

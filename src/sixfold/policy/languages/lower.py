@@ -12,11 +12,12 @@ from sixfold.model.enforcement import in_audit
 from sixfold.model.layers import Layers
 from sixfold.model.policies import Policy
 from sixfold.model.policy import NetworkPolicy
+from sixfold.model.requestauthentication import RequestAuthentication
 from sixfold.model.world import World
 from sixfold.policy import ir
 from sixfold.policy.languages.cilium import lower_cilium
 from sixfold.policy.languages.clusternetworkpolicy import lower_ordered
-from sixfold.policy.languages.istio import lower_authorization
+from sixfold.policy.languages.istio import lower_authentication, lower_authorization
 from sixfold.policy.languages.networkpolicy import lower_networkpolicy
 
 NOTHING_ELSE = World()
@@ -62,6 +63,8 @@ def _lower(key: str, policy: Policy, world: World) -> tuple[ir.Policy, ...]:
             return (lower_networkpolicy(key, policy),)
         case AuthorizationPolicy():
             return (lower_authorization(key, policy),)
+        case RequestAuthentication():
+            return (lower_authentication(key, policy),)
         case CiliumNetworkPolicy() | CiliumClusterwideNetworkPolicy():
             return tuple(lower_cilium(key, policy, world))
         case _:
