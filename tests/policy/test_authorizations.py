@@ -8,7 +8,6 @@ import msgspec
 import pytest
 from tests.policy import worlds
 
-from sixfold.model.config import Config
 from sixfold.model.datapath import PROTOCOL_NUMBERS
 from sixfold.model.identity import WORLD
 from sixfold.model.service import Service
@@ -137,8 +136,7 @@ def test_pods_are_the_proxys_to_judge_and_their_ports_strict():
     requests = Requests(world, plan)
     assert requests.authorizations.strict_by(world.endpoints["x/web"]) == "x/p"
     assert not requests.authorizations.strict_by(world.endpoints["y/client"])
-    assert world.has_mesh
-    assert Config().mtls == "disabled"
+    assert replace(world, config=replace(world.config, mtls="disabled")).has_mesh
 
 
 def test_it_opens_nothing_that_network_policy_closes():
