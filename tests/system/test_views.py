@@ -1,7 +1,8 @@
 """Names by policy, on real traffic: a pod is told of what it may reach, and of nothing else.
 
 Zero-trust posture. ``client`` may reach ``web`` and ``db``, each by one port, and the addresses of
-``crowd``, which is outside and too many for a packet; ``stranger`` may reach nobody.
+``crowd``, which is outside and too many for a packet; ``stranger`` may reach nobody. The pod of
+``db`` is also one of ``both``, with that of ``web``, which may reach nobody but itself.
 """
 
 from __future__ import annotations
@@ -63,6 +64,16 @@ class Town:
     web: Place
     db: Place
 
+    @property
+    def reverse(self) -> str:
+        """The name of the address that is of two services."""
+        return dns.reversename.from_address(self.db.ipv4).to_text()
+
+    @property
+    def other_name(self) -> str:
+        """Of that pod, in its second service."""
+        return f"{self.db.ipv4.replace('.', '-')}.both.{DOMAIN}."
+
     def vips(self, name: str) -> list[str]:
         return self.system.json("get", "svc", name)["spec"]["clusterIPs"]
 
@@ -71,11 +82,13 @@ class Town:
 def town(module_system: System) -> Town:
     crowd = service("crowd", clusterIP="None", ports=[HTTP])
     del crowd["spec"]["selector"]
-    member = {"hostname": "db-0", "subdomain": "db", "labels": {"app": "db"}}
+    member = {"hostname": "db-0", "subdomain": "db", "labels": {"app": "db", "kind": "both"}}
     module_system.up(
         *("--dns-pods", "verified"),
         manifest=manifest(
-            *(pod(name) for name in ("client", "stranger", "web")),
+            *(pod(name) for name in ("client", "stranger")),
+            pod("web", labels={"kind": "both"}),
+            service("both", clusterIP="None", ports=[HTTP], selector={"kind": "both"}),
             *(pod("db-0", **member), NAMESPACE, CLIENT, WEB, DB, crowd, SLICE),
             service("web", ports=[HTTP]),
             service("db", clusterIP="None", ports=[{"name": "sql", "port": 5432}]),
@@ -128,7 +141,7 @@ def test_every_record_of_a_service_is_told_to_who_may_reach_it_only(town: Town, 
         (f"db.{DOMAIN}", "A", {town.db.ipv4}),
         (f"db-0.db.{DOMAIN}", "AAAA", {town.db.ipv6}),
         (f"_sql._tcp.db.{DOMAIN}", "SRV", {f"0 100 5432 db-0.db.{DOMAIN}."}),
-        (dns.reversename.from_address(town.db.ipv4).to_text(), "PTR", {f"db-0.db.{DOMAIN}."}),
+        (town.reverse, "PTR", {f"db-0.db.{DOMAIN}.", town.other_name}),
         (f"{town.web.ipv4.replace('.', '-')}.default.pod.cluster.local", "A", {town.web.ipv4}),
     ]
     for name, type_, records in names:
@@ -136,6 +149,12 @@ def test_every_record_of_a_service_is_told_to_who_may_reach_it_only(town: Town, 
         assert is_hidden(town.stranger, name, type_, **way), name
         assert is_hidden(town.stranger, name, "MX", **way), name
     assert is_hidden(town.stranger, f"_tcp.web.{DOMAIN}", **way)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_address_is_called_by_the_services_that_the_pod_sees(town: Town, way: dict) -> None:
+    assert found(town.web, town.reverse, "PTR", **way) == {town.other_name}
+    assert is_hidden(town.web, f"db.{DOMAIN}", **way)
 
 
 def test_what_is_no_service_s_is_told_to_everybody(town: Town) -> None:
@@ -296,6 +315,7 @@ def test_views_outlive_the_agent_and_the_resolver(town: Town) -> None:
     assert is_hidden(town.stranger, name, tcp=True)
     os.kill(int((town.system.paths.run / "dns.pid").read_text()), signal.SIGKILL)
     assert found(town.client, name) == vip
+    assert found(town.web, town.reverse, "PTR") == {town.other_name}
     assert is_hidden(town.stranger, name)
     town.system.up()
     for tcp in (False, True):
