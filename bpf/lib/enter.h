@@ -123,14 +123,10 @@ static __noinline int catch_up(struct __sk_buff *skb, struct packet *packet,
 	return enter(skb, packet, arrival, arrival->ifindex);
 }
 
-/* A packet of a connection that is there, and judged, but has no line. NOT_OURS or
- * UNSURE: it is not, and nothing has changed. */
-static __noinline int go_on_slowly(struct __sk_buff *skb, struct packet *packet)
+/* A packet of an arrival that has no line. UNSURE: nothing has changed. */
+static __noinline int go_on_slowly(struct __sk_buff *skb, struct packet *packet,
+				   struct arrival *arrival)
 {
-	struct arrival *arrival = bpf_map_lookup_elem(&arrivals, &packet->tuple);
-
-	if (!arrival)
-		return NOT_OURS;
 	if (unlikely(arrival->revision != revision() || arrival->tick != tick() ||
 		     arrival->client_ifindex != skb->ifindex ||
 		     packet->tcp_flags & ~arrival->tcp_flags))
@@ -141,10 +137,12 @@ static __noinline int go_on_slowly(struct __sk_buff *skb, struct packet *packet)
 	return enter(skb, packet, arrival, arrival->ifindex);
 }
 
-/* The same where its line says all. */
+/* A packet of a connection that is there, and judged. NOT_OURS or UNSURE: it is not,
+ * and nothing has changed. */
 static __always_inline int go_on(struct __sk_buff *skb, struct packet *packet)
 {
 	struct arrival_line *line = line_of(&packet->tuple);
+	struct arrival *arrival;
 	__u32 version, ifindex;
 	int failed;
 
@@ -153,8 +151,10 @@ static __always_inline int go_on(struct __sk_buff *skb, struct packet *packet)
 	version = *(volatile __u32 *)&line->version;
 	if (!is_in(&packet->tuple, line) || line->revision != revision() ||
 	    line->tick != tick() || line->client_ifindex != skb->ifindex ||
-	    packet->tcp_flags & ~line->tcp_flags || version & 1)
-		return go_on_slowly(skb, packet);
+	    packet->tcp_flags & ~line->tcp_flags || version & 1) {
+		arrival = bpf_map_lookup_elem(&arrivals, &packet->tuple);
+		return arrival ? go_on_slowly(skb, packet, arrival) : NOT_OURS;
+	}
 	line->packets += 1;
 	line->bytes += skb->len;
 	ifindex = line->ifindex;
