@@ -38,13 +38,12 @@ KINDS: Mapping[str, str] = MappingProxyType(
             ("events", "event", "ev"), "sixfold describe and sixfold flows say what happened"
         ),
         **dict.fromkeys(("nodes", "node", "no"), _STATUS),
-        **dict.fromkeys(("configmaps", "configmap", "cm", "secrets", "secret"), _FILES),
         **dict.fromkeys(("persistentvolumes", "pv", "persistentvolumeclaims", "pvc"), _FILES),
         **dict.fromkeys(
             ("serviceaccounts", "serviceaccount", "sa"),
             "named by spec.serviceAccountName of a pod, not objects here",
         ),
-        **dict.fromkeys(("ingresses", "ingress", "ing"), "no HTTP routing yet; see README"),
+        **dict.fromkeys(("ingresses", "ingress", "ing"), "write a Gateway and an HTTPRoute"),
         **dict.fromkeys(("cronjobs", "cronjob", "cj"), "write a Job; cron applies it"),
     }
 )
