@@ -24,6 +24,8 @@ from sixfold.model.datapath import (
     PASS,
     PROTOCOL_NUMBERS,
     Backend,
+    IpcacheEntry,
+    IPNetwork,
     PolicyEntry,
     PolicyTable,
 )
@@ -186,7 +188,8 @@ def ipcache(view: DatapathView, names: Names) -> Iterator[Row]:
     "(for all endpoints); of a table in audit, what would be in force comes last.",
 )
 def policies(view: DatapathView, names: Names) -> Iterator[Row]:
-    tables, hits = view.read().policies, view.rule_hits()
+    loaded, hits = view.read(), view.rule_hits()
+    tables, blocks = loaded.policies, _blocks(loaded.ipcache)
     for number in sorted(tables):
         table = tables[number]
         told = (
@@ -195,8 +198,22 @@ def policies(view: DatapathView, names: Names) -> Iterator[Row]:
         for row in (*_table(table), *told):
             rule = row.pop("rule")
             named = {"rule": names.rule(rule), "hits": hits.get(rule, 0)}
-            peer = {"peer": names.identity(row["peer"])} if isinstance(row["peer"], int) else {}
+            peer = {}
+            if isinstance(row["peer"], int):
+                peer = {"peer": blocks.get(row["peer"]) or names.identity(row["peer"])}
             yield {"id": number, "endpoint": names.endpoint(number), **row, **peer, **named}
+
+
+def _blocks(ipcache: Mapping[IPNetwork, IpcacheEntry]) -> dict[int, str]:
+    """What identities of blocks of addresses stand for; several where one block has holes."""
+    found: dict[int, list[IPNetwork]] = {}
+    for network, entry in ipcache.items():
+        if entry.cidr:
+            found.setdefault(entry.cidr, []).append(network)
+    return {
+        number: f"{number} " + " ".join(map(str, sorted(some, key=lambda it: (it.version, it))))
+        for number, some in found.items()
+    }
 
 
 def _table(table: PolicyTable) -> Iterator[Row]:
