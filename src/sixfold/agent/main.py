@@ -159,7 +159,7 @@ async def _run(
                 checking.append(group.create_task(endpoint.keep()))
             serving = group.create_task(doors.serve())
             agent.followers.append(
-                partial(_mesh_on_demand, agent, paths, signers, flows, group, stop)
+                partial(_mesh_on_demand, agent, paths, signers, flows, attestation, group, stop)
             )
             identifying = group.create_task(workload_api.serve(workloads, stop))
             starting = group.create_task(_start(agent, loaded, on_ready, ready_timeout_s, stop))
@@ -185,6 +185,7 @@ def _mesh_on_demand(
     paths: Paths,
     signers: Authorities,
     flows: FlowReader,
+    attestation: Attestation,
     group: asyncio.TaskGroup,
     stop: asyncio.Event,
 ) -> None:
@@ -200,7 +201,7 @@ def _mesh_on_demand(
         return
     from sixfold.agent.mesh import Mesh
 
-    agent.mesh = Mesh(agent.config, paths, agent, signers, flows)
+    agent.mesh = Mesh(agent.config, paths, agent, signers, flows, attestation.attest)
     agent.followers.append(agent.mesh.follow)  # in this round already
     group.create_task(agent.mesh.run(stop))
 

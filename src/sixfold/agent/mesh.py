@@ -19,6 +19,8 @@ from sixfold.agent.authority import Authorities
 from sixfold.agent.doors import unix_listener
 from sixfold.agent.events import FlowReader
 from sixfold.agent.keysets import KeySets
+from sixfold.agent.planning import Plans
+from sixfold.agent.proxyless import Proxyless
 from sixfold.agent.succession import Succession
 from sixfold.agent.tunnels import cut
 from sixfold.errors import UnavailableError
@@ -31,6 +33,7 @@ from sixfold.host.sockets import close_sockets
 from sixfold.mesh import resources
 from sixfold.mesh.bootstrap import bootstrap
 from sixfold.mesh.http_plan import HttpPlan
+from sixfold.mesh.member import Member
 from sixfold.mesh.messages import LISTENER, Resource
 from sixfold.mesh.plan import MeshPlan, MeshPlanner
 from sixfold.model.config import Config
@@ -43,6 +46,8 @@ from sixfold.observe.access import Asked, access
 from sixfold.policy.authorizations import Authorizations
 from sixfold.policy.conditions import no_token, not_allowed
 from sixfold.policy.decide import lookup, party_of
+from sixfold.serve.grpc_xds import GrpcXds
+from sixfold.serve.workload_api import Attest
 from sixfold.serve.xds import XdsServer
 from sixfold.trust.authority import X509Svid, issue
 from sixfold.trust.bundle import roots_pem
@@ -54,6 +59,7 @@ TAKEN_S = 2.0  # so long a round waits for the proxy
 ADMIT_S = 10.0  # so long a pod waits for its listeners; then it is tried again
 LOOK_S = 0.005
 PODS_SHARE = 4  # a pod may have one of so many parts of what the proxy can carry, by listener
+CLIENTS_MODE = 0o666  # who asks is known by his process
 RESTART_S = 30.0  # so long another proxy may take to serve
 RELIEVE_S = 0.25  # between looks at a proxy that drains
 RETRY_S = 2.0  # between offers of what was refused
@@ -105,6 +111,7 @@ class Mesh:
         agent: Agent,
         authorities: Authorities,
         flows: FlowReader,
+        attest: Attest,
     ) -> None:
         self._config = config
         self._agent = agent
@@ -125,11 +132,16 @@ class Mesh:
         authorities.followers += (self._offer, self._succession.follow)
         self._renew = asyncio.Event()
         self._routed = RoutedTable(agent.datapath.maps)
+        self._clients = paths.workload_socket.with_name("xds.sock")
+        self._grpc = GrpcXds(attest, Proxyless(self._now).tell)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until told to stop; the proxy goes on."""
         self.keep_known()
-        with unix_listener(self._socket) as listener:
+        with (
+            unix_listener(self._socket) as listener,
+            unix_listener(self._clients, mode=CLIENTS_MODE) as clients,
+        ):
             async with asyncio.TaskGroup() as group:
                 serving = group.create_task(self.xds.serve(listener, stop))
                 others = [
@@ -141,6 +153,7 @@ class Mesh:
                         self._succession.expire(),
                         self._relieve(),
                         self.key_sets.run(),
+                        self._grpc.serve(clients, stop),
                     )
                 ]
                 await serving
@@ -161,6 +174,7 @@ class Mesh:
             plans.world, plans.policy, plans.balancing.frontends, self.key_sets.keys
         )
         before, self._plan = self._plan, plan
+        self._grpc.changed()
         if before is not None and plan.resources is before.resources:
             return
         self._name_namespaces(plans.world.endpoints)
@@ -303,6 +317,11 @@ class Mesh:
         """Services whose requests are routed, to the kernel: when Envoy can route them."""
         if self._plan is not None and self.xds.connected and not self.xds.pending():
             self._routed.write(self._plan.http.routed)
+
+    def _now(self) -> tuple[Plans, Mapping[str, Member]]:
+        plans = self._agent.plans
+        assert plans is not None, "the mesh begins after a round"
+        return plans, self._plan.members if self._plan is not None else {}
 
     def _ended(self) -> None:
         self._agent.repairs.append("envoy: ended; started anew")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -42,6 +43,28 @@ def bundle(settings: Settings, form: str | None) -> None:
     """Print the trust bundle: what verifies a workload's certificate, or its tokens."""
     found: dict[str, Any] = settings.client.get("/v1/svids")
     click.echo(found[form or "bundle"].rstrip("\n"))
+
+
+@command.command(
+    epilog=examples(
+        "sixfold svid fetch /tmp/me\n"
+        "GRPC_XDS_BOOTSTRAP=/tmp/me/grpc.json python client.py    # xds:///web.shop:80"
+    )
+)
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--once", is_flag=True, help="Write what is there now, and end.")
+@shared()
+@pass_settings
+def fetch(settings: Settings, directory: Path, once: bool) -> None:
+    """Write the identity of the pod in which this runs to files, and keep them fresh.
+
+    svid.pem, key.pem, bundle.pem; and grpc.json, with which gRPC clients balance for themselves
+    (xds:///NAME:PORT): the agent tells them routes and backends, and these files are their
+    certificates.
+    """
+    from sixfold.cli.svid_files import follow
+
+    follow(settings.paths, directory, once=once)
 
 
 def _row(one: dict[str, Any], *, wide: bool) -> list[str]:

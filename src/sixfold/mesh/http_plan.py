@@ -234,6 +234,17 @@ def _annotated(annotations: Mapping[str, str]) -> tuple[int, int]:
     return size, 0 if panic is None else max(1, panic)
 
 
+def backends_of(
+    world: World,
+    frontends: Mapping[Frontend, FrontendEntry],
+    members: Mapping[str, Member],
+    port: ServicePort,
+) -> list[http.Backend]:
+    """Who is behind a service's port now."""
+    at = {address: one for one in members.values() for address in one.addresses}
+    return list(_members(_entry(world, frontends, port), at))
+
+
 def _backends(way: Way) -> Iterator[ServicePort]:
     """All that it leads to, copies included."""
     yield from (one.to for one in way.backends if one.to is not None)

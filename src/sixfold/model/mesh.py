@@ -31,6 +31,7 @@ MODES: dict[Mtls, Mode] = {
 }
 
 
+PROVIDER = "sixfold"  # of certificates of gRPC clients that need no proxy, in their bootstrap
 ANY_PORT = 0  # every port that has no line of its own
 
 
