@@ -7,7 +7,9 @@ from tests.mesh.standalone import route, world
 
 from sixfold.mesh.resilience import limits_connections, of_application, of_service, outliers
 from sixfold.mesh.routes import ServicePort
+from sixfold.mesh.said import of_way, picked, requests_to, shown
 from sixfold.mesh.traffic import Traffic, plan_requests, status_of
+from sixfold.model.algorithm import Algorithm
 from sixfold.model.config import Config
 from sixfold.model.trafficpolicy import TrafficPolicy, TrafficPolicySpec
 
@@ -96,3 +98,51 @@ def test_nobody_is_ejected_unasked():
     found = outliers(policy(outlierDetection={"consecutiveErrors": 2, "interval": "250ms"}).spec)
     assert found["consecutive_5xx"] == {"value": 2}
     assert found["interval"].total_seconds() == 0.25
+
+
+def test_what_holds_is_said_in_words():
+    one = policy(
+        circuitBreaker={"maxRequests": 5, "maxRetries": 1},
+        outlierDetection={"consecutiveErrors": 2},
+        consistentHash={"cookie": {"name": "user"}},
+        rateLimits=[{"requests": 3, "per": "1m"}, {"requests": 9, "each": "Namespace"}],
+        timeouts={"request": "2s", "backendRequest": "1s"},
+        faultInjection={
+            "delay": {"duration": "1s", "percent": 10},
+            "abort": {"grpcStatus": 14},
+            "headers": [{"name": "x", "value": "1"}],
+        },
+    )
+    here = with_policies(one)
+    (way,) = requests_to(here)[WEB].for_clients_of("shop")
+    assert list(of_way(way)) == [
+        "3 in 1m of each identity",
+        "9 in 1s of all clients of a namespace",
+        "fault: 10 % delayed by 1s and 100 % answered gRPC 14, with x: 1",
+        "timeout 2 s",
+        "timeout of a try 1 s",
+    ]
+    assert shown(here, {"algorithm": "random"}, WEB) == {
+        "algorithm": "ring-hash on cookie user",
+        "carried": "at once at most 5 requests, 1 retries; ejected after 2 errors for 30s; "
+        "by TrafficPolicy shop/p",
+    }
+    assert picked(Algorithm.MAGLEV, one.spec) == "maglev on cookie user"
+    assert picked(Algorithm.LEAST_CONNECTIONS, TrafficPolicySpec([])) == "least-requests"
+    assert requests_to(world()) == {}
+
+
+def test_a_rules_own_words_stand_before_a_policys():
+    (rule,) = [
+        {"name": "a", "backendRefs": [{"name": "a", "port": 80}], "timeouts": {"request": "9s"}}
+    ]
+    of_rule = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "r"}
+    own = policy("own", target={**of_rule, "sectionName": "a"}, timeouts={"backendRequest": "1s"})
+    wide = policy("wide", target=of_rule, timeouts={"request": "3s", "backendRequest": "2s"})
+    here = with_policies(own, wide, routes=(route([rule, {**rule, "name": "b", "timeouts": {}}]),))
+    first, second = requests_to(here)[WEB].for_clients_of("shop")
+    assert (first.timeout_s, first.try_s) == (9, 1)
+    assert (second.timeout_s, second.try_s) == (3, 2)
+    assert reasons(here, own) == reasons(here, wide) == ["Accepted"]
+    lost = policy("lost", target={**of_rule, "sectionName": "c"})
+    assert reasons(with_policies(lost, routes=(route([rule]),)), lost) == ["TargetNotFound"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import select
 import sys
 import threading
@@ -347,6 +348,11 @@ def sent(connection: Any, path: str, **headers: str) -> Any:
     return connection.sock
 
 
+def held(mesh: Web, name: str) -> int:
+    """How many a pod has at its /wait."""
+    return int(mesh.ask(f"pod {name}", "/held", port=8080)[1]["held"])
+
+
 def ready(sockets: list[Any], timeout_s: float = 0.0) -> set[Any]:
     """Those that have an answer."""
     return set(select.select(sockets, [], [], timeout_s)[0])
@@ -377,13 +383,38 @@ def test_more_requests_at_once_than_a_circuit_breaker_lets_are_answered_503(mesh
     assert [one["reason"] for one in ancestor["conditions"]] == ["Accepted"]
 
 
+def test_who_finds_no_connection_to_the_process_waits_and_too_many_are_answered_503(mesh: Web):
+    mesh.apply(carried("one", circuitBreaker={"maxConnections": 1, "maxPendingRequests": 1}))
+    with ExitStack() as stack:
+        connections = [stack.enter_context(mesh.connect("one")) for _ in range(12)]
+        sockets = [sent(connections[0], "/wait")]
+        mesh.system.eventually(lambda: held(mesh, "one") == 1, "one is there")
+        sockets += [sent(one, "/wait") for one in connections[1:]]
+        # Each thread of the proxy has a connection in any case; one more request may wait.
+        threads = len(os.sched_getaffinity(0))
+        least, most = 12 - threads - 1, 12 - 2
+        mesh.system.eventually(lambda: len(ready(sockets)) >= least, "too many are refused")
+
+        def all_answered() -> bool:
+            mesh.ask("pod one", "/go", port=8080)
+            return len(ready(sockets)) == len(sockets)
+
+        mesh.system.eventually(all_answered, "the others go on")
+        answers = [one.getresponse() for one in connections]
+        assert all(one.read() for one in answers)
+    found = Counter(one.status for one in answers)
+    assert least <= found[503] <= most
+    assert found[200] == 12 - found[503]
+    assert "overflow" in mesh.flow("/wait 503", "not answered by the workload")["sixfold"]["mesh"]
+
+
 def test_least_requests_spares_who_is_busy_and_a_rotation_does_not(mesh: Web):
     got = {}
     for algorithm in ("round-robin", "least-connections"):
         mesh.apply(pair(**{"lb-algorithm": algorithm}), carried())
         with ExitStack() as stack:
             connections: list[Any] = []
-            while mesh.ask("pod two", "/held", port=8080)[1]["held"] < 3:
+            while held(mesh, "two") < 3:
                 connections.append(stack.enter_context(mesh.connect("pair")))
                 sent(connections[-1], "/wait/two")
                 ready([connections[-1].sock], 0.1)
@@ -404,6 +435,8 @@ def test_what_is_hashed_or_of_one_session_stays_together_while_others_spread(mes
         ]
     assert chosen[0] == chosen[1] == chosen[2]
     assert set(chosen[0].values()) == {"one", "two"}
+    for asked in (("lb", "list", "pair"), ("describe", "service", "pair")):
+        assert "ring-hash on header x-user" in mesh.system.sixfold(*asked).stdout
     mesh.delete_route()
     mesh.apply(route({"backendRefs": to(pair=1), "sessionPersistence": {"sessionName": "basket"}}))
     with mesh.connect("one") as connection:
@@ -422,6 +455,9 @@ def test_each_identity_has_its_limit_and_a_fault_is_told(mesh: Web):
     for place in (mesh.client, mesh.stranger):
         with mesh.connect("pair", place=place) as connection:
             assert [answered(connection, "/much")[0] for _ in range(5)] == [200] * 3 + [429] * 2
+    done = mesh.system.sixfold("explain", "client", "pair:80", "--path", "/much")
+    assert "3 in 1h of each identity" in done.stdout
+    assert "by TrafficPolicy default/web" in done.stdout
     flow = mesh.flow("/much 429")
     assert flow["sixfold"]["mesh"] == "rate limit: too many in this time"
     mesh.apply(carried(faultInjection={"abort": {"status": 418}}))

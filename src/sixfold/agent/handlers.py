@@ -29,6 +29,7 @@ from sixfold.host.node import HOST_DEVICE
 from sixfold.host.paths import Paths
 from sixfold.manifest import Loaded, decode
 from sixfold.mesh.backend_tls import status_of as tls_status
+from sixfold.mesh.said import with_requests
 from sixfold.mesh.status import status_of, status_of_class, status_of_gateway
 from sixfold.mesh.traffic import status_of as traffic_status
 from sixfold.model.config import RESOLVER_IPV4
@@ -288,7 +289,8 @@ class AgentHandlers:
             return loads.get(Place(address, port, protocol), Load())
 
         lifetime_s = self._agent.backends.lifetime_s
-        return [*list_frontends(plans.world, load, namespace, name, lifetime_s)]
+        found = list_frontends(plans.world, load, namespace, name, lifetime_s)
+        return [*with_requests(plans.world, found)]
 
     async def connections(self, service: str, port: int, protocol: str) -> list[dict[str, Any]]:
         return await connections_of(self._agent.datapath, self._flows, service, port, protocol)

@@ -194,6 +194,9 @@ def _balancing(client: Client, namespace: str, name: str) -> Generator[str, None
     for one in found:
         near = f"; {one['near']}" if one["near"] else ""
         lines[f"  {one['port']}/{one['protocol']} {one['algorithm']} ({one['why']}{near})"] = None
+        if requests := one.get("requests"):
+            more = f" ({requests['carried']})" if requests["carried"] else ""
+            lines[f"  {one['port']} each request {requests['algorithm']}{more}"] = None
     yield "Balancing:" + ("" if lines else " <none>")
     yield from lines
     troubles = {

@@ -77,11 +77,14 @@ def _rows(frontend: Mapping[str, Any], *, wide: bool, places: bool) -> Iterator[
     backends = frontend["backends"]
     place = _place(frontend["address"], frontend["port"])
     what = [frontend["service"], frontend["type"]]
-    what += [f"{place}/{frontend['protocol']}", frontend["algorithm"]]
+    requests = frontend.get("requests") or {}
+    algorithm = f"{frontend['algorithm']}, requests {requests['algorithm']}" if requests else ""
+    what += [f"{place}/{frontend['protocol']}", algorithm or frontend["algorithm"]]
     troubles = [f"{one['address']}: {one['detail']}" for one in backends if one.get("detail")]
     kept = f"; affinity {frontend['affinity_s']} s" if frontend["affinity_s"] else ""
     near = [frontend["near"]] if frontend["near"] else []
-    why = ["; ".join((frontend["why"] + kept, *near, *troubles))] if wide else []
+    carried = [requests["carried"]] if requests.get("carried") else []
+    why = ["; ".join((frontend["why"] + kept, *near, *carried, *troubles))] if wide else []
     if not frontend["backends"]:
         unknown = ["-"] * (3 + wide + len(PLACES) * places)
         yield [*what, "<none>", "refused", *unknown, *why]

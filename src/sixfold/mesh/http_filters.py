@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from hashlib import blake2b
 from typing import Any
 
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
@@ -25,6 +24,7 @@ from google.protobuf import any_pb2
 
 from sixfold.mesh.messages import extension, packed
 from sixfold.mesh.routes import Limit, RuleName, Way
+from sixfold.mesh.said import session_name
 from sixfold.model.duration import seconds
 from sixfold.model.httproute import Cors, SessionPersistence, ValueMatch
 from sixfold.model.trafficpolicy import FaultInjection
@@ -77,14 +77,6 @@ def string_match(one: ValueMatch) -> dict[str, Any]:
     if one.type == "Exact":
         return {"string_match": {"exact": one.value}}
     return {"string_match": {"safe_regex": {"regex": one.value}}}
-
-
-def session_name(session: SessionPersistence, rule: RuleName) -> str:
-    """What nobody named is called after its rule: two rules have two sessions."""
-    if session.session_name:
-        return session.session_name
-    text = f"{rule.kind} {rule.namespace}/{rule.route} {rule.place}"
-    return f"session-{blake2b(text.encode(), digest_size=4).hexdigest()}"
 
 
 def _each(limits: Iterable[Limit]) -> list[Limit]:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from sixfold.mesh.resources import CONNECT_TIMEOUT, no_limits
+from sixfold.mesh.said import algorithm_of
 from sixfold.model.algorithm import Algorithm
 from sixfold.model.duration import seconds
 from sixfold.model.trafficpolicy import RetryBudget, TrafficPolicySpec
@@ -23,13 +24,6 @@ PICKED = {
     Algorithm.MAGLEV: "MAGLEV",
     Algorithm.SOURCE_HASH: "RING_HASH",
 }
-
-
-def algorithm_of(algorithm: Algorithm, spec: TrafficPolicySpec) -> Algorithm:
-    """As the service has it, unless a policy wants what is hashed to stay together."""
-    if spec.consistent_hash is None or algorithm is Algorithm.MAGLEV:
-        return algorithm
-    return Algorithm.SOURCE_HASH
 
 
 def picking(algorithm: Algorithm, table_size: int, spec: TrafficPolicySpec) -> dict[str, Any]:

@@ -188,9 +188,11 @@ class _Question:
         lines = [self._discovery()]
         backends, balancing = self._balancing()
         lines.append(balancing)
-        route = self._route(asked) if backends else None
+        route, carried = self._route(asked) if backends else None, list[Line]()
         if route is not None:
             lines.append(Line("route", route.outcome, route.text))
+            if route.carried:
+                carried = [Line("traffic", "ok", route.carried)]
             if route.backends is not None:
                 backends = self._backends(route.backends)
         flows = [self._flow(source, *backend) for source in self.sources for backend in backends]
@@ -200,6 +202,7 @@ class _Question:
             lines += _policy(flows, "ingress", [flow.policy.ingress for flow in flows])
             always = self.of_gateway == "read"
             lines.append(_mesh(self.world, flows[0], self.protocol, always=always))
+            lines += carried
         answers = [line for flow in flows if flow.allowed for line in self._requests(flow, asked)]
         lines += dict.fromkeys(answers)
         refused = next((one for one in answers if one.outcome == "DROPPED"), None)

@@ -81,4 +81,4 @@ def _request(
     ways = host_for(hosts, host)
     if not ways:
         return RouteOfRequest("404", f"{asked}: no route of {host or 'no host'} (404)")
-    return route_among(ways, asked, host)
+    return route_among(world, ways, asked, host)

@@ -5,15 +5,18 @@ Pure. Of the same routes and rules that the proxy has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from sixfold.balancing.choice import choose
+from sixfold.mesh import said
 from sixfold.mesh.asked import Asked, allowing, way_for
 from sixfold.mesh.authorized import authorized, caller_of
 from sixfold.mesh.routes import Backend, ServicePort, Way
 from sixfold.mesh.tokens import NO_TOKEN, claims_of
 from sixfold.mesh.traffic import Traffic, plan_requests
 from sixfold.model.endpoint import Endpoint
+from sixfold.model.seen import NOTHING_SEEN
 from sixfold.model.service import Service
 from sixfold.model.world import World
 from sixfold.policy.conditions import no_token
@@ -22,11 +25,15 @@ from sixfold.policy.requests import Requests
 
 
 class RouteOfRequest(NamedTuple):
-    """``backends``: where it leads; None: to the service itself, as without a route."""
+    """``backends``: where it leads; None: to the service itself, as without a route.
+
+    carried  what else holds for it: limits, faults, tries, by which policies
+    """
 
     outcome: str
     text: str
     backends: tuple[ServicePort, ...] | None = ()
+    carried: str = ""
 
 
 def route_of(
@@ -40,14 +47,17 @@ def route_of(
     if ways is None:
         return None
     if asked is None:
-        names = sorted({way.name.partition(" ")[0] for way in ways})
-        text = f"requests are routed by {', '.join(names)}; --method and --path ask about one"
+        names = sorted({way.name.partition(" ")[0] for way in ways if way.rule is not None})
+        how = f"routed by {', '.join(names)}" if names else "balanced one by one"
+        text = f"requests are {how}; --method and --path ask about one"
         return RouteOfRequest("routed", text, None)
-    return route_among(ways, asked, str(port))
+    return route_among(world, ways, asked, str(port), port)
 
 
-def route_among(ways: Sequence[Way], asked: Asked, of: str) -> RouteOfRequest:
-    """``of``: whose ways they are, for people."""
+def route_among(
+    world: World, ways: Sequence[Way], asked: Asked, of: str, port: ServicePort | None = None
+) -> RouteOfRequest:
+    """``of``: whose ways they are, for people; ``port``: of the service that was asked, if any."""
     way = way_for(ways, asked)
     if way is None:
         return RouteOfRequest("404", f"{asked}: no match of a route of {of} (404)")
@@ -56,7 +66,8 @@ def route_among(ways: Sequence[Way], asked: Asked, of: str) -> RouteOfRequest:
     whole = sum(one.weight for one in way.backends)
     if not whole or any(one.to is None and one.weight for one in way.backends):
         return RouteOfRequest("500", f"{asked}: {way.name} has a backend that is none (500)")
-    return taken_by(f"{asked}: {way.name}", way.backends)
+    found = taken_by(f"{asked}: {way.name}", way.backends)
+    return found._replace(carried="; ".join(_carried(world, way, port, found.backends or ())))
 
 
 def taken_by(what: str, backends: Sequence[Backend]) -> RouteOfRequest:
@@ -65,6 +76,25 @@ def taken_by(what: str, backends: Sequence[Backend]) -> RouteOfRequest:
     taken = {one.to: one.weight for one in backends if one.weight and one.to is not None}
     shares = ", ".join(f"{to} ({weight * 100 / whole:g} %)" for to, weight in taken.items())
     return RouteOfRequest("ok", f"{what} → {shares}", tuple(taken))
+
+
+def _carried(
+    world: World, way: Way, port: ServicePort | None, taken: Iterable[ServicePort]
+) -> Iterator[str]:
+    traffic = Traffic(world)
+    if port is None:
+        way = traffic.carried(way)
+    yield from said.of_way(way)
+    for to in taken:
+        service = world.services[to.service]
+        number = next(one for one in service.spec.ports if one.port == to.port)
+        choice = choose(service, number, world.seen.get(to.service, NOTHING_SEEN))
+        spec = traffic.spec(to)
+        yield ", ".join(
+            [f"{to} picked by {said.picked(choice.algorithm, spec)}", *said.of_backends(spec)]
+        )
+    if names := said.policies(traffic, way, port):
+        yield f"by {', '.join(names)}"
 
 
 def judged(
