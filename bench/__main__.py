@@ -11,6 +11,7 @@
                HAProxy and nginx; loading; one endpoint's change; spread by algorithm
     failures   pods killed under load: failed requests, beside HAProxy with health checks
     attach     time to attach a pod
+    identities certificates and tokens by the Workload API; a thousand renewed at once
     workloads  an agent with 1,000 pods: policy change, memory
 
 All parts by default, in under a quarter of an hour. Needs root; Ctrl-C leaves nothing behind.
@@ -34,6 +35,7 @@ from bench import (
     balancing,
     dns,
     failures,
+    identities,
     mesh,
     policy,
     programs,
@@ -58,6 +60,7 @@ PARTS: dict[str, Part] = {
     "balancing": balancing.measure,
     "failures": failures.measure,
     "attach": lambda lab, _: attach.measure(lab),
+    "identities": lambda lab, _: identities.measure(lab),
     "workloads": lambda lab, _: workloads.measure(lab),
 }
 

@@ -84,6 +84,7 @@ def section(name: str, found: Any) -> str:
         "balancing": _balancing,
         "failures": _failures,
         "attach": _attach,
+        "identities": _identities,
         "workloads": _workloads,
     }[name](found)
 
@@ -396,6 +397,12 @@ def _attach(found: Mapping[str, float]) -> str:
     line = f"{found['pods']:.0f} pods, one after the other; 90th percentile {found['p90_ms']} ms"
     bar = _bar("pod attached, median", found["median_ms"], ATTACH_MS, most=True, unit=" ms")
     return f"## Attach\n\n{line}\n\n{bar}"
+
+
+def _identities(found: Mapping[str, float]) -> str:
+    rows = [[name.replace("_", " "), f"{value:g}"] for name, value in found.items()]
+    head = ["the Workload API's server, one thread", ""]
+    return "\n".join(["## Identities", "", _table(head, rows)])
 
 
 def _workloads(found: Mapping[str, float]) -> str:
