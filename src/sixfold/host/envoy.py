@@ -77,6 +77,9 @@ class Envoy:
             "--disable-hot-restart",
             "--log-level",
             "warning",
+            # It says of each field in every resource that Envoy calls it new: oghttp2's.
+            "--component-log-level",
+            "misc:error",
             *(("--concurrency", str(concurrency)) if concurrency else ()),
         ]
         self._content = "\n".join((bootstrap, *self._command)).encode()

@@ -93,7 +93,7 @@ def outbound(member: Member, connections_max: int = 0) -> Resource:
         ],
         http_filters=http_filters(),
         upgrade_configs=[{"upgrade_type": "websocket"}],
-        http2_protocol_options={"allow_connect": False, **parts.HTTP2},
+        http2_protocol_options={"allow_connect": False},
         access_log=[
             logs.answered_here(
                 logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.SENT, parts.NETNS_STATE)

@@ -66,8 +66,9 @@ ADS = {"ads": {}, "resource_api_version": "V3"}
 CONNECT_TIMEOUT = timedelta(seconds=10)  # Envoy and Istio have it so; a busy host needs it
 TUNNEL_IDLE = timedelta(minutes=5)  # without a stream
 STREAMS_MAX = 1000  # of one tunnel, then there is another
-# nghttp2, the other codec, ends a connection with more than a thousand streams that were reset, and
-# 33 more each second: every connection that its client breaks off is one.
+# Of tunnels only, which nobody but a proxy may dial: Envoy calls oghttp2 work in progress. nghttp2,
+# the other codec, ends a connection with more than a thousand streams that were reset, and 33 more
+# each second: every connection that its client breaks off is one.
 HTTP2 = {"max_concurrent_streams": {"value": STREAMS_MAX}, "use_oghttp2_codec": {"value": True}}
 UNLIMITED = 2**32 - 1
 TLS13 = {
