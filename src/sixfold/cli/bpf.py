@@ -24,12 +24,10 @@ from sixfold.model.datapath import (
     PASS,
     PROTOCOL_NUMBERS,
     Backend,
-    IpcacheEntry,
-    IPNetwork,
     PolicyEntry,
     PolicyTable,
 )
-from sixfold.model.identity import RESERVED_NAMES
+from sixfold.model.identity import FIRST_CIDR, FIRST_DOMAIN, OUTSIDE, RESERVED_NAMES
 from sixfold.model.place import place_text
 
 if TYPE_CHECKING:
@@ -60,7 +58,8 @@ class Names:
         """``1234 app=web,…`` with what tells it apart, or the reserved name."""
         if number in RESERVED_NAMES and number:
             return RESERVED_NAMES[number].removeprefix("reserved:")  # type: ignore[index]
-        labels = self.identities.get(str(number), ())
+        own = number - OUTSIDE if FIRST_CIDR + OUTSIDE <= number < FIRST_DOMAIN else number
+        labels = self.identities.get(str(own), ())
         shown = [label.removeprefix("k8s:") for label in labels if "io.cilium" not in label]
         return f"{number} {','.join(shown)}".rstrip()
 
@@ -188,8 +187,7 @@ def ipcache(view: DatapathView, names: Names) -> Iterator[Row]:
     "(for all endpoints); of a table in audit, what would be in force comes last.",
 )
 def policies(view: DatapathView, names: Names) -> Iterator[Row]:
-    loaded, hits = view.read(), view.rule_hits()
-    tables, blocks = loaded.policies, _blocks(loaded.ipcache)
+    tables, hits = view.read().policies, view.rule_hits()
     for number in sorted(tables):
         table = tables[number]
         told = (
@@ -198,22 +196,8 @@ def policies(view: DatapathView, names: Names) -> Iterator[Row]:
         for row in (*_table(table), *told):
             rule = row.pop("rule")
             named = {"rule": names.rule(rule), "hits": hits.get(rule, 0)}
-            peer = {}
-            if isinstance(row["peer"], int):
-                peer = {"peer": blocks.get(row["peer"]) or names.identity(row["peer"])}
+            peer = {"peer": names.identity(row["peer"])} if isinstance(row["peer"], int) else {}
             yield {"id": number, "endpoint": names.endpoint(number), **row, **peer, **named}
-
-
-def _blocks(ipcache: Mapping[IPNetwork, IpcacheEntry]) -> dict[int, str]:
-    """What identities of blocks of addresses stand for; several where one block has holes."""
-    found: dict[int, list[IPNetwork]] = {}
-    for network, entry in ipcache.items():
-        if entry.cidr:
-            found.setdefault(entry.cidr, []).append(network)
-    return {
-        number: f"{number} " + " ".join(map(str, sorted(some, key=lambda it: (it.version, it))))
-        for number, some in found.items()
-    }
 
 
 def _table(table: PolicyTable) -> Iterator[Row]:
