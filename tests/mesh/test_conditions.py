@@ -234,6 +234,12 @@ def test_what_is_in_audit_is_told_and_lets_pass():
         "AuthorizationPolicy shop/p rules[0]",
         "AuthorizationPolicy shop/l rules[0]",
     ]
+    allow = policy(operation(paths=["/a"]), action="ALLOW", audit=True)
+    answer = authorized([allow], caller(REQUEST))
+    assert (answer.allow, [str(rule) for rule in answer.told]) == (
+        True,
+        ["default-deny (AuthorizationPolicy shop/p)"],
+    )
     found = unpacked(conditions.of_requests([policy({}, audit=True)], DOMAIN), DENY_FILTER)
     assert not found.HasField("rules")
     assert list(found.shadow_rules.policies) == ["AuthorizationPolicy shop/p rules[0]"]

@@ -69,14 +69,16 @@ def plan_of(*policies, egress=True):
     return MeshPlanner(netns_of).plan(here, compile_policies(here))
 
 
-def rules_of(plan, kind):
-    """RBAC of tunnels to x/b, or of requests to it."""
+def rules_of(plan, kind, shadow=False):
+    """RBAC of tunnels to x/b, or of requests to it; ``shadow``: told only, if there is some."""
     table = route_pb2.RouteConfiguration()
     plan.resources[ROUTE, "inbound|x/b"].body.Unpack(table)
     routes = table.virtual_hosts[0].routes
     (found,) = (one for one in routes if one.name == kind)
     only = rbac_pb2.RBACPerRoute()
     found.typed_per_filter_config[RBAC_FILTER].Unpack(only)
+    if shadow:
+        return only.rbac.shadow_rules if only.rbac.HasField("shadow_rules") else None
     return only.rbac.rules
 
 
@@ -201,3 +203,24 @@ def test_ports_are_looked_into_while_a_policy_is_about_requests_to_them():
         plan = compiler.compile(here)
         found.append(Requests(here, plan).ports(here.endpoints["x/b"]))
     assert found == [set(), {80}, {80}, set(), {80}, set()]
+
+
+def test_what_is_in_audit_is_told_as_it_would_be_judged_and_lets_pass():
+    rule = cnp("p", from_pod("a", http({"path": "/a"})))
+    assert rules_of(plan_of(rule), "requests", shadow=True) is None
+    rule["metadata"]["annotations"] = {"sixfold.dev/enforcement": "audit"}
+    plan = plan_of(rule)
+    assert asks(plan, path="/b")
+    told = rules_of(plan, "requests", shadow=True)
+    more = {DESTINATION.replace("-", "_"): B, "method": "GET"}
+    assert allows(told, POD_ID, "10.244.0.2", "web", path="/a", **more)
+    assert not allows(told, POD_ID, "10.244.0.2", "web", path="/b", **more)
+
+
+def test_a_policy_in_force_beside_one_in_audit_denies_as_ever():
+    audited = cnp("p", from_pod("a", http({"path": "/a"})))
+    audited["metadata"]["annotations"] = {"sixfold.dev/enforcement": "audit"}
+    plan = plan_of(audited, cnp("q", from_pod("a", http({"path": "/q"}))))
+    assert asks(plan, path="/a")  # what it allows, it allows
+    assert not asks(plan, path="/b")
+    assert rules_of(plan, "requests", shadow=True) is None

@@ -94,6 +94,43 @@ def test_what_an_authorization_policy_denies_is_told_by_its_rule(said, rule):
     assert flow.extra["source_id"] == f"{ID}client"
 
 
+@pytest.mark.parametrize(
+    ("said", "verdict", "rule"),
+    [
+        ({"policy_shadow_engine_result": "denied"}, Verdict.AUDIT, "default-deny (told)"),
+        (
+            {
+                "deny_shadow_engine_result": "denied",
+                "deny_shadow_effective_policy_id": "AuthorizationPolicy shop/not-c rules[2]",
+            },
+            Verdict.AUDIT,
+            "AuthorizationPolicy shop/not-c rules[2]",
+        ),
+        (
+            {
+                "deny_shadow_engine_result": "denied",
+                "deny_shadow_effective_policy_id": "told AuthorizationPolicy shop/l rules[0]",
+            },
+            Verdict.FORWARDED,
+            "shop/web ingress[0]",
+        ),
+        ({"allow_shadow_engine_result": "denied"}, Verdict.AUDIT, "default-deny (told too)"),
+        ({"allow_shadow_engine_result": "allowed"}, Verdict.FORWARDED, "shop/web ingress[0]"),
+    ],
+)
+def test_what_is_in_audit_passes_and_is_told_by_its_rule(said, verdict, rule):
+    entry = tunnel(200, "via_upstream", "7 shop/web ingress[0]")
+    entry.common_properties.metadata.filter_metadata["envoy.filters.http.rbac"].update(said)
+    one, other = (
+        Rule("posture", "", "default-deny", "ingress", because=text)
+        for text in ("told", "told too")
+    )
+    plan = PLAN._replace(told_by=lambda _: one, told_not_allowed_by=lambda _: other)
+    flow = access("inbound", entry, NAMES, plan)
+    assert (flow.verdict, str(flow.ingress_rule)) == (verdict, rule)
+    assert ("told by" in flow.extra.get("mesh", "")) is ("told AuthorizationPolicy" in str(said))
+
+
 def test_a_tunnel_over_ipv6_is_to_the_address_in_brackets():
     flow = told("inbound", tunnel(200, "", "7 shop/web", "[fd00::3]:80"))
     assert (str(flow.destination.address), flow.destination.port) == ("fd00::3", 80)

@@ -19,7 +19,7 @@ from sixfold.host import netns
 
 from .conftest import System
 from .places import Place, manifest, place_of, pod, policy
-from .test_mesh_requests import Web, answered, behind, web
+from .test_mesh_requests import Web, allowed, answered, behind, web
 
 pytestmark = pytest.mark.root
 
@@ -339,3 +339,38 @@ def test_keys_that_cannot_be_fetched_make_no_token_good(mesh: Web):
     assert (
         "keys of http://127.0.0.1:1/keys: [Errno 111] Connection refused; no token is good" in told
     )
+
+
+AUDIT = {"sixfold.dev/enforcement": "audit"}
+
+
+def test_what_is_in_audit_passes_and_is_told_by_name(mesh: Web):
+    def asks(path: str, rule: str) -> None:
+        assert mesh.ask("one", path)[0] == 200
+        flow = mesh.flow(f"{path} 200", rule)
+        assert flow["verdict"] == "AUDIT"
+        code, text = explained(mesh, "--path", path)
+        assert (code, "AUDIT" in text) == (0, True)
+
+    deny = authorization(operation(paths=["/a"]), name="not", action="DENY", annotations=AUDIT)
+    mesh.apply(deny, authorization(operation(paths=["/a", "/b"]), annotations=AUDIT))
+    asks("/a", "AuthorizationPolicy default/not rules[0]")
+    asks("/c", "default-deny (AuthorizationPolicy default/web)")
+    mesh.delete(("AuthorizationPolicy", "web"), ("AuthorizationPolicy", "not"))
+    mesh.apply(authorization(operation(paths=["/d"]), action="AUDIT"))
+    assert mesh.ask("one", "/d")[0] == 200
+    assert mesh.flow("/d 200", "told by AuthorizationPolicy default/web rules[0]")
+    mesh.delete(("AuthorizationPolicy", "web"), ("NetworkPolicy", "open"))
+    out = policy("out", {}, policyTypes=["Egress"], egress=[{}])
+    rule = allowed({"path": "/e"})
+    rule["metadata"]["annotations"] = AUDIT
+    mesh.apply(out, rule)
+    asks("/f", "default-deny (CiliumNetworkPolicy default/web)")
+    del rule["metadata"]["annotations"]
+    mesh.apply(rule)
+    assert mesh.ask("one", "/f")[0] == 403
+    here = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}
+    here["metadata"]["annotations"] = AUDIT  # type: ignore[index]
+    mesh.apply(here)
+    asks("/g", "default-deny (CiliumNetworkPolicy default/web)")
+    assert mesh.ask("one", "/e")[0] == 200

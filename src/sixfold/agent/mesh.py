@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -330,7 +331,14 @@ class Mesh:
 
     def _take_log(self, name: str, entry: Any) -> None:
         agent = self._agent
-        asked = Asked(self._denied_by, self._not_allowed_by, self._address_in, self._no_token_by)
+        asked = Asked(
+            self._denied_by,
+            self._not_allowed_by,
+            self._address_in,
+            self._no_token_by,
+            self._told_by,
+            partial(self._not_allowed_by, audit=True),
+        )
         flow = access(name, entry, agent.names, asked)
         if flow is not None:
             self._flows.log.extend([flow])
@@ -349,17 +357,24 @@ class Mesh:
         decision = lookup(table, INGRESS, party, PROTOCOL_NUMBERS["TCP"], port)
         return None if decision.allow else self._agent.names.rules.get(decision.rule)
 
-    def _not_allowed_by(self, destination: IPAddress) -> Rule | None:
+    def _not_allowed_by(self, destination: IPAddress, *, audit: bool = False) -> Rule | None:
         plans, endpoint = self._agent.plans, self._endpoint_at(destination)
         if plans is None or endpoint is None:
             return None
-        return not_allowed(Authorizations(plans.world).of(endpoint))
+        return not_allowed(Authorizations(plans.world).of(endpoint), audit=audit)
 
     def _no_token_by(self, destination: IPAddress) -> Rule | None:
         plans, endpoint = self._agent.plans, self._endpoint_at(destination)
         if plans is None or endpoint is None:
             return None
         return no_token(Authorizations(plans.world).tokens(endpoint))
+
+    def _told_by(self, destination: IPAddress) -> Rule | None:
+        plans, endpoint = self._agent.plans, self._endpoint_at(destination)
+        table = plans.policy.tables.get(endpoint.key) if plans and endpoint else None
+        if table is None or table.audit is None:
+            return None
+        return self._agent.names.rules.get(table.audit.ingress_default)
 
     def _endpoint_at(self, address: IPAddress) -> Endpoint | None:
         plans, owner = self._agent.plans, self._agent.names.owners.get(address)

@@ -77,6 +77,10 @@ def authorized(policies: Sequence[Authorization], caller: Caller) -> Answer:
     allowing = [one for one in policies if one.action == "ALLOW" and not one.audit]
     default = of.not_allowed(policies)
     found = next(_matching(allowing, caller), default)
+    every = [one for one in policies if one.action == "ALLOW"]
+    told_default = of.not_allowed(policies, audit=True)
+    if len(every) > len(allowing) and told_default and not any(_matching(every, caller)):
+        told = (*told, told_default)
     return Answer(found is not default or found is None, found, told)
 
 

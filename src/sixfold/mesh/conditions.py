@@ -26,6 +26,7 @@ PREFIXES = {DENY_FILTER: "deny_", ALLOW_FILTER: "allow_"}  # of what they say of
 JWT_FILTER, PAYLOAD = "envoy.filters.http.jwt_authn", "payload"
 LOCAL_DOMAIN = "cluster.local/"  # means the trust domain, whatever it is called; as in Istio
 SPIFFE = "spiffe://"
+TOLD = "told "  # before names of rules that deny nothing: of action AUDIT
 ANYBODY: dict[str, Any] = {"any": True}
 
 
@@ -88,11 +89,12 @@ class _Writer:
         self._place = place
 
     def rules(self, action: str, policies: Iterable[Authorization]) -> rbac_pb2.RBAC:
-        written = {
-            str(rule.rule): rbac_pb2.Policy(permissions=[ANYBODY], principals=[self._rule(rule)])
-            for policy in policies
-            for rule in policy.rules
-        }
+        written = {}
+        for policy in policies:
+            before = TOLD if policy.action == "AUDIT" else ""
+            for rule in policy.rules:
+                one = rbac_pb2.Policy(permissions=[ANYBODY], principals=[self._rule(rule)])
+                written[f"{before}{rule.rule}"] = one
         return rbac_pb2.RBAC(action=action, policies=written)
 
     def _rule(self, rule: Clauses) -> dict[str, Any]:

@@ -51,6 +51,7 @@ from sixfold.model.trafficpolicy import TrafficPolicySpec
 POD = "x-sixfold-pod"  # cluster of a destination that no route is about
 METADATA = "sixfold"
 APPLICATION, APPLICATION_HTTP2 = "requests", "calls"  # clusters: where a request wants to go
+TOLD = "policy_"  # before what the filter says of rules that are told only
 Append = "OVERWRITE_IF_EXISTS_OR_ADD"
 
 
@@ -300,18 +301,21 @@ def _application(
 
 def judged(
     rules: rbac_pb2.RBAC,
+    told: rbac_pb2.RBAC | None,
     limited: Mapping[str, ServicePort],
     narrowed: Mapping[str, Any],
     secured: Mapping[str, tuple[ServicePort, Tls]],
 ) -> list[dict[str, Any]]:
     """Routes of what arrives at a pod as a request, for whom RBAC lets.
 
+    told      what would be allowed, if what is in audit was in force; None: the same
     limited   places of the pod that get so many connections at most, as a policy of a service says
     narrowed  by AuthorizationPolicies: what their filters are told
     secured   places of the pod that speak TLS; what cannot be checked there is answered 502
     """
+    shadow = {} if told is None else {"shadow_rules": told, "shadow_rules_stat_prefix": TOLD}
     only = {
-        parts.RBAC_FILTER: packed(http_rbac.RBACPerRoute(rbac={"rules": rules})),
+        parts.RBAC_FILTER: packed(http_rbac.RBACPerRoute(rbac={"rules": rules, **shadow})),
         **narrowed,
     }
     here = {"name": DESTINATION, "present_match": True}

@@ -22,7 +22,7 @@ from sixfold.mesh.gateway_plan import plan_gateways
 from sixfold.mesh.kept import Kept
 from sixfold.mesh.member import Member, authority
 from sixfold.mesh.messages import Resource
-from sixfold.mesh.requests import request_rules
+from sixfold.mesh.requests import request_rules, told_rules
 from sixfold.mesh.routes import Routed, ServicePort, Way
 from sixfold.mesh.tokens import Keys
 from sixfold.mesh.traffic import Traffic, plan_requests, straight_to
@@ -208,22 +208,24 @@ class HttpPlanner:
     ) -> dict[str, list[dict[str, object]]]:
         numbers = {rule: number for number, rule in policy.rules.items()}
         clients = {key: (world.endpoints[key], one) for key, one in members.items()}
+        asked = {
+            key: (
+                *(requests, world.endpoints[key]),
+                *({*ports.get(key, ()), *targets.get(key, ())}, clients, numbers),
+            )
+            for key in sorted({*ports, *targets})
+        }
         return {
             key: http.judged(
-                request_rules(
-                    requests,
-                    world.endpoints[key],
-                    {*ports.get(key, ()), *targets.get(key, ())},
-                    clients,
-                    numbers,
-                ),
+                request_rules(*parts),
+                told_rules(*parts),
                 limited.get(key, {}),
                 conditions.of_requests(
                     requests.authorizations.of(world.endpoints[key]), world.config.trust_domain
                 ),
                 secured.get(key, {}),
             )
-            for key in sorted({*ports, *targets})
+            for key, parts in asked.items()
         }
 
 

@@ -9,7 +9,7 @@ in a header; the port's own rules hold for whatever it says.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from envoy.config.rbac.v3 import rbac_pb2
@@ -20,7 +20,7 @@ from sixfold.model.endpoint import Endpoint
 from sixfold.model.mesh import DESTINATION
 from sixfold.model.rule import Rule
 from sixfold.policy import ir
-from sixfold.policy.requests import Requests
+from sixfold.policy.requests import Allowance, Requests
 
 Who = dict[str, Member]  # by pod
 
@@ -33,12 +33,35 @@ def request_rules(
     numbers: Mapping[Rule, int],
 ) -> rbac_pb2.RBAC:
     """For all addresses of a pod; a policy for each rule and port."""
+    return _rules(requests.allowed, server, ports, clients, numbers)
+
+
+def told_rules(
+    requests: Requests,
+    server: Endpoint,
+    ports: Iterable[int],
+    clients: Mapping[str, tuple[Endpoint, Member]],
+    numbers: Mapping[Rule, int],
+) -> rbac_pb2.RBAC | None:
+    """What would be, if what is in audit was in force; None: the same."""
+    if not requests.written(server) or not requests.told_only(server):
+        return None
+    return _rules(requests.would_allow, server, ports, clients, numbers)
+
+
+def _rules(
+    allows: Callable[[Endpoint, int, Endpoint], Iterable[Allowance]],
+    server: Endpoint,
+    ports: Iterable[int],
+    clients: Mapping[str, tuple[Endpoint, Member]],
+    numbers: Mapping[Rule, int],
+) -> rbac_pb2.RBAC:
     policies: dict[str, rbac_pb2.Policy] = {}
     for port in sorted(ports):
         allowed: defaultdict[tuple[Rule, tuple[ir.Request, ...] | None], Who] = defaultdict(dict)
         for key, (client, member) in clients.items():
             if key != server.key:
-                for one in requests.allowed(server, port, client):
+                for one in allows(server, port, client):
                     allowed[one][key] = member
         for turn, ((rule, wanted), who) in enumerate(sorted(allowed.items(), key=_order)):
             name = f"{policy_name(numbers.get(rule, 0), {numbers.get(rule, 0): rule})} :{port}"

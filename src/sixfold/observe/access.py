@@ -31,6 +31,7 @@ DENIED = 403
 REDIRECTED = range(300, 400)
 _BY_CODE = {421: "for another listener's host", 500: "its route has a backend that is none"}
 TCP = 6
+TOLD = "told "  # before the name of a rule whose action is AUDIT
 # Of envoy.config.core.v3.RequestMethod.
 _METHODS = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 # Envoy's words (response code details) for what a request met before any backend.
@@ -64,6 +65,8 @@ class Asked(NamedTuple):
     not_allowed_by: NotAllowedBy
     address_in: AddressIn
     no_token_by: NotAllowedBy = lambda _: None
+    told_by: NotAllowedBy = lambda _: None  # the default of policies in audit
+    told_not_allowed_by: NotAllowedBy = lambda _: None  # of ALLOW policies, those in audit too
 
 
 def access(log: str, entry: Any, names: Names, plan: Asked) -> Flow | None:
@@ -104,6 +107,8 @@ def _inbound(entry: Any, names: Names, plan: Asked) -> Flow | None:
         if code >= 400:
             verdict = Verdict.ERROR
             extra["mesh"] = f"the workload was not reached: {entry.response.response_code_details}"
+        else:
+            verdict, rule = _in_audit(common, destination, plan, extra, rule)
     else:
         verdict = Verdict.ERROR
         extra["mesh"] = f"no tunnel: {entry.response.response_code_details}"
@@ -145,6 +150,8 @@ def _request(entry: Any, names: Names, plan: Asked) -> Flow | None:
     elif not details.startswith("via_upstream"):
         verdict = Verdict.ERROR
         extra["mesh"] = f"not answered by the workload: {details}"
+    if verdict is Verdict.FORWARDED:
+        verdict, rule = _in_audit(common, destination, plan, extra, rule)
     ends = (source, source_port), (destination, port)
     return _flow(common, names, verdict, ends, extra, reason, rule)
 
@@ -297,6 +304,27 @@ def _narrowed(common: Any, destination: IPAddress, plan: Asked) -> Rule | None:
 def _why(details: str) -> str:
     """``jwt_authn_access_denied{Jwt_is_expired}``."""
     return details.partition("{")[2].rstrip("}").replace("_", " ")
+
+
+def _in_audit(
+    common: Any, destination: IPAddress, plan: Asked, extra: dict[str, str], rule: Rule | None
+) -> tuple[Verdict, Rule | None]:
+    """What a rule that is told only says of what passed; ``rule``: what let it pass."""
+    fields = common.metadata.filter_metadata[RBAC].fields
+
+    def denied(prefix: str) -> bool:
+        return bool(fields[f"{prefix}_shadow_engine_result"].string_value == "denied")
+
+    if denied("policy"):
+        return Verdict.AUDIT, plan.told_by(destination)
+    if denied("deny"):
+        said = fields["deny_shadow_effective_policy_id"].string_value
+        if not said.startswith(TOLD):
+            return Verdict.AUDIT, _written(said)
+        extra["mesh"] = f"told by {said.removeprefix(TOLD)}"  # action AUDIT: no denial
+    if denied("allow"):
+        return Verdict.AUDIT, plan.told_not_allowed_by(destination)
+    return Verdict.FORWARDED, rule
 
 
 def _written(text: str) -> Rule | None:

@@ -141,9 +141,12 @@ def conditions_of(policy: AuthorizationPolicy, *, audit: bool = False) -> Author
     )
 
 
-def not_allowed(policies: Iterable[Authorization]) -> Rule | None:
-    """The rule that denies what none of those that allow does; None: none of them allows."""
-    names = [one.name for one in policies if one.action == "ALLOW" and not one.audit]
+def not_allowed(policies: Iterable[Authorization], *, audit: bool = False) -> Rule | None:
+    """The rule that denies what none of those that allow does; None: none of them allows.
+
+    audit  those in audit count, too
+    """
+    names = [one.name for one in policies if one.action == "ALLOW" and (audit or not one.audit)]
     if not names:
         return None
     because = f"{AUTHORIZATION_POLICY} {', '.join(names)}"

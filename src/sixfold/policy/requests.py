@@ -41,6 +41,7 @@ class Requests:
         self._plan = plan
         self.authorizations = Authorizations(world)
         self._ports: dict[str, frozenset[int]] = {}
+        self._told_only: dict[str, bool] = {}
 
     def ports(self, endpoint: Endpoint) -> frozenset[int]:
         """The ports of a pod that are looked into."""
@@ -71,9 +72,30 @@ class Requests:
         if not verdict.allow or verdict.ingress is None:
             return ()
         decided = self._plan.rules[verdict.ingress.rule]
-        if decided.tier or port not in self.written(server):
+        if decided.tier or port not in self.written(server) or self.told_only(server):
             return (Allowance(decided, None),)
         return tuple(self._lines(server, port, client))
+
+    def would_allow(self, server: Endpoint, port: int, client: Endpoint) -> tuple[Allowance, ...]:
+        """The same, were what is in audit in force."""
+        if port not in self.written(server) or not self.told_only(server):
+            return self.allowed(server, port, client)
+        return tuple(self._lines(server, port, client))
+
+    def told_only(self, server: Endpoint) -> bool:
+        """Whether what lines about requests do not allow passes, and is told: all that isolates
+        the pod is in audit, or the pod is."""
+        if (known := self._told_only.get(server.key)) is None:
+            isolating = [
+                one.audit
+                for one in self._plan.policies.values()
+                if one.tier is ir.Tier.NETWORK_POLICY
+                and INGRESS in one.isolates
+                and self._selects(one.subject, server)
+            ]
+            known = self.authorizations.in_audit(server) or (bool(isolating) and all(isolating))
+            self._told_only[server.key] = known
+        return known
 
     def _lines(self, server: Endpoint, port: int, client: Endpoint) -> Iterator[Allowance]:
         for policy in self._plan.policies.values():

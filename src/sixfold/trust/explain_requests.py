@@ -110,6 +110,10 @@ def judged(
     if port not in requests.written(server):
         return
     rules = requests.allowed(server, port, client)
+    would = requests.would_allow(server, port, client)
+    if asked is not None and allowing(rules, asked) and not allowing(would, asked):
+        yield "AUDIT", f"{asked}: no rule of {server.key} allows it; it passes, and is told"
+        return
     if asked is None:
         names = ", ".join(dict.fromkeys(str(one.rule) for one in rules))
         yield "judged", f"requests are judged by {names}; --method and --path ask about one"
@@ -153,7 +157,7 @@ def narrowed(
     answer = authorized(policies, caller)
     what = f"{asked}" if caller.asked is not None else "the connection"
     for rule in answer.told:
-        yield "AUDIT", f"{what}: told by {rule}"
+        yield "AUDIT", f"{what}: passes, and is told by {rule}"
     if not answer.allow:
         opaque = asked is not None and not seen
         hint = f"; port {port} is not known to be HTTP: name it so, or in ports" if opaque else ""
