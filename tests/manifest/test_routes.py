@@ -158,9 +158,9 @@ def test_requests_are_judged_where_they_arrive(said, make):
             "spec.rules[0].backendRefs[0].port: is required",
         ),
         (
-            "TCPRoute",
+            "TLSRoute",
             {"parentRefs": [{"group": "", "kind": "Service", "name": "db"}]},
-            "spec.parentRefs[0].kind: a TCPRoute is not attached to Services here",
+            "spec.parentRefs[0].kind: a TLSRoute is not attached to Services here",
         ),
     ],
 )

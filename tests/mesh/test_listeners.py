@@ -12,9 +12,11 @@ from tests.system.certificates import Authority
 from sixfold.mesh.hosts import host_for, hosts_of, misdirected
 from sixfold.mesh.http_routes import Front, routes_of
 from sixfold.mesh.listeners import common, plan_listeners
+from sixfold.mesh.routes import ServicePort
 from sixfold.mesh.status import status_of, status_of_class, status_of_gateway
-from sixfold.mesh.streams import stream_for, streams_of
+from sixfold.mesh.streams import of_clients, plan_streams, stream_for, streams_of
 from sixfold.model.gateway import Gateway, GatewayClass
+from sixfold.model.httproute import ParentReference
 from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.secret import Secret
 from sixfold.model.streamroute import TCPRoute, TLSRoute
@@ -428,3 +430,26 @@ def test_a_connection_goes_to_a_service_that_has_an_address(service_, reason):
     (plan,) = plan_listeners(asked)["edge/front"]
     (way,) = [it.way for it in streams_of(asked, plan, [plan])]
     assert [backend.to is not None for backend in way.backends] == [reason == "ResolvedRefs"]
+
+
+def test_connections_to_a_service_are_routed_for_all_or_for_those_of_a_namespace():
+    parent = {"group": "", "kind": "Service", "name": "web", "namespace": "shop", "port": 80}
+    made = [stream(TCPRoute, name=name) for name in ("ours", "young")]
+    theirs = stream(TCPRoute, name="theirs", to="b")
+    for one in (*made, theirs):
+        one.spec.parent_refs = [msgspec.convert(parent, ParentReference)]
+    theirs.metadata.namespace = "other"
+    made[1].metadata.creation_timestamp = "2026-02-01T00:00:00Z"
+    asked = replace(edge(gateway(listener())), streams=by_name(*made, theirs))
+    port = ServicePort("shop/web", 80)
+    routed = plan_streams(asked)
+    assert {*routed} == {port}
+    (ours,) = of_clients(asked, [port], routed, "shop")
+    (them,) = of_clients(asked, [port], routed, "other")
+    (after,) = of_clients(asked, [port], {}, "shop")
+    assert [one.way.name for one in (ours, them, after)] == ["shop/ours", "other/theirs", str(port)]
+    read = route([{"backendRefs": []}], "read")
+    asked = replace(asked, routes={"HTTPRoute shop/read": read})
+    assert plan_streams(asked) == {}
+    (found,) = status_of(asked, made[0])["parents"]
+    assert conditions(found)["Accepted"] == ("False", "Conflicted")

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
-from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.access_loggers.grpc.v3 import als_pb2
@@ -20,7 +19,6 @@ from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm,
 )
-from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
     header_mutation_pb2 as early,
 )
@@ -31,19 +29,17 @@ from sixfold.mesh import resources as parts
 from sixfold.mesh.certificates import Shown
 from sixfold.mesh.hosts import Hosts
 from sixfold.mesh.http_filters import CLIENT, filters_of_host, http_filters
-from sixfold.mesh.http_routes import NOWHERE, Front, routes_of
+from sixfold.mesh.http_routes import Front, routes_of
 from sixfold.mesh.listeners import EVERY_HOST, ListenerPlan
 from sixfold.mesh.member import Member
 from sixfold.mesh.messages import Resource, extension, resource
-from sixfold.mesh.routes import ServicePort
-from sixfold.mesh.streams import Stream, StreamWay
-from sixfold.model.datapath import IPAddress
+from sixfold.mesh.stream_resources import passed_on
+from sixfold.mesh.streams import Stream
 from sixfold.model.mesh import DESTINATION
 
 HEADERS_S, IDLE_S, STREAM_IDLE_S = 10, 3600, 300  # Envoy's advice for edges, but for the first
 STREAMS_MAX, WINDOW, CONNECTION_WINDOW = 100, 1 << 16, 1 << 20  # likewise
 BUFFER_MAX = 1 << 15
-CONNECT_ATTEMPTS = 3
 # Of a client's word nothing is left; x-envoy-* and the client's certificate Envoy removes itself.
 FORGED = (
     *("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"),
@@ -89,51 +85,13 @@ def streams(
 ) -> Iterator[Chain]:
     """Connections that are passed on as they are, or without the TLS that ends here."""
     for at, stream in enumerate(found):
-        chain: Chain = {"name": f"{table}|{at}", "filters": _passed_on(member, stream.way)}
+        chain: Chain = {"name": f"{table}|{at}", "filters": passed_on(member, stream.way)}
         if one.listener.protocol == "TLS":
             chain["filter_chain_match"] = _named(stream.hosts)
         if one.certs:
             context = _shows(one.certs)
             chain["transport_socket"] = extension("envoy.transport_sockets.tls", context)
         yield chain
-
-
-def service(port: ServicePort, address: IPAddress) -> Resource:
-    """A service as a process of the Gateway's pod would dial it: the kernel picks the backend."""
-    name = stream_cluster(port)
-    place = {"address": parts.socket_at(str(address), port.port)}
-    cluster = cluster_pb2.Cluster(
-        name=name,
-        type="STATIC",
-        connect_timeout=parts.CONNECT_TIMEOUT,
-        circuit_breakers=parts.no_limits(),
-        load_assignment={
-            "cluster_name": name,
-            "endpoints": [{"lb_endpoints": [{"endpoint": place}]}],
-        },
-        upstream_bind_config=parts.from_the_pod(),
-    )
-    return resource(name, cluster)
-
-
-def stream_cluster(port: ServicePort) -> str:
-    return f"stream|{port}"
-
-
-def _passed_on(member: Member, way: StreamWay) -> list[dict[str, Any]]:
-    """The share of a backend that is none is closed."""
-    weighted = [
-        {"name": stream_cluster(one.to) if one.to else NOWHERE, "weight": one.weight}
-        for one in way.backends
-    ]
-    where = {"weighted_clusters": {"clusters": weighted}} if weighted else {"cluster": NOWHERE}
-    proxy = tcp_proxy_pb2.TcpProxy(
-        stat_prefix="gateway", max_connect_attempts={"value": CONNECT_ATTEMPTS}, **where
-    )
-    return [
-        parts.set_states([parts.state(parts.NETNS_STATE, member.netns)]),
-        extension("envoy.filters.network.tcp_proxy", proxy),
-    ]
 
 
 def listener(member: Member, port: int, chains: Sequence[Chain]) -> Resource:

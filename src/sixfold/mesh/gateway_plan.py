@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sixfold.balancing.members import cluster_addresses
 from sixfold.mesh import gateway
 from sixfold.mesh.certificates import Shown
 from sixfold.mesh.hosts import hosts_of, misdirected
@@ -30,6 +29,7 @@ class GatewayPlan(NamedTuple):
     resources: tuple[Resource, ...]
     ways: tuple[Way, ...]
     listeners: Mapping[str, tuple[str, ...]]
+    services: tuple[ServicePort, ...]  # that connections lead to
 
 
 def plan_gateways(world: World, members: Mapping[str, Member], traffic: Traffic) -> GatewayPlan:
@@ -48,7 +48,7 @@ def plan_gateways(world: World, members: Mapping[str, Member], traffic: Traffic)
             ]
             found.resources.append(gateway.listener(member, port, chains))
         names[member.pod] = tuple(gateway.listener_name(member, port) for port in ports)
-    return GatewayPlan(tuple(found.all(world)), tuple(found.ways), names)
+    return GatewayPlan(tuple(found.all()), tuple(found.ways), names, tuple(found.services))
 
 
 @dataclass(slots=True)
@@ -60,12 +60,9 @@ class _Found:
     certs: dict[str, Shown] = field(default_factory=dict)
     services: dict[ServicePort, None] = field(default_factory=dict)
 
-    def all(self, world: World) -> Iterator[Resource]:
+    def all(self) -> Iterator[Resource]:
         yield from self.resources
         yield from (gateway.certificate(name, shown) for name, shown in self.certs.items())
-        for port in self.services:
-            for address in [*cluster_addresses(world.services[port.service])][:1]:
-                yield gateway.service(port, address)
 
 
 def _chains(

@@ -43,6 +43,8 @@ from sixfold.mesh.http_routes import cluster_of, routes_of
 from sixfold.mesh.member import Member, authority
 from sixfold.mesh.messages import Resource, extension, packed, resource
 from sixfold.mesh.routes import ServicePort, Way
+from sixfold.mesh.stream_resources import chain
+from sixfold.mesh.streams import ServiceStream
 from sixfold.model.algorithm import TABLE_SIZE_DEFAULT, Algorithm
 from sixfold.model.datapath import IPAddress
 from sixfold.model.mesh import DESTINATION, HTTP_PORT, TUNNEL_PORT
@@ -68,8 +70,11 @@ def routes_name(namespace: str) -> str:
     return f"requests|{namespace}"
 
 
-def outbound(member: Member, connections_max: int = 0) -> Resource:
-    """Where requests of a pod's processes are captured, on its loopback."""
+def outbound(
+    member: Member, connections_max: int = 0, streams: Sequence[ServiceStream] = ()
+) -> Resource:
+    """Where requests of a pod's processes are captured, on its loopback; and connections to
+    services that a TCPRoute is about. Another chain cuts nobody in this one."""
     states = [
         parts.state(parts.NETNS_STATE, member.netns),
         parts.state(parts.SVID_STATE, parts.client_secret(member.id)),
@@ -115,13 +120,15 @@ def outbound(member: Member, connections_max: int = 0) -> Resource:
             extension("envoy.filters.listener.original_dst", original_dst_pb2.OriginalDst())
         ],
         filter_chains=[
+            *(chain(member, one) for one in streams if one.addresses),
             {
+                "name": "requests",
                 "filters": [
                     *parts.at_most(connections_max),
                     parts.set_states(states),
                     extension("envoy.filters.network.http_connection_manager", manager),
-                ]
-            }
+                ],
+            },
         ],
         **parts.listen_at(
             [

@@ -24,6 +24,8 @@ from sixfold.mesh.member import Member, authority
 from sixfold.mesh.messages import Resource
 from sixfold.mesh.requests import request_rules, told_rules
 from sixfold.mesh.routes import Routed, ServicePort, Way
+from sixfold.mesh.stream_resources import service
+from sixfold.mesh.streams import RoutedStream, ServiceStream, of_clients, plan_streams
 from sixfold.mesh.tokens import Keys
 from sixfold.mesh.traffic import Traffic, plan_requests, straight_to
 from sixfold.model.algorithm import TABLE_SIZE, TABLE_SIZE_DEFAULT, Algorithm
@@ -61,8 +63,10 @@ class HttpPlan:
 class HttpPlanner:
     """Plans world after world; remembers which services were ever routed."""
 
-    def __init__(self) -> None:
+    def __init__(self, connections_max: int = 0) -> None:
+        self._connections_max = connections_max
         self._ever: dict[ServicePort, None] = {}
+        self._ever_passed: dict[ServicePort, None] = {}  # likewise, by TCPRoutes
         self._made_of: tuple[object, ...] = ()
         self._plan = HttpPlan()
         self._kept = Kept()
@@ -101,6 +105,13 @@ class HttpPlanner:
         routed = plan_requests(world, traffic, self._kept)
         self._ever |= dict.fromkeys(routed)
         self._ever = {port: None for port in self._ever if port.service in world.services}
+        passed = plan_streams(world)
+        self._ever_passed |= dict.fromkeys(passed)
+        self._ever_passed = {
+            port: None
+            for port in self._ever_passed
+            if port.service in world.services and port not in routed
+        }
         gateways = plan_gateways(world, members, traffic)
         at = {address: one for one in members.values() for address in one.addresses}
         ways = [*gateways.ways, *(way for one in routed.values() for way in one.ways)]
@@ -140,10 +151,12 @@ class HttpPlanner:
                 *http.applications(bound, tls),
                 *gateways.resources,
                 *self._tokens(world, requests, members, keys),
+                *self._listeners(world, passed, members),
+                *_dialled(world, {*gateways.services, *self._ever_passed, *_targets(passed)}),
             ),
             frozenset(
                 (address, port.port)
-                for port in routed
+                for port in (*routed, *passed)
                 for address in cluster_addresses(world.services[port.service])
             ),
             ports,
@@ -166,6 +179,22 @@ class HttpPlanner:
             parts = written, keys if written else NO_KEYS_YET, audit
             make = partial(tokens.configured, key, *parts)
             yield self._kept.of(("tokens", key), parts, make)
+
+    def _listeners(
+        self,
+        world: World,
+        passed: Mapping[ServicePort, RoutedStream],
+        members: Mapping[str, Member],
+    ) -> Iterator[Resource]:
+        """Of each pod, where its requests are captured."""
+        by_namespace: dict[str, tuple[ServiceStream, ...]] = {}
+        for key, member in members.items():
+            namespace = key.partition("/")[0]
+            if (streams := by_namespace.get(namespace)) is None:
+                streams = tuple(of_clients(world, self._ever_passed, passed, namespace))
+                by_namespace[namespace] = streams
+            parts = member, self._connections_max, streams
+            yield self._kept.of(("listener", key), parts, partial(http.outbound, *parts))
 
     def _service(
         self,
@@ -227,6 +256,19 @@ class HttpPlanner:
             )
             for key, parts in asked.items()
         }
+
+
+def _targets(passed: Mapping[ServicePort, RoutedStream]) -> Iterator[ServicePort]:
+    for one in passed.values():
+        for way in (one.producer, *one.consumers.values()):
+            yield from (to.to for to in (way.backends if way else ()) if to.to is not None)
+
+
+def _dialled(world: World, ports: Iterable[ServicePort]) -> Iterator[Resource]:
+    """Services that connections are passed on to."""
+    for port in sorted(ports):
+        for address in [*cluster_addresses(world.services[port.service])][:1]:
+            yield service(port, address)
 
 
 def _annotated(annotations: Mapping[str, str]) -> tuple[int, int]:

@@ -67,13 +67,18 @@ class ListenerPlan(NamedTuple):
         return self.listener.hostname or EVERY_HOST
 
 
-def plan_listeners(world: World) -> Mapping[str, tuple[ListenerPlan, ...]]:
-    """Of every Gateway that is ours, by its key."""
+def bare_listeners(world: World) -> Mapping[str, tuple[ListenerPlan, ...]]:
+    """Of every Gateway that is ours, by its key; without their routes."""
     gateways = {key: one for key, one in world.gateways.items() if world.is_ours(one)}
-    found = {key: _listeners(world, one) for key, one in gateways.items()}
+    return {key: _listeners(world, one) for key, one in gateways.items()}
+
+
+def plan_listeners(world: World) -> Mapping[str, tuple[ListenerPlan, ...]]:
+    """The same, with their routes."""
+    found = bare_listeners(world)
     attached: dict[tuple[str, str], list[Attached]] = {}
     routes = [*world.routes.values(), *world.streams.values()]
-    for route in sorted(routes, key=_age):
+    for route in sorted(routes, key=age_of):
         for parent in route.spec.parent_refs:
             if (parent.group, parent.kind) != PARENT:
                 continue
@@ -235,7 +240,7 @@ def _lets_in(world: World, one: ListenerPlan, route: AnyRoute) -> bool:
             return False
 
 
-def _age(route: AnyRoute) -> tuple[str, str, str]:
+def age_of(route: AnyRoute) -> tuple[str, str, str]:
     meta = route.metadata
     return meta.creation_timestamp or "9", meta.namespace, meta.name
 

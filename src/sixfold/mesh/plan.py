@@ -20,7 +20,6 @@ from envoy.config.rbac.v3 import rbac_pb2
 
 from sixfold.mesh import resources
 from sixfold.mesh.authorization import Authorization, Caller
-from sixfold.mesh.http import outbound as requests_of
 from sixfold.mesh.http_plan import NO_KEYS_YET, HttpPlan, HttpPlanner
 from sixfold.mesh.member import Member, addresses_of, member_of
 from sixfold.mesh.messages import Resource
@@ -76,7 +75,7 @@ class MeshPlanner:
         self._connections_max = connections_max
         self._known: dict[str, _Known] = {}
         self._authorization = Authorization()
-        self._http = HttpPlanner()
+        self._http = HttpPlanner(connections_max)
         self._shared: dict[Name, Resource] = {}  # of no pod
         application = resources.application()
         self._resources: Layers[Name, Resource] = Layers({_name(application): application})
@@ -157,7 +156,6 @@ class MeshPlanner:
         """What is made of the pod alone."""
         return (
             resources.outbound(member, self._connections_max),
-            requests_of(member, self._connections_max),
             resources.inbound(member),
             *(resources.tunnel_to(member, address, lifetime) for address in member.addresses),
         )

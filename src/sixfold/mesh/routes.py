@@ -179,7 +179,7 @@ def ordered(ways: list[tuple[object, Way]]) -> tuple[Way, ...]:
     return tuple(way for _, way in sorted(ways, key=lambda one: one[0]))  # type: ignore[arg-type, return-value]
 
 
-def attachments(world: World, route: Route) -> Iterator[Attached]:
+def attachments(world: World, route: Route | StreamRoute) -> Iterator[Attached]:
     """A route's services, and the ports that it is attached to at each."""
     for parent in route.spec.parent_refs:
         if (parent.group, parent.kind) != SERVICE:
@@ -203,7 +203,22 @@ def attachments(world: World, route: Route) -> Iterator[Attached]:
             message = f"service {name} has no TCP port {parent.port or ''}".rstrip()
             yield Attached(parent, (), Condition("Accepted", False, "NoMatchingParent", message))
             continue
+        if isinstance(route, StreamRoute) and (read := _read(world, ports)):
+            message = f"requests to {read} are routed, by an HTTPRoute or GRPCRoute"
+            yield Attached(parent, (), Condition("Accepted", False, "Conflicted", message))
+            continue
         yield Attached(parent, ports, Condition("Accepted", True, "Accepted", "in force"))
+
+
+def _read(world: World, ports: Sequence[ServicePort]) -> ServicePort | None:
+    """The first of these whose requests some route is about."""
+    taken = {
+        port
+        for other in world.routes.values()
+        for attached in attachments(world, other)
+        for port in attached.ports
+    }
+    return next((port for port in ports if port in taken), None)
 
 
 def resolved(world: World, route: Route | StreamRoute) -> Condition:

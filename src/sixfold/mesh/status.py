@@ -10,11 +10,17 @@ from typing import Any
 
 import msgspec
 
-from sixfold.mesh.listeners import PARENT, AnyRoute, ListenerPlan, attach, plan_listeners
+from sixfold.mesh.listeners import (
+    PARENT,
+    AnyRoute,
+    ListenerPlan,
+    attach,
+    bare_listeners,
+    plan_listeners,
+)
 from sixfold.mesh.routes import CONTROLLER, Condition, attachments, resolved
 from sixfold.model.datapath import IPAddress
 from sixfold.model.gateway import GATEWAY_CONTROLLER, GROUP, Gateway, GatewayClass
-from sixfold.model.httproute import GRPCRoute, HTTPRoute
 from sixfold.model.meta import ObjectMeta
 from sixfold.model.world import World
 
@@ -22,9 +28,8 @@ from sixfold.model.world import World
 def status_of(world: World, route: AnyRoute) -> dict[str, Any]:
     """Of a route: one entry for each parent."""
     refs = resolved(world, route)
-    of_services = attachments(world, route) if isinstance(route, HTTPRoute | GRPCRoute) else ()
-    accepted = {id(one.parent): one.accepted for one in of_services}
-    gateways = plan_listeners(world)
+    accepted = {id(one.parent): one.accepted for one in attachments(world, route)}
+    gateways = bare_listeners(world)
     parents = []
     for parent in route.spec.parent_refs:
         of_gateway = (parent.group, parent.kind) == PARENT

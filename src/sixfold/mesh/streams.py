@@ -1,18 +1,20 @@
-"""Which connection goes where? TLSRoutes and TCPRoutes at a port of a Gateway.
+"""Which connection goes where? TLSRoutes and TCPRoutes, of Gateways; TCPRoutes of Services, too.
 
 Pure. Nobody reads such a connection: its TLS names a host, or nothing does. From the proxy it goes
-on to the *service*, in the Gateway's pod, as one that a process there had opened: so the kernel
-picks the backend by the service's algorithm, asks policy and sends it through a tunnel, or as it
-is where the backend has none.
+on to the *service*, from the pod that it is in, as one that a process there had opened: so the
+kernel picks the backend by the service's algorithm, asks policy and sends it through a tunnel, or
+as it is where the backend has none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from sixfold.mesh.listeners import ListenerPlan, covers, owner
-from sixfold.mesh.routes import Backend, target
+from sixfold.balancing.members import cluster_addresses
+from sixfold.mesh.listeners import ListenerPlan, age_of, covers, owner
+from sixfold.mesh.routes import Backend, ServicePort, attachments, target
+from sixfold.model.datapath import IPAddress
 from sixfold.model.streamroute import StreamRoute, TCPRoute, TLSRoute
 from sixfold.model.world import World
 
@@ -29,6 +31,50 @@ class Stream(NamedTuple):
 
     hosts: tuple[str, ...]
     way: StreamWay
+
+
+class ServiceStream(NamedTuple):
+    """Connections to a port of a Service, of the clients of one namespace."""
+
+    port: ServicePort
+    addresses: tuple[IPAddress, ...]
+    way: StreamWay
+
+
+class RoutedStream(NamedTuple):
+    """As ``routes.Routed``; of several routes in one place the oldest."""
+
+    producer: StreamWay | None
+    consumers: Mapping[str, StreamWay]
+
+    def for_clients_of(self, namespace: str) -> StreamWay | None:
+        return self.consumers.get(namespace, self.producer)
+
+
+def plan_streams(world: World) -> Mapping[ServicePort, RoutedStream]:
+    """Every port of a Service that some TCPRoute is attached to."""
+    found: dict[ServicePort, dict[str, StreamWay]] = {}
+    for route in sorted(world.streams.values(), key=age_of):
+        for attached in attachments(world, route):
+            for port in attached.ports:
+                where = route.metadata.namespace
+                owner = "" if port.service.partition("/")[0] == where else where
+                found.setdefault(port, {}).setdefault(owner, way_of(world, route))
+    return {
+        port: RoutedStream(owners.get(""), {owner: way for owner, way in owners.items() if owner})
+        for port, owners in found.items()
+    }
+
+
+def of_clients(
+    world: World, ports: Iterable[ServicePort], routed: Mapping[ServicePort, RoutedStream], of: str
+) -> Iterator[ServiceStream]:
+    """What the clients of a namespace are told of ports that are, or were, routed."""
+    for port in ports:
+        way = routed[port].for_clients_of(of) if port in routed else None
+        straight = StreamWay(str(port), (Backend(port, 1),))
+        addresses = tuple(cluster_addresses(world.services[port.service]))
+        yield ServiceStream(port, addresses, way or straight)
 
 
 def streams_of(

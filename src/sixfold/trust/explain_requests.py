@@ -13,6 +13,7 @@ from sixfold.mesh import said
 from sixfold.mesh.asked import Asked, allowing, way_for
 from sixfold.mesh.authorized import authorized, caller_of
 from sixfold.mesh.routes import Backend, ServicePort, Way
+from sixfold.mesh.streams import plan_streams
 from sixfold.mesh.tokens import NO_TOKEN, claims_of
 from sixfold.mesh.traffic import Traffic, plan_requests
 from sixfold.model.endpoint import Endpoint
@@ -45,7 +46,9 @@ def route_of(
     routed = plan_requests(world, Traffic(world)).get(port) if looked_at else None
     ways = routed.for_clients_of(namespace) if routed is not None else None
     if ways is None:
-        return None
+        passed = plan_streams(world).get(port) if world.streams else None
+        stream = passed.for_clients_of(namespace) if passed is not None else None
+        return taken_by(stream.name, stream.backends) if stream is not None else None
     if asked is None:
         names = sorted({way.name.partition(" ")[0] for way in ways if way.rule is not None})
         how = f"routed by {', '.join(names)}" if names else "balanced one by one"
