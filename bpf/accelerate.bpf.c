@@ -129,12 +129,18 @@ static __always_inline void set_carried(struct conntrack *entry, __u32 side,
 		*known = carried;
 }
 
-/* By packets from here on, whatever comes: see lib/pairs.h. */
+/* By packets from here on, whatever comes, both ways: see lib/pairs.h. */
 static __always_inline int no_more(struct end *end, struct conntrack *entry)
 {
+	struct pair *pair = bpf_map_lookup_elem(&pairs, &end->connection);
+
 	end->over = true;
-	if (entry)
-		set_carried(entry, end->side, CARRIED_NO_MORE);
+	if (entry) {
+		set_carried(entry, 0, CARRIED_NO_MORE);
+		set_carried(entry, 1, CARRIED_NO_MORE);
+	}
+	if (pair)
+		pair->left = now();
 	return SK_PASS_;
 }
 
@@ -219,7 +225,8 @@ SEC("sk_msg") int carry(struct sk_msg_md *message)
 		judge_again(&other.connection);
 		entry = bpf_map_lookup_elem(&conntrack, &other.connection);
 	}
-	if (!entry || entry->revision != revision())
+	if (!entry || entry->revision != revision() ||
+	    (end->side ? entry->carried[1] : entry->carried[0]) == CARRIED_NO_MORE)
 		return no_more(end, entry);
 	tcp = bpf_skc_to_tcp_sock(socket);
 	if (!tcp || tcp->write_seq != end->sequence || needs_packets(tcp))

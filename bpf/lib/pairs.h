@@ -6,7 +6,8 @@
  * - A socket first reads what was carried, then what came in packets. So a side is
  *   carried from its first byte on, and once it is not, never again.
  * - No window bounds the queue. A side whose reader lags goes on by packets, which
- *   wait.
+ *   wait. Then neither side is carried any more, and once what was has been read, both
+ *   sockets are let go: in the map they are slower at packets than others are.
  *
  * What the kernel thinks of a socket is read where it keeps it (struct sock): the
  * address holds while the cookie there is the same.
@@ -42,6 +43,9 @@ struct end_key {
 struct pair {
 	__u64 socket[2];
 	__u64 cookie[2];
+	__u32 left; /* since when all goes by packets, as conntrack counts time; 0: it
+		       does not */
+	__u32 pad;
 };
 
 /* Full: connections go by packets, from then on. */

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import pytest
 
 from sixfold.cli.client import Client
 from sixfold.host.datapath import KernelDatapath
-from sixfold.host.layout import BY_SOCKETS, Connection
+from sixfold.host.layout import BY_SOCKETS, Connection, pack_sides
 
 from .conftest import System
 from .places import (
@@ -89,6 +90,18 @@ class Town:
         """Whether what client and server send goes from socket to socket."""
         client, server = self.connection(one).carried
         return client == BY_SOCKETS, server == BY_SOCKETS
+
+    def is_held(self, one: socket.socket, which: int) -> bool:
+        """Whether client (0) or server (1) is still where data gets from socket to socket."""
+        (source, port), (target, dialled) = one.getsockname()[:2], one.getpeername()[:2]
+        places = (ip_address(source), port), (ip_address(target), dialled)
+        key, client = pack_sides(*places, socket.IPPROTO_TCP)
+        view = KernelDatapath.view(self.system.paths.instance)
+        try:
+            side = struct.pack("<I4x", client ^ which)
+            return view.maps["accelerated"].lookup(key + side) is not None
+        finally:
+            view.close()
 
     @contextmanager
     def connected(
@@ -288,6 +301,8 @@ def test_a_reader_that_lags_makes_the_writer_wait(town: Town):
         except BlockingIOError:
             pass
         assert 4 * MB <= done < 16 * MB
+        town.system.eventually(lambda: not town.is_held(one, 0), "the writer is let go")
+        assert town.is_held(one, 1), "what is not read yet is not lost"
         one.setblocking(True)
         with ThreadPoolExecutor(1) as pool:
             writing = pool.submit(one.sendall, block)
@@ -296,6 +311,12 @@ def test_a_reader_that_lags_makes_the_writer_wait(town: Town):
         digest.update(block)
         assert hashlib.sha256(got).digest() == digest.digest()
         assert town.carried(one) == (False, False)
+        town.system.eventually(lambda: not town.is_held(one, 1), "the reader is let go")
+        for writer, reader in ((one, other), (other, one)):
+            with ThreadPoolExecutor(1) as pool:
+                writing = pool.submit(writer.sendall, block)
+                assert exactly(reader, len(block)) == block
+                writing.result()
 
 
 def test_a_rule_that_goes_cuts_at_once(town: Town):

@@ -60,6 +60,7 @@ STRUCTS = {
     "plaintext": layout.PLAINTEXT,
     "arrival": layout.ARRIVAL,
     "arrival_line": layout.ARRIVAL_LINE,
+    "pair": layout.PAIR,
     "deaf_key": layout.DEAF_KEY,
     "source_range": layout.SOURCE_RANGE,
     "device": layout.DEVICE,

@@ -484,6 +484,7 @@ class Agent:
                 ]
                 know_uplinks(self.datapath.maps["uplinks"], self.network.uplink_macs())
                 self.datapath.reap()
+                self.datapath.release()
                 if self.plans is not None:
                     found += await self._mend_links(self.plans.datapath)
                     compared = await self._compare()

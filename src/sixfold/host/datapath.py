@@ -168,6 +168,12 @@ class KernelDatapath(DatapathView):
         """Count down connections from outside that ended without a word."""
         self._run_on("reap", arrivals.over(self.maps))
 
+    def release(self) -> None:
+        """Let go of accelerated sockets that have gone by packets for a while, and have read what
+        was carried: they are slower there than any other."""
+        pairs = self.maps["pairs"].items()
+        self._run_on("release", [key for key, pair in pairs if layout.PAIR.unpack(pair)[-1]])
+
     def apply(self, desired: Datapath, *, opens_only: bool = False) -> int:
         """Bring the maps to ``desired``; returns the number of writes.
 

@@ -79,6 +79,7 @@ ALWAYS = (
     "sweep_captured",
     COUNT_MAPS,
     "reap",
+    "release",
     JOIN,
     REACHED,
     *PROXY_PROGRAMS,
