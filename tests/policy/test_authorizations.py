@@ -13,7 +13,9 @@ from sixfold.model.identity import WORLD
 from sixfold.model.service import Service
 from sixfold.policy.authorizations import Authorizations
 from sixfold.policy.decide import decide, party_at, party_of
+from sixfold.policy.lint import lint
 from sixfold.policy.plan import compile_policies
+from sixfold.policy.reach_parties import View
 from sixfold.policy.requests import Requests
 
 TCP, UDP = PROTOCOL_NUMBERS["TCP"], PROTOCOL_NUMBERS["UDP"]
@@ -145,3 +147,24 @@ def test_it_opens_nothing_that_network_policy_closes():
     requests = Requests(world, plan)
     client, server = world.endpoints["y/client"], world.endpoints["x/web"]
     assert requests.allowed(server, 80, client) == ()
+
+
+def test_lint_names_rules_about_requests_that_nobody_looks_at_and_names_of_nobody():
+    def checks(policy, **more):
+        found = lint(View(here(policy, **more)))
+        return [(one.check, one.path) for one in found if one.policy == "AuthorizationPolicy x/p"]
+
+    rule = {"to": [GET]}
+    assert checks(authorization(rule)) == [("not-http", ("spec", "rules", 0))]
+    assert checks(authorization(rule), ports=[("http", 80)]) == []
+    named = {"to": [{"operation": {"methods": ["GET"], "ports": ["80"]}}]}
+    assert checks(authorization(named)) == []
+    for who in (
+        {"principals": ["cluster.local/ns/y/sa/none"]},
+        {"namespaces": ["z"]},
+        {"serviceAccounts": ["y/none"]},
+    ):
+        found = checks(authorization({"from": [{"source": who}]}))
+        assert found == [("selects-nothing", ("spec", "rules", 0))]
+    good = {"principals": ["cluster.local/ns/y/sa/default", "*/sa/x"]}
+    assert checks(authorization({"from": [{"source": good}]})) == []

@@ -52,9 +52,9 @@ def command(
     """Find policies that probably do not do what was meant, with file, line and path.
 
     Checks: allow-without-deny-base, cidr-instead-of-identity, empty-selector, host-lockout,
-    no-effect, redundant, selects-nothing, shadowed, unknown-port-name. They are judged by what is
-    in the manifests: give workloads and policies together. Exit code 0: nothing of that severity;
-    1: something; 2: wrong usage.
+    no-effect, not-http, redundant, selects-nothing, shadowed, unknown-port-name. They are judged by
+    what is in the manifests: give workloads and policies together. Exit code 0: nothing of that
+    severity; 1: something; 2: wrong usage.
     """
     from sixfold.cli.apply import read, report_ignored
     from sixfold.manifest import offline

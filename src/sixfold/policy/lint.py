@@ -13,12 +13,15 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from sixfold.model.authorizationpolicy import AuthorizationPolicy
 from sixfold.model.datapath import ALLOW, EGRESS, INGRESS, IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.policy import NetworkPolicy
+from sixfold.model.requestauthentication import RequestAuthentication
 from sixfold.policy import ir
 from sixfold.policy.block import includes, parse_cidr, span
 from sixfold.policy.host import lockouts, of_host
+from sixfold.policy.lint_authorizations import authorizations
 from sixfold.policy.lint_cover import covers, numeric_ports
 from sixfold.policy.lint_finding import Finding, Path, Severity
 from sixfold.policy.lint_redundant import redundant
@@ -27,6 +30,7 @@ from sixfold.policy.reach_parties import View
 
 WIDE_BITS = 8  # a block of this length or shorter means "outside", not some pods
 NAMES_MAX = 4
+BY_THE_PROXY = (AuthorizationPolicy, RequestAuthentication)
 DIRECTIONS = ((INGRESS, "ingress"), (EGRESS, "egress"))
 
 
@@ -58,13 +62,18 @@ class _Linter:
         yield from self._inert()
         yield from self._lockouts()
         yield from self._open()
+        yield from authorizations(self.world)
         said = {
             (_object(policy), _path(line))
             for policy in self.view.plan.policies.values()
             for at, line in enumerate(policy.lines)
             if _shadow(policy, at) is not None or self._is_empty(line)
         }
-        ruled = {_object(one) for one in self.view.plan.policies.values() if one.lines}
+        ruled = {
+            key
+            for key in {_object(one) for one in self.view.plan.policies.values() if one.lines}
+            if not isinstance(self.world.policies[key], BY_THE_PROXY)  # its lines are not all of it
+        }
         yield from redundant(self.world, ruled - dead, said)
 
     def _lines(self, key: str, policy: ir.Policy) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ CHECKS = {
     "empty-selector": "a rule lets everybody pass",
     "host-lockout": "policies for the host close what its operator needs",
     "no-effect": "a rule or policy that can never decide anything",
+    "not-http": "a rule about requests to workloads of which no port is known to be HTTP",
     "redundant": "without it nothing would change",
     "selects-nothing": "no workload is meant",
     "shadowed": "another rule of the policy says it already",
