@@ -487,6 +487,24 @@ def test_a_certificate_of_another_namespace_needs_a_grant_and_is_replaced_under_
     assert mode & 0o777 == 0o600
 
 
+def test_a_limit_of_a_route_counts_clients_outside_by_their_addresses(edge: Edge):
+    limit = {
+        "apiVersion": "sixfold.dev/v1",
+        "kind": "TrafficPolicy",
+        "metadata": {"name": "limited", "namespace": "default"},
+        "spec": {
+            "targetRefs": [{"group": GROUP, "kind": "HTTPRoute", "name": "limited"}],
+            "rateLimits": [{"requests": 2, "per": "1h"}],
+        },
+    }
+    edge.apply(route("limited", to("one"), hostnames=["limited.example.com"]), limit)
+    for address in edge.addresses:
+        found = [edge.ask("limited.example.com", address=address)[0] for _ in range(4)]
+        assert found == [200, 200, 429, 429]
+    assert edge.ask(SHOP)[0] == 200
+    assert "2 in 1h of each identity" in edge.explained("limited.example.com")
+
+
 def test_what_policy_denies_the_gateway_its_clients_are_denied(edge: Edge):
     nobody = policy("one", {"app": "one"}, policyTypes=["Ingress"], ingress=[])
     edge.apply(nobody)

@@ -276,6 +276,9 @@ def test_a_second_try_helps(mesh: Web):
     mesh.apply(route({"backendRefs": to(flaky=1), "retry": retry}))
     with mesh.connect("one") as connection:
         assert {answered(connection)[0] for _ in range(20)} == {200}
+        assert {answered(connection, method="POST")[0] for _ in range(20)} == {200, 503}
+        mesh.apply(carried("one", retry={"methods": ["POST"]}))  # it is not paid twice there
+        assert {answered(connection, method="POST")[0] for _ in range(20)} == {200}
 
 
 def test_a_route_has_its_status(mesh: Web):
@@ -437,6 +440,12 @@ def test_what_is_hashed_or_of_one_session_stays_together_while_others_spread(mes
     assert set(chosen[0].values()) == {"one", "two"}
     for asked in (("lb", "list", "pair"), ("describe", "service", "pair")):
         assert "ring-hash on header x-user" in mesh.system.sixfold(*asked).stdout
+    with mesh.connect("pair") as connection:
+        mesh.system.sixfold("lb", "drain", "two")
+        assert {answered(connection, x_user=user)[1]["name"] for user in users} == {"one"}
+        mesh.system.sixfold("lb", "drain", "two", "--undo")
+        again = {user: answered(connection, x_user=user)[1]["name"] for user in users}
+    assert again == chosen[0]
     mesh.delete_route()
     mesh.apply(route({"backendRefs": to(pair=1), "sessionPersistence": {"sessionName": "basket"}}))
     with mesh.connect("one") as connection:

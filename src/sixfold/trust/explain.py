@@ -225,6 +225,8 @@ class _Question:
     def _onwards(self, lines: list[Line], way: WayIn, asked: Asked | None) -> Explanation:
         """The second leg: from the Gateway's pod to each backend of its route."""
         lines.append(Line("gateway", way.route.outcome, way.route.text))
+        if way.route.carried:
+            lines.append(Line("traffic", "ok", way.route.carried))
         allowed = way.route.outcome in ("ok", "routed", "redirected")
         why = way.route.text
         for to in way.route.backends or ():
