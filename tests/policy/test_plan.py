@@ -268,6 +268,17 @@ def test_a_policy_of_the_whole_cluster_is_one_section_for_all():
     assert all(table.admin[INGRESS] for table in tables.values())
 
 
+def test_who_is_selected_by_the_same_policies_has_one_table_whoever_names_it_as_a_peer():
+    policies = [
+        np(f"from-{pod}", {"podSelector": {}, "ingress": [{"from": [peer]}]})
+        for pod in "abc"
+        for peer in [{"podSelector": {"matchLabels": {"pod": pod}}}]
+    ]
+    tables = compile_policies(world(nine(*policies))).tables
+    assert tables["x/a"] is tables["x/b"] is tables["x/c"]
+    assert tables["x/a"] is not tables["y/a"]
+
+
 def test_a_pod_that_joins_others_has_their_table():
     here, compiler = world(nine()), PolicyCompiler()
     before = compiler.compile(here)

@@ -12,7 +12,7 @@ convention for port names, ``protocol`` or ``protocol-anything``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from sixfold.model.algorithm import (
     ALGORITHM,
@@ -34,8 +34,7 @@ LONG_LIVED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True, gc=False):
     """An algorithm, and what decided for it."""
 
     algorithm: Algorithm

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd, lcm
 
+import msgspec
+
 from sixfold.balancing.members import Member, receivers, takes_new, weight_now
 from sixfold.balancing.written import Written
 from sixfold.model.locality import NOWHERE, Failover, Here, Locality, failover_of
@@ -52,8 +54,7 @@ class Level:
     load: int
 
 
-@dataclass(frozen=True, slots=True)
-class Division:
+class Division(msgspec.Struct, frozen=True):
     """``shares``: who gets new connections, and its weight; ``why`` some do not, though ready."""
 
     shares: tuple[tuple[Member, int], ...]

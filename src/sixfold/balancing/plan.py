@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from sixfold.balancing.changes import changes
 from sixfold.balancing.choice import Choice, choose
 from sixfold.balancing.divide import Division, behind, divide, node_of, trusted_of
@@ -69,14 +71,13 @@ class BalancingPlan:
     health_ports: tuple[HealthPort, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Fragment:
+class Fragment(msgspec.Struct, frozen=True):
     """What one service contributes."""
 
     slices: tuple[EndpointSlice, ...]
     frontends: Mapping[Frontend, FrontendEntry]
     source_ranges: frozenset[SourceRange] = frozenset()
-    health: Mapping[LevelKey, int] = field(default_factory=dict)
+    health: Mapping[LevelKey, int] = msgspec.field(default_factory=dict)
     health_port: HealthPort | None = None
 
 

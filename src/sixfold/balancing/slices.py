@@ -8,11 +8,10 @@ watches over a network here, so a slice holds all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import repeat
+from collections.abc import Mapping, Sequence
 
 from sixfold.balancing.divide import hints_of, locality_of_member
-from sixfold.balancing.members import addresses_of, families, is_ready, target_ports
+from sixfold.balancing.members import addresses_of, families, is_ready, target_port, target_ports
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.locality import NO_NODE, Here
 from sixfold.model.meta import ObjectMeta
@@ -43,20 +42,33 @@ def slices_of(
     """All slices of a service; ``endpoints`` are those it selects, in order."""
     if not service.spec.selector or service.spec.type == "ExternalName":
         return ()
-    by_ports: dict[PortNumbers, list[Endpoint]] = {}
-    columns = [target_ports(port, endpoints) for port in service.spec.ports]
-    rows = zip(*columns, strict=True) if columns else repeat((), len(endpoints))
-    for endpoint, numbers in zip(endpoints, rows, strict=True):
-        by_ports.setdefault(numbers, []).append(endpoint)
+    by_ports = _by_ports(service, endpoints)
     return tuple(
-        _slice(service, family, numbers, members, here)
-        for family in families(service)
-        for numbers, members in sorted(by_ports.items(), key=_port_order)
-        if any(addresses_of(members, family))
+        [
+            _slice(service, family, numbers, members, here)
+            for family in families(service)
+            for numbers, members in sorted(by_ports.items(), key=_port_order)
+            if any(addresses_of(members, family))
+        ]
     )
 
 
-def _port_order(item: tuple[PortNumbers, list[Endpoint]]) -> tuple[int, ...]:
+def _by_ports(
+    service: Service, endpoints: Sequence[Endpoint]
+) -> Mapping[PortNumbers, Sequence[Endpoint]]:
+    """Endpoints by the numbers that the service's ports have there."""
+    if not endpoints:
+        return {}
+    if not any(isinstance(port.target_port, str) for port in service.spec.ports):
+        return {tuple([target_port(port, endpoints[0]) for port in service.spec.ports]): endpoints}
+    found: dict[PortNumbers, list[Endpoint]] = {}
+    columns = [target_ports(port, endpoints) for port in service.spec.ports]
+    for endpoint, numbers in zip(endpoints, zip(*columns, strict=True), strict=True):
+        found.setdefault(numbers, []).append(endpoint)
+    return found
+
+
+def _port_order(item: tuple[PortNumbers, Sequence[Endpoint]]) -> tuple[int, ...]:
     return tuple(number or 0 for number in item[0])
 
 

@@ -9,9 +9,10 @@ externalTrafficPolicy Local.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Literal
+
+import msgspec
 
 from sixfold.balancing.members import IPAddress, cluster_addresses, families
 from sixfold.model.datapath import FrontendFlag, IPNetwork
@@ -21,8 +22,7 @@ Kind = Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalIP"]
 ANY_NODE: Mapping[IPFamily, IPAddress] = {"IPv4": IPv4Address(0), "IPv6": IPv6Address(0)}
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(msgspec.Struct, frozen=True):
     """One address of a service, with the number under which each of its ports is dialled there.
 
     alone  nobody else is behind the address: a port that the service lacks is refused

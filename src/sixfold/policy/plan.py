@@ -356,7 +356,7 @@ class PolicyCompiler:
         audited = _audited(self._config)
         if not audited and subject.namespace in self._audited:
             audited = f"namespace {subject.namespace}"
-        selecting = self._index.selecting(identity)
+        selecting = [one for one in self._index.selecting(identity) if one.subject_of]
         same = (profile, audited, subject.named_ports, *sorted(map(id, selecting)))
         if (known := built.get(same)) is not None:
             return known

@@ -89,9 +89,9 @@ class _Survey:
         for face, peers in zip(faces, self.roles, strict=True):
             if face is not None and face.table is not None:
                 main, admin = face.table.main[direction].peers, face.table.admin[direction].peers
-                said += [id(main.get(name)) for name in peers.names]
+                said += map(id, map(main.get, peers.names))
                 if admin:
-                    said += [id(admin.get(name)) for name in peers.names]
+                    said += map(id, map(admin.get, peers.names))
         key = tuple(said)
         if (found := self._known.get(key)) is None:
             bucket = unjudged, tuple(self._plain(number, direction))
