@@ -94,7 +94,9 @@ def trusted_of(seen: Seen, port: ServicePort, family: IPFamily) -> Mapping[str, 
 
 
 def _plain(members: Sequence[Member], seen: Seen) -> tuple[tuple[Member, int], ...]:
-    return tuple((one, weight_now(one, seen)) for one in members)
+    if not seen.ramps:
+        return tuple([(one, one.weight) for one in members])
+    return tuple([(one, weight_now(one, seen)) for one in members])
 
 
 def behind(service: Service, members: Sequence[Member], here: Here) -> Sequence[Member]:

@@ -71,7 +71,7 @@ def target_ports(port: ServicePort, members: Sequence[Member]) -> list[int | Non
 def cluster_addresses(service: Service) -> tuple[IPAddress, ...]:
     """The cluster addresses, primary first; none when headless or not yet allocated."""
     written = service.spec.cluster_ips or [service.spec.cluster_ip]
-    return tuple(_parsed(text) for text in written if text and text != "None")
+    return tuple([_parsed(text) for text in written if text and text != "None"])
 
 
 @lru_cache(maxsize=4096)  # several ask the same of a service, in every round

@@ -15,6 +15,7 @@ from sixfold.balancing.members import addresses_of, families, is_ready, target_p
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.locality import NO_NODE, Here
 from sixfold.model.meta import ObjectMeta
+from sixfold.model.place import address_text
 from sixfold.model.service import (
     MANAGER,
     MANAGER_LABEL,
@@ -93,7 +94,7 @@ def _slice(
         ),
         address_type=family,
         endpoints=[
-            _slice_endpoint(service, member, str(address), here)
+            _slice_endpoint(service, member, address_text(address), here)
             for member, address in zip(members, addresses_of(members, family), strict=True)
             if address
         ],

@@ -18,7 +18,7 @@ from sixfold.model.algorithm import Algorithm
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import Identity
 from sixfold.model.mesh import PortMode
-from sixfold.model.place import pack_address, pack_port, unpack_address, unpack_port
+from sixfold.model.place import pack_place, unpack_address, unpack_port
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
@@ -226,7 +226,7 @@ class Backend(msgspec.Struct, frozen=True, order=True, cache_hash=True, gc=False
 
     @classmethod
     def at(cls, address: IPAddress, port: int, weight: int = 1) -> Backend:
-        return cls(pack_address(address) + pack_port(port), weight)
+        return cls(pack_place(address, port), weight)
 
     @property
     def address(self) -> IPAddress:
@@ -251,7 +251,7 @@ class Frontend(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
 
     @classmethod
     def at(cls, address: IPAddress, port: int, protocol: int) -> Frontend:
-        return cls(b"%b%b%c\0\0\0\0\0" % (pack_address(address), pack_port(port), protocol))
+        return cls(b"%b%c\0\0\0\0\0" % (pack_place(address, port), protocol))
 
     @property
     def address(self) -> IPAddress:

@@ -9,10 +9,27 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address
 
 MAPPED = bytes(10) + b"\xff\xff"
+MAPPED_NUMBER = 0xFFFF << 32
 
 
 def pack_address(address: IPv4Address | IPv6Address) -> bytes:
     return MAPPED + address.packed if type(address) is IPv4Address else address.packed
+
+
+def pack_place(address: IPv4Address | IPv6Address, port: int) -> bytes:
+    """Both, one behind the other; at once, for there are many."""
+    number = int(address)
+    if type(address) is IPv4Address:
+        number |= MAPPED_NUMBER
+    return (number << 16 | port).to_bytes(18, "big")
+
+
+def address_text(address: IPv4Address | IPv6Address) -> str:
+    """``str(address)``, for there are many."""
+    if type(address) is not IPv4Address:
+        return str(address)
+    number = int(address)
+    return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
 
 def unpack_address(packed: bytes) -> IPv4Address | IPv6Address:
