@@ -555,3 +555,25 @@ def test_a_connection_does_not_outlive_its_certificates_by_more_than_the_grace(
         return [one for one in flows if "outlived" in one["sixfold"].get("mesh", "")]
 
     assert mesh.eventually(told)
+
+
+def test_who_held_a_tunnel_to_a_pod_that_is_gone_is_told(mesh: System, ends: list[Place]) -> None:
+    """The client's end stays open as long as somebody holds its namespace: here the test."""
+    with dial(ends, 4444) as sock:
+        sock.sendall(MARK)
+        assert sock.recv(100) == MARK
+        mesh.sixfold("delete", "pod", "client", "--now")
+
+        def told() -> list[dict[str, Any]]:
+            flows = mesh.flows("--port", "15008", "--verdict", "DROPPED")
+            why = "cut: default/client is gone, and its identity"
+            return [one for one in flows if one["sixfold"].get("mesh") == why]
+
+        cut = mesh.eventually(told)[0]
+        assert (cut["sixfold"]["source_id"], cut["sixfold"]["destination_id"]) == (ID, ID)
+        assert mesh.eventually(lambda: "4444" not in established(ends[1]))
+
+
+def established(place: Place) -> str:
+    """Connections that a pod's processes have open."""
+    return place.run("ss", "-Htn", "state", "established", "sport", "=", ":4444")

@@ -179,6 +179,7 @@ class Mesh:
         if before is not None and plan.resources is before.resources:
             return
         self._name_namespaces(plans.world.endpoints)
+        self._succession.part(before.members if before is not None else {}, plan.members)
         self._offer()
 
     async def in_force(self) -> None:

@@ -1,10 +1,11 @@
 """What the mesh does when authorities succeed one another, and when certificates have run out.
 
 Tunnels rest on the certificates that their handshake showed; no later secret changes that. So
-after ``taint`` the clusters get another version: new connections make new tunnels, and the old ones
-drain. After ``revoke`` tunnels that may rest on who is gone are cut: those that were dialled
-before the proxy had taken the last certificate that did not come from there. And no tunnel is
-older than half a certificate's life, for so much is left at least when it is shown, and the grace.
+after ``taint`` the clusters get another version: new connections make new tunnels, and the old
+ones drain. What a pod held that is gone, and its identity, is cut at the other end. After
+``revoke`` tunnels that may rest on who is gone are cut: those that were dialled before the proxy
+had taken the last certificate that did not come from there. And no tunnel is older than half a
+certificate's life, for so much is left at least when it is shown, and the grace.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sixfold.agent.authority import Authorities
 from sixfold.agent.events import FlowReader
 from sixfold.host.tunnels import Tunnel, close_tunnels, tunnels
 from sixfold.mesh import resources
+from sixfold.mesh.member import Member
 from sixfold.mesh.messages import CLUSTER, Resource
 from sixfold.model.datapath import IPAddress
 from sixfold.model.mesh import TUNNEL_PORT
@@ -55,6 +57,7 @@ class Succession:
         self._clean_s: dict[str, float] = {}  # since when the proxy shows nothing of an authority
         self._anew: dict[str, tuple[Resource, Resource]] = {}
         self._work: asyncio.Task[None] | None = None
+        self._parting: asyncio.Task[None] | None = None  # held, so that it is not collected
 
     def clusters(self, offered: Collection[Resource]) -> list[Resource]:
         """As they are to be told: under this succession's version."""
@@ -108,6 +111,23 @@ class Succession:
             since_s = min(self._clean_s.pop(id_, shown_s), shown_s)
             why = f"cut: authority {id_} is trusted no more"
             await self._cut(time.monotonic() - since_s, why)
+
+    def part(self, before: Mapping[str, Member], after: Mapping[str, Member]) -> None:
+        """Members of the mesh were these, and are those: who is gone holds nothing."""
+        gone = {key: one for key, one in before.items() if after.get(key) != one}
+        if gone:
+            self._parting = asyncio.ensure_future(self._part(gone, after))
+
+    async def _part(self, gone: Mapping[str, Member], after: Mapping[str, Member]) -> None:
+        places = {at: Path(one.netns) for one in after.values() for at in one.addresses}
+        ids = {at: one.id for one in (*gone.values(), *after.values()) for at in one.addresses}
+        pods = {at: key for key, one in gone.items() for at in one.addresses if at not in places}
+        opened = tunnels(self._agent.datapath.maps["tunnels"])
+        for pod in sorted(set(pods.values())):
+            those = [one for one in opened if pod in (pods.get(one.client), pods.get(one.server))]
+            if those:
+                await asyncio.to_thread(close_tunnels, those, places)
+                self._tell(those, ids, f"cut: {pod} is gone, and its identity")
 
     async def expire(self) -> None:
         """Cut what has outlived its certificates, and the grace, until cancelled."""

@@ -1,7 +1,7 @@
 """Tunnels that are open between the proxy's ends: which, since when, and their end.
 
 A tunnel is closed at its client's end, in the pod's namespace: the proxy there ends all that is in
-it, and the other end learns of it at once.
+it, and the other end learns of it at once. Where the client's pod is gone, at the server's.
 """
 
 from __future__ import annotations
@@ -47,7 +47,11 @@ def close_tunnels(those: Iterable[Tunnel], namespaces: Mapping[IPAddress, Path])
     """``namespaces`` by address of the pod; returns how many were closed."""
     ends: defaultdict[Path, list[End]] = defaultdict(list)
     for one in those:
-        if one.client in namespaces:
+        if one.client not in namespaces:
+            if one.server in namespaces:
+                end = (TCP, one.server, TUNNEL_PORT, one.client, one.client_port)
+                ends[namespaces[one.server]].append(end)
+        else:
             end = (TCP, one.client, one.client_port, one.server, TUNNEL_PORT)
             ends[namespaces[one.client]].append(end)
     return sum(close_ends(those, namespace) for namespace, those in ends.items())
