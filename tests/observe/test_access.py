@@ -238,3 +238,9 @@ def test_what_a_client_of_a_gateway_asked_is_told_with_its_answer(code, details,
     assert flow.verdict == verdict
     assert flow.extra["http"].endswith(str(code))
     assert flow.extra.get("mesh") == mesh
+
+
+def test_a_client_of_a_gateway_that_asked_nothing_is_no_flow():
+    entry = sent("downstream_remote_disconnect", 0)
+    entry.request.path = ""
+    assert told("gateway", entry) is None

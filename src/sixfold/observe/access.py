@@ -210,10 +210,12 @@ def _sent(entry: Any, names: Names, address_in: AddressIn) -> Flow | None:
     return replace(flow, service=service, service_port=int(port)) if service else flow
 
 
-def _at_gateway(entry: Any, names: Names) -> Flow:
-    """A request of a client of a Gateway, whoever answered it."""
+def _at_gateway(entry: Any, names: Names) -> Flow | None:
+    """A request of a client of a Gateway, whoever answered it; None: nothing was asked."""
     common, asked, code = entry.common_properties, entry.request, entry.response.response_code.value
     details = entry.response.response_code_details
+    if not asked.path:
+        return None
     extra = {"http": f"{_METHODS[asked.request_method]} {asked.authority}{asked.path} {code}"}
     verdict = Verdict.FORWARDED
     if not details.startswith("via_upstream") and code not in REDIRECTED:
