@@ -23,7 +23,7 @@ own = f"/tmp/sixfold-test-{{os.getpid()}}"
 fetch = [{sys.executable!r}, "-m", "sixfold.cli", "svid", "fetch", own, "--once"]
 subprocess.run(fetch, check=True)
 import atexit, shutil
-atexit.register(shutil.rmtree, own)
+atexit.register(shutil.rmtree, own, ignore_errors=True)
 """
 SERVER = (
     FETCH
@@ -33,6 +33,7 @@ def hello(request, context):
     seen = context.auth_context()["peer_spiffe_id"][0].decode()
     return f"{os.environ['HOSTNAME']} {seen}".encode()
 key, chain, roots = (open(f"{own}/{one}.pem", "rb").read() for one in ("key", "svid", "bundle"))
+shutil.rmtree(own)  # it will be killed
 server = grpc.server(concurrent.futures.ThreadPoolExecutor(2))
 handler = grpc.method_handlers_generic_handler(
     "Greeter", {"Hello": grpc.unary_unary_rpc_method_handler(hello)})
