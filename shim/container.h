@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "report.h"
+#include "surroundings.h"
 
 #include <grp.h>
 #include <linux/capability.h>
@@ -32,7 +32,11 @@ struct container {
 	const char *etc; /* directory below state that lies over /etc; or NULL */
 	const char *binds[BINDS_MAX]; /* "SOURCE:TARGET" */
 	int bind_count;
-	pid_t pid; /* enter: whose namespaces to join */
+	const char
+	    *hidden[HIDDEN_MAX]; /* directories of the host's that show nothing */
+	int hidden_count;
+	const char *kept; /* directory below /run that stays; or NULL */
+	pid_t pid;	  /* enter: whose namespaces to join */
 	unsigned long long start;
 	uid_t uid;
 	gid_t gid;
@@ -188,6 +192,12 @@ static void make_namespaces(const struct container *c)
 		cover_etc(c->etc);
 	for (int i = 0; i < c->bind_count; i++)
 		bind_file(c->binds[i]);
+	make_read_only(c->workdir);
+	for (int i = 0; i < c->hidden_count; i++)
+		hide(c->hidden[i]);
+	cover_run(c->kept);
+	cover_devices();
+	mount_processes();
 	need(unshare(CLONE_NEWUTS), "unshare", "host name");
 	if (c->hostname)
 		need(sethostname(c->hostname, strlen(c->hostname)), "set host name",
@@ -207,8 +217,8 @@ static void join_namespaces(const struct container *c)
 		errno = ESRCH;
 		die(EXIT_SETUP, "enter process", name);
 	}
-	need(setns(fd, CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWUTS), "enter process",
-	     name);
+	need(setns(fd, CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWPID),
+	     "enter process", name);
 	close(fd);
 }
 

@@ -33,7 +33,8 @@ struct supervisor {
 	struct log log;
 	struct stream streams[2];
 	int signals; /* signalfd: SIGCHLD */
-	pid_t main;
+	pid_t main, init;
+	int alive[2]; /* closed when we are dead */
 	int ended, wait_status;
 };
 
@@ -44,7 +45,7 @@ static struct supervisor supervisor; /* static: untouched buffers cost no memory
 #define TEXT_OPTION(name, field)                                                       \
 	{name, required_argument, NULL, TEXT + offsetof(struct container, field)}
 
-enum { BIND = 1, PID, START, USER, GROUP, GROUPS, NO_NEW_PRIVS };
+enum { BIND = 1, HIDE, PID, START, USER, GROUP, GROUPS, NO_NEW_PRIVS };
 
 static const struct option OPTIONS[] = {
     TEXT_OPTION("state", state),
@@ -55,7 +56,9 @@ static const struct option OPTIONS[] = {
     TEXT_OPTION("hostname", hostname),
     TEXT_OPTION("etc", etc),
     TEXT_OPTION("workdir", workdir),
+    TEXT_OPTION("keep", kept),
     {"bind", required_argument, NULL, BIND},
+    {"hide", required_argument, NULL, HIDE},
     {"pid", required_argument, NULL, PID},
     {"start", required_argument, NULL, START},
     {"uid", required_argument, NULL, USER},
@@ -100,11 +103,20 @@ static void parse_bind(struct container *c, const char *pair)
 	c->binds[c->bind_count++] = pair;
 }
 
+static void parse_hidden(struct container *c, const char *path)
+{
+	if (c->hidden_count == HIDDEN_MAX)
+		usage("too many to hide");
+	c->hidden[c->hidden_count++] = path;
+}
+
 static void parse_option(struct container *c, int option, char *value)
 {
 	switch (option) {
 	case BIND:
 		return parse_bind(c, value);
+	case HIDE:
+		return parse_hidden(c, value);
 	case PID:
 		c->pid = number(value);
 		return;
@@ -159,11 +171,14 @@ static void forget_oom_score(void)
 }
 
 /* Becomes the container. `out`: the write ends of its streams. */
-static _Noreturn void container(const struct container *c, pid_t shim, const int out[2])
+static _Noreturn void container(const struct container *c, const int alive[2],
+				const int out[2])
 {
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 	need(null, "open", "/dev/null");
+	close(alive[0]);
+	need(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "hide", "the shim's file");
 	default_signals();
 	need(setsid(), "start", "session");
 	forget_oom_score();
@@ -173,7 +188,7 @@ static _Noreturn void container(const struct container *c, pid_t shim, const int
 	need(dup2(out[1], STDERR_FILENO), "open", "stderr");
 	become_user(c);
 	need(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), "set", "death signal");
-	if (getppid() != shim)
+	if (is_alone(alive[1]))
 		_exit(EXIT_SETUP); /* the shim died before we asked to hear of it */
 	run_command(c);
 }
@@ -197,19 +212,23 @@ static void start(struct supervisor *s, const struct container *c, char *why,
 		  size_t size)
 {
 	int out[2], errors[2];
-	pid_t self = getpid();
 	ssize_t got;
 
+	need(pipe2(s->alive, O_CLOEXEC), "open", "pipe");
+	need(unshare(CLONE_NEWPID), "unshare", "processes");
+	s->init = start_init(s->alive);
+	need(s->init, "fork", "init");
 	open_streams(s, out);
 	need(pipe2(errors, O_CLOEXEC), "open", "pipe");
 	s->main = fork_into(c->cgroup);
 	if (s->main == 0) {
 		report_fd = errors[1];
-		container(c, self, out);
+		container(c, s->alive, out);
 	}
 	close(out[0]);
 	close(out[1]);
 	close(errors[1]);
+	close(s->alive[1]);
 	publish("pid", "%d %llu\n", s->main, start_time(s->main));
 	do {
 		got = read(errors[0], why, size - 1);
@@ -226,7 +245,7 @@ static double now(void)
 	return time.tv_sec + time.tv_nsec / 1e9;
 }
 
-/* Orphans of the container are our children too: reap them all, remember the first. */
+/* Whoever is our child; remember how the first process of the container ended. */
 static void reap(struct supervisor *s)
 {
 	struct signalfd_siginfo signal;
@@ -275,6 +294,8 @@ static void supervise(struct supervisor *s, const struct container *c)
 	deadline = now() + DRAIN_MS / 1e3;
 	while ((s->streams[0].fd >= 0 || s->streams[1].fd >= 0) && now() < deadline)
 		turn(s, 50);
+	kill(s->init, SIGKILL);
+	waitpid(s->init, NULL, 0);
 }
 
 static void publish_status(const struct supervisor *s, const char *why)
@@ -370,12 +391,23 @@ static int run(const struct container *c)
 
 static _Noreturn void enter(const struct container *c)
 {
+	int foreground = in_foreground();
+	pid_t child;
+
 	if (!c->pid || !c->workdir)
 		usage("enter needs --pid and --workdir");
 	need(control(c->cgroup, "cgroup.procs", "0"), "join cgroup", c->cgroup);
 	join_namespaces(c);
+	child = fork(); /* only children get the container's numbers */
+	need(child, "fork", "command");
+	if (child != 0)
+		stand_for(child, foreground);
+	if (foreground)
+		take_terminal();
+	need(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "hide", "the shim's file");
 	default_signals();
 	become_user(c);
+	need(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), "set", "death signal");
 	run_command(c);
 }
 

@@ -229,6 +229,41 @@ def test_what_spares_the_agent_does_not_spare_workloads(containers, make_spec):
         Path("/proc/self/oom_score_adj").write_text(before)
 
 
+def test_a_container_sees_its_own_processes_and_nobodys_devices(output):
+    assert output("cat /proc/self/comm; ls -d /proc/[0-9]* | wc -l").split() == ["cat", "4"]
+    words = "fd full null ptmx pts random shm stderr stdin stdout tty urandom zero"
+    assert output("ls /dev | xargs") == words
+    assert output("echo gone > /dev/null; head -c 3 /dev/zero | wc -c").strip() == "3"
+
+
+@pytest.mark.parametrize(
+    "path", ["/usr/bin/env", "/root/x", "/var/lib/x", "/proc/sys/kernel/core_pattern", "/dev/x"]
+)
+def test_root_may_not_change_the_hosts_files(output, path):
+    assert "Read-only file system" in output(f"echo x 2>&1 >> {path}; true")
+
+
+def test_what_is_temporary_and_the_working_directory_may_be_written(output, tmp_path):
+    assert output(
+        "touch /tmp/x /var/tmp/x /run/x /dev/shm/x && rm /tmp/x /var/tmp/x && echo did"
+    ) == ("did")
+    assert output("touch here && echo did", workdir=str(tmp_path)) == "did"
+    assert (tmp_path / "here").exists()
+
+
+def test_the_directories_of_the_agent_are_empty_for_root(output, instance_paths):
+    instance_paths.state.mkdir(exist_ok=True)
+    (instance_paths.state / "key").write_text("secret")
+    assert output(f"ls -A {instance_paths.state} {instance_paths.run} /run").split("\n") == [
+        "/run:",
+        "lock",
+        "",
+        f"{instance_paths.run}:",
+        "",
+        f"{instance_paths.state}:",
+    ]
+
+
 def test_stdin_is_empty(output):
     assert output("cat; echo done") == "done"
 

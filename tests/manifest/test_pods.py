@@ -50,7 +50,7 @@ def test_a_pod_with_all_that_is_enforced_is_taken(said, make):
             id="group",
         ),
         pytest.param({"volumes": [{"name": "v"}]}, "volumes: not supported: containers", id="vol"),
-        pytest.param({"hostPID": True}, "hostPID: not supported: pods see", id="pid"),
+        pytest.param({"hostPID": True}, "hostPID: not supported: every container", id="pid"),
     ],
 )
 def test_what_a_pod_cannot_be_is_said(said, make, spec, message):

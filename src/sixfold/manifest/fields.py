@@ -214,10 +214,10 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
         "ephemeralContainers": _local("use sixfold exec"),
         "activeDeadlineSeconds": _local("the pod would run on; a Job has it"),
         "hostNetwork": _local("every pod has its own network here", False),
-        "hostPID": _local("pods see the host's processes anyway; remove it", False),
+        "hostPID": _local("every container sees its own processes only", False),
         "hostIPC": _local("pods share the host's IPC anyway; remove it", False),
         "hostUsers": _local("pods run in the host's user namespace", True),
-        "shareProcessNamespace": _local("pods see the host's processes anyway; remove it", False),
+        "shareProcessNamespace": _local("every container sees its own processes only", False),
         "hostAliases": _local("the names would not resolve; make a Service"),
         "dnsConfig": _local("names are answered by the cluster resolver only"),
         "readinessGates": _local("nobody sets such conditions here"),
@@ -242,8 +242,10 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
     ContainerSecurityContext: {
         **_SECURITY,
         "capabilities": _local("capabilities are not changed, root would keep all"),
-        "privileged": _local("the network namespace is all a container is given", False),
-        "readOnlyRootFilesystem": _local("containers see the host's files, writable", False),
+        "privileged": _local("nobody is given the host", False),
+        "readOnlyRootFilesystem": _local(
+            "the host's files are read-only; /tmp, /var/tmp and workingDir are not", False
+        ),
         "procMount": _local(_UNCONFINED),
     },
     Container: {
