@@ -29,6 +29,7 @@ CLIENT4, CLIENT6, PORT = ASKED["client4"], ASKED["client6"], ASKED["port"]
 BPF, IO_URING_SETUP, IO_URING_ENTER = 321, 425, 426
 BPF_OBJ_GET, BPF_MAP_GET_NEXT_ID, BPF_MAP_GET_FD_BY_ID = 7, 12, 14
 PTRACE_ATTACH, PTRACE_DETACH = 16, 17
+GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 NEWNET, NEWNS, NEWUSER = 0x40000000, 0x00020000, 0x10000000
 
 
@@ -263,7 +264,7 @@ def neighbour() -> str:
 # --- dials ------------------------------------------------------------------------------------
 
 
-def dialled(address: str, port: int, data: bytes = b"GET / HTTP/1.0\r\n\r\n") -> str:
+def dialled(address: str, port: int, data: bytes = GET) -> str:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         sock.settimeout(2 * WAIT_S)
@@ -275,7 +276,7 @@ def dialled(address: str, port: int, data: bytes = b"GET / HTTP/1.0\r\n\r\n") ->
 def fast_open() -> str:
     with socket.socket() as sock:
         sock.settimeout(2 * WAIT_S)
-        sock.sendto(b"GET / HTTP/1.0\r\n\r\n", socket.MSG_FASTOPEN, (VICTIM4, PORT))
+        sock.sendto(GET, socket.MSG_FASTOPEN, (VICTIM4, PORT))
         return f"got: {sock.recv(200)!r}"
 
 
@@ -313,7 +314,7 @@ def by_ring() -> str:
         if code:
             raise OSError(-code, os.strerror(-code))
         sock.settimeout(2 * WAIT_S)
-        sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        sock.sendall(GET)
         return f"got: {sock.recv(200)!r}"
 
 
