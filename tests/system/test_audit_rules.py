@@ -104,6 +104,17 @@ def test_a_running_system_in_which_all_is_well_is_silent(lab: Lab):
     assert {("MTLS_REQUIRED", 8080), ("POLICY_DENIED", 15008)} <= told, "a stranger tried"
 
 
+def test_the_posture_of_a_pair_is_what_its_connections_were(lab: Lab):
+    done = lab.system.sixfold("posture", "-o", "json", check=False)
+    (pair,) = json.loads(done.stdout)["pairs"]
+    assert (pair["name"], pair["to"]) == ("default/Pod/caller", "default/Pod/server")
+    assert pair["exceptions"] == {
+        "discoverable": "no service leads to it",
+        "balanced": "dialled past its service",
+    }
+    assert done.returncode == 1
+
+
 def test_a_rule_without_use_is_found_until_it_is_used(lab: Lab):
     lab.system.apply(manifest(FROM_HOST))
     (one,) = lab.audit("--rule", "Z10", "--unused-days", "0")

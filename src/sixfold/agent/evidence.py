@@ -17,7 +17,7 @@ import msgspec
 from sixfold.agent.agent import Agent
 from sixfold.agent.doors import endpoint_place, listening_places, metrics_place
 from sixfold.agent.events import FlowReader
-from sixfold.agent.evidence_mesh import intrusions, permissive, plaintext, strays, unguarded
+from sixfold.agent.evidence_mesh import intrusions, pairs, permissive, plaintext, strays, unguarded
 from sixfold.agent.planning import Plans
 from sixfold.errors import UnavailableError
 from sixfold.host import doors
@@ -65,6 +65,7 @@ async def gather(
     connections = await asyncio.to_thread(lambda: [*agent.datapath.conntrack()])
     at = _by_address(plans)
     opened = [one for one in connections if one.is_open and not one.forwarded]
+    talked = tuple(pairs(at, agent.names, connections))
     flows.drain()
     seen_doors = await asyncio.to_thread(lambda: [*_doors(agent, paths)])
     tried = await asyncio.to_thread(intrusions, plans, _for_strangers(agent)) if probe else []
@@ -76,7 +77,8 @@ async def gather(
         denied=tuple(_denied(plans, at, opened)),
         by_host=tuple(await asyncio.to_thread(_by_host, at, opened)),
         doors=tuple(seen_doors),
-        plaintext=tuple(plaintext(at, connections)),
+        pairs=talked,
+        plaintext=tuple(plaintext(talked)),
         permissive=tuple(permissive(agent, plans, agent.datapath.plaintexts())),
         unguarded=tuple(unguarded(agent, plans)),
         strays=tuple(await asyncio.to_thread(lambda: [*strays(plans, paths)])),

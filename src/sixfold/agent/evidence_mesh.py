@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -17,15 +18,17 @@ from sixfold.host import doors, intruder
 from sixfold.host.intruder import Attempt, Tried
 from sixfold.host.layout import Connection, Plaintext
 from sixfold.host.paths import Paths, cgroup_root
-from sixfold.model.datapath import INGRESS, PROTOCOL_NUMBERS, IPAddress
+from sixfold.model.datapath import EGRESS, INGRESS, PROTOCOL_NUMBERS, IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import ANY_POD, UNKNOWN
 from sixfold.model.mesh import ANY_PORT, TUNNEL_PORT, Mode
 from sixfold.model.peerauthentication import PEER_AUTHENTICATION
 from sixfold.model.place import place_text
+from sixfold.observe.names import Names
 from sixfold.policy.decide import decide, party_of
 from sixfold.trust.audit_finding import (
     IntrusionSeen,
+    PairSeen,
     PermissiveSeen,
     PlaintextSeen,
     StraySeen,
@@ -34,28 +37,52 @@ from sixfold.trust.audit_finding import (
 
 TCP = PROTOCOL_NUMBERS["TCP"]
 PROTOCOLS = {PROTOCOL_NUMBERS[name]: name for name in ("TCP", "UDP", "SCTP")}
-PLAIN = 0  # enum transport
+PLAIN, MTLS = 0, 1  # enum transport
 USUAL_PORT = 8080  # tried where a pod names no port
 
 
-def plaintext(
-    at: Mapping[IPAddress, Endpoint], connections: Iterable[Connection]
-) -> Iterator[PlaintextSeen]:
+def pairs(
+    at: Mapping[IPAddress, Endpoint], names: Names, connections: Iterable[Connection]
+) -> Iterator[PairSeen]:
     """Of those that the kernel remembers, closed ones too, between two that are still there."""
-    found: Counter[tuple[str, str, int, str]] = Counter()
+    found: Counter[PairSeen] = Counter()
     for one in connections:
         client, server = at.get(one.source), at.get(one.destination)
         if (
             client is not None
             and server is not None
             and client.key != server.key
-            and one.transport == PLAIN
+            and one.transport in (PLAIN, MTLS)
             and one.protocol in PROTOCOLS
             and (one.source_identity, one.destination_identity)
             == (client.identity, server.identity)
         ):
-            name = PROTOCOLS[one.protocol]
-            found[client.key, server.key, one.destination_port, name] += 1
+            service = names.services.get(one.service)
+            seen = PairSeen(
+                client.key,
+                server.key,
+                one.destination_port,
+                PROTOCOLS[one.protocol],
+                0,
+                one.transport == MTLS,
+                f"{service.namespace}/{service.name}" if service is not None else "",
+                (_rule(names, one.rule[EGRESS]), _rule(names, one.rule[INGRESS])),
+            )
+            found[seen] += 1
+    for seen, count in sorted(found.items(), key=str):
+        yield replace(seen, connections=count)
+
+
+def _rule(names: Names, number: int) -> str:
+    return str(names.rules.get(number, ""))
+
+
+def plaintext(seen: Iterable[PairSeen]) -> Iterator[PlaintextSeen]:
+    """Those of them that went in no tunnel."""
+    found: Counter[tuple[str, str, int, str]] = Counter()
+    for one in seen:
+        if not one.mtls:
+            found[one.client, one.server, one.port, one.protocol] += one.connections
     for (source, destination, port, name), count in sorted(found.items()):
         yield PlaintextSeen(source, destination, port, name, count)
 

@@ -38,6 +38,7 @@ VERBS = {
     "verify": "Prove assertions about who can reach whom.",
     "lint": "Find policies that probably do not do what was meant.",
     "audit": "Is the whole set as it should be?",
+    "posture": "Is every workload, and every pair that talked, as zero trust asks?",
     "suggest": "Write policies that allow what was seen, and nothing else.",
     "ca": "Show and replace who signs identities.",
     "svid": "Show identities of workloads, and what verifies them.",
@@ -70,7 +71,7 @@ GROUPS = {
         "proxy",
         "bpf",
     ),
-    "Policy": ("reach", "diff", "verify", "lint", "audit", "suggest"),
+    "Policy": ("reach", "diff", "verify", "lint", "audit", "posture", "suggest"),
     "Other": ("completion", "version"),
 }
 

@@ -122,6 +122,24 @@ class PlaintextSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class PairSeen:
+    """Connections between two workloads, however they went.
+
+    service  that was dialled; "" if an address was
+    rules    that let them: of egress, of ingress; "" of a number that is not known any more
+    """
+
+    client: str  # "namespace/pod"
+    server: str
+    port: int
+    protocol: str
+    connections: int
+    mtls: bool
+    service: str = ""
+    rules: tuple[str, str] = ("", "")
+
+
+@dataclass(frozen=True, slots=True)
 class PermissiveSeen:
     """A port that takes plaintext too; port 0: all that have no mode of their own.
 
@@ -194,6 +212,7 @@ class Live:
     by_host: tuple[ConnectionSeen, ...] = ()
     doors: tuple[DoorSeen, ...] = ()
     plaintext: tuple[PlaintextSeen, ...] = ()
+    pairs: tuple[PairSeen, ...] = ()
     permissive: tuple[PermissiveSeen, ...] = ()
     unguarded: tuple[UnguardedSeen, ...] = ()
     strays: tuple[StraySeen, ...] = ()
