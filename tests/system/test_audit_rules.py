@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -189,10 +190,20 @@ def test_a_hole_is_found_by_who_tries_it(lab: Lab):
     lab.system.apply(manifest(ABOUT_REQUESTS))
     lines = dict(modes.items())
     (key,) = (key for key in lines if key[4:6] == layout.pack_port(8080))
-    modes.update([(key, layout.PORT_MODE.pack(layout.PORT_MODE.unpack(lines[key])[0], 0, 0))])
+    hole = [(key, layout.PORT_MODE.pack(layout.PORT_MODE.unpack(lines[key])[0], 0, 0))]
+    done = threading.Event()
+
+    def plant() -> None:
+        while not done.wait(0.02):
+            modes.update(hole)
+
+    planting = threading.Thread(target=plant)
+    planting.start()
     try:
         found = {one["message"] for one in lab.audit("--probe", "--rule", "Z08")}
     finally:
+        done.set()
+        planting.join()
         modes.update([(key, lines[key])])
     assert found == {
         "port 8080/TCP: its rules about requests can be gone around",
