@@ -29,7 +29,7 @@ trap finish EXIT
 trap 'exit 130' INT TERM
 "$sixfold" down --timeout 0 >/dev/null
 
-say "1. Three namespaces, seven workloads, deny-all policies, mTLS between all of them: up"
+say "1. Three namespaces, eight workloads, deny-all policies, mTLS between all of them: up"
 run up -f examples/basecamp --detach
 sleep 3
 run get pods -A
@@ -51,7 +51,17 @@ if "$sixfold" logs -n outside deploy/intruder | grep REACHED; then
 	exit 1
 fi
 
-say "4. Kill a backend (kill -9 of its process): traffic moves on, the pod comes back"
+say "4. Requests: what may be asked for, a canary, and a retry that no hiker notices"
+run explain camp/kitchen pantry.supply:80 --method DELETE --path /rice | tail -n 3 || true
+run exec -n camp deploy/kitchen -- curl -sS -w "\n" -X DELETE http://pantry.supply/rice
+run flows --verdict DROPPED --from kitchen --last 1
+canary=$("$sixfold" logs -n camp deploy/hiker --tail 1000 | grep -c '^meal by the next kitchen' || true)
+away=$("$sixfold" logs -n camp deploy/kitchen-next --tail 1000 | grep -c '^turned away' || true)
+failed=$("$sixfold" logs -n camp deploy/hiker --tail 1000 | grep -c '^no pan' || true)
+echo "meals of one hiker: $(served 1000), of the next kitchen: $canary; it turned $away away, and $failed hikers noticed"
+[ "$canary" -gt 0 ] && [ "$away" -gt 0 ] && [ "$failed" = 0 ]
+
+say "5. Kill a backend (kill -9 of its process): traffic moves on, the pod comes back"
 backend=$("$sixfold" get pods -n supply -l app=pantry -o name | sed -n 1p)
 echo "\$ kill -9 <the process of $backend>"
 uid=$("$sixfold" get -n supply "$backend" -o json |
@@ -66,7 +76,7 @@ run get pods -n supply
 echo "meals served meanwhile: $((after - before))"
 [ "$after" -gt "$before" ]
 
-say "5. Kill the agent (kill -9): connections, policy, balancing and names go on"
+say "6. Kill the agent (kill -9): connections, policy, balancing and names go on"
 agent=$("$sixfold" status -o json |
 	.venv/bin/python -c 'import json, sys; print(json.load(sys.stdin)["agent"]["pid"])')
 echo "\$ kill -9 $agent"
@@ -82,7 +92,7 @@ run up --detach
 restarts=$("$sixfold" get pods -A -o json | grep -c '"restartCount": *[1-9]' || true)
 echo "pods restarted by the return of the agent: $((restarts > 1 ? restarts - 1 : 0))"
 
-say "6. Explore"
+say "7. Explore"
 cat <<END
 The demo tears itself down now. To keep it:   sudo KEEP=yes make demo
 then, with    export SIXFOLD_INSTANCE=$SIXFOLD_INSTANCE; alias sixfold=$sixfold

@@ -24,7 +24,7 @@ TALKER = "i=0; while :; do i=$((i+1)); echo line $i; [ $i -gt 4 ] && sleep 0.2; 
 @pytest.fixture(scope="module")
 def camp(module_system: System) -> System:
     """Basecamp, and a pod that talks."""
-    module_system.sixfold("up", "--detach", "-f", BASECAMP)
+    module_system.sixfold("up", "--detach", "--mtls", "strict", "-f", BASECAMP)
     module_system.sixfold("run", "talker", "--labels", "app=talk", "--", "sh", "-c", TALKER)
     return module_system
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sixfold.manifest import load, offline
+from sixfold.mesh.asked import Asked
 from sixfold.trust.explain import explain, plan_offline
 
 BASECAMP = Path(__file__).parents[2] / "examples/basecamp"
@@ -14,6 +15,7 @@ MEANT = [
     ("supply/pantry", "store"),
     ("camp/lookout", "weather.supply"),
 ]
+REQUESTS = [("GET", "/rice", True), ("GET", "/", False), ("DELETE", "/rice", False)]
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,9 @@ def test_nothing_else_between_workloads_is_allowed(camp):
     world, plans = camp
     meant = {("camp/hiker", "camp/kitchen"), ("camp/kitchen", "supply/pantry")}
     meant |= {("supply/pantry", "supply/store"), ("camp/lookout", "supply/weather")}
+    kitchens = {"camp/kitchen", "camp/kitchen-next"}
+    meant |= {("camp/hiker", f"camp/kitchen-{version}") for version in ("stable", "next")}
+    meant |= {(kitchen, "supply/pantry") for kitchen in kitchens}
     allowed = {
         (source, destination)
         for source in world.endpoints
@@ -46,3 +51,9 @@ def test_nothing_else_between_workloads_is_allowed(camp):
         if explain(world, plans, source, destination).allowed
     }
     assert allowed == meant
+
+
+@pytest.mark.parametrize(("method", "path", "allowed"), REQUESTS)
+def test_a_kitchen_takes_from_the_pantry_what_it_may(camp, method, path, allowed):
+    asked = Asked(method, path)
+    assert explain(*camp, "camp/kitchen", "pantry.supply", asked=asked).allowed is allowed

@@ -146,7 +146,9 @@ def offline(manifests: Manifests, config: Config | None = None) -> World:
 
 
 def _with_mesh(manifests: Manifests, config: Config) -> Config:
-    """Manifests that speak of requests are for ``up --mtls strict``."""
+    """Manifests that speak of requests are for ``up --mtls strict``, where nobody chose."""
+    if config.mtls_mode != "disabled" or config.mtls is not None:
+        return config
     speaking = any(
         isinstance(loaded.object, Route | TrafficPolicy) or is_about_requests(loaded.object)
         for loaded in manifests.objects
