@@ -106,6 +106,7 @@ def test_a_running_system_in_which_all_is_well_is_silent(lab: Lab):
 
 
 def test_the_posture_of_a_pair_is_what_its_connections_were(lab: Lab):
+    lab.caller.dial(lab.server.ipv4).close()
     done = lab.system.sixfold("posture", "-o", "json", check=False)
     (pair,) = json.loads(done.stdout)["pairs"]
     assert (pair["name"], pair["to"]) == ("default/Pod/caller", "default/Pod/server")
