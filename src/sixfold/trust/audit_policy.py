@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import lru_cache
 
 from sixfold.model.datapath import ALLOW, EGRESS, INGRESS
 from sixfold.model.identity import UNKNOWN, WORLD
 from sixfold.model.policies import Policy, key_of
 from sixfold.policy.lint import lint
+from sixfold.policy.lint_finding import Finding as LintFinding
+from sixfold.policy.reach_parties import View
 from sixfold.policy.reach_ports import EVERY_PORT
 from sixfold.trust.audit_finding import Evidence, Finding, Object
 
@@ -54,7 +57,7 @@ def _defaults(evidence: Evidence) -> Iterator[tuple[Object, list[str]]]:
 
 def without_base(evidence: Evidence) -> Iterator[Finding]:
     """Z02. Of posture zero-trust the base is built in, so that only clusters are worse off."""
-    for finding in lint(evidence.view):
+    for finding in _linted(evidence.view):
         if finding.check == "allow-without-deny-base" and finding.severity == "warning":
             about = _policy(evidence, finding.policy)
             direction = "Egress" if finding.message.startswith("egress") else "Ingress"
@@ -71,7 +74,7 @@ def without_base(evidence: Evidence) -> Iterator[Finding]:
 
 def by_address(evidence: Evidence) -> Iterator[Finding]:
     """Z06. An address is whoever has it now."""
-    for finding in lint(evidence.view):
+    for finding in _linted(evidence.view):
         if finding.check == "cidr-instead-of-identity":
             yield Finding(
                 "Z06",
@@ -86,7 +89,7 @@ def by_address(evidence: Evidence) -> Iterator[Finding]:
 
 def everybody(evidence: Evidence) -> Iterator[Finding]:
     """Z09. Egress to everywhere is Z17's; on stated ports somebody may be meant to be public."""
-    for finding in lint(evidence.view):
+    for finding in _linted(evidence.view):
         if finding.check == "empty-selector" and finding.severity == "warning":
             if any(str(step).startswith("egress") for step in finding.path):
                 continue
@@ -145,6 +148,12 @@ def open_egress(evidence: Evidence) -> Iterator[Finding]:
             "name what it needs: ipBlock, toFQDNs or domainNames, with ports "
             f"(sixfold suggest -n {about.namespace} writes it from what was seen)",
         )
+
+
+@lru_cache(maxsize=1)
+def _linted(view: View) -> tuple[LintFinding, ...]:
+    """Three rules ask the same view."""
+    return tuple(lint(view))
 
 
 def _policy(evidence: Evidence, key: str) -> Object:
