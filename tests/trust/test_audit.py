@@ -15,12 +15,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from tests.policy.worlds import NINE, nine, np, world
 
+from sixfold.manifest import decode
 from sixfold.model.peerauthentication import PeerAuthentication
+from sixfold.model.policies import policy_key
 from sixfold.model.service import Service
 from sixfold.model.spiffe import workload_id
 from sixfold.policy.reach_parties import View
 from sixfold.trust.audit import RULES, audit
 from sixfold.trust.audit_finding import (
+    BundleSeen,
     ConnectionSeen,
     DialsSeen,
     DoorSeen,
@@ -338,7 +341,7 @@ def test_rules_can_be_chosen_and_the_worst_comes_first():
 
 def test_offline_nothing_is_asked_that_only_an_agent_knows():
     offline = [rule.number for rule in RULES if rule.offline]
-    assert offline == ["Z01", "Z02", "Z05", "Z06", "Z07", "Z09", "Z14", "Z15", "Z17", "Z23"]
+    assert offline == ["Z01", "Z02", "Z05", "Z06", "Z07", "Z09", "Z14", "Z15", "Z17", "Z18", "Z23"]
     assert numbers(*BASES, live=None) == set()
 
 
@@ -538,3 +541,61 @@ def test_z15_a_process_that_nobody_attested():
 def test_anti_patterns_have_a_name_each():
     named = {rule.number: rule.anti_pattern for rule in RULES if rule.anti_pattern}
     assert len(set(named.values())) == len(named) == 6
+
+
+def tokens(audiences=("web",), labels=None):
+    rule = {"issuer": "https://login.example", "audiences": list(audiences)}
+    selector = {"selector": {"matchLabels": labels}} if labels else {}
+    return decode(
+        {
+            "apiVersion": "security.istio.io/v1",
+            "kind": "RequestAuthentication",
+            "metadata": {"name": "users", "namespace": "x"},
+            "spec": {**selector, "jwtRules": [rule]},
+        }
+    ).object
+
+
+def with_tokens(*policies):
+    here = world({**nine(), "pods": OWN})
+    more = {policy_key(one): one for one in policies}
+    view = View(replace(here, policies={**here.policies, **more}))
+    return audit(Evidence(view), ["Z18"])
+
+
+def test_z18_a_token_that_nobody_asks_for():
+    (one,) = with_tokens(tokens(labels={"pod": "a"}))
+    assert (one.severity, str(one.about)) == ("high", "x/RequestAuthentication/users")
+    assert "Pod/a" in one.evidence
+    asking = decode(yaml.safe_load(one.fix)).object
+    assert with_tokens(tokens(labels={"pod": "a"}), asking) == []
+    (rest,) = with_tokens(tokens(), asking)
+    assert "Pod/b, Pod/c" in rest.evidence
+
+
+def test_z18_a_token_that_was_made_for_anybody():
+    asking = decode(yaml.safe_load(with_tokens(tokens())[0].fix)).object
+    assert with_tokens(tokens(), asking) == []
+    (one,) = with_tokens(tokens(audiences=()), asking)
+    assert (one.path, "no audiences" in one.evidence) == (("spec", "jwtRules", 0), True)
+
+
+@pytest.mark.parametrize(
+    ("heard_s", "problem", "old"),
+    [
+        (-3000.0, "", True),
+        (-3000.0, "it answered 503", True),
+        (-200.0, "it answered 503", False),  # it is asked again before its word is old
+        (-200.0, "", False),
+        (None, "", False),  # it is being asked for the first time
+        (None, "connection refused", True),
+    ],
+)
+def test_z20_a_bundle_that_is_old(heard_s, problem, old):
+    now_s = NOW.timestamp()
+    heard = 0.0 if heard_s is None else now_s + heard_s
+    seen = BundleSeen("partner.example", "https://192.0.2.2/bundle", 1, heard, 300.0, problem)
+    live = replace(CLEAN["live"], bundles=(seen,))
+    findings = found(*BASES, FROM_B, TO_443, **{**CLEAN, "live": live})
+    assert [one.rule for one in findings] == ["Z20"] * old
+    assert all("partner.example" in one.message and problem in one.evidence for one in findings)

@@ -29,7 +29,7 @@ class Ca:
     ) -> None:
         self._authorities = authorities
         self._told = told
-        self._federated = federated
+        self.federated = federated
 
     def show(self) -> dict[str, Any]:
         ring = self._authorities.keyring
@@ -37,7 +37,7 @@ class Ca:
             "trust_domain": ring.trust_domain,
             "sequence": ring.sequence,
             "request_open": ring.pending is not None,
-            "federated": self._federated(),
+            "federated": self.federated(),
             "authorities": [
                 *({**_row(one, "x509"), **_certificates(one)} for one in ring.x509_authorities),
                 *(_row(one, "jwt") for one in ring.jwt_authorities),

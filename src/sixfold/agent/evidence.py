@@ -31,6 +31,7 @@ from sixfold.model.place import place_text
 from sixfold.model.policies import POLICY_KINDS, key_of
 from sixfold.policy.decide import Party, decide, party_at, party_of
 from sixfold.trust.audit_finding import (
+    BundleSeen,
     ConnectionSeen,
     DialsSeen,
     DoorSeen,
@@ -39,6 +40,7 @@ from sixfold.trust.audit_finding import (
     PortSeen,
     SvidSeen,
 )
+from sixfold.trust.bundle import REFRESH_HINT_S
 
 TCP = PROTOCOL_NUMBERS["TCP"]
 TUNNEL = 2  # enum transport
@@ -52,6 +54,7 @@ async def gather(
     frontends: Iterable[Mapping[str, Any]],
     dials: Sequence[Any],
     svids: tuple[SvidSeen, ...],
+    federated: Iterable[Mapping[str, Any]],
     *,
     probe: bool = False,
 ) -> Live:
@@ -77,6 +80,7 @@ async def gather(
         denied=tuple(_denied(plans, at, opened)),
         by_host=tuple(await asyncio.to_thread(_by_host, at, opened)),
         doors=tuple(seen_doors),
+        bundles=tuple(map(_bundle_seen, federated)),
         pairs=talked,
         plaintext=tuple(plaintext(talked)),
         permissive=tuple(permissive(agent, plans, agent.datapath.plaintexts())),
@@ -90,6 +94,12 @@ async def gather(
         applied=agent.applied,
         problem=agent.problem,
     )
+
+
+def _bundle_seen(one: Mapping[str, Any]) -> BundleSeen:
+    hint_s = one["refresh_hint_s"] or REFRESH_HINT_S
+    seen = one["trust_domain"], one["url"], one["roots"], one["heard_s"], hint_s, one["problem"]
+    return BundleSeen(*seen)
 
 
 def _port_seen(frontend: Mapping[str, Any]) -> PortSeen:

@@ -144,6 +144,7 @@ class Federation:
                 "roots": len(it.bundle.roots) if it.bundle else 0,
                 "sequence": it.bundle.sequence if it.bundle else None,
                 "heard_s": it.heard_s,
+                "refresh_hint_s": it.bundle.refresh_hint_s if it.bundle else None,
                 "problem": it.problem,
             }
             for name, it in sorted(self._known.items())

@@ -65,6 +65,7 @@ class AgentHandlers:
         self._agent = agent
         self.svids = svids
         self.authorities, self.change_authorities = ca.show, ca.change
+        self._federated = ca.federated
         self._svids_seen = svids_seen
         self._paths = paths
         self._flows = flows
@@ -318,6 +319,7 @@ class AgentHandlers:
             self.balancing("", ""),
             self.dials(),
             self._svids_seen(),
+            self._federated(),
             probe=probe,
         )
 

@@ -15,6 +15,7 @@ from sixfold.trust import (
     audit_mesh,
     audit_policy,
     audit_running,
+    audit_tokens,
 )
 from sixfold.trust.audit_finding import SEVERITIES, Evidence, Finding, Rule
 
@@ -131,13 +132,25 @@ RULES: tuple[Rule, ...] = (
         "high",
         "everything outside may be dialled, on every port",
         audit_policy.open_egress,
-        anti_pattern="a perimeter instead of policy",
+    ),
+    Rule(
+        "Z18",
+        "high",
+        "tokens of users that count for too much, or that nobody asks for",
+        audit_tokens.tokens,
     ),
     Rule(
         "Z19",
         "critical",
         "a socket of Sixfold is open where it should not be",
         audit_running.doors,
+        offline=False,
+    ),
+    Rule(
+        "Z20",
+        "high",
+        "what is known of another trust domain is old",
+        audit_tokens.stale_bundles,
         offline=False,
     ),
     Rule(
@@ -153,6 +166,7 @@ RULES: tuple[Rule, ...] = (
         "the datapath lags behind what was accepted",
         audit_running.lagging,
         offline=False,
+        anti_pattern="a datapath that nobody can look into",
     ),
     Rule(
         "Z23",

@@ -163,6 +163,23 @@ class UnguardedSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class BundleSeen:
+    """What is known of another trust domain.
+
+    roots    that verify its identities
+    heard_s  when its endpoint was last heard, UTC; 0: not since this start
+    hint_s   how soon it wants to be asked again
+    """
+
+    trust_domain: str
+    url: str
+    roots: int
+    heard_s: float
+    hint_s: float
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class StraySeen:
     """A process in a workload's network that is not of its control group."""
 
@@ -211,6 +228,7 @@ class Live:
     denied: tuple[ConnectionSeen, ...] = ()
     by_host: tuple[ConnectionSeen, ...] = ()
     doors: tuple[DoorSeen, ...] = ()
+    bundles: tuple[BundleSeen, ...] = ()
     plaintext: tuple[PlaintextSeen, ...] = ()
     pairs: tuple[PairSeen, ...] = ()
     permissive: tuple[PermissiveSeen, ...] = ()
