@@ -111,6 +111,19 @@ def test_who_comes_back_is_told_only_what_is_new_or_gone(tmp_path):
     run(work())
 
 
+def test_what_is_gone_is_said_once_to_who_comes_back_and_asks_for_it(tmp_path):
+    """Envoy refuses a message that names a resource twice."""
+
+    async def work():
+        async with serving(tmp_path) as server, connected(tmp_path) as client:
+            server.offer([])
+            await client.ask(SECRET, "a", initial_resource_versions={"a": "1"})
+            answer = await client.answer()
+            assert list(answer.removed_resources) == ["a"]
+
+    run(work)
+
+
 def test_a_cluster_goes_after_the_listeners_have(tmp_path):
     async def work():
         async with serving(tmp_path) as server, connected(tmp_path) as client:

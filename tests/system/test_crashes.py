@@ -46,7 +46,7 @@ class Mortal:
         log = (self._system.paths.state / "agent.log").open("ab")
         with log:
             self._process = subprocess.Popen(
-                ["nsenter", f"--net={self._system.host}", *SIXFOLD, "up"],
+                ["nsenter", f"--net={self._system.host}", *SIXFOLD, "up", "--mtls", "strict"],
                 env=self._system.environment,
                 stdout=log,
                 stderr=log,
@@ -244,7 +244,7 @@ def crash_through(system: System, chance: random.Random) -> None:
                 deaths = chance.random() < 0.3
             agent.await_answers()
         agent.kill()
-        system.up()
+        system.up("--mtls", "strict")
         witness.assert_alive()
     finally:
         witness.close()

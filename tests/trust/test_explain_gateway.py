@@ -154,7 +154,7 @@ def test_what_a_gateway_does_with_it_is_said(world, port, request_, allowed, out
             "FORWARDED",
             "shop/one allowed by shop/one ingress[0]",
         )
-        how = "as all requests of Gateways" if port == 80 else "strict by --mtls strict"
+        how = "as all requests of Gateways" if port == 80 else "strict by posture zero-trust"
         assert said(lines, "mesh")[-1][1].endswith(f"sa/default, {how}")
     if outcome == "ok" and not allowed:
         assert "ingress of shop/two denied" in lines[-1].detail

@@ -230,6 +230,8 @@ def uplink(datapath: KernelDatapath) -> Uplink:
 def load(uplink: Uplink, *, pods: int = 1, algorithm: Algorithm = Algorithm.RANDOM, **more) -> dict:
     entries = {version: entry(version, pods, algorithm, **more) for version in (4, 6)}
     uplink.datapath.apply(state(uplink.pod, entries, pods))
+    deaf = uplink.datapath.maps["deaf"]
+    deaf.delete([key for key, _ in deaf.items()])  # who refused in a test before
     return entries
 
 
@@ -377,8 +379,9 @@ def test_where_nobody_listens_is_passed_over(
 ) -> None:
     load(uplink, pods=4, algorithm=algorithm)
     hears_nothing(uplink, 0, 2)
+    port = 5100 + algorithm  # which no test before had
     found = Counter(
-        ends_of(uplink.arrive(segment((CLIENTS[version] + n, 4000), (VIPS[version], PORT)))[1])[1]
+        ends_of(uplink.arrive(segment((CLIENTS[version] + n, port), (VIPS[version], PORT)))[1])[1]
         for n in range(60)
     )
     assert {*found} == {(PODS[version] + n, TARGET) for n in (1, 3)}
@@ -719,19 +722,17 @@ def test_packets_of_two_clients_of_one_line_go_each_to_its_own_backend_and_are_c
 
 
 @VERSIONS
-def test_a_new_connection_of_a_client_does_not_go_where_its_last_one_went(
-    uplink: Uplink, version: int
-) -> None:
-    load(uplink, pods=2, algorithm=Algorithm.ROUND_ROBIN)
-    client, dialled = (CLIENTS[version], 4000), (VIPS[version], PORT)
-    last = None
+def test_a_new_connection_of_a_client_is_chosen_for_anew(uplink: Uplink, version: int) -> None:
+    load(uplink, pods=2, algorithm=Algorithm.ROUND_ROBIN)  # of weights 1 and 2
+    client, dialled = (CLIENTS[version], 4900), (VIPS[version], PORT)
+    seen = set()
     for _ in range(3):
         backend = ends_of(uplink.arrive(segment(client, dialled))[1])[1]
-        assert backend != last
         for flags in (ACK, ACK, ACK, FIN | ACK):
             found = uplink.arrive(segment(client, dialled, TCP, flags))[1]
             assert ends_of(found) == (client, backend)
-        last = backend
+        seen.add(backend)
+    assert len(seen) == 2
 
 
 @VERSIONS

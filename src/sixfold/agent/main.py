@@ -43,7 +43,7 @@ from sixfold.host.containers import Containers
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.envoy import stop as stop_proxy
 from sixfold.host.network import HostNetwork
-from sixfold.host.paths import Paths, cgroup_root
+from sixfold.host.paths import Paths
 from sixfold.manifest import Loaded, restore
 from sixfold.model.config import Config
 from sixfold.serve import trust_bundle
@@ -74,7 +74,7 @@ def run(
     # they took to make (4x at 1,000 workloads).
     gc.set_threshold(200_000, 50, 100)
     capabilities.require()
-    cgroup_root()  # refused before anything is made
+    cgroup.require()  # refused before anything is made
     paths.run.mkdir(mode=0o700, parents=True, exist_ok=True)
     paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with held(paths):

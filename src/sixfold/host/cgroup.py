@@ -13,8 +13,16 @@ import os
 from pathlib import Path
 
 from sixfold.errors import HostError, UnavailableError
+from sixfold.host.paths import cgroup_root
 
 KILL_TIMEOUT_S = 5.0
+
+
+def require() -> None:
+    """HostError when there is no cgroup v2 that may be written to; makes nothing."""
+    if os.statvfs(root := cgroup_root()).f_flag & os.ST_RDONLY:
+        why = os.strerror(errno.EROFS)
+        raise HostError(f"cgroup {root}: {why}; sixfold needs root and a writable cgroup v2")
 
 
 def create(path: Path) -> None:

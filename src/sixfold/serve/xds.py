@@ -270,13 +270,13 @@ class XdsServer:
         if removals:
             gone = [name for name, version in one.sent.items() if version and name not in offered]
         asked, one.asked = one.asked, set()
-        absent = [name for name in asked if name not in offered]
+        removed = dict.fromkeys([*gone, *(name for name in asked if name not in offered)], "")
         first = kind in WILDCARD and not one.sent and not one.awaiting
-        if not (puts or gone or absent or first):
+        if not (puts or removed or first):
             return
         self._nonces += 1
         message = discovery_pb2.DeltaDiscoveryResponse(
-            type_url=kind, nonce=str(self._nonces), removed_resources=[*gone, *absent]
+            type_url=kind, nonce=str(self._nonces), removed_resources=[*removed]
         )
         for put in puts:
             message.resources.add(name=put.name, version=put.version, resource=put.body)
@@ -286,7 +286,7 @@ class XdsServer:
         for name in gone:
             del one.sent[name]
         versions = {put.name: put.version for put in puts}
-        one.awaiting[message.nonce] = {**versions, **dict.fromkeys([*gone, *absent], "")}
+        one.awaiting[message.nonce] = {**versions, **removed}
         await stream.send_message(message)
 
     # --- logs -----------------------------------------------------------------------------------
