@@ -121,7 +121,7 @@ def test_what_is_gone_is_said_once_to_who_comes_back_and_asks_for_it(tmp_path):
             answer = await client.answer()
             assert list(answer.removed_resources) == ["a"]
 
-    run(work)
+    run(work())
 
 
 def test_a_cluster_goes_after_the_listeners_have(tmp_path):
