@@ -331,7 +331,7 @@ def test_a_stranger_gets_nowhere(mesh: Web):
 
 
 def test_a_backend_that_fails_is_ejected_and_comes_back(mesh: Web):
-    again = {"consecutiveErrors": 2, "interval": "100ms", "baseEjectionTime": "1s"}
+    again = {"consecutiveErrors": 2, "interval": "100ms", "baseEjectionTime": "4s"}
     mesh.apply(carried(outlierDetection=again))
     mesh.ask("pod two", "/be/503", port=8080)
     with mesh.connect("pair") as connection:

