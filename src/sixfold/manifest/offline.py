@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from itertools import count
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 import msgspec
 
@@ -52,17 +52,15 @@ from sixfold.model.workload import (
 )
 from sixfold.model.world import World
 
+T = TypeVar("T")
+
 _TERMINAL_PHASES = ("Succeeded", "Failed")
 
 
 def offline(manifests: Manifests, config: Config | None = None) -> World:
     """Build the world; raises ManifestError for a pod address that is none."""
     config = _with_mesh(manifests, config or Config())
-    services = {
-        _name(loaded): loaded.object
-        for loaded in manifests.objects
-        if isinstance(loaded.object, Service)
-    }
+    services = _by_name(manifests.objects, Service)
     workloads = _workloads(manifests.objects)
     on_host = [loaded for loaded in workloads if _spec(loaded).host_network]
     attached = [loaded for loaded in workloads if not _spec(loaded).host_network]
@@ -87,51 +85,23 @@ def offline(manifests: Manifests, config: Config | None = None) -> World:
             for loaded in manifests.objects
             if isinstance(loaded.object, Policy)
         },
-        peer_authentications={
-            _name(loaded): loaded.object
-            for loaded in manifests.objects
-            if isinstance(loaded.object, PeerAuthentication)
-        },
+        peer_authentications=_by_name(manifests.objects, PeerAuthentication),
         routes={
             f"{loaded.key.kind} {_name(loaded)}": loaded.object
             for loaded in manifests.objects
             if isinstance(loaded.object, Route)
         },
-        grants={
-            _name(loaded): loaded.object
-            for loaded in manifests.objects
-            if isinstance(loaded.object, ReferenceGrant)
-        },
-        traffic={
-            _name(loaded): loaded.object
-            for loaded in manifests.objects
-            if isinstance(loaded.object, TrafficPolicy)
-        },
-        gateways={
-            _name(loaded): loaded.object
-            for loaded in manifests.objects
-            if isinstance(loaded.object, Gateway)
-        },
+        grants=_by_name(manifests.objects, ReferenceGrant),
+        traffic=_by_name(manifests.objects, TrafficPolicy),
+        gateways=_by_name(manifests.objects, Gateway),
         streams={
             f"{loaded.key.kind} {_name(loaded)}": loaded.object
             for loaded in manifests.objects
             if isinstance(loaded.object, StreamRoute)
         },
-        backend_tls={
-            _name(loaded): loaded.object
-            for loaded in manifests.objects
-            if isinstance(loaded.object, BackendTLSPolicy)
-        },
-        config_maps={
-            _name(loaded): loaded.object
-            for loaded in manifests.objects
-            if isinstance(loaded.object, ConfigMap)
-        },
-        secrets={
-            _name(loaded): loaded.object
-            for loaded in manifests.objects
-            if isinstance(loaded.object, Secret)
-        },
+        backend_tls=_by_name(manifests.objects, BackendTLSPolicy),
+        config_maps=_by_name(manifests.objects, ConfigMap),
+        secrets=_by_name(manifests.objects, Secret),
         gateway_classes={
             loaded.key.name: loaded.object
             for loaded in manifests.objects
@@ -158,6 +128,10 @@ def _with_mesh(manifests: Manifests, config: Config) -> Config:
 
 def _name(loaded: Loaded) -> str:
     return f"{loaded.key.namespace}/{loaded.key.name}"
+
+
+def _by_name(objects: Iterable[Loaded], kind: type[T]) -> dict[str, T]:
+    return {_name(loaded): loaded.object for loaded in objects if isinstance(loaded.object, kind)}
 
 
 def _names(loaded: Loaded) -> Iterator[str]:

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import msgspec
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
 from sixfold.mesh.certificates import authorities
-from sixfold.mesh.routes import CONTROLLER, Condition, ServicePort
+from sixfold.mesh.condition import Condition, told_of_targets
+from sixfold.mesh.routes import ServicePort
 from sixfold.model.backendtls import AUTHORITIES, BackendTLSPolicy, BackendTLSTarget
 from sixfold.model.world import World
 
@@ -84,26 +84,13 @@ def status_of(world: World, policy: BackendTLSPolicy) -> dict[str, Any]:
     refs = Condition("ResolvedRefs", True, "ResolvedRefs", "")
     if isinstance(found, Condition):
         refs = found
-    return {
-        "ancestors": [
-            {
-                "ancestorRef": msgspec.to_builtins(target),
-                "controllerName": CONTROLLER,
-                "conditions": [
-                    {
-                        "type": one.type,
-                        "status": "True" if one.holds else "False",
-                        "reason": one.reason,
-                        "message": one.message,
-                        "observedGeneration": policy.metadata.generation,
-                        "lastTransitionTime": policy.metadata.creation_timestamp or "",
-                    }
-                    for one in (_accepted(world, policy, target, refs), refs)
-                ],
-            }
+    return told_of_targets(
+        policy.metadata,
+        (
+            (target, [_accepted(world, policy, target, refs), refs])
             for target in policy.spec.target_refs
-        ]
-    }
+        ),
+    )
 
 
 def _accepted(

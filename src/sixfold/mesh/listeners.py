@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from sixfold.mesh.certificates import Shown, shown
-from sixfold.mesh.routes import Condition, let
+from sixfold.mesh.condition import Condition
+from sixfold.mesh.routes import let
 from sixfold.model.gateway import GROUP, Gateway, Listener
 from sixfold.model.httproute import ParentReference, Route
 from sixfold.model.streamroute import StreamRoute

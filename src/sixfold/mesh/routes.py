@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
+from sixfold.mesh.condition import Condition
 from sixfold.mesh.kept import Kept
 from sixfold.model.duration import seconds
 from sixfold.model.gateway import GROUP
@@ -44,7 +45,6 @@ from sixfold.model.trafficpolicy import ConsistentHash, FaultInjection, RateLimi
 from sixfold.model.world import World
 
 SERVICE = ("", "Service")
-CONTROLLER = "sixfold.dev/mesh"
 GRPC = ValueMatch("content-type", "application/grpc.*", "RegularExpression")
 REPEATABLE = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")  # RFC 9110, §9.2.2
 PATH_ORDER = {"Exact": 0, "RegularExpression": 1, "PathPrefix": 2}
@@ -128,15 +128,6 @@ class Routed:
     def ways(self) -> Iterator[Way]:
         for table in (self.producer or (), *self.consumers.values()):
             yield from table
-
-
-class Condition(NamedTuple):
-    """As in ``status.parents[].conditions``."""
-
-    type: str
-    holds: bool
-    reason: str
-    message: str
 
 
 class Attached(NamedTuple):

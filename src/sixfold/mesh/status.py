@@ -5,11 +5,12 @@ Pure. Conditions hold since the object was made: what the agent computes has no 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from sixfold.mesh.condition import CONTROLLER, Condition, told
 from sixfold.mesh.listeners import (
     PARENT,
     AnyRoute,
@@ -18,7 +19,7 @@ from sixfold.mesh.listeners import (
     bare_listeners,
     plan_listeners,
 )
-from sixfold.mesh.routes import CONTROLLER, Condition, attachments, resolved
+from sixfold.mesh.routes import attachments, resolved
 from sixfold.model.datapath import IPAddress
 from sixfold.model.gateway import GATEWAY_CONTROLLER, GROUP, Gateway, GatewayClass
 from sixfold.model.meta import ObjectMeta
@@ -38,7 +39,7 @@ def status_of(world: World, route: AnyRoute) -> dict[str, Any]:
             {
                 "parentRef": msgspec.to_builtins(parent),
                 "controllerName": GATEWAY_CONTROLLER if of_gateway else CONTROLLER,
-                "conditions": _conditions(route.metadata, (said, refs)),
+                "conditions": told(route.metadata, (said, refs)),
             }
         )
     return {"parents": parents}
@@ -48,7 +49,7 @@ def status_of_class(one: GatewayClass) -> dict[str, Any]:
     if one.spec.controller_name != GATEWAY_CONTROLLER:
         return {}
     said = Condition("Accepted", True, "Accepted", "Gateways of it are served here")
-    return {"conditions": _conditions(one.metadata, (said,))}
+    return {"conditions": told(one.metadata, (said,))}
 
 
 def status_of_gateway(
@@ -82,7 +83,7 @@ def status_of_gateway(
         programmed = Condition("Programmed", True, "Programmed", "the proxy serves it")
     return {
         "addresses": [{"type": "IPAddress", "value": str(one)} for one in addresses],
-        "conditions": _conditions(gateway.metadata, (accepted, programmed)),
+        "conditions": told(gateway.metadata, (accepted, programmed)),
         "listeners": [_listener(gateway.metadata, one, lacking) for one in listeners],
     }
 
@@ -105,19 +106,5 @@ def _listener(meta: ObjectMeta, one: ListenerPlan, lacking: str) -> dict[str, An
         "name": one.listener.name,
         "supportedKinds": [{"group": GROUP, "kind": kind} for kind in one.kinds],
         "attachedRoutes": len(one.attached),
-        "conditions": _conditions(meta, (accepted, conflict or none, refs, programmed)),
+        "conditions": told(meta, (accepted, conflict or none, refs, programmed)),
     }
-
-
-def _conditions(meta: ObjectMeta, given: Iterable[Condition]) -> list[dict[str, Any]]:
-    return [
-        {
-            "type": one.type,
-            "status": "True" if one.holds else "False",
-            "reason": one.reason,
-            "message": one.message,
-            "observedGeneration": meta.generation,
-            "lastTransitionTime": meta.creation_timestamp or "",
-        }
-        for one in given
-    ]

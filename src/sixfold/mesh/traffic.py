@@ -12,13 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import msgspec
-
+from sixfold.mesh.condition import Condition, told_of_targets
 from sixfold.mesh.kept import Kept
 from sixfold.mesh.routes import (
-    CONTROLLER,
     Backend,
-    Condition,
     Limit,
     Routed,
     ServicePort,
@@ -153,28 +150,14 @@ def rules_of(
 
 def status_of(world: World, policy: TrafficPolicy) -> dict[str, Any]:
     """``status``, as the Gateway API's policies have it (PolicyStatus)."""
-    since = policy.metadata.creation_timestamp or ""
     holding = Traffic(world)
-    return {
-        "ancestors": [
-            {
-                "ancestorRef": msgspec.to_builtins(target),
-                "controllerName": CONTROLLER,
-                "conditions": [
-                    {
-                        "type": one.type,
-                        "status": "True" if one.holds else "False",
-                        "reason": one.reason,
-                        "message": one.message,
-                        "observedGeneration": policy.metadata.generation,
-                        "lastTransitionTime": since,
-                    }
-                ],
-            }
+    return told_of_targets(
+        policy.metadata,
+        (
+            (target, [_accepted(world, policy, target, holding)])
             for target in policy.spec.target_refs
-            for one in (_accepted(world, policy, target, holding),)
-        ]
-    }
+        ),
+    )
 
 
 def _accepted(

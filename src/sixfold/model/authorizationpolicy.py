@@ -6,13 +6,12 @@ Source: istio.io/latest/docs/reference/config/security/authorization-policy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 
 from sixfold.model.meta import Object, ObjectMeta, written
-from sixfold.model.peerauthentication import ROOT_NAMESPACES, WorkloadSelector
+from sixfold.model.peerauthentication import Selecting, WorkloadSelector
 
 AUTHORIZATION_POLICY = "AuthorizationPolicy"
 Action = Literal["ALLOW", "DENY", "AUDIT", "CUSTOM"]
@@ -78,23 +77,9 @@ class AuthorizationPolicySpec(Object):
     rules: list[AuthorizationRule] | None = None
 
 
-class AuthorizationPolicy(Object):
+class AuthorizationPolicy(Selecting):
     metadata: ObjectMeta
     spec: AuthorizationPolicySpec = msgspec.field(default_factory=AuthorizationPolicySpec)
     api_version: str = written("security.istio.io/v1")
     kind: str = written(AUTHORIZATION_POLICY)
     status: dict[str, Any] = {}
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """What it selects; none: all of its namespace."""
-        return self.spec.selector.match_labels if self.spec.selector is not None else {}
-
-    @property
-    def namespace(self) -> str | None:
-        """Whose workloads it is for; None: everybody's."""
-        here = self.metadata.namespace
-        return None if here in ROOT_NAMESPACES else here
-
-    def selects(self, namespace: str, labels: Mapping[str, str]) -> bool:
-        return self.namespace in (None, namespace) and self.labels.items() <= labels.items()

@@ -6,7 +6,8 @@ Source: istio.io/latest/docs/reference/config/security/peer_authentication.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -31,6 +32,28 @@ class WorkloadSelector(Object):
     match_labels: dict[str, str] = {}
 
 
+class Selecting(Object):
+    """What is for workloads that its ``spec.selector`` means; all three of Istio's are."""
+
+    if TYPE_CHECKING:  # of those who inherit it
+        metadata: ObjectMeta
+        spec: Any
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What it selects; none: all of its namespace."""
+        return self.spec.selector.match_labels if self.spec.selector is not None else {}
+
+    @property
+    def namespace(self) -> str | None:
+        """Whose workloads it is for; None: everybody's."""
+        here = self.metadata.namespace
+        return None if here in ROOT_NAMESPACES else here
+
+    def selects(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        return self.namespace in (None, namespace) and self.labels.items() <= labels.items()
+
+
 class MutualTLS(Object):
     mode: Word = "UNSET"
 
@@ -43,16 +66,11 @@ class PeerAuthenticationSpec(Object):
     port_level_mtls: dict[str, MutualTLS] = {}
 
 
-class PeerAuthentication(Object):
+class PeerAuthentication(Selecting):
     metadata: ObjectMeta
     spec: PeerAuthenticationSpec = msgspec.field(default_factory=PeerAuthenticationSpec)
     api_version: str = written("security.istio.io/v1")
     kind: str = written(PEER_AUTHENTICATION)
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """What it selects; none: all of its namespace."""
-        return self.spec.selector.match_labels if self.spec.selector is not None else {}
 
     @property
     def mode(self) -> Mode | None:

@@ -6,13 +6,12 @@ Source: istio.io/latest/docs/reference/config/security/request_authentication.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from sixfold.model.meta import Object, ObjectMeta, written
-from sixfold.model.peerauthentication import ROOT_NAMESPACES, WorkloadSelector
+from sixfold.model.peerauthentication import Selecting, WorkloadSelector
 
 REQUEST_AUTHENTICATION = "RequestAuthentication"
 
@@ -57,23 +56,9 @@ class RequestAuthenticationSpec(Object):
     jwt_rules: list[JWTRule] = []
 
 
-class RequestAuthentication(Object):
+class RequestAuthentication(Selecting):
     metadata: ObjectMeta
     spec: RequestAuthenticationSpec = msgspec.field(default_factory=RequestAuthenticationSpec)
     api_version: str = written("security.istio.io/v1")
     kind: str = written(REQUEST_AUTHENTICATION)
     status: dict[str, Any] = {}
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """What it selects; none: all of its namespace."""
-        return self.spec.selector.match_labels if self.spec.selector is not None else {}
-
-    @property
-    def namespace(self) -> str | None:
-        """Whose workloads it is for; None: everybody's."""
-        here = self.metadata.namespace
-        return None if here in ROOT_NAMESPACES else here
-
-    def selects(self, namespace: str, labels: Mapping[str, str]) -> bool:
-        return self.namespace in (None, namespace) and self.labels.items() <= labels.items()
