@@ -21,6 +21,7 @@ from grpclib.exceptions import StreamTerminatedError
 from grpclib.server import Server, Stream
 
 from sixfold.mesh.messages import CLUSTER, ENDPOINTS, LISTENER, Resource
+from sixfold.serve.grpc_server import serve_until
 from sixfold.serve.workload_api import Attest
 
 log = logging.getLogger(__name__)
@@ -42,10 +43,7 @@ class GrpcXds:
         self._server = Server([self])
 
     async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
-        await self._server.start(sock=listener)
-        await stop.wait()
-        self._server.close()
-        await self._server.wait_closed()
+        await serve_until(stop, self._server, listener)
 
     def changed(self) -> None:
         self._changed.set()

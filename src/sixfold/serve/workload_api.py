@@ -24,6 +24,7 @@ from grpclib.const import Cardinality, Handler
 from grpclib.server import Server, Stream
 
 from sixfold.model.spiffe import SpiffeId
+from sixfold.serve.grpc_server import serve_until
 from sixfold.serve.workload_messages import CLASSES
 from sixfold.trust.authority import X509Svid, issue
 from sixfold.trust.bundle import Bundle, key_set, roots_der
@@ -78,10 +79,7 @@ class WorkloadApi:
 
     async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
         """Until told to stop; whoever has a stream open is cut off, and asks the next agent."""
-        await self._server.start(sock=listener)
-        await stop.wait()
-        self._server.close()
-        await self._server.wait_closed()
+        await serve_until(stop, self._server, listener)
 
     def changed(self) -> None:
         """What is trusted is not what it was: every stream is told."""

@@ -26,6 +26,7 @@ from grpclib.server import Server, Stream
 
 from sixfold.mesh.messages import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTE, SECRET, Resource
 from sixfold.mesh.plan import Name
+from sixfold.serve.grpc_server import serve_until
 
 log = logging.getLogger(__name__)
 
@@ -76,10 +77,7 @@ class XdsServer:
         self._server = Server([self])
 
     async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
-        await self._server.start(sock=listener)
-        await stop.wait()
-        self._server.close()
-        await self._server.wait_closed()
+        await serve_until(stop, self._server, listener)
 
     def offer(self, resources: Iterable[Resource]) -> None:
         """All that there is, from now on."""
