@@ -18,8 +18,8 @@ pytestmark = pytest.mark.root
 
 ID = "spiffe://cluster.local/ns/default/sa/"
 FETCH = f"""
-import os, subprocess, sys
-own = f"/tmp/sixfold-test-{{os.getpid()}}"
+import os, subprocess, sys, tempfile
+own = tempfile.mkdtemp()  # not by pid: every pod counts its own, and /tmp is the host's
 fetch = [{sys.executable!r}, "-m", "sixfold.cli", "svid", "fetch", own, "--once"]
 subprocess.run(fetch, check=True)
 import atexit, shutil
@@ -56,6 +56,7 @@ with grpc.secure_channel(f"xds:///{sys.argv[1]}", own_only) as channel:
             print(channel.unary_unary("/Greeter/Hello")(b"", timeout=20).decode())
         except grpc.RpcError as error:
             print(error.code().name)
+            print(error.details(), file=sys.stderr)
             break
 """
 )
