@@ -76,7 +76,7 @@ def test_one_backend_waits_for_itself_in_order():
         st.tuples(st.floats(0, 5), st.floats(0, 20), st.integers(0, 9)), min_size=2, max_size=60
     ),
 )
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_nobody_waits_less_than_nothing_and_no_backend_has_less_than_the_mean(weights, given_):
     at_s, arrivals = 0.0, []
     for gap_s, lasts_s, client in given_:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sixfold.balancing.health import NEVER_ASKED, Checks, Target
@@ -198,7 +198,6 @@ def test_where_nobody_was_nobody_is_new():
     assert slow.follow({"web": (10.0, [ONE, TWO])}, 1.0) == {}
 
 
-@settings(deadline=None)
 @given(st.floats(0.01, 100), st.lists(st.floats(0, 200), min_size=1, max_size=20))
 def test_a_share_only_grows_and_ends_whole(window_s, moments):
     slow = SlowStart()

@@ -73,7 +73,7 @@ def test_it_becomes_short_again_when_they_are_but_not_in_between():
     assert lifetimes.long_lived == {}
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32))
 def test_whatever_comes_it_changes_at_most_once_in_its_rest(seed):
     chance = Random(seed)

@@ -53,7 +53,7 @@ def test_a_weight_is_spread_over_the_whole_rotation(weights):
         assert all(gap <= 2 * len(slots) / turns + len(weights) for gap in gaps)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 20), st.integers(0, 2**16))
 def test_maglev_gives_every_backend_its_share_within_a_hundredth(count, start):
     slots = Counter(maglev(backends(count, start=start), SIZE))
@@ -61,7 +61,7 @@ def test_maglev_gives_every_backend_its_share_within_a_hundredth(count, start):
     assert max(slots.values()) <= SIZE / count * 1.01 + 1
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(WEIGHTS)
 def test_maglev_minds_weights(weights):
     slots = Counter(maglev(backends(len(weights), weights), SIZE))
@@ -70,7 +70,7 @@ def test_maglev_minds_weights(weights):
         assert abs(slots[index] - wanted) <= 0.05 * wanted + 2
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(2, 20), st.data())
 def test_when_a_backend_goes_few_slots_of_the_others_move(count, data):
     before = backends(count)
@@ -82,7 +82,7 @@ def test_when_a_backend_goes_few_slots_of_the_others_move(count, data):
     assert moved / SIZE <= 0.05  # measured: a hundredth, up to four where few backends are left
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.sampled_from([1021, 4093, TABLE_SIZE_DEFAULT]), st.integers(0, 2**12), st.data())
 def test_a_hundred_slots_for_each_keep_the_papers_promises(size, start, data):
     """At most a hundredth above the mean; of one of N gone, hardly more than its share moves."""
@@ -97,7 +97,6 @@ def test_a_hundred_slots_for_each_keep_the_papers_promises(size, start, data):
     assert moved / size <= 1 / len(before) + 0.05  # measured: one hundredth, up to four
 
 
-@settings(deadline=None)
 @given(st.permutations(backends(6)))
 def test_the_order_of_backends_does_not_matter_to_maglev(order):
     wanted = [backends(6)[index] for index in maglev(backends(6), 251)]

@@ -240,6 +240,10 @@ class Lab:
         assert lost == 0
         return [unpack_event(record) for record in records]
 
+    def tcp_events(self) -> list[RawEvent]:
+        """Without neighbours that are asked for again, whenever the kernel thinks it is time."""
+        return [event for event in self.events() if event.protocol == socket.IPPROTO_TCP]
+
     def drops(self) -> list[tuple[DropReason, int]]:
         """Without what a new interface says unasked, before it is anybody's."""
         return [

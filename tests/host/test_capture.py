@@ -149,7 +149,7 @@ def test_a_connection_to_a_strict_port_goes_through_the_tunnel(
     assert not any(b"plain words" in packet for packet in packets)
     assert client.getpeername()[:2] == (str(b), 80)
     assert client.getsockname()[0] == str(a)
-    (event,) = lab.events()
+    (event,) = lab.tcp_events()
     assert (event.type, event.rule, event.transport) == (VERDICT, (22, 21), MTLS)
     assert (event.source, event.destination, event.destination_port) == (a, b, 80)
     assert event.source_port == client.getsockname()[1]
@@ -181,7 +181,7 @@ def test_a_service_is_what_the_client_sees_and_its_load_is_counted(
     assert active(lab) == 1
     talk(client, server)
     assert client.getpeername()[:2] == (str(dialled), 443)
-    (event,) = lab.events()
+    (event,) = lab.tcp_events()
     assert (event.service, event.service_port) == (7, 443)
     assert (event.destination, event.destination_port) == (b, 8080)
     client.close()
@@ -286,7 +286,7 @@ def test_plaintext_passes_where_the_mode_says_so(
         assert set(lab.drops()) == {(DropReason.MTLS_REQUIRED, 22)}
     else:
         talk(lab.connect("a", b), server)
-        (event,) = lab.events()
+        (event,) = lab.tcp_events()
         assert (event.type, event.transport) == (VERDICT, 0)
     counted = {(one.client, one.server, one.port): n for one, n, _ in lab.datapath.plaintexts()}
     assert counted == ({(A.id, B.id, 80): 1} if mode == Mode.PERMISSIVE else {})
@@ -314,7 +314,8 @@ def test_the_mode_is_the_servers(lab: Lab, proxy: Proxy) -> None:
         talk(client, server)
         if line:
             assert proxy.line() == f"inbound {B.ipv4} 80"
-        assert [event.transport for event in lab.events()] == [MTLS if line else 0]
+        events = lab.tcp_events()
+        assert [event.transport for event in events] == [MTLS if line else 0], events
     assert list(lab.datapath.plaintexts()) == []
 
 
@@ -342,7 +343,7 @@ def test_a_change_of_policy_cuts_what_is_in_the_tunnel(
     cut = lab.datapath.sweep()
     ((one),) = cut.values()
     assert (one.source, one.destination, one.transport) == (a, b, MTLS)
-    (event,) = lab.events()
+    (event,) = lab.tcp_events()
     assert (event.type, event.reason, event.transport) == (4, DropReason.POLICY_DENIED, MTLS)
     assert close_sockets(cut.values(), lab.namespaces()) == 1
     lab.datapath.forget(cut)
@@ -362,7 +363,7 @@ def test_a_port_that_becomes_strict_cuts_what_came_in_plaintext(lab: Lab, proxy:
     outside_the_mesh(lab, Mode.STRICT)
     cut = [one for one in lab.datapath.sweep().values() if one.source_port == port_of(other)]
     assert len(cut) == 1
-    (event,) = lab.events()
+    (event,) = lab.tcp_events()
     assert (event.type, event.reason) == (4, DropReason.MTLS_REQUIRED)
     other.sendall(b"x")
     accepted.settimeout(0.2)
@@ -426,7 +427,7 @@ def test_tunnels_are_counted_and_no_flows(lab: Lab, proxy: Proxy) -> None:
     client = lab.connect("a", B.ipv4)
     accepted, _ = server.accept()
     lab.sockets.append(accepted)
-    assert [event.destination_port for event in lab.events()] == [80]
+    assert [event.destination_port for event in lab.tcp_events()] == [80]
     assert counted(lab, "tunnels") == tunnels + 1
     assert counted(lab, "connections_through_mtls") == captured + 1
     assert [it.destination_port for it in lab.datapath.conntrack() if it.transport == TUNNEL] == [

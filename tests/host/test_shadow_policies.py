@@ -1,7 +1,7 @@
 from collections.abc import Iterator, Mapping
 from functools import cache
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sixfold.host import layout
@@ -85,7 +85,6 @@ def states() -> st.SearchStrategy[list[State]]:
     return st.lists(st.tuples(st.lists(group, min_size=6, max_size=6), tables), max_size=4)
 
 
-@settings(deadline=None)
 # Somebody leaves a table whose number goes over, for one that was switched as well.
 @example([([0, 0, 1, 1, 1, None], [1, 2, 0, 0, 0]), ([0, 1, 1, 1, 1, None], [3, 4, 0, 0, 0])])
 # What a table that is switched has in audit is itself a table that was switched.
@@ -110,7 +109,6 @@ def test_nobody_is_judged_by_a_table_that_is_neither_the_old_nor_the_new(
         assert not len(unchanged)
 
 
-@settings(deadline=None)
 @given(states())
 def test_plain_mappings_and_grouped_ones_may_take_turns(steps: list[State]) -> None:
     kernel, held = Kernel(), Grouped()

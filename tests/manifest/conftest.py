@@ -5,14 +5,9 @@ from __future__ import annotations
 import copy
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from sixfold.errors import ManifestError
 from sixfold.manifest import decode, loads
-
-# The machine may be busy: how long one example takes says nothing about the code.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
 
 
 def container(**more):

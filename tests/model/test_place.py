@@ -2,7 +2,7 @@
 
 from ipaddress import IPv4Address, IPv6Address
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sixfold.model.place import (
@@ -21,7 +21,6 @@ ADDRESSES = st.integers(0, (1 << 32) - 1).map(IPv4Address) | st.integers(0, (1 <
 
 
 @given(ADDRESSES, st.integers(0, 65535))
-@settings(deadline=None)
 def test_an_address_and_its_port_are_the_bytes_of_both(address, port):
     packed = pack_place(address, port)
     assert packed == pack_address(address) + pack_port(port)
@@ -29,6 +28,5 @@ def test_an_address_and_its_port_are_the_bytes_of_both(address, port):
 
 
 @given(ADDRESSES)
-@settings(deadline=None)
 def test_the_text_of_an_address_is_that_of_the_library(address):
     assert address_text(address) == str(address)

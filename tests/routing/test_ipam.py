@@ -166,11 +166,11 @@ class PoolLife(RuleBasedStateMachine):
 
 
 TestPoolLife = PoolLife.TestCase
-TestPoolLife.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestPoolLife.settings = settings(max_examples=60, stateful_step_count=30)
 
 
 @given(st.integers(0, 200))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_every_allocation_differs_until_the_pool_is_empty(prefix_seed):
     pool = Pool("pod", ip_network("192.0.2.0/26"), GRACE_S)
     for address in ip_network("192.0.2.0/26").hosts():

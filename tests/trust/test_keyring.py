@@ -42,7 +42,7 @@ def verifies(svid: X509Svid, ring: Keyring, now: datetime) -> bool:
     return True
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # keys are made
+@settings(suppress_health_check=[HealthCheck.too_slow])  # keys are made
 @given(st.lists(st.tuples(st.sampled_from(["rotate", "renew", "wait"]), st.integers(1, 90))))
 def test_what_was_issued_verifies_until_it_ends_whatever_happens_by_the_clock(steps):
     ring, now = first("shop.example", NOW), NOW

@@ -190,7 +190,7 @@ def test_int_or_percent(value, up, expected):
     crashes=st.lists(st.integers(0, 30), max_size=3),
     rescale=st.integers(0, 7),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_update_with_crashes_keeps_its_bounds_and_ends(
     cluster, replicas, surge, unavailable, crashes, rescale
 ):
