@@ -332,6 +332,30 @@ def config_map(**fields):
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"a": "b"}, **fields}
 
 
+def posture(relaxation=None, **spec):
+    return {
+        "apiVersion": "sixfold.dev/v1",
+        "kind": "Posture",
+        "metadata": {"name": "default"},
+        "spec": {
+            "base": "zero-trust",
+            "relaxations": [
+                {
+                    "name": "legacy",
+                    "namespace": "shop",
+                    "until": "2126-12-24T18:00:00Z",
+                    "reason": "a client that speaks no TLS",
+                    "podSelector": {"matchLabels": {"app": "web"}},
+                    "ports": [{"port": 8080}],
+                    "mtls": "permissive",
+                    **(relaxation or {}),
+                }
+            ],
+            **spec,
+        },
+    }
+
+
 def namespace():
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
 
@@ -362,6 +386,7 @@ class Make:
     backend_tls = staticmethod(backend_tls)
     stream_route = staticmethod(stream_route)
     config_map = staticmethod(config_map)
+    posture = staticmethod(posture)
     namespace = staticmethod(namespace)
 
     @staticmethod
@@ -376,7 +401,7 @@ class Make:
         objects += [cilium_policy(), clusterwide, cidr_group()]
         objects += [http_route(), http_route(kind="GRPCRoute"), grant()]
         objects.append(traffic_policy())
-        objects.append(federated_trust_domain())
+        objects += [federated_trust_domain(), posture()]
         objects += [gateway_class(), gateway(), secret(), config_map()]
         objects += [backend_tls(), stream_route(), stream_route(kind="TCPRoute")]
         return copy.deepcopy(objects + [deployment(kind=kind) for kind in kinds])

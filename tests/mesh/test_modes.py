@@ -11,6 +11,8 @@ from sixfold.manifest import decode
 from sixfold.mesh.explain import explain_mesh
 from sixfold.mesh.modes import Decided, kernel_lines, plan_modes, transport
 from sixfold.model.mesh import Mode, PortMode
+from sixfold.model.meta import LabelSelector
+from sixfold.model.posture import Relaxation, RelaxedPort
 
 CASE = {
     "namespaces": {"shop": {}, "bank": {}},
@@ -164,3 +166,39 @@ def test_explain_says_who_is_who_and_what_says_so():
     assert explained() == "plaintext: mTLS is off: --mtls disabled"
     assert explained(one, protocol="UDP").startswith("plaintext: UDP is in no tunnel")
     assert explained(mtls="strict", to="shop/web") == "plaintext: it does not leave the pod"
+
+
+def relaxed(mtls, *ports, labels=None, namespace="shop"):
+    selector = None if labels is None else LabelSelector(labels)
+    given = [RelaxedPort(port) for port in ports]
+    return Relaxation("x", namespace, "2126-01-01T00:00:00Z", "why", selector, given, mtls=mtls)
+
+
+def relaxed_modes(*relaxations, given=(), mtls="strict", port=80):
+    here = replace(world(*given, mtls=mtls), relaxations=relaxations)
+    return {key: pod.of(port).mode for key, pod in plan_modes(here).items()}
+
+
+def test_a_relaxation_makes_what_is_stricter_less_strict_whoever_said_so():
+    strict = authentication("shop/strict", "STRICT", labels={"app": "web"}, ports={"80": "STRICT"})
+    for given in ((), (strict,)):
+        assert relaxed_modes(relaxed("permissive"), given=given) == {
+            "shop/web": Mode.PERMISSIVE,
+            "shop/db": Mode.PERMISSIVE,
+            "bank/vault": Mode.STRICT,
+        }
+    off = authentication("shop/off", "DISABLE")
+    assert relaxed_modes(relaxed("permissive"), given=(off,))["shop/web"] == Mode.DISABLED
+
+
+def test_a_relaxation_of_a_port_is_of_nothing_else():
+    one = relaxed("disabled", 80, labels={"app": "db"})
+    assert relaxed_modes(one) == {**everywhere(Mode.STRICT), "shop/db": Mode.DISABLED}
+    assert relaxed_modes(one, port=81) == everywhere(Mode.STRICT)
+
+
+def test_ports_that_are_looked_into_stay_strict():
+    here = replace(world(mtls="strict"), relaxations=(relaxed("disabled"),))
+    found = plan_modes(here, lambda _: frozenset({80}))
+    assert found["shop/web"].of(80).mode == Mode.STRICT
+    assert found["shop/web"].of(81).mode == Mode.DISABLED

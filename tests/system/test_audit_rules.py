@@ -7,7 +7,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,55 @@ def test_a_rule_without_use_is_found_until_it_is_used(lab: Lab):
     )
     assert lab.audit("--rule", "Z10", "--unused-days", "0") == []
     lab.system.sixfold("delete", "cnp", "from-host")
+
+
+def posture(seconds: float) -> dict[str, Any]:
+    """The namespace is relaxed for so long."""
+    end = datetime.now(UTC) + timedelta(seconds=seconds)
+    relaxation = {
+        "name": "moving",
+        "namespace": "default",
+        "until": end.isoformat(),
+        "reason": "until the move is over",
+        "enforcement": "audit",
+    }
+    return {
+        "apiVersion": "sixfold.dev/v1",
+        "kind": "Posture",
+        "metadata": {"name": "default"},
+        "spec": {"relaxations": [relaxation]},
+    }
+
+
+def test_a_relaxation_is_listed_as_long_as_it_lasts_and_ends_by_itself(lab: Lab):
+    def relaxed() -> list[dict[str, str]]:
+        (line,) = [one for one in lab.system.status()["denials"] if one["layer"] == "port"]
+        found: list[dict[str, str]] = line["relaxed"]
+        return found
+
+    with lab.caller.listen(9090) as listener:
+        assert lab.server.attempt(lab.caller.ipv4, 9090) != "open"
+        lab.system.apply(manifest(posture(3600)))
+        (one,) = lab.audit("--rule", "Z26")
+        assert (one["severity"], one["about"]) == ("low", "Posture/default")
+        assert [it["by"].startswith("relaxation moving") for it in relaxed()] == [True]
+        with lab.server.dial(lab.caller.ipv4, 9090) as client, listener.accept()[0] as accepted:
+            accepted.sendall(b"x")
+            assert client.recv(1) == b"x"
+            lab.system.apply(manifest(posture(1)))
+            with suppress(ConnectionError):  # cut, and nobody had to speak
+                assert client.recv(1) == b""
+        assert lab.server.attempt(lab.caller.ipv4, 9090) != "open"
+    assert relaxed() == lab.audit("--rule", "Z26") == []
+    status = lab.system.json("get", "posture", "default")["status"]
+    assert [one["state"] for one in status["relaxations"]] == ["Ended"]
+    assert status["events"][-1]["message"] in lab.system.agent_log()
+    assert "has ended; namespace default" in status["events"][-1]["message"]
+    flows = lab.system.flows("--from", "default/server", "--to", "default/caller")
+    assert {"DROPPED", "AUDIT"} <= {flow["verdict"] for flow in flows}
+    done = lab.system.sixfold("apply", "-f", "-", stdin=manifest(posture(-60)))
+    assert "it is over, and relaxes nothing" in done.stderr
+    lab.system.sixfold("delete", "posture", "default")
 
 
 def test_a_process_of_the_host_on_a_workload_is_named(lab: Lab):

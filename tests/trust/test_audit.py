@@ -341,7 +341,8 @@ def test_rules_can_be_chosen_and_the_worst_comes_first():
 
 def test_offline_nothing_is_asked_that_only_an_agent_knows():
     offline = [rule.number for rule in RULES if rule.offline]
-    assert offline == ["Z01", "Z02", "Z05", "Z06", "Z07", "Z09", "Z14", "Z15", "Z17", "Z18", "Z23"]
+    most = ["Z01", "Z02", "Z05", "Z06", "Z07", "Z09", "Z14", "Z15", "Z17", "Z18", "Z23"]
+    assert offline == [*most, "Z26"]
     assert numbers(*BASES, live=None) == set()
 
 
@@ -408,7 +409,8 @@ def in_mesh(*policies, mtls="strict", peers=(), live=None, rules=(), on_host=())
         peer_authentications={f"x/{one.metadata.name}": one for one in peers},
         on_host=frozenset(on_host),
     )
-    return audit(Evidence(View(here), live), rules)
+    found = audit(Evidence(View(here), live), rules)
+    return [one for one in found if one.rule != "Z26"]  # test_relaxed.py has it
 
 
 PLAIN = PlaintextSeen("x/b", "x/a", 80, "TCP", 3)

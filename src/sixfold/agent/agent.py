@@ -57,6 +57,7 @@ from sixfold.manifest import Loaded
 from sixfold.model.config import Config
 from sixfold.model.datapath import EGRESS, Datapath, IPAddress
 from sixfold.model.meta import Key
+from sixfold.model.posture import POSTURE, over
 from sixfold.model.workload import Pod
 from sixfold.model.world import World
 from sixfold.observe.metrics import Durations
@@ -173,7 +174,16 @@ class Agent:
             return []
         about = {"CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy"}
         said = unseen(self.plans.world) if about & set(kinds) else []
+        if POSTURE in kinds:
+            postures = [stored.object for stored in self.objects.of(POSTURE).values()]
+            ended = [one for posture in postures for one in over(posture, time.time())]
+            said += [f"{one}: it is over, and relaxes nothing" for one in ended]
         return [*warnings(self.plans.policy, kinds), *said]
+
+    @property
+    def effective(self) -> Config:
+        """The settings, with the base of the Posture if there is one."""
+        return self.config if self.plans is None else self.plans.world.config
 
     def resolve(self, name: str, type_: str, namespace: str, source: str) -> list[dict[str, Any]]:
         """What a pod is answered, question by question; ``source`` "": one that sees all."""
@@ -325,7 +335,7 @@ class Agent:
 
     def _network_round(self) -> None:
         plans = self._plan(
-            self.backends.look(self._snapshots.take(self.pods(), self.learning.names))
+            self.backends.look(self._snapshots.take(self.pods(), self.learning.names, time.time()))
         )
         world = plans.world
         self.names.update(world.endpoints.values())

@@ -17,8 +17,9 @@ from sixfold.agent.ca import Ca
 from sixfold.agent.dials import dials_seen
 from sixfold.agent.events import FlowReader
 from sixfold.agent.evidence import gather
-from sixfold.agent.patterns import patterns
+from sixfold.agent.patterns import denials, patterns
 from sixfold.agent.recorded import connections_of
+from sixfold.agent.relaxations import Relaxations
 from sixfold.agent.shown import endpoint_view, slice_view
 from sixfold.balancing.pools import Assigned
 from sixfold.balancing.show import list_frontends
@@ -60,6 +61,7 @@ class AgentHandlers:
         svids: Callable[[], dict[str, Any]],
         svids_seen: Callable[[], tuple[SvidSeen, ...]],
         ca: Ca,
+        relaxations: Relaxations,
         paths: Paths,
     ) -> None:
         self._agent = agent
@@ -67,6 +69,7 @@ class AgentHandlers:
         self.authorities, self.change_authorities = ca.show, ca.change
         self._federated = ca.federated
         self._svids_seen = svids_seen
+        self._relaxations = relaxations
         self._paths = paths
         self._flows = flows
         self._stop = stop
@@ -83,9 +86,9 @@ class AgentHandlers:
                 "applied": agent.applied,
                 "node": agent.config.node,
                 "instance": agent.config.instance,
-                "posture": agent.config.posture,
+                "posture": agent.effective.posture,
                 "audit": agent.config.audit,
-                "mtls": agent.config.mtls_mode,
+                "mtls": agent.effective.mtls_mode,
                 "mtls_given": agent.config.mtls is not None,
                 "trust_domain": agent.config.trust_domain,
                 "ipblock_matches_pods": agent.config.ipblock_matches_pods,
@@ -112,6 +115,7 @@ class AgentHandlers:
             "drops": self._flows.statistics(),
             "fqdn": agent.learning.summary(),
             "patterns": patterns(agent),
+            "denials": denials(agent),
         }
 
     async def apply(self, request: ApplyRequest) -> dict[str, Any]:
@@ -202,6 +206,8 @@ class AgentHandlers:
             case "BackendTLSPolicy":
                 if self._agent.plans is not None:
                     status = tls_status(self._agent.plans.world, stored.object)
+            case "Posture":
+                status = self._relaxations.status()
             case "GatewayClass":
                 status = status_of_class(stored.object)
             case "Gateway":

@@ -35,6 +35,7 @@ from sixfold.agent.lock import held
 from sixfold.agent.metrics import Metrics
 from sixfold.agent.pods import PodRunner
 from sixfold.agent.registrations import Registrations
+from sixfold.agent.relaxations import Relaxations
 from sixfold.agent.teardown import remove_all
 from sixfold.errors import HostError, ManifestError, SixfoldError, UnavailableError
 from sixfold.host import capabilities, cgroup, probes
@@ -112,8 +113,8 @@ async def _run(
     agent = Agent(config, database, objects, network, datapath, resolver, runner, registrations)
     federation = Federation(objects, paths.state, config.trust_domain)
     told = Told(agent, registrations)
-    health = GlobalNameHealth(agent)
-    agent.followers += (told.follow, health.follow, federation.follow)
+    health, relaxations = GlobalNameHealth(agent), Relaxations(agent)
+    agent.followers += (told.follow, health.follow, federation.follow, relaxations.follow)
     flows = FlowReader(datapath, agent.names)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -141,6 +142,7 @@ async def _run(
         lambda: list_svids(workload_api, attestation, signers.keyring),
         partial(svids_seen, workload_api, attestation),
         Ca(signers, federation.show, agent.in_force),
+        relaxations,
         paths,
     )
     with (

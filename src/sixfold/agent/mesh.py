@@ -254,7 +254,7 @@ class Mesh:
     def status(self) -> dict[str, Any]:
         plan = self._plan
         return {
-            "mtls": self._config.mtls_mode,
+            "mtls": self._agent.effective.mtls_mode,
             "pid": self.envoy.pid,
             "starts": self.envoy.starts,
             "draining": self.envoy.predecessors(),

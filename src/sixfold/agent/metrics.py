@@ -81,7 +81,7 @@ class Metrics:
     def _of_agent(self) -> Iterator[Family]:
         agent, used = self._agent, resource.getrusage(resource.RUSAGE_SELF)
         labels = ("version", "node", "posture")
-        about = (__version__, agent.config.node, agent.config.posture)
+        about = (__version__, agent.config.node, agent.effective.posture)
         yield Family("sixfold_build_info", "gauge", "Who this is.", labels, [(about, 1)])
         yield single(
             "process_start_time_seconds",

@@ -1,12 +1,14 @@
-"""The six patterns, a line each: what ``sixfold status`` says of them."""
+"""The six patterns, and the six things that they deny by default: what ``sixfold status`` says."""
 
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from sixfold.agent.agent import Agent
 from sixfold.policy.audit import in_audit
 from sixfold.policy.host import summary
+from sixfold.trust.relaxed import LAYERS, relaxed
 
 
 def patterns(agent: Agent) -> list[dict[str, str]]:
@@ -14,7 +16,7 @@ def patterns(agent: Agent) -> list[dict[str, str]]:
     plans = agent.plans
     if plans is None:
         return []
-    deny = "default deny" if agent.config.posture == "zero-trust" else "upstream default-allow"
+    deny = "default deny" if agent.effective.posture == "zero-trust" else "upstream default-allow"
     tables = len({id(table) for table in plans.policy.tables.value_of.values()})
     lines = {
         "routing": ("ok", f"{len(plans.datapath.endpoints)} endpoints, dual stack"),
@@ -24,7 +26,7 @@ def patterns(agent: Agent) -> list[dict[str, str]]:
         "mesh": _mesh(agent),
         "trust": (
             "partial",
-            f"posture {agent.config.posture}; identities of {agent.config.trust_domain} "
+            f"posture {agent.effective.posture}; identities of {agent.config.trust_domain} "
             + ("on request, no mTLS" if agent.mesh is None else "in every handshake"),
         ),
     }
@@ -45,6 +47,24 @@ def patterns(agent: Agent) -> list[dict[str, str]]:
     return [
         {"name": name, "state": state, "detail": detail} for name, (state, detail) in lines.items()
     ]
+
+
+def denials(agent: Agent) -> list[dict[str, Any]]:
+    """A line for each layer: what it denies by default, and what it is told not to."""
+    if agent.plans is None:
+        return []
+    found = [*relaxed(agent.plans.world)]
+    lines = []
+    for layer, denies in LAYERS.items():
+        said = [
+            {"what": one.what, "by": one.by, "until": one.until}
+            for one in found
+            if one.layer == layer
+        ]
+        if layer == "backend":
+            said += [{"what": one, "by": "panic", "until": ""} for one in agent.backends.panics]
+        lines.append({"layer": layer, "denies": denies, "relaxed": said})
+    return lines
 
 
 def _mesh(agent: Agent) -> tuple[str, str]:

@@ -30,7 +30,7 @@ from sixfold.policy.block import Blocks
 from sixfold.policy.plan import PolicyCompiler, PolicyPlan
 from sixfold.policy.requests import Requests
 from sixfold.policy.uncollected import uncollected
-from sixfold.policy.views import ViewPlanner
+from sixfold.policy.views import ViewPlanner, open_views
 from sixfold.routing.plan import EndpointPlanner, RoutingPlan, plan_domains, plan_ipcache
 
 
@@ -121,7 +121,8 @@ class Planning:
         self._answers = AnswerPlanner(self._serial, self._owner_number, self._is_direct)
         self._direct = DirectPlanner(self._ledger.service_number)
         self._services: Mapping[str, Service] = {}
-        self._views = ViewPlanner(self._ledger.service_number, self._view_numbers.__next__)
+        self._views = self._no_views()
+        self._open_views = False
         self._owners: Mapping[str, int] = {}
         self._policies = PolicyCompiler(
             self._ledger.rule_number, self._ledger.cidr_identity, self._ledger.domain_identity
@@ -195,6 +196,9 @@ class Planning:
             domain_sets=frozenset(after.domain_sets),
         )
 
+    def _no_views(self) -> ViewPlanner:
+        return ViewPlanner(self._ledger.service_number, self._view_numbers.__next__)
+
     def _owner_number(self, owner: str) -> int:
         """Of a service, or of a pod by its address; one that nobody sees where it has none."""
         if "/" in owner:
@@ -228,6 +232,8 @@ class Planning:
         zone = self._zones.plan(world, balancing.slices)
         policy = self._policies.compile(world)
         hosts = tuple(host_addresses)
+        if open_views(world) != self._open_views:  # the base of the posture is another
+            self._views, self._open_views = self._no_views(), open_views(world)
         views = self._views.plan(world, policy, balancing.slices, balancing.changed, hosts)
         self._owners, self._services = views.owners, world.services
         named = self._direct.plan(world.services, balancing.slices, balancing.changed)

@@ -7,6 +7,7 @@ can tell by ``is`` what to plan again.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from sixfold.agent.balancers import Balancers
@@ -28,6 +29,7 @@ from sixfold.model.meta import ObjectMeta, namespace_labels
 from sixfold.model.peerauthentication import PEER_AUTHENTICATION
 from sixfold.model.policies import POLICY_KINDS, policy_key
 from sixfold.model.pool import POOL_KIND
+from sixfold.model.posture import POSTURE, Posture, Relaxation, in_force
 from sixfold.model.service import EndpointSlice
 from sixfold.model.streamroute import STREAM_KINDS
 from sixfold.model.subject import container_ports, probe_ports, subject_of
@@ -49,7 +51,7 @@ class Snapshots:
         balancers: Balancers,
     ) -> None:
         self._balancers = balancers
-        self._config = config
+        self._given = self._config = config
         self._objects = objects
         self._ledger = ledger
         self._endpoints: dict[str, tuple[Stored, PodState, Endpoint]] = {}
@@ -60,6 +62,8 @@ class Snapshots:
         self._accelerated: frozenset[str] = frozenset()  # namespaces
         self._redirected: frozenset[str] = frozenset()
         self._told: frozenset[str] = frozenset()
+        self._posture: Posture | None = None
+        self._relaxations: tuple[Relaxation, ...] = ()
         self._services: Mapping[str, Any] = {}
         self._slices: dict[str, Any] = {}
         self._registrations = registrations
@@ -82,11 +86,14 @@ class Snapshots:
         self,
         states: Mapping[str, PodState],
         domains: Mapping[str, frozenset[IPAddress]],
+        now_s: float,
     ) -> World:
         """The world now; ``states`` by pod key, ``domains`` as resolved."""
         if self._version != self._objects.version:
             self._refresh()
             self._version = self._objects.version
+        if (relaxations := in_force(self._posture, now_s)) != self._relaxations:
+            self._relaxations = relaxations
         registered = self._registered.take(self._registrations.by_service, self._services)
         return World(
             config=self._config,
@@ -108,6 +115,7 @@ class Snapshots:
             peer_authentications=self._peer_authentications,
             audited=self._audited,
             told=self._told,
+            relaxations=self._relaxations,
             domains=domains,
         )
 
@@ -126,6 +134,7 @@ class Snapshots:
         }
         self._audited = self._namespaces_where(in_audit)
         self._told = self._namespaces_where(is_open)
+        self._follow_posture()
         self._follow_defaults()
         pools = self._objects.of(POOL_KIND).values()
         self._services = self._balancers.take(
@@ -158,6 +167,16 @@ class Snapshots:
         self._gateway_classes = {key.name: stored.object for key, stored in classes.items()}
         groups = self._objects.of("CiliumCIDRGroup")
         self._cidr_groups = {key.name: stored.object for key, stored in groups.items()}
+
+    def _follow_posture(self) -> None:
+        """The base that the object names is everybody's, instead of the one of ``up``."""
+        stored = next(iter(self._objects.of(POSTURE).values()), None)
+        self._posture = stored.object if stored is not None else None
+        base = (self._posture.spec.base if self._posture is not None else None) or (
+            self._given.posture
+        )
+        if base != self._config.posture:
+            self._config = replace(self._given, posture=base)
 
     def _follow_defaults(self) -> None:
         """Endpoints of namespaces that ask, or no longer ask, for something are made anew."""

@@ -98,6 +98,16 @@ def _enforcement(item: Item) -> str:
     return str(_at(item, "metadata", "annotations", ENFORCEMENT, default=ENFORCE))
 
 
+def _relaxations(item: Item, state: str) -> Sequence[Item]:
+    given = _at(item, "status", "relaxations", default=())
+    return [one for one in given if one["state"] == state]
+
+
+def _next_end(item: Item) -> str:
+    left = [one["secondsLeft"] for one in _relaxations(item, "InForce")]
+    return duration(min(left)) if left else NONE
+
+
 def _issuers(item: Item) -> str:
     return ",".join(one["issuer"] for one in _at(item, "spec", "jwtRules", default=())) or NONE
 
@@ -418,6 +428,14 @@ COLUMNS: Mapping[str, Columns] = {
             "POLICY": lambda item: str(_at(item, "spec", "policy", default="Weighted")),
             "REGIONS": _well_regions,
         },
+    ),
+    "Posture": Columns(
+        {
+            "BASE": _text("status", "base"),
+            "IN FORCE": lambda item: str(len(_relaxations(item, "InForce"))),
+            "ENDED": lambda item: str(len(_relaxations(item, "Ended"))),
+            "NEXT END": _next_end,
+        }
     ),
     "PeerAuthentication": Columns({"MODE": _text("spec", "mtls", "mode")}),
     "AuthorizationPolicy": Columns(

@@ -9,6 +9,8 @@ import click
 from sixfold.cli.output import coloured, duration, print_structured, print_table
 from sixfold.cli.settings import ANSWERS, Settings, examples, pass_settings, shared
 
+RELAXED_SHOWN = 2  # of each layer; sixfold audit --rule Z26 lists all
+
 
 @click.command(
     short_help="Show what the agent does and how it is.",
@@ -20,7 +22,8 @@ def command(settings: Settings) -> None:
     """Show what the agent does and how it is.
 
     "applied" is the generation of your objects that the kernel holds; when it equals
-    "generation", everything you asked for is in force.
+    "generation", everything you asked for is in force. The six patterns follow, and the six things
+    that they deny by default, with what relaxes them, and until when.
     """
     status = settings.client.get("/v1/status")
     if settings.structured:
@@ -32,9 +35,25 @@ def command(settings: Settings) -> None:
         ("PATTERN", "STATE", "DETAIL"),
         [(p["name"], p["state"], p.get("detail", "")) for p in status.get("patterns", ())],
     )
+    click.echo("")
+    print_table(
+        ("LAYER", "BY DEFAULT", "RELAXED"),
+        [(one["layer"], one["denies"], _relaxed(one)) for one in status.get("denials", ())],
+    )
     if counts := {name: n for name, n in status.get("drops", {}).items() if n}:
         click.echo("")
         print_table(("COUNTER", "COUNT"), [(name, str(n)) for name, n in counts.items()])
+
+
+def _relaxed(one: dict[str, Any]) -> str:
+    """What does not hold somewhere, and until when."""
+    parts = [
+        f"{it['what']} (until {it['until']})" if it["until"] else f"{it['what']} ({it['by']})"
+        for it in one["relaxed"][:RELAXED_SHOWN]
+    ]
+    if more := len(one["relaxed"]) - RELAXED_SHOWN:
+        parts += [f"and {more} more"] if more > 0 else []
+    return "; ".join(parts) or "-"
 
 
 def overview(status: dict[str, Any]) -> list[str]:

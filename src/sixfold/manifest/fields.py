@@ -47,6 +47,7 @@ from sixfold.model.httproute import (
 from sixfold.model.meta import LabelSelector, Namespace, Object, ObjectMeta
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.pool import CiliumLoadBalancerIPPool
+from sixfold.model.posture import Posture
 from sixfold.model.requestauthentication import (
     RequestAuthentication,
     RequestAuthenticationSpec,
@@ -345,6 +346,7 @@ NO_EFFECT: Mapping[type[Object], Mapping[str, str]] = {
     CiliumClusterwideNetworkPolicy: _STATUS,
     AuthorizationPolicy: _STATUS,
     RequestAuthentication: _STATUS,
+    Posture: _STATUS,
     ClusterIngressRule: {"name": _NAMED_BY_PLACE},
     ClusterEgressRule: {"name": _NAMED_BY_PLACE},
     AdminIngressRule: {"name": _NAMED_BY_PLACE},

@@ -30,6 +30,7 @@ from sixfold.manifest.outside import pool
 from sixfold.manifest.path import Finding, Path, overlap, show
 from sixfold.manifest.pods import pod_spec
 from sixfold.manifest.policies import policy
+from sixfold.manifest.posture import posture
 from sixfold.manifest.routes import route, stream_route
 from sixfold.manifest.runtime import unrunnable
 from sixfold.manifest.secrets import config_map, secret
@@ -60,6 +61,7 @@ from sixfold.model.meta import Key, Namespace, Object
 from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.pool import CiliumLoadBalancerIPPool
+from sixfold.model.posture import Posture
 from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.requestauthentication import RequestAuthentication
 from sixfold.model.secret import ConfigMap, Secret
@@ -342,6 +344,8 @@ def _meaning(kind: Kind, obj: Object, *, offline: bool, runnable: bool) -> Itera
             yield from config_map(kept)
         case ClusterFederatedTrustDomain() as foreign:
             yield from federated_trust_domain(foreign)
+        case Posture() as one:
+            yield from posture(one)
         case Gateway() as way_in:
             yield from gateway(way_in)
         case CronJob() | ReplicationController() as elsewhere:

@@ -6,6 +6,7 @@ Source: apimachinery's validation package (RFC 1123, RFC 1035, RFC 6335).
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from ipaddress import ip_address, ip_network
 
 from sixfold.model.datapath import IPAddress, IPNetwork
@@ -16,6 +17,7 @@ _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-
 _QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?\Z")
 _PORT_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?\Z")
 _PREFIX_LENGTH = re.compile(r"[0-9]{1,3}\Z")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)\Z")
 _SHOWN_MAX = 60
 
 
@@ -74,6 +76,16 @@ def label_value(value: str) -> str | None:
 
 def port_number(port: int) -> str | None:
     return None if 1 <= port <= 65535 else f"{port} is not a port; give 1 to 65535"
+
+
+def moment(text: str) -> str | None:
+    """RFC 3339, with the zone that it wants."""
+    try:
+        if _MOMENT.match(text) and datetime.fromisoformat(text).timestamp() >= 0:
+            return None
+    except (ValueError, OverflowError):
+        pass
+    return f"{quoted(text)} is no time; give one like 2026-12-24T18:00:00Z (RFC 3339)"
 
 
 def port_name(name: str) -> str | None:

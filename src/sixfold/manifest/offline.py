@@ -8,6 +8,7 @@ order; pods have addresses only where ``status`` says so. Every endpoint counts 
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import replace
@@ -35,6 +36,7 @@ from sixfold.model.locality import locality_of
 from sixfold.model.meta import Namespace, ObjectMeta, namespace_labels
 from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policies import Policy, policy_key
+from sixfold.model.posture import Posture, in_force
 from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.secret import ConfigMap, Secret
 from sixfold.model.service import EndpointSlice, Service
@@ -57,9 +59,18 @@ T = TypeVar("T")
 _TERMINAL_PHASES = ("Succeeded", "Failed")
 
 
-def offline(manifests: Manifests, config: Config | None = None) -> World:
-    """Build the world; raises ManifestError for a pod address that is none."""
-    config = _with_mesh(manifests, config or Config())
+def offline(
+    manifests: Manifests, config: Config | None = None, now_s: float | None = None
+) -> World:
+    """Build the world; raises ManifestError for a pod address that is none.
+
+    ``now_s``: the time at which relaxations are in force, or over; None: now.
+    """
+    posture = next((it.object for it in manifests.objects if isinstance(it.object, Posture)), None)
+    config = config or Config()
+    if posture is not None and posture.spec.base is not None:
+        config = replace(config, posture=posture.spec.base)
+    config = _with_mesh(manifests, config)
     services = _by_name(manifests.objects, Service)
     workloads = _workloads(manifests.objects)
     on_host = [loaded for loaded in workloads if _spec(loaded).host_network]
@@ -69,6 +80,7 @@ def offline(manifests: Manifests, config: Config | None = None) -> World:
         namespaces=_namespaces(manifests.objects),
         audited=_namespaces_where(manifests.objects, in_audit),
         told=_namespaces_where(manifests.objects, is_open),
+        relaxations=in_force(posture, time.time() if now_s is None else now_s),
         endpoints={
             endpoint.key: endpoint
             for endpoint in _endpoints(attached, config, _accelerated(manifests.objects))

@@ -56,6 +56,7 @@ from sixfold.model.meta import Object, ObjectMeta
 from sixfold.model.peerauthentication import MutualTLS, PeerAuthenticationSpec
 from sixfold.model.policy import IPBlock, NetworkPolicyPeer, NetworkPolicyPort
 from sixfold.model.pool import PoolBlock, PoolSpec
+from sixfold.model.posture import PostureSpec, Relaxation
 from sixfold.model.requestauthentication import JWTRule, RequestAuthenticationSpec
 from sixfold.model.service import (
     ClientIPConfig,
@@ -382,6 +383,23 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
     BundleEndpointProfile: {
         "type": "https_web: a certificate for the host; https_spiffe: an SVID of the trust domain",
         "endpointSPIFFEID": "with https_spiffe",
+    },
+    PostureSpec: {
+        "base": "zero-trust, kubernetes; absent: what up --posture says",
+        "relaxations": "each ends by itself; `audit` lists them until then",
+    },
+    Relaxation: {
+        "name": "once in the object; named by verdicts that it brings about",
+        "until": "RFC 3339 with a zone; in the past: taken, said by apply, relaxes nothing",
+        "reason": "required",
+        "podSelector": "absent: the whole namespace",
+        "ports": "of these workloads, for who connects to them; absent: all, in both directions. "
+        "A port that has rules about requests keeps those",
+        "enforcement": "audit: what policy denies passes, and is told with verdict AUDIT",
+        "mtls": "permissive or disabled, where it would be stricter; not of ports that have rules "
+        "about requests",
+        "discovery": "open: everybody is told of the namespace's services; without podSelector and "
+        "ports",
     },
     TrafficPolicySpec: {
         "targetRefs": "of its own namespace; requests to these ports are looked at, and balanced "

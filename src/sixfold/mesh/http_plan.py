@@ -81,7 +81,7 @@ class HttpPlanner:
     ) -> HttpPlan:
         made_of = (
             *(world.routes, world.traffic, world.grants, world.services, world.endpoints),
-            *(world.policies, world.audited, policy, frontends, keys),
+            *(world.policies, world.audited, world.relaxations, policy, frontends, keys),
             *(world.gateways, world.gateway_classes, world.namespaces, world.secrets),
             *(world.streams, world.backend_tls, world.config_maps),
         )

@@ -2,7 +2,8 @@
 
 Pure. The narrowest scope that says something decides: port, workload, namespace, mesh; what none
 says is ``--mtls``, or the posture. Of several in one scope the oldest is read, and no other
-(Istio's reference of PeerAuthentication). When nothing in the mesh wants mTLS there is no mesh,
+(Istio's reference of PeerAuthentication). A relaxation of the posture then makes what is
+stricter less strict. When nothing in the mesh wants mTLS there is no mesh,
 and nobody pays for it.
 """
 
@@ -14,6 +15,7 @@ from typing import NamedTuple
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.mesh import ANY_PORT, MODES, TUNNEL_PORT, Mode, PortMode
 from sixfold.model.peerauthentication import ROOT_NAMESPACES, WORDS, PeerAuthentication
+from sixfold.model.posture import Relaxation
 from sixfold.model.world import World
 
 BY_REQUESTS = "a rule about requests"
@@ -44,6 +46,7 @@ class Scopes:
         self._flag = Decided(MODES[world.config.mtls_mode], world.config.mtls_by)
         given = sorted(world.peer_authentications.values(), key=_age)
         self._wide = _first_by_namespace(one for one in given if not one.labels)
+        self._relaxations = [one for one in world.relaxations if one.mtls]
         self._narrow: dict[str, list[PeerAuthentication]] = {}
         for one in given:
             if one.labels:
@@ -66,7 +69,13 @@ class Scopes:
             for port, said in own.spec.port_level_mtls.items():
                 if (mode := WORDS[said.mode]) is not None:
                     ports[int(port)] = Decided(mode, f"{_name(own)}, port {port}")
-        return PodModes(every, ports)
+        return self._relaxed(endpoint, PodModes(every, ports))
+
+    def _relaxed(self, endpoint: Endpoint, modes: PodModes) -> PodModes:
+        for one in self._relaxations:
+            if one.selects(endpoint.namespace, endpoint.labels):
+                modes = _relaxed_by(one, modes)
+        return modes
 
 
 def plan_modes(
@@ -133,6 +142,22 @@ def transport(
     if captured and source in modes and mode != Mode.DISABLED:
         return Transport(mtls=True)
     return Transport(mtls=False, dropped=mode == Mode.STRICT)
+
+
+def _relaxed_by(one: Relaxation, modes: PodModes) -> PodModes:
+    """Modes with those of a relaxation's ports no stricter than it says."""
+    assert one.mtls is not None
+    relaxed = Decided(MODES[one.mtls], str(one))
+    every, ports = modes.every, dict(modes.ports)
+    if not one.ports:
+        every = min(every, relaxed, key=_strictness)
+    for port in [port.port for port in one.ports] or [*ports]:
+        ports[port] = min(modes.of(port), relaxed, key=_strictness)
+    return PodModes(every, ports)
+
+
+def _strictness(one: Decided) -> Mode:
+    return one.mode
 
 
 def _narrowed(wider: Decided, one: PeerAuthentication | None) -> Decided:

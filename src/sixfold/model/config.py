@@ -9,7 +9,7 @@ from typing import Literal
 from sixfold.model.locality import Here, locality_of
 from sixfold.model.mesh import Mtls
 
-Posture = Literal["zero-trust", "kubernetes"]
+Base = Literal["zero-trust", "kubernetes"]  # what holds where nothing else is said
 PodRecords = Literal["disabled", "insecure", "verified"]  # as CoreDNS calls them
 
 RESOLVER_IPV4 = IPv4Address("169.254.20.10")
@@ -26,7 +26,7 @@ class Config:
 
     instance: str = "sixfold"  # names the run, state, bpffs and cgroup directories
     node: str = "localhost"
-    posture: Posture = "zero-trust"
+    posture: Base = "zero-trust"
     audit: bool = False  # what policy denies passes, and is told
     mtls: Mtls | None = None  # None: as the posture has it; see mtls_mode
     cluster_domain: str = "cluster.local"

@@ -27,6 +27,7 @@ from sixfold.model.meta import Key, Namespace, Object
 from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policy import NetworkPolicy
 from sixfold.model.pool import CiliumLoadBalancerIPPool
+from sixfold.model.posture import Posture
 from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.requestauthentication import RequestAuthentication
 from sixfold.model.secret import ConfigMap, Secret
@@ -80,6 +81,7 @@ Resource = (
     | Secret
     | ConfigMap
     | ClusterFederatedTrustDomain
+    | Posture
 )
 
 
@@ -313,6 +315,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 ("cftd",),
                 namespaced=False,
             ),
+            Kind("Posture", "sixfold.dev/v1", Posture, "postures", namespaced=False),
             Kind("Endpoints", "v1", None, "endpoints", ("ep",), derived=True),
             Kind("EndpointSlice", "discovery.k8s.io/v1", EndpointSlice, "endpointslices", ("eps",)),
         )

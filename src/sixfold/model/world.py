@@ -15,6 +15,7 @@ from sixfold.model.gateway import GATEWAY_CONTROLLER, Gateway, GatewayClass
 from sixfold.model.httproute import Route
 from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policies import Policy
+from sixfold.model.posture import Relaxation
 from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.requestauthentication import RequestAuthentication
 from sixfold.model.secret import ConfigMap, Secret
@@ -39,7 +40,8 @@ class World:
     domain_sets  sets of domain patterns that tables are to know besides those that are in use
     seen         what was seen of a service's backends, by service
     audited      names of namespaces whose workloads are in audit
-    told         names of namespaces whose services everybody is told of
+    told         names of namespaces that say that everybody is told of their services
+    relaxations  of the posture, those that are in force
     gateway_classes  by name
     routes       keys have the kind before the name: ``HTTPRoute ns/name``
     streams      TLSRoutes and TCPRoutes, likewise
@@ -61,6 +63,7 @@ class World:
     audited: frozenset[str] = frozenset()
     seen: Mapping[str, Seen] = field(default_factory=dict)
     told: frozenset[str] = frozenset()
+    relaxations: tuple[Relaxation, ...] = ()
     routes: Mapping[str, Route] = field(default_factory=dict)
     grants: Mapping[str, ReferenceGrant] = field(default_factory=dict)
     traffic: Mapping[str, TrafficPolicy] = field(default_factory=dict)
@@ -70,6 +73,11 @@ class World:
     streams: Mapping[str, StreamRoute] = field(default_factory=dict)
     backend_tls: Mapping[str, BackendTLSPolicy] = field(default_factory=dict)
     config_maps: Mapping[str, ConfigMap] = field(default_factory=dict)
+
+    @property
+    def public(self) -> frozenset[str]:
+        """Names of namespaces whose services everybody is told of."""
+        return self.told.union(one.namespace for one in self.relaxations if one.discovery)
 
     @property
     def has_mesh(self) -> bool:

@@ -97,7 +97,7 @@ def alone(world: World, one: Closed) -> World:
 def _said(world: World) -> tuple[Said, set[str]]:
     """What policies say, and the namespaces that are not closed."""
     said: Said = defaultdict(list)
-    not_closed = set(world.audited)
+    not_closed = {*world.audited, *(one.namespace for one in world.relaxations)}
     inward: dict[bytes, bool] = {}
     for policy in flat(world.policies).values():
         meta = policy.metadata

@@ -16,5 +16,6 @@ def in_audit(world: World, plan: PolicyPlan) -> tuple[str, ...]:
     if world.config.audit:
         return (EVERYTHING,)
     namespaces = [f"namespace {name}" for name in sorted(world.audited)]
+    relaxed = [str(one) for one in world.relaxations if one.enforcement]
     policies = {one.title for one in plan.policies.values() if one.audit}
-    return (*namespaces, *sorted(policies))
+    return (*namespaces, *relaxed, *sorted(policies))

@@ -3,7 +3,8 @@
 Pure. Order of evaluation: see ``ir``. A direction that no policy isolates is open in posture
 ``kubernetes`` and shut in posture ``zero-trust``. Built-in exceptions come before every policy;
 they are few, and rules with names like any other: the node's resolver, the node's own probes.
-What is in audit is not in force: the table without it has the one with it beside it.
+What is in audit is not in force: the table without it has the one with it beside it. So has the
+table of a workload some of whose ports are: it lets everybody dial those, before every policy.
 
 Allows only add up, so tables of allows are merged as they are. Where a policy denies or is of an
 ordered tier, precedence decides, and what could never be read the right way is pruned.
@@ -15,7 +16,8 @@ whatever the posture, and of the built-ins it needs one: its probes get out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from types import MappingProxyType
 
 import msgspec
 
@@ -47,6 +49,7 @@ from sixfold.policy.resolved import NO_TITLES, Grant
 Numbering = Callable[[Rule], int]
 Profile = frozenset[int]  # ports that the node's probes dial, where that matters
 NO_PROFILE: Profile = frozenset()
+NO_PORTS: Mapping[Match, str] = MappingProxyType({})
 
 RESOLVER_RULE = Rule("builtin", "", "resolver", "egress")
 PROBES_RULE = Rule("builtin", "", "node-probes", "ingress")
@@ -75,10 +78,19 @@ Said = dict[Identity, PortRules]  # by peer
 class Sections:
     """The sections that are built in one go, one for each set of policies and shared by tables."""
 
-    def __init__(self, config: Config, number: Numbering, *, of_host: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        number: Numbering,
+        *,
+        of_host: bool = False,
+        told: PortRules = (),
+    ) -> None:
+        """``told``: ports that everybody may dial, by what else would decide told only."""
         self.config = config
         self.number = number
         self.of_host = of_host
+        self._told = told
         is_open = of_host or config.posture == "kubernetes"
         self.opened = frozenset({INGRESS, EGRESS}) if is_open else frozenset()
         # Keys hold the ``id`` of pieces: that they stay alive is what the values are for.
@@ -123,23 +135,31 @@ class Sections:
                 known = _host_builtins(profile, self.number)[direction]
             else:
                 known = _builtins(profile, self.config, self.number)[direction]
+            anybody = [*self._told] if direction == INGRESS else []
             if last:
-                known[ANY_PEER] = (_allow(ANYTHING, last, ir.POSTURE),)
+                anybody.append(_allow(ANYTHING, last, ir.POSTURE))
+            if anybody:
+                known[ANY_PEER] = narrowest_first(anybody)
             self._builtins[key] = known
         return known
 
 
 def build_table(
-    policies: Sequence[Grant], profile: Profile, sections: Sections, audited: str = ""
+    policies: Sequence[Grant],
+    profile: Profile,
+    sections: Sections,
+    audited: str = "",
+    audited_ports: Mapping[Match, str] = NO_PORTS,
 ) -> PolicyTable:
     """What is in force, and beside it what would be, if some of it is in audit.
 
-    ``audited`` says whose word puts the whole workload in audit; "" if nobody's.
+    ``audited`` says whose word puts the whole workload in audit; "" if nobody's. ``audited_ports``
+    the same of some of its ports.
     """
     full = _merge_policies(policies, profile, sections)
     if audited:
         return _open_table(audited, sections.number, full)
-    if not any(one.audit for one in policies):
+    if not audited_ports and not any(one.audit for one in policies):
         return full
     relaxed = [_relax(one) for one in policies]
     opened = {
@@ -149,7 +169,11 @@ def build_table(
         and not any(one.titles[direction] for one in relaxed)
     }
     # What is relaxed lives but here.
-    apart = Sections(sections.config, sections.number, of_host=sections.of_host)
+    told = narrowest_first(
+        _allow(match, sections.number(Rule("posture", "", "audit", "ingress", because=because)))
+        for match, because in audited_ports.items()
+    )
+    apart = Sections(sections.config, sections.number, of_host=sections.of_host, told=told)
     table = _merge_policies(relaxed, profile, apart, opened)
     same = table.sections == full.sections
     return table if same else msgspec.structs.replace(table, audit=full)

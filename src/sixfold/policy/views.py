@@ -5,9 +5,9 @@ reads them. A service is seen by who is allowed at least one of its ports at one
 ready or not, by both sides, in one IP version; a headless service at any port, because its
 name is its workloads, and an ExternalName whose name, or any address, it may reach outside. Who
 serves a service sees it. So is each pod seen, where pods have names.
-Besides, everybody sees the services of a namespace that says so (``World.told``), and in posture
-``kubernetes``, or when everything is in audit, all of them. What has nobody behind it cannot be
-reached, and is not seen. Names without an owner are none of our business.
+Besides, everybody sees the services of a namespace that is public (``World.public``), and in
+posture ``kubernetes``, or when everything is in audit, all of them. What has nobody behind it
+cannot be reached, and is not seen. Names without an owner are none of our business.
 
 Theory of operation. Endpoints that no policy tells apart have one *face*: one table, and one set
 of names by which the tables of others mean them. An owner's *offer* is a set of ports for each
@@ -103,8 +103,8 @@ class ViewPlanner:
 
     def _follow_public(self, world: World) -> set[str]:
         now: set[str] = set()
-        if world.told:
-            now = {key for key in world.services if key.partition("/")[0] in world.told}
+        if public := world.public:
+            now = {key for key in world.services if key.partition("/")[0] in public}
         changed, self._public = now ^ self._public, now
         return changed
 

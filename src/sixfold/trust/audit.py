@@ -16,6 +16,7 @@ from sixfold.trust import (
     audit_policy,
     audit_running,
     audit_tokens,
+    relaxed,
 )
 from sixfold.trust.audit_finding import SEVERITIES, Evidence, Finding, Rule
 
@@ -189,6 +190,12 @@ RULES: tuple[Rule, ...] = (
         "a process of the host talks to a workload, and has no identity",
         audit_running.without_identity,
         offline=False,
+    ),
+    Rule(
+        "Z26",
+        "medium",
+        "the posture is relaxed; low: for a time that has an end",
+        relaxed.relaxations,
     ),
 )
 

@@ -211,6 +211,8 @@ def _modes(evidence: Evidence) -> Mapping[str, PodModes]:
 
 def _strict(endpoint: Endpoint | None, by: str) -> str:
     """What makes a workload's ports strict: a word of the flag, or an object more narrow."""
+    if by.startswith("relaxation "):
+        return f"take it out of the Posture ({by})"
     if endpoint is None or by.startswith(("--mtls", "posture")):
         return "sixfold up --mtls strict"
     labels = ", ".join(f"{key}: {value}" for key, value in endpoint.subject.labels)

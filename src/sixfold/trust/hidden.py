@@ -59,7 +59,7 @@ def why_hidden(
     world: World, plan: PolicyPlan, routing: RoutingPlan, client: Place, service: Service
 ) -> str:
     """Why the client is answered that there is no such name; "" when it is told."""
-    if client.endpoint is None or open_views(world) or service.metadata.namespace in world.told:
+    if client.endpoint is None or open_views(world) or service.metadata.namespace in world.public:
         return ""
     for _ in range(CHAIN_MAX):
         if service.spec.type != "ExternalName":
