@@ -35,11 +35,12 @@ def command(settings: Settings) -> None:
         ("PATTERN", "STATE", "DETAIL"),
         [(p["name"], p["state"], p.get("detail", "")) for p in status.get("patterns", ())],
     )
-    click.echo("")
-    print_table(
-        ("LAYER", "BY DEFAULT", "RELAXED"),
-        [(one["layer"], one["denies"], _relaxed(one)) for one in status.get("denials", ())],
-    )
+    if denials := status.get("denials"):
+        click.echo("")
+        print_table(
+            ("LAYER", "BY DEFAULT", "RELAXED"),
+            [(one["layer"], one["denies"], _relaxed(one)) for one in denials],
+        )
     if counts := {name: n for name, n in status.get("drops", {}).items() if n}:
         click.echo("")
         print_table(("COUNTER", "COUNT"), [(name, str(n)) for name, n in counts.items()])

@@ -18,12 +18,11 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from dataclasses import dataclass, field, replace
 
 from sixfold.model.config import Config
-from sixfold.model.datapath import PROTOCOL_NUMBERS, IPAddress, IPNetwork, PolicyTable
+from sixfold.model.datapath import IPAddress, IPNetwork, PolicyTable
 from sixfold.model.groups import Grouped
 from sixfold.model.identity import FIRST_CIDR, FIRST_DOMAIN, HOST, UNKNOWN, Identity, Subject
 from sixfold.model.layers import Layers, differing, flat
 from sixfold.model.policies import Policy
-from sixfold.model.posture import Relaxation, in_audit
 from sixfold.model.rule import Rule
 from sixfold.model.world import World
 from sixfold.policy import ir
@@ -38,6 +37,7 @@ from sixfold.policy.resolved import Grant, Resolved, release, resolve
 from sixfold.policy.selector import Selection, SelectorIndex
 from sixfold.policy.table import Sections, build_table, closed_table
 from sixfold.policy.ties import Ties
+from sixfold.policy.told import Audited, told_of_all
 from sixfold.policy.uncollected import uncollected
 
 Numbering = Callable[[Rule], int]
@@ -127,8 +127,7 @@ class PolicyCompiler:
         self._host_probes: frozenset[int] = frozenset()
         self._population = Population(config, self._index)
         self._namespaces: Mapping[str, Mapping[str, str]] = Layers()
-        self._audited: frozenset[str] = frozenset()
-        self._relaxations: tuple[Relaxation, ...] = ()
+        self._audited = Audited(config)
         self._policies: Mapping[str, Policy] = Layers()
         self._world = World(config)
         self._lowered: dict[str, tuple[ir.Policy, ...]] = {}  # by key of the object
@@ -156,9 +155,9 @@ class PolicyCompiler:
         else:
             self._close(world)
         selections = self._follow_namespaces(world.namespaces, stale)
-        for name in self._audited_anew(world):
+        for name in self._audited.changed(world):
             stale.update(self._index.inside(name))
-        self._audited, self._relaxations = world.audited, world.relaxations
+        self._audited.follow(world)
         moves = self._population.follow(world.endpoints)
         stale |= moves.renamed
         stale_policies = {key for one in selections | moves.selections for key in one.peer_of}
@@ -227,7 +226,7 @@ class PolicyCompiler:
         keys = differing(self._policies, world.policies)
         names = {key.partition("/")[0] for key in keys}
         names |= differing(self._namespaces, world.namespaces)
-        names |= self._audited_anew(world)
+        names |= self._audited.changed(world)
         same: dict[str, tuple[Closed, str]] = {}
         for key in differing(self._population.endpoints, world.endpoints):
             if (closed := self._closed.get(key.partition("/")[0])) is not None:
@@ -244,13 +243,6 @@ class PolicyCompiler:
                 closed.pods[key] = closed.pods[like]
                 more[key] = self._population.group_of[like]
         self._population.hold_back(more)
-
-    def _audited_anew(self, world: World) -> set[str]:
-        """Namespaces in which others are in audit than before."""
-        before, now = self._relaxations, world.relaxations
-        changed = [one for one in before if one not in now]
-        changed += [one for one in now if one not in before]
-        return {*(self._audited ^ world.audited), *(one.namespace for one in changed)}
 
     def _open(self, name: str) -> None:
         """Know a closed namespace as any other, with all that is in it. It has its tables."""
@@ -362,24 +354,14 @@ class PolicyCompiler:
         """One for each set of policies: who is selected by the same ones has the same."""
         identity, profile = group.identity, group.profile
         subject = self._index.subjects[identity]
-        audited = _audited(self._config)
-        if not audited and subject.namespace in self._audited:
-            audited = f"namespace {subject.namespace}"
-        relaxed = in_audit(self._relaxations, subject.namespace, dict(subject.labels))
-        whole = next((str(one) for one in relaxed if not one.ports), "")
-        audited = audited or whole
-        ports = {
-            (PROTOCOL_NUMBERS[port.protocol], port.port, 16): str(one)
-            for one in relaxed
-            for port in one.ports
-        }
+        told = self._audited.of(subject)
         selecting = [one for one in self._index.selecting(identity) if one.subject_of]
-        told = (audited, *sorted(ports.items()))
-        same = (profile, told, subject.named_ports, *sorted(map(id, selecting)))
+        said = (told.everything, *told.ports.items())
+        same = (profile, said, subject.named_ports, *sorted(map(id, selecting)))
         if (known := built.get(same)) is not None:
             return known
         policies = granted(selecting, self._resolved, lambda key: self._grant(key, subject))
-        table = built[same] = build_table(policies, profile, sections, audited, ports)
+        table = built[same] = build_table(policies, profile, sections, told)
         return table
 
     def _build_host(self, stale: Set[Identity]) -> None:
@@ -392,7 +374,7 @@ class PolicyCompiler:
         policies = granted(selecting, self._resolved, lambda key: self._grant(key, NODE))
         sections = Sections(self._config, self._number, of_host=True)
         self._host = (
-            build_table(policies, probes, sections, _audited(self._config)) if policies else None
+            build_table(policies, probes, sections, told_of_all(self._config)) if policies else None
         )
 
     def _grant(self, key: str, subject: Subject) -> Grant:
@@ -408,7 +390,3 @@ class PolicyCompiler:
             lambda: self._cidrs.addressed(self._population.endpoints),
             self._domains,
         )
-
-
-def _audited(config: Config) -> str:
-    return "up --audit" if config.audit else ""

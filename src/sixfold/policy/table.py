@@ -16,8 +16,7 @@ whatever the posture, and of the built-ins it needs one: its probes get out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Sequence, Set
 
 import msgspec
 
@@ -45,11 +44,11 @@ from sixfold.policy.entries import ANY_PEER, ANYTHING, Clause, Match, Piece
 from sixfold.policy.languages.networkpolicy import DIRECTIONS
 from sixfold.policy.pile import RULES_MAX, Pile, TooManyRulesError
 from sixfold.policy.resolved import NO_TITLES, Grant
+from sixfold.policy.told import ENFORCED, Told
 
 Numbering = Callable[[Rule], int]
 Profile = frozenset[int]  # ports that the node's probes dial, where that matters
 NO_PROFILE: Profile = frozenset()
-NO_PORTS: Mapping[Match, str] = MappingProxyType({})
 
 RESOLVER_RULE = Rule("builtin", "", "resolver", "egress")
 PROBES_RULE = Rule("builtin", "", "node-probes", "ingress")
@@ -148,18 +147,16 @@ def build_table(
     policies: Sequence[Grant],
     profile: Profile,
     sections: Sections,
-    audited: str = "",
-    audited_ports: Mapping[Match, str] = NO_PORTS,
+    told: Told = ENFORCED,
 ) -> PolicyTable:
     """What is in force, and beside it what would be, if some of it is in audit.
 
-    ``audited`` says whose word puts the whole workload in audit; "" if nobody's. ``audited_ports``
-    the same of some of its ports.
+    ``told``: whose word puts the whole workload in audit, or some of its ports.
     """
     full = _merge_policies(policies, profile, sections)
-    if audited:
-        return _open_table(audited, sections.number, full)
-    if not audited_ports and not any(one.audit for one in policies):
+    if told.everything:
+        return _open_table(told.everything, sections.number, full)
+    if not told.ports and not any(one.audit for one in policies):
         return full
     relaxed = [_relax(one) for one in policies]
     opened = {
@@ -169,11 +166,11 @@ def build_table(
         and not any(one.titles[direction] for one in relaxed)
     }
     # What is relaxed lives but here.
-    told = narrowest_first(
+    ports = narrowest_first(
         _allow(match, sections.number(Rule("posture", "", "audit", "ingress", because=because)))
-        for match, because in audited_ports.items()
+        for match, because in told.ports.items()
     )
-    apart = Sections(sections.config, sections.number, of_host=sections.of_host, told=told)
+    apart = Sections(sections.config, sections.number, of_host=sections.of_host, told=ports)
     table = _merge_policies(relaxed, profile, apart, opened)
     same = table.sections == full.sections
     return table if same else msgspec.structs.replace(table, audit=full)

@@ -1,7 +1,7 @@
 """One thing that an audit found; what an audit may look at; what a rule is.
 
-A rule is a question with a number (facts of zero trust, Z01 to Z25; Z26 is the posture's), asked of the evidence: the
-plans that are in force, and, live, what was seen of the running system.
+A rule is a question with a number (facts of zero trust, Z01 to Z25; Z26 is the posture's), asked
+of the evidence: the plans that are in force, and, live, what was seen of the running system.
 """
 
 from __future__ import annotations
