@@ -77,33 +77,39 @@ class Town:
 
 @pytest.fixture(scope="module")
 def upstream(module_system: System) -> Iterator[None]:
-    """A resolver on the host that knows everything under ``example``; long answers by TCP."""
+    """A resolver on the host that knows everything under ``example``; long answers by TCP.
+
+    At port 5353 one that knows everything under ``test``, and nothing else.
+    """
     host = Place(module_system.host, UPSTREAM, "::1")
     host.run("ip", "addr", "add", f"{UPSTREAM}/32", "dev", "lo")
-    udp = host.make_socket(socket.AF_INET, socket.SOCK_DGRAM)
+    udp, private = (host.make_socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
     tcp = host.make_socket(socket.AF_INET, socket.SOCK_STREAM)
-    for sock in (udp, tcp):
-        sock.bind((UPSTREAM, 53))
+    for sock, port in ((udp, 53), (tcp, 53), (private, 5353)):
+        sock.bind((UPSTREAM, port))
     tcp.listen()
     stop = threading.Event()
-    thread = threading.Thread(target=serve_upstream, args=(udp, tcp, stop))
+    zones = {udp: "example", private: "test"}
+    thread = threading.Thread(target=serve_upstream, args=(zones, tcp, stop))
     thread.start()
     yield
     stop.set()
     thread.join()
-    udp.close()
-    tcp.close()
+    for sock in (udp, private, tcp):
+        sock.close()
 
 
-def serve_upstream(udp: socket.socket, tcp: socket.socket, stop: threading.Event) -> None:
+def serve_upstream(
+    zones: dict[socket.socket, str], tcp: socket.socket, stop: threading.Event
+) -> None:
     with selectors.DefaultSelector() as selector:
-        for sock in (udp, tcp):
+        for sock in (*zones, tcp):
             selector.register(sock, selectors.EVENT_READ)
         while not stop.is_set():
             for key, _ in selector.select(0.05):
-                if key.fileobj is udp:
+                if (udp := key.fileobj) is not tcp:
                     packet, sender = udp.recvfrom(4096)
-                    udp.sendto(upstream_answer(packet, whole=False), sender)
+                    udp.sendto(upstream_answer(packet, zone=zones[udp]), sender)
                 else:
                     connection, _ = tcp.accept()
                     with connection:
@@ -112,12 +118,12 @@ def serve_upstream(udp: socket.socket, tcp: socket.socket, stop: threading.Event
                         connection.sendall(len(answer).to_bytes(2, "big") + answer)
 
 
-def upstream_answer(packet: bytes, *, whole: bool) -> bytes:
+def upstream_answer(packet: bytes, *, zone: str = "example", whole: bool = False) -> bytes:
     query = dns.message.from_wire(packet)
     name = query.question[0].name
     reply = dns.message.make_response(query)
     labels = name.to_text().lower().rstrip(".").split(".")
-    if labels[-1] != "example":
+    if labels[-1] != zone:
         reply.set_rcode(dns.rcode.NXDOMAIN)
     elif labels[0] == "long" and not whole:
         reply.flags |= dns.flags.TC
@@ -135,6 +141,7 @@ def town(module_system: System, upstream: None, tmp_path_factory: pytest.TempPat
         (ready / name).touch()
     module_system.up(
         *("--dns-upstream", UPSTREAM, "--dns-pods", "verified"),
+        *("--dns-stub-domain", f"corp.test={UPSTREAM}:5353"),
         manifest=manifest(
             OPEN,
             pod("client"),
@@ -200,6 +207,15 @@ def test_other_names_are_asked_upstream(town: Town):
     assert town.records("www.example") == {"203.0.113.1"}
     assert len(town.records("long.example", tcp=True)) == 200
     assert town.ask("long.example").flags & dns.flags.TC
+
+
+def test_names_of_a_stub_domain_are_asked_of_its_servers_and_no_others(town: Town):
+    assert town.records("db.corp.test") == {"203.0.113.1"}
+    assert town.records("corp.test", tcp=True) == {"203.0.113.1"}
+    for other in ("www.test", "notcorp.test"):  # of the upstream, which denies them
+        assert town.ask(other).rcode() == dns.rcode.NXDOMAIN
+    (step,) = town.system.json("resolve", "db.corp.test.")["steps"]
+    assert (step["by"], step["why"]) == ("upstream", f"stub domain corp.test: {UPSTREAM}:5353")
 
 
 def test_what_is_not_there_is_denied_in_the_right_way(town: Town):

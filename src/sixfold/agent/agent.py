@@ -39,9 +39,10 @@ from sixfold.agent.ledger import Ledger
 from sixfold.agent.planning import Planning, Plans
 from sixfold.agent.pods import PodRunner
 from sixfold.agent.registrations import Registrations
-from sixfold.agent.resolving import asker_of, explain_global, resolve
+from sixfold.agent.resolving import asker_of, explain_global, explain_stub, resolve
 from sixfold.agent.snapshot import Snapshots
 from sixfold.discovery.learned import Pair
+from sixfold.discovery.stubs import stubs_of
 from sixfold.errors import HostError, SixfoldError, UnavailableError
 from sixfold.host import netns
 from sixfold.host.arrivals import know_uplinks
@@ -192,7 +193,8 @@ class Agent:
             raise UnavailableError("resolve: nothing is planned yet; try again in a moment")
         who = asker_of(self.plans, source, namespace) if source else None
         steps = resolve(self.plans.world, zone, self.name_table, name, type_, namespace, who)
-        return [explain_global(step, self.resolver.globals.names) for step in steps]
+        stubs, names = stubs_of(self.config.dns_stub_domains), self.resolver.globals.names
+        return [explain_global(explain_stub(step, stubs), names) for step in steps]
 
     def changed(self) -> None:
         """Something in the store or on the host is new: look again."""

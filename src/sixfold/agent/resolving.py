@@ -6,7 +6,7 @@ answers it is read from the kernel's own maps, now.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address, ip_network
@@ -16,6 +16,7 @@ from sixfold.agent.planning import Plans
 from sixfold.discovery.answers import ALL
 from sixfold.discovery.explain import candidates
 from sixfold.discovery.globalnames import PlannedName, choose
+from sixfold.discovery.stubs import Servers, stub_of
 from sixfold.discovery.wire import TYPE_NUMBERS
 from sixfold.discovery.zone import (
     Owner,
@@ -84,6 +85,14 @@ def explain_global(step: dict[str, Any], names: Sequence[PlannedName]) -> dict[s
         "ttl_s": found.ttl_s,
         "records": records,
     }
+
+
+def explain_stub(step: dict[str, Any], stubs: Mapping[str, Servers]) -> dict[str, Any]:
+    """The step, if a stub domain's servers are asked: which."""
+    domain = stub_of(step["name"], stubs) if step["by"] == UPSTREAM else None
+    if domain is None:
+        return step
+    return step | {"why": f"stub domain {domain}: {', '.join(stubs[domain])}"}
 
 
 def asker_of(plans: Plans, source: str, namespace: str) -> Asker | None:

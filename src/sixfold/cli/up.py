@@ -26,8 +26,11 @@ from sixfold.cli.up_values import (
     MetricsPlace,
     Network,
     Place,
+    ResolverPlace,
+    StubDomain,
 )
 from sixfold.cli.world import node_labels
+from sixfold.discovery.stubs import stubs_of
 from sixfold.errors import HostError, SixfoldError, UnavailableError
 from sixfold.model.config import Config
 
@@ -102,8 +105,17 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
     "--dns-upstream",
     "dns_upstreams",
     multiple=True,
+    type=ResolverPlace(),
     metavar="IP",
     help="Instead of the host's resolvers.",
+)
+@click.option(
+    "--dns-stub-domain",
+    "dns_stub_domains",
+    multiple=True,
+    type=StubDomain(),
+    metavar="DOMAIN=IP,IP",
+    help="Names below DOMAIN are asked of these, and of nobody else; none ends that.",
 )
 @click.option(
     "--dns-pods",
@@ -244,7 +256,7 @@ def configuration(paths: Paths, given: dict[str, Any]) -> Config:
     for name in ("dns_sd_domain", "metrics_address", "bundle_endpoint", "jwt_issuer"):
         if given.get(name) == "none":
             given = {**given, name: ""}
-    for name in ("catalog_listen", "dns_edge", "dns_edge_zones"):
+    for name in ("catalog_listen", "dns_edge", "dns_edge_zones", "dns_stub_domains"):
         if "none" in given.get(name, ()):
             given = {**given, name: ()}
     config = dataclasses.replace(before, instance=paths.instance, **given)
@@ -254,6 +266,10 @@ def configuration(paths: Paths, given: dict[str, Any]) -> Config:
     if config.jwt_issuer and not config.bundle_endpoint:
         message = "nobody can ask it for keys; say where: --bundle-endpoint ADDRESS:PORT"
         raise click.BadParameter(message, param_hint="--jwt-issuer")
+    for domain in stubs_of(config.dns_stub_domains):
+        if f".{domain}".endswith(f".{config.cluster_domain.lower()}"):
+            message = f"{domain}: is ours to answer, its servers would never be asked"
+            raise click.BadParameter(message, param_hint="--dns-stub-domain")
     ours, alias = f".{config.cluster_domain.lower()}", f".{config.dns_sd_domain}"
     if config.dns_sd_domain and (ours.endswith(alias) or alias.endswith(ours)):
         message = f"{config.dns_sd_domain}: overlaps with the cluster domain; give another"

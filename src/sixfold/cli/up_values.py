@@ -92,6 +92,42 @@ class EdgeZone(click.ParamType[str]):
         return text
 
 
+class ResolverPlace(click.ParamType[str]):
+    """Whom to ask for names: an address, and a port if it is not 53."""
+
+    name = "IP"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from sixfold.serve.dns_upstream import parse_upstream
+
+        try:
+            parse_upstream(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+class StubDomain(click.ParamType[str]):
+    """A domain of the world and who answers for it; "none" is none."""
+
+    name = "DOMAIN=IP,IP"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from sixfold.discovery.stubs import parse_stub
+        from sixfold.manifest.names import dns_subdomain
+
+        if value == "none":
+            return str(value)
+        domain, servers = parse_stub(str(value))
+        if wrong := dns_subdomain(domain):
+            self.fail(wrong, param, ctx)
+        if not servers:
+            self.fail(f"{value}: who answers for it? {domain}=192.0.2.53", param, ctx)
+        for server in servers:
+            ResolverPlace().convert(server, param, ctx)
+        return f"{domain}={','.join(servers)}"
+
+
 class TrustDomain(click.ParamType[str]):
     """Of SPIFFE IDs."""
 

@@ -39,6 +39,7 @@ class Config:
     mtu: int = 0  # of pod interfaces; 0: that of the links with a default route
     ip_reuse_grace_s: float = 300.0
     dns_upstreams: tuple[str, ...] = ()  # empty: the host's /etc/resolv.conf
+    dns_stub_domains: tuple[str, ...] = ()  # DOMAIN=IP,IP: asked there in place of upstreams
     catalog_listen: tuple[str, ...] = ()  # ADDRESS:PORT of loopback, or node:PORT
     metrics_address: str = ""  # ADDRESS:PORT of loopback; "": on a unix socket only
     dns_ttl_s: int = 5

@@ -43,7 +43,7 @@ from sixfold.serve.dns_forward import Forwarder
 from sixfold.serve.dns_globals import GlobalNames
 from sixfold.serve.dns_openings import Openings
 from sixfold.serve.dns_outside import Outside
-from sixfold.serve.dns_upstream import HostResolvers, parse_upstreams
+from sixfold.serve.dns_upstream import HostResolvers, Upstreams, parse_upstreams
 from sixfold.serve.dns_views import Views
 from sixfold.serve.dns_wire import Query
 from sixfold.serve.health_ports import HealthPorts
@@ -75,7 +75,7 @@ class ResolverServer:
         self._edge = Edge(self._outside, listen)
         self._health_ports = HealthPorts(listen)
         self._health_ports_file = run / "health-ports.msgpack"
-        self._forwarder = Forwarder(self._host_resolvers, self._openings.open)
+        self._forwarder = Forwarder(Upstreams(self._host_resolvers), self._openings.open)
         self._clients = Clients()
         self._loaded: control.Load | None = None  # without its records: those are in the zone
         self._generation = 0
@@ -282,8 +282,9 @@ class ResolverServer:
         if self._responder.zone is not None:  # the serial of a zone never goes back
             zone.serial = self._responder.zone.serial + 1
         zone.serial = message.serial or zone.serial
-        upstreams = parse_upstreams(message.upstreams)
-        self._forwarder.upstreams = (lambda: upstreams) if upstreams else self._host_resolvers
+        configured = parse_upstreams(message.upstreams)
+        others = (lambda: configured) if configured else self._host_resolvers
+        self._forwarder.ask_instead(Upstreams(others, message.stub_domains))
         self._clients = Clients(message.clients)
         self._responder.zone = zone
         self._responder.views = Views(message.views, message.clients)

@@ -54,6 +54,7 @@ class Load(msgspec.Struct, tag="load"):
     clients: tuple[str, ...] = ()  # networks that may ask, beside this host; none: everybody
     views: Views | None = None  # none: everybody is told everything
     serial: int = 0  # of the zones, as the kernel says it
+    stub_domains: tuple[str, ...] = ()
 
 
 class Change(msgspec.Struct, tag="change"):
@@ -149,6 +150,7 @@ def load_message(
         generation=generation,
         clients=(str(config.pod_ipv4), str(config.pod_ipv6)),
         views=None if views is None else views_message(ViewPlan(clients={}), views),
+        stub_domains=config.dns_stub_domains,
     )
 
 

@@ -63,21 +63,26 @@ async def _at_once(name: str, reply: bytes) -> None:
 
 
 class Forwarder:
-    """Asks upstreams; ``upstreams()`` is called for every question.
+    """Asks those that ``upstreams`` says for a name; it is called for every question.
 
     ``release`` is awaited with the name and the whole reply before any answer goes out.
     """
 
     def __init__(
-        self, upstreams: Callable[[], Sequence[Upstream]], release: Release = _at_once
+        self, upstreams: Callable[[str], Sequence[Upstream]], release: Release = _at_once
     ) -> None:
-        self.upstreams = upstreams
+        self._upstreams = upstreams
         self._release = release
         self.asked = 0
         self.cached = 0
         self._cache: dict[bytes, Cached] = {}
         self._silent_until_s: dict[Upstream, float] = {}
         self._in_flight: dict[bytes, asyncio.Task[bytes | None]] = {}
+
+    def ask_instead(self, upstreams: Callable[[str], Sequence[Upstream]]) -> None:
+        """Others are asked from now on; what the former said is forgotten."""
+        self._upstreams = upstreams
+        self._cache.clear()
 
     async def forward(self, query: Query, limit: int) -> bytes | None:
         """An answer for the client of at most ``limit`` bytes; None when nobody answered."""
@@ -112,7 +117,7 @@ class Forwarder:
         worst: bytes | None = None
         try:
             async with asyncio.timeout(DEADLINE_S):
-                for upstream in self._in_order() * TRIES:
+                for upstream in self._in_order(query.name) * TRIES:
                     reply = await _exchange(upstream, query)
                     if reply is None:
                         self._silent_until_s[upstream] = time.monotonic() + SILENCE_S
@@ -124,11 +129,11 @@ class Forwarder:
             pass
         return worst
 
-    def _in_order(self) -> list[Upstream]:
+    def _in_order(self, name: str) -> list[Upstream]:
         """Those that were silent a moment ago come last."""
         now_s = time.monotonic()
         silent = {one for one, until_s in self._silent_until_s.items() if now_s < until_s}
-        return sorted(self.upstreams(), key=lambda upstream: upstream in silent)
+        return sorted(self._upstreams(name), key=lambda upstream: upstream in silent)
 
     def _fresh(self, key: bytes) -> bytes | None:
         cached = self._cache.get(key)

@@ -1,15 +1,16 @@
-"""Whom to forward to: upstreams as configured, or as the host's resolv.conf names them."""
+"""Whom to forward to: upstreams as configured, or as the host's resolv.conf names them; stubs."""
 
 from __future__ import annotations
 
 import logging
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
+from sixfold.discovery.stubs import stub_of, stubs_of
 from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
 
 SERVERS_MAX = 3  # of a resolv.conf: MAXNS, as libc has it
@@ -51,6 +52,20 @@ def parse_upstreams(texts: Sequence[str]) -> tuple[Upstream, ...]:
             log.warning("upstream %r: %s; left out", text, error)
     own = {str(RESOLVER_IPV4), str(RESOLVER_IPV6)}
     return tuple(upstream for upstream in found if upstream.host not in own)
+
+
+class Upstreams:
+    """Whom to ask for a name: the servers of its stub domain, else everybody's."""
+
+    def __init__(self, others: Callable[[], Sequence[Upstream]], stubs: Sequence[str] = ()) -> None:
+        self._others = others
+        self._stubs = {
+            domain: parse_upstreams(servers) for domain, servers in stubs_of(stubs).items()
+        }
+
+    def __call__(self, name: str) -> Sequence[Upstream]:
+        domain = stub_of(name, self._stubs)
+        return self._others() if domain is None else self._stubs[domain]
 
 
 class HostResolvers:
