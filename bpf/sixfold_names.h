@@ -81,6 +81,8 @@ struct name_zone {
 
 /* What pods that policy does not tell apart see: a bit for each owner of names. */
 enum view { VIEW_NOTHING = 0, VIEW_EVERYTHING = 1 };
+#define VIEW_LIMITED                                                                   \
+	(1u << 31) /* beside the number: the process is to see what is asked */
 
 #define VIEW_LINE_BITS 512
 

@@ -258,7 +258,8 @@ __global int answer_name(struct __sk_buff *skb, const struct packet *packet)
 	int seen;
 
 	question = bpf_map_lookup_elem(&new_question, &zero);
-	if (!packet || !question || !read_question(skb, packet, question))
+	if (!packet || !question || is_limited(skb->ifindex) ||
+	    !read_question(skb, packet, question))
 		return 0;
 	type = question->type;
 	if (!type || type == DNS_TYPE_SOA || type == DNS_TYPE_OPT ||

@@ -10,7 +10,7 @@
 #include "policy.h"
 #include "question.h"
 
-/* Endpoint id to view; 0 = nothing, fail closed. */
+/* Endpoint id to view, perhaps with VIEW_LIMITED; 0 = nothing, fail closed. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 131072);
@@ -29,8 +29,8 @@ struct {
 
 enum sight { SIGHT_NONE = 0, SIGHT_SOME = 1, SIGHT_ALL = 2 };
 
-/* Of the pod behind an interface. */
-static __always_inline __u32 view_behind(__u32 ifindex)
+/* As it is written, of the pod behind an interface. */
+static __always_inline __u32 entry_behind(__u32 ifindex)
 {
 	const struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &ifindex);
 	__u32 id, *view;
@@ -40,6 +40,17 @@ static __always_inline __u32 view_behind(__u32 ifindex)
 	id = endpoint->id;
 	view = bpf_map_lookup_elem(&view_of, &id);
 	return view ? *view : VIEW_NOTHING;
+}
+
+static __always_inline __u32 view_behind(__u32 ifindex)
+{
+	return entry_behind(ifindex) & ~VIEW_LIMITED;
+}
+
+/* Policy says which names the pod may ask for, and only the process reads that. */
+static __noinline int is_limited(__u32 ifindex)
+{
+	return entry_behind(ifindex) >> 31;
 }
 
 static __always_inline bool shows(__u32 view, __u32 owner)

@@ -127,6 +127,49 @@ def test_what_is_no_name_is_refused(said, make, name):
     assert "is no name" in line
 
 
+def asking(make, section="egress", port="53", protocol="ANY", names=({"matchName": "a.b"},), **to):
+    ports = {"ports": [{"port": port, "protocol": protocol}], "rules": {"dns": list(names)}}
+    rule = {"toPorts": [ports], **to}
+    return egress(make, rule, section)
+
+
+KUBE_DNS = {"k8s:k8s-app": "kube-dns", "k8s:io.kubernetes.pod.namespace": "kube-system"}
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        pytest.param({}, id="anybody"),
+        pytest.param({"toEndpoints": [{"matchLabels": KUBE_DNS}]}, id="kube-dns"),
+        pytest.param({"toEntities": ["cluster"]}, id="cluster"),
+        pytest.param({"toCIDR": ["169.254.20.10/32"]}, id="address"),
+    ],
+)
+def test_rules_about_names_are_taken_for_the_cluster_resolver(said, make, to):
+    assert said(asking(make, **to)) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "where", "message"),
+    [
+        pytest.param({"port": "5353"}, "ports[0].port", "answers at port 53", id="port"),
+        pytest.param({"protocol": "SCTP"}, "ports[0].protocol", "give UDP", id="sctp"),
+        pytest.param({"names": ()}, "rules.dns", "is empty", id="empty"),
+        pytest.param({"names": ({"matchName": "*.b"},)}, "dns[0].matchName", "no name", id="name"),
+        pytest.param(
+            {"toEndpoints": [{"matchLabels": {"app": "dns"}}]}, "rules.dns", "kube-dns", id="pods"
+        ),
+        pytest.param({"toCIDR": ["192.0.2.53/32"]}, "rules.dns", "kube-dns", id="foreign"),
+    ],
+)
+def test_rules_about_names_that_nobody_could_enforce_are_refused(
+    said, make, options, where, message
+):
+    (line,) = said(asking(make, **options))
+    assert f"{where}: " in line
+    assert message in line
+
+
 def test_a_policy_needs_a_spec(said, make):
     raw = make.cilium_policy()
     raw["specs"] = [raw.pop("spec")]

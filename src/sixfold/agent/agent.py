@@ -38,6 +38,7 @@ from sixfold.agent.learning import Learning, rules_of_names
 from sixfold.agent.ledger import Ledger
 from sixfold.agent.planning import Planning, Plans
 from sixfold.agent.pods import PodRunner
+from sixfold.agent.questions import Questions
 from sixfold.agent.registrations import Registrations
 from sixfold.agent.resolving import asker_of, explain_global, explain_stub, resolve
 from sixfold.agent.snapshot import Snapshots
@@ -57,6 +58,7 @@ from sixfold.host.views import ViewTable
 from sixfold.manifest import Loaded
 from sixfold.model.config import Config
 from sixfold.model.datapath import EGRESS, Datapath, IPAddress
+from sixfold.model.flow import Flow
 from sixfold.model.meta import Key
 from sixfold.model.posture import POSTURE, over
 from sixfold.model.workload import Pod
@@ -65,7 +67,7 @@ from sixfold.observe.metrics import Durations
 from sixfold.policy.host import warnings
 from sixfold.policy.requests import unseen
 from sixfold.serve.dns_client import ResolverClient
-from sixfold.serve.dns_control import HealthPorts, Resolved
+from sixfold.serve.dns_control import HealthPorts, Refused, Resolved
 from sixfold.serve.dns_watch import NameWatch
 from sixfold.store import Database, Objects, Stored
 from sixfold.store.objects import Put
@@ -130,7 +132,9 @@ class Agent:
         self.backends = BackendWatch(database, datapath, self.names.services, self.changed)
         self._snapshots = Snapshots(config, objects, self.ledger, registrations, self.balancers)
         self.learning = Learning(config, database, self.names)
-        self._watch = NameWatch(resolver.socket, self._learn)
+        self._questions = Questions(self.names)
+        self.tell: Callable[[Flow], object] = lambda _: None  # main has it lead to the flow log
+        self._watch = NameWatch(resolver.socket, self._learn, self._hear)
         self._vanished: list[Connection] = []  # from outside, to pods that are going
         self._chance = Random()
         self._pods_changed = asyncio.Event()
@@ -354,13 +358,15 @@ class Agent:
         """Names the kernel answers; without them the resolver does, so policy does not wait."""
         assert self.plans is not None
         try:
-            self.view_table.apply(self.plans.views)
+            endpoints = self.plans.world.endpoints
+            limited = {endpoints[key].id for key in self.plans.limits}
+            self.view_table.apply(self.plans.views, limited)
             self.name_table.apply(self.plans.names)
             self.freshness.apply(
                 self.plans.named, _addresses(self.plans.world), time.monotonic_ns()
             )
-            endpoints = self.plans.world.endpoints.values()
-            self.freshness.redirect({int(one.id) for one in endpoints if one.redirected})
+            redirected = {int(one.id) for one in endpoints.values() if one.redirected}
+            self.freshness.redirect(redirected)
             left_out, self.names_problem = self.name_table.left_out, ""
             if left_out:
                 raise HostError(
@@ -396,6 +402,10 @@ class Agent:
                 self._network_changed.set()
                 return [False] * len(batch)
         return [complete for complete, _ in taken]
+
+    def _hear(self, message: Refused) -> None:
+        if (flow := self._questions.told(message, self.plans)) is not None:
+            self.tell(flow)
 
     def _open(self, fresh: Sequence[Pair]) -> None:
         """Have the kernel let fresh addresses through; nothing else changes on the way."""
@@ -455,8 +465,12 @@ class Agent:
             self.resolver.health_ports = HealthPorts(self.plans.balancing.health_ports)
             zone = self._planning.zone
             serial = zone.serial if zone is not None else 0
+            self._questions.follow(self.plans.limits, self.plans.world.endpoints)
+            self.resolver.limits = self._questions.limits
             await self.resolver.push(self.plans.zone, self.plans.views, serial)
-            await self._watch.watch(self.plans.policy.patterns)
+            await self._watch.watch(
+                self.plans.policy.patterns, refusals=bool(self._questions.limits.sets)
+            )
         except Exception as error:
             self._trouble("resolver", error)
             asyncio.get_running_loop().call_later(RETRY_S, self._network_changed.set)

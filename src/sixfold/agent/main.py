@@ -116,6 +116,7 @@ async def _run(
     health, relaxations = GlobalNameHealth(agent), Relaxations(agent)
     agent.followers += (told.follow, health.follow, federation.follow, relaxations.follow)
     flows = FlowReader(datapath, agent.names)
+    agent.tell = lambda flow: flows.log.extend([flow])
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -28,6 +28,7 @@ from sixfold.model.service import Service
 from sixfold.model.world import World
 from sixfold.policy.block import Blocks
 from sixfold.policy.plan import PolicyCompiler, PolicyPlan
+from sixfold.policy.questions import Limit, QuestionPlanner
 from sixfold.policy.requests import Requests
 from sixfold.policy.uncollected import uncollected
 from sixfold.policy.views import ViewPlanner, open_views
@@ -49,6 +50,7 @@ class Plans:
     names: NamePlan
     views: ViewPlan
     named: Mapping[IPAddress, tuple[int, ...]]  # addresses of pods that names lead to, whose
+    limits: Mapping[str, Limit]  # of pods that may not ask for every name
     policy: PolicyPlan
     modes: Mapping[str, PodModes]  # of mTLS; nobody's: there is no mesh
     datapath: Datapath
@@ -124,6 +126,7 @@ class Planning:
         self._views = self._no_views()
         self._open_views = False
         self._owners: Mapping[str, int] = {}
+        self._questions = QuestionPlanner()
         self._policies = PolicyCompiler(
             self._ledger.rule_number, self._ledger.cidr_identity, self._ledger.domain_identity
         )
@@ -253,4 +256,8 @@ class Planning:
             modes=kernel_lines(modes, world.endpoints),
             host_netns_cookie=host_netns_cookie,
         )
-        return Plans(world, routing, balancing, zone, names, views, named, policy, modes, datapath)
+        limits = self._questions.plan(world, policy)
+        return Plans(
+            *(world, routing, balancing, zone, names, views, named, limits),
+            *(policy, modes, datapath),
+        )

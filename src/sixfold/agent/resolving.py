@@ -31,6 +31,7 @@ from sixfold.host.name_elements import is_large
 from sixfold.host.names import NameTable
 from sixfold.model.names import NAME_TYPE, NOTHING, NameKey
 from sixfold.model.world import World
+from sixfold.policy.questions import Limit
 from sixfold.trust.hidden import why_hidden
 from sixfold.trust.question import sources
 
@@ -41,6 +42,7 @@ class Asker:
 
     sees: Sees
     why_hidden: Callable[[Owner], str]
+    limit: Limit | None = None  # None: it may ask for every name
 
 
 KERNEL, PROCESS, UPSTREAM = "kernel", "resolver", "upstream"
@@ -109,7 +111,8 @@ def asker_of(plans: Plans, source: str, namespace: str) -> Asker | None:
         said = why_hidden(plans.world, plans.policy, plans.routing, client, service)
         return f"{owner}: {said}"
 
-    return Asker(partial(plans.views.sees, view), why)
+    limit = plans.limits.get(client.endpoint.key)
+    return Asker(partial(plans.views.sees, view), why, limit)
 
 
 def _questions(world: World, name: str, type_: str, namespace: str) -> list[str]:
@@ -124,6 +127,18 @@ def _step(
     zone: ZoneTree, table: NameTable, fqdn: str, type_: str, who: Asker | None
 ) -> dict[str, Any]:
     answer = lookup(zone, fqdn, type_, None if who is None else who.sees)
+    limit = None if who is None else who.limit
+    missing = answer is not None and answer.rcode is Rcode.NXDOMAIN
+    if limit is not None and not missing and limit.refuses(fqdn):
+        return {
+            "name": fqdn,
+            "type": type_,
+            "rcode": Rcode.REFUSED.name,
+            "by": PROCESS,
+            "why": limit.why,
+            "ttl_s": None,
+            "records": [],
+        }
     if answer is None:
         alone = "." not in fqdn
         return {
@@ -136,8 +151,11 @@ def _step(
             "records": [],
         }
     by, why = _who(table, fqdn, type_)
+    if limit is not None:
+        by, why = PROCESS, "it sees what is asked, as policy says which names may be"
     if who is not None and (hidden := sorted(hidden_owners(zone, fqdn, who.sees))):
-        by = KERNEL if table.denies(fqdn) and len(hidden) == 1 else PROCESS
+        alone = limit is None and len(hidden) == 1
+        by = KERNEL if table.denies(fqdn) and alone else PROCESS
         why = f"hidden: {'; '.join(map(who.why_hidden, hidden))}"
     if answer.beyond:
         why = f"an alias; upstream is asked for {answer.beyond}"

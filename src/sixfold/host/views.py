@@ -9,11 +9,13 @@ something else gets another number in one write. The order:
   3. lines of views that change
   4. ``view_of``: who joins one of these
   5. lines of views that nobody has any more
+
+Beside its view an endpoint has a bit that leaves its questions to the resolver's process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from itertools import islice
 
 from sixfold.host import layout
@@ -21,7 +23,7 @@ from sixfold.host.bpf import Map
 from sixfold.host.changes import map_full
 from sixfold.model.endpoint import LAST_ENDPOINT, EndpointId
 from sixfold.model.layers import Layers, differing, kept
-from sixfold.model.names import EVERYTHING, NOTHING, Lines, ViewPlan
+from sixfold.model.names import EVERYTHING, LIMITED, NOTHING, Lines, ViewPlan
 
 
 class ViewTable:
@@ -31,14 +33,18 @@ class ViewTable:
         self._view_of, self._views = maps["view_of"], maps["views"]
         self._of: Mapping[EndpointId, int] | None = None  # None: to be read
         self._seen: Mapping[int, Lines] = {}
+        self._limited: Set[EndpointId] = frozenset()
 
     def last(self) -> int:
         """The highest number that a view has now: the next agent's begin above it."""
         of, seen = self.read()
         return max((EVERYTHING, *of.values(), *seen))
 
-    def apply(self, plan: ViewPlan) -> int:
-        """Bring the maps to ``plan``; returns the number of writes. HostError when it is full."""
+    def apply(self, plan: ViewPlan, limited: Set[EndpointId] = frozenset()) -> int:
+        """Bring the maps to ``plan``; returns the number of writes. HostError when it is full.
+
+        limited  whose questions the kernel leaves to the process
+        """
         if self._of is None:
             self._of, self._seen = self.read()
         before, seen = self._of, self._seen
@@ -56,6 +62,8 @@ class ViewTable:
             for id_ in differing(before, plan.of)
             if before.get(id_, NOTHING) != plan.of.get(id_, NOTHING)
         }
+        moved |= {id_: plan.of.get(id_, NOTHING) for id_ in limited ^ self._limited}
+        self._limited = frozenset(limited)
         self._of = None  # an error leaves it to be read anew
         writes = self._write({view: plan.seen[view] for view in fresh}, {})
         writes += self._switch({id_: view for id_, view in moved.items() if view not in changed})
@@ -69,8 +77,10 @@ class ViewTable:
         """Compare with what the kernel really holds, put it right, and say what was wrong."""
         if self._of is None:
             return []
-        of, seen = self.read(max(self._of, default=0))
+        limited = self._limited
+        of, seen = self.read(max((*self._of, *limited), default=0))
         wrong = [id_ for id_ in of.keys() | set(self._of) if of.get(id_, 0) != self._of.get(id_, 0)]
+        wrong += (limited ^ self._limited) - set(wrong)
         lines = [f"view_of[{id_}]: changed; put back" for id_ in sorted(wrong)]
         lines += [
             f"views[{view}]: changed; put back"
@@ -80,7 +90,8 @@ class ViewTable:
         if lines:
             wanted = ViewPlan(self._of, seen=self._seen)
             self._of, self._seen = of, seen
-            self.apply(wanted)
+            self.apply(wanted, limited)
+        self._limited = limited
         return lines
 
     def read(
@@ -88,10 +99,16 @@ class ViewTable:
     ) -> tuple[Mapping[EndpointId, int], Mapping[int, Lines]]:
         """Views of endpoints up to a number, and the lines of each view, as they are now."""
         of: dict[EndpointId, int] = {}
+        limited = set()
         for key, value in islice(self._view_of.items(), last + 1):
-            (view,) = layout.U32.unpack(value)
-            if view:
-                of[EndpointId(layout.U32.unpack(key)[0])] = view
+            (entry,) = layout.U32.unpack(value)
+            if entry:
+                id_ = EndpointId(layout.U32.unpack(key)[0])
+                if view := entry & ~LIMITED:
+                    of[id_] = view
+                if entry & LIMITED:
+                    limited.add(id_)
+        self._limited = frozenset(limited)
         seen: dict[int, dict[int, int]] = {}
         for key, value in self._views.items():
             view, line = layout.VIEW_KEY.unpack(key)
@@ -114,7 +131,8 @@ class ViewTable:
 
     def _switch(self, moved: Mapping[EndpointId, int]) -> int:
         self._view_of.update(
-            (layout.U32.pack(id_), layout.U32.pack(view)) for id_, view in moved.items()
+            (layout.U32.pack(id_), layout.U32.pack(view | (id_ in self._limited and LIMITED)))
+            for id_, view in moved.items()
         )
         return len(moved)
 

@@ -37,6 +37,7 @@ from sixfold.policy.languages.cilium_labels import (
     plain_key,
     plain_selector,
 )
+from sixfold.policy.languages.cilium_resolver import means_resolver
 from sixfold.policy.languages.cilium_types import icmp_type
 
 _PORTS_MAX = 40
@@ -259,10 +260,40 @@ def _ports(path: Path, rule: CiliumRule) -> Iterator[Finding]:
             yield Finding(here, f"{len(each.ports)} items; give 1 to {_PORTS_MAX}")
         for at, port in enumerate(each.ports):
             yield from _port((*here, at), port)
-        if each.rules is not None:
+        if each.rules is not None and each.rules.dns is not None:
+            yield from _questions((*path, "toPorts", index), each, rule)
+        elif each.rules is not None:
             yield from _requests((*path, "toPorts", index), each, rule)
     for index, icmp in enumerate(rule.icmps or ()):
         yield from _icmp((*path, "icmps", index, "fields"), icmp)
+
+
+def _questions(path: Path, each: CiliumPortRule, rule: CiliumRule) -> Iterator[Finding]:
+    """Rules about names are the cluster resolver's to enforce: it sees no other server's."""
+    here = (*path, "rules", "dns")
+    assert each.rules is not None, "of rules about names only"
+    if not isinstance(rule, CiliumEgressRule):
+        yield Finding(here, "names are asked for, not answered; give it to egress of who asks")
+        return
+    if each.rules.http is not None:
+        yield Finding((*path, "rules"), "has http and dns; give each a rule of its own")
+    if not each.rules.dns:
+        message = 'is empty; give [{matchPattern: "*"}] for every name, or leave rules out'
+        yield Finding(here, message)
+    for index, name in enumerate(each.rules.dns or ()):
+        yield from _domain((*here, index), name)
+    for index, port in enumerate(each.ports):
+        if port.protocol == "SCTP":
+            yield Finding((*path, "ports", index, "protocol"), "give UDP, TCP or ANY")
+        if port.port != "53" or port.end_port:
+            message = 'the cluster resolver answers at port 53; give "53"'
+            yield Finding((*path, "ports", index, "port"), message)
+    if not means_resolver(rule):
+        message = (
+            "only what the cluster resolver is asked is looked at; name it, by toEndpoints "
+            "with k8s-app: kube-dns of namespace kube-system, or no peer at all"
+        )
+        yield Finding(here, message)
 
 
 def _requests(path: Path, each: CiliumPortRule, rule: CiliumRule) -> Iterator[Finding]:

@@ -170,7 +170,6 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
         "terminatingTLS": Refusal(_TLS_ELSEWHERE),
     },
     L7Rules: {
-        "dns": Refusal("names that may be asked follow from what may be reached"),
         "kafka": Refusal("Cilium has removed it"),
         "l7": Refusal("Cilium has removed it"),
         "l7proto": Refusal("Cilium has removed it"),

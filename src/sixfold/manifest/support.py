@@ -227,7 +227,10 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "type": "the value says which pod it was; one that is gone is replaced by another",
     },
     ValueMatch: {"type": "of equal names the first counts; regular expressions match all of it"},
-    L7Rules: {"http": "of ingress; such a port takes nothing else than HTTP, and from pods only"},
+    L7Rules: {
+        "http": "of ingress; such a port takes nothing else than HTTP, and from pods only",
+        "dns": "of egress, to port 53 of the cluster resolver (kube-dns); other names are REFUSED",
+    },
     HTTPRequestRule: {
         "path": "without what follows a question mark",
         "host": "with or without a port",

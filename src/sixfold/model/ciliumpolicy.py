@@ -63,8 +63,18 @@ class HTTPRequestRule(Object):
     header_matches: list[HeaderMatch] = []
 
 
+class FQDNSelector(Object):
+    """Exactly one field."""
+
+    match_name: str = ""
+    match_pattern: str = ""
+
+
 class L7Rules(Object):
+    """At most one kind. ``dns``: names that may be asked for."""
+
     http: list[HTTPRequestRule] | None = None
+    dns: list[FQDNSelector] | None = None
 
 
 class CiliumPortRule(Object):
@@ -81,13 +91,6 @@ class ICMPField(Object):
 
 class ICMPRule(Object):
     fields: list[ICMPField] = []
-
-
-class FQDNSelector(Object):
-    """Exactly one field."""
-
-    match_name: str = ""
-    match_pattern: str = ""
 
 
 class CiliumServiceName(Object):

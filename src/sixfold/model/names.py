@@ -78,6 +78,7 @@ def digest(owners: Iterable[int]) -> int:
 
 
 NOTHING, EVERYTHING = 0, 1  # views; others are numbered as they come
+LIMITED = 1 << 31  # beside a view: policy says which names may be asked for
 LINE_BITS = 512
 FIRST_POD_OWNER = 1 << 31  # + endpoint id: owners of names of pods; below are services
 

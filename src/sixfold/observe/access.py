@@ -18,12 +18,11 @@ from typing import Any, NamedTuple
 
 from google.protobuf.wrappers_pb2 import StringValue
 
-from sixfold.model.flow import Flow, Peer, Verdict
-from sixfold.model.identity import WORLD
+from sixfold.model.flow import Flow, Verdict
 from sixfold.model.mesh import DESTINATION
 from sixfold.model.reason import DropReason
 from sixfold.model.rule import Rule
-from sixfold.observe.names import IPAddress, Names
+from sixfold.observe.names import IPAddress, Names, peer_at
 
 RBAC = "envoy.filters.http.rbac"
 NETNS = "envoy.network.upstream_bind_override.network_namespace"
@@ -243,8 +242,8 @@ def tunnel_cut(
         Verdict.DROPPED,
         "ingress",
         TCP,
-        _peer(names, *client),
-        _peer(names, *server),
+        peer_at(names, *client),
+        peer_at(names, *server),
         node=names.node,
         extra=extra,
     )
@@ -267,8 +266,8 @@ def _flow(
         verdict,
         direction,
         TCP,
-        _peer(names, *source),
-        _peer(names, *destination),
+        peer_at(names, *source),
+        peer_at(names, *destination),
         reason,
         ingress_rule=ingress_rule,
         node=names.node,
@@ -356,19 +355,3 @@ def _tls_error(text: str) -> str:
 
 def _time_ns(common: Any) -> int:
     return int(common.start_time.seconds * 10**9 + common.start_time.nanos)
-
-
-def _peer(names: Names, address: IPAddress, port: int) -> Peer:
-    owner = names.owners.get(address)
-    if owner is None:
-        return Peer(address, port, WORLD, labels=names.labels_of(WORLD))
-    return Peer(
-        address,
-        port,
-        owner.identity,
-        owner.namespace,
-        owner.pod,
-        owner.workload,
-        names.labels_of(owner.identity),
-        owner.endpoint_id,
-    )

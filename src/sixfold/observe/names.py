@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
 from sixfold.model.endpoint import Endpoint
+from sixfold.model.flow import Peer
 from sixfold.model.identity import RESERVED_NAMES, UNKNOWN, WORLD, Identity, Subject
 from sixfold.model.rule import Rule
 
@@ -106,3 +107,20 @@ def domain_labels(patterns: Iterable[str]) -> tuple[str, ...]:
 def cidr_labels(network: object) -> tuple[str, ...]:
     """Labels of a local CIDR identity: the block, and that it lies outside."""
     return (f"cidr:{network}", RESERVED_NAMES[WORLD])
+
+
+def peer_at(names: Names, address: IPAddress, port: int) -> Peer:
+    """Whoever has an address, or had it last; else the world."""
+    owner = names.owners.get(address)
+    if owner is None:
+        return Peer(address, port, WORLD, labels=names.labels_of(WORLD))
+    return Peer(
+        address,
+        port,
+        owner.identity,
+        owner.namespace,
+        owner.pod,
+        owner.workload,
+        names.labels_of(owner.identity),
+        owner.endpoint_id,
+    )

@@ -116,6 +116,7 @@ class Line(msgspec.Struct, frozen=True):
 
     requests  it allows these, and nothing that is none of HTTP; None: whatever is sent. Judged by
               the proxy, so that its peers are pods only: nobody else comes through it
+    names     its peer is the resolver, which may be asked for these patterns only; None: for all
     """
 
     rule: Rule
@@ -124,6 +125,7 @@ class Line(msgspec.Struct, frozen=True):
     peers: tuple[Peer, ...] | None
     ports: tuple[Port, ...] | None
     requests: tuple[Request, ...] | None = None
+    names: tuple[str, ...] | None = None
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -150,6 +152,10 @@ class Policy(msgspec.Struct, frozen=True):
     @property
     def about_requests(self) -> bool:
         return any(line.requests is not None for line in self.lines)
+
+    @property
+    def about_names(self) -> bool:
+        return any(line.names is not None for line in self.lines)
 
 
 # --- precedence in the kernel's tables: 30 bits, the highest decides -----------------------------

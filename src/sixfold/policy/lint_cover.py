@@ -19,7 +19,7 @@ _NAMES = {number: name for name, number in PROTOCOL_NUMBERS.items()}
 
 def covers(wide: ir.Line, narrow: ir.Line) -> bool:
     """Whether every flow that the narrow rule matches is matched by the wide one."""
-    if wide.direction != narrow.direction:
+    if wide.direction != narrow.direction or wide.names not in (None, narrow.names):
         return False
     return _peers_cover(wide.peers, narrow.peers) and _ports_cover(wide.ports, narrow.ports)
 

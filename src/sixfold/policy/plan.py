@@ -56,6 +56,7 @@ class PolicyPlan:
     policies        what the policies say, language apart, by ``ir.Policy.key``
     domains         identities of the addresses that domain patterns mean now
     about_requests  those of them that are about requests to some port
+    about_names     those that are about names that the resolver may be asked for
     host            the host's own table; None while no policy selects it: it is open then
     domain_sets     identity of each set of patterns that an address may be meant by; every
                     pattern that a policy names is a set of its own, too
@@ -68,6 +69,7 @@ class PolicyPlan:
     blocks: Blocks = field(default_factory=Blocks)
     policies: Mapping[str, ir.Policy] = field(default_factory=Layers)
     about_requests: Mapping[str, ir.Policy] = field(default_factory=Layers)
+    about_names: Mapping[str, ir.Policy] = field(default_factory=Layers)
     domains: Mapping[IPAddress, Identity] = field(default_factory=dict)
     domain_sets: Mapping[Patterns, Identity] = field(default_factory=dict)
     host: PolicyTable | None = None
@@ -140,6 +142,7 @@ class PolicyCompiler:
         self._rules: Layers[int, Rule] = Layers()
         self._compiled = Lowered()
         self._about_requests: Layers[str, ir.Policy] = Layers()
+        self._about_names: Layers[str, ir.Policy] = Layers()
 
     def compile(self, world: World) -> PolicyPlan:
         """The plan for this world, from what is known of the one before."""
@@ -192,6 +195,7 @@ class PolicyCompiler:
             self._cidrs.blocks,
             self._compiled,
             self._about_requests,
+            self._about_names,
             self._domains.addresses,
             self._domains.sets,
             self._host,
@@ -322,6 +326,9 @@ class PolicyCompiler:
         asking = {key: one for key, one in after.items() if one.about_requests}
         silent = {key for key in touched - asking.keys() if key in self._about_requests}
         self._about_requests = self._about_requests.changed(asking, silent)
+        asking = {key: one for key, one in after.items() if one.about_names}
+        silent = {key for key in touched - asking.keys() if key in self._about_names}
+        self._about_names = self._about_names.changed(asking, silent)
         self._policies = now if isinstance(now, Layers) else Layers(now)
         self._world = world
         return outdated

@@ -41,6 +41,7 @@ from sixfold.serve.dns_edge import Edge
 from sixfold.serve.dns_file import ZoneFile, save, saved
 from sixfold.serve.dns_forward import Forwarder
 from sixfold.serve.dns_globals import GlobalNames
+from sixfold.serve.dns_limits import Limits
 from sixfold.serve.dns_openings import Openings
 from sixfold.serve.dns_outside import Outside
 from sixfold.serve.dns_upstream import HostResolvers, Upstreams, parse_upstreams
@@ -75,6 +76,7 @@ class ResolverServer:
         self._edge = Edge(self._outside, listen)
         self._health_ports = HealthPorts(listen)
         self._health_ports_file = run / "health-ports.msgpack"
+        self._limits_file = run / "dns-limits.msgpack"
         self._forwarder = Forwarder(Upstreams(self._host_resolvers), self._openings.open)
         self._clients = Clients()
         self._loaded: control.Load | None = None  # without its records: those are in the zone
@@ -92,6 +94,7 @@ class ResolverServer:
             loop.add_signal_handler(number, self._stop.set)
         if (zone := self._file.load()) is not None:
             self._load(zone)
+        self._responder.limits = Limits(saved(self._limits_file, control.decode_limits))
         globals_ = saved(self._globals_file, control.decode_globals)
         await self._load_globals(globals_ or control.Globals())
         if ports := saved(self._health_ports_file, control.decode_health_ports):
@@ -148,7 +151,7 @@ class ResolverServer:
             self._responder.statistics["stranger"] += 1
             return None
         self._responder.know(address, client[0])
-        answer = self._responder.respond(packet, client[0])
+        answer = self._responder.respond(packet, client[0], client[1])
         if isinstance(answer, Query | Alias):
             self._spawn_forward(sock, answer, client)
             return None
@@ -204,7 +207,7 @@ class ResolverServer:
         return self._responder.refuse(query, Rcode.SERVFAIL, limit)
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        address = writer.get_extra_info("peername")[0]
+        address, port = writer.get_extra_info("peername")[:2]
         if len(self._tcp_clients) >= TCP_CLIENTS_MAX or not self._clients.admit(address):
             writer.close()
             return
@@ -214,7 +217,7 @@ class ResolverServer:
                 async with asyncio.timeout(TCP_IDLE_S):
                     (length,) = struct.unpack("!H", await reader.readexactly(2))
                     packet = await reader.readexactly(length)
-                answer = self._responder.respond(packet, address, tcp=True)
+                answer = self._responder.respond(packet, address, port, tcp=True)
                 if isinstance(answer, Query | Alias):
                     answer = await self._forward(answer, TCP_MAX, address)
                 if answer is None:
@@ -258,12 +261,19 @@ class ResolverServer:
         finally:
             self._agents.discard(writer)
             self._openings.left(writer)
+            if self._responder.telling.writer is writer:
+                self._responder.telling.writer = None
             writer.close()
 
     def _take(self, message: control.Message, writer: asyncio.StreamWriter) -> None:
         match message:
             case control.Watch():
                 self._openings.watch(message.patterns, writer, self._forwarder.replies())
+                self._responder.telling.writer = writer
+            case control.Limits():
+                self._responder.limits = Limits(message)
+                self._responder.zone_changed()  # whoever is limited now was known as one who is not
+                save(self._limits_file, message)
             case control.Load():
                 self._load(message)
                 self._save_soon()

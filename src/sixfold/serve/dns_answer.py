@@ -9,6 +9,7 @@ they are. Answers with several records are kept in several rotations, and one is
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from sixfold.discovery.wire import IN, TYPE_NAMES, encode_all
 from sixfold.discovery.zone import Answer, Rcode, ZoneTree, lookup
 from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
 from sixfold.serve.dns_alias import Alias
+from sixfold.serve.dns_limits import Asking, Limit, Limits, Telling
 from sixfold.serve.dns_views import Views
 from sixfold.serve.dns_wire import (
     AA,
@@ -73,7 +75,9 @@ class Responder:
     def __init__(self) -> None:
         self.zone: ZoneTree | None = None
         self.views = Views()
+        self.limits = Limits()
         self.statistics: Counter[str] = Counter()
+        self.telling = Telling(self.statistics)
         self._cache: defaultdict[int, dict[bytes, Known]] = defaultdict(dict)  # by view
         self._clients: dict[bytes, dict[bytes, Known]] = {}  # by packed address
         self._cached = 0
@@ -93,17 +97,19 @@ class Responder:
         return packet[:2] + _drawn(known.tails)
 
     def know(self, address: bytes, client: str) -> None:
-        """From now on ``recall`` for who asks from there: he may."""
+        """From now on ``recall`` for who asks from there: he may, whatever it is."""
+        if self.limits.of(client) is not None:
+            return
         if len(self._clients) >= CACHED_CLIENTS_MAX:
             self._clients.clear()
         self._clients[address] = self._cache[self.views.of(client)]
 
     def respond(
-        self, packet: bytes, client: str = "127.0.0.1", *, tcp: bool = False
+        self, packet: bytes, client: str = "127.0.0.1", port: int = 0, *, tcp: bool = False
     ) -> bytes | Query | Alias | None:
         """The answer; what is to be asked upstream; None when it deserves no answer."""
-        view = self.views.of(client)
-        if not tcp and (known := self._cache[view].get(packet[2:])) is not None:
+        view, limited = self.views.of(client), self.limits.of(client)
+        if not tcp and limited is None and (known := self._cache[view].get(packet[2:])) is not None:
             self.statistics[known.rcode] += 1
             return packet[:2] + _drawn(known.tails)
         try:
@@ -118,6 +124,10 @@ class Responder:
         assert self.zone is not None, "an unsynced zone is SERVFAIL"
         type_ = TYPE_NAMES.get(query.type, f"TYPE{query.type}")
         answer = lookup(self.zone, query.name, type_, self.views.sees(view))
+        if limited is not None and not limited.names.of(query.name):
+            who = Asking(client, port, "TCP" if tcp else "UDP")
+            if self._refused(limited, who, query.name, type_, answer):
+                return self.refuse(query, Rcode.REFUSED, limit)
         if answer is None:
             # A single label was never meant for the world; libc asks it last.
             if query.name and "." not in query.name:
@@ -127,13 +137,22 @@ class Responder:
             return Alias.of(query, answer)
         self.statistics[answer.rcode.name] += 1
         variants = _render(query, answer, limit)
-        if not tcp:
+        if not tcp and limited is None:
             if self._cached >= CACHED_PACKETS_MAX:
                 self.zone_changed()
             tails = [variant[2:] for variant in variants]
             self._cache[view][packet[2:]] = Known(answer.rcode.name, tails)
             self._cached += 1
         return _drawn(variants)
+
+    def _refused(
+        self, limit: Limit, who: Asking, name: str, type_: str, answer: Answer | None
+    ) -> bool:
+        """Whether a name that a client must not ask for is refused, and not told only."""
+        if answer is not None and answer.rcode is Rcode.NXDOMAIN:
+            return False
+        self.telling.tell(who, name, type_, time.monotonic(), audit=limit.audit)
+        return not limit.audit
 
     def refuse(self, query: Query, rcode: Rcode, limit: int) -> bytes:
         """An answer without records."""

@@ -64,6 +64,8 @@ class ResolverClient:
         self.health_ports = control.HealthPorts()  # told with the next push
         self.health_ports_problem = ""
         self._sent_health_ports: control.HealthPorts | None = None
+        self.limits = control.Limits()  # told with the next push
+        self._sent_limits: control.Limits | None = None
         self._generation = 0
         self._wanted = False  # revive it when it dies
         self._started_s = 0.0
@@ -206,7 +208,7 @@ class ResolverClient:
         """Open the control connection; OSError when nobody listens."""
         reader, writer = await asyncio.open_unix_connection(self.socket)
         self._reader, self._writer, self._sent = reader, writer, None
-        self._sent_globals = self._sent_health_ports = None
+        self._sent_globals = self._sent_health_ports = self._sent_limits = None
         self._answers = asyncio.Queue()
         peer = writer.get_extra_info("socket")
         credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size)
@@ -244,6 +246,10 @@ class ResolverClient:
                     log.error("%s", error)
 
     async def _send(self) -> None:
+        if self._sent_limits is not self.limits:  # first: nobody is answered what he may not ask
+            wanted = self.limits
+            await self._call(wanted)
+            self._sent_limits = wanted
         await self._send_zone()
         await self._send_globals()
         await self._send_health_ports()

@@ -2,8 +2,8 @@
 
 Frames: four bytes of length, then MessagePack. Every message is answered by one ``State``, but
 ``Opened``. On a connection that sent ``Watch`` the resolver also speaks: ``Resolved``, each
-answered by ``Opened`` when the kernel is ready. The file that a restarted resolver starts from is
-a ``Load``, as it would have been sent.
+answered by ``Opened`` when the kernel is ready, and ``Refused``. The file that a restarted resolver
+starts from is a ``Load``, as it would have been sent.
 """
 
 from __future__ import annotations
@@ -81,12 +81,28 @@ class HealthPorts(msgspec.Struct, tag="health-ports"):
     ports: tuple[HealthPort, ...] = ()
 
 
+class Limit(msgspec.Struct):
+    """What may be asked for; ``audit``: all is answered, what may not be asked is told."""
+
+    patterns: tuple[str, ...]
+    audit: bool = False
+
+
+class Limits(msgspec.Struct, tag="limits"):
+    """Which clients may ask for some names only: number in ``sets``, by address; replaces earlier
+    ones."""
+
+    clients: dict[str, int] = {}
+    sets: tuple[Limit, ...] = ()
+
+
 class Ask(msgspec.Struct, tag="ask"):
     """How is it going?"""
 
 
 class Watch(msgspec.Struct, tag="watch"):
-    """Hold answers for names like these until they are ``Opened``; replaces an earlier one."""
+    """Hold answers for names like these until they are ``Opened``, and tell what is ``Refused``;
+    replaces an earlier one."""
 
     patterns: tuple[str, ...]
 
@@ -97,6 +113,18 @@ class Resolved(msgspec.Struct, tag="resolved"):
     number: int
     name: str
     addresses: dict[str, int]
+
+
+class Refused(msgspec.Struct, tag="refused"):
+    """A client asked for what policy does not let it ask for."""
+
+    client: str
+    port: int
+    resolver: str
+    protocol: str
+    name: str
+    asked: str  # its type
+    audit: bool = False  # and was answered
 
 
 class Opened(msgspec.Struct, tag="opened"):
@@ -122,12 +150,13 @@ class State(msgspec.Struct, tag="state"):
     problem: str = ""  # of what the message was about: the edge, health ports
 
 
-Message = Load | Change | Globals | HealthPorts | Ask | Shutdown | Watch | Opened
+Message = Load | Change | Globals | HealthPorts | Limits | Ask | Shutdown | Watch | Opened
 
 encode = msgspec.msgpack.Encoder().encode
 decode_message = msgspec.msgpack.Decoder(Message).decode
 decode_state = msgspec.msgpack.Decoder(State).decode
-decode_report = msgspec.msgpack.Decoder(State | Resolved).decode
+decode_report = msgspec.msgpack.Decoder(State | Resolved | Refused).decode
+decode_limits = msgspec.msgpack.Decoder(Limits).decode
 decode_globals = msgspec.msgpack.Decoder(Globals).decode
 decode_health_ports = msgspec.msgpack.Decoder(HealthPorts).decode
 decode_load = msgspec.msgpack.Decoder(Load).decode

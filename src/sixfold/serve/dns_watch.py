@@ -1,4 +1,5 @@
-"""The agent's other connection to the resolver: what names resolve to, before anybody is told.
+"""The agent's other connection to the resolver: what names resolve to, before anybody is told; and
+who asked for what policy does not let him ask for.
 
 Theory of operation. ``watch`` says which names matter and returns when the resolver holds their
 answers; a connection that is lost is made again by the next call, and by ``run`` when the
@@ -27,28 +28,35 @@ RETRY_S = 0.2
 BATCH_MAX = 512
 
 Take = Callable[[Sequence[control.Resolved]], Sequence[bool]]
+Hear = Callable[[control.Refused], None]
 
 
 class NameWatch:
     """One per agent. ``take`` opens what was resolved and says of each whether it is open."""
 
-    def __init__(self, socket: Path, take: Take) -> None:
+    def __init__(self, socket: Path, take: Take, hear: Hear) -> None:
         self._socket = socket
         self._take = take
+        self._hear = hear
         self._patterns: tuple[str, ...] = ()
+        self._wanted = False
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
         self._resolved: asyncio.Queue[control.Resolved] = asyncio.Queue()
         self._answers: asyncio.Queue[bool] = asyncio.Queue()
         self._lock = asyncio.Lock()
 
-    async def watch(self, patterns: frozenset[str]) -> None:
-        """Have answers for these names told; UnavailableError when the resolver is away."""
+    async def watch(self, patterns: frozenset[str], *, refusals: bool = False) -> None:
+        """Have answers for these names told; UnavailableError when the resolver is away.
+
+        refusals  there are limits: what they refuse is told, too
+        """
         async with self._lock:
-            wanted = tuple(sorted(patterns))
-            if wanted == self._patterns and (self._writer is not None or not wanted):
+            names, wanted = tuple(sorted(patterns)), refusals or bool(patterns)
+            same = (names, wanted) == (self._patterns, self._wanted)
+            if same and (self._writer is not None or not wanted):
                 return
-            self._patterns = wanted
+            self._patterns, self._wanted = names, wanted
             await self._say()
 
     async def run(self) -> None:
@@ -65,7 +73,7 @@ class NameWatch:
 
     async def close(self) -> None:
         """Leave; the resolver then holds nothing up."""
-        self._patterns = ()
+        self._wanted = False
         self._disconnect()
 
     def _confirm(self, message: control.Resolved, complete: bool) -> None:
@@ -102,6 +110,8 @@ class NameWatch:
                 match control.decode_report(await control.read_frame(reader)):
                     case control.Resolved() as message:
                         self._resolved.put_nowait(message)
+                    case control.Refused() as message:
+                        self._hear(message)
                     case control.State():
                         answers.put_nowait(True)
         answers.put_nowait(False)
@@ -111,10 +121,10 @@ class NameWatch:
 
     async def _return(self) -> None:
         """The resolver is gone: be there again when the next one is."""
-        while self._patterns and self._writer is None:
+        while self._wanted and self._writer is None:
             await asyncio.sleep(RETRY_S)
             async with self._lock:
-                if self._patterns and self._writer is None:
+                if self._wanted and self._writer is None:
                     with contextlib.suppress(UnavailableError):
                         await self._say()
 

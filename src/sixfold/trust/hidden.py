@@ -22,6 +22,7 @@ from sixfold.model.world import World
 from sixfold.policy.decide import Party, names_of
 from sixfold.policy.explain import explain_policy
 from sixfold.policy.plan import PolicyPlan
+from sixfold.policy.questions import limit_of
 from sixfold.policy.reach_parties import VERSIONS, has_version
 from sixfold.policy.reach_ports import EVERY_PORT, PortSet
 from sixfold.policy.table_ports import TablePorts
@@ -44,7 +45,10 @@ class _Way(NamedTuple):
 def told_of(
     world: World, plan: PolicyPlan, routing: RoutingPlan, client: Place, found: NameAnswer
 ) -> tuple[str, str]:
-    """What a client is told: ``found``, ``hidden`` or ``upstream``, and the text."""
+    """What a client is told: ``found``, ``hidden``, ``refused`` or ``upstream``, and the text."""
+    limit = None if client.endpoint is None else limit_of(world, plan, client.endpoint)
+    if limit is not None and found.kind != "nxdomain" and limit.refuses(found.fqdn):
+        return "refused", f"{found.fqdn}: {limit.why}"
     if found.kind == "external":
         named = [one for one in sorted(plan.patterns) if matches(one, found.fqdn)]
         opened = f"; what it resolves to is opened for {', '.join(named)}" if named else ""

@@ -23,8 +23,8 @@ from sixfold.model.ciliumpolicy import (
     ICMPField,
 )
 from sixfold.model.datapath import ALLOW, DENY, EGRESS, INGRESS
-from sixfold.model.domain import plain_name
-from sixfold.model.identity import ANY_POD, HOST, UNKNOWN, WORLD
+from sixfold.model.domain import EVERY_NAME, plain_name
+from sixfold.model.identity import ANY_POD, HOST, RESOLVER, UNKNOWN, WORLD
 from sixfold.model.meta import LabelSelector
 from sixfold.model.policy import IPBlock
 from sixfold.model.rule import Direction, Rule
@@ -40,6 +40,7 @@ from sixfold.policy.languages.cilium_labels import (
     plain_selector,
     subject,
 )
+from sixfold.policy.languages.cilium_resolver import asks_all, at_resolver
 from sixfold.policy.languages.cilium_types import icmp_type
 
 CiliumPolicy = CiliumNetworkPolicy | CiliumClusterwideNetworkPolicy
@@ -54,6 +55,8 @@ ENTITIES: Mapping[str, tuple[ir.Peer, ...]] = {
     "host": (ir.Reserved(HOST, "host"),),
     "cluster": (ir.Reserved(HOST, "cluster"), ir.Reserved(ANY_POD, "cluster")),
 }
+THE_RESOLVER: tuple[ir.Peer, ...] = (ir.Reserved(RESOLVER, "kube-dns"),)
+EVERY = (EVERY_NAME,)
 NOBODY = ("remote-node", "kube-apiserver", "ingress", "init", "health", "unmanaged", "none")
 
 
@@ -134,7 +137,7 @@ class _Lowering:
                 section="" if place == name else place,
                 log=log,
             )
-            unseen, looked_into = _by_requests(rule)
+            unseen, looked_into, asked = _by_l7(rule)
             if looked_into:
                 self.watches.add("peer_authentications")
                 if not self.world.has_mesh:
@@ -142,10 +145,15 @@ class _Lowering:
             ports = _ports(rule, unseen)
             if ports != ():
                 yield ir.Line(where, direction, verdict, self._peers(rule, ports), ports)
+                if verdict == ALLOW and asks_all(rule) and (there := at_resolver(ports)):
+                    yield ir.Line(where, direction, verdict, THE_RESOLVER, there, names=EVERY)
             for each in looked_into:
                 ports = tuple(_port(port, "TCP") for port in each.ports)
                 peers = _pods_of(self._peers(rule, ports))
                 yield ir.Line(where, direction, verdict, peers, ports, _requests(each))
+            for each in asked:
+                ports = tuple(_port(port) for port in each.ports)
+                yield ir.Line(where, direction, verdict, THE_RESOLVER, ports, names=_names(each))
 
     def _peers(
         self, rule: CiliumRule, ports: tuple[ir.Port, ...] | None
@@ -244,11 +252,20 @@ def _within(inner: str, outer: str) -> bool:
     return one.version == other.version and one.subnet_of(other)  # type: ignore[arg-type]
 
 
-def _by_requests(rule: CiliumRule) -> tuple[list[CiliumPortRule], list[CiliumPortRule]]:
-    """Without and with rules about requests."""
+def _by_l7(
+    rule: CiliumRule,
+) -> tuple[list[CiliumPortRule], list[CiliumPortRule], list[CiliumPortRule]]:
+    """Without rules about what is said there; with such about requests; about names."""
     written = rule.to_ports or []
-    looked_into = [each for each in written if each.rules is not None]
-    return [each for each in written if each.rules is None], looked_into
+    asked = [each for each in written if each.rules is not None and each.rules.dns is not None]
+    looked_into = [each for each in written if each.rules is not None and each.rules.dns is None]
+    return [each for each in written if each.rules is None], looked_into, asked
+
+
+def _names(each: CiliumPortRule) -> tuple[str, ...]:
+    assert each.rules is not None, "of rules about names only"
+    written = (one.match_name or one.match_pattern for one in each.rules.dns or ())
+    return tuple(map(plain_name, written))
 
 
 def _pods_of(peers: tuple[ir.Peer, ...] | None) -> tuple[ir.Peer, ...]:
