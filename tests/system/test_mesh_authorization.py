@@ -18,7 +18,7 @@ import pytest
 from sixfold.host import netns
 
 from .conftest import System
-from .places import Place, manifest, place_of, pod, policy
+from .places import Place, labelled, manifest, place_of, pod, policy
 from .test_mesh_requests import Web, allowed, answered, behind, web
 
 pytestmark = pytest.mark.root
@@ -31,23 +31,31 @@ ISSUER_PORT = 18080
 ISSUER = f"http://127.0.0.1:{ISSUER_PORT}"
 CLAIMS = {"realm": {"roles": ["admin", "dev"]}, "tier": "gold"}
 
-# Talks gRPC: a line of input is a message of one stream, an answer is a line of output.
+# Talks gRPC over one connection: "TEAM WORD" is said in the stream of a team, "call METHOD" calls;
+# a line of output is an answer.
 CHAT = """
-import sys, grpc
+import queue, sys, threading, grpc
 channel = grpc.insecure_channel(f"{sys.argv[1]}:7777")
-def call(method):
+streams = {}
+def answered(name, answers):
     try:
-        print(channel.unary_unary(method)(b"x", timeout=20).decode(), flush=True)
+        for answer in answers:
+            print(name, answer.decode(), flush=True)
     except grpc.RpcError as error:
-        print(error.code().name, flush=True)
-lines = iter(sys.stdin.readline, "")
-answers = channel.stream_stream("/Echo/Chat")(next(lines).encode() for _ in iter(int, 1))
-for answer in answers:
-    print(answer.decode().strip(), flush=True)
-    if answer == b"calls\\n":
-        break
-call("/Echo/Unary")
-call("/Echo/Other")
+        print(name, error.code().name, flush=True)
+def stream(name):
+    said = queue.SimpleQueue()
+    answers = channel.stream_stream("/Echo/Chat")(iter(said.get, None), metadata=[("x-team", name)])
+    threading.Thread(target=answered, args=(name, answers), daemon=True).start()
+    return said
+for name, word in map(str.split, sys.stdin):
+    if name == "call":
+        method = channel.unary_stream(f"/Echo/{word}")
+        answered("call", method(b"x", timeout=20, metadata=[("x-team", "b")]))
+    else:
+        if name not in streams:
+            streams[name] = stream(name)
+        streams[name].put(word.encode())
 """
 
 
@@ -190,21 +198,15 @@ def test_of_opaque_connections_it_says_what_can_be_known(
     assert (echoed(mesh, mesh.client), echoed(mesh, mesh.stranger)) == (client, stranger)
 
 
-def test_methods_of_grpc_are_paths_and_an_open_stream_goes_on(mesh: Web):
-    ever = authorization(operation(ports=["7777"], paths=["/Echo/*"]))
-    mesh.apply(ever)
+def test_methods_of_grpc_are_paths_and_a_stream_that_is_denied_later_is_cut_alone(mesh: Web):
+    def teams(*names: str, path: str = "/Echo/*") -> dict[str, Any]:
+        when = [{"key": "request.headers[x-team]", "values": [*names]}]
+        return authorization({**operation(ports=["7777"], paths=[path]), "when": when})
+
+    mesh.apply(teams("a", "b"))
+    argv = ("nsenter", f"--net={mesh.client.path}", sys.executable, "-c", CHAT)
     with subprocess.Popen(
-        [
-            "nsenter",
-            f"--net={mesh.client.path}",
-            sys.executable,
-            "-c",
-            CHAT,
-            mesh.addresses["echo"],
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+        [*argv, mesh.addresses["echo"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as chat:
         told, heard = chat.stdin, chat.stdout
         assert told is not None
@@ -215,13 +217,46 @@ def test_methods_of_grpc_are_paths_and_an_open_stream_goes_on(mesh: Web):
             told.flush()
             return heard.readline().strip()
 
-        assert tell("one") == "one"
-        mesh.apply(authorization(operation(paths=["/Echo/Unary"])))
-        assert tell("two") == "two"  # judged when it began
-        assert tell("calls") == "calls"
+        assert (tell("a one"), tell("b one")) == ("a one", "b one")
+        mesh.apply(teams("b"))
+        assert heard.readline().split()[0] == "a"  # and what gRPC makes of it
+        assert tell("b two") == "b two"
+        flow = mesh.flow("/Echo/Chat", '"connection": "cut"')
+        assert flow["verdict"] == "DROPPED"
+        assert flow["sixfold"]["ingress_rule"]["text"] == (
+            "default-deny (AuthorizationPolicy default/web)"
+        )
+        assert flow["sixfold"]["source_id"] == f"{ID}/client"
+        mesh.apply(teams("b", path="/Echo/Unary"))
+        assert heard.readline().split()[0] == "b"
+        assert (tell("call Unary"), tell("call Other")) == ("call x", "call PERMISSION_DENIED")
         told.close()
-        assert heard.read().split() == ["x", "PERMISSION_DENIED"]
     assert mesh.flow("/Echo/Other")["verdict"] == "DROPPED"
+
+
+def test_a_socket_that_is_denied_later_is_closed_by_name_of_the_rule(mesh: Web):
+    """Whether a rule about requests denies it, or one about connections."""
+    ends = mesh.addresses["echo"], 8080
+    asked = (
+        "GET /ws HTTP/1.1\r\nHost: echo\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGVzdA==\r\n\r\n"
+    )
+    mine = authorization(operation(ports=["8080"], paths=["/x"]), action="DENY")
+    both = {"policyTypes": ["Ingress", "Egress"], "egress": [{}]}
+    others = policy("open", {}, **both, ingress=[{"from": [labelled(app="x")]}])
+    for denying, rule in (
+        (authorization(operation(ports=["8080"], paths=["/ws"]), action="DENY"), "web rules[0]"),
+        (others, "default-deny (default/open)"),
+    ):
+        mesh.apply(mine)
+        with mesh.client.inside(lambda: socket.create_connection(ends, 10)) as sock:
+            sock.sendall(asked.encode())
+            assert b"101 Switching" in sock.recv(1000)
+            mesh.apply(denying)
+            assert sock.recv(100) == b""
+        flow = mesh.flow("/ws 101", '"connection": "cut"', rule)
+        assert flow["verdict"] == "DROPPED"
+    mesh.apply(policy("open", {}, **both, ingress=[{}]))
 
 
 def test_a_policy_that_arrives_cuts_what_it_denies_and_what_has_to_be_looked_into(mesh: Web):

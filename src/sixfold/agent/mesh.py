@@ -20,6 +20,7 @@ from sixfold.agent.authority import Authorities
 from sixfold.agent.doors import unix_listener
 from sixfold.agent.events import FlowReader
 from sixfold.agent.keysets import KeySets
+from sixfold.agent.open_requests import OpenRequests
 from sixfold.agent.planning import Plans
 from sixfold.agent.proxyless import Proxyless
 from sixfold.agent.succession import Succession
@@ -31,12 +32,12 @@ from sixfold.host.listening import listening_ports
 from sixfold.host.paths import Paths
 from sixfold.host.routed import RoutedTable
 from sixfold.host.sockets import close_sockets
-from sixfold.mesh import resources
+from sixfold.mesh import logs, resources
 from sixfold.mesh.bootstrap import bootstrap
 from sixfold.mesh.http_plan import HttpPlan
 from sixfold.mesh.member import Member
 from sixfold.mesh.messages import LISTENER, Resource
-from sixfold.mesh.plan import MeshPlan, MeshPlanner
+from sixfold.mesh.plan import MeshPlan, MeshPlanner, judged_anew
 from sixfold.model.config import Config
 from sixfold.model.datapath import INGRESS, PROTOCOL_NUMBERS, IPAddress
 from sixfold.model.endpoint import Endpoint
@@ -127,6 +128,8 @@ class Mesh:
         self._plan: MeshPlan | None = None
         self.key_sets = KeySets(self.follow)
         self._judged: tuple[object, object] = ({}, {})  # by what tunnels were last judged anew
+        self._open = OpenRequests(agent, flows, self._offer)
+        self._moved: set[str] = set()  # pods whose rules the proxy is being told
         lifetime = timedelta(seconds=config.svid_ttl_s)
         self._svids = Svids(lambda: authorities.keyring, lifetime)
         self._succession = Succession(agent, authorities, flows, self.xds, self._offer)
@@ -154,6 +157,7 @@ class Mesh:
                         self._succession.expire(),
                         self._relieve(),
                         self.key_sets.run(),
+                        self._open.expire(),
                         self._grpc.serve(clients, stop),
                     )
                 ]
@@ -180,6 +184,7 @@ class Mesh:
             return
         self._name_namespaces(plans.world.endpoints)
         self._succession.part(before.members if before is not None else {}, plan.members)
+        self._moved |= judged_anew(before, plan)
         self._offer()
 
     async def in_force(self) -> None:
@@ -192,7 +197,13 @@ class Mesh:
             log.warning("envoy: has not taken %d resources yet, as %s", len(left), left[0][1])
         self._tell_routed()
         if self._plan is not None and not left:
+            self._ask()
             await self._cut_tunnels(self._plan.http)
+
+    def _ask(self) -> None:
+        """The proxy has the rules: what is open under earlier ones?"""
+        moved, self._moved = self._moved, set()
+        self._open.ask(moved)
 
     async def _cut_tunnels(self, http: HttpPlan) -> None:
         """What was made before the proxy's rules became these, and is not as they say."""
@@ -276,7 +287,7 @@ class Mesh:
         self._renew.set()
         self._succession.renewed(self._svids.authorities)
         offered = self._succession.clusters(list(self._plan.resources.values()))
-        self.xds.offer([*offered, *secrets])
+        self.xds.offer([*offered, *secrets, self._open.asking])
 
     async def _rotate(self) -> None:
         """Renew SVIDs at half of their life: new handshakes show the new ones."""
@@ -296,6 +307,8 @@ class Mesh:
             await asyncio.sleep(RETRY_S)
             self.xds.retry()
             self._tell_routed()
+            if self.xds.connected and not self.xds.pending():
+                self._ask()
 
     async def _relieve(self) -> None:
         """Have an earlier proxy drain, and end, when the one after it serves."""
@@ -340,6 +353,11 @@ class Mesh:
             self._told_by,
             partial(self._not_allowed_by, audit=True),
         )
+        if name == logs.OPEN:
+            self._open.take(entry)
+            return
+        if name == logs.REQUESTS and self._open.told(entry, asked):
+            return
         flow = access(name, entry, agent.names, asked)
         if flow is not None:
             self._flows.log.extend([flow])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sixfold.mesh.logs import XDS_CLUSTER
+from sixfold.mesh.logs import RUNTIME_LAYER, XDS_CLUSTER
 from sixfold.mesh.messages import PREFIX
 
 ADMIN_MODE = 0o600
@@ -61,6 +61,9 @@ def bootstrap(
             },
             "lds_config": ads,
             "cds_config": ads,
+        },
+        "layered_runtime": {
+            "layers": [{"name": "agent", "rtds_layer": {"name": RUNTIME_LAYER, "rtds_config": ads}}]
         },
         "overload_manager": {"resource_monitors": [{**monitor, "typed_config": limit}]},
         "static_resources": {"clusters": [agent]},

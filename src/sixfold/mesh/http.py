@@ -35,7 +35,7 @@ from envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import struct_pb2
 
-from sixfold.mesh import logs, resilience
+from sixfold.mesh import kept_headers, logs, resilience
 from sixfold.mesh import resources as parts
 from sixfold.mesh.backend_tls import Tls, Verified, context
 from sixfold.mesh.http_filters import CLIENT, filters_of_host, http_filters
@@ -53,6 +53,8 @@ from sixfold.model.trafficpolicy import TrafficPolicySpec
 POD = "x-sixfold-pod"  # cluster of a destination that no route is about
 METADATA = "sixfold"
 APPLICATION, APPLICATION_HTTP2 = "requests", "calls"  # clusters: where a request wants to go
+# Calls that rules are about have a connection each: so one can be cut without the others.
+EACH_CALL = f"{APPLICATION_HTTP2}|each"
 TOLD = "policy_"  # before what the filter says of rules that are told only
 Append = "OVERWRITE_IF_EXISTS_OR_ADD"
 
@@ -258,7 +260,8 @@ def applications(
     limited  services whose pods get so many connections at most
     secured  services whose pods speak TLS themselves
     """
-    free = (_application(name, parts.no_limits()) for name in (APPLICATION, APPLICATION_HTTP2))
+    names = (APPLICATION, APPLICATION_HTTP2, EACH_CALL)
+    free = (_application(name, parts.no_limits()) for name in names)
     bound = (
         _application(_limited(port), resilience.of_application(spec))
         for port, spec in limited.items()
@@ -286,8 +289,10 @@ def _application(
     name: str, breakers: dict[str, Any], tls: Verified | None = None, *, http2: bool = False
 ) -> Resource:
     remove = [{"remove": DESTINATION}]
-    http2 = http2 or name == APPLICATION_HTTP2
+    http2 = http2 or name in (APPLICATION_HTTP2, EACH_CALL)
     options = _http2(remove) if http2 else _http1(remove)
+    if name == EACH_CALL:
+        options.explicit_http_config.http2_protocol_options.max_concurrent_streams.value = 1
     secured = {}
     if tls is not None:
         checked = context(tls, "h2" if http2 else "http/1.1")
@@ -312,6 +317,8 @@ def judged(
     limited: Mapping[str, ServicePort],
     narrowed: Mapping[str, Any],
     secured: Mapping[str, tuple[ServicePort, Tls]],
+    looked_into: Iterable[str] = (),
+    headers: Iterable[str] = (),
 ) -> list[dict[str, Any]]:
     """Routes of what arrives at a pod as a request, for whom RBAC lets.
 
@@ -319,11 +326,14 @@ def judged(
     limited   places of the pod that get so many connections at most, as a policy of a service says
     narrowed  by AuthorizationPolicies: what their filters are told
     secured   places of the pod that speak TLS; what cannot be checked there is answered 502
+    looked_into  places of the pod that rules about requests are about
+    headers   that those look at
     """
     shadow = {} if told is None else {"shadow_rules": told, "shadow_rules_stat_prefix": TOLD}
     only = {
         parts.RBAC_FILTER: packed(http_rbac.RBACPerRoute(rbac={"rules": rules, **shadow})),
         **narrowed,
+        **kept_headers.of_route(headers),
     }
     here = {"name": DESTINATION, "present_match": True}
     call = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
@@ -336,11 +346,9 @@ def judged(
         }
         for cluster, headers in (
             *_secured(secured, call),
+            *((EACH_CALL, [_exactly(place), call]) for place in sorted(looked_into)),
             (APPLICATION_HTTP2, [here, call]),
-            *(
-                (_limited(port), [{"name": DESTINATION, "string_match": {"exact": place}}])
-                for place, port in sorted(limited.items())
-            ),
+            *((_limited(port), [_exactly(place)]) for place, port in sorted(limited.items())),
             (APPLICATION, [here]),
         )
     ]
@@ -356,12 +364,15 @@ def _secured(
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Clusters and matches; "": nothing is sent there."""
     for place, (port, tls) in sorted(places.items()):
-        here = {"name": DESTINATION, "string_match": {"exact": place}}
         if isinstance(tls, Verified):
-            yield f"{APPLICATION_HTTP2}|TLS|{port}", [here, call]
-            yield f"{APPLICATION}|TLS|{port}", [here]
+            yield f"{APPLICATION_HTTP2}|TLS|{port}", [_exactly(place), call]
+            yield f"{APPLICATION}|TLS|{port}", [_exactly(place)]
         else:
-            yield "", [here]
+            yield "", [_exactly(place)]
+
+
+def _exactly(place: str) -> dict[str, Any]:
+    return {"name": DESTINATION, "string_match": {"exact": place}}
 
 
 def _http1(mutations: list[dict[str, Any]]) -> http_protocol_options_pb2.HttpProtocolOptions:

@@ -253,6 +253,12 @@ class HttpPlanner:
                     requests.authorizations.of(world.endpoints[key]), world.config.trust_domain
                 ),
                 secured.get(key, {}),
+                [
+                    authority(at, port)
+                    for at in members[key].addresses
+                    for port in ports.get(key, ())
+                ],
+                requests.headers(world.endpoints[key]),
             )
             for key, parts in asked.items()
         }

@@ -16,11 +16,15 @@ from sixfold.model.mesh import DESTINATION
 OUTBOUND, INBOUND, LISTENER, REQUESTS = "outbound", "inbound", "listener", "requests"
 GATEWAY = "gateway"  # requests of clients of a Gateway
 SENT = "sent"  # requests that the client's side answered itself
+OPEN = "open"  # requests that are not over; told when somebody asks
+RUNTIME_LAYER = "asked"  # resource: what is asked, by the keys of ``asks``
+LOOK = timedelta(milliseconds=400)  # so often each open request looks whether somebody asks
 # Nobody healthy, not connected, overflow, no route, rate limited, fault, no cluster, timeout.
 _NOT_PASSED_ON = ("UH", "UF", "UO", "NR", "RL", "FI", "NC", "UT")
 XDS_CLUSTER = "xds"  # of the bootstrap: the agent
 FLUSH = timedelta(milliseconds=200)
 _IS_TUNNEL = {"name": ":method", "string_match": {"exact": "CONNECT"}}
+_IS_REQUEST = {"header_filter": {"header": {**_IS_TUNNEL, "invert_match": True}}}
 
 
 def to_agent(kind: type[Any], name: str, *states: str) -> dict[str, Any]:
@@ -54,14 +58,32 @@ def verdicts(log: dict[str, Any]) -> dict[str, Any]:
     refused = {
         "comparison": {"op": "GE", "value": {"default_value": 400, "runtime_key": "refused"}}
     }
-    made = {"types": ["DownstreamTunnelSuccessfullyEstablished"]}
-    either = {
-        "or_filter": {"filters": [{"status_code_filter": refused}, {"log_type_filter": made}]}
-    }
+    made = _of_type("DownstreamTunnelSuccessfullyEstablished")
+    either = {"or_filter": {"filters": [{"status_code_filter": refused}, made]}}
     tunnel = {"header_filter": {"header": _IS_TUNNEL}}
-    return {**log, "filter": {"and_filter": {"filters": [tunnel, either]}}}
+    return {**log, "filter": _all(tunnel, either)}
 
 
 def requests(log: dict[str, Any]) -> dict[str, Any]:
     """Each request when it is over, whatever became of it."""
-    return {**log, "filter": {"header_filter": {"header": {**_IS_TUNNEL, "invert_match": True}}}}
+    return {**log, "filter": _all(_IS_REQUEST, _of_type("DownstreamEnd"))}
+
+
+def asks(pod: str) -> str:
+    """The key under which a pod's open requests are asked for."""
+    return f"open|{pod}"
+
+
+def open_requests(log: dict[str, Any], pod: str) -> dict[str, Any]:
+    """Each request to a pod that is still under way, while it is asked for."""
+    asked = {"runtime_key": asks(pod), "percent_sampled": {}, "use_independent_randomness": True}
+    wanted = _all(_of_type("DownstreamPeriodic"), {"runtime_filter": asked}, _IS_REQUEST)
+    return {**log, "filter": wanted}
+
+
+def _all(*filters: dict[str, Any]) -> dict[str, Any]:
+    return {"and_filter": {"filters": list(filters)}}
+
+
+def _of_type(name: str) -> dict[str, Any]:
+    return {"log_type_filter": {"types": [name]}}

@@ -16,6 +16,7 @@ from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
+from envoy.service.runtime.v3.rtds_pb2 import Runtime
 from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
 
@@ -32,6 +33,7 @@ def type_url(message: type[Any]) -> str:
 CLUSTER, LISTENER, ROUTE, SECRET = map(type_url, (Cluster, Listener, RouteConfiguration, Secret))
 EXTENSION = type_url(extension_pb2.TypedExtensionConfig)
 ENDPOINTS = type_url(ClusterLoadAssignment)
+RUNTIME = type_url(Runtime)
 
 
 class Resource(NamedTuple):

@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 from envoy.config.rbac.v3 import rbac_pb2
 
-from sixfold.mesh import resources
+from sixfold.mesh import resources, tokens
 from sixfold.mesh.authorization import Authorization, Caller
 from sixfold.mesh.http_plan import NO_KEYS_YET, HttpPlan, HttpPlanner
 from sixfold.mesh.member import Member, addresses_of, member_of
-from sixfold.mesh.messages import Resource
+from sixfold.mesh.messages import EXTENSION, ROUTE, Resource
 from sixfold.mesh.tokens import Keys
 from sixfold.model.config import Config
 from sixfold.model.datapath import Frontend, FrontendEntry, PolicyTable
@@ -50,6 +50,18 @@ class MeshPlan(NamedTuple):
     @property
     def identities(self) -> set[str]:
         return {member.id for member in self.members.values()}
+
+
+def judged_anew(before: MeshPlan | None, plan: MeshPlan) -> set[str]:
+    """Pods of which the proxy is told other rules than before, or takes other tokens."""
+    if before is None:
+        return set(plan.members)
+    return {
+        key
+        for key, member in plan.members.items()
+        for name in ((ROUTE, resources.routes_name(member)), (EXTENSION, tokens.filter_name(key)))
+        if before.resources.get(name) is not plan.resources.get(name)
+    }
 
 
 class _Known(NamedTuple):

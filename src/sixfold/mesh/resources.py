@@ -42,7 +42,7 @@ from envoy.extensions.transport_sockets.tls.v3 import (
 )
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
-from sixfold.mesh import conditions, logs, tokens
+from sixfold.mesh import conditions, kept_headers, logs, tokens
 from sixfold.mesh.member import Member
 from sixfold.mesh.messages import (
     OnDemandSecret,
@@ -148,6 +148,7 @@ def inbound(member: Member) -> Resource:
             extension(RBAC_FILTER, http_rbac.RBAC(rules={"action": "ALLOW"})),  # nobody
             tokens.discovered(member.pod, ADS),
             *conditions.filters(),
+            kept_headers.filter_,
             extension("envoy.filters.http.router", router_pb2.Router(suppress_envoy_headers=True)),
         ],
         http2_protocol_options={"allow_connect": True, **HTTP2},
@@ -164,8 +165,14 @@ def inbound(member: Member) -> Resource:
         access_log=[
             logs.verdicts(logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.INBOUND)),
             logs.requests(logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.REQUESTS)),
+            logs.open_requests(
+                logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.OPEN), member.pod
+            ),
         ],
-        access_log_options={"flush_log_on_tunnel_successfully_established": True},
+        access_log_options={
+            "flush_log_on_tunnel_successfully_established": True,
+            "access_log_flush_interval": logs.LOOK,
+        },
     )
     chain = {
         "transport_socket": extension("envoy.transport_sockets.tls", _server_tls(member)),

@@ -13,6 +13,8 @@ OUTBOUND_PORT = 15001  # on each pod's loopback: where connections that it opens
 HTTP_PORT = 15002  # likewise, where requests are looked at
 TUNNEL_PORT = 15008  # at each pod's addresses: HTTP/2 CONNECT in TLS, as Istio's HBONE
 DESTINATION = "x-sixfold-destination"  # header between proxies: address and port of a request
+# What of a request's headers is kept for as long as it lasts: those that rules look at.
+HEADERS_KEPT, HEADERS_ABSENT = "sixfold.headers", "sixfold.headers.absent"
 ORIGINAL_SOURCE_MARK = 0x5F  # in pods: what the proxy sends under a client's address
 
 

@@ -74,7 +74,7 @@ def access(log: str, entry: Any, names: Names, plan: Asked) -> Flow | None:
         case "inbound":
             return _inbound(entry, names, plan)
         case "requests":
-            return _request(entry, names, plan)
+            return request(entry, names, plan)
         case "listener":
             return _listener(entry, names)
         case "outbound":
@@ -89,8 +89,8 @@ def access(log: str, entry: Any, names: Names, plan: Asked) -> Flow | None:
 
 def _inbound(entry: Any, names: Names, plan: Asked) -> Flow | None:
     common, code = entry.common_properties, entry.response.response_code.value
-    source, _ = _place(common.downstream_direct_remote_address)
-    destination, port = _place(common.downstream_local_address)
+    source, _ = place(common.downstream_direct_remote_address)
+    destination, port = place(common.downstream_local_address)
     if (told := _AUTHORITY.fullmatch(entry.request.authority)) is not None:
         destination, port = ip_address(told[1]), int(told[2])
     headers = entry.request.request_headers.get("forwarded", "")
@@ -115,18 +115,12 @@ def _inbound(entry: Any, names: Names, plan: Asked) -> Flow | None:
     return _flow(common, names, verdict, ends, extra, reason, rule)
 
 
-def _request(entry: Any, names: Names, plan: Asked) -> Flow | None:
+def request(entry: Any, names: Names, plan: Asked) -> Flow | None:
     """One request; denied by the proxy, or answered by the workload, whatever the answer."""
     common, asked, code = entry.common_properties, entry.request, entry.response.response_code.value
     details = entry.response.response_code_details
-    source, source_port = _place(common.downstream_direct_remote_address)
-    destination, port = _place(common.downstream_local_address)
-    told = _AUTHORITY.fullmatch(asked.request_headers.get(DESTINATION, ""))
-    if told is not None:
-        destination, port = ip_address(told[1]), int(told[2])
-    elif common.upstream_remote_address.socket_address.address:  # it has got there
-        destination, port = _place(common.upstream_remote_address)
-    method = _METHODS[asked.request_method]
+    (source, source_port), (destination, port) = request_ends(entry)
+    method = method_of(asked)
     extra = {
         **_handshake(common),
         "http": f"{method} {asked.authority}{asked.path} {code}",
@@ -155,13 +149,25 @@ def _request(entry: Any, names: Names, plan: Asked) -> Flow | None:
     return _flow(common, names, verdict, ends, extra, reason, rule)
 
 
+def request_ends(entry: Any) -> tuple[Place, Place]:
+    """Who sent it, and to whom."""
+    common = entry.common_properties
+    destination = place(common.downstream_local_address)
+    told = _AUTHORITY.fullmatch(entry.request.request_headers.get(DESTINATION, ""))
+    if told is not None:
+        destination = ip_address(told[1]), int(told[2])
+    elif common.upstream_remote_address.socket_address.address:  # it has got there
+        destination = place(common.upstream_remote_address)
+    return place(common.downstream_direct_remote_address), destination
+
+
 def _listener(entry: Any, names: Names) -> Flow | None:
     common = entry.common_properties
     if not (why := common.downstream_transport_failure_reason):
         return None
     ends = (
-        _place(common.downstream_direct_remote_address),
-        _place(common.downstream_local_address),
+        place(common.downstream_direct_remote_address),
+        place(common.downstream_local_address),
     )
     extra = {**_handshake(common), "mesh": f"handshake: {_tls_error(why)}"}
     return _flow(common, names, Verdict.ERROR, ends, extra)
@@ -175,8 +181,8 @@ def _outbound(entry: Any, names: Names, address_in: AddressIn) -> Flow | None:
         return None
     if not (why or flags.upstream_connection_failure or flags.no_cluster_found):
         return None
-    destination, port = _place(common.downstream_local_address)
-    _, from_port = _place(common.downstream_direct_remote_address)
+    destination, port = place(common.downstream_local_address)
+    _, from_port = place(common.downstream_direct_remote_address)
     if flags.no_cluster_found:
         text = "not to a pod of the mesh"
     elif why:
@@ -194,16 +200,14 @@ def _sent(entry: Any, names: Names, address_in: AddressIn) -> Flow | None:
     details = entry.response.response_code_details
     if details.startswith("via_upstream"):  # told where it arrived
         return None
-    place, from_port = (
-        _place(common.downstream_local_address),
-        _place(common.downstream_direct_remote_address)[1],
-    )
+    dialled = place(common.downstream_local_address)
+    _, from_port = place(common.downstream_direct_remote_address)
     extra = {
-        "http": f"{_METHODS[asked.request_method]} {asked.authority}{asked.path} {code}",
+        "http": f"{method_of(asked)} {asked.authority}{asked.path} {code}",
         "mesh": _answered_here(details),
     }
-    source = address_in(_state(common, NETNS), place[0].version) or place[0]
-    ends = (source, from_port), place
+    source = address_in(_state(common, NETNS), dialled[0].version) or dialled[0]
+    ends = (source, from_port), dialled
     service, _, port = common.upstream_cluster.removeprefix("service|").rpartition(":")
     flow = _flow(common, names, Verdict.ERROR, ends, extra, direction="egress")
     return replace(flow, service=service, service_port=int(port)) if service else flow
@@ -215,13 +219,13 @@ def _at_gateway(entry: Any, names: Names) -> Flow | None:
     details = entry.response.response_code_details
     if not asked.path:
         return None
-    extra = {"http": f"{_METHODS[asked.request_method]} {asked.authority}{asked.path} {code}"}
+    extra = {"http": f"{method_of(asked)} {asked.authority}{asked.path} {code}"}
     verdict = Verdict.FORWARDED
     if not details.startswith("via_upstream") and code not in REDIRECTED:
         verdict, extra["mesh"] = Verdict.ERROR, _BY_CODE.get(code) or _answered_here(details)
     ends = (
-        _place(common.downstream_direct_remote_address),
-        _place(common.downstream_local_address),
+        place(common.downstream_direct_remote_address),
+        place(common.downstream_local_address),
     )
     return _flow(common, names, verdict, ends, extra)
 
@@ -280,9 +284,13 @@ def _state(common: Any, key: str) -> str:
     return StringValue.FromString(state.value).value if state is not None else ""
 
 
-def _place(address: Any) -> Place:
-    place = address.socket_address
-    return ip_address(place.address or "0.0.0.0"), place.port_value
+def place(address: Any) -> Place:
+    at = address.socket_address
+    return ip_address(at.address or "0.0.0.0"), at.port_value
+
+
+def method_of(asked: Any) -> str:
+    return _METHODS[asked.request_method]
 
 
 def _policy(common: Any) -> int:

@@ -129,6 +129,17 @@ class Authorization(NamedTuple):
     rules: tuple[Clauses, ...]
     audit: bool
 
+    @property
+    def headers(self) -> frozenset[str]:
+        """Names, in lower case, of those that it looks at."""
+        return frozenset(
+            in_brackets(one.key)[0].lower()
+            for rule in self.rules
+            for each in (*rule.sources, *rule.operations, rule.when)
+            for one in each
+            if one.key.startswith(HEADER)
+        )
+
 
 def conditions_of(policy: AuthorizationPolicy, *, audit: bool = False) -> Authorization:
     """What a policy says; ``audit``: its workload's namespace is in audit, or everything."""

@@ -19,7 +19,7 @@ from sixfold.model.rule import Rule
 from sixfold.model.world import World
 from sixfold.policy import ir
 from sixfold.policy.authorizations import Authorizations
-from sixfold.policy.decide import decide, party_of
+from sixfold.policy.decide import Verdict, decide, party_of
 from sixfold.policy.meant import means
 from sixfold.policy.plan import PolicyPlan
 
@@ -64,17 +64,39 @@ class Requests:
             for number in _numbers(port, endpoint)
         )
 
+    def headers(self, server: Endpoint) -> frozenset[str]:
+        """Names, in lower case, of what is looked at of requests to a pod."""
+        lines = {
+            name
+            for policy in self._plan.about_requests.values()
+            if self._selects(policy.subject, server)
+            for line in policy.lines
+            for request in line.requests or ()
+            for name, _ in request.headers
+        }
+        return frozenset(lines).union(*(one.headers for one in self.authorizations.of(server)))
+
     def allowed(self, server: Endpoint, port: int, client: Endpoint) -> tuple[Allowance, ...]:
         """What a pod may ask of a port of another; nothing when either side's policy denies it."""
-        verdict = decide(
-            self._plan, party_of(self._plan, client), party_of(self._plan, server), TCP, port
-        )
+        verdict = self._verdict(server, port, client)
         if not verdict.allow or verdict.ingress is None:
             return ()
         decided = self._plan.rules[verdict.ingress.rule]
         if decided.tier or port not in self.written(server) or self.told_only(server):
             return (Allowance(decided, None),)
         return tuple(self._lines(server, port, client))
+
+    def denied_by(self, server: Endpoint, port: int, client: Endpoint) -> Rule | None:
+        """The rule by which no connection is allowed, of either side; None: some are."""
+        verdict = self._verdict(server, port, client)
+        for side in (verdict.egress, verdict.ingress):
+            if side is not None and not side.allow:
+                return self._plan.rules.get(side.rule)
+        return None
+
+    def _verdict(self, server: Endpoint, port: int, client: Endpoint) -> Verdict:
+        ends = party_of(self._plan, client), party_of(self._plan, server)
+        return decide(self._plan, *ends, TCP, port)
 
     def would_allow(self, server: Endpoint, port: int, client: Endpoint) -> tuple[Allowance, ...]:
         """The same, were what is in audit in force."""

@@ -24,7 +24,16 @@ from grpclib.const import Cardinality, Handler
 from grpclib.exceptions import StreamTerminatedError
 from grpclib.server import Server, Stream
 
-from sixfold.mesh.messages import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTE, SECRET, Resource
+from sixfold.mesh.messages import (
+    CLUSTER,
+    ENDPOINTS,
+    EXTENSION,
+    LISTENER,
+    ROUTE,
+    RUNTIME,
+    SECRET,
+    Resource,
+)
 from sixfold.mesh.plan import Name
 from sixfold.serve.grpc_server import serve_until
 
@@ -32,7 +41,7 @@ log = logging.getLogger(__name__)
 
 ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 ALS = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
-ORDER = (CLUSTER, ENDPOINTS, LISTENER, EXTENSION, ROUTE, SECRET)
+ORDER = (CLUSTER, ENDPOINTS, LISTENER, EXTENSION, ROUTE, SECRET, RUNTIME)
 WILDCARD = (CLUSTER, LISTENER)  # types of which it wants all there is
 AnyStream = Stream[Any, Any]
 OnLog = Callable[[str, Any], None]

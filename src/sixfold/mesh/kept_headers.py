@@ -1,0 +1,35 @@
+"""Headers that rules look at, kept with a request as long as it lasts: it may be judged again.
+
+Pure. What was not kept when a request began is not known later; so a header that was not there
+is kept as such. Only for the agent: no application sees it, and no rule of the proxy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from envoy.extensions.filters.http.header_to_metadata.v3 import header_to_metadata_pb2 as api
+
+from sixfold.mesh.messages import extension, packed
+from sixfold.model.mesh import HEADERS_ABSENT, HEADERS_KEPT
+
+FILTER = "envoy.filters.http.header_to_metadata"
+filter_ = extension(FILTER, api.Config())
+
+
+def of_route(names: Iterable[str]) -> Mapping[str, Any]:
+    """What the filter is told of the requests of a route."""
+    rules = [
+        {
+            "header": name,
+            "on_header_present": {"metadata_namespace": HEADERS_KEPT, "key": name},
+            "on_header_missing": {
+                "metadata_namespace": HEADERS_ABSENT,
+                "key": name,
+                "value": "absent",
+            },
+        }
+        for name in sorted(names)
+    ]
+    return {FILTER: packed(api.Config(request_rules=rules))} if rules else {}

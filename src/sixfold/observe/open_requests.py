@@ -1,0 +1,86 @@
+"""From the proxy's access log to a request that is still open, and what became of it.
+
+Pure. An entry tells the same of a request while it is open and when it is over, but for its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from google.protobuf.json_format import MessageToDict
+
+from sixfold.model.flow import Flow, Verdict
+from sixfold.model.mesh import HEADERS_ABSENT, HEADERS_KEPT
+from sixfold.model.reason import DropReason
+from sixfold.model.rule import Rule
+from sixfold.observe.access import Asked, Place, method_of, place, request, request_ends
+from sixfold.observe.names import Names
+
+JWT = "envoy.filters.http.jwt_authn"
+Key = tuple[int, int, Place, str]  # when it began, where from: one request
+
+
+class OpenRequest(NamedTuple):
+    """``near``, ``far``: of the proxy's socket to the process that it was passed on to."""
+
+    source: Place
+    destination: Place
+    near: Place
+    far: Place
+    method: str
+    path: str
+    host: str
+    headers: Mapping[str, str]
+    absent: frozenset[str]  # headers that it came without
+    claims: Mapping[str, Any]
+
+
+def key_of(entry: Any) -> Key:
+    common = entry.common_properties
+    began = common.start_time
+    source = place(common.downstream_direct_remote_address)
+    return began.seconds, began.nanos, source, entry.request.path
+
+
+def open_request(entry: Any) -> OpenRequest:
+    common, asked = entry.common_properties, entry.request
+    source, destination = request_ends(entry)
+    said = common.metadata.filter_metadata
+    headers = _struct(said, HEADERS_KEPT)
+    return OpenRequest(
+        source,
+        destination,
+        place(common.upstream_local_address),
+        place(common.upstream_remote_address),
+        method_of(asked),
+        asked.path,
+        asked.authority,
+        {name: str(value) for name, value in headers.items()},
+        frozenset(_struct(said, HEADERS_ABSENT)),
+        _struct(said, JWT).get("payload", {}),
+    )
+
+
+def cut(entry: Any, names: Names, plan: Asked, rule: Rule | None, why: str) -> Flow | None:
+    """The flow of a request that ended because a rule refuses it now."""
+    flow = request(entry, names, plan)
+    if flow is None:
+        return None
+    extra = {name: text for name, text in flow.extra.items() if name != "mesh"}
+    explicit = rule is not None and rule.index >= 0
+    egress = rule is not None and rule.direction == "egress"
+    return replace(
+        flow,
+        verdict=Verdict.DROPPED,
+        direction="egress" if egress else "ingress",
+        drop_reason=DropReason.POLICY_DENY if explicit else DropReason.POLICY_DENIED,
+        egress_rule=rule if egress else None,
+        ingress_rule=None if egress else rule,
+        extra={**extra, "connection": "cut", "mesh": f"cut: {why or 'a rule refuses it now'}"},
+    )
+
+
+def _struct(said: Any, name: str) -> dict[str, Any]:
+    return dict(MessageToDict(said[name])) if name in said else {}
