@@ -408,6 +408,7 @@ def test_what_registers_itself_is_an_endpoint_of_the_service_named_so(host: Host
             if "registration" in one["metadata"]["name"]
         ]
         assert slice_["endpoints"][0]["targetRef"]["name"] == "outside"
+        host.system.sixfold("reach")  # whatever reads the whole world reads it, too
         host.put("/v1/agent/check/fail/service:outside")
         assert client.attempt(vip, 80) == "ECONNREFUSED"
         host.put("/v1/agent/service/deregister/outside")

@@ -26,11 +26,13 @@ ENDPOINTS_MAX, PORTS_MAX, HINTS_MAX = 1000, 100, 8
 
 
 def endpoint_slice(obj: EndpointSlice, *, offline: bool) -> Iterator[Finding]:
-    """Findings. Offline, what a cluster derived is there too, and is left to ``offline``."""
+    """Findings. Offline, what a cluster derived is there too, and is left to ``offline``; so are
+    registrations, which say who is there as a slice of a user's would."""
     if offline and (obj.derived or obj.address_type == "FQDN"):
         return
     label: Path = ("metadata", "labels", MANAGER_LABEL)
-    if (manager := obj.metadata.labels.get(MANAGER_LABEL)) in (*DERIVING, REGISTRATIONS):
+    manager = obj.metadata.labels.get(MANAGER_LABEL)
+    if not offline and manager in (*DERIVING, REGISTRATIONS):
         message = "makes its slices anew from Services and pods; remove the slice"
         yield Finding(label, f"{names.quoted(manager)} {message}, or this label")
     if not obj.service and not offline:
