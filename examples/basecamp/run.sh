@@ -61,7 +61,12 @@ failed=$("$sixfold" logs -n camp deploy/hiker --tail 1000 | grep -c '^no pan' ||
 echo "meals of one hiker: $(served 1000), of the next kitchen: $canary; it turned $away away, and $failed hikers noticed"
 [ "$canary" -gt 0 ] && [ "$away" -gt 0 ] && [ "$failed" = 0 ]
 
-say "5. Kill a backend (kill -9 of its process): traffic moves on, the pod comes back"
+say "5. Zero trust: what every layer denies, and whether it is so of all who talk; both are exit codes"
+run status | sed -n '/^LAYER/,/^plaintext/p'
+run posture
+run audit --probe
+
+say "6. Kill a backend (kill -9 of its process): traffic moves on, the pod comes back"
 backend=$("$sixfold" get pods -n supply -l app=pantry -o name | sed -n 1p)
 echo "\$ kill -9 <the process of $backend>"
 uid=$("$sixfold" get -n supply "$backend" -o json |
@@ -76,7 +81,7 @@ run get pods -n supply
 echo "meals served meanwhile: $((after - before))"
 [ "$after" -gt "$before" ]
 
-say "6. Kill the agent (kill -9): connections, policy, balancing and names go on"
+say "7. Kill the agent (kill -9): connections, policy, balancing and names go on"
 agent=$("$sixfold" status -o json |
 	.venv/bin/python -c 'import json, sys; print(json.load(sys.stdin)["agent"]["pid"])')
 echo "\$ kill -9 $agent"
@@ -92,7 +97,7 @@ run up --detach
 restarts=$("$sixfold" get pods -A -o json | grep -c '"restartCount": *[1-9]' || true)
 echo "pods restarted by the return of the agent: $((restarts > 1 ? restarts - 1 : 0))"
 
-say "7. Explore"
+say "8. Explore"
 cat <<END
 The demo tears itself down now. To keep it:   sudo KEEP=yes make demo
 then, with    export SIXFOLD_INSTANCE=$SIXFOLD_INSTANCE; alias sixfold=$sixfold

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
+from subprocess import PIPE
 
 import pytest
+import yaml
 
-from .conftest import System, connects
+from .conftest import SIXFOLD, System, connects
+from .places import Place
 
 pytestmark = pytest.mark.root
 
@@ -158,3 +163,36 @@ def test_a_suggestion_reaches_exactly_what_was_seen(shop: System) -> None:
     assert between(shop.json("reach")) == [("shop/web", "shop/db", "TCP/8080")]
     assert connects(shop, "shop/web", db, 8080) == "open"
     assert connects(shop, "hills/away", db, 8080, 0.5) == "timeout"
+
+
+def test_a_namespace_is_walked_to_least_privilege_and_back_when_something_is_dropped(
+    shop: System,
+) -> None:
+    """Last, too. What was seen passes afterwards; who comes when it is enforced is dropped."""
+    db = address(shop)
+    web, other = (
+        Place(Path(shop.endpoint(f"shop/{name}")["netns"]), "", "") for name in ("web", "other")
+    )
+    shop.sixfold("delete", "netpol", "-n", "shop", "--all")
+    argv = ["nsenter", f"--net={shop.host}", *SIXFOLD, "harden", "shop", "--yes", "--rollback"]
+    argv += ["--for", "500ms", "--watch", "1s"]
+    with subprocess.Popen(argv, env=shop.environment, stderr=PIPE, stdout=PIPE, text=True) as walk:
+        assert walk.stderr is not None
+        told = []
+        for line in walk.stderr:
+            told.append(line)
+            if line.startswith("1/5"):
+                assert web.attempt(db) == "open"
+            if line.startswith("4/5"):
+                assert web.attempt(db) == "open"
+                assert other.attempt(db) == "timeout"
+        assert walk.stdout is not None
+        policies = [one["metadata"]["name"] for one in yaml.safe_load_all(walk.stdout)]
+    assert walk.returncode == 1
+    assert policies == ["default-deny", "db", "other", "web"]
+    assert any("+ shop/web → shop/db  TCP/8080" in line for line in told)
+    (dropped,) = [line for line in told if "DROPPED" in line and "shop/other" in line]
+    assert "default-deny (shop/default-deny,shop/other)" in dropped
+    assert other.attempt(db) == "open", "in audit again"
+    (one,) = shop.json("get", "posture", "default")["spec"]["relaxations"]
+    assert one["reason"] == "sixfold harden: something was dropped"

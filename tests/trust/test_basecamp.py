@@ -6,6 +6,9 @@ import pytest
 
 from sixfold.manifest import load, offline
 from sixfold.mesh.asked import Asked
+from sixfold.policy.reach_parties import View
+from sixfold.trust.audit import audit
+from sixfold.trust.audit_finding import Evidence
 from sixfold.trust.explain import explain, plan_offline
 
 BASECAMP = Path(__file__).parents[2] / "examples/basecamp"
@@ -51,6 +54,10 @@ def test_nothing_else_between_workloads_is_allowed(camp):
         if explain(world, plans, source, destination).allowed
     }
     assert allowed == meant
+
+
+def test_an_audit_has_nothing_to_say(camp):
+    assert audit(Evidence(View(camp[0]))) == []
 
 
 @pytest.mark.parametrize(("method", "path", "allowed"), REQUESTS)

@@ -39,6 +39,7 @@ VERBS = {
     "lint": "Find policies that probably do not do what was meant.",
     "audit": "Is the whole set as it should be?",
     "posture": "Is every workload, and every pair that talked, as zero trust asks?",
+    "harden": "Walk a namespace from what it does to least privilege.",
     "suggest": "Write policies that allow what was seen, and nothing else.",
     "ca": "Show and replace who signs identities.",
     "svid": "Show identities of workloads, and what verifies them.",
@@ -71,7 +72,7 @@ GROUPS = {
         "proxy",
         "bpf",
     ),
-    "Policy": ("reach", "diff", "verify", "lint", "audit", "posture", "suggest"),
+    "Policy": ("reach", "diff", "verify", "lint", "audit", "posture", "suggest", "harden"),
     "Other": ("completion", "version"),
 }
 
