@@ -64,7 +64,7 @@ def test_when_all_are_ill_all_are_answered_and_that_is_said():
     planned = name(region(1), region(2), ill=ALL)
     assert picks(planned) == {"r1": 500, "r2": 500}
     assert ill_names([planned]) == {
-        "shop.example.org": "none of 2 regions is well; all are answered"
+        "shop.example.org": "none of 2 regions is well; answered as if all were"
     }
     assert ill_names([name(region(1), region(2), ill=["192.0.2.1"])]) == {}
 

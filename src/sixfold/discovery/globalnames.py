@@ -101,7 +101,9 @@ def ill_names(names: Sequence[PlannedName]) -> dict[str, str]:
     for name in names:
         sides = [side for one in name.regions for side in (one.inside, one.outside)]
         if not any(side.well for side in sides):
-            found[name.hostname] = f"none of {len(name.regions)} regions is well; all are answered"
+            found[name.hostname] = (
+                f"none of {len(name.regions)} regions is well; answered as if all were"
+            )
     return found
 
 
