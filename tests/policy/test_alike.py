@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from itertools import product
 
 import pytest
 from tests.policy import cases, languages
@@ -134,7 +135,13 @@ def test_it_equals_compiling_each_then_and_after_every_change(seed, posture, one
         assert followed.about_requests == each.about_requests, f"step {step}"
         assert followed.host == each.host, f"step {step}"
         assert followed.endpoint_cidrs == each.endpoint_cidrs, f"step {step}"
+        if step in (0, steps):
+            assert rows(here, followed) == rows(here, replace(followed, alike={})), f"step {step}"
         case, before = change(case, seed * 100 + step), here
+
+
+def rows(here, plan):
+    return Reach(View(here, plan)).rows()
 
 
 @pytest.mark.parametrize("posture", ["kubernetes", "zero-trust"])
@@ -225,6 +232,26 @@ def test_rules_and_defaults_name_policies_of_their_own_namespace():
     assert {rule.namespace for rule in named if rule.kind == "NetworkPolicy"} == {"n3"}
     assert plan.rules[table.ingress_default].because == "n3/a,n3/shut"
     assert plan.policies["n3/a"].title == "n3/a"
+
+
+def test_what_is_reached_in_one_namespace_is_reached_in_those_like_it():
+    """Also where one has a second pod of a kind, so that it is not like the others any more."""
+    case = estate(6, policies=[])
+    case["policies"] = [
+        np("in", {"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}]}]}, name)
+        for name in case["namespaces"]
+    ]
+    case["pods"].append({**case["pods"][0], "pod": "n0/more", "ip": "192.168.9.1"})
+    here = world(case)
+    plan = compile_policies(here)
+    edges = {(edge.source, edge.destination) for edge in Reach(View(here, plan)).edges()}
+    assert len(plan.alike) == 6
+    assert {(a, b) for a, b in edges if a != b and b.startswith(f"{a.partition('/')[0]}/")} == {
+        (f"{name}/{a}", f"{name}/{b}")
+        for name in case["namespaces"]
+        for a, b in product(["a", "b", *["more"][: name == "n0"]], repeat=2)
+        if a != b
+    }
 
 
 def test_pods_of_two_such_namespaces_do_not_meet():

@@ -10,24 +10,26 @@ the compiler to see; it opens a namespace when somebody looks inside, or somethi
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
+from operator import itemgetter
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from sixfold.model.datapath import PolicyTable, PortRule, Section
-from sixfold.model.endpoint import Endpoint
+from sixfold.model.datapath import PolicyTable, PortRule, PortRules, Section
 from sixfold.model.enforcement import in_audit
 from sixfold.model.identity import UNKNOWN, Identity
 from sixfold.model.layers import flat
 from sixfold.model.policy import NetworkPolicy, NetworkPolicySpec
 from sixfold.model.rule import Rule
 from sixfold.model.world import World
-from sixfold.policy.table import NO_PROFILE, Profile, profile_of
+from sixfold.policy.population import Group
+from sixfold.policy.table import NO_PROFILE, profile_of
 
+T = TypeVar("T")
 MANY = 4  # of a shape: fewer are sooner compiled one by one
-Kind = tuple[Identity, Profile]  # pods with one table
-Said = defaultdict[str, list[tuple[str, bytes]]]  # by namespace: its policies, spelled
+Look = tuple[object, ...]  # of a group: what policies and profiles see of it, less its namespace
 
 _spelled = msgspec.json.Encoder().encode
 
@@ -35,53 +37,95 @@ _spelled = msgspec.json.Encoder().encode
 class Closed(NamedTuple):
     """A closed namespace.
 
-    pods      of which kind each is, by key; more may come
-    kinds     in an order that is the same in all of its shape
-    policies  keys of them
+    shape     the same for all that are alike
+    pods      in which group each is, by key; more may come
+    groups    in an order that is the same in all of its shape
+    policies  by key
     """
 
     name: str
-    pods: dict[str, Kind]
-    kinds: tuple[Kind, ...]
-    policies: list[str]
+    shape: int
+    pods: dict[str, Group]
+    groups: tuple[Group, ...]
+    policies: dict[str, NetworkPolicy]
+
+
+class _Home:
+    """A namespace: its pods, in groups that look differently, and what its policies say."""
+
+    __slots__ = ("groups", "is_closed", "pods", "policies", "said")
+
+    def __init__(self) -> None:
+        self.is_closed = True
+        self.pods: dict[str, Group] = {}
+        self.groups: dict[object, tuple[int, Group]] = {}  # and how they look, as numbers
+        self.policies: dict[str, NetworkPolicy] = {}
+        self.said: list[int] = []
+
+
+Homes = defaultdict[str, _Home]
 
 
 def alike(world: World) -> list[list[Closed]]:
     """The closed namespaces of each shape that many have."""
     if len(world.namespaces) < MANY:
         return []
-    said, not_closed = _said(world)
-    profiled = world.config.posture == "zero-trust"
-    endpoints: defaultdict[str, dict[str, Endpoint]] = defaultdict(dict)
-    for key, endpoint in flat(world.endpoints).items():
-        endpoints[endpoint.namespace][key] = endpoint
-        if endpoint.identity == UNKNOWN:
-            not_closed.add(endpoint.namespace)
-    found: defaultdict[object, list[Closed]] = defaultdict(list)
+    homes: Homes = defaultdict(_Home)
+    _house(world, homes)
+    _read(world, homes)
+    shapes: dict[object, int] = {}
+    found: defaultdict[int, list[Closed]] = defaultdict(list)
     for name in flat(world.namespaces):
-        if name not in not_closed:
-            here = endpoints[name]
-            pods = {
-                key: (one.identity, profile_of(one, world.config) if profiled else NO_PROFILE)
-                for key, one in here.items()
-            }
-            subjects = {kind: here[key].subject for key, kind in pods.items()}
-            kinds = sorted(
-                [
-                    (one.labels, one.service_account, one.named_ports, tuple(sorted(kind[1])), kind)
-                    for kind, one in subjects.items()
-                ]
-            )
-            policies = sorted(said[name])
-            found[(*[one[:4] for one in kinds], *policies)].append(
-                Closed(
-                    name,
-                    pods,
-                    tuple([one[4] for one in kinds]),
-                    [f"{name}/{policy}" for policy, _ in policies],
-                )
-            )
+        home = homes[name]
+        if home.is_closed:
+            looks = sorted(home.groups.values(), key=itemgetter(0))
+            seen = tuple([look for look, _ in looks]), tuple(sorted(home.said))
+            groups = tuple([group for _, group in looks])
+            shape = shapes.setdefault(seen, len(shapes))
+            found[shape].append(Closed(name, shape, home.pods, groups, home.policies))
     return [some for some in found.values() if len(some) >= MANY]
+
+
+def _house(world: World, homes: Homes) -> None:
+    """Every pod is at home. Where nobody attested one, the namespace is not closed."""
+    looks: dict[Look, int] = {}
+    profiled = world.config.posture == "zero-trust"
+    profile = NO_PROFILE
+    for key, endpoint in flat(world.endpoints).items():
+        home = homes[endpoint.namespace]
+        kind: object = endpoint.identity
+        if profiled:
+            profile = profile_of(endpoint, world.config)
+            kind = kind, profile
+        if (known := home.groups.get(kind)) is None:
+            subject = endpoint.subject
+            look = subject.labels, subject.service_account, subject.named_ports, profile
+            group = Group(endpoint.identity, profile)
+            known = home.groups[kind] = looks.setdefault(look, len(looks)), group
+            home.is_closed = home.is_closed and endpoint.identity != UNKNOWN
+        home.pods[key] = known[1]
+
+
+def _read(world: World, homes: Homes) -> None:
+    """What policies say; where one does not look inward only, or is in audit, the namespace is not
+    closed."""
+    numbers: dict[tuple[str, bytes], int] = {}  # 0: it looks elsewhere
+    for key, policy in flat(world.policies).items():
+        meta = policy.metadata
+        home = homes[meta.namespace]
+        if not isinstance(policy, NetworkPolicy) or in_audit(meta):
+            home.is_closed = False
+            continue
+        said = meta.name, _spelled(policy.spec)
+        if (number := numbers.get(said)) is None:
+            number = numbers[said] = len(numbers) + 1 if _looks_inward(policy.spec) else 0
+        if number:
+            home.said.append(number)
+            home.policies[key] = policy
+        else:
+            home.is_closed = False
+    for name in (*world.audited, *[one.namespace for one in world.relaxations]):
+        homes[name].is_closed = False
 
 
 def alone(world: World, one: Closed) -> World:
@@ -90,28 +134,8 @@ def alone(world: World, one: Closed) -> World:
         world.config,
         {one.name: world.namespaces[one.name]},
         {key: world.endpoints[key] for key in one.pods},
-        policies={key: world.policies[key] for key in one.policies},
+        policies=one.policies,
     )
-
-
-def _said(world: World) -> tuple[Said, set[str]]:
-    """What policies say, and the namespaces that are not closed."""
-    said: Said = defaultdict(list)
-    not_closed = {*world.audited, *(one.namespace for one in world.relaxations)}
-    inward: dict[bytes, bool] = {}
-    for policy in flat(world.policies).values():
-        meta = policy.metadata
-        if not isinstance(policy, NetworkPolicy) or in_audit(meta):
-            not_closed.add(meta.namespace)
-            continue
-        spelled = _spelled(policy.spec)
-        if (looks_inward := inward.get(spelled)) is None:
-            looks_inward = inward[spelled] = _looks_inward(policy.spec)
-        if looks_inward:
-            said[meta.namespace].append((meta.name, spelled))
-        else:
-            not_closed.add(meta.namespace)
-    return said, not_closed
 
 
 def _looks_inward(spec: NetworkPolicySpec) -> bool:
@@ -130,20 +154,21 @@ def _looks_inward(spec: NetworkPolicySpec) -> bool:
 class Relocation:
     """The tables of one closed namespace, to be had for others of its shape.
 
-    What names none of its pods and none of its rules is shared by all.
+    What names none of its pods and none of its rules is shared by all. The rest is made in
+    columns, of one value for each of the others.
     """
 
     def __init__(
-        self, first: Closed, tables: Sequence[PolicyTable], rules: Mapping[int, Rule]
+        self, first: Closed, table_of: Mapping[Group, PolicyTable], rules: Mapping[int, Rule]
     ) -> None:
-        """``tables``: of each of its kinds; ``rules``: by number, every one in them."""
-        self._tables = tables
-        self._identities = [identity for identity, _ in first.kinds]
+        """``rules``: by number, every one in the tables."""
+        self._tables = tables = [table_of[group] for group in first.groups]
+        self._identities = [group.identity for group in first.groups]
         prefix = f"{first.name}/"  # of titles; no name has a slash
         every = [one for table in tables for one in _with_audit(table)]
         numbers = {number for table in every for number in _numbers(table)}
         self._rules = [
-            (number, rule, rule.because.split(prefix))
+            (number, rule, tuple(rule.because.split(prefix)))
             for number in sorted(numbers)
             if (rule := rules[number]).namespace == first.name or prefix in rule.because
         ]
@@ -159,41 +184,50 @@ class Relocation:
             or any(id(rules) in own_said for rules in one.peers.values())
         ]
 
-    def tables(self, one: Closed, number: Callable[[Rule], int]) -> list[PolicyTable]:
-        """Of each of its kinds."""
-        identity_of = dict(zip(self._identities, [kind[0] for kind in one.kinds], strict=True)).get
-        number_of = {
-            known: number(_renamed(rule, one.name, because)) for known, rule, because in self._rules
-        }.get
-        said = {
-            id(rules): tuple([_renumbered(rule, number_of(rule.rule, rule.rule)) for rule in rules])
-            for rules in self._said
-        }.get
+    def tables(
+        self, others: Sequence[Closed], number: Callable[[Rule], int]
+    ) -> Iterator[tuple[Group, PolicyTable]]:
+        """Of all their groups."""
+        count = len(others)
+        names = [one.name for one in others]
+        whys = {
+            why: [f"{name}/".join(why) for name in names]
+            for why in {why for *_, why in self._rules}
+        }
+        numbers = {
+            known: list(map(number, _renamed(rule, names, whys[why])))
+            for known, rule, why in self._rules
+        }
+        identities = {
+            identity: [one.groups[at].identity for one in others]
+            for at, identity in enumerate(self._identities)
+        }
+        said = {id(rules): _renumbered(rules, numbers) for rules in self._said}
         sections = {
-            id(section): Section(
-                {
-                    identity_of(peer, peer): said(id(rules), rules)
-                    for peer, rules in section.peers.items()
-                }
-            )
+            id(section): _readdressed(section, identities, said, count)
             for section in self._sections
-        }.get
+        }
 
-        def relocated(table: PolicyTable) -> PolicyTable:
-            (into, out), (admin_into, admin_out) = table.main, table.admin
-            return PolicyTable(
-                (sections(id(into), into), sections(id(out), out)),
-                (sections(id(admin_into), admin_into), sections(id(admin_out), admin_out)),
-                number_of(table.ingress_default, table.ingress_default),
-                number_of(table.egress_default, table.egress_default),
-                None if table.audit is None else relocated(table.audit),
+        def column(moved: Mapping[int, list[T]], key: int, one: T) -> Iterable[T]:
+            return moved[key] if key in moved else repeat(one, count)
+
+        def relocated(table: PolicyTable) -> list[PolicyTable]:
+            main, admin = (
+                zip(*[column(sections, id(one), one) for one in tier], strict=True)
+                for tier in (table.main, table.admin)
             )
+            defaults = [
+                column(numbers, one, one) for one in (table.ingress_default, table.egress_default)
+            ]
+            audit = repeat(None, count) if table.audit is None else relocated(table.audit)
+            return list(map(PolicyTable, main, admin, *defaults, audit))
 
-        done: dict[int, PolicyTable] = {}  # who had one table has one
+        done: dict[int, list[PolicyTable]] = {}  # who had one table has one
         for table in self._tables:
             if id(table) not in done:
                 done[id(table)] = relocated(table)
-        return [done[id(table)] for table in self._tables]
+        for at, table in enumerate(self._tables):
+            yield from zip([one.groups[at] for one in others], done[id(table)], strict=True)
 
 
 def _with_audit(table: PolicyTable) -> Iterator[PolicyTable]:
@@ -212,21 +246,36 @@ def _numbers(table: PolicyTable) -> Iterator[int]:
                 yield rule.rule
 
 
-def _renamed(rule: Rule, namespace: str, because: Sequence[str]) -> Rule:
-    """``because``: what stands between the names of the namespace."""
-    return Rule(
-        rule.kind,
-        rule.namespace and namespace,
-        rule.name,
-        rule.direction,
-        rule.index,
-        f"{namespace}/".join(because),
-        rule.section,
-        rule.tier,
-        rule.log,
-    )
+def _renamed(rule: Rule, names: Sequence[str], whys: Sequence[str]) -> list[Rule]:
+    """For each of these namespaces, with these reasons."""
+    kind, namespace, name, direction, index, _, section, tier, log = msgspec.structs.astuple(rule)
+    return [
+        Rule(kind, namespace and other, name, direction, index, why, section, tier, log)
+        for other, why in zip(names, whys, strict=True)
+    ]
 
 
-def _renumbered(rule: PortRule, number: int) -> PortRule:
-    protocol, port, port_bits, verdict, _, precedence = rule
-    return PortRule(protocol, port, port_bits, verdict, number, precedence)
+def _renumbered(rules: PortRules, numbers: Mapping[int, Sequence[int]]) -> list[PortRules]:
+    """A column. Some of the rules are renumbered, not all need be."""
+    columns = [
+        [PortRule(*rule[:4], number, rule.precedence) for number in numbers[rule.rule]]
+        if rule.rule in numbers
+        else repeat(rule)
+        for rule in rules
+    ]
+    return list(zip(*columns, strict=False))
+
+
+def _readdressed(
+    section: Section,
+    identities: Mapping[Identity, Sequence[Identity]],
+    said: Mapping[int, Sequence[PortRules]],
+    count: int,
+) -> list[Section]:
+    """A column: other peers, or other rules for them."""
+    peers = [identities.get(peer) or repeat(peer, count) for peer in section.peers]
+    rules = [said.get(id(one)) or repeat(one, count) for one in section.peers.values()]
+    return [
+        Section(dict(zip(*of, strict=True)))
+        for of in zip(zip(*peers, strict=True), zip(*rules, strict=True), strict=True)
+    ]

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress, IPNetwork, PolicyTable
 from sixfold.model.groups import Grouped
 from sixfold.model.identity import FIRST_CIDR, FIRST_DOMAIN, HOST, UNKNOWN, Identity, Subject
-from sixfold.model.layers import Layers, differing, flat
+from sixfold.model.layers import Layers, differing
 from sixfold.model.policies import Policy
 from sixfold.model.rule import Rule
 from sixfold.model.world import World
@@ -60,6 +61,8 @@ class PolicyPlan:
     host            the host's own table; None while no policy selects it: it is open then
     domain_sets     identity of each set of patterns that an address may be meant by; every
                     pattern that a policy names is a set of its own, too
+    alike           closed namespaces: no table elsewhere names an identity of theirs, nor theirs
+                    one of elsewhere, and tables of one shape differ in names only
     """
 
     tables: Grouped[str, PolicyTable] = field(default_factory=Grouped)
@@ -73,6 +76,7 @@ class PolicyPlan:
     domains: Mapping[IPAddress, Identity] = field(default_factory=dict)
     domain_sets: Mapping[Patterns, Identity] = field(default_factory=dict)
     host: PolicyTable | None = None
+    alike: Mapping[str, Closed] = field(default_factory=Layers)
 
     @property
     def patterns(self) -> Patterns:
@@ -125,6 +129,8 @@ class PolicyCompiler:
         self._new_rules: dict[int, Rule] = {}
         self._index = SelectorIndex(config.labels, self._open)
         self._closed: dict[str, Closed] = {}  # compiled, and not in the index nor in _resolved
+        self._alike: Layers[str, Closed] = Layers()  # the same, as of the last plan
+        self._opened: list[str] = []  # since then
         self._host: PolicyTable | None = None
         self._host_probes: frozenset[int] = frozenset()
         self._population = Population(config, self._index)
@@ -187,6 +193,7 @@ class PolicyCompiler:
         self._tables = self._tables.changed(self._build(stale, moves), moves.gone)
         self._build_host(stale)
         self._rules, self._new_rules = self._rules.changed(self._new_rules), {}
+        self._alike, self._opened = self._alike.changed({}, self._opened), []
         return PolicyPlan(
             Grouped(self._population.group_of, self._tables),
             self._cidrs.identities,
@@ -199,27 +206,22 @@ class PolicyCompiler:
             self._domains.addresses,
             self._domains.sets,
             self._host,
+            self._alike,
         )
 
     def _close(self, world: World) -> None:
         """Compile what is alike, and hold it back from the index."""
         tables: dict[Hashable, PolicyTable] = {}
-        groups: dict[str, Group] = {}
-        policies: dict[str, Policy] = {}
-        written = flat(world.policies)
-        for namespaces in alike(world):
-            first = namespaces[0]
+        for first, *others in alike(world):
             plan = PolicyCompiler(self._number).compile(alone(world, first))
-            table_of = {kind: plan.tables[key] for key, kind in first.pods.items()}
-            relocation = Relocation(first, [table_of[kind] for kind in first.kinds], plan.rules)
-            for one in namespaces:
-                self._closed[one.name] = one
-                group_of = {kind: Group(*kind) for kind in one.kinds}
-                groups.update({key: group_of[kind] for key, kind in one.pods.items()})
-                relocated = relocation.tables(one, self._number)
-                tables.update(zip(group_of.values(), relocated, strict=True))
-                policies.update({key: written[key] for key in one.policies})
-        self._population.hold_back(groups)
+            table_of = {group: plan.tables[key] for key, group in first.pods.items()}
+            relocation = Relocation(first, table_of, plan.rules)
+            tables.update(chain(table_of.items(), relocation.tables(others, self._number)))
+            self._closed.update({one.name: one for one in (first, *others)})
+        closed = self._closed.values()
+        self._population.hold_back({key: its for one in closed for key, its in one.pods.items()})
+        policies = {key: said for one in closed for key, said in one.policies.items()}
+        self._alike = Layers(self._closed)
         self._tables, self._compiled = Layers(tables), Lowered(Layers(policies))
 
     def _open_changed(self, world: World) -> None:
@@ -227,10 +229,8 @@ class PolicyCompiler:
         that is there, or another object for one, changes no table."""
         if not self._closed:
             return
-        keys = differing(self._policies, world.policies)
-        names = {key.partition("/")[0] for key in keys}
-        names |= differing(self._namespaces, world.namespaces)
-        names |= self._audited.changed(world)
+        names = {key.partition("/")[0] for key in differing(self._policies, world.policies)}
+        names |= differing(self._namespaces, world.namespaces) | self._audited.changed(world)
         same: dict[str, tuple[Closed, str]] = {}
         for key in differing(self._population.endpoints, world.endpoints):
             if (closed := self._closed.get(key.partition("/")[0])) is not None:
@@ -244,8 +244,7 @@ class PolicyCompiler:
         more: dict[str, Group] = {}
         for key, (closed, like) in same.items():
             if closed.name in self._closed and key not in closed.pods:
-                closed.pods[key] = closed.pods[like]
-                more[key] = self._population.group_of[like]
+                more[key] = closed.pods[key] = closed.pods[like]
         self._population.hold_back(more)
 
     def _open(self, name: str) -> None:
@@ -257,6 +256,7 @@ class PolicyCompiler:
             one = self._compiled[key]
             self._lowered[key] = (one,)
             self._resolved[key] = resolve(one, 0, self._index, self._number)
+        self._opened.append(name)
 
     def learn(
         self, names: Mapping[str, frozenset[IPAddress]], fresh: Iterable[tuple[str, IPAddress]]

@@ -15,7 +15,6 @@ from sixfold.model.config import Config
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import UNKNOWN, Identity
 from sixfold.model.layers import Layers, differing
-from sixfold.policy.alike import Kind
 from sixfold.policy.selector import Selection, SelectorIndex
 from sixfold.policy.table import NO_PROFILE, Profile, profile_of
 
@@ -31,6 +30,10 @@ class Group:
         self.identity = identity
         self.profile = profile
         self.size = 0
+
+    @property
+    def kind(self) -> tuple[Identity, Profile]:
+        return self.identity, self.profile
 
 
 @dataclass(slots=True)
@@ -74,16 +77,16 @@ class Population:
         """Endpoints that are about to come, but for which ``take_in`` is called, if ever."""
         self.group_of = self.group_of.changed(groups)
 
-    def like(self, key: str, endpoint: Endpoint | None, held: Mapping[str, Kind]) -> str | None:
+    def like(self, key: str, endpoint: Endpoint | None, held: Mapping[str, Group]) -> str | None:
         """Who of those held back has the table that this endpoint is to have: itself, if it had
         that before."""
         if endpoint is None:
             return None
         kind = endpoint.identity, self._profile(endpoint)
-        if key in held:
-            found = key if held[key] == kind else None
-        else:
-            found = next((other for other, its in held.items() if its == kind), None)
+        those = {key: held[key]} if key in held else held
+        found = next(
+            (one for one, its in those.items() if (its.identity, its.profile) == kind), None
+        )
         same = found is not None and self.endpoints[found].subject == endpoint.subject
         return found if same else None
 

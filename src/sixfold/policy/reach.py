@@ -73,14 +73,22 @@ class _Survey:
                 for name in face.names if face is not None else ():
                     if name not in ROLE_NAMES:
                         called.setdefault(name, []).append(number)
+        self.first = [number for number, group in enumerate(groups) if group.like is None]
         self.roles = roles(groups)
         self.role = [[face and role_of(group, face) for face in group.faces] for group in groups]
         self.unjudged = [group.unjudged for group in groups]
         self.buckets: list[Bucket] = []
         self._bucket_numbers: dict[Bucket, int] = {}
         self._known: dict[tuple[int | None, ...], int] = {}  # the number, by ``id`` of rules
-        self.sends = [self._bucket(number, EGRESS) for number in range(len(groups))]
-        self.takes = [self._bucket(number, INGRESS) for number in range(len(groups))]
+        self.sends, self.takes = self._buckets(EGRESS), self._buckets(INGRESS)
+
+    def _buckets(self, direction: int) -> list[int]:
+        """Of each group."""
+        found = {number: self._bucket(number, direction) for number in self.first}
+        return [
+            found[number if group.like is None else group.like]
+            for number, group in enumerate(self.groups)
+        ]
 
     def _bucket(self, number: int, direction: int) -> int:
         """That of a group; looked up once for all of whose roles the same rules speak."""
@@ -115,8 +123,8 @@ class _Survey:
     def explicit(self) -> dict[Pair, Value]:
         """Pairs of which one side's table says something particular about the other."""
         found: dict[Pair, Value] = {}
-        for number, group in enumerate(self.groups):
-            for at, face in enumerate(group.faces):
+        for number in self.first:
+            for at, face in enumerate(self.groups[number].faces):
                 if face is None or face.table is None:
                     continue
                 called, view = self.called[at], self.views[at]
@@ -126,7 +134,21 @@ class _Survey:
                             if not self._is_shut(peer, number, opposite):
                                 pair = (number, peer) if direction == EGRESS else (peer, number)
                                 self._look_at(pair, found)
-        return found
+        return found | self._copies(found)
+
+    def _copies(self, found: dict[Pair, Value]) -> dict[Pair, Value]:
+        """The same pairs in namespaces that are like a first one: pairs inside it, for nobody else
+        is mentioned there. All that have one group have them all, in the same order."""
+        copies: defaultdict[int, list[int]] = defaultdict(list)
+        for number, group in enumerate(self.groups):
+            if group.like is not None:
+                copies[group.like].append(number)
+        return {
+            pair: value
+            for (source, destination), value in found.items()
+            if source in copies and destination in copies
+            for pair in zip(copies[source], copies[destination], strict=True)
+        }
 
     def inside_the_host(self) -> Iterator[Pair]:
         """From the host to its resolver: that never meets policy."""

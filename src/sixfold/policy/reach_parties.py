@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
 from itertools import pairwise
-from operator import itemgetter
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -46,9 +45,10 @@ Range = tuple[int, int, int]  # IP version, first, last
 NOBODY = (WORLD, UNKNOWN)  # names of an address outside that no rule mentions
 A_POD, AN_ADDRESS, THE_HOST, THE_RESOLVER = range(4)  # roles
 ROLE_NAMES = frozenset({UNKNOWN, ANY_POD, HOST, RESOLVER})
-# All that the faces of a pod depend on: its table by ``id``, identity, CIDRs, whether it speaks
-# IPv4, IPv6.
-Kind = tuple[int, Identity, Placed | None, bool, bool]
+# All that the face of a pod in a view depends on: its group there, which has one table and one
+# identity, its CIDRs, whether it speaks IPv4, IPv6.
+Kind = tuple[Hashable, Placed | None, bool, bool]
+Kinds = tuple[Any, ...]  # one for each view, None: not there; and what is to be told apart
 GroupKind = Literal["workloads", "world", "host", "resolver", "name"]
 
 
@@ -71,6 +71,9 @@ class Group(msgspec.Struct, frozen=True, eq=False):
     faces    one for each view and IP version; None: not there, or no address of that version
     alone    one single pod: it has nobody of its own group to talk to
     pattern  of a group of kind "name": whatever such names resolve to
+    like     the number of the group that this one is as, in the first namespace that is like its
+             own: what either's pairs inside the namespace may do, and with anybody elsewhere, is
+             the same
     """
 
     kind: GroupKind
@@ -79,6 +82,7 @@ class Group(msgspec.Struct, frozen=True, eq=False):
     faces: tuple[Face | None, ...]
     alone: bool = False
     pattern: str = ""
+    like: int | None = None
 
     @property
     def outside(self) -> bool:
@@ -147,14 +151,15 @@ def parties(
     outside = list(_outside(views, tuple(cuts)))
     named = _names(views, outside if names_anywhere else [_nowhere(views)])
     others = [*_node(views), *outside, *named]
-    kinds = [_kinds(view) for view in views]
+    pods = _pods(views, apart)
+    seen = {kind[1:] for kinds in pods for kind in kinds[: len(views)] if kind is not None}
     alike = all(map(_same_in_both_versions, others)) and all(
         not speaks_ipv6 or (speaks_ipv4 and (cidrs is None or cidrs[0] == cidrs[1]))
-        for cidrs, speaks_ipv4, speaks_ipv6 in {kind[2:] for of in kinds for kind in of.values()}
+        for cidrs, speaks_ipv4, speaks_ipv6 in seen
     )
     if alike:  # then one says it all
         others = [_without_ipv6(group) for group in others]
-    return [*_workloads(views, kinds, apart, len(VERSIONS) if alike else 1), *others]
+    return [*_workloads(views, pods, len(VERSIONS) if alike else 1), *others]
 
 
 def flow_ports(
@@ -203,41 +208,68 @@ def side_ports(view: View, subject: Face, direction: int, peer: tuple[Identity, 
     return EVERY_PORT if subject.table is None else view.ports(subject.table, direction, peer)
 
 
+def _pods(views: Sequence[View], apart: Callable[[str], object] | None) -> dict[Kinds, list[str]]:
+    """Pods that no policy tells apart, by what they are to the views; all is sorted by key."""
+    found: defaultdict[Kinds, list[str]] = defaultdict(list)
+    if len(views) == 1 and apart is None:
+        for key, kind in _kinds(views[0]):
+            found[kind,].append(key)
+    else:
+        kinds = [dict(_kinds(view)) for view in views]
+        for key in {key for some in kinds for key in some}:
+            found[*[some.get(key) for some in kinds], apart and apart(key)].append(key)
+    for members in found.values():
+        members.sort()
+    return dict(sorted(found.items(), key=lambda item: item[1][0]))
+
+
+def _kinds(view: View) -> Iterator[tuple[str, Kind]]:
+    group_of, cidrs = flat(view.plan.tables.group_of), flat(view.plan.endpoint_cidrs)
+    for key, one in view.world.endpoints.items():
+        four, six = one.ipv4 is not None, one.ipv6 is not None
+        yield key, (group_of[key], cidrs.get(key), four or not six, six or not four)
+
+
 def _workloads(
-    views: Sequence[View],
-    kinds: Sequence[Mapping[str, Kind]],
-    apart: Callable[[str], object] | None,
-    step: int,
+    views: Sequence[View], pods: Mapping[Kinds, list[str]], step: int
 ) -> Iterator[Group]:
     """``step``: of the faces of a view, every so many is wanted."""
-    tables = [{id(one): one for one in view.plan.tables.value_of.values()} for view in views]
-    grouped: defaultdict[object, list[str]] = defaultdict(list)
-    if len(kinds) == 1 and apart is None:
-        for key, kind in sorted(kinds[0].items(), key=itemgetter(0)):
-            grouped[kind].append(key)
-    else:
-        for key in sorted({key for some in kinds for key in some}):
-            grouped[apart and apart(key), *[some.get(key) for some in kinds]].append(key)
-    for members in grouped.values():
-        found = [_faces(some.get(members[0]), of) for some, of in zip(kinds, tables, strict=True)]
-        faces = tuple([face for some in found for face in some[::step]])
-        yield Group("workloads", tuple(members), (), faces, _alone(views, members))
-
-
-def _kinds(view: View) -> dict[str, Kind]:
-    tables, cidrs = view.plan.tables, flat(view.plan.endpoint_cidrs)
-    group_of = flat(tables.group_of)
-    at = {group: id(table) for group, table in tables.value_of.items()}
-    return {
-        key: (
-            at[group_of[key]],
-            one.identity,
-            cidrs.get(key),
-            one.ipv4 is not None or one.ipv6 is None,  # as ``has_version``
-            one.ipv6 is not None or one.ipv4 is None,
+    seen = [(flat(view.plan.tables.value_of), flat(view.world.endpoints)) for view in views]
+    alone = [_alone(views, members) for members in pods.values()]
+    like = _like(views[0], [kind for kind, *_ in pods], alone) if len(views) == 1 else {}
+    for number, (kinds, members) in enumerate(pods.items()):
+        faces: list[Face | None] = []
+        for (tables, endpoints), kind in zip(seen, kinds, strict=False):
+            if kind is None:
+                faces += (None, None)[::step]
+            else:
+                identity = endpoints[members[0]].identity
+                faces += _faces(kind, tables[kind[0]], identity)[::step]
+        yield Group(
+            "workloads", tuple(members), (), tuple(faces), alone[number], like=like.get(number)
         )
-        for key, one in view.world.endpoints.items()
-    }
+
+
+def _like(view: View, kinds: Sequence[Kind], alone: Sequence[bool]) -> dict[int, int]:
+    """Of groups in namespaces that are like an earlier one, the number of the group there."""
+    closed = view.plan.alike
+    if not closed:
+        return {}
+    known: dict[object, int] = {}
+    looks: list[int] = []  # beside the table, and those of one group there in an order of their own
+    numbers: defaultdict[Hashable, list[int]] = defaultdict(list)
+    for number, (group, *others) in enumerate(kinds):
+        looks.append(known.setdefault((*others, alone[number]), len(known)))
+        numbers[group].append(number)
+    like: dict[int, int] = {}
+    first: dict[object, list[int]] = {}
+    for one in closed.values():
+        mine = [sorted(numbers[group], key=looks.__getitem__) for group in one.groups]
+        shape = one.shape, *[tuple([looks[number] for number in some]) for some in mine]
+        here = [number for some in mine for number in some]
+        if (there := first.setdefault(shape, here)) is not here:
+            like.update(zip(here, there, strict=True))
+    return like
 
 
 def _alone(views: Sequence[View], members: list[str]) -> bool:
@@ -248,18 +280,16 @@ def _alone(views: Sequence[View], members: list[str]) -> bool:
     )
 
 
-def _faces(kind: Kind | None, tables: Mapping[int, PolicyTable]) -> tuple[Face | None, Face | None]:
-    """One for each IP version; None when it is not there, or has addresses of the other only."""
-    if kind is None:
-        return None, None
-    table, identity, cidrs, speaks_ipv4, speaks_ipv6 = kind
+def _faces(kind: Kind, table: PolicyTable, identity: Identity) -> tuple[Face | None, Face | None]:
+    """One for each IP version; None when it has addresses of the other only."""
+    _, cidrs, speaks_ipv4, speaks_ipv6 = kind
     cidr4, cidr6 = cidrs or (UNKNOWN, UNKNOWN)
-    four = Face(tables[table], names_of_pod(identity, cidr4)) if speaks_ipv4 else None
+    four = Face(table, names_of_pod(identity, cidr4)) if speaks_ipv4 else None
     if not speaks_ipv6:
         return four, None
     if four is not None and cidr4 == cidr6:
         return four, four
-    return four, Face(tables[table], names_of_pod(identity, cidr6))
+    return four, Face(table, names_of_pod(identity, cidr6))
 
 
 def has_version(endpoint: Endpoint, version: int) -> bool:

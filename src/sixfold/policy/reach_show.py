@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, summarize_address_range
 
 from sixfold.model.endpoint import Endpoint
@@ -124,11 +125,17 @@ class Names:
             if not one.workload.startswith("Pod/")
         }
         self._each = [self._members(seen, group) for group in groups]
-        self._workloads: defaultdict[str, set[str]] = defaultdict(set)
-        for names, group in zip(self._each, groups, strict=True):
-            for name in names if not group.outside else ():
-                self._workloads[name.partition("/")[0]].add(name)
-        self._everyone = sum(map(len, self._workloads.values()))
+
+    @cached_property
+    def _everyone(self) -> set[str]:
+        """All workloads."""
+        named = zip(self._each, self._groups, strict=True)
+        return {name for names, group in named if group.kind == "workloads" for name in names}
+
+    @cached_property
+    def _workloads(self) -> Mapping[str, set[str]]:
+        """The same, by namespace."""
+        return _by_namespace(self._everyone)
 
     def each(self, number: int) -> tuple[str, ...]:
         """All names of one group."""
@@ -144,29 +151,26 @@ class Names:
 
     def of(self, numbers: Iterable[int]) -> tuple[str, ...]:
         """A set of groups, in few words: workloads, then the node, then the world."""
-        groups = [self._groups[number] for number in numbers]
-        workloads = {
-            name
-            for number, group in zip(numbers, groups, strict=True)
-            if not group.outside
-            for name in self._each[number]
-        }
-        kinds = [kind for kind in ("host", "resolver") if any(kind == g.kind for g in groups)]
-        ranges = [one for group in groups if group.kind == "world" for one in group.ranges]
+        workloads: set[str] = set()
+        others: list[Group] = []
+        for number in numbers:
+            if (group := self._groups[number]).kind == "workloads":
+                workloads.update(self._each[number])
+            else:
+                others.append(group)
+        kinds = [kind for kind in ("host", "resolver") if any(kind == g.kind for g in others)]
+        ranges = [one for group in others if group.kind == "world" for one in group.ranges]
         shown = addresses(ranges)
-        patterns = sorted({group.pattern for group in groups if group.pattern})
+        patterns = sorted({group.pattern for group in others if group.pattern})
         if shown == [WORLD_NAME]:  # wherever the names are, it is part of that
             patterns = []
         return (*self._compact(workloads), *kinds, *patterns, *shown)
 
     def _compact(self, names: set[str]) -> list[str]:
-        if len(names) == self._everyone > 1:
+        if len(names) == len(self._everyone) > 1:
             return ["all workloads"]
-        by_namespace: defaultdict[str, set[str]] = defaultdict(set)
-        for name in names:
-            by_namespace[name.partition("/")[0]].add(name)
         found: list[str] = []
-        for namespace, some in sorted(by_namespace.items()):
+        for namespace, some in sorted(_by_namespace(names).items()):
             whole = len(some) > 1 and some == self._workloads[namespace]
             found += [f"{namespace}/*"] if whole else sorted(some)
         return found
@@ -194,6 +198,13 @@ class Names:
             if whole and (len(siblings) > 1 or not group.alone):
                 self._many.add(name)
         return tuple(sorted(found))
+
+
+def _by_namespace(names: Iterable[str]) -> Mapping[str, set[str]]:
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for name in names:
+        found[name.partition("/")[0]].add(name)
+    return found
 
 
 def _workload(views: Sequence[Seen], key: str) -> tuple[str, frozenset[str] | None]:
