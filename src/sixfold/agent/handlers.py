@@ -364,12 +364,12 @@ class AgentHandlers:
         if self._agent.objects.get(key) is None:
             raise NotFoundError(f"{key}: not found")
 
-    async def restart_proxy(self) -> dict[str, Any]:
+    async def restart_proxy(self, pod: str) -> dict[str, Any]:
         if self._agent.mesh is None:
             raise UnavailableError(
                 "proxy: none runs; nothing asks for mTLS (sixfold up --mtls strict)"
             )
-        return await self._agent.mesh.restart()
+        return await self._agent.mesh.restart(pod)
 
     def shutdown(self) -> None:
         self._stop.set()

@@ -1,7 +1,7 @@
-"""The mesh's side of a round: plan what the proxy should hold, offer it, see that it has it.
+"""The mesh's side of a round: plan what proxies should hold, offer it, see that they have it.
 
-Imported only when mTLS is on. The proxy outlives the agent, as the resolver does; a new agent finds
-it by its control group, and it finds the new agent by its socket. What it holds is in force while
+Imported only when mTLS is on. Proxies outlive the agent, as the resolver does; a new agent finds
+them by their files, and they find the new agent by its socket. What they hold is in force while
 there is no agent; what was asked for the first time is not answered: no connection, no plaintext.
 """
 
@@ -22,21 +22,22 @@ from sixfold.agent.events import FlowReader
 from sixfold.agent.keysets import KeySets
 from sixfold.agent.open_requests import OpenRequests
 from sixfold.agent.planning import Plans
+from sixfold.agent.proxies import Proxies, Proxy
 from sixfold.agent.proxyless import Proxyless
 from sixfold.agent.succession import Succession
 from sixfold.agent.tunnels import cut
-from sixfold.errors import UnavailableError
-from sixfold.host import cgroup, envoy_admin
-from sixfold.host.envoy import Envoy, connections_max
+from sixfold.errors import NotFoundError, UnavailableError
+from sixfold.host import cgroup
+from sixfold.host.envoy import connections_max, group_of
 from sixfold.host.listening import listening_ports
 from sixfold.host.paths import Paths
 from sixfold.host.routed import RoutedTable
 from sixfold.host.sockets import close_sockets
 from sixfold.mesh import logs, resources
-from sixfold.mesh.bootstrap import bootstrap
 from sixfold.mesh.http_plan import HttpPlan
 from sixfold.mesh.member import Member
-from sixfold.mesh.messages import LISTENER, Resource
+from sixfold.mesh.messages import Resource
+from sixfold.mesh.needed import Reach, listeners, needed_by_node, needed_by_one
 from sixfold.mesh.plan import MeshPlan, MeshPlanner, judged_anew
 from sixfold.model.config import Config
 from sixfold.model.datapath import INGRESS, PROTOCOL_NUMBERS, IPAddress
@@ -50,7 +51,6 @@ from sixfold.policy.conditions import no_token, not_allowed
 from sixfold.policy.decide import lookup, party_of
 from sixfold.serve.grpc_xds import GrpcXds
 from sixfold.serve.workload_api import Attest
-from sixfold.serve.xds import XdsServer
 from sixfold.trust.authority import X509Svid, issue
 from sixfold.trust.bundle import roots_pem
 from sixfold.trust.keyring import Keyring
@@ -59,10 +59,10 @@ log = logging.getLogger(__name__)
 
 TAKEN_S = 2.0  # so long a round waits for the proxy
 ADMIT_S = 10.0  # so long a pod waits for its listeners; then it is tried again
+START_S = 60.0  # so long it waits for its own proxy: others may be starting, too
 LOOK_S = 0.005
-PODS_SHARE = 4  # a pod may have one of so many parts of what the proxy can carry, by listener
+PODS_SHARE = 4  # a pod may have one of so many parts of what the node's proxy carries, by listener
 CLIENTS_MODE = 0o666  # who asks is known by his process
-RESTART_S = 30.0  # so long another proxy may take to serve
 RELIEVE_S = 0.25  # between looks at a proxy that drains
 RETRY_S = 2.0  # between offers of what was refused
 
@@ -119,11 +119,10 @@ class Mesh:
         self._agent = agent
         self._flows = flows
         self._names = paths.run / "netns"
-        self._socket = paths.run / "xds.sock"
-        self.xds = XdsServer(self._take_log)
-        admin = str(paths.run / "proxy.sock")
-        text = bootstrap(config.instance, config.node, str(self._socket), admin, connections_max())
-        self.envoy = Envoy(paths, text, config.proxy_concurrency)
+        self._group = group_of(paths)
+        self.proxies = Proxies(config, paths, self._names, self._take_log, self._ended)
+        self._reach = Reach()
+        self._reached: Mapping[str, frozenset[str]] = {}  # by pods that have a proxy of their own
         self._planner = MeshPlanner(lambda it: str(self._name(it)), connections_max() // PODS_SHARE)
         self._plan: MeshPlan | None = None
         self.key_sets = KeySets(self.follow)
@@ -132,7 +131,7 @@ class Mesh:
         self._moved: set[str] = set()  # pods whose rules the proxy is being told
         lifetime = timedelta(seconds=config.svid_ttl_s)
         self._svids = Svids(lambda: authorities.keyring, lifetime)
-        self._succession = Succession(agent, authorities, flows, self.xds, self._offer)
+        self._succession = Succession(agent, authorities, flows, self._taken, self._offer)
         authorities.followers += (self._offer, self._succession.follow)
         self._renew = asyncio.Event()
         self._routed = RoutedTable(agent.datapath.maps)
@@ -140,18 +139,14 @@ class Mesh:
         self._grpc = GrpcXds(attest, Proxyless(self._now).tell)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until told to stop; the proxy goes on."""
+        """Serve until told to stop; proxies go on."""
         self.keep_known()
-        with (
-            unix_listener(self._socket) as listener,
-            unix_listener(self._clients, mode=CLIENTS_MODE) as clients,
-        ):
+        with unix_listener(self._clients, mode=CLIENTS_MODE) as clients:
             async with asyncio.TaskGroup() as group:
-                serving = group.create_task(self.xds.serve(listener, stop))
+                serving = group.create_task(self.proxies.run(stop))
                 others = [
                     group.create_task(work)
                     for work in (
-                        self.envoy.keep(self._ended),
                         self._rotate(),
                         self._retry(),
                         self._succession.expire(),
@@ -166,9 +161,9 @@ class Mesh:
                     task.cancel()
 
     def keep_known(self) -> list[str]:
-        """Have the kernel know the proxy; returns what was missing."""
-        cgroup.create(self.envoy.group)
-        return self._agent.datapath.keep_proxy(self.envoy.group)
+        """Have the kernel know proxies; returns what was missing."""
+        cgroup.create(self._group)
+        return self._agent.datapath.keep_proxy(self._group)
 
     def follow(self) -> None:
         """Offer what the last plans say."""
@@ -180,25 +175,39 @@ class Mesh:
         )
         before, self._plan = self._plan, plan
         self._grpc.changed()
-        if before is not None and plan.resources is before.resources:
+        endpoints, reached = plans.world.endpoints, self._reached
+        self.proxies.seat({pod: endpoints[pod] for pod in plan.members})
+        self._reached = self._reach.of(self.proxies.alone(), plan.members, endpoints, plans.policy)
+        same = before is not None and plan.resources is before.resources
+        if same and self._reached == reached:
             return
-        self._name_namespaces(plans.world.endpoints)
+        self._name_namespaces(endpoints)
         self._succession.part(before.members if before is not None else {}, plan.members)
         self._moved |= judged_anew(before, plan)
         self._offer()
 
     async def in_force(self) -> None:
-        """Return when the proxy has all that was offered, or after a while: it may be away."""
+        """Return when proxies have all that was offered, or after a while: one may be away."""
         await self._succession.settled()
-        if not self.xds.connected:
+        if not any(proxy.xds.connected for proxy in self.proxies):
             return
         await self.key_sets.settled()
-        if left := await self.xds.taken(TAKEN_S):
-            log.warning("envoy: has not taken %d resources yet, as %s", len(left), left[0][1])
-        self._tell_routed()
-        if self._plan is not None and not left:
-            self._ask()
-            await self._cut_tunnels(self._plan.http)
+        await self._taken(TAKEN_S)
+        await self._hold_to_it()
+
+    async def _taken(self, timeout_s: float) -> bool:
+        """Whether all that are there take all that was offered, within a while."""
+        return not any(await asyncio.gather(*(one.taken(timeout_s) for one in self.proxies)))
+
+    async def _hold_to_it(self) -> None:
+        """What may be done when proxies have what was offered; of a pod's own nobody waits for
+        one that is late."""
+        connected = any(one.xds.connected for one in self.proxies)
+        if self._plan is None or not connected or any(one.blocks() for one in self.proxies):
+            return
+        self._routed.write(self._plan.http.routed)
+        self._ask()
+        await self._cut_tunnels(self._plan.http)
 
     def _ask(self) -> None:
         """The proxy has the rules: what is open under earlier ones?"""
@@ -206,11 +215,12 @@ class Mesh:
         self._open.ask(moved)
 
     async def _cut_tunnels(self, http: HttpPlan) -> None:
-        """What was made before the proxy's rules became these, and is not as they say."""
+        """What was made before proxies' rules became these, and is not as they say."""
         judged, plans = (http.ports, http.tunnels), self._agent.plans
         if judged == self._judged or plans is None:
             return
-        self._judged = judged
+        if not any(one.late for one in self.proxies):
+            self._judged = judged
         found = list(cut(self._agent.datapath.conntrack(), plans, http))
         namespaces = {
             one.ifindex: Path(one.netns) for one in plans.world.endpoints.values() if one.netns
@@ -222,72 +232,73 @@ class Mesh:
     async def admit(self, pod: str) -> None:
         """Return when a pod's connections, in and out, would meet the proxy."""
         assert self._plan is not None, "a pod is admitted after a round with it"
-        member = self._plan.members[pod]
-        names = [(LISTENER, f"{side}|{pod}") for side in ("outbound", "requests", "inbound")]
-        names += [(LISTENER, one) for one in self._plan.http.gateways.get(pod, ())]
-        left = await self.xds.taken(ADMIT_S, names)
+        member, proxy = self._plan.members[pod], self._proxy(pod)
+        names = listeners(self._plan, pod)
+        await proxy.started(START_S)
+        left = await proxy.xds.taken(ADMIT_S, names)
         if not left:
             for _ in range(int(ADMIT_S / LOOK_S)):
                 if {OUTBOUND_PORT, HTTP_PORT, TUNNEL_PORT} <= listening_ports(Path(member.netns)):
                     return
                 await asyncio.sleep(LOOK_S)
-        refused = [self.xds.refused[name] for name in names if name in self.xds.refused]
-        reason = "; ".join(refused) or self.problem() or "envoy is slow"
+        refused = [proxy.xds.refused[name] for name in names if name in proxy.xds.refused]
+        reason = "; ".join(refused) or proxy.problem() or "envoy is slow"
         raise UnavailableError(f"mesh: no listeners after {ADMIT_S:g} s: {reason}")
 
     def unserved(self, pod: str) -> str:
         """Why the listeners of a Gateway's pod are not in force; "" when they are."""
-        names = self._plan.http.gateways.get(pod) if self._plan is not None else None
-        if names is None:
+        if self._plan is None or pod not in self._plan.http.gateways:
             return "its pod is not there yet"
-        left = self.xds.lacking((LISTENER, one) for one in names)
-        refused = [self.xds.refused[one] for one in left if one in self.xds.refused]
-        return "; ".join(refused) or self.problem() or ("the proxy is told" if left else "")
+        proxy = self._proxy(pod)
+        left = proxy.xds.lacking(listeners(self._plan, pod))
+        refused = [proxy.xds.refused[one] for one in left if one in proxy.xds.refused]
+        return "; ".join(refused) or proxy.problem() or ("the proxy is told" if left else "")
 
-    async def restart(self) -> dict[str, Any]:
-        """Return when another proxy takes all new connections."""
-        await self.envoy.restart()
-        for _ in range(int(RESTART_S / LOOK_S)):
-            if self.envoy.all_drain():
-                return {"pid": self.envoy.pid, "draining": self.envoy.predecessors()}
-            await asyncio.sleep(LOOK_S)
-        reason = self.problem() or f"it does not listen everywhere after {RESTART_S:g} s"
-        raise UnavailableError(f"envoy: {reason}; the one before it goes on serving")
-
-    def problem(self) -> str:
-        """Why connections do not pass; "" when they should."""
-        if not self.envoy.pid:
-            return "envoy: does not run"
-        if not self.xds.connected:
-            return "envoy: has not asked for its configuration"
-        return ""
+    async def restart(self, pod: str) -> dict[str, Any]:
+        """Return when another process takes all new connections; of that pod's proxy, or of the
+        node's."""
+        proxy = self.proxies.of(pod) if pod else self.proxies.node
+        if proxy is None:
+            raise NotFoundError(f"proxy: {pod or 'the node'} has none; see sixfold proxy list")
+        return await proxy.restart()
 
     def status(self) -> dict[str, Any]:
-        plan = self._plan
+        proxies = list(self.proxies)
+        refused = (item for one in proxies for item in one.xds.refused.items())
         return {
             "mtls": self._agent.effective.mtls_mode,
-            "pid": self.envoy.pid,
-            "starts": self.envoy.starts,
-            "draining": self.envoy.predecessors(),
-            "connected": self.xds.connected,
-            "members": len(plan.members) if plan else 0,
-            "resources": len(plan.resources) if plan else 0,
-            "pending": len(self.xds.pending()),
-            "refused": {name[1]: said for name, said in sorted(self.xds.refused.items())},
+            "pid": self.proxies.node.envoy.pid if self.proxies.node else 0,
+            "own": len(self.proxies.alone()),
+            "draining": [pid for one in proxies for pid in one.envoy.predecessors()],
+            "pending": sum(len(one.xds.pending()) for one in proxies),
+            "refused": {name[1]: said for name, said in sorted(refused)},
             "keys": dict(sorted(self.key_sets.problems.items())),
-            "problem": self.problem(),
+            "problems": {one.pod: said for one in proxies if (said := one.problem())},
         }
 
     # --- work -----------------------------------------------------------------------------------
 
     def _offer(self) -> None:
-        if self._plan is None:
+        plan = self._plan
+        if plan is None:
             return
-        secrets = self._svids.follow(self._plan.identities, datetime.now(UTC))
+        secrets = self._svids.follow(plan.identities, datetime.now(UTC))
         self._renew.set()
         self._succession.renewed(self._svids.authorities)
-        offered = self._succession.clusters(list(self._plan.resources.values()))
-        self.xds.offer([*offered, *secrets, self._open.asking])
+        clusters = self._succession.clusters(list(plan.resources.values()))
+        offered = [*clusters, *secrets, self._open.asking]
+        if not self._reached:
+            if self.proxies.node is not None:
+                self.proxies.node.offer(offered)
+            return
+        named = {(one.type_url, one.name): one for one in offered}
+        for proxy in self.proxies:
+            names = (
+                needed_by_one(plan, proxy.pod, self._reached[proxy.pod])
+                if proxy.pod
+                else needed_by_node(plan, named, self._reached.keys())
+            )
+            proxy.offer([named[one] for one in dict.fromkeys(names) if one in named])
 
     async def _rotate(self) -> None:
         """Renew SVIDs at half of their life: new handshakes show the new ones."""
@@ -305,41 +316,29 @@ class Mesh:
     async def _retry(self) -> None:
         while True:
             await asyncio.sleep(RETRY_S)
-            self.xds.retry()
-            self._tell_routed()
-            if self.xds.connected and not self.xds.pending():
-                self._ask()
+            for proxy in self.proxies:
+                proxy.xds.retry()
+            await self._hold_to_it()
 
     async def _relieve(self) -> None:
-        """Have an earlier proxy drain, and end, when the one after it serves."""
+        """Have earlier processes drain, and end, when those after them serve."""
         while True:
             await asyncio.sleep(RELIEVE_S)
-            if self.envoy.predecessors() and await self._serves():
-                await self.envoy.relieve()
+            await asyncio.gather(*(one.relieve() for one in self.proxies))
 
-    async def _serves(self) -> bool:
-        """Whether the proxy listens wherever it should."""
-        if self._plan is None or not self.envoy.pid:
-            return False
-        wanted = {name for name in self._plan.resources if name[0] == LISTENER}
-        try:
-            there = await envoy_admin.listening(self.envoy.admin_socket)
-        except UnavailableError:
-            return False
-        return there >= len(wanted - self.xds.refused.keys())
-
-    def _tell_routed(self) -> None:
-        """Services whose requests are routed, to the kernel: when Envoy can route them."""
-        if self._plan is not None and self.xds.connected and not self.xds.pending():
-            self._routed.write(self._plan.http.routed)
+    def _proxy(self, pod: str) -> Proxy:
+        proxy = self.proxies.of(pod)
+        assert proxy is not None, "every member has a seat"
+        return proxy
 
     def _now(self) -> tuple[Plans, Mapping[str, Member]]:
         plans = self._agent.plans
         assert plans is not None, "the mesh begins after a round"
         return plans, self._plan.members if self._plan is not None else {}
 
-    def _ended(self) -> None:
-        self._agent.repairs.append("envoy: ended; started anew")
+    def _ended(self, pod: str) -> None:
+        whose = f" of {pod}" if pod else ""
+        self._agent.repairs.append(f"envoy{whose}: ended; started anew")
 
     # --- flows ----------------------------------------------------------------------------------
 

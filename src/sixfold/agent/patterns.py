@@ -71,15 +71,20 @@ def _mesh(agent: Agent) -> tuple[str, str]:
     if agent.mesh is None:
         return "absent", "mTLS is disabled: flows between workloads are plaintext"
     status = agent.mesh.status()
-    degraded = status["refused"] or status["keys"]
-    state = "down" if status["problem"] else "degraded" if degraded else "ok"
-    told = [status["problem"]] if status["problem"] else []
+    problems = status["problems"]
+    degraded = status["refused"] or status["keys"] or problems
+    state = "down" if "" in problems else "degraded" if degraded else "ok"
+    told = [problems[pod] for pod in sorted(problems)]
     told += [f"refused {name}: {said}" for name, said in status["refused"].items()]
     told += status["keys"].values()
     planned = agent.plans.modes if agent.plans is not None else {}
     modes = Counter(pod.every.mode for pod in planned.values())
     pods = ", ".join(f"{modes[mode]} {mode.name.lower()}" for mode in sorted(modes, reverse=True))
-    told.append(f"mTLS of pods: {pods or status['mtls']}; envoy pid {status['pid']}")
+    told.append(f"mTLS of pods: {pods or status['mtls']}")
+    if status["pid"]:
+        told.append(f"envoy pid {status['pid']}")
+    if status["own"]:
+        told.append(f"{status['own']} pods have an envoy of their own")
     if status["draining"]:
         told.append(f"{len(status['draining'])} before it keep what is open")
     if status["pending"]:

@@ -43,6 +43,7 @@ def endpoint_view(endpoint: Endpoint) -> dict[str, Any]:
                 for port in endpoint.publish_ports
             ],
             "accelerated": endpoint.accelerated,
+            "placement": endpoint.placement,
             "probePorts": sorted(endpoint.probe_ports),
         },
     }

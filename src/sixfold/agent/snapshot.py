@@ -27,6 +27,7 @@ from sixfold.model.layers import Layers
 from sixfold.model.locality import locality_of
 from sixfold.model.meta import ObjectMeta, namespace_labels
 from sixfold.model.peerauthentication import PEER_AUTHENTICATION
+from sixfold.model.placement import Placement, placed_as
 from sixfold.model.policies import POLICY_KINDS, policy_key
 from sixfold.model.pool import POOL_KIND
 from sixfold.model.posture import POSTURE, Posture, Relaxation, in_force
@@ -61,6 +62,7 @@ class Snapshots:
         self._audited: frozenset[str] = frozenset()
         self._accelerated: frozenset[str] = frozenset()  # namespaces
         self._redirected: frozenset[str] = frozenset()
+        self._placed: dict[str, Placement] = {}
         self._told: frozenset[str] = frozenset()
         self._posture: Posture | None = None
         self._relaxations: tuple[Relaxation, ...] = ()
@@ -182,13 +184,19 @@ class Snapshots:
         """Endpoints of namespaces that ask, or no longer ask, for something are made anew."""
         accelerated = self._namespaces_where(asks_for_acceleration)
         redirected = self._namespaces_where(asks_for_redirects)
-        if changed := (accelerated ^ self._accelerated) | (redirected ^ self._redirected):
+        placed = {
+            key.name: placed_as(stored.object.metadata, self._config.placement)
+            for key, stored in self._objects.of("Namespace").items()
+        }
+        moved = {name for name, _ in placed.items() ^ self._placed.items()}
+        if changed := (accelerated ^ self._accelerated) | (redirected ^ self._redirected) | moved:
             self._endpoints = {
                 key: known
                 for key, known in self._endpoints.items()
                 if known[2].namespace not in changed
             }
         self._accelerated, self._redirected = accelerated, redirected
+        self._placed = placed
 
     def _namespaces_where(self, holds: Callable[[ObjectMeta], bool]) -> frozenset[str]:
         return frozenset(
@@ -252,6 +260,9 @@ class Snapshots:
             ),
             redirected=asks_for_redirects(
                 pod.metadata, default=stored.key.namespace in self._redirected
+            ),
+            placement=placed_as(
+                pod.metadata, self._placed.get(stored.key.namespace, self._config.placement)
             ),
             probe_ports=probe_ports(pod.spec),
             publish_ports=container_ports(pod.spec),

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 
 from sixfold.agent.agent import Agent
@@ -27,7 +27,6 @@ from sixfold.model.datapath import IPAddress
 from sixfold.model.mesh import TUNNEL_PORT
 from sixfold.model.spiffe import workload_id
 from sixfold.observe.access import tunnel_cut
-from sixfold.serve.xds import XdsServer
 from sixfold.trust.keyring import Keyring
 
 log = logging.getLogger(__name__)
@@ -37,20 +36,20 @@ LOOK_S = (0.5, 60.0)  # at how old tunnels are
 
 
 class Succession:
-    """One per mesh; ``offer`` offers all that the proxy should hold."""
+    """One per mesh; ``offer`` offers all that proxies should hold, ``taken`` waits for them."""
 
     def __init__(
         self,
         agent: Agent,
         authorities: Authorities,
         flows: FlowReader,
-        xds: XdsServer,
+        taken: Callable[[float], Awaitable[bool]],
         offer: Callable[[], None],
     ) -> None:
         self._agent = agent
         self._authorities = authorities
         self._flows = flows
-        self._xds = xds
+        self._taken = taken
         self._offer = offer
         self._before = authorities.keyring
         self._name = _name(authorities.keyring)
@@ -97,15 +96,15 @@ class Succession:
     ) -> None:
         if earlier is not None:
             await earlier
-        lacking = await self._xds.taken(TAKEN_S)
+        taken = await self._taken(TAKEN_S)
         shown_s = time.monotonic()
-        if not lacking:
+        if taken:
             self._clean_s = {one: min(at_s, shown_s) for one, at_s in self._clean_s.items()}
         if (name := _name(after)) != self._name:
             self._name = name
             self._anew = {}
             self._offer()
-            await self._xds.taken(TAKEN_S)
+            await self._taken(TAKEN_S)
         left = {one.authority.id for one in after.x509_authorities}
         for id_ in {one.authority.id for one in before.x509_authorities} - left:
             since_s = min(self._clean_s.pop(id_, shown_s), shown_s)

@@ -1,4 +1,4 @@
-"""``sixfold proxy``: what the proxy itself says, asked at its own socket; no agent is needed."""
+"""``sixfold proxy``: what a proxy itself says; see ``proxy_of`` for which one, and how."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 
-from sixfold.cli.client import Client, NotRunningError
 from sixfold.cli.output import duration, print_structured, print_table
+from sixfold.cli.proxy_of import ask, home, homes, pod_option, told
 from sixfold.cli.settings import ANSWERS, Settings, examples, pass_settings, shared
 from sixfold.errors import UnavailableError
+from sixfold.host.proxy_home import ProxyHome
 
 LEVELS = ("trace", "debug", "info", "warning", "error", "critical", "off")
 Item = Mapping[str, Any]
@@ -30,18 +31,51 @@ KINDS = {
 
 
 @click.group(
-    short_help="Look inside the mesh's proxy.",
+    short_help="Look inside the mesh's proxies.",
     epilog=examples(
         """
+sudo sixfold proxy list
 sudo sixfold proxy config listeners shop/web
 sudo sixfold proxy config routes shop/web -o wide
 sudo sixfold proxy clusters
-sudo sixfold proxy stats inbound
+sudo sixfold proxy stats inbound --pod shop/web
 """
     ),
 )
 def command() -> None:
-    """Look inside the mesh's proxy: what it holds, not what it was sent."""
+    """Look inside the mesh's proxies: what one holds, not what it was sent.
+
+    One Envoy carries all pods of the node, but those that have one of their own
+    (sixfold up --placement, sixfold.dev/placement). Say which with --pod.
+    """
+
+
+@command.command(
+    name="list", epilog=examples("sudo sixfold proxy list\nsudo sixfold proxy list -o json")
+)
+@shared(outputs=ANSWERS)
+@pass_settings
+def list_(settings: Settings) -> None:
+    """List proxies: whose each is, whether it serves, and what it carries and costs.
+
+    Memory is resident; of what several processes share, each one's part.
+    """
+    found = [line for one in homes(settings) for line in told(one)]
+    if settings.structured:
+        print_structured(found, settings.output)
+        return
+    header = ("PROXY", "PID", "STATE", "AGENT", "PODS", "CONNECTIONS", "MEMORY", "UP")
+    print_table(header, [_told(one) for one in found])
+
+
+def _told(one: Item) -> Row:
+    if "pods" not in one:
+        return [one["proxy"], str(one["pid"] or "-"), one["state"], *["-"] * 5]
+    return [
+        *(one["proxy"], str(one["pid"]), one["state"]),
+        *("connected" if one["agent"] else "away", str(one["pods"]), str(one["connections"])),
+        *(f"{one['memoryBytes'] / 2**20:.1f} MiB", duration(one["uptimeSeconds"])),
+    ]
 
 
 @command.command(
@@ -49,17 +83,21 @@ def command() -> None:
 )
 @click.argument("kind", type=click.Choice([*KINDS, "all"]))
 @click.argument("pod", default="")
+@pod_option
 @shared(outputs=ANSWERS)
 @pass_settings
-def config(settings: Settings, kind: str, pod: str) -> None:
+def config(settings: Settings, kind: str, pod: str, whose: str) -> None:
     """Show listeners, clusters, routes, secrets or the bootstrap; of one POD, or of all.
 
-    POD is part of a name: shop/web. Routes are shown by the rules that they let in.
+    POD is part of a name: shop/web; of a pod that has a proxy of its own all of that is shown.
+    Routes are shown by the rules that they let in.
     """
+    asked = home(settings, whose or next((it.pod for it in homes(settings) if it.pod == pod), ""))
+    pod = "" if pod == asked.pod else pod
     if kind == "all":
-        print_structured(_dump(settings), settings.output if settings.structured else "json")
+        print_structured(_dump(asked), settings.output if settings.structured else "json")
         return
-    found = [one for part in KINDS[kind] for one in _dump(settings, part) if pod in _name(one)]
+    found = [one for part in KINDS[kind] for one in _dump(asked, part) if pod in _name(one)]
     if settings.structured or kind == "bootstrap":
         print_structured(found, settings.output if settings.structured else "json")
         return
@@ -74,11 +112,12 @@ def config(settings: Settings, kind: str, pod: str) -> None:
     epilog=examples("sudo sixfold proxy clusters\nsudo sixfold proxy clusters 10.244.0.3")
 )
 @click.argument("name", default="")
+@pod_option
 @shared(outputs=ANSWERS)
 @pass_settings
-def clusters(settings: Settings, name: str) -> None:
+def clusters(settings: Settings, name: str, whose: str) -> None:
     """Show the ways to pods, and what is under way on them: connections, tunnels, failures."""
-    answer = json.loads(_ask(settings, "/clusters", {"format": "json"}))
+    answer = json.loads(ask(home(settings, whose), "/clusters", {"format": "json"}))
     found = [one for one in answer.get("cluster_statuses", ()) if name in one["name"]]
     if settings.structured:
         print_structured(found, settings.output)
@@ -89,12 +128,13 @@ def clusters(settings: Settings, name: str) -> None:
 
 @command.command(epilog=examples("sudo sixfold proxy stats rbac\nsudo sixfold proxy stats -o json"))
 @click.argument("pattern", default="")
+@pod_option
 @shared(outputs=ANSWERS)
 @pass_settings
-def stats(settings: Settings, pattern: str) -> None:
+def stats(settings: Settings, pattern: str, whose: str) -> None:
     """Show counters that are not zero; PATTERN is a regular expression for their names."""
     params = {"format": "json", "usedonly": ""} | ({"filter": pattern} if pattern else {})
-    answer = json.loads(_ask(settings, "/stats", params))
+    answer = json.loads(ask(home(settings, whose), "/stats", params))
     found = {one["name"]: one["value"] for one in answer["stats"] if "value" in one}
     if settings.structured:
         print_structured(found, settings.output)
@@ -105,34 +145,40 @@ def stats(settings: Settings, pattern: str) -> None:
 @command.command(epilog=examples("sudo sixfold proxy log\nsudo sixfold proxy log --level debug"))
 @click.option("--level", type=click.Choice(LEVELS), help="From now on; of all its parts.")
 @click.option("--tail", type=click.IntRange(1), default=50, show_default=True, help="Lines.")
+@pod_option
 @shared()
 @pass_settings
-def log(settings: Settings, level: str | None, tail: int) -> None:
+def log(settings: Settings, level: str | None, tail: int, whose: str) -> None:
     """Print what the proxy has logged, or set how much it logs."""
+    asked = home(settings, whose)
     if level is not None:
-        _ask(settings, "/logging", {"level": level}, method="POST")
+        ask(asked, "/logging", {"level": level}, method="POST")
         click.echo(f"level {level}")
         return
-    path = settings.paths.state / "proxy.log"
     try:
-        lines = path.read_text(errors="replace").splitlines()
+        lines = asked.log_file.read_text(errors="replace").splitlines()
     except FileNotFoundError:
-        raise UnavailableError(f"{path}: no proxy has run; see sixfold status") from None
+        raise UnavailableError(f"{asked.log_file}: no proxy has run; see sixfold status") from None
     for line in lines[-tail:]:
         click.echo(line)
 
 
-@command.command(epilog=examples("sudo sixfold proxy restart"))
+@command.command(
+    epilog=examples("sudo sixfold proxy restart\nsudo sixfold proxy restart --pod shop/web")
+)
+@pod_option
 @shared()
 @pass_settings
-def restart(settings: Settings) -> None:
+def restart(settings: Settings, whose: str) -> None:
     """Replace the proxy by another process; no connection is cut.
 
     New connections go to the new one, and this returns when all do. Those that are open stay
-    with the old one, which ends when the last of them has.
+    with the old one, which ends when the last of them has; or when its time is over, if
+    sixfold up --proxy-drain said how long that is.
     """
-    done = settings.client.post("/v1/proxy/restart", {})
-    click.echo(f"proxy {done['pid']} serves")
+    done = settings.client.post("/v1/proxy/restart", {"pod": home(settings, whose).pod})
+    of = f" of {done['pod']}" if done["pod"] else ""
+    click.echo(f"proxy {done['pid']}{of} serves")
     for pid in done["draining"]:
         click.echo(f"proxy {pid} keeps what is open, and ends after that")
 
@@ -140,19 +186,9 @@ def restart(settings: Settings) -> None:
 # --- what Envoy says ----------------------------------------------------------------------------
 
 
-def _ask(settings: Settings, path: str, params: Mapping[str, str], method: str = "GET") -> bytes:
-    client = Client(settings.paths.run / "proxy.sock")
-    try:
-        return client.read(method, path, params)
-    except NotRunningError:
-        raise UnavailableError(
-            "proxy: none runs; mTLS is off (sixfold up --mtls strict), or see sixfold status"
-        ) from None
-
-
-def _dump(settings: Settings, part: str = "") -> list[Any]:
+def _dump(asked: ProxyHome, part: str = "") -> list[Any]:
     params = {"resource": part} if part and part != "bootstrap" else {}
-    found: list[Any] = json.loads(_ask(settings, "/config_dump", params)).get("configs", [])
+    found: list[Any] = json.loads(ask(asked, "/config_dump", params)).get("configs", [])
     if part == "bootstrap":
         return [one["bootstrap"] for one in found if "bootstrap" in one]
     return found

@@ -49,7 +49,7 @@ VERBS = {
     "resolve": "What is a name answered, by whom, and why?",
     "route": "Show how packets find their way.",
     "metrics": "Print the metrics, as Prometheus reads them.",
-    "proxy": "Look inside the mesh's proxy.",
+    "proxy": "Look inside the mesh's proxies.",
     "bpf": "Show what is really loaded in the kernel.",
     "completion": "Print the completion script for a shell.",
     "version": "Print the versions of the command and of the agent.",

@@ -160,10 +160,23 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
 )
 @trust_options
 @click.option(
+    "--placement",
+    type=click.Choice(["node", "workload"]),
+    help="Of the mesh's proxy: one for all pods, or one for each that starts from now on; node. "
+    "sixfold.dev/placement on a Namespace or pod says otherwise.",
+)
+@click.option(
     "--proxy-concurrency",
     type=click.IntRange(min=0, max=128),
     metavar="THREADS",
-    help="Of the mesh's proxy; 0: one for each CPU.",
+    help="Of a proxy of the mesh; 0: the node's has one for each CPU, a pod's own has one.",
+)
+@click.option(
+    "--proxy-drain",
+    "proxy_drain_s",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="So long a proxy that was replaced may keep what is open; 0: until its end.",
 )
 @click.option(
     "--fqdn-min-ttl",

@@ -17,6 +17,7 @@ from sixfold.model.discovery import DISCOVERY, FALSE, OPEN, REACHABLE, REDIRECT,
 from sixfold.model.enforcement import AUDIT, ENFORCE, ENFORCEMENT
 from sixfold.model.kinds import Kind
 from sixfold.model.meta import LabelSelector, Object, ObjectMeta
+from sixfold.model.placement import NODE, PLACEMENT, WORKLOAD
 from sixfold.model.policies import POLICY_KINDS
 
 INT32_MAX = (1 << 31) - 1
@@ -62,7 +63,11 @@ def asked_for(kind: str, path: Path, meta: ObjectMeta) -> Iterator[Finding]:
             yield Finding(here, f"{names.quoted(value)} is unknown; give {' or '.join(values)}")
 
 
-_ASKED = {ACCELERATION: (SOCKMAP, NONE), REDIRECT: (TRUE, FALSE)}
+_ASKED = {
+    ACCELERATION: (SOCKMAP, NONE),
+    REDIRECT: (TRUE, FALSE),
+    PLACEMENT: (NODE, WORKLOAD),
+}
 _OURS: Mapping[str, tuple[tuple[str, ...], str, tuple[str, str]]] = {
     ENFORCEMENT: ((*POLICY_KINDS, "Namespace"), "a policy or Namespace", (AUDIT, ENFORCE)),
     DISCOVERY: (("Namespace",), "a Namespace", (OPEN, REACHABLE)),

@@ -116,6 +116,8 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "goes from socket to socket), or none. "
         "`sixfold.dev/redirect-retired` of a Namespace or pod: true (its dials of addresses that "
         "DNS has retired go to who serves now), or false. "
+        "`sixfold.dev/placement` of a Namespace or pod: workload (pods that start from then on "
+        "have a proxy of their own), or node. "
         "`sixfold.dev/discovery` of a Namespace: reachable (its services are named to those only "
         "who may reach them), or open (to everybody). Of a Service: "
         "`sixfold.dev/lb-algorithm` (random, round-robin, least-connections, maglev, source-hash; "

@@ -60,20 +60,23 @@ class Allowed(NamedTuple):
 def _named(table: PolicyTable) -> frozenset[Identity]:
     """In force or in audit."""
     return frozenset(
-        peer for section in _sections(table) for peer in section.peers if peer not in ANYBODY
+        peer
+        for section in _sections(table, INGRESS)
+        for peer in section.peers
+        if peer not in ANYBODY
     )
 
 
-def _sections(table: PolicyTable) -> list[Section]:
-    """All that may decide about ingress, or name the rule that would."""
+def _sections(table: PolicyTable, direction: int) -> list[Section]:
+    """All that may decide about a direction, or name the rule that would."""
     tables = [table] if table.audit is None else [table, table.audit]
-    return [section for one in tables for section in (one.main[INGRESS], one.admin[INGRESS])]
+    return [section for one in tables for section in (one.main[direction], one.admin[direction])]
 
 
-def allowed(table: PolicyTable, names: Names) -> tuple[Allowed, ...]:
-    """All TCP ports that a table lets a peer of these names use, by rule."""
+def allowed(table: PolicyTable, names: Names, direction: int = INGRESS) -> tuple[Allowed, ...]:
+    """All TCP ports that a table lets a peer of these names use, or be dialled at, by rule."""
     bounds = {0, PORTS}
-    for section in _sections(table):
+    for section in _sections(table, direction):
         for name in names:
             for rule in section.peers.get(name, ()):
                 if rule.protocol in (ANY_PROTOCOL, TCP):
@@ -82,7 +85,7 @@ def allowed(table: PolicyTable, names: Names) -> tuple[Allowed, ...]:
                     bounds |= {first, first + size}
     found: defaultdict[int, list[Span]] = defaultdict(list)
     for first, after in pairwise(sorted(bounds)):
-        decision = lookup_names(table, INGRESS, names, TCP, first)
+        decision = lookup_names(table, direction, names, TCP, first)
         if not decision.allow:
             continue
         spans = found[decision.rule]

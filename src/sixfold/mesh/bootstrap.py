@@ -10,14 +10,24 @@ from typing import Any
 
 from sixfold.mesh.logs import RUNTIME_LAYER, XDS_CLUSTER
 from sixfold.mesh.messages import PREFIX
+from sixfold.model.mesh import SHARE_ENFORCED
 
 ADMIN_MODE = 0o600
 
 
 def bootstrap(
-    instance: str, node: str, xds_socket: str, admin_socket: str, connections_max: int
+    instance: str,
+    node: str,
+    xds_socket: str,
+    admin_socket: str,
+    connections_max: int,
+    *,
+    shared: bool = True,
 ) -> str:
-    """Canonical text: another one means another process."""
+    """Canonical text: another one means another process.
+
+    shared  by several pods, so that each has its share only
+    """
     limit = {
         "@type": f"{PREFIX}envoy.extensions.resource_monitors.downstream_connections.v3."
         "DownstreamConnectionsConfig",
@@ -68,4 +78,7 @@ def bootstrap(
         "overload_manager": {"resource_monitors": [{**monitor, "typed_config": limit}]},
         "static_resources": {"clusters": [agent]},
     }
+    if not shared:
+        layer = {"name": "alone", "static_layer": {SHARE_ENFORCED: False}}
+        config["layered_runtime"]["layers"].append(layer)
     return json.dumps(config, indent=1)

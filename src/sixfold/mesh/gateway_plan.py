@@ -16,7 +16,7 @@ from sixfold.mesh.hosts import hosts_of, misdirected
 from sixfold.mesh.http_routes import Front
 from sixfold.mesh.listeners import ListenerPlan, plan_listeners
 from sixfold.mesh.member import Member
-from sixfold.mesh.messages import Resource
+from sixfold.mesh.messages import SECRET, Resource
 from sixfold.mesh.routes import ServicePort, Way
 from sixfold.mesh.streams import streams_of
 from sixfold.mesh.traffic import Traffic
@@ -24,22 +24,22 @@ from sixfold.model.world import World
 
 
 class GatewayPlan(NamedTuple):
-    """Of all Gateways: resources, ways of requests, and the names of listeners by pod."""
+    """Of all Gateways: resources, ways of requests, and what is one's alone, by its pod."""
 
     resources: tuple[Resource, ...]
     ways: tuple[Way, ...]
-    listeners: Mapping[str, tuple[str, ...]]
+    own: Mapping[str, tuple[tuple[str, str], ...]]  # names of resources
     services: tuple[ServicePort, ...]  # that connections lead to
 
 
 def plan_gateways(world: World, members: Mapping[str, Member], traffic: Traffic) -> GatewayPlan:
     found = _Found()
-    names: dict[str, tuple[str, ...]] = {}
+    own: dict[str, tuple[tuple[str, str], ...]] = {}
     for listeners in plan_listeners(world).values():
         member = members.get(listeners[0].gateway.made)
         if member is None:
             continue
-        ports = _by_port(listeners)
+        ports, before = _by_port(listeners), len(found.resources)
         for port, some in ports.items():
             chains = [
                 chain
@@ -47,8 +47,12 @@ def plan_gateways(world: World, members: Mapping[str, Member], traffic: Traffic)
                 for chain in _chains(world, traffic, member, port, part, some, found)
             ]
             found.resources.append(gateway.listener(member, port, chains))
-        names[member.pod] = tuple(gateway.listener_name(member, port) for port in ports)
-    return GatewayPlan(tuple(found.all()), tuple(found.ways), names, tuple(found.services))
+        shown = {name for one in listeners if one.served for name in one.certs}
+        own[member.pod] = (
+            *((one.type_url, one.name) for one in found.resources[before:]),
+            *((SECRET, gateway.secret_name(name)) for name in shown),
+        )
+    return GatewayPlan(tuple(found.all()), tuple(found.ways), own, tuple(found.services))
 
 
 @dataclass(slots=True)

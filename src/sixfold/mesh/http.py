@@ -260,8 +260,7 @@ def applications(
     limited  services whose pods get so many connections at most
     secured  services whose pods speak TLS themselves
     """
-    names = (APPLICATION, APPLICATION_HTTP2, EACH_CALL)
-    free = (_application(name, parts.no_limits()) for name in names)
+    free = (_application(name, parts.no_limits()) for name in common_applications())
     bound = (
         _application(_limited(port), resilience.of_application(spec))
         for port, spec in limited.items()
@@ -269,7 +268,7 @@ def applications(
     )
     checked = (
         _application(
-            f"{name}|TLS|{port}",
+            _secured_cluster(name, port),
             resilience.of_application(limited[port]) if port in limited else parts.no_limits(),
             tls,
             http2=name == APPLICATION_HTTP2,
@@ -281,8 +280,23 @@ def applications(
     return (*free, *bound, *checked)
 
 
+def common_applications() -> tuple[str, ...]:
+    """Clusters of the last step that every pod has."""
+    return APPLICATION, APPLICATION_HTTP2, EACH_CALL
+
+
+def applications_of(port: ServicePort) -> tuple[str, ...]:
+    """Those that there may be for pods behind a service's port."""
+    secured = (_secured_cluster(name, port) for name in (APPLICATION, APPLICATION_HTTP2))
+    return (_limited(port), *secured)
+
+
 def _limited(port: ServicePort) -> str:
     return f"{APPLICATION}|{port}"
+
+
+def _secured_cluster(name: str, port: ServicePort) -> str:
+    return f"{name}|TLS|{port}"
 
 
 def _application(
@@ -365,8 +379,8 @@ def _secured(
     """Clusters and matches; "": nothing is sent there."""
     for place, (port, tls) in sorted(places.items()):
         if isinstance(tls, Verified):
-            yield f"{APPLICATION_HTTP2}|TLS|{port}", [_exactly(place), call]
-            yield f"{APPLICATION}|TLS|{port}", [_exactly(place)]
+            yield _secured_cluster(APPLICATION_HTTP2, port), [_exactly(place), call]
+            yield _secured_cluster(APPLICATION, port), [_exactly(place)]
         else:
             yield "", [_exactly(place)]
 

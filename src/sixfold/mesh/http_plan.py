@@ -48,16 +48,20 @@ class HttpPlan:
     routed    service addresses and ports whose clients' requests are routed
     ports     of pods: those about whose requests some policy is
     judged    routes of requests that arrive, by pod
-    gateways  names of listeners, by the pod of the Gateway
+    gateways  names of what is a Gateway's alone, by its pod
     tunnels   what AuthorizationPolicies say of tunnels that arrive, by pod
+    behind    pods behind each service that requests may be sent to
+    dialled   services that connections are passed on to
     """
 
     resources: tuple[Resource, ...] = ()
     routed: frozenset[tuple[IPAddress, int]] = frozenset()
     ports: Mapping[str, frozenset[int]] = field(default_factory=dict)
     judged: Mapping[str, list[dict[str, object]]] = field(default_factory=dict)
-    gateways: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    gateways: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     tunnels: Mapping[str, dict[str, object]] = field(default_factory=dict)
+    behind: Mapping[ServicePort, frozenset[str]] = field(default_factory=dict)
+    dialled: frozenset[ServicePort] = frozenset()
 
 
 class HttpPlanner:
@@ -137,6 +141,7 @@ class HttpPlanner:
                     secured[one.member.pod].setdefault(place, (port, tls[port]))
                 if port in bound:
                     limited[one.member.pod].setdefault(authority(one.address, one.port), port)
+        dialled = frozenset({*gateways.services, *self._ever_passed, *_targets(passed)})
         return HttpPlan(
             (
                 *(self._routes(world, routed, one) for one in namespaces),
@@ -152,7 +157,7 @@ class HttpPlanner:
                 *gateways.resources,
                 *self._tokens(world, requests, members, keys),
                 *self._listeners(world, passed, members),
-                *_dialled(world, {*gateways.services, *self._ever_passed, *_targets(passed)}),
+                *_dialled(world, dialled),
             ),
             frozenset(
                 (address, port.port)
@@ -161,12 +166,14 @@ class HttpPlanner:
             ),
             ports,
             self._judged(world, policy, requests, members, ports, targets, limited, secured),
-            gateways.listeners,
+            gateways.own,
             {
                 key: conditions.of_tunnels(those, world.config.trust_domain)
                 for key in members
                 if (those := requests.authorizations.of(world.endpoints[key]))
             },
+            {port: frozenset(one.member.pod for one in to) for port, to in backends.items()},
+            dialled,
         )
 
     def _tokens(

@@ -53,7 +53,12 @@ from sixfold.mesh.messages import (
     resource,
 )
 from sixfold.model.datapath import IPAddress
-from sixfold.model.mesh import ORIGINAL_SOURCE_MARK, OUTBOUND_PORT, TUNNEL_PORT
+from sixfold.model.mesh import (
+    ORIGINAL_SOURCE_MARK,
+    OUTBOUND_PORT,
+    SHARE_ENFORCED,
+    TUNNEL_PORT,
+)
 
 APPLICATION = "application"  # cluster: whatever the authority of a tunnel says, in the pod itself
 BUNDLE = "bundle"  # secret: who signs
@@ -368,7 +373,9 @@ def at_most(connections_max: int) -> list[dict[str, Any]]:
     if not connections_max:
         return []
     limit = connection_limit_pb2.ConnectionLimit(
-        stat_prefix="share", max_connections={"value": connections_max}
+        stat_prefix="share",
+        max_connections={"value": connections_max},
+        runtime_enabled={"default_value": {"value": True}, "runtime_key": SHARE_ENFORCED},
     )
     return [extension("envoy.filters.network.connection_limit", limit)]
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from sixfold.model.locality import Here, locality_of
 from sixfold.model.mesh import Mtls
+from sixfold.model.placement import NODE, Placement
 
 Base = Literal["zero-trust", "kubernetes"]  # what holds where nothing else is said
 PodRecords = Literal["disabled", "insecure", "verified"]  # as CoreDNS calls them
@@ -52,7 +53,9 @@ class Config:
     bundle_endpoint_pem: str = ""  # its certificates and key; "": an SVID of its own
     jwt_issuer: str = ""  # URL of the OpenID provider that this is, there; "": none
     ca_passphrase_file: str = ""  # first line: encrypts the authorities' keys; "": 0600 is all
-    proxy_concurrency: int = 0  # threads of the mesh's proxy; 0: one for each CPU
+    placement: Placement = NODE  # of pods' proxies: one for all, or one for each
+    proxy_concurrency: int = 0  # of a proxy, threads; 0: the node's one for each CPU, others one
+    proxy_drain_s: float = 0.0  # so long a replaced one may keep what is open; 0: until its end
     dns_sd_domain: str = ""  # where services can be browsed for (RFC 6763); "" is nowhere
     dns_pods: PodRecords = "disabled"  # 192-0-2-1.ns.pod.cluster.local
     fqdn_min_ttl_s: float = 10.0  # for so long at least policy lets a resolved name through

@@ -8,6 +8,7 @@ from typing import NewType
 
 from sixfold.model.identity import Identity, NamedPort, Subject
 from sixfold.model.locality import NOWHERE, Locality
+from sixfold.model.placement import NODE, Placement
 
 EndpointId = NewType("EndpointId", int)  # stable while the pod lives; 0 is the host
 HOST_ENDPOINT = EndpointId(0)
@@ -41,6 +42,7 @@ class Endpoint:
     drained: bool = False  # by ``sixfold lb drain``: gets nothing new, whatever its weight
     accelerated: bool = False  # it, or its namespace, asks for acceleration
     redirected: bool = False  # ... for redirects: from retired addresses to who serves now
+    placement: Placement = NODE  # of its proxy, when it starts
     publish_ports: tuple[NamedPort, ...] = ()  # all containerPorts, named or not (name "")
 
     @property

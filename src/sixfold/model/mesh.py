@@ -15,6 +15,7 @@ TUNNEL_PORT = 15008  # at each pod's addresses: HTTP/2 CONNECT in TLS, as Istio'
 DESTINATION = "x-sixfold-destination"  # header between proxies: address and port of a request
 # What of a request's headers is kept for as long as it lasts: those that rules look at.
 HEADERS_KEPT, HEADERS_ABSENT = "sixfold.headers", "sixfold.headers.absent"
+SHARE_ENFORCED = "sixfold.share"  # whether a pod has its share of the proxy only; of its runtime
 ORIGINAL_SOURCE_MARK = 0x5F  # in pods: what the proxy sends under a client's address
 
 

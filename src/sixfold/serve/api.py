@@ -66,6 +66,10 @@ class ExplainRequest(msgspec.Struct, rename={"source": "from", "destination": "t
     asked: Asked | None = None
 
 
+class ProxyRequest(msgspec.Struct):
+    pod: str = ""  # namespace/name: whose proxy; "": the node's
+
+
 class CaRequest(msgspec.Struct):
     """``sixfold ca``; PEM where it is text."""
 
@@ -100,7 +104,7 @@ class Handlers(Protocol):
     def routes(self) -> list[Any]: ...
     def log(self, key: Key, parameters: Mapping[str, str]) -> AsyncIterator[str]: ...
     def exec_target(self, key: Key, container: str) -> dict[str, Any]: ...
-    async def restart_proxy(self) -> dict[str, Any]: ...
+    async def restart_proxy(self, pod: str) -> dict[str, Any]: ...
     def shutdown(self) -> None: ...
 
 
@@ -257,7 +261,7 @@ class _Routes:
         return _json(self._agent.exec_target(_pod(request), container))
 
     async def restart_proxy(self, request: Request) -> Response:
-        return _json(await self._agent.restart_proxy())
+        return _json(await self._agent.restart_proxy((await _body(request, ProxyRequest)).pod))
 
     async def shutdown(self, request: Request) -> Response:
         self._agent.shutdown()
