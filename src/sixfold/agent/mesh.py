@@ -115,7 +115,6 @@ class Mesh:
         flows: FlowReader,
         attest: Attest,
     ) -> None:
-        self._config = config
         self._agent = agent
         self._flows = flows
         self._names = paths.run / "netns"
