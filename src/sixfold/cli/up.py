@@ -18,6 +18,7 @@ from sixfold.cli.lockout import end_my_session_option, refuse_lockout
 from sixfold.cli.output import progress
 from sixfold.cli.settings import Settings, examples, pass_settings, shared
 from sixfold.cli.status import overview
+from sixfold.cli.up_proxy import proxy_options
 from sixfold.cli.up_trust import trust_options
 from sixfold.cli.up_values import (
     Alias,
@@ -159,25 +160,7 @@ sudo sixfold up --posture kubernetes --pod-cidr 10.99.0.0/16
     help="Tell metrics to Prometheus there, too: at an address of loopback; none ends that.",
 )
 @trust_options
-@click.option(
-    "--placement",
-    type=click.Choice(["node", "workload"]),
-    help="Of the mesh's proxy: one for all pods, or one for each that starts from now on; node. "
-    "sixfold.dev/placement on a Namespace or pod says otherwise.",
-)
-@click.option(
-    "--proxy-concurrency",
-    type=click.IntRange(min=0, max=128),
-    metavar="THREADS",
-    help="Of a proxy of the mesh; 0: the node's has one for each CPU, a pod's own has one.",
-)
-@click.option(
-    "--proxy-drain",
-    "proxy_drain_s",
-    type=click.FloatRange(min=0),
-    metavar="SECONDS",
-    help="So long a proxy that was replaced may keep what is open; 0: until its end.",
-)
+@proxy_options
 @click.option(
     "--fqdn-min-ttl",
     "fqdn_min_ttl_s",
