@@ -14,7 +14,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sixfold.errors import HostError
-from sixfold.trust.keyring import Keyring, due, first, next_step
+from sixfold.trust.authority import Authority, JwtAuthority, create, new_key
+from sixfold.trust.keyring import Keyring, due, founded, next_step
 from sixfold.trust.keyring_text import decode, encode, from_pem
 
 log = logging.getLogger(__name__)
@@ -60,8 +61,16 @@ class Authorities:
                     await asyncio.sleep(LOOK_S / 360)
 
 
-def authorities(state: Path, trust_domain: str, passphrase: bytes | None = None) -> Authorities:
-    """Of this trust domain; HostError when the file is damaged, or another domain's."""
+def authorities(
+    state: Path,
+    trust_domain: str,
+    passphrase: bytes | None = None,
+    begin: Callable[[], Authority] | None = None,
+) -> Authorities:
+    """Of this trust domain; HostError when the file is damaged, or another domain's.
+
+    begin  makes the first authority; None: a root of our own
+    """
     path, before = state / FILE, state / BEFORE
     try:
         if path.exists():
@@ -69,7 +78,8 @@ def authorities(state: Path, trust_domain: str, passphrase: bytes | None = None)
         elif before.exists():
             found = from_pem(before.read_bytes())
         else:
-            found = first(trust_domain, datetime.now(UTC))
+            founder = begin() if begin else create(trust_domain, datetime.now(UTC))
+            found = founded(founder, JwtAuthority(new_key()))
     except (OSError, ValueError) as error:
         raise HostError(
             f"{path if path.exists() else before}: {error}; put it back from a copy, or remove it: "

@@ -10,7 +10,8 @@ from typing import Any
 from cryptography import x509
 
 from sixfold.agent.authority import Authorities
-from sixfold.errors import HostError
+from sixfold.agent.upstream import Upstream
+from sixfold.errors import HostError, UnavailableError
 from sixfold.model.config import Config
 from sixfold.serve.api import CaRequest
 from sixfold.trust import keyring as rings
@@ -26,9 +27,11 @@ class Ca:
         authorities: Authorities,
         federated: Callable[[], list[dict[str, Any]]],
         told: Callable[[], Awaitable[None]],
+        upstream: Upstream | None = None,
     ) -> None:
         self._authorities = authorities
         self._told = told
+        self._upstream = upstream
         self.federated = federated
 
     def show(self) -> dict[str, Any]:
@@ -36,6 +39,7 @@ class Ca:
         return {
             "trust_domain": ring.trust_domain,
             "sequence": ring.sequence,
+            "upstream": self._upstream.show() if self._upstream is not None else None,
             "request_open": ring.pending is not None,
             "federated": self.federated(),
             "authorities": [
@@ -46,6 +50,12 @@ class Ca:
 
     async def change(self, asked: CaRequest) -> dict[str, Any]:
         """ValueError says why not, and then nothing has changed."""
+        if asked.verb == "renew" and not asked.key and self._upstream is not None:
+            try:
+                await self._upstream.renew()
+            except OSError as error:
+                raise UnavailableError(str(error)) from None
+            return self.show()
         ring, now = self._authorities.keyring, datetime.now(UTC)
         extra: dict[str, Any] = {}
         if asked.verb == "csr":

@@ -37,6 +37,7 @@ from sixfold.agent.pods import PodRunner
 from sixfold.agent.registrations import Registrations
 from sixfold.agent.relaxations import Relaxations
 from sixfold.agent.teardown import remove_all
+from sixfold.agent.upstream import Upstream, begin
 from sixfold.errors import HostError, ManifestError, SixfoldError, UnavailableError
 from sixfold.host import capabilities, cgroup, probes
 from sixfold.host.arrivals import know_uplinks
@@ -103,7 +104,8 @@ async def _run(
     _check_pools(config, database)
     lifetime = timedelta(seconds=config.svid_ttl_s)
     outlived = lifetime + timedelta(seconds=config.connection_grace_s)
-    signers = authorities(paths.state, config.trust_domain, passphrase(config))
+    founder = partial(begin, config) if config.ca_vault_address else None
+    signers = authorities(paths.state, config.trust_domain, passphrase(config), founder)
     network = HostNetwork(config, paths)
     resolver = ResolverClient(paths, config)
     datapath = await _set_up(config, paths, network, resolver)
@@ -136,13 +138,14 @@ async def _run(
     if endpoint is not None:
         application = trust_bundle.application(lambda: signers.keyring, config.jwt_issuer)
         told_trust = application, endpoint.tls
+    above = Upstream(config, signers, agent.in_force) if config.ca_vault_address else None
     handlers = AgentHandlers(
         agent,
         flows,
         stop,
         lambda: list_svids(workload_api, attestation, signers.keyring),
         partial(svids_seen, workload_api, attestation),
-        Ca(signers, federation.show, agent.in_force),
+        Ca(signers, federation.show, agent.in_force, above),
         relaxations,
         paths,
     )
@@ -160,6 +163,8 @@ async def _run(
             ]
             if endpoint is not None:
                 checking.append(group.create_task(endpoint.keep()))
+            if above is not None:
+                checking.append(group.create_task(above.run()))
             serving = group.create_task(doors.serve())
             agent.followers.append(
                 partial(_mesh_on_demand, agent, paths, signers, flows, attestation, group, stop)

@@ -138,7 +138,10 @@ def revoke(settings: Settings, id_: str, kind: str) -> None:
 @shared(outputs=ANSWERS)
 @pass_settings
 def renew(settings: Settings, root_key: Path | None) -> None:
-    """Make a new intermediate under the same root; the root's key is used and not kept."""
+    """Make a new intermediate under the same root; the root's key is used and not kept.
+
+    Where a Vault or OpenBao signs (up --ca-vault-address), it is asked for one.
+    """
     key = root_key.read_text() if root_key else ""
     _print(settings, _post(settings, "renew", key=key))
 
@@ -226,6 +229,9 @@ def _print(settings: Settings, answer: dict[str, Any]) -> None:
         return
     header = ["KIND", "ID", "STATUS", "SIGNS UNTIL", "ROOT UNTIL", "ROOT KEY", "NEXT"]
     print_table(header, [_row(one) for one in answer["authorities"]])
+    if upstream := answer.get("upstream"):
+        problem = f": {upstream['problem']}" if upstream["problem"] else ""
+        click.echo(f"under {upstream['address']}, mount {upstream['mount']}{problem}")
 
 
 def _row(one: dict[str, Any]) -> list[str]:

@@ -40,6 +40,13 @@ if TYPE_CHECKING:
     from sixfold.manifest import Loaded, Manifests
 
 READY = b"ready"
+ENDED_BY_NONE = (
+    "dns_sd_domain",
+    "metrics_address",
+    "bundle_endpoint",
+    "jwt_issuer",
+    "ca_vault_address",
+)
 SETTLE_TRIES, SETTLE_PERIOD_S = 15, 0.2  # a pod may just be restarting
 LOG_BYTES_MAX = 16 << 20  # a longer one is put aside at the next start
 LOG_TAIL = 20  # lines shown when a detached agent dies before it is ready
@@ -249,7 +256,7 @@ def configuration(paths: Paths, given: dict[str, Any]) -> Config:
     from sixfold.agent.main import stored_config
 
     before = stored_config(paths) or Config(node=platform.node() or "localhost")
-    for name in ("dns_sd_domain", "metrics_address", "bundle_endpoint", "jwt_issuer"):
+    for name in ENDED_BY_NONE:
         if given.get(name) == "none":
             given = {**given, name: ""}
     for name in ("catalog_listen", "dns_edge", "dns_edge_zones", "dns_stub_domains"):

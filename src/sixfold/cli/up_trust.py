@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from sixfold.cli.up_values import EndpointPlace, Issuer, TrustDomain
+from sixfold.cli.up_values import EndpointPlace, Issuer, TrustDomain, VaultAddress
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -36,6 +36,22 @@ OPTIONS = (
         type=click.Path(),
         metavar="FILE",
         help='Encrypt the authorities\' keys; its first line, at every start; "" ends it.',
+    ),
+    click.option(
+        "--ca-vault-address",
+        type=VaultAddress(),
+        metavar="URL",
+        help="Have this Vault or OpenBao sign the intermediate, and its next ones; none ends that.",
+    ),
+    click.option("--ca-vault-mount", metavar="PATH", help="Of its PKI secrets engine; pki."),
+    click.option(
+        "--ca-vault-token-file",
+        type=click.Path(),
+        metavar="FILE",
+        help="The token that it wants, which may sign-intermediate.",
+    ),
+    click.option(
+        "--ca-vault-cacert", type=click.Path(), metavar="FILE", help="Verifies it: PEM; the web's."
     ),
     click.option(
         "--bundle-endpoint",

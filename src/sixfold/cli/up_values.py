@@ -187,3 +187,21 @@ class Issuer(click.ParamType[str]):
         if value != "none" and (not plain or found.query or found.fragment):
             self.fail(f"{value!r}: give https://HOST or https://HOST:PORT", param, ctx)
         return str(value).rstrip("/")
+
+
+class VaultAddress(click.ParamType[str]):
+    """Where Vault or OpenBao is: by https, since tokens go there; http on this host only."""
+
+    name = "URL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from urllib.parse import urlsplit
+
+        text = str(value).rstrip("/")
+        found = urlsplit(text)
+        here = found.hostname in ("localhost", "127.0.0.1", "::1")
+        if text != "none" and not (
+            found.hostname and found.path == "" and (found.scheme == "https" or here)
+        ):
+            self.fail(f"{value!r}: give https://HOST or https://HOST:PORT", param, ctx)
+        return text

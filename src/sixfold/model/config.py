@@ -56,6 +56,10 @@ class Config:
     placement: Placement = NODE  # of pods' proxies: one for all, or one for each
     proxy_concurrency: int = 0  # of a proxy, threads; 0: the node's one for each CPU, others one
     proxy_drain_s: float = 0.0  # so long a replaced one may keep what is open; 0: until its end
+    ca_vault_address: str = ""  # URL of the Vault or OpenBao that signs our intermediate; "": none
+    ca_vault_mount: str = "pki"  # path of its PKI secrets engine
+    ca_vault_token_file: str = ""  # read whenever it is asked
+    ca_vault_cacert: str = ""  # PEM file that verifies it; "": what verifies the web
     dns_sd_domain: str = ""  # where services can be browsed for (RFC 6763); "" is nowhere
     dns_pods: PodRecords = "disabled"  # 192-0-2-1.ns.pod.cluster.local
     fqdn_min_ttl_s: float = 10.0  # for so long at least policy lets a resolved name through

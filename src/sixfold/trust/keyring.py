@@ -180,10 +180,12 @@ def take(
     root: x509.Certificate | None,
     key: PrivateKey | None,
     now: datetime,
+    *,
+    activate_at: datetime | None = None,
 ) -> Keyring:
     """What somebody elsewhere signed: a new intermediate, or under another root one prepared.
 
-    root  None: the active one. key: None: the one that was asked for.
+    root  None: the active one. key: None: the one that was asked for. activate_at: if prepared
     """
     own = key or keyring.pending
     if own is None:
@@ -194,7 +196,7 @@ def take(
     if root != keyring.authority.root:
         if authority.id in {one.authority.id for one in keyring.x509_authorities}:
             raise ValueError(f"root {authority.id} is here already")
-        return prepare(kept, "x509", now, upstream=authority)
+        return prepare(kept, "x509", now, activate_at=activate_at, upstream=authority)
     return _with_active(kept, replace(authority, root_key=keyring.authority.root_key))
 
 
@@ -234,9 +236,17 @@ def next_step(keyring: Keyring) -> datetime | None:
 def _renewal(authority: Authority) -> datetime:
     """Half of the intermediate's life; what the root cannot outlive is not renewed."""
     signs = authority.certificate
-    begins, ends = signs.not_valid_before_utc, signs.not_valid_after_utc
-    if signs == authority.root or ends >= authority.root.not_valid_after_utc:
+    if signs == authority.root or signs.not_valid_after_utc >= authority.root.not_valid_after_utc:
         return authority.root.not_valid_after_utc + timedelta(days=1)
+    return half_life(authority)
+
+
+def half_life(authority: Authority) -> datetime:
+    """Of the certificate whose key signs."""
+    begins, ends = (
+        authority.certificate.not_valid_before_utc,
+        authority.certificate.not_valid_after_utc,
+    )
     return begins + (ends - begins) / 2
 
 
