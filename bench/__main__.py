@@ -11,8 +11,9 @@
                HAProxy and nginx; loading; one endpoint's change; spread by algorithm
     failures   pods killed under load: failed requests, beside HAProxy with health checks
     attach     time to attach a pod
+    revocation a rule, an authority, an identity taken away, until the last byte
     identities certificates and tokens by the Workload API; a thousand renewed at once
-    workloads  an agent with 1,000 pods: policy change, memory
+    workloads  an agent with 1,000 pods: policy change, audit, memory
 
 All parts by default, in under a quarter of an hour. Needs root; Ctrl-C leaves nothing behind.
 """
@@ -40,6 +41,7 @@ from bench import (
     policy,
     programs,
     report,
+    revocation,
     traffic,
     workloads,
 )
@@ -61,6 +63,7 @@ PARTS: dict[str, Part] = {
     "failures": failures.measure,
     "attach": lambda lab, _: attach.measure(lab),
     "identities": lambda lab, _: identities.measure(lab),
+    "revocation": lambda lab, _: revocation.measure(lab),
     "workloads": lambda lab, _: workloads.measure(lab),
 }
 

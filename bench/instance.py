@@ -26,7 +26,7 @@ class Instance:
         self.client = Client(self._directory / "run" / "api.sock", timeout_s=START_TIMEOUT_S)
         lab.stack.callback(self._down)
         mesh = () if "--mtls" in options else ("--mtls", "disabled")
-        self._sixfold("up", "--detach", *mesh, *options)
+        self.sixfold("up", "--detach", *mesh, *options)
 
     def apply(self, objects: Iterable[Manifest], *, wait: bool = True) -> None:
         """Returns when all of it is in force and, with ``wait``, every pod of it ready."""
@@ -54,7 +54,7 @@ class Instance:
     def pid(self) -> int:
         return int(self.status()["agent"]["pid"])
 
-    def _sixfold(self, *arguments: str) -> str:
+    def sixfold(self, *arguments: str) -> str:
         variables = {
             "SIXFOLD_INSTANCE": self.name,
             "SIXFOLD_STATE_DIR": str(self._directory / "state"),
@@ -67,7 +67,7 @@ class Instance:
         return run(command, timeout_s=START_TIMEOUT_S)
 
     def _down(self) -> None:
-        self._sixfold("down", "--timeout", "0")
+        self.sixfold("down", "--timeout", "0")
 
 
 def sixfold(lab: Lab, services: int) -> Peer:

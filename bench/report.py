@@ -30,6 +30,7 @@ RESULTS = Path(__file__).parent / "results"
 NEAR, CONNECTS, ATTACH_MS, POLICY_MS, MEMORY_MB = 0.95, 1.15, 20.0, 20.0, 150.0
 NAMES, LOOKUP_US = 2.5, (15.0, 100.0)  # rate of the best peer; median and 99 %
 PROCESS_RATE, TOLD_MS = 100_000, 50.0
+CUT_MS, AUDIT_S = 1000.0, 10.0
 SCALE_S, SCALE_MB, CHANGE_MS, JOIN_MS, FLAT = 3.0, 1000.0, 50.0, 1.0, 1.1
 UPLINK_NS = 60.0  # a packet of a connection from outside
 MAPS = (
@@ -86,6 +87,7 @@ def section(name: str, found: Any) -> str:
         "failures": _failures,
         "attach": _attach,
         "identities": _identities,
+        "revocation": _revocation,
         "workloads": _workloads,
     }[name](found)
 
@@ -410,6 +412,17 @@ def _identities(found: Mapping[str, float]) -> str:
     return "\n".join(["## Identities", "", _table(head, rows)])
 
 
+def _revocation(found: Mapping[str, float]) -> str:
+    rows = [[name.replace("_", " "), f"{value:g}"] for name, value in found.items()]
+    bars = [
+        _bar(f"{name} revoked, last byte", found[f"{name}_max_ms"], CUT_MS, most=True, unit=" ms")
+        for name in ("rule", "authority", "identity")
+    ]
+    bars.append(_bar("failed requests while authorities change", found["failed"], 0, most=True))
+    head = ["a stream at full speed, in mTLS", ""]
+    return "\n".join(["## Revocation", "", _table(head, rows), "", *bars])
+
+
 def _workloads(found: Mapping[str, float]) -> str:
     rows = [[name.replace("_", " "), f"{value:g}"] for name, value in found.items()]
     bars = [
@@ -421,6 +434,7 @@ def _workloads(found: Mapping[str, float]) -> str:
             unit=" ms",
         ),
         _bar("policy to names, median", found["told_median_ms"], TOLD_MS, most=True, unit=" ms"),
+        _bar("audit", found["audit_s"], AUDIT_S, most=True, unit=" s"),
         _bar("agent's memory", found["agent_rss_mb"], MEMORY_MB, most=True, unit=" MB"),
     ]
     return "\n".join(["## Workloads", "", _table(["real pods, one agent", ""], rows), "", *bars])

@@ -2,13 +2,14 @@
 
 Measured through the running agent's API: from sending a changed NetworkPolicy to the moment
 the kernel's policy revision moves, which is when every open connection is judged anew; to the
-moment a pod that may now call everybody is told their names, or no longer; and the agent's memory
-and idle processor time.
+moment a pod that may now call everybody is told their names, or no longer; an audit of it all;
+and the agent's memory and idle processor time.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import statistics
 import struct
@@ -32,6 +33,7 @@ CHANGES, PAUSE_S = 15, 0.25
 IDLE_S = 10.0
 POLL_S, GIVE_UP_S = 0.0002, 10.0
 LATE_PODS = 5
+AUDITS = 3
 NOERROR, NXDOMAIN = 0, 3
 ASKER = "asker"  # everybody lets it in
 
@@ -48,6 +50,7 @@ def measure(lab: Lab) -> dict[str, float]:
         view.close()
     told_ms = _told_ms(instance)
     late_ms = [_late_pod(instance, number) for number in range(LATE_PODS)]
+    audits = [_audit(instance) for _ in range(AUDITS)]
     busy = _processor_s(instance.pid)
     time.sleep(IDLE_S)
     idle = (_processor_s(instance.pid) - busy) / IDLE_S
@@ -59,6 +62,8 @@ def measure(lab: Lab) -> dict[str, float]:
         "told_median_ms": round(statistics.median(told_ms), 2),
         "told_max_ms": round(max(told_ms), 2),
         "pod_ready_median_ms": round(statistics.median(late_ms), 1),
+        "audit_s": round(statistics.median(took for took, _ in audits), 2),
+        "audit_cpu_s": round(statistics.median(used for _, used in audits), 2),
         "agent_rss_mb": round(instance.memory_mb(), 1),
         "agent_idle_cpu_percent": round(idle * 100, 1),
     }
@@ -156,6 +161,19 @@ def _late_pod(instance: Instance, number: int) -> float:
     start = time.perf_counter()
     instance.apply([pod(f"late{number}", {"app": "app0"})])
     return (time.perf_counter() - start) * 1e3
+
+
+def _audit(instance: Instance) -> tuple[float, float]:
+    """Seconds of ``sixfold audit``, all its rules, and of the command's and the agent's CPU."""
+    before, start = _children_s() + _processor_s(instance.pid), time.perf_counter()
+    instance.sixfold("audit", "--fail-on", "never")
+    took = time.perf_counter() - start
+    return took, _children_s() + _processor_s(instance.pid) - before
+
+
+def _children_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _processor_s(pid: int) -> float:
