@@ -369,6 +369,8 @@ ATTACKS: dict[str, Callable[[], str]] = {
         f"x-sixfold-pod: pod|{VICTIM4}\r\nConnection: close\r\n\r\n".encode(),
     ),
     "dial another pod's proxy": lambda: dialled(VICTIM4, 15001),
+    "dial the host": lambda: dialled(ASKED["node"], 22),
+    "dial the resolver elsewhere": lambda: dialled("169.254.20.10", 80),
 }
 
 

@@ -7,15 +7,20 @@ runs, and none of a pod's processes can leave. Names, addresses and users prove 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from sixfold.agent.agent import Agent
 from sixfold.errors import UnavailableError
+from sixfold.host.doors import namespace_at
 from sixfold.host.paths import Paths, cgroup_root
-from sixfold.host.peer import peer_of
+from sixfold.host.peer import Peer, peer_of
 from sixfold.model.spiffe import workload_id
 from sixfold.model.subject import service_account_of
+from sixfold.observe.refused import no_identity
 from sixfold.serve.workload_api import Socket, Workload, WorkloadApi
 from sixfold.store import Objects
 from sixfold.trust.audit_finding import SvidSeen
@@ -26,10 +31,15 @@ from sixfold.trust.keyring import Keyring
 log = logging.getLogger(__name__)
 
 
+Refused = Callable[[Peer, str], None]  # who, and why
+
+
 class Attestation:
     """Of the processes on this host."""
 
-    def __init__(self, paths: Paths, objects: Objects, trust_domain: str) -> None:
+    def __init__(self, paths: Paths, objects: Objects, trust_domain: str, refused: Refused) -> None:
+        """``refused``: is told of every process that asks and is of no pod."""
+        self._refused = refused
         self._pods = f"/{(paths.cgroup / 'pods').relative_to(cgroup_root())}/"
         self._objects = objects
         self._trust_domain = trust_domain
@@ -42,7 +52,9 @@ class Attestation:
             log.info("workload API: %s", error)
             return None
         if not peer.cgroup.startswith(self._pods):
-            log.warning("workload API: process %d (uid %d) is of no pod", peer.pid, peer.uid)
+            why = f"process {peer.pid} (uid {peer.uid}) is of no pod"
+            log.warning("workload API: %s", why)
+            self._refused(peer, why)
             return None
         uid = peer.cgroup.removeprefix(self._pods).partition("/")[0]
         for stored in self._objects.of("Pod").values():
@@ -55,6 +67,22 @@ class Attestation:
     def living(self, uids: Iterable[str]) -> set[str]:
         """Those of the pods that are still there."""
         return {stored.uid for stored in self._objects.of("Pod").values()} & set(uids)
+
+
+def told_by(agent: Agent) -> Refused:
+    """In the flow log: from the pod in whose network the process is, or from the host."""
+
+    def tell(peer: Peer, why: str) -> None:
+        number = namespace_at(Path(f"/proc/{peer.pid}/ns/net"))
+        endpoints = agent.plans.world.endpoints.values() if agent.plans is not None else ()
+        here = next(
+            (one for one in endpoints if one.netns and namespace_at(Path(one.netns)) == number),
+            None,
+        )
+        source = (here.ipv4 or here.ipv6) if here is not None else None
+        agent.tell(no_identity(agent.names, source, agent.config.host_ipv4, why, time.time_ns()))
+
+    return tell
 
 
 def svids_seen(api: WorkloadApi, attestation: Attestation) -> tuple[SvidSeen, ...]:

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from sixfold.agent.agent import Agent
-from sixfold.agent.attestation import Attestation, list_svids, svids_seen
+from sixfold.agent.attestation import Attestation, list_svids, svids_seen, told_by
 from sixfold.agent.authority import Authorities, authorities
 from sixfold.agent.ca import Ca, passphrase
 from sixfold.agent.catalogue import Told
@@ -123,7 +123,7 @@ async def _run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    attestation = Attestation(paths, objects, config.trust_domain)
+    attestation = Attestation(paths, objects, config.trust_domain, told_by(agent))
     workload_api = WorkloadApi(
         lambda: signers.keyring,
         lifetime,
