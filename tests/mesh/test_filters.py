@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from tests.mesh.standalone import proxy, route, world
 
-from sixfold.mesh.http_filters import CLIENT
+from sixfold.mesh.http_filters import CLIENT, CLIENTS
 from sixfold.model.trafficpolicy import TrafficPolicy
 
 GATEWAY = "gateway.networking.k8s.io"
@@ -124,8 +124,9 @@ def _fresh(envoy):
         backend.pause_s = 0.0
 
 
-def statuses(envoy, case, number, path="/", client="one", **more):
-    return [envoy.ask(case, path, headers={CLIENT: client}, **more).status for _ in range(number)]
+def statuses(envoy, case, number, path="/", client="one", of="shop", **more):
+    headers = {CLIENT: client, CLIENTS: of}
+    return [envoy.ask(case, path, headers=headers, **more).status for _ in range(number)]
 
 
 def test_each_identity_has_its_own_limit(envoy):
@@ -136,6 +137,7 @@ def test_each_identity_has_its_own_limit(envoy):
 def test_clients_of_a_namespace_share_a_limit(envoy):
     assert statuses(envoy, "namespace", 2) == [200, 200]
     assert statuses(envoy, "namespace", 2, client="two") == [200, 429]
+    assert statuses(envoy, "namespace", 4, of="north") == [200, 200, 200, 429]
 
 
 def test_limits_of_a_route_and_of_its_service_both_hold(envoy):

@@ -11,7 +11,8 @@ import pytest
 from tests.mesh.standalone import proxy, route, service, world
 
 from sixfold.mesh.asked import Asked, way_for
-from sixfold.mesh.routes import ServicePort, attachments, plan_routes, resolved
+from sixfold.mesh.route_tables import plan_routes
+from sixfold.mesh.routes import ServicePort, attachments, resolved
 from sixfold.model.config import Config
 from sixfold.model.referencegrant import ReferenceGrant
 

@@ -15,7 +15,8 @@ from tests.mesh.standalone import route, service, world
 from sixfold.mesh.http import Backend
 from sixfold.mesh.member import Member
 from sixfold.mesh.proxyless import cluster, endpoints, listener, port_named, why_not
-from sixfold.mesh.routes import ServicePort, plan_routes
+from sixfold.mesh.route_tables import plan_routes
+from sixfold.mesh.routes import ServicePort
 
 WEB = ServicePort("shop/web", 80)
 ID = "spiffe://cluster.local/ns/shop/sa/web"

@@ -124,6 +124,7 @@ class Mesh:
         self._reached: Mapping[str, frozenset[str]] = {}  # by pods that have a proxy of their own
         self._planner = MeshPlanner(lambda it: str(self._name(it)), connections_max() // PODS_SHARE)
         self._plan: MeshPlan | None = None
+        self._named: Mapping[str, Endpoint] | None = None  # whose namespaces have a name
         self.key_sets = KeySets(self.follow)
         self._judged: tuple[object, object] = ({}, {})  # by what tunnels were last judged anew
         self._open = OpenRequests(agent, flows, self._offer)
@@ -180,7 +181,9 @@ class Mesh:
         same = before is not None and plan.resources is before.resources
         if same and self._reached == reached:
             return
-        self._name_namespaces(endpoints)
+        if endpoints is not self._named:
+            self._name_namespaces(endpoints)
+            self._named = endpoints
         self._succession.part(before.members if before is not None else {}, plan.members)
         self._moved |= judged_anew(before, plan)
         self._offer()

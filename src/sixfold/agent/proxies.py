@@ -24,8 +24,7 @@ from sixfold.host.paths import Paths
 from sixfold.host.proxy_home import ProxyHome, home_of_node, home_of_pod, homes_of_pods
 from sixfold.host.whole import write_whole
 from sixfold.mesh.bootstrap import bootstrap
-from sixfold.mesh.messages import LISTENER, Resource
-from sixfold.mesh.plan import Name
+from sixfold.mesh.messages import LISTENER, Name, Resource
 from sixfold.model.config import Config
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.placement import NODE, WORKLOAD

@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from sixfold.agent.planning import Plans
 from sixfold.mesh import proxyless
-from sixfold.mesh.http_plan import backends_of
 from sixfold.mesh.http_routes import cluster_of
-from sixfold.mesh.kept import Kept
+from sixfold.mesh.http_steps import backends_of
 from sixfold.mesh.member import Member
 from sixfold.mesh.messages import CLUSTER, ENDPOINTS, LISTENER, Resource
 from sixfold.mesh.routes import Routed, ServicePort, Way
-from sixfold.mesh.traffic import Traffic, plan_requests, straight_to
+from sixfold.mesh.traffic import RequestTables, Traffic, straight_to
 from sixfold.model.names import NOTHING
 from sixfold.model.world import World
 
@@ -25,7 +24,7 @@ class Proxyless:
 
     def __init__(self, now: Callable[[], tuple[Plans, Mapping[str, Member]]]) -> None:
         self._now = now
-        self._kept = Kept()
+        self._tables = RequestTables()
         self._world: World | None = None
         self._traffic: Traffic | None = None
         self._routed: Mapping[ServicePort, Routed] = {}
@@ -65,8 +64,7 @@ class Proxyless:
         if self._world is not world:
             self._world = world
             self._traffic = Traffic(world)
-            self._routed = plan_requests(world, self._traffic, self._kept)
-            self._kept.forget()
+            self._routed = self._tables.follow(world, self._traffic)
         routed = self._routed.get(port)
         ways = routed.for_clients_of(namespace) if routed is not None else None
         return (straight_to(port),) if ways is None else ways

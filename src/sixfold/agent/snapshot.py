@@ -6,9 +6,9 @@ can tell by ``is`` what to plan again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from sixfold.agent.balancers import Balancers
 from sixfold.agent.ledger import Ledger
@@ -39,6 +39,8 @@ from sixfold.model.world import World
 from sixfold.store import Objects, Stored
 from sixfold.workloads.pod_state import PodState
 
+T = TypeVar("T")
+
 
 class Snapshots:
     """Takes Worlds; keeps what it built for the next one."""
@@ -58,6 +60,7 @@ class Snapshots:
         self._endpoints: dict[str, tuple[Stored, PodState, Endpoint]] = {}
         self._taken: Layers[str, Endpoint] = Layers()
         self._version = -1
+        self._known: dict[str, tuple[list[int], Any]] = {}  # what was made, by name
         self._namespaces: dict[str, Mapping[str, str]] = {}
         self._audited: frozenset[str] = frozenset()
         self._accelerated: frozenset[str] = frozenset()  # namespaces
@@ -130,45 +133,70 @@ class Snapshots:
         return combined
 
     def _refresh(self) -> None:
+        self._made("Namespace", ("Namespace",), self._take_namespaces)
+        self._follow_posture()
+        self._services = self._made("Service", ("Service", POOL_KIND), self._take_services)
+        self._slices = self._by_name("EndpointSlice")
+        self._policies = self._made("policies", POLICY_KINDS, self._take_policies)
+        self._peer_authentications = self._by_name(PEER_AUTHENTICATION)
+        self._routes = self._made("routes", ROUTE_KINDS, lambda: self._by_kind(ROUTE_KINDS))
+        self._streams = self._made("streams", STREAM_KINDS, lambda: self._by_kind(STREAM_KINDS))
+        self._grants = self._by_name("ReferenceGrant")
+        self._traffic = self._by_name(TRAFFIC_POLICY)
+        self._gateways = self._by_name("Gateway")
+        self._secrets = self._by_name("Secret")
+        self._backend_tls = self._by_name(BACKEND_TLS)
+        self._config_maps = self._by_name("ConfigMap")
+        self._gateway_classes = self._of_cluster("GatewayClass")
+        self._cidr_groups = self._of_cluster("CiliumCIDRGroup")
+
+    def _made(self, name: str, kinds: Sequence[str], make: Callable[[], T]) -> T:
+        """What is made of the objects of some kinds; the same while each of them is."""
+        turns = [self._objects.turn(kind) for kind in kinds]
+        known = self._known.get(name)
+        if known is None or known[0] != turns:
+            known = self._known[name] = turns, make()
+        found: T = known[1]
+        return found
+
+    def _take_namespaces(self) -> None:
         self._namespaces = {
             key.name: self._labels_of(key.name, stored)
             for key, stored in self._objects.of("Namespace").items()
         }
         self._audited = self._namespaces_where(in_audit)
         self._told = self._namespaces_where(is_open)
-        self._follow_posture()
         self._follow_defaults()
+
+    def _take_services(self) -> Mapping[str, Any]:
         pools = self._objects.of(POOL_KIND).values()
-        self._services = self._balancers.take(
+        return self._balancers.take(
             _by_name(self._objects, "Service"),
             sorted((it.object for it in pools), key=lambda pool: str(pool.metadata.name)),
         )
-        self._slices = _by_name(self._objects, "EndpointSlice")
-        self._policies = {
+
+    def _take_policies(self) -> dict[str, Any]:
+        return {
             policy_key(stored.object): stored.object
             for kind in POLICY_KINDS
             for stored in self._objects.of(kind).values()
             if not stored.deleting
         }
-        self._peer_authentications = _by_name(self._objects, PEER_AUTHENTICATION)
-        self._routes, self._streams = (
-            {
-                f"{kind} {name}": route
-                for kind in kinds
-                for name, route in _by_name(self._objects, kind).items()
-            }
-            for kinds in (ROUTE_KINDS, STREAM_KINDS)
+
+    def _by_name(self, kind: str) -> dict[str, Any]:
+        return self._made(kind, (kind,), lambda: _by_name(self._objects, kind))
+
+    def _of_cluster(self, kind: str) -> dict[str, Any]:
+        """Of a kind that has no namespaces."""
+        objects = self._objects.of(kind)
+        return self._made(
+            kind, (kind,), lambda: {key.name: it.object for key, it in objects.items()}
         )
-        self._grants = _by_name(self._objects, "ReferenceGrant")
-        self._traffic = _by_name(self._objects, TRAFFIC_POLICY)
-        self._gateways = _by_name(self._objects, "Gateway")
-        self._secrets = _by_name(self._objects, "Secret")
-        self._backend_tls = _by_name(self._objects, BACKEND_TLS)
-        self._config_maps = _by_name(self._objects, "ConfigMap")
-        classes = self._objects.of("GatewayClass")
-        self._gateway_classes = {key.name: stored.object for key, stored in classes.items()}
-        groups = self._objects.of("CiliumCIDRGroup")
-        self._cidr_groups = {key.name: stored.object for key, stored in groups.items()}
+
+    def _by_kind(self, kinds: Iterable[str]) -> dict[str, Any]:
+        return {
+            f"{kind} {name}": route for kind in kinds for name, route in self._by_name(kind).items()
+        }
 
     def _follow_posture(self) -> None:
         """The base that the object names is everybody's, instead of the one of ``up``."""

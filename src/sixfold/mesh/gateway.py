@@ -28,7 +28,7 @@ from sixfold.mesh import logs
 from sixfold.mesh import resources as parts
 from sixfold.mesh.certificates import Shown
 from sixfold.mesh.hosts import Hosts
-from sixfold.mesh.http_filters import CLIENT, filters_of_host, http_filters
+from sixfold.mesh.http_filters import CLIENT, CLIENTS, filters_of_host, http_filters
 from sixfold.mesh.http_routes import Front, routes_of
 from sixfold.mesh.listeners import EVERY_HOST, ListenerPlan
 from sixfold.mesh.member import Member
@@ -122,11 +122,11 @@ def _http(member: Member, table: str) -> list[dict[str, Any]]:
         parts.state(parts.NETNS_STATE, member.netns),
         parts.state(parts.SVID_STATE, parts.client_secret(member.id)),
     ]
-    counted = {"key": CLIENT, "value": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"}
+    counted = {CLIENT: "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%", CLIENTS: member.pod}
     forged = early.HeaderMutation(
         mutations=[
             *({"remove": name} for name in FORGED),
-            {"append": {"header": counted, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}},
+            *(parts.set_header(name, text) for name, text in counted.items()),
         ]
     )
     manager = hcm.HttpConnectionManager(
@@ -199,6 +199,6 @@ def table(name: str, hosts: Hosts, front: Front, elsewhere: Iterable[str] = ()) 
         name=name,
         virtual_hosts=found,
         ignore_port_in_host_matching=True,
-        request_headers_to_remove=["x-envoy-external-address", CLIENT],
+        request_headers_to_remove=["x-envoy-external-address", CLIENT, CLIENTS],
     )
     return resource(name, table)

@@ -8,6 +8,10 @@ reads a request once, and only on ports that need it.
 
 Where a request wants to go is a header between the two proxies: of the sender's word, since the
 rules of the port that it names hold for it.
+
+Each service has a table of routes of its own, which the address that was dialled picks (a scope),
+and in it a host for each port, and for each namespace of clients that has routes of its own. So a
+change of one route has Envoy build one table, whatever else is routed, and no table is there twice.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.rbac.v3 import rbac_pb2
-from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.config.route.v3 import route_pb2, scoped_route_pb2
 from envoy.extensions.access_loggers.grpc.v3 import als_pb2
 from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac
@@ -38,11 +42,11 @@ from google.protobuf import struct_pb2
 from sixfold.mesh import kept_headers, logs, resilience
 from sixfold.mesh import resources as parts
 from sixfold.mesh.backend_tls import Tls, Verified, context
-from sixfold.mesh.http_filters import CLIENT, filters_of_host, http_filters
+from sixfold.mesh.http_filters import CLIENT, CLIENTS, filters_of_host, http_filters
 from sixfold.mesh.http_routes import cluster_of, routes_of
 from sixfold.mesh.member import Member, authority
 from sixfold.mesh.messages import Resource, extension, packed, resource
-from sixfold.mesh.routes import ServicePort, Way
+from sixfold.mesh.routes import Routed, ServicePort, Way
 from sixfold.mesh.stream_resources import chain
 from sixfold.mesh.streams import ServiceStream
 from sixfold.model.algorithm import TABLE_SIZE_DEFAULT, Algorithm
@@ -50,13 +54,12 @@ from sixfold.model.datapath import IPAddress
 from sixfold.model.mesh import DESTINATION, HTTP_PORT, TUNNEL_PORT
 from sixfold.model.trafficpolicy import TrafficPolicySpec
 
-POD = "x-sixfold-pod"  # cluster of a destination that no route is about
+POD = "x-sixfold-pod"  # what was dialled: picks the table, and is the cluster without a route
 METADATA = "sixfold"
 APPLICATION, APPLICATION_HTTP2 = "requests", "calls"  # clusters: where a request wants to go
 # Calls that rules are about have a connection each: so one can be cut without the others.
 EACH_CALL = f"{APPLICATION_HTTP2}|each"
 TOLD = "policy_"  # before what the filter says of rules that are told only
-Append = "OVERWRITE_IF_EXISTS_OR_ADD"
 
 
 class Backend(NamedTuple):
@@ -68,8 +71,16 @@ class Backend(NamedTuple):
     weight: int = 1
 
 
-def routes_name(namespace: str) -> str:
-    return f"requests|{namespace}"
+PODS = "requests"  # table of what is dialled at a pod's own address
+
+
+def routes_name(service: str) -> str:
+    return f"requests|{service}"
+
+
+def clients(namespace: str, port: int | str) -> str:
+    """Of a namespace, who dialled a port."""
+    return f"{namespace}:{port}"
 
 
 def outbound(
@@ -82,16 +93,21 @@ def outbound(
         parts.state(parts.SVID_STATE, parts.client_secret(member.id)),
     ]
     said = [
-        _set(DESTINATION, "%DOWNSTREAM_LOCAL_ADDRESS%"),
-        _set(POD, "pod|%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%"),
-        _set(CLIENT, member.id),
+        parts.set_header(DESTINATION, "%DOWNSTREAM_LOCAL_ADDRESS%"),
+        parts.set_header(POD, "pod|%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%"),
+        parts.set_header(CLIENT, member.id),
+        parts.set_header(CLIENTS, clients(member.pod.partition("/")[0], "%DOWNSTREAM_LOCAL_PORT%")),
     ]
     manager = hcm.HttpConnectionManager(
         stat_prefix="requests",
         codec_type="AUTO",
-        rds={
-            "route_config_name": routes_name(member.pod.partition("/")[0]),
-            "config_source": parts.ADS,
+        scoped_routes={
+            "name": "requests",
+            "scope_key_builder": {
+                "fragments": [{"header_value_extractor": {"name": POD, "index": 0}}]
+            },
+            "rds_config_source": parts.ADS,
+            "scoped_rds": {"scoped_rds_config_source": parts.ADS},
         },
         early_header_mutation_extensions=[
             extension(
@@ -144,20 +160,27 @@ def outbound(
     return resource(listener.name, listener)
 
 
-def host(
-    port: ServicePort, addresses: Sequence[IPAddress], ways: Sequence[Way]
-) -> route_components_pb2.VirtualHost:
-    """The routes of a service's port."""
-    return route_components_pb2.VirtualHost(
-        name=str(port),
-        domains=[authority(address, port.port) for address in addresses],
-        routes=routes_of(ways),
-        typed_per_filter_config=filters_of_host(ways),
+def scope(address: IPAddress, table: str) -> Resource:
+    """What is dialled at an address is looked up in a table."""
+    key = {"fragments": [{"string_key": parts.cluster_name(address)}]}
+    found = scoped_route_pb2.ScopedRouteConfiguration(
+        name=str(address), route_configuration_name=table, key=key
     )
+    return resource(found.name, found)
 
 
-def routes(namespace: str, hosts: Iterable[route_components_pb2.VirtualHost]) -> Resource:
-    """Of the clients of a namespace. Whatever no route is about goes where it was dialled to."""
+def routes(service: str, ports: Iterable[tuple[ServicePort, Routed]]) -> Resource:
+    """Of a service, by port and by its clients' namespace: each routed port has a producer."""
+    hosts = [
+        _host(f"{port} of {namespace}", clients(namespace, port.port), ways)
+        for port, routed in ports
+        for namespace, ways in (("*", routed.producer or ()), *sorted(routed.consumers.items()))
+    ]
+    return _table(routes_name(service), hosts)
+
+
+def pods() -> Resource:
+    """What no route is about goes where it was dialled to."""
     rest = {
         "match": {"prefix": "/"},
         "route": {
@@ -166,13 +189,27 @@ def routes(namespace: str, hosts: Iterable[route_components_pb2.VirtualHost]) ->
             "upgrade_configs": [{"upgrade_type": "websocket"}],
         },
     }
-    others = route_components_pb2.VirtualHost(name="pods", domains=["*"], routes=[rest])
-    name = routes_name(namespace)
+    return _table(PODS, [{"name": "pods", "domains": ["*"], "routes": [rest]}])
+
+
+def _host(name: str, clients: str, ways: Sequence[Way]) -> dict[str, Any]:
+    """``*:80`` is whoever dialled that port."""
+    filters = filters_of_host(ways)
+    routes = routes_of(ways)
+    return {
+        "name": name,
+        "domains": [clients],
+        "routes": routes,
+        "typed_per_filter_config": filters,
+    }
+
+
+def _table(name: str, hosts: Sequence[dict[str, Any]]) -> Resource:
     table = route_pb2.RouteConfiguration(
         name=name,
-        virtual_hosts=[*hosts, others],
-        vhost_header=DESTINATION,
-        request_headers_to_remove=[POD, CLIENT],
+        virtual_hosts=hosts,
+        vhost_header=CLIENTS,
+        request_headers_to_remove=[POD, CLIENT, CLIENTS],
     )
     return resource(name, table)
 
@@ -216,7 +253,11 @@ def service(
         typed_extension_protocol_options={
             parts.OPTIONS: packed(
                 _http2(
-                    [_set(DESTINATION, f'%UPSTREAM_METADATA(["{METADATA}","destination"])%')],
+                    [
+                        parts.set_header(
+                            DESTINATION, f'%UPSTREAM_METADATA(["{METADATA}","destination"])%'
+                        )
+                    ],
                     lifetime,
                 )
             )
@@ -421,8 +462,3 @@ def _struct(**fields: str) -> struct_pb2.Struct:
     found = struct_pb2.Struct()
     found.update(fields)
     return found
-
-
-def _set(name: str, value: str) -> dict[str, Any]:
-    header = {"key": name, "value": value}
-    return {"append": {"header": header, "append_action": Append}}

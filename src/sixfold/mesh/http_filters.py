@@ -29,7 +29,8 @@ from sixfold.model.duration import seconds
 from sixfold.model.httproute import Cors, SessionPersistence, ValueMatch
 from sixfold.model.trafficpolicy import FaultInjection
 
-CLIENT = "x-sixfold-client"  # who a request is counted as; written by its listener
+# Written by the listener of a request: who it is counted as, alone and together with others.
+CLIENT, CLIENTS = "x-sixfold-client", "x-sixfold-clients"
 CORS, FAULT = "envoy.filters.http.cors", "envoy.filters.http.fault"
 LIMIT, SESSION = "envoy.filters.http.local_ratelimit", "envoy.filters.http.stateful_session"
 CLIENTS_MAX = 65_536  # that are counted one by one; then the longest silent is forgotten
@@ -85,7 +86,7 @@ def _each(limits: Iterable[Limit]) -> list[Limit]:
 
 
 def _limits(limits: Sequence[Limit]) -> local.LocalRateLimit:
-    """A bucket for each limit and client, or for each limit; one that is empty refuses."""
+    """A bucket for each limit and client, or namespace of clients; one that is empty refuses."""
     endless = {
         "max_tokens": UNLIMITED,
         "tokens_per_fill": {"value": UNLIMITED},
@@ -103,11 +104,10 @@ def _limits(limits: Sequence[Limit]) -> local.LocalRateLimit:
 
 
 def _bucket(limit: Limit) -> dict[str, Any]:
-    """Without a value of its own the descriptor is a bucket for each value there is."""
+    """The descriptor has no value of its own: it is a bucket for each value there is."""
     key, one = _key(limit), limit.rate
-    entry = {"key": key} if one.each == "Identity" else {"key": key, "value": "all"}
     return {
-        "entries": [entry],
+        "entries": [{"key": key}],
         "token_bucket": {
             "max_tokens": one.requests,
             "tokens_per_fill": {"value": one.requests},
@@ -117,10 +117,8 @@ def _bucket(limit: Limit) -> dict[str, Any]:
 
 
 def _action(limit: Limit) -> dict[str, Any]:
-    key, one = _key(limit), limit.rate
-    if one.each == "Identity":
-        return {"request_headers": {"header_name": CLIENT, "descriptor_key": key}}
-    return {"generic_key": {"descriptor_key": key, "descriptor_value": "all"}}
+    header = CLIENT if limit.rate.each == "Identity" else CLIENTS
+    return {"request_headers": {"header_name": header, "descriptor_key": _key(limit)}}
 
 
 def _key(limit: Limit) -> str:

@@ -15,6 +15,7 @@ from envoy.config.core.v3 import config_source_pb2, extension_pb2
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
+from envoy.config.route.v3.scoped_route_pb2 import ScopedRouteConfiguration
 from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
 from envoy.service.runtime.v3.rtds_pb2 import Runtime
 from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory
@@ -34,6 +35,10 @@ CLUSTER, LISTENER, ROUTE, SECRET = map(type_url, (Cluster, Listener, RouteConfig
 EXTENSION = type_url(extension_pb2.TypedExtensionConfig)
 ENDPOINTS = type_url(ClusterLoadAssignment)
 RUNTIME = type_url(Runtime)
+SCOPE = type_url(ScopedRouteConfiguration)
+
+
+Name = tuple[str, str]  # type URL, name
 
 
 class Resource(NamedTuple):
@@ -43,6 +48,10 @@ class Resource(NamedTuple):
     name: str
     version: str
     body: any_pb2.Any
+
+    @property
+    def key(self) -> Name:
+        return self.type_url, self.name
 
 
 def resource(name: str, message: Message) -> Resource:

@@ -12,12 +12,20 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from sixfold.mesh.authorization import Names, allowed
 from sixfold.mesh.http import applications_of, common_applications
-from sixfold.mesh.http import routes_name as requests_of
 from sixfold.mesh.http_routes import cluster_of
 from sixfold.mesh.logs import RUNTIME_LAYER
 from sixfold.mesh.member import Member
-from sixfold.mesh.messages import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTE, RUNTIME, SECRET
-from sixfold.mesh.plan import MeshPlan, Name
+from sixfold.mesh.messages import (
+    CLUSTER,
+    ENDPOINTS,
+    EXTENSION,
+    LISTENER,
+    ROUTE,
+    RUNTIME,
+    SECRET,
+    Name,
+)
+from sixfold.mesh.plan import MeshPlan
 from sixfold.mesh.ports import Span
 from sixfold.mesh.resources import APPLICATION, BUNDLE, client_secret, cluster_name, routes_name
 from sixfold.mesh.stream_resources import stream_cluster
@@ -43,7 +51,7 @@ def listeners(plan: MeshPlan, pod: str) -> list[Name]:
 def needed_by_one(plan: MeshPlan, pod: str, reached: Collection[str]) -> Iterator[Name]:
     """Of a proxy that is a pod's own; ``reached``: those whom the pod may dial."""
     yield from _own(plan, plan.members[pod])
-    yield ROUTE, requests_of(pod.partition("/")[0])
+    yield from plan.http.tables
     yield from _secrets([plan.members[pod]])
     yield RUNTIME, RUNTIME_LAYER
     yield CLUSTER, APPLICATION

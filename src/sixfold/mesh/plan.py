@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from itertools import count
+from itertools import count, zip_longest
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -22,22 +22,22 @@ from sixfold.mesh import resources, tokens
 from sixfold.mesh.authorization import Authorization, Caller
 from sixfold.mesh.http_plan import NO_KEYS_YET, HttpPlan, HttpPlanner
 from sixfold.mesh.member import Member, addresses_of, member_of
-from sixfold.mesh.messages import EXTENSION, ROUTE, Resource
+from sixfold.mesh.messages import EXTENSION, ROUTE, Name, Resource
 from sixfold.mesh.tokens import Keys
 from sixfold.model.config import Config
 from sixfold.model.datapath import Frontend, FrontendEntry, PolicyTable
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import UNKNOWN, Identity
-from sixfold.model.layers import Layers
+from sixfold.model.layers import Layers, differing
 from sixfold.model.spiffe import SpiffeId
 from sixfold.model.world import World
 from sixfold.policy.decide import names_of_pod
 from sixfold.policy.plan import PolicyPlan
 
-Name = tuple[str, str]  # type URL, name
 Placed = tuple[Identity, Identity]  # CIDR identities of the IPv4 and the IPv6 address
 NO_FRONTENDS: Mapping[Frontend, FrontendEntry] = MappingProxyType({})
 NO_CIDRS: Placed = (UNKNOWN, UNKNOWN)
+NOTHING: Mapping[Name, Resource] = MappingProxyType({})
 
 
 class MeshPlan(NamedTuple):
@@ -88,9 +88,10 @@ class MeshPlanner:
         self._known: dict[str, _Known] = {}
         self._authorization = Authorization()
         self._http = HttpPlanner(connections_max)
-        self._shared: dict[Name, Resource] = {}  # of no pod
+        self._shared: tuple[Mapping[Name, Resource], ...] = ()  # of no pod, in groups
+        self._alone: dict[str, Member] = {}
         application = resources.application()
-        self._resources: Layers[Name, Resource] = Layers({_name(application): application})
+        self._resources: Layers[Name, Resource] = Layers({application.key: application})
 
     def plan(
         self,
@@ -103,7 +104,8 @@ class MeshPlanner:
         config = world.config
         members = self._members(world, policy)
         alone = {key: member for key, (_, _, member) in members.items()}
-        http = self._http.plan(world, policy, frontends, alone, keys)
+        self._alone = self._alone if alone == self._alone else alone
+        http = self._http.plan(world, policy, frontends, self._alone, keys)
         gone = self._known.keys() - members.keys()
         touched: set[Identity] = set()
         for key, (endpoint, cidrs, member) in members.items():
@@ -114,7 +116,7 @@ class MeshPlanner:
         for key in gone:
             touched |= self._authorization.move(key)
         puts: dict[Name, Resource] = {}
-        dropped = {_name(one) for key in gone for one in self._known[key].made}
+        dropped = {one.key for key in gone for one in self._known[key].made}
         lifetime = timedelta(seconds=config.svid_ttl_s / 2)
         now: dict[str, _Known] = {}
         for key, (endpoint, cidrs, member) in members.items():
@@ -132,15 +134,17 @@ class MeshPlanner:
             routes = resources.routes(member, rules, asked[0], narrowed)
             made = (*fixed, routes)
             before = known.made if known is not None else ()
-            puts.update((_name(one), one) for one in made if one not in before)
-            dropped |= {_name(one) for one in before} - {_name(one) for one in made}
+            puts.update((one.key, one) for one in made if one not in before)
+            dropped |= {one.key for one in before} - {one.key for one in made}
             now[key] = _Known(endpoint, cidrs, table, member, made, asked)
         self._known = now
-        shared = {_name(one): one for one in http.resources}
-        if shared != self._shared:
-            puts |= {name: one for name, one in shared.items() if self._shared.get(name) != one}
-            dropped |= self._shared.keys() - shared.keys()
-            self._shared = shared
+        for earlier, shared in zip_longest(self._shared, http.resources, fillvalue=NOTHING):
+            for name in differing(earlier, shared):
+                if name not in shared:
+                    dropped.add(name)
+                elif name not in earlier or earlier[name].version != shared[name].version:
+                    puts[name] = shared[name]
+        self._shared = http.resources
         if puts or dropped:
             self._authorization.forget({one.table for one in now.values() if one.table is not None})
             self._resources = self._resources.changed(puts, dropped - puts.keys())
@@ -203,7 +207,3 @@ def _callers(member: Member, identity: Identity, cidrs: Placed) -> tuple[Caller,
         Caller(names_of_pod(identity, cidrs[address.version == 6]), member.id, address)
         for address in member.addresses
     )
-
-
-def _name(one: Resource) -> Name:
-    return one.type_url, one.name

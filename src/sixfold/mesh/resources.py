@@ -413,3 +413,8 @@ def set_states(states: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _header(name: str, value: str) -> dict[str, Any]:
     return {"header": {"key": name, "value": value}}
+
+
+def set_header(name: str, value: str) -> dict[str, Any]:
+    """A mutation of a request's headers."""
+    return {"append": {**_header(name, value), "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}

@@ -12,14 +12,11 @@ name, the rule's place, the match's place. A request that nothing matches is ans
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import NamedTuple
 
 from sixfold.mesh.condition import Condition
-from sixfold.mesh.kept import Kept
 from sixfold.model.duration import seconds
 from sixfold.model.gateway import GROUP
 from sixfold.model.httproute import (
@@ -136,33 +133,6 @@ class Attached(NamedTuple):
     parent: ParentReference
     ports: tuple[ServicePort, ...]
     accepted: Condition
-
-
-def plan_routes(world: World, kept: Kept | None = None) -> Mapping[ServicePort, Routed]:
-    """Every port that some route is attached to."""
-    found: defaultdict[ServicePort, defaultdict[str, list[tuple[object, Way]]]]
-    found = defaultdict(lambda: defaultdict(list))
-    kept = kept or Kept()
-    for key, route in world.routes.items():
-        parts = route, world.services, world.grants, world.has_mesh
-        ports, ways = kept.of(("route", key), parts, partial(_led, world, route))
-        where = route.metadata.namespace
-        for port in ports:
-            owner = "" if port.service.partition("/")[0] == where else where
-            found[port][owner] += ways
-    return {
-        port: Routed(
-            ordered(owners[""]) if "" in owners else None,
-            {owner: ordered(ways) for owner, ways in owners.items() if owner},
-        )
-        for port, owners in found.items()
-    }
-
-
-def _led(world: World, route: Route) -> tuple[list[ServicePort], list[tuple[object, Way]]]:
-    """The ports that a route is attached to, and its ways."""
-    ports = [port for attached in attachments(world, route) for port in attached.ports]
-    return ports, list(ways_of(world, route)) if ports else []
 
 
 def ordered(ways: list[tuple[object, Way]]) -> tuple[Way, ...]:

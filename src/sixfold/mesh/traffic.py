@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from sixfold.mesh.condition import Condition, told_of_targets
 from sixfold.mesh.kept import Kept
+from sixfold.mesh.route_tables import RouteTables
 from sixfold.mesh.routes import (
     Backend,
     Limit,
     Routed,
     ServicePort,
     Way,
-    plan_routes,
 )
 from sixfold.model.duration import seconds
 from sixfold.model.httproute import GRPCRule, HTTPMatch, HTTPRule
@@ -91,21 +92,35 @@ class Traffic:
         )
 
 
-def plan_requests(
-    world: World, traffic: Traffic, kept: Kept | None = None
-) -> Mapping[ServicePort, Routed]:
-    """Every port whose requests are looked at: some route is attached to it, or a policy."""
-    found = dict(plan_routes(world, kept))
-    for port in traffic.by_port:
-        routed = found.get(port, Routed())
-        if routed.producer is None:
-            found[port] = replace(routed, producer=(straight_to(port),))
-    return {port: _carried(routed, port, traffic) for port, routed in found.items()}
+class RequestTables:
+    """Of world after world, each with its policies."""
+
+    def __init__(self) -> None:
+        self._routes = RouteTables()
+        self._kept = Kept()
+
+    def follow(self, world: World, traffic: Traffic) -> Mapping[ServicePort, Routed]:
+        """Every port whose requests are looked at: some route is attached to it, or a policy."""
+        routes = self._routes.follow(world)
+        if not (traffic.by_port or traffic.by_rule):
+            return routes
+        found = {}
+        for port in (*routes, *(traffic.by_port.keys() - routes.keys())):
+            parts = routes.get(port), traffic
+            found[port] = self._kept.of(port, parts, partial(_carried, port, *parts))
+        self._kept.forget()
+        return found
 
 
-def _carried(routed: Routed, port: ServicePort, traffic: Traffic) -> Routed:
-    if not (traffic.by_port or traffic.by_rule):
-        return routed
+def plan_requests(world: World, traffic: Traffic) -> Mapping[ServicePort, Routed]:
+    """The same of one world."""
+    return RequestTables().follow(world, traffic)
+
+
+def _carried(port: ServicePort, routed: Routed | None, traffic: Traffic) -> Routed:
+    routed = routed or Routed()
+    if routed.producer is None and port in traffic.by_port:
+        routed = replace(routed, producer=(straight_to(port),))
     return Routed(
         routed.producer and tuple(traffic.carried(way, port) for way in routed.producer),
         {

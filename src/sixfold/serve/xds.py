@@ -31,18 +31,19 @@ from sixfold.mesh.messages import (
     LISTENER,
     ROUTE,
     RUNTIME,
+    SCOPE,
     SECRET,
+    Name,
     Resource,
 )
-from sixfold.mesh.plan import Name
 from sixfold.serve.grpc_server import serve_until
 
 log = logging.getLogger(__name__)
 
 ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 ALS = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
-ORDER = (CLUSTER, ENDPOINTS, LISTENER, EXTENSION, ROUTE, SECRET, RUNTIME)
-WILDCARD = (CLUSTER, LISTENER)  # types of which it wants all there is
+ORDER = (CLUSTER, ENDPOINTS, LISTENER, EXTENSION, SCOPE, ROUTE, SECRET, RUNTIME)
+WILDCARD = (CLUSTER, LISTENER, SCOPE)  # types of which it wants all there is
 AnyStream = Stream[Any, Any]
 OnLog = Callable[[str, Any], None]
 
@@ -51,6 +52,7 @@ class _Type:
     """What one stream wants of one type, and what it has.
 
     sent      version of each; "": it was told that there is none
+    due       what may be different from what was sent
     awaiting  by nonce: what an answer is due for
     """
 
@@ -58,28 +60,39 @@ class _Type:
         self.wanted: set[str] = set()
         self.all = False
         self.sent: dict[str, str] = {}
+        self.due: set[str] = set()
         self.asked: set[str] = set()  # since the last answer
         self.awaiting: dict[str, dict[str, str]] = {}
 
 
 class _Peer:
-    """One stream; ``again``: what was refused is due once more; ``held``: versions it has taken."""
+    """One stream.
 
-    def __init__(self) -> None:
+    held   versions it has taken
+    cold   clusters of which it may not know yet who is in them
+    again  what was refused is due once more
+    """
+
+    def __init__(self, cold: Iterable[str] = ()) -> None:
         self.types: dict[str, _Type] = {}
         self.held: dict[Name, str] = {}
+        self.cold = set(cold)
         self.wake = asyncio.Event()
         self.again = False
 
 
 class XdsServer:
-    """Serves Envoy, and the one before it while that drains; ``offer`` is what both should hold."""
+    """Serves Envoy, and the one before it while that drains; ``offer`` is what both should hold.
+
+    Of thousands of resources one changes: only what may be different is looked at again.
+    """
 
     def __init__(self, on_log: OnLog) -> None:
         self._on_log = on_log
         self._offered: dict[str, dict[str, Resource]] = {one: {} for one in ORDER}
         self._ready = asyncio.Event()  # something was offered
         self._peers: list[_Peer] = []  # the last to come is the last
+        self._unsure: set[Name] = set()  # whether all have it; of all others that is so
         self._moved = asyncio.Condition()
         self._nonces = 0
         self.refused: dict[Name, str] = {}  # and what Envoy said
@@ -93,6 +106,16 @@ class XdsServer:
         offered: dict[str, dict[str, Resource]] = {one: {} for one in ORDER}
         for one in resources:
             offered[one.type_url][one.name] = one
+        for kind, now in offered.items():
+            before = self._offered[kind]
+            changed = {name for name, one in now.items() if before.get(name) is not one}
+            changed |= before.keys() - now.keys()
+            self._unsure.update((kind, name) for name in changed)
+            for peer in self._peers:
+                if kind in peer.types:
+                    peer.types[kind].due |= changed
+                if kind == ENDPOINTS:
+                    peer.cold |= changed
         self._offered = offered
         self.refused = {
             name: it for name, it in self.refused.items() if name[1] in offered[name[0]]
@@ -131,10 +154,16 @@ class XdsServer:
 
     def pending(self) -> list[Name]:
         """All that Envoy would have to take; of secrets and routes those that it asked for."""
-        kinds = (CLUSTER, LISTENER)
-        names = [(kind, name) for kind in kinds for name in self._offered[kind]]
-        names += {name for peer in self._peers for name in peer.held if name[0] not in kinds}
-        return [one for one in self.lacking(names) if one not in self.refused]
+        self._unsure = set(self.lacking(self._unsure))
+        return [one for one in self._unsure if one not in self.refused and self._is_wanted(*one)]
+
+    def _is_wanted(self, kind: str, name: str) -> bool:
+        return kind in WILDCARD or any(
+            kind in peer.types and name in peer.types[kind].wanted for peer in self._peers
+        )
+
+    def _forget_who_has_what(self) -> None:
+        self._unsure = {(kind, name) for kind in ORDER for name in self._offered[kind]}
 
     async def taken(self, timeout_s: float, names: Iterable[Name] | None = None) -> list[Name]:
         """Return when nothing is pending (of these names), or after a while; what still is."""
@@ -176,8 +205,9 @@ class XdsServer:
 
     async def _discover(self, stream: AnyStream) -> None:
         await self._ready.wait()  # an agent that knows nothing yet would seem to remove everything
-        peer = _Peer()
+        peer = _Peer(self._offered[ENDPOINTS])
         self._peers.append(peer)
+        self._forget_who_has_what()
         telling = asyncio.ensure_future(self._answer(stream, peer))
         try:
             while (request := await stream.recv_message()) is not None:
@@ -187,6 +217,7 @@ class XdsServer:
             pass
         finally:
             self._peers.remove(peer)
+            self._forget_who_has_what()
             telling.cancel()
 
     async def _take(self, peer: _Peer, request: Any) -> None:
@@ -198,18 +229,26 @@ class XdsServer:
             one.all = kind in WILDCARD and not request.resource_names_subscribe
             one.sent = dict(request.initial_resource_versions)
             peer.held.update(((kind, name), version) for name, version in one.sent.items())
+            one.due |= one.sent.keys()
+            if one.all:
+                one.due |= self._offered[kind].keys()
         for name in request.resource_names_subscribe:
             if name == "*":
                 one.all = True
+                one.due |= self._offered[kind].keys()
             else:
                 one.wanted.add(name)
                 one.asked.add(name)
+                one.due.add(name)
         for name in request.resource_names_unsubscribe:
             if name == "*":
                 one.all = False
             one.wanted.discard(name)
             one.sent.pop(name, None)
             peer.held.pop((kind, name), None)
+            self._unsure.add((kind, name))
+            if kind == ENDPOINTS:
+                peer.cold.add(name)
         answered = one.awaiting.pop(request.response_nonce, None)
         if answered is not None:
             self._judge(peer, kind, answered, request.error_detail.message)
@@ -229,6 +268,7 @@ class XdsServer:
                     peer.held[kind, name] = version
                 else:
                     peer.held.pop((kind, name), None)
+        self._unsure.update((kind, name) for name in answered)
 
     async def _answer(self, stream: AnyStream, peer: _Peer) -> None:
         while True:
@@ -239,6 +279,7 @@ class XdsServer:
                 for kind, name in self.refused:
                     if kind in peer.types:
                         peer.types[kind].sent.pop(name, None)
+                        peer.types[kind].due.add(name)
             for kind in ORDER:
                 if kind in peer.types and (kind != ROUTE or self._warm(peer)):
                     await self._send(stream, kind, peer, removals=kind != CLUSTER)
@@ -247,35 +288,39 @@ class XdsServer:
 
     def _warm(self, peer: _Peer) -> bool:
         """Whether all clusters may be used: Envoy has them, and knows who is in them."""
-        clusters = peer.types.get(CLUSTER)
+        clusters, there = peer.types.get(CLUSTER), self._offered[ENDPOINTS]
+        peer.cold = {
+            name for name in peer.cold if name in there and (ENDPOINTS, name) not in peer.held
+        }
         return clusters is None or not (
-            clusters.awaiting
-            or any(
-                (ENDPOINTS, name) not in peer.held and (CLUSTER, name) not in self.refused
-                for name in self._offered[ENDPOINTS]
-            )
+            clusters.awaiting or any((CLUSTER, name) not in self.refused for name in peer.cold)
         )
 
     def _behind(self, peer: _Peer) -> bool:
         """Whether Envoy has routes yet that may lead to clusters that are no more."""
-        routes = peer.types.get(ROUTE)
+        routes, scopes = peer.types.get(ROUTE), peer.types.get(SCOPE)
+        if scopes is not None and scopes.awaiting:
+            return True
         return routes is not None and (
             bool(routes.awaiting)
             or any(
-                routes.sent.get(name) != one.version
-                for name, one in self._offered[ROUTE].items()
-                if name in routes.wanted and (ROUTE, name) not in self.refused
+                routes.sent.get(name) != self._offered[ROUTE][name].version
+                for name in routes.due & routes.wanted & self._offered[ROUTE].keys()
+                if (ROUTE, name) not in self.refused
             )
         )
 
     async def _send(self, stream: AnyStream, kind: str, peer: _Peer, *, removals: bool) -> None:
         """Everything of a type that is not as Envoy has it, in one message."""
         offered, one = self._offered[kind], peer.types[kind]
-        names = offered.keys() if one.all else one.wanted & offered.keys()
+        there = one.due & offered.keys()
+        names = there if one.all else there & one.wanted
         puts = [offered[name] for name in names if one.sent.get(name) != offered[name].version]
         gone: list[str] = []
+        one.due -= there
         if removals:
-            gone = [name for name, version in one.sent.items() if version and name not in offered]
+            gone = [name for name in one.due if one.sent.get(name)]
+            one.due.clear()
         asked, one.asked = one.asked, set()
         removed = dict.fromkeys([*gone, *(name for name in asked if name not in offered)], "")
         first = kind in WILDCARD and not one.sent and not one.awaiting
@@ -290,6 +335,7 @@ class XdsServer:
             one.sent[put.name] = put.version
             if kind == CLUSTER and ENDPOINTS in peer.types:
                 peer.types[ENDPOINTS].sent.pop(put.name, None)
+                peer.types[ENDPOINTS].due.add(put.name)
         for name in gone:
             del one.sent[name]
         versions = {put.name: put.version for put in puts}

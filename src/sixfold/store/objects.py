@@ -6,6 +6,7 @@ changes of its spec. A status that the agent computes is not stored: it is true 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -50,6 +51,7 @@ class Objects:
         self._database = database
         self._decode = decode
         self._by_kind: dict[str, dict[Key, Stored]] = {}
+        self._turns: Counter[str] = Counter()
         self.version = int(database.meta("resource_version", "0"))
         for kind, namespace, name, raw in database.connection.execute(
             "SELECT kind, namespace, name, raw FROM objects"
@@ -59,6 +61,7 @@ class Objects:
             self._set(key, Stored(key, decode(decoded), decoded))
 
     def _set(self, key: Key, stored: Stored | None) -> None:
+        self._turns[key.kind] += 1
         of_kind = self._by_kind.setdefault(key.kind, {})
         if stored is None:
             of_kind.pop(key, None)
@@ -81,6 +84,10 @@ class Objects:
     def of(self, kind: str) -> Mapping[Key, Stored]:
         """All objects of a kind; do not change the mapping."""
         return self._by_kind.get(kind, {})
+
+    def turn(self, kind: str) -> int:
+        """Another number as soon as any object of a kind is another."""
+        return self._turns[kind]
 
     def __iter__(self) -> Iterator[Stored]:
         for objects in self._by_kind.values():
