@@ -120,6 +120,30 @@ static __noinline int note_refusal(const struct packet *packet,
 	return mark_deaf(&key);
 }
 
+/* Nobody is there, or he is not to be had; not "too big", which is about one packet. */
+static __always_inline bool says_unreachable(const struct packet *error)
+{
+	if (error->protocol == IPPROTO_ICMP)
+		return error->icmp_type == 3 && error->icmp_code != 4;
+	return error->icmp_type == 1;
+}
+
+/* The same from a router, or from the backend's own firewall, on the way back to a
+ * client outside that has dialled it and heard nothing yet. */
+static __noinline int note_unreachable(const struct packet *error,
+				       const struct packet *quoted,
+				       const struct conntrack *entry)
+{
+	struct deaf_key key;
+
+	if (!says_unreachable(error) || quoted->protocol != IPPROTO_TCP ||
+	    !(entry->tcp_flags & TCP_SYN) ||
+	    (entry->originator ? entry->packets[0] : entry->packets[1]))
+		return 0;
+	deaf_key(&quoted->destination, quoted->destination_port, &key);
+	return mark_deaf(&key);
+}
+
 /* What ends a connection, from its backend, which conntrack has counted. */
 static __always_inline void backend_closes(const struct packet *packet,
 					   const struct conntrack *entry)

@@ -130,6 +130,7 @@ static __noinline int relayed_error(struct __sk_buff *skb, const struct packet *
 		return TCX_NEXT;
 	if (error->protocol == IPPROTO_ICMP && error->icmp_type == 5)
 		return TC_ACT_SHOT; /* the service is nowhere but here */
+	note_unreachable(error, &quoted, entry);
 	from.address = quoted.destination;
 	from.port = quoted.destination_port;
 	to.address = entry->service_address;

@@ -15,6 +15,8 @@ import struct
 
 import pytest
 
+from sixfold.host.datapath import KernelDatapath
+
 from .places import FAMILIES, WAIT_S, Place, manifest, received, service
 from .test_outside import DGRAM, KINDS, NODE, PORTS, Coast, coast, whole
 
@@ -23,9 +25,13 @@ pytestmark = pytest.mark.root
 
 PORT = {"port": "8080", "protocol": "ANY"}
 FAR = {4: "198.51.100.2", 6: "2001:db8:2::2"}
+REFUSING = {  # by who says it: where nobody listens, and where nobody is
+    "backend": {4: "198.51.100.1", 6: "2001:db8:2::1"},
+    "router": {4: "198.51.100.9", 6: "2001:db8:2::9"},
+}
 
 
-def written(name: str, version: int, address: str, port: int = 8080) -> dict:
+def written(name: str, version: int, *addresses: str, port: int = 8080) -> dict:
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
@@ -35,7 +41,7 @@ def written(name: str, version: int, address: str, port: int = 8080) -> dict:
             "labels": {"kubernetes.io/service-name": name},
         },
         "addressType": f"IPv{version}",
-        "endpoints": [{"addresses": [address]}],
+        "endpoints": [{"addresses": [address]} for address in addresses],
         "ports": [
             {"name": "tcp", "port": port},
             {"name": "udp", "port": port, "protocol": "UDP"},
@@ -50,6 +56,11 @@ def balancer(name: str, **spec: object) -> dict:
     }
 
 
+def taking_turns(made: dict) -> dict:
+    made["metadata"]["annotations"] = {"sixfold.dev/lb-algorithm": "round-robin"}
+    return made
+
+
 @pytest.fixture(scope="module", autouse=True)
 def elsewhere(coast: Coast) -> None:
     """Services of written endpoints: all are at far, but that of ``own``, which is the host's."""
@@ -61,10 +72,18 @@ def elsewhere(coast: Coast) -> None:
             balancer("own"),
             *(written(name, 4, FAR[4]) for name in ("abroad", "nearby")),
             *(written(name, 6, FAR[6]) for name in ("abroad", "nearby")),
-            written("lost", 4, FAR[4], 8099),
+            written("lost", 4, FAR[4], port=8099),
             written("own", 4, NODE[4]),
+            *(taking_turns(balancer(name)) for name in REFUSING),
+            *(
+                written(name, version, FAR[version], address)
+                for name, places in REFUSING.items()
+                for version, address in places.items()
+            ),
         )
     )
+    for family, address in REFUSING["router"].items():
+        coast.router.run("ip", f"-{family}", "route", "add", "unreachable", address)
     items = coast.system.json("get", "svc")["items"]
     coast.services.update({item["metadata"]["name"]: item for item in items})
 
@@ -122,6 +141,35 @@ def test_where_nobody_listens_the_client_is_told(coast: Coast, version: int):
         client.send(b"x")
         with pytest.raises(ConnectionRefusedError):
             client.recv(1)
+
+
+@FAMILIES
+@pytest.mark.parametrize("client", ["far", "host"])
+def test_one_client_is_refused_elsewhere_and_the_next_ones_pass_it_over(
+    coast: Coast, version: int, client: str
+):
+    """By a reset. They take turns: every second dial would be refused."""
+    with coast.far.listen(version=version):
+        dials = dialled(coast, getattr(coast, client), coast.address("backend", version))
+    assert sorted(dials) == ["ECONNREFUSED", *["open"] * 7]
+
+
+@FAMILIES
+def test_what_a_router_says_to_one_client_outside_the_next_ones_need_not_hear(
+    coast: Coast, version: int
+):
+    """By ICMP. What the first client makes of it is its kernel's affair: while it is still within
+    connect(), it waits."""
+    with coast.far.listen(version=version):
+        dials = dialled(coast, coast.far, coast.address("router", version))
+    assert dials.count("open") == 7
+
+
+def dialled(coast: Coast, client: Place, address: str) -> list[str]:
+    """Eight dials one after the other, of which the kernel knows nothing beforehand."""
+    deaf = KernelDatapath.view(coast.system.paths.instance).maps["deaf"]
+    deaf.delete([key for key, _ in deaf.items()])
+    return [client.attempt(address, 80) for _ in range(8)]
 
 
 @FAMILIES
@@ -209,7 +257,7 @@ def test_who_is_connected_to_a_backend_that_was_taken_out_is_reset(coast: Coast)
                 client.recv(1)
             connection.close()
         assert coast.router.attempt(coast.address("lost"), 80) == "ECONNREFUSED"
-    coast.system.apply(manifest(written("lost", 4, FAR[4], 8099)))
+    coast.system.apply(manifest(written("lost", 4, FAR[4], port=8099)))
 
 
 def test_a_backend_on_the_host_sees_its_client_and_is_under_the_hosts_policy(coast: Coast):
