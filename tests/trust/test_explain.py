@@ -97,6 +97,18 @@ def test_lines_come_in_stack_order():
     ]
 
 
+@pytest.mark.parametrize(
+    ("mtls", "said"),
+    [("disabled", "accelerated: once open"), ("strict", "not accelerated: its data goes by")],
+)
+def test_what_goes_by_the_meshs_proxy_is_not_accelerated(mtls, said):
+    here = stack(TO_B, FROM_A)
+    fast = {key: replace(pod, accelerated=True) for key, pod in here.endpoints.items()}
+    here = replace(here, endpoints=fast, config=replace(here.config, mtls=mtls))
+    (detail,) = details(ask(here, "x/a", "x/b", 8080), "routing")
+    assert f"; {said}" in detail
+
+
 def test_policy_judges_the_port_of_the_backend_not_of_the_service():
     answer = ask(stack(TO_B, FROM_A), "x/a", "web", 80)
     assert answer.allowed

@@ -53,18 +53,21 @@ def explain_route(
     address: IPAddress | None,
     identity: Identity = WORLD,
     protocol: str = "",
+    *,
+    proxied: bool = False,
 ) -> RouteAnswer:
     """The way from a pod (None: the host or outside) to a pod, or else to ``address``.
 
     identity  of the address, when it is no pod's
     protocol  of the flow: TCP may be accelerated
+    proxied   its data goes by the mesh's proxy
     """
     if destination is not None:
         if is_same_pod(source, destination):
             return RouteAnswer(True, "to itself, inside its own namespace")
         here = _place(source, address) if source is not None else "the host's stack"
         how = "redirected to its interface" if source is not None else "by the host's route"
-        fast = _acceleration(source, destination) if protocol == "TCP" else ""
+        fast = _acceleration(source, destination, proxied) if protocol == "TCP" else ""
         return RouteAnswer(True, f"{here} → {_place(destination, address)}, {how}{fast}")
     if address is None:
         return RouteAnswer(True, "by the host's routes; no address known here")
@@ -82,10 +85,12 @@ def explain_route(
     )
 
 
-def _acceleration(source: Endpoint | None, destination: Endpoint) -> str:
+def _acceleration(source: Endpoint | None, destination: Endpoint, proxied: bool) -> str:
     """Whether data goes from socket to socket, once the connection is made."""
     if source is None or not (source.accelerated or destination.accelerated):
         return ""
+    if proxied:
+        return "; not accelerated: its data goes by the mesh's proxy"
     if source.accelerated and destination.accelerated:
         return "; accelerated: once open, data goes from socket to socket (sockmap)"
     silent = destination if source.accelerated else source

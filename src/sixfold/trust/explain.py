@@ -14,9 +14,10 @@ from typing import Literal, Protocol
 from sixfold.balancing.explain import BalancingAnswer, Candidate, explain_balancing
 from sixfold.errors import NotFoundError
 from sixfold.mesh.asked import Asked
-from sixfold.mesh.explain import explain_mesh
+from sixfold.mesh.explain import MTLS, explain_mesh
 from sixfold.mesh.routes import ServicePort
 from sixfold.model.datapath import PROTOCOL_NUMBERS
+from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import HOST, RESOLVER, WORLD
 from sixfold.model.service import IPFamily, Service
 from sixfold.model.world import World
@@ -371,6 +372,7 @@ class _Question:
             address,
             backend.identity,
             self.protocol,
+            proxied=self._proxied(source.endpoint, backend.endpoint, port),
         )
         if self._outside and self.target.service is not None:
             away = backend.endpoint is None and backend.identity == WORLD
@@ -386,6 +388,12 @@ class _Question:
             *self._asked(version, port),
         )
         return _Flow(source, backend, route, policy, port)
+
+    def _proxied(self, source: Endpoint | None, backend: Endpoint | None, port: int) -> bool:
+        """Asked only where it matters to the route: of two that are accelerated."""
+        if source is None or backend is None or not (source.accelerated and backend.accelerated):
+            return False
+        return explain_mesh(self.world, source, backend, self.protocol, port).outcome == MTLS
 
     def _party(self, place: Place, version: int) -> Party:
         """As policy sees a place; the node has an address of each family."""
