@@ -11,7 +11,6 @@ import json
 import random
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -20,8 +19,9 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
+from bench.child import in_child
 from bench.crowds import FIRST_ADDRESS, SHAPES, policy
-from bench.lab import Lab, LabError
+from bench.lab import Lab
 from bench.lookups import measure as measure_lookups
 from bench.schedule import urgent, yardstick_ms
 from sixfold.agent.planning import TablesById
@@ -62,15 +62,7 @@ def measure(lab: Lab, pick: random.Random) -> dict[str, Any]:
 def _in_child(lab: Lab, name: str, where: str, seed: int) -> dict[str, Any]:
     instance = f"{lab.prefix}policy"
     lab.stack.callback(KernelDatapath.remove, instance)
-    command = [sys.executable, "-m", "bench.policy", name, where, instance, str(seed)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_S, check=False)
-    except subprocess.TimeoutExpired:
-        raise LabError(f"{name}: not done within {CHILD_S:g} s") from None
-    if done.returncode:
-        raise LabError(f"{name}: {done.stderr.strip().splitlines()[-1:]}")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return in_child(name, "bench.policy", name, where, instance, str(seed), within_s=CHILD_S)
 
 
 class Crowd:
