@@ -26,8 +26,8 @@ struct {
 /* Full: apply() refuses before it writes. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 131072);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries,
+	       131072); /* all at once: ten thousand services come in a moment */
 	__type(key, struct frontend_key);
 	__type(value, struct frontend);
 } frontends SEC(".maps");

@@ -151,7 +151,7 @@ def command(
     if settings.structured:
         print_structured(_answer(subject, outcomes, len(arrivals), workers, seed), settings.output)
         return
-    click.echo(f"connections  {what}; {workers} workers each")
+    click.echo(f"connections  {what}; {workers} worker{'s'[: workers != 1]} each")
     click.echo(f"backends     {_backends(subject.backends)}")
     click.echo(f"in force     {subject.algorithm}: {subject.why}\n")
     names = [f"{one.algorithm.title}{_mark(one, subject)}" for one in outcomes]

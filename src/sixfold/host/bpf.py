@@ -217,7 +217,7 @@ class Map:
         """Put all."""
         if not entries:
             return
-        puts = dict(entries)
+        puts = entries if isinstance(entries, dict) else dict(entries)
         keys, values = [*puts], [*puts.values()]
         for start in range(0, len(keys), BATCH):
             self._update_batch(keys[start : start + BATCH], values[start : start + BATCH])
@@ -234,7 +234,7 @@ class Map:
         except OSError as error:
             self._refused(error)
 
-    def fill(self, stretches: Sequence[tuple[int, bytes]]) -> None:
+    def fill(self, stretches: Sequence[tuple[int, bytes | bytearray]]) -> None:
         """Put stretches of an array that may be mapped, each from the index where it begins."""
         if not stretches:
             return

@@ -28,7 +28,9 @@ class Changes:
     """
 
     puts: dict[str, dict[bytes, bytes]] = field(default_factory=lambda: defaultdict(dict))
-    fills: dict[str, list[tuple[int, bytes]]] = field(default_factory=lambda: defaultdict(list))
+    fills: dict[str, list[tuple[int, bytes | bytearray]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
     deletes: dict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     room: dict[str, list[bytes]] = field(default_factory=dict)
     switches: dict[bytes, bytes] = field(default_factory=dict)
@@ -37,7 +39,7 @@ class Changes:
     def put(self, name: str, key: bytes, value: bytes) -> None:
         self.puts[name][key] = value
 
-    def fill(self, name: str, indices: Sequence[int], values: bytes) -> None:
+    def fill(self, name: str, indices: Sequence[int], values: bytes | bytearray) -> None:
         """Put the values of an array, one after the other, at these indices, the lowest first."""
         if not indices:
             return

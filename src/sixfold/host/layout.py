@@ -243,6 +243,11 @@ def pack_frontends(entries: Sequence[FrontendEntry], runs: array[int]) -> list[b
     return [rows[at : at + size] for at in range(0, len(rows), size)]
 
 
+def any_flag(frontends: Iterable[bytes]) -> bool:
+    """Whether one of these, packed, has any."""
+    return any(b"".join(frontends)[25 :: FRONTEND.size])
+
+
 class WrittenFrontend(NamedTuple):
     """A frontend without its backends; ``algorithm`` may be any number."""
 
@@ -267,14 +272,14 @@ def unpack_slot(slot: int) -> tuple[int, int]:
     return slot & (1 << SLOT_NUMBER_BITS) - 1, slot >> SLOT_NUMBER_BITS
 
 
-def pack_backends(protocol: int, backends: Sequence[bytes], numbers: Sequence[int]) -> bytes:
+def pack_backends(protocol: int, backends: Iterable[bytes], numbers: Sequence[int]) -> bytearray:
     """Of packed addresses and ports, one after the other; thousands at once."""
-    rest = bytes((protocol,)) + bytes(1 + U32.size)
-    packed = bytearray(rest.join(backends) + rest)
+    rest = bytearray((protocol, *bytes(1 + U32.size)))
+    packed = rest.join(backends) + rest
     column = array("I", numbers).tobytes()
     for at in range(U32.size):
         packed[BACKEND.size - U32.size + at :: BACKEND.size] = column[at :: U32.size]
-    return bytes(packed)
+    return packed
 
 
 def unpack_backends(packed: bytes) -> list[tuple[int, bytes]]:

@@ -237,8 +237,9 @@ class Shadow:
             for one, old in before.items()
             if (old.backends, old.table) == (put[one].backends, put[one].table)
         }
-        listing = {one: entry for one, entry in put.items() if entry.backends and one not in stay}
-        empty = {one: it for one, it in put.items() if not it.backends and one not in stay}
+        fresh = {one: it for one, it in put.items() if one not in stay} if stay else put
+        listing = {one: it for one, it in fresh.items() if it.backends}
+        empty = {one: it for one, it in fresh.items() if not it.backends}
         runs = self._runs.give(listing, changes)
         left = {one: it for one, it in before.items() if one not in stay}
         left.update((one, known[one]) for one in gone)
@@ -251,7 +252,7 @@ class Shadow:
             puts.update(zip(keys, layout.pack_frontends([*some.values()], theirs), strict=True))
         for frontend in gone:
             changes.delete("frontends", frontend.packed)
-        self._serve_outside(desired, put, changes)
+        self._serve_outside(changes)
         self.frontends = desired.frontends
 
     def _run_of(self, frontend: Frontend) -> Run:
@@ -259,16 +260,17 @@ class Shadow:
         packed = self._packed["frontends"][frontend.packed]
         return layout.unpack_frontend(packed).run
 
-    def _serve_outside(
-        self, desired: Datapath, put: Mapping[Frontend, FrontendEntry], changes: Changes
-    ) -> None:
+    def _serve_outside(self, changes: Changes) -> None:
         """Have the programs on the uplinks look for services, once there is one; for good, for
         connections outlive it."""
-        fresh = desired.frontends if self._served is None else put
-        if not self._served:
-            self._served = any(entry.flags != 0 for entry in fresh.values())
-            if self._served:
-                changes.put("runtime", OUTSIDE, IS_SERVED)
+        if self._served:
+            return
+        rows = [*changes.puts["frontends"].values()]
+        if self._served is None:
+            rows += self._packed["frontends"].values()
+        self._served = layout.any_flag(rows)
+        if self._served:
+            changes.put("runtime", OUTSIDE, IS_SERVED)
 
     def _advance_ranges(self, desired: Datapath, changes: Changes) -> None:
         for one in desired.source_ranges - self.source_ranges:
@@ -382,7 +384,7 @@ class Shadow:
         self.frontends = frontends
 
 
-def _fill(array: bytearray, stretches: Iterable[tuple[int, bytes]], size: int) -> None:
+def _fill(array: bytearray, stretches: Iterable[tuple[int, bytes | bytearray]], size: int) -> None:
     """Take stretches of an array into what is known of it."""
     for at, values in stretches:
         array.extend(bytes(max(0, at * size - len(array))))

@@ -28,7 +28,7 @@ from sixfold.host.layout import (
     Place,
     Run,
 )
-from sixfold.model.datapath import Frontend, FrontendEntry
+from sixfold.model.datapath import Backend, Frontend, FrontendEntry
 from sixfold.model.place import unpack_address, unpack_port
 
 RESTING_ASKED_MAX = 256  # at once: each is a system call
@@ -157,7 +157,7 @@ class BackendRuns:
 
     def _contents(self, entries: Mapping[Frontend, FrontendEntry], changes: Changes) -> list[bytes]:
         """What each entry's run holds."""
-        protocols = {frontend.protocol for frontend in entries}
+        protocols = {frontend.packed[18] for frontend in entries}
         if len(protocols) > 1:
             found: dict[Frontend, bytes] = {}
             for protocol in protocols:
@@ -166,8 +166,7 @@ class BackendRuns:
             return [found[one] for one in entries]
         backends = [*chain.from_iterable([entry.backends for entry in entries.values()])]
         numbers = self._hold(protocols.pop(), [it.packed for it in backends], changes)
-        weights = [it.weight << SLOT_NUMBER_BITS for it in backends]
-        slots = array("I", map(or_, numbers, weights))
+        slots = _weighted(numbers, backends)
         packed = slots.tobytes()
         ends = [*accumulate([U32.size * len(entry.backends) for entry in entries.values()])]
         return [
@@ -248,15 +247,17 @@ class BackendRuns:
     def _hold(self, protocol: int, backends: Sequence[bytes], changes: Changes) -> Sequence[int]:
         """Count a user more of each; those that have no number are given one. Returns numbers."""
         known = self._numbers[protocol]
-        fresh = dict.fromkeys(filterfalse(known.__contains__, backends), 0)
+        fresh = dict.fromkeys(filterfalse(known.__contains__, backends) if known else backends, 0)
         found = self._free_numbers.take_singles(len(fresh))
         if found is None:
             raise self._no_room("backends", self._free_numbers)
         if found:
-            for packed, number in zip(fresh, found, strict=True):
-                fresh[packed] = number
-            known.update(fresh)
-            self._write_numbers(protocol, [*fresh], found, changes)
+            fresh.update(zip(fresh, found, strict=True))
+            if known:
+                known.update(fresh)
+            else:
+                known = self._numbers[protocol] = fresh
+            self._write_numbers(protocol, fresh, found, changes)
         if len(fresh) == len(backends):
             return found
         once = set(found)
@@ -269,7 +270,7 @@ class BackendRuns:
         return numbers
 
     def _write_numbers(
-        self, protocol: int, backends: Sequence[bytes], numbers: Sequence[int], changes: Changes
+        self, protocol: int, backends: Iterable[bytes], numbers: Sequence[int], changes: Changes
     ) -> None:
         changes.fill("backends", numbers, layout.pack_backends(protocol, backends, numbers))
         # The kernel has counted nothing yet under numbers that nobody ever had.
@@ -278,6 +279,14 @@ class BackendRuns:
         if (highest := numbers[-1]) > self._last_number:
             self._last_number = highest
             changes.put("runtime", LAST_NUMBER, U32.pack(highest))
+
+
+def _weighted(numbers: Sequence[int], backends: Sequence[Backend]) -> array[int]:
+    """As slots hold them. Mostly all weigh the same."""
+    weights = {it.weight << SLOT_NUMBER_BITS for it in backends}
+    if len(weights) == 1:
+        return array("I", map(weights.pop().__or__, numbers))
+    return array("I", map(or_, numbers, [it.weight << SLOT_NUMBER_BITS for it in backends]))
 
 
 def _chosen(backends: array[int], table: bytes) -> bytes:
