@@ -87,6 +87,7 @@ ALWAYS = (
 )
 PROGRAMS = (*ALWAYS, *ON_DEMAND)
 RCU_EXPEDITED = Path("/sys/kernel/rcu_expedited")
+RCU_BEFORE = Path("/run/sixfold-rcu-expedited")  # there while one of us has turned it: what it was
 
 
 def mount_bpffs() -> None:
@@ -108,7 +109,8 @@ def mount_bpffs() -> None:
 def expedited_rcu() -> Iterator[None]:
     """Attach and detach wait for RCU twice, 25 ms; with this knob, under 1 ms.
 
-    It is the whole host's: locked, so that two of us cannot leave it turned on.
+    It is the whole host's: locked, so that two of us cannot leave it turned on; and what it was is
+    written down, so that whoever comes after one that was killed puts it back.
     """
     try:
         knob = os.open(RCU_EXPEDITED, os.O_RDWR)
@@ -117,14 +119,25 @@ def expedited_rcu() -> Iterator[None]:
         return
     try:
         fcntl.flock(knob, fcntl.LOCK_EX)
-        before = os.pread(knob, 16, 0)
+        before = _written_down(os.pread(knob, 16, 0))
         os.pwrite(knob, b"1", 0)
         try:
             yield
         finally:
             os.pwrite(knob, before, 0)
+            RCU_BEFORE.unlink(missing_ok=True)
     finally:
         os.close(knob)
+
+
+def _written_down(now: bytes) -> bytes:
+    """What the knob was before any of us turned it."""
+    with contextlib.suppress(FileNotFoundError):
+        if before := RCU_BEFORE.read_bytes():
+            return before
+    with contextlib.suppress(OSError):  # no /run to write to: put back, unless we are killed
+        RCU_BEFORE.write_bytes(now)
+    return now
 
 
 def kernel_version() -> tuple[int, int]:
