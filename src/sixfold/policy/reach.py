@@ -9,7 +9,8 @@ Theory of operation. Tables mention few peers, and treat all others alike, by th
 have: some pod, some address, the host, its resolver. So pairs in which neither side mentions the
 other are not looked at one by one: sources are put into buckets by what they send to each role,
 destinations by what they take from each, and buckets are paired. Only pairs that are mentioned
-are looked at, so the cost follows the rules, not the square of the pods.
+are looked at, and those of which the same is said only once (``reach_classes``), so the cost
+follows the rules, not the square of the pods.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ import msgspec
 
 from sixfold.model.datapath import EGRESS, INGRESS
 from sixfold.model.identity import Identity
+from sixfold.policy.reach_classes import Classes, classes
 from sixfold.policy.reach_parties import ROLE_NAMES, Face, Group, View, role_of, roles, side_ports
 from sixfold.policy.reach_ports import EVERY_PORT, PortSet
 
 Value = tuple[PortSet | None, ...]  # one for each face
-Pair = tuple[int, int]  # indices of groups: source, destination
+Pair = tuple[int, int]  # a class of sources, one of destinations
 Plain = tuple[int, tuple[PortSet, ...]]  # its role; what passes with each role, if not named
 Bucket = tuple[bool, tuple[Plain | None, ...]]  # unjudged or not; one for each face
 SILENT = ("resolver", "name")  # the one answers, and asks nobody here; who asks has an address
@@ -47,7 +49,8 @@ def reach(views: Sequence[View], groups: Sequence[Group]) -> list[Block]:
     for pair in survey.inside_the_host():
         explicit[pair] = (None,) * survey.faces
     plain = list(survey.plain_blocks(explicit))
-    blocks = merge([*_rows(explicit), *plain], groups)
+    rows = [_without_itself(survey.spelled_out(row), groups) for row in _rows(explicit)]
+    blocks = merge([*rows, *map(survey.spelled_out, plain)], groups)
     return [block for block in blocks if next(pairs_of(block, groups), None)]
 
 
@@ -60,7 +63,7 @@ def pairs_of(block: Block, groups: Sequence[Group]) -> Iterator[Pair]:
 
 
 class _Survey:
-    """The groups, indexed by what tables call them, and in their buckets."""
+    """The groups, indexed by what tables call them, in their classes, and these in buckets."""
 
     def __init__(self, views: Sequence[View], groups: Sequence[Group]) -> None:
         self.groups = groups
@@ -73,28 +76,39 @@ class _Survey:
                 for name in face.names if face is not None else ():
                     if name not in ROLE_NAMES:
                         called.setdefault(name, []).append(number)
-        self.first = [number for number, group in enumerate(groups) if group.like is None]
+        self.sources = classes(groups, self.called, EGRESS)
+        self.destinations = classes(groups, self.called, INGRESS)
         self.roles = roles(groups)
-        self.role = [[face and role_of(group, face) for face in group.faces] for group in groups]
-        self.unjudged = [group.unjudged for group in groups]
         self.buckets: list[Bucket] = []
         self._bucket_numbers: dict[Bucket, int] = {}
-        self._known: dict[tuple[int | None, ...], int] = {}  # the number, by ``id`` of rules
-        self.sends, self.takes = self._buckets(EGRESS), self._buckets(INGRESS)
+        self._known: dict[tuple[object, ...], int] = {}  # the number, by ``id`` of rules
+        self.sends = self._buckets(self.sources, EGRESS)
+        self.takes = self._buckets(self.destinations, INGRESS)
+        self._spelled: dict[tuple[bool, tuple[int, ...]], tuple[int, ...]] = {}
 
-    def _buckets(self, direction: int) -> list[int]:
-        """Of each group."""
-        found = {number: self._bucket(number, direction) for number in self.first}
-        return [
-            found[number if group.like is None else group.like]
-            for number, group in enumerate(self.groups)
-        ]
+    def spelled_out(self, block: Block) -> Block:
+        """From classes to groups; who has the same sources has the same object."""
+        found = []
+        for at, side in enumerate((self.sources, self.destinations)):
+            some = (block.sources, block.destinations)[at]
+            if (known := self._spelled.get((bool(at), some))) is None:
+                known = self._spelled[bool(at), some] = side.groups(some)
+            found.append(known)
+        return Block(found[0], found[1], block.ports)
+
+    def _buckets(self, side: Classes, direction: int) -> list[int]:
+        """Of each class."""
+        found = [self._bucket(side.members[one][0], direction) for one in side.originals]
+        for one, copies in side.copies.items():
+            found += [found[one]] * len(copies)
+        return found
 
     def _bucket(self, number: int, direction: int) -> int:
         """That of a group; looked up once for all of whose roles the same rules speak."""
-        unjudged, faces = self.unjudged[number], self.groups[number].faces
-        said: list[int | None] = [unjudged, *self.role[number]]
-        for face, peers in zip(faces, self.roles, strict=True):
+        group = self.groups[number]
+        said: list[object] = [group.unjudged]
+        for face, peers in zip(group.faces, self.roles, strict=True):
+            said.append(face and role_of(group, face))
             if face is not None and face.table is not None:
                 main, admin = face.table.main[direction].peers, face.table.admin[direction].peers
                 said += map(id, map(main.get, peers.names))
@@ -102,70 +116,79 @@ class _Survey:
                     said += map(id, map(admin.get, peers.names))
         key = tuple(said)
         if (found := self._known.get(key)) is None:
-            bucket = unjudged, tuple(self._plain(number, direction))
+            bucket = group.unjudged, tuple(self._plain(group, direction))
             found = self._known[key] = self._bucket_numbers.setdefault(bucket, len(self.buckets))
             if found == len(self.buckets):
                 self.buckets.append(bucket)
         return found
 
-    def _plain(self, number: int, direction: int) -> Iterator[Plain | None]:
+    def _plain(self, group: Group, direction: int) -> Iterator[Plain | None]:
         """One for each face."""
-        faces = zip(self.groups[number].faces, self.role[number], strict=True)
-        for (face, role), view, peers in zip(faces, self.views, self.roles, strict=True):
-            if face is None or role is None:
+        for face, view, peers in zip(group.faces, self.views, self.roles, strict=True):
+            if face is None:
                 yield None
             elif face.table is None:
-                yield role, (EVERY_PORT,) * len(peers.each)
+                yield role_of(group, face), (EVERY_PORT,) * len(peers.each)
             else:
                 ports = [view.ports(face.table, direction, names) for names in peers.each]
-                yield role, tuple(ports)
+                yield role_of(group, face), tuple(ports)
 
     def explicit(self) -> dict[Pair, Value]:
         """Pairs of which one side's table says something particular about the other."""
         found: dict[Pair, Value] = {}
-        for number in self.first:
-            for at, face in enumerate(self.groups[number].faces):
-                if face is None or face.table is None:
-                    continue
-                called, view = self.called[at], self.views[at]
-                for direction, opposite in ((EGRESS, INGRESS), (INGRESS, EGRESS)):
-                    for name in view.mentioned(face.table, direction):
-                        for peer in called.get(name, ()):
-                            if not self._is_shut(peer, number, opposite):
-                                pair = (number, peer) if direction == EGRESS else (peer, number)
-                                self._look_at(pair, found)
+        for source in self.sources.originals:
+            for destination in self._mentioned(self.sources, source, self.destinations, EGRESS):
+                if not self._is_shut(destination, source, INGRESS):
+                    self._look_at((source, destination), found)
+        for destination in self.destinations.originals:
+            for source in self._mentioned(self.destinations, destination, self.sources, INGRESS):
+                if not self._is_shut(source, destination, EGRESS):
+                    self._look_at((source, destination), found)
         return found | self._copies(found)
+
+    def _mentioned(self, mine: Classes, one: int, others: Classes, direction: int) -> set[int]:
+        """Classes of whom the own rules of a class say something particular."""
+        return {
+            others.of[peer]
+            for at, face in enumerate(self.groups[mine.members[one][0]].faces)
+            if face is not None and face.table is not None
+            for name in self.views[at].mentioned(face.table, direction)
+            for peer in self.called[at].get(name, ())
+        }
 
     def _copies(self, found: dict[Pair, Value]) -> dict[Pair, Value]:
         """The same pairs in namespaces that are like a first one: pairs inside it, for nobody else
-        is mentioned there. All that have one group have them all, in the same order."""
-        copies: defaultdict[int, list[int]] = defaultdict(list)
-        for number, group in enumerate(self.groups):
-            if group.like is not None:
-                copies[group.like].append(number)
+        is mentioned there."""
+        into, out = self.destinations.copies, self.sources.copies
         return {
             pair: value
             for (source, destination), value in found.items()
-            if source in copies and destination in copies
-            for pair in zip(copies[source], copies[destination], strict=True)
+            if source in out and destination in into
+            for pair in zip(out[source], into[destination], strict=True)
         }
 
     def inside_the_host(self) -> Iterator[Pair]:
         """From the host to its resolver: that never meets policy."""
         hosts, resolvers = (
-            [number for number, group in enumerate(self.groups) if group.kind == kind]
-            for kind in ("host", "resolver")
+            [side.of[number] for number, group in enumerate(self.groups) if group.kind == kind]
+            for side, kind in ((self.sources, "host"), (self.destinations, "resolver"))
         )
         return product(hosts, resolvers)
 
     def _is_shut(self, subject: int, peer: int, direction: int) -> bool:
-        """Whether a group passes nothing with another's role, and has no word for itself either."""
-        bucket = self.buckets[(self.takes if direction == INGRESS else self.sends)[subject]]
-        faces = zip(self.groups[subject].faces, self.groups[peer].faces, strict=True)
-        for (mine, its), plain, role in zip(faces, bucket[1], self.role[peer], strict=True):
-            if mine is None or its is None or plain is None or role is None:
+        """Whether a class passes nothing with another's role, and has no word for itself either."""
+        if direction == INGRESS:
+            number, other = self.destinations.members[subject][0], self.sources.members[peer][0]
+            bucket = self.buckets[self.takes[subject]]
+        else:
+            number, other = self.sources.members[subject][0], self.destinations.members[peer][0]
+            bucket = self.buckets[self.sends[subject]]
+        group = self.groups[other]
+        faces = zip(self.groups[number].faces, group.faces, bucket[1], strict=True)
+        for mine, its, plain in faces:
+            if mine is None or its is None or plain is None:
                 continue
-            if mine.table is None or plain[1][role]:
+            if mine.table is None or plain[1][role_of(group, its)]:
                 return False
             main, admin = mine.table.main[direction].peers, mine.table.admin[direction].peers
             if admin or not main.keys().isdisjoint(its.names):
@@ -174,16 +197,19 @@ class _Survey:
 
     def _counts(self, pair: Pair) -> bool:
         """Whether policy has a say at all, and the two are two."""
-        source, destination = pair
-        if self.unjudged[source] and self.unjudged[destination]:
+        sources, destinations = (
+            self.sources.members[pair[0]],
+            self.destinations.members[pair[1]],
+        )
+        source, destination = self.groups[sources[0]], self.groups[destinations[0]]
+        if (source.unjudged and destination.unjudged) or source.kind in SILENT:
             return False
-        if self.groups[source].kind in SILENT:
-            return False
-        return source != destination or not self.groups[source].alone
+        return len(sources) > 1 or sources != destinations or not source.alone
 
     def _look_at(self, pair: Pair, found: dict[Pair, Value]) -> None:
-        source, destination = self.groups[pair[0]], self.groups[pair[1]]
         if pair not in found and self._counts(pair):
+            source = self.groups[self.sources.members[pair[0]][0]]
+            destination = self.groups[self.destinations.members[pair[1]][0]]
             found[pair] = tuple(
                 [
                     None if out is None or into is None else _flow(view, out, into)
@@ -215,10 +241,10 @@ class _Survey:
                         without[pair[0]].add(pair[1])
                 same: defaultdict[frozenset[int], list[int]] = defaultdict(list)
                 for source in sources:
-                    if self.groups[source].kind not in SILENT:
+                    if self.groups[self.sources.members[source][0]].kind not in SILENT:
                         same[frozenset(without.get(source, ()))].append(source)
                 for left_out, members in same.items():
-                    rest = tuple(one for one in destinations if one not in left_out)
+                    rest = tuple([one for one in destinations if one not in left_out])
                     yield Block(tuple(members), rest, ports)
 
 
@@ -254,6 +280,15 @@ def _rows(explicit: dict[Pair, Value]) -> Iterator[Block]:
         yield Block((source,), tuple(destinations), ports)
 
 
+def _without_itself(row: Block, groups: Sequence[Group]) -> Block:
+    """A single pod's row does not end at that pod, whatever rules say."""
+    source = row.sources[0]
+    if len(row.sources) > 1 or not groups[source].alone or source not in row.destinations:
+        return row
+    others = tuple([one for one in row.destinations if one != source])
+    return Block(row.sources, others, row.ports)
+
+
 def merge(blocks: Iterable[Block], groups: Sequence[Group]) -> list[Block]:
     """Blocks with the same destinations and ports become one; then those with the same sources."""
     by_row: defaultdict[tuple[frozenset[int], Value], set[int]] = defaultdict(set)
@@ -273,13 +308,21 @@ def _cliques(blocks: Iterable[Block], groups: Sequence[Group]) -> Iterator[Block
     """Rows of single pods that differ only in leaving out themselves become one block."""
     closed: defaultdict[tuple[frozenset[int], Value], list[Block]] = defaultdict(list)
     for block in blocks:
-        if len(block.sources) == 1 and groups[block.sources[0]].alone:
-            closed[frozenset((*block.sources, *block.destinations)), block.ports].append(block)
+        sources, destinations = block.sources, block.destinations
+        if len(sources) == 1 and groups[sources[0]].alone:
+            closed[frozenset((*sources, *destinations)), block.ports].append(block)
+        elif (
+            1 < len(sources) <= len(destinations)
+            and all(groups[one].alone for one in sources)
+            and (members := frozenset(destinations)).issuperset(sources)
+        ):  # they leave out themselves, too
+            closed[members, block.ports].append(block)
         else:
             yield block
     for (members, ports), rows in closed.items():
-        sources = {row.sources[0] for row in rows}
-        if len(rows) > 1 and all(row.sources[0] not in row.destinations for row in rows):
-            yield Block(tuple(sources), tuple(members), ports)
+        single = [row for row in rows if len(row.sources) == 1]
+        if len(rows) > 1 and all(row.sources[0] not in row.destinations for row in single):
+            sources_ = {source for row in rows for source in row.sources}
+            yield Block(tuple(sources_), tuple(members), ports)
         else:
             yield from rows
