@@ -249,6 +249,30 @@ def test_what_would_fill_the_memory_is_refused_by_name(monkeypatch):
         compile_policies(world(case))
 
 
+def test_so_are_more_peers_than_a_kernel_holds(monkeypatch):
+    monkeypatch.setattr("sixfold.policy.table.PEERS_MAX", 20)
+    own = [
+        np(f"own-{pod}", {"podSelector": {"matchLabels": {"pod": pod}}, "ingress": [{"from": one}]})
+        for pod in "abc"
+        for one in [[{"namespaceSelector": {"matchLabels": {"ns": "z"}}}, {"podSelector": {}}]]
+    ]
+    with pytest.raises(ManifestError, match=r"x/own-.: 6 peers for one kind.*20 for all"):
+        compile_policies(world(nine(*own)))
+
+
+def test_of_rules_that_say_the_same_the_first_is_named_whoever_else_its_peers_are_shared_with():
+    def allow(name, port, peer):
+        rule = {"from": [{"podSelector": peer}], "ports": [{"port": port}]}
+        return np(name, {"podSelector": {}, "ingress": [rule]})
+
+    b = {"matchLabels": {"pod": "b"}}
+    many = [allow(f"n{at}", 100 + at, {}) for at in range(8)]
+    here = world(nine(allow("a", 1, {}), allow("b", 2, b), allow("c", 2, {}), *many))
+    plan = compile_policies(here)
+    rules = plan.tables["x/a"].main[INGRESS].peers[here.endpoints["x/b"].identity]
+    assert {plan.rules[rule.rule].name for rule in rules if rule.port == 2} == {"b"}
+
+
 def test_a_policy_of_the_whole_cluster_is_one_section_for_all():
     everybody = {
         "apiVersion": "policy.networking.k8s.io/v1alpha2",

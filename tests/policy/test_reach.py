@@ -9,6 +9,7 @@ from tests.policy import cases, languages, reference
 from tests.policy.worlds import endpoint, nine, np, world
 
 from sixfold.model.world import World
+from sixfold.policy import reach as reach_module
 from sixfold.policy.reach import pairs_of, reach
 from sixfold.policy.reach_parties import View, parties
 from sixfold.policy.reach_ports import EVERY_PORT, NO_PORT, PortSet
@@ -39,6 +40,9 @@ def test_sets_of_ports_read_as_people_write_them():
 @pytest.mark.parametrize("seed", range(40))
 def test_random_worlds_are_as_the_reference_says(seed, worlds, posture):
     case = worlds.case(seed, posture)
+    if seed % 2:  # as those of a StatefulSet, every pod has a label of its own
+        own = [{**pod["labels"], "own": pod["pod"].replace("/", "-")} for pod in case["pods"]]
+        case["pods"] = [{**pod, "labels": one} for pod, one in zip(case["pods"], own, strict=True)]
     here = world(case)
     pools = {"pod_ipv4": ip_network("192.168.0.0/16"), "pod_ipv6": ip_network("2001:db8::/64")}
     view = View(replace(here, config=replace(here.config, **pools)))  # the host as cases have it
@@ -120,6 +124,21 @@ def test_the_pods_of_one_controller_reach_each_other_or_not():
 
     assert ("x/web", "x/web") in edges()
     assert ("x/web", "x/web") not in edges(np("deny", {"podSelector": {}}))
+
+
+@pytest.mark.parametrize("count", [4, 40])
+def test_pods_that_the_same_rules_select_and_name_are_looked_at_once(count, monkeypatch):
+    looked = []
+    flow = reach_module._flow
+    monkeypatch.setattr(reach_module, "_flow", lambda *of: looked.append(of) or flow(*of))
+    pods = [
+        {"pod": f"x/web-{at}", "labels": {"app": "web", "own": str(at)}, "ip": f"192.168.1.{at}"}
+        for at in range(count)
+    ]
+    inward = np("inward", {"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}]}]})
+    found = Reach(View(world(nine(inward, pods=pods))))
+    assert sum(edge.source == "x/web-1" for edge in found.edges()) == count - 1 + 3
+    assert len(looked) <= 2, "pair by pair"
 
 
 def type_of(name, workload):

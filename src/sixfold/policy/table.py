@@ -54,6 +54,7 @@ RESOLVER_RULE = Rule("builtin", "", "resolver", "egress")
 PROBES_RULE = Rule("builtin", "", "node-probes", "ingress")
 PROBES_OUT_RULE = Rule("builtin", "", "node-probes", "egress")
 DNS_PORT = 53
+PEERS_MAX = 1 << 22  # of all sections built in one go: four times what the kernel's map holds
 FEW = 8  # pieces that are not worth a look whether one says the same as another
 
 
@@ -95,12 +96,16 @@ class Sections:
         # Keys hold the ``id`` of pieces: that they stay alive is what the values are for.
         self._built: dict[tuple[object, ...], tuple[list[Piece], Section]] = {}
         self._builtins: dict[tuple[int, Profile, int], Said] = {}
+        self._peers = 0
 
     def of(self, direction: int, pieces: list[Piece], profile: Profile, last: int = 0) -> Section:
         """What these say, and the built-in exceptions; ``last``: else all is allowed, by it."""
         key = (direction, profile, last, *map(id, pieces))
         if (known := self._built.get(key)) is None:
             known = self._built[key] = pieces, self._build(direction, pieces, profile, last)
+            self._peers += len(known[1].peers)
+            if self._peers > PEERS_MAX:
+                raise _too_many_peers(pieces)
         return known[1]
 
     def default(self, direction: int, titles: Sequence[str], *, audited: bool) -> int:
@@ -294,6 +299,16 @@ def _too_many(pieces: Iterable[Piece]) -> ManifestError:
         f"pods; {RULES_MAX} that differ are the most; name fewer ports, or the same for all peers"
     )
     return ManifestError([Problem(largest, 0, "", message)])
+
+
+def _too_many_peers(pieces: Iterable[Piece]) -> ManifestError:
+    largest = max(pieces, key=lambda piece: len(piece.peers))
+    message = (
+        f"{len(largest.peers)} peers for one kind of pods, of many: {PEERS_MAX} for all kinds are "
+        "the most; select by one policy all who have the same peers (pods whose labels are the "
+        "same are one peer, and one kind)"
+    )
+    return ManifestError([Problem(largest.clause.policy, 0, "", message)])
 
 
 def closed_table(number: Numbering) -> PolicyTable:

@@ -6,6 +6,8 @@ bounds of rules.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from itertools import pairwise
 
 from sixfold.model.datapath import (
@@ -14,6 +16,7 @@ from sixfold.model.datapath import (
     NOTHING,
     PROTOCOL_NUMBERS,
     PolicyTable,
+    PortRule,
     PortRules,
     Section,
 )
@@ -74,25 +77,37 @@ class TablePorts:
 
 
 def allowed_ports(table: PolicyTable, direction: int, names: tuple[Identity, ...]) -> PortSet:
-    """Every port that is allowed: the table is read once between any two bounds of rules."""
+    """Every port that is allowed: the table is read once between any two bounds of rules, less the
+    rules that say nothing there."""
     rules = [
-        rule
-        for section in (table.main[direction], table.admin[direction])
+        (admin, name, rule)
+        for admin, tier in enumerate((table.main, table.admin))
         for name in names
-        for rule in section.peers.get(name, ())
+        for rule in tier[direction].peers.get(name, ())
     ]
     found: list[Span] = []
     for at, protocol in enumerate(PROTOCOLS):
-        number, bounds = PROTOCOL_NUMBERS[protocol], {0, PORTS}
-        for rule in rules:
-            if rule.protocol not in (ANY_PROTOCOL, number):
-                continue
-            size = 1 << (16 - rule.port_bits)
-            first = rule.port & -size
-            bounds |= {first, first + size}
-        found += (
-            (at * PORTS + first, at * PORTS + after - 1)
-            for first, after in pairwise(sorted(bounds))
-            if lookup_names(table, direction, names, number, first).allow
-        )
+        number = PROTOCOL_NUMBERS[protocol]
+        bounds: defaultdict[int, list[int]] = defaultdict(list, {0: [], PORTS: []})
+        for word, (_, _, rule) in enumerate(rules):
+            if rule.protocol in (ANY_PROTOCOL, number):
+                size = 1 << (16 - rule.port_bits)
+                first = rule.port & -size
+                bounds[first].append(word)
+                bounds[first + size].append(word)
+        in_force: set[int] = set()
+        for first, after in pairwise(sorted(bounds)):
+            in_force.symmetric_difference_update(bounds[first])  # begun, or at their end
+            there = _table(rules[word] for word in sorted(in_force))
+            if lookup_names(there, INGRESS, names, number, first).allow:
+                found.append((at * PORTS + first, at * PORTS + after - 1))
     return PortSet.join(found)
+
+
+def _table(rules: Iterable[tuple[int, Identity, PortRule]]) -> PolicyTable:
+    """Of these rules alone, in one direction; they stay in order."""
+    tiers: tuple[dict[Identity, PortRules], dict[Identity, PortRules]] = ({}, {})
+    for admin, name, rule in rules:
+        tiers[admin][name] = (*tiers[admin].get(name, ()), rule)
+    main, admins = tiers
+    return PolicyTable((Section(main), NOTHING), (Section(admins), NOTHING), 0, 0)
