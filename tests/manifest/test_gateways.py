@@ -92,3 +92,62 @@ def test_a_config_map_has_each_key_once(make, said):
 )
 def test_what_a_policy_of_backends_cannot_be_is_said_where_it_is(make, said, validation, place):
     assert any(line.startswith(place) for line in said(make.backend_tls(**validation)))
+
+
+ID = {"type": "URI", "uri": "spiffe://partner.example/ns/shop/sa/db"}
+OTHER = {"type": "URI", "uri": "spiffe://third.example/ns/shop/sa/db"}
+
+
+def abroad(make, names=(ID,), **options):
+    made = make.backend_tls(
+        caCertificateRefs=[],
+        wellKnownCACertificates="sixfold.dev/federated",
+        subjectAltNames=list(names),
+    )
+    made["spec"]["options"] = {f"sixfold.dev/{key}": text for key, text in options.items()}
+    return made
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        ([ID], {"endpoints": "192.0.2.80:15443, [2001:db8::80]:15443"}, None),
+        ([ID], {}, 'spec.options["sixfold.dev/endpoints"]: is required with these authorities'),
+        ([ID], {"endpoints": "partner:1"}, "does not appear to be an IPv4 or IPv6 address"),
+        ([ID], {"endpoints": "192.0.2.80"}, "give ADDRESS:PORT"),
+        ([ID], {"endpoints": " "}, "names no place"),
+        ([ID], {"endpoints": "192.0.2.80:1", "sni": "x"}, '["sixfold.dev/sni"]: is no option here'),
+        ([], {"endpoints": "192.0.2.80:1"}, "spec.validation.subjectAltNames: is required"),
+        ([ID, OTHER], {"endpoints": "192.0.2.80:1"}, "give IDs of one domain"),
+        (
+            [{"type": "Hostname", "hostname": "a.com"}],
+            {"endpoints": "192.0.2.80:1"},
+            "spec.validation.subjectAltNames[0].uri: '': does not start with spiffe://",
+        ),
+    ],
+)
+def test_services_of_other_trust_domains_have_places_and_identities(
+    make, said, names, options, message
+):
+    found = said(abroad(make, names, **options))
+    assert found == [] if message is None else any(message in line for line in found), found
+
+
+def test_places_are_for_other_trust_domains_only(make, said):
+    made = make.backend_tls()
+    made["spec"]["options"] = {"sixfold.dev/endpoints": "192.0.2.80:1"}
+    assert any("goes with wellKnownCACertificates" in line for line in said(made))
+
+
+def test_tunnels_of_other_trust_domains_have_their_own_tls(make, said):
+    def listener(**more):
+        return make.gateway({"name": "in", "port": 15443, "protocol": "HBONE", **more})
+
+    assert said(listener()) == []
+    mixed = make.gateway(
+        {"name": "in", "port": 15443, "protocol": "HBONE"},
+        {"name": "http", "port": 80, "protocol": "HTTP"},
+    )
+    assert any("alone at its Gateway" in line for line in said(mixed))
+    (line,) = said(listener(tls={"mode": "Passthrough"}))
+    assert "spec.listeners[0].tls: HBONE is mTLS" in line

@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sixfold.agent.authority import authorities
+from sixfold.model.spiffe import workload_id
+from sixfold.trust.authority import issue
+from sixfold.trust.keyring import create
+
+from .abroad import (
+    DOOR,
+    Side,
+    allowed,
+    arrived,
+    cut,
+    from_abroad,
+    half,
+    knock,
+)
+from .abroad import (
+    PORT as DATABASE,
+)
 from .conftest import SIXFOLD, System, running
-from .places import OPEN, manifest, pod, policy, service
+from .places import OPEN, block, manifest, policy, service
 from .test_workload_api import web_certificate
 
 pytestmark = pytest.mark.root
 
 SHOP, PARTNER = "shop.example", "partner.example"
 SHOP_AT, PARTNER_AT = "192.0.2.1", "192.0.2.2"
+SHOP_GATE, PARTNER_GATE = "192.0.2.64", "192.0.2.80"
+WEB, DB = (f"spiffe://{SHOP}/ns/default/sa/web", f"spiffe://{PARTNER}/ns/default/sa/db")
 PORT = 30443
 # One end of a connection with mutual TLS between trust domains: whoever comes from the other one is
 # verified by that one's roots and by no others.
@@ -117,16 +141,25 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
             assert done.returncode == 0, done.stderr
         pem = web_certificate(shop, SHOP_AT)
         partner.environment["SSL_CERT_FILE"] = f"{pem}.crt"
-        opened = policy("open", None, **OPEN)
         shop.up(
-            *("--trust-domain", SHOP, "--bundle-endpoint", f"{SHOP_AT}:8443"),
-            *("--bundle-endpoint-pem", str(pem)),
-            manifest=manifest(pod("web", serviceAccountName="web"), opened),
+            *("--mtls", "strict", "--trust-domain", SHOP),
+            *("--bundle-endpoint", f"{SHOP_AT}:8443", "--bundle-endpoint-pem", str(pem)),
+            manifest=manifest(*half(SHOP, SHOP_GATE, PARTNER, PARTNER_GATE, PARTNER_AT)),
         )
         node_port = [{"port": 8443, "nodePort": PORT}]
         partner.up(
-            *("--trust-domain", PARTNER, "--bundle-endpoint", f"{PARTNER_AT}:8443"),
-            manifest=manifest(pod("db"), opened, service("db", type="NodePort", ports=node_port)),
+            *("--mtls", "strict", "--trust-domain", PARTNER),
+            *("--bundle-endpoint", f"{PARTNER_AT}:8443"),
+            manifest=manifest(
+                *half(PARTNER, PARTNER_GATE, SHOP, SHOP_GATE, SHOP_AT),
+                service("outside", selector={"app": "db"}, type="NodePort", ports=node_port),
+                policy(
+                    "outside",
+                    {"app": "db"},
+                    policyTypes=["Ingress"],
+                    ingress=[{"from": [block(f"{SHOP_AT}/32")], "ports": [{"port": 8443}]}],
+                ),
+            ),
         )
         yield Two(shop, partner)
 
@@ -174,20 +207,177 @@ def test_workloads_of_two_trust_domains_meet_while_both_are_federated(two: Two) 
     assert in_pod(two.shop, "web", KNOWN).stdout == f"{PARTNER} {SHOP}\n"
 
     client, server = meet(two)
-    assert client == f"TLSv1.3 spiffe://{PARTNER}/ns/default/sa/default\n"
+    assert client == f"TLSv1.3 spiffe://{PARTNER}/ns/default/sa/db\n"
     assert server == f"TLSv1.3 spiffe://{SHOP}/ns/default/sa/web\n"
     token = in_pod(two.shop, "web", TOKEN).stdout.strip()
     found = in_pod(two.partner, "db", FOREIGN_TOKEN, token).stdout
     assert found == f"spiffe://{SHOP}/ns/default/sa/web\n"
 
 
-def test_who_is_not_federated_any_more_is_known_no_more(two: Two) -> None:
-    two.partner.sixfold("delete", "cftd", "shop")
+# --- through the two nodes' proxies ---------------------------------------------------------------
+
+
+@pytest.fixture
+def shop(two: Two) -> Side:
+    return Side(two.shop)
+
+
+@pytest.fixture
+def partner(two: Two) -> Side:
+    return Side(two.partner)
+
+
+def test_nobody_of_another_trust_domain_is_let_in_unless_a_rule_names_him(
+    shop: Side, partner: Side
+) -> None:
+    def refused() -> None:
+        with partner.db.listen(DATABASE), shop.dial("db-there") as client:
+            assert cut(client)
+
+    refused()
+    partner.told("DROPPED", WEB, DB, "no AuthorizationPolicy names this identity")
+    shop.told(f"refused by {DB}: 403")
+    assert not partner.explained(WEB, "db")[0]
+    everybody = allowed("*", "*/ns/default/sa/web", "cluster.local/ns/default/sa/web")
+    partner.apply(everybody)  # of our own, that is
+    assert not partner.explained(WEB, "db")[0]
+    refused()
+    partner.told("DROPPED", WEB, "none of AuthorizationPolicy default/db names this identity")
+
+
+def test_workloads_of_two_trust_domains_talk_under_their_identities_and_rules_name_them(
+    shop: Side, partner: Side
+) -> None:
+    partner.apply(allowed(f"{SHOP}/ns/default/sa/web"))
+    shop.apply(allowed(f"{PARTNER}/*"))
+    secret = b"nobody reads this on the wire"
+    with shop.host.make_socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as wire:
+        shop.host.inside(lambda: wire.bind(("wire", 0)))
+        for here, there in ((shop, partner), (partner, shop)):
+            with (
+                there.db.listen(DATABASE) as listener,
+                here.dial("db-there") as client,
+                listener.accept()[0] as server,
+            ):
+                server.sendall(secret)  # which speaks first
+                assert client.recv(100) == secret
+                client.sendall(secret[::-1])
+                assert server.recv(100) == secret[::-1]
+        frames = list(arrived(wire))
+    assert frames
+    assert not any(secret in one or secret[::-1] in one for one in frames)
+    partner.told("FORWARDED", WEB, DB, "AuthorizationPolicy default/db rules[0]")
+    shop.told("FORWARDED", WEB, DB, '"db-there"', PARTNER_GATE)
+    assert partner.explained(WEB, "db")[0]
+    may, said = shop.explained("web", "db-there.edge")
+    assert may
+    assert f"{WEB} → {DB}, as db.{PARTNER} at {PARTNER_GATE}:{DOOR}" in said
+
+
+def test_who_knocks_at_the_gateway_is_who_he_proves_to_be(
+    shop: Side, partner: Side, tmp_path: Path
+) -> None:
+    """From the other host itself, which network policy lets as far as the Gateway."""
+    now, hour = datetime.now(UTC), timedelta(hours=1)
+    web, other = (workload_id(SHOP, "default", name) for name in ("web", "other"))
+    third = workload_id("third.example", "default", "web")
+    signer = authorities(shop.system.paths.state, SHOP).keyring.authority
+    good = issue(signer, web, now, hour)
+    db, name = f"db.{PARTNER}", f"db.{PARTNER}:1"
+    knocks = [
+        (issue(create(SHOP, now), web, now, hour), db, name, "closed", "local issuer certificate"),
+        (issue(create(third[0], now), third, now, hour), db, name, "closed", "no trust bundle"),
+        (issue(signer, web, now - 2 * hour, hour), db, name, "closed", "certificate has expired"),
+        (None, db, name, "closed", "PEER_DID_NOT_RETURN_A_CERTIFICATE"),
+        (issue(signer, other, now, hour), db, name, "refused", f"{other}"),
+        (good, db, f"{partner.db.ipv4}:{DATABASE}", "refused", "DROPPED"),
+        (good, f"vault.{PARTNER}", name, "closed", f"vault.{PARTNER}: no name of ours"),
+        (good, db, name, "200", "AuthorizationPolicy default/db rules[0]"),
+    ]
+    with partner.db.listen(DATABASE):
+        for svid, host, authority, outcome, _ in knocks:
+            path = tmp_path / "svid.pem"
+            if svid is not None:
+                path.write_bytes(svid.chain_pem + svid.key_pem)
+            shown = path if svid is not None else None
+            assert knock(shop.host, PARTNER_GATE, shown, host, authority) == outcome
+    for *_, words in knocks:
+        partner.told(words)
+
+
+def test_who_answers_under_another_identity_than_was_meant_gets_nothing(
+    shop: Side, partner: Side
+) -> None:
+    at = f"{PARTNER_GATE}:{DOOR}"
+    other = f"spiffe://{PARTNER}/ns/default/sa/other"
+    shop.apply(*from_abroad("wrong", f"db.{PARTNER}", at, other))
+    with partner.db.listen(DATABASE) as listener:
+        with shop.dial("wrong") as client:
+            assert cut(client)
+        listener.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            listener.accept()
+    shop.told("ERROR", '"wrong"', "CERTIFICATE_VERIFY_FAILED")
+
+
+@contextlib.contextmanager
+def opened(here: Side, there: Side) -> Iterator[socket.socket]:
+    """A connection that is to be cut."""
+    there.from_now_on()
+    with (
+        there.db.listen(DATABASE) as listener,
+        here.dial("db-there") as client,
+        listener.accept()[0] as server,
+    ):
+        client.sendall(b"here")
+        assert server.recv(4) == b"here"
+        there.told("FORWARDED", "mtls", "AuthorizationPolicy")  # so the agent knows who it is
+        yield client
+        assert cut(client)
+        assert cut(server)
+
+
+def test_a_rule_that_goes_takes_the_connections_of_whom_it_named(shop: Side, partner: Side) -> None:
+    rule = allowed(f"{SHOP}/ns/default/sa/web")
+    with opened(shop, partner):
+        partner.delete(rule)
+    partner.told("DROPPED", WEB, "cut: denied by default-deny")
+    partner.apply(rule)
+    with opened(shop, partner):  # here it is the kernel that ends it
+        shop.apply(policy("web", {"app": "web"}, policyTypes=["Egress"], egress=[]))
+    shop.told("DROPPED", "egress default-deny (default/web)")
+    shop.apply(policy("web", {"app": "web"}, **OPEN))
+
+
+def test_who_is_not_federated_any_more_is_known_no_more(
+    two: Two, shop: Side, partner: Side
+) -> None:
+    with opened(shop, partner):
+        partner.delete(federated(SHOP, SHOP_AT))
+    partner.told("DROPPED", WEB, f"cut: {SHOP} is federated no more")
+    with shop.dial("db-there") as client:
+        assert cut(client)
+    shop.told("ERROR", "the other gateway was not reached, or it closed")
     assert in_pod(two.partner, "db", KNOWN).stdout == f"{PARTNER}\n"
     assert not list((two.partner.paths.state / "federated").iterdir())
     token = in_pod(two.shop, "web", TOKEN).stdout.strip()
     done = in_pod(two.partner, "db", FOREIGN_TOKEN, token, check=False)
     assert "another trust domain" in done.stderr
+
+
+def test_what_leads_to_a_trust_domain_is_closed_with_its_federation(
+    two: Two, shop: Side, partner: Side
+) -> None:
+    """Here the client's side ends it: the other one still would let it in."""
+    partner.apply(federated(SHOP, SHOP_AT))
+    assert two.partner.eventually(lambda: heard(two.partner))
+    with opened(shop, partner):
+        shop.delete(federated(PARTNER, PARTNER_AT))
+    shop.told("DROPPED", WEB, f"cut: {PARTNER} is not federated")
+    with shop.dial("db-there") as client:
+        assert cut(client)
+    shop.told("ERROR", f"{PARTNER} is not federated: no Cluster")
+    assert not shop.explained("web", "db-there.edge")[0]
 
 
 def test_an_endpoint_that_proves_to_be_somebody_else_is_not_believed(two: Two) -> None:

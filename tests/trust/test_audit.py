@@ -601,3 +601,36 @@ def test_z20_a_bundle_that_is_old(heard_s, problem, old):
     findings = found(*BASES, FROM_B, TO_443, **{**CLEAN, "live": live})
     assert [one.rule for one in findings] == ["Z20"] * old
     assert all("partner.example" in one.message and problem in one.evidence for one in findings)
+
+
+def abroad(*principals, federated=(), audited=False):
+    raw = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "them", "namespace": "x"},
+        "spec": {"rules": [{"from": [{"source": {"principals": list(principals)}}]}]},
+    }
+    one = decode(raw).object
+    here = world({**nine(*BASES), "pods": OWN})
+    here = replace(
+        here,
+        policies={**here.policies, policy_key(one): one},
+        federated=frozenset(federated),
+        audited=frozenset({"x"} if audited else ()),
+    )
+    found = audit(Evidence(View(here), replace(CLEAN["live"], svids=())), ["Z05", "Z20"])
+    return [(one.rule, one.severity, str(one.about)) for one in found]
+
+
+PARTNER, THEM = "partner.example", "x/AuthorizationPolicy/them"
+
+
+def test_z05_a_whole_trust_domain_is_let_in():
+    assert abroad(f"{PARTNER}/*", federated=[PARTNER]) == [("Z05", "high", THEM)]
+    assert abroad(f"{PARTNER}/ns/a/sa/b", "*", federated=[PARTNER]) == []
+    assert abroad(f"{PARTNER}/*", federated=[PARTNER], audited=True) == []  # lets nobody in
+
+
+def test_z20_a_trust_domain_that_is_spoken_of_and_not_federated():
+    assert abroad(f"{PARTNER}/ns/a/sa/b") == [("Z20", "medium", THEM)]
+    assert abroad("cluster.local/ns/a/sa/b") == []

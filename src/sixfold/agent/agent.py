@@ -442,7 +442,8 @@ class Agent:
             await self.backends.cut(_namespaces(self.plans))
         severed = self.datapath.sweep()
         if severed and self.plans is not None:
-            await asyncio.to_thread(close_sockets, severed.values(), _namespaces(self.plans))
+            where = _namespaces(self.plans), self.plans.world.addresses_abroad
+            await asyncio.to_thread(close_sockets, severed.values(), *where)
             self.datapath.forget(severed)
 
     def _tell_outside(self) -> None:

@@ -30,6 +30,7 @@ from sixfold.host.node import HOST_DEVICE
 from sixfold.host.paths import Paths
 from sixfold.manifest import Loaded, decode
 from sixfold.mesh.backend_tls import status_of as tls_status
+from sixfold.mesh.foreign import status_of as foreign_status
 from sixfold.mesh.said import with_requests
 from sixfold.mesh.status import status_of, status_of_class, status_of_gateway
 from sixfold.mesh.traffic import status_of as traffic_status
@@ -205,7 +206,8 @@ class AgentHandlers:
                     status = traffic_status(self._agent.plans.world, stored.object)
             case "BackendTLSPolicy":
                 if self._agent.plans is not None:
-                    status = tls_status(self._agent.plans.world, stored.object)
+                    told = foreign_status if stored.object.is_federated else tls_status
+                    status = told(self._agent.plans.world, stored.object)
             case "Posture":
                 status = self._relaxations.status()
             case "GatewayClass":

@@ -167,7 +167,10 @@ async def _run(
                 checking.append(group.create_task(above.run()))
             serving = group.create_task(doors.serve())
             agent.followers.append(
-                partial(_mesh_on_demand, agent, paths, signers, flows, attestation, group, stop)
+                partial(
+                    _mesh_on_demand,
+                    *(agent, paths, signers, flows, attestation, federation, group, stop),
+                )
             )
             identifying = group.create_task(workload_api.serve(workloads, stop))
             starting = group.create_task(_start(agent, loaded, on_ready, ready_timeout_s, stop))
@@ -194,6 +197,7 @@ def _mesh_on_demand(
     signers: Authorities,
     flows: FlowReader,
     attestation: Attestation,
+    federation: Federation,
     group: asyncio.TaskGroup,
     stop: asyncio.Event,
 ) -> None:
@@ -209,7 +213,7 @@ def _mesh_on_demand(
         return
     from sixfold.agent.mesh import Mesh
 
-    agent.mesh = Mesh(agent.config, paths, agent, signers, flows, attestation.attest)
+    agent.mesh = Mesh(agent.config, paths, agent, signers, flows, attestation.attest, federation)
     agent.followers.append(agent.mesh.follow)  # in this round already
     group.create_task(agent.mesh.run(stop))
 

@@ -19,6 +19,8 @@ from sixfold.agent.agent import Agent
 from sixfold.agent.authority import Authorities
 from sixfold.agent.doors import unix_listener
 from sixfold.agent.events import FlowReader
+from sixfold.agent.federation import Federation
+from sixfold.agent.foreign import ForeignTunnels
 from sixfold.agent.keysets import KeySets
 from sixfold.agent.open_requests import OpenRequests
 from sixfold.agent.planning import Plans
@@ -49,10 +51,11 @@ from sixfold.observe.access import Asked, access
 from sixfold.policy.authorizations import Authorizations
 from sixfold.policy.conditions import no_token, not_allowed
 from sixfold.policy.decide import lookup, party_of
+from sixfold.policy.foreign import not_named
 from sixfold.serve.grpc_xds import GrpcXds
 from sixfold.serve.workload_api import Attest
 from sixfold.trust.authority import X509Svid, issue
-from sixfold.trust.bundle import roots_pem
+from sixfold.trust.bundle import Bundle, roots_of, roots_pem
 from sixfold.trust.keyring import Keyring
 
 log = logging.getLogger(__name__)
@@ -71,8 +74,14 @@ class Svids:
     """Of the identities in the mesh: issued when needed, renewed at half of their life, or when
     who signed them is to be trusted no more."""
 
-    def __init__(self, keyring: Callable[[], Keyring], lifetime: timedelta) -> None:
+    def __init__(
+        self,
+        keyring: Callable[[], Keyring],
+        lifetime: timedelta,
+        bundles: Callable[[], Mapping[str, Bundle]],
+    ) -> None:
         self._keyring = keyring
+        self._bundles = bundles
         self._lifetime = lifetime
         self._issued: dict[str, X509Svid] = {}
         self._resources: dict[str, tuple[Resource, Resource]] = {}
@@ -91,7 +100,8 @@ class Svids:
                 names = (one, resources.client_secret(one))
                 server, client = (resources.certificate(name, chain, key) for name in names)
                 self._resources[one] = server, client
-        bundle = resources.bundle({keyring.trust_domain: roots_pem(keyring)})
+        others = {name: roots_of(one) for name, one in self._bundles().items() if one.roots}
+        bundle = resources.bundle({**others, keyring.trust_domain: roots_pem(keyring)})
         return [bundle, *(it for pair in self._resources.values() for it in pair)]
 
     @property
@@ -114,6 +124,7 @@ class Mesh:
         authorities: Authorities,
         flows: FlowReader,
         attest: Attest,
+        federation: Federation,
     ) -> None:
         self._agent = agent
         self._flows = flows
@@ -130,9 +141,12 @@ class Mesh:
         self._open = OpenRequests(agent, flows, self._offer)
         self._moved: set[str] = set()  # pods whose rules the proxy is being told
         lifetime = timedelta(seconds=config.svid_ttl_s)
-        self._svids = Svids(lambda: authorities.keyring, lifetime)
+        self._svids = Svids(lambda: authorities.keyring, lifetime, lambda: federation.bundles)
+        self._foreign = ForeignTunnels(agent, flows, federation)
+        federation.followers.append(self._federated)
         self._succession = Succession(agent, authorities, flows, self._taken, self._offer)
         authorities.followers += (self._offer, self._succession.follow)
+        self._judging: asyncio.Task[None] | None = None  # held, so that it is not collected
         self._renew = asyncio.Event()
         self._routed = RoutedTable(agent.datapath.maps)
         self._clients = paths.workload_socket.with_name("xds.sock")
@@ -210,6 +224,19 @@ class Mesh:
         self._routed.write(self._plan.http.routed)
         self._ask()
         await self._cut_tunnels(self._plan.http)
+        late = any(one.late for one in self.proxies)
+        await self._foreign.judge(self._plan.http, self._id_of, again=late)
+
+    def _federated(self) -> None:
+        """The bundles of other trust domains have changed."""
+        if self._plan is not None:
+            self._offer()
+            self._judging = asyncio.ensure_future(self._judge_foreign())
+
+    async def _judge_foreign(self) -> None:
+        await self._taken(TAKEN_S)
+        if self._plan is not None:
+            await self._foreign.judge(self._plan.http, self._id_of)
 
     def _ask(self) -> None:
         """The proxy has the rules: what is open under earlier ones?"""
@@ -353,12 +380,17 @@ class Mesh:
             self._no_token_by,
             self._told_by,
             partial(self._not_allowed_by, audit=True),
+            self._not_named_by,
+            self._foreign_at,
+            self._id_of,
         )
         if name == logs.OPEN:
             self._open.take(entry)
             return
         if name == logs.REQUESTS and self._open.told(entry, asked):
             return
+        if name == logs.INBOUND:
+            self._foreign.note(entry)
         flow = access(name, entry, agent.names, asked)
         if flow is not None:
             self._flows.log.extend([flow])
@@ -382,6 +414,22 @@ class Mesh:
         if plans is None or endpoint is None:
             return None
         return not_allowed(Authorizations(plans.world).of(endpoint), audit=audit)
+
+    def _not_named_by(self, destination: IPAddress) -> Rule | None:
+        plans, endpoint = self._agent.plans, self._endpoint_at(destination)
+        if plans is None or endpoint is None:
+            return None
+        return not_named(Authorizations(plans.world).of(endpoint))
+
+    def _foreign_at(self, address: IPAddress, port: int) -> tuple[str, tuple[str, ...], str] | None:
+        for one in self._plan.http.foreign.values() if self._plan is not None else ():
+            if address in one.addresses and port == one.port.port:
+                return one.port.service, one.ids, one.closed
+        return None
+
+    def _id_of(self, address: IPAddress) -> str:
+        found = self._plan.members.values() if self._plan is not None else ()
+        return next((one.id for one in found if address in one.addresses), "")
 
     def _no_token_by(self, destination: IPAddress) -> Rule | None:
         plans, endpoint = self._agent.plans, self._endpoint_at(destination)

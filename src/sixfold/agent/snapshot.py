@@ -40,6 +40,7 @@ from sixfold.store import Objects, Stored
 from sixfold.workloads.pod_state import PodState
 
 T = TypeVar("T")
+TRUSTED = "ClusterFederatedTrustDomain"
 
 
 class Snapshots:
@@ -86,6 +87,7 @@ class Snapshots:
         self._streams: dict[str, Any] = {}
         self._backend_tls: dict[str, Any] = {}
         self._config_maps: dict[str, Any] = {}
+        self._federated: frozenset[str] = frozenset()
 
     def take(
         self,
@@ -116,6 +118,7 @@ class Snapshots:
             streams=self._streams,
             backend_tls=self._backend_tls,
             config_maps=self._config_maps,
+            federated=self._federated,
             cidr_groups=self._cidr_groups,
             peer_authentications=self._peer_authentications,
             audited=self._audited,
@@ -147,6 +150,7 @@ class Snapshots:
         self._secrets = self._by_name("Secret")
         self._backend_tls = self._by_name(BACKEND_TLS)
         self._config_maps = self._by_name("ConfigMap")
+        self._federated = self._made(TRUSTED, (TRUSTED,), self._take_federated)
         self._gateway_classes = self._of_cluster("GatewayClass")
         self._cidr_groups = self._of_cluster("CiliumCIDRGroup")
 
@@ -174,6 +178,10 @@ class Snapshots:
             _by_name(self._objects, "Service"),
             sorted((it.object for it in pools), key=lambda pool: str(pool.metadata.name)),
         )
+
+    def _take_federated(self) -> frozenset[str]:
+        given = self._objects.of(TRUSTED).values()
+        return frozenset(stored.object.spec.trust_domain for stored in given)
 
     def _take_policies(self) -> dict[str, Any]:
         return {

@@ -36,6 +36,7 @@ sixfold explain shop/web db.shop.svc.cluster.local:6379
 sixfold explain -n shop deploy/web svc/db:6379
 sixfold explain shop/web 192.0.2.7:443
 sixfold explain shop/web shop/cart:80 --method POST --path /items
+sixfold explain spiffe://partner.example/ns/x/sa/y shop/db:5432
 sixfold explain shop/web shop/db:6379 --fix                what to change, as YAML
 sixfold explain -f manifests/ shop/web shop/db:6379        offline, no root, no agent
 """
@@ -87,8 +88,9 @@ def command(
     """Would this connection be allowed, and which rule says so?
 
     FROM and TO are pods, workloads, "host", "world" or addresses; TO may be a service or a DNS
-    name as well; a kind may stand before a name: deploy/web, shop/svc/db. One line per pattern,
-    bottom up. Exit code 0: allowed; 1: denied; 2: no such name.
+    name as well; a kind may stand before a name: deploy/web, shop/svc/db. FROM may be a SPIFFE ID
+    of another trust domain. One line per pattern, bottom up. Exit code 0: allowed; 1:
+    denied; 2: no such name.
 
     With --method, --path or --header a request is explained: the route that it takes, and whether
     a rule about requests allows it.

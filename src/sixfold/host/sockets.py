@@ -15,7 +15,7 @@ import logging
 import socket
 import struct
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -25,7 +25,7 @@ from sixfold.host import netns
 from sixfold.host.layout import MTLS, Connection
 from sixfold.host.netlink import ACK, DUMP, Netlink, NetlinkError, Request
 from sixfold.model.datapath import PROTOCOL_NUMBERS, IPAddress
-from sixfold.model.mesh import OUTBOUND_PORT
+from sixfold.model.mesh import HTTP_PORT, OUTBOUND_PORT
 
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY, SOCK_DESTROY = 20, 21
@@ -41,10 +41,15 @@ log = logging.getLogger(__name__)
 End = tuple[int, IPAddress, int, IPAddress, int]  # protocol, local, its port, remote, its port
 
 
-def close_sockets(connections: Iterable[Connection], namespaces: Mapping[int, Path]) -> int:
+def close_sockets(
+    connections: Iterable[Connection],
+    namespaces: Mapping[int, Path],
+    abroad: Set[IPAddress] = frozenset(),
+) -> int:
     """Close both ends, as far as they are on this host; returns how many sockets were closed.
 
-    ``namespaces`` by interface; the caller's own is the host's (interface 0).
+    namespaces  by interface; the caller's own is the host's (interface 0)
+    abroad      of pods by which connections leave for other trust domains
     """
     ends: dict[Path | None, list[End]] = defaultdict(list)
     for one in connections:
@@ -54,7 +59,8 @@ def close_sockets(connections: Iterable[Connection], namespaces: Mapping[int, Pa
             continue
         if one.transport == MTLS:
             if one.source_ifindex in namespaces:
-                ends[namespaces[one.source_ifindex]] += captured(one)
+                port = HTTP_PORT if one.destination in abroad else OUTBOUND_PORT
+                ends[namespaces[one.source_ifindex]] += captured(one, port)
             continue
         for interface, local, remote in (
             (one.source_ifindex, source, destination),
@@ -73,13 +79,11 @@ def close_sockets(connections: Iterable[Connection], namespaces: Mapping[int, Pa
     return closed
 
 
-def captured(one: Connection) -> list[End]:
+def captured(one: Connection, port: int = OUTBOUND_PORT) -> list[End]:
     """The client's socket of a connection in a tunnel, wherever it was bound: the proxy then ends
-    the tunnel's part, and the server learns of it."""
+    the tunnel's part, and the server learns of it. ``port``: which of its listeners has it."""
     loopback = ip_address("127.0.0.1" if one.source.version == 4 else "::1")
-    return [
-        (TCP, local, one.source_port, loopback, OUTBOUND_PORT) for local in (loopback, one.source)
-    ]
+    return [(TCP, local, one.source_port, loopback, port) for local in (loopback, one.source)]
 
 
 def close_ends(ends: Iterable[End], namespace: Path) -> int:

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 from sixfold.manifest import names
 from sixfold.manifest.metadata import said
 from sixfold.manifest.path import Finding, Path
-from sixfold.model.backendtls import BackendTLSPolicy
+from sixfold.model.backendtls import FEDERATED, PLACES, BackendTLSPolicy
+from sixfold.model.spiffe import parse
 
 TARGETS_MAX, REFERENCES_MAX, NAMES_MAX = 16, 8, 5
 
@@ -45,3 +46,40 @@ def backend_tls(obj: BackendTLSPolicy) -> Iterator[Finding]:
             yield from said((*here, "hostname"), names.dns_subdomain(host))
         elif not urlsplit(name.uri).scheme:
             yield Finding((*here, "uri"), f"{names.quoted(name.uri)} has no scheme")
+    yield from _federated(obj)
+
+
+def _federated(obj: BackendTLSPolicy) -> Iterator[Finding]:
+    """What goes with the authorities of other trust domains, and with nothing else."""
+    options, path = obj.spec.options, ("spec", "options")
+    for key in sorted(options):
+        if key != PLACES:
+            yield Finding((*path, key), f"is no option here; {PLACES} is")
+        elif not obj.is_federated:
+            text = f"goes with wellKnownCACertificates: {FEDERATED}, and with nothing else"
+            yield Finding((*path, key), text)
+        else:
+            try:
+                places = obj.places
+            except ValueError as error:
+                yield Finding((*path, key), str(error))
+            else:
+                if not places:
+                    yield Finding((*path, key), "names no place; give ADDRESS:PORT")
+    if not obj.is_federated:
+        return
+    if PLACES not in options:
+        text = "is required with these authorities: where the other trust domain lets us in"
+        yield Finding((*path, PLACES), text)
+    where: Path = ("spec", "validation", "subjectAltNames")
+    given = obj.spec.validation.subject_alt_names
+    if not given:
+        yield Finding(where, "is required with these authorities; give SPIFFE IDs")
+    domains = set()
+    for index, name in enumerate(given):
+        try:
+            domains.add(parse(name.uri).trust_domain)
+        except ValueError as error:
+            yield Finding((*where, index, "uri"), str(error))
+    if len(domains) > 1:
+        yield Finding(where, f"are of {' and '.join(sorted(domains))}; give IDs of one domain")

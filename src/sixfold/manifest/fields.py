@@ -16,7 +16,6 @@ from sixfold.model.authorizationpolicy import (
     AuthorizationPolicySpec,
     Source,
 )
-from sixfold.model.backendtls import BackendTLSPolicySpec
 from sixfold.model.ciliumpolicy import (
     CiliumClusterwideNetworkPolicy,
     CiliumEgressRule,
@@ -200,7 +199,6 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
     },
     ListenerTLS: {"options": Refusal(_NO_PARAMETERS)},
     HTTPRouteSpec: {"useDefaultGateways": Refusal(_NO_GATEWAY)},
-    BackendTLSPolicySpec: {"options": Refusal(_NO_PARAMETERS)},
     TLSRouteSpec: {"useDefaultGateways": Refusal(_NO_GATEWAY)},
     TCPRouteSpec: {"useDefaultGateways": Refusal(_NO_GATEWAY)},
     GRPCRouteSpec: {"useDefaultGateways": Refusal(_NO_GATEWAY)},

@@ -29,6 +29,9 @@ def gateway(obj: Gateway) -> Iterator[Finding]:
             yield Finding((*here, "name"), f"a second {names.quoted(listener.name)}; give another")
         seen.add(listener.name)
         yield from _listener(here, listener)
+    if obj.is_federated and any(one.protocol != "HBONE" for one in listeners):
+        text = "HBONE is for other trust domains, and alone at its Gateway; give it one of its own"
+        yield Finding((*path, "listeners"), text)
     for index, address in enumerate(obj.spec.addresses):
         here = (*path, "addresses", index)
         if address.type != "IPAddress":
@@ -60,6 +63,10 @@ def _listener(path: Path, listener: Listener) -> Iterator[Finding]:
 
 def _tls(path: Path, listener: Listener) -> Iterator[Finding]:
     tls, protocol = listener.tls, listener.protocol
+    if protocol == "HBONE":
+        if tls is not None:
+            yield Finding(path, "HBONE is mTLS under SPIFFE IDs, up to the pod; remove it")
+        return
     if protocol in ("HTTP", "TCP"):
         if tls is not None:
             yield Finding(path, f"means nothing to {protocol}; remove it, or give HTTPS or TLS")

@@ -29,6 +29,7 @@ from sixfold.model.config import Config
 from sixfold.model.discovery import is_open
 from sixfold.model.endpoint import Endpoint, EndpointId
 from sixfold.model.enforcement import in_audit
+from sixfold.model.federation import ClusterFederatedTrustDomain
 from sixfold.model.gateway import Gateway, GatewayClass
 from sixfold.model.httproute import Route
 from sixfold.model.identity import FIRST_ALLOCATED, Identity, Subject
@@ -113,6 +114,11 @@ def offline(
         },
         backend_tls=_by_name(manifests.objects, BackendTLSPolicy),
         config_maps=_by_name(manifests.objects, ConfigMap),
+        federated=frozenset(
+            loaded.object.spec.trust_domain
+            for loaded in manifests.objects
+            if isinstance(loaded.object, ClusterFederatedTrustDomain)
+        ),
         secrets=_by_name(manifests.objects, Secret),
         gateway_classes={
             loaded.key.name: loaded.object

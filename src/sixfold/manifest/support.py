@@ -201,16 +201,21 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "listeners": "of equal port and host none is served; their status says so",
     },
     Listener: {
-        "protocol": "HTTP, HTTPS, TLS, TCP",
+        "protocol": "HTTP, HTTPS, TLS, TCP; HBONE: of other trust domains",
         "hostname": "the most specific has the request",
     },
-    BackendTLSPolicySpec: {"targetRefs": "Services; of requests that a route leads there"},
+    BackendTLSPolicySpec: {
+        "targetRefs": "Services; of requests that a route leads there, or of another trust domain",
+        "options": "sixfold.dev/endpoints: where another trust domain lets us in; others refused",
+    },
     BackendValidation: {
         "caCertificateRefs": "ConfigMaps with ca.crt; one that is not there: nothing is sent (502)",
-        "wellKnownCACertificates": "System: whom the host trusts",
+        "wellKnownCACertificates": "System: whom the host trusts; sixfold.dev/federated: who "
+        "vouches for the trust domain of subjectAltNames",
     },
     AllowedRoutes: {
-        "kinds": "HTTPRoute, GRPCRoute; TLS: TLSRoute, and TCPRoute where it ends; TCP: TCPRoute"
+        "kinds": "HTTPRoute, GRPCRoute; TLS: TLSRoute, and TCPRoute where it ends; TCP: TCPRoute; "
+        "HBONE: TLSRoute"
     },
     BackendReference: {
         "kind": "Service; others, or one that is not there, are answered 500",

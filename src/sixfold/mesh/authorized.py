@@ -18,6 +18,7 @@ from sixfold.mesh.member import addresses_of
 from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.rule import Rule
+from sixfold.model.spiffe import parse
 from sixfold.policy import conditions as of
 from sixfold.policy.conditions import Alternative, Authorization, Clauses, Condition, How, Text
 
@@ -27,6 +28,7 @@ class Caller:
     """Who asks for which port; ``asked`` None: over a connection that nobody looks into.
 
     claims  of its token, once that was verified
+    name    of its SPIFFE ID, where that is of another trust domain
     """
 
     domain: str
@@ -36,10 +38,11 @@ class Caller:
     port: int
     asked: Asked | None = None
     claims: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
 
     @property
     def principal(self) -> str:
-        return f"{self.domain}/ns/{self.namespace}/sa/{self.account}"
+        return self.name or f"{self.domain}/ns/{self.namespace}/sa/{self.account}"
 
 
 def caller_of(
@@ -52,6 +55,15 @@ def caller_of(
     addresses = tuple(addresses_of(client))
     account = client.subject.service_account
     return Caller(domain, client.namespace, account, addresses, port, asked, claims)
+
+
+def foreign_caller(id_: str, gateway: Endpoint | None, port: int) -> Caller:
+    """Of another trust domain, by the pod of a Gateway; it has no account here."""
+    found = parse(id_)
+    within = re.fullmatch(r"/ns/([^/]+)/sa/.*", found.path)
+    at = tuple(addresses_of(gateway)) if gateway is not None else ()
+    name = f"{found.trust_domain}{found.path}"
+    return Caller(found.trust_domain, within[1] if within else "", "", at, port, name=name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +125,8 @@ def _is(key: str, text: Text, caller: Caller) -> bool:
     match key:
         case of.PRINCIPAL:
             given = text.text
+            if caller.name and given.startswith(LOCAL_DOMAIN):
+                return False  # ours is meant
             if text.how in (How.EXACT, How.PREFIX) and given.startswith(LOCAL_DOMAIN):
                 text = text._replace(text=f"{caller.domain}/{given.removeprefix(LOCAL_DOMAIN)}")
             return text.matches(caller.principal)

@@ -38,7 +38,11 @@ Tls = Verified | Condition  # or why it cannot be looked at
 
 
 def tls_of(world: World) -> Mapping[ServicePort, Tls]:
-    return {port: verified(world, policy) for port, policy in _holding(world).items()}
+    return {
+        port: verified(world, policy)
+        for port, policy in holding(world).items()
+        if not policy.is_federated
+    }
 
 
 def verified(world: World, policy: BackendTLSPolicy) -> Tls:
@@ -78,12 +82,15 @@ def context(one: Verified, protocol: str) -> tls_pb2.UpstreamTlsContext:
     )
 
 
-def status_of(world: World, policy: BackendTLSPolicy) -> dict[str, Any]:
-    """``status``: an entry for each target."""
-    found = verified(world, policy)
-    refs = Condition("ResolvedRefs", True, "ResolvedRefs", "")
+def status_of(
+    world: World, policy: BackendTLSPolicy, refs: Condition | None = None
+) -> dict[str, Any]:
+    """``status``: an entry for each target; ``refs``: of who may vouch, where that is known."""
+    found = verified(world, policy) if refs is None else refs
     if isinstance(found, Condition):
         refs = found
+    else:
+        refs = Condition("ResolvedRefs", True, "ResolvedRefs", "")
     return told_of_targets(
         policy.metadata,
         (
@@ -96,22 +103,24 @@ def status_of(world: World, policy: BackendTLSPolicy) -> dict[str, Any]:
 def _accepted(
     world: World, policy: BackendTLSPolicy, target: BackendTLSTarget, refs: Condition
 ) -> Condition:
-    holding = _holding(world)
+    held = holding(world)
     ports = [*_ports(world, policy, target)]
     if not ports:
         text = f"there is no service {policy.metadata.namespace}/{target.name} with such a TCP port"
         return Condition("Accepted", False, "TargetNotFound", text)
     for port in ports:
-        if (other := holding[port]) is not policy:
+        if (other := held[port]) is not policy:
             meta = other.metadata
             text = f"{meta.namespace}/{meta.name} goes before it, for {port}"
             return Condition("Accepted", False, "Conflicted", text)
     if not refs.holds:
         return Condition("Accepted", False, "NoValidCACertificate", refs.message)
-    return Condition("Accepted", True, "Accepted", "in force for requests of routes")
+    about = "connections to it" if policy.is_federated else "requests of routes"
+    return Condition("Accepted", True, "Accepted", f"in force for {about}")
 
 
-def _holding(world: World) -> dict[ServicePort, BackendTLSPolicy]:
+def holding(world: World) -> dict[ServicePort, BackendTLSPolicy]:
+    """Which policy each port has."""
     found: dict[ServicePort, BackendTLSPolicy] = {}
     policies = sorted(world.backend_tls.values(), key=_age)
     for named in (True, False):

@@ -20,6 +20,7 @@ from sixfold.mesh.messages import extension, packed
 from sixfold.model.mesh import DESTINATION
 from sixfold.policy import conditions as of
 from sixfold.policy.conditions import Alternative, Authorization, Clauses, Condition, How, Text
+from sixfold.policy.foreign import for_foreign
 
 DENY_FILTER, ALLOW_FILTER = "sixfold.authorization.deny", "sixfold.authorization.allow"
 PREFIXES = {DENY_FILTER: "deny_", ALLOW_FILTER: "allow_"}  # of what they say of a request
@@ -43,6 +44,12 @@ def of_requests(policies: Sequence[Authorization], domain: str) -> dict[str, Any
 def of_tunnels(policies: Sequence[Authorization], domain: str) -> dict[str, Any]:
     """What routes of tunnels say: nothing is known of what is in them."""
     return _configured([_over_tcp(one) for one in policies], _Writer(domain, ":authority"))
+
+
+def of_foreign(policies: Sequence[Authorization], domain: str, port: int) -> dict[str, Any]:
+    """What routes of other trust domains' tunnels say: each leads to one port."""
+    writer = _Writer(domain, ":authority", port)
+    return _configured([_over_tcp(one) for one in for_foreign(policies, domain)], writer)
 
 
 def _over_tcp(policy: Authorization) -> Authorization:
@@ -82,11 +89,13 @@ def _configured(policies: Sequence[Authorization], writer: _Writer) -> dict[str,
 
 
 class _Writer:
-    """``place``: the header that a destination stands in."""
+    """``place``: the header that a destination stands in; ``port``: it is this one, whatever
+    that says."""
 
-    def __init__(self, domain: str, place: str) -> None:
+    def __init__(self, domain: str, place: str, port: int = 0) -> None:
         self._domain = domain
         self._place = place
+        self._port = port
 
     def rules(self, action: str, policies: Iterable[Authorization]) -> rbac_pb2.RBAC:
         written = {}
@@ -125,6 +134,8 @@ class _Writer:
                 return _peer(_regex(f"{SPIFFE}[^/]+/ns/{_pattern(text, '[^/]')}/sa/.*"))
             case of.IP:
                 return _from(text.text)
+            case of.PORT if self._port:
+                return ANYBODY if text.text == str(self._port) else {"not_id": ANYBODY}
             case of.PORT:
                 return _header(self._place, {"suffix": f":{text.text}"})
             case of.HOST:

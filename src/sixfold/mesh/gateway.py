@@ -94,9 +94,12 @@ def streams(
         yield chain
 
 
-def listener(member: Member, port: int, chains: Sequence[Chain]) -> Resource:
-    """``chains`` that want to know what a handshake names get it."""
-    looked_into = any("filter_chain_match" in one for one in chains)
+def listener(member: Member, port: int, chains: Sequence[Chain], *, door: bool = False) -> Resource:
+    """``chains`` that want to know what a handshake names get it.
+
+    door  for other trust domains: whoever names nothing of ours is told
+    """
+    looked_into = door or any("filter_chain_match" in one for one in chains)
     inspector = extension("envoy.filters.listener.tls_inspector", tls_inspector_pb2.TlsInspector())
     listener = listener_pb2.Listener(
         name=listener_name(member, port),
@@ -105,6 +108,9 @@ def listener(member: Member, port: int, chains: Sequence[Chain]) -> Resource:
         listener_filters_timeout=timedelta(seconds=HEADERS_S),
         per_connection_buffer_limit_bytes={"value": BUFFER_MAX},
         filter_chains=chains,
+        access_log=[logs.failures(logs.to_agent(als_pb2.TcpGrpcAccessLogConfig, logs.DOOR))]
+        if door
+        else [],
         **parts.listen_at(
             [parts.socket_at(str(one), port, member.netns) for one in member.addresses]
         ),

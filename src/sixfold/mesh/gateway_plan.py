@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sixfold.mesh import gateway
+from sixfold.mesh import foreign_resources, gateway
 from sixfold.mesh.certificates import Shown
 from sixfold.mesh.hosts import hosts_of, misdirected
 from sixfold.mesh.http_routes import Front
@@ -18,9 +18,17 @@ from sixfold.mesh.listeners import ListenerPlan, plan_listeners
 from sixfold.mesh.member import Member
 from sixfold.mesh.messages import SECRET, Resource
 from sixfold.mesh.routes import ServicePort, Way
-from sixfold.mesh.streams import streams_of
+from sixfold.mesh.streams import StreamWay, streams_of
 from sixfold.mesh.traffic import Traffic
 from sixfold.model.world import World
+
+
+class Known(NamedTuple):
+    """What a Gateway's pod passes on for other trust domains: names, and where they lead."""
+
+    gateway: str
+    hosts: tuple[str, ...]
+    way: StreamWay
 
 
 class GatewayPlan(NamedTuple):
@@ -30,6 +38,7 @@ class GatewayPlan(NamedTuple):
     ways: tuple[Way, ...]
     own: Mapping[str, tuple[tuple[str, str], ...]]  # names of resources
     services: tuple[ServicePort, ...]  # that connections lead to
+    known: tuple[Known, ...]  # to other trust domains
 
 
 def plan_gateways(world: World, members: Mapping[str, Member], traffic: Traffic) -> GatewayPlan:
@@ -46,13 +55,16 @@ def plan_gateways(world: World, members: Mapping[str, Member], traffic: Traffic)
                 for part in _parts(some)
                 for chain in _chains(world, traffic, member, port, part, some, found)
             ]
-            found.resources.append(gateway.listener(member, port, chains))
+            door = some[0].listener.protocol == "HBONE"
+            found.resources.append(gateway.listener(member, port, chains, door=door))
         shown = {name for one in listeners if one.served for name in one.certs}
         own[member.pod] = (
             *((one.type_url, one.name) for one in found.resources[before:]),
             *((SECRET, gateway.secret_name(name)) for name in shown),
         )
-    return GatewayPlan(tuple(found.all()), tuple(found.ways), own, tuple(found.services))
+    return GatewayPlan(
+        tuple(found.all()), tuple(found.ways), own, tuple(found.services), tuple(found.known)
+    )
 
 
 @dataclass(slots=True)
@@ -63,6 +75,7 @@ class _Found:
     ways: list[Way] = field(default_factory=list)
     certs: dict[str, Shown] = field(default_factory=dict)
     services: dict[ServicePort, None] = field(default_factory=dict)
+    known: list[Known] = field(default_factory=list)
 
     def all(self) -> Iterator[Resource]:
         yield from self.resources
@@ -83,6 +96,11 @@ def _chains(
     protocol, secure = one.listener.protocol, one.listener.protocol == "HTTPS"
     table = gateway.table_name(member, port, "" if protocol == "HTTP" else one.listener.name)
     found.certs |= one.certs
+    if protocol == "HBONE":
+        streams = [one for one in streams_of(world, one, some) if one.way.name]
+        found.known += [Known(member.pod, one.hosts, one.way) for one in streams]
+        yield from foreign_resources.passed_in(member, table, streams)
+        return
     if protocol in ("TLS", "TCP"):
         streams = list(streams_of(world, one, some))
         to = (backend.to for stream in streams for backend in stream.way.backends)

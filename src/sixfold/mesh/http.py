@@ -42,6 +42,8 @@ from google.protobuf import struct_pb2
 from sixfold.mesh import kept_headers, logs, resilience
 from sixfold.mesh import resources as parts
 from sixfold.mesh.backend_tls import Tls, Verified, context
+from sixfold.mesh.foreign import Foreign
+from sixfold.mesh.foreign_resources import chain as foreign_chain
 from sixfold.mesh.http_filters import CLIENT, CLIENTS, filters_of_host, http_filters
 from sixfold.mesh.http_routes import cluster_of, routes_of
 from sixfold.mesh.member import Member, authority
@@ -84,10 +86,17 @@ def clients(namespace: str, port: int | str) -> str:
 
 
 def outbound(
-    member: Member, connections_max: int = 0, streams: Sequence[ServiceStream] = ()
+    member: Member,
+    connections_max: int = 0,
+    streams: Sequence[ServiceStream] = (),
+    foreign: Sequence[tuple[Member | None, Foreign]] = (),
 ) -> Resource:
     """Where requests of a pod's processes are captured, on its loopback; and connections to
-    services that a TCPRoute is about. Another chain cuts nobody in this one."""
+    services that a TCPRoute is about, or that are of other trust domains. Another chain cuts
+    nobody in this one.
+
+    foreign  each with the Gateway's pod by which it is reached
+    """
     states = [
         parts.state(parts.NETNS_STATE, member.netns),
         parts.state(parts.SVID_STATE, parts.client_secret(member.id)),
@@ -139,6 +148,7 @@ def outbound(
         ],
         filter_chains=[
             *(chain(member, one) for one in streams if one.addresses),
+            *(foreign_chain(member, by, one) for by, one in foreign if one.addresses),
             {
                 "name": "requests",
                 "filters": [

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 
-from sixfold.mesh import http, http_steps
+from sixfold.mesh import foreign_steps, http, http_steps
 from sixfold.mesh.backend_tls import tls_of
+from sixfold.mesh.foreign import Foreign, foreign_services
+from sixfold.mesh.foreign_steps import Said
 from sixfold.mesh.gateway_plan import plan_gateways
 from sixfold.mesh.http_steps import Ever, Resources, by_key
 from sixfold.mesh.kept import Steps
@@ -44,6 +46,9 @@ class HttpPlan:
     tunnels    what AuthorizationPolicies say of tunnels that arrive, by pod
     behind     pods behind each service that requests may be sent to
     dialled    services that connections are passed on to
+    foreign    services of other trust domains
+    known      services whose names a Gateway's pod tells other trust domains
+    exports    of pods: what those know, and what AuthorizationPolicies say of it
     """
 
     resources: tuple[Resources, ...] = ()
@@ -54,6 +59,9 @@ class HttpPlan:
     tunnels: Mapping[str, dict[str, object]] = field(default_factory=dict)
     behind: Mapping[ServicePort, frozenset[str]] = field(default_factory=dict)
     dialled: frozenset[ServicePort] = frozenset()
+    foreign: Mapping[ServicePort, Foreign] = field(default_factory=dict)
+    known: Mapping[str, frozenset[ServicePort]] = field(default_factory=dict)
+    exports: Said = field(default_factory=dict)
 
     @property
     def tables(self) -> Iterator[Name]:
@@ -114,10 +122,17 @@ class HttpPlanner:
             lambda _: Traffic(world),
         )
         routed = self._requests.follow(world, traffic)
+        abroad = any(one.is_federated for one in world.backend_tls.values())
+        of_gateways = world.gateways, world.gateway_classes, world.federated, world.config
+        foreign = step(
+            "foreign",
+            http_steps.if_(abroad, (world.backend_tls, services, world.endpoints, *of_gateways)),
+            lambda _: foreign_services(world) if abroad else {},
+        )
         passed = step(
             "passed",
-            (world.streams, *http_steps.if_(world.streams, compiled)),
-            lambda _: plan_streams(world),
+            (frozenset(foreign), world.streams, *http_steps.if_(world.streams, compiled)),
+            lambda _: {it: one for it, one in plan_streams(world).items() if it not in foreign},
         )
         looked_at = frozenset(routed), frozenset(passed)
         ever, ever_passed = step(
@@ -130,8 +145,12 @@ class HttpPlanner:
             lambda _: plan_gateways(world, members, traffic),
         )
         tables = self._follow(routed, ever)
+        known = step("known", (gateways,), lambda _: foreign_steps.known(gateways.known))
         led = frozenset().union(
-            *ever.values(), *self._leads.values(), http_steps.led(gateways.ways)
+            *ever.values(),
+            *self._leads.values(),
+            http_steps.led(gateways.ways),
+            *known.values(),
         )
         behind = step(
             "behind",
@@ -161,6 +180,12 @@ class HttpPlanner:
         ports = step(
             "ports", (requests, members), lambda _: http_steps.looked_into(world, requests, members)
         )
+        exports = step(
+            "exports",
+            (gateways, behind, ports),
+            lambda _: foreign_steps.exports(gateways.known, behind, ports),
+        )
+        ways = foreign, members, known, behind, traffic, exports
         dialled = frozenset({*gateways.services, *ever_passed, *http_steps.targets(passed)})
         groups = (
             tables if members else {},
@@ -188,9 +213,10 @@ class HttpPlanner:
             ),
             step(
                 "listeners",
-                (members, passed, ever_passed, *http_steps.if_(ever_passed, (services,))),
+                (members, passed, ever_passed, foreign, *http_steps.if_(ever_passed, (services,))),
                 partial(
-                    http_steps.listeners, world, passed, ever_passed, members, self._connections_max
+                    http_steps.listeners,
+                    *(world, passed, ever_passed, foreign, members, self._connections_max),
                 ),
             ),
             step(
@@ -198,11 +224,18 @@ class HttpPlanner:
                 (dialled, services),
                 lambda _: http_steps.dialled(services, dialled),
             ),
+            step(
+                "ways abroad",
+                (*ways, *http_steps.if_(known, (services,))),
+                lambda _: foreign_steps.resources(world, *ways),
+            ),
         )
         return HttpPlan(
             groups,
             step(
-                "routed", (*looked_at, services), lambda _: http_steps.dialled_at(world, *looked_at)
+                "routed",
+                (*looked_at, frozenset(foreign), services),
+                lambda _: http_steps.dialled_at(world, *looked_at, foreign),
             ),
             ports,
             step(
@@ -218,6 +251,13 @@ class HttpPlanner:
             ),
             step("pods behind", (behind,), lambda _: http_steps.pods(behind)),
             dialled,
+            foreign,
+            known,
+            step(
+                "said abroad",
+                (requests, exports),
+                lambda _: foreign_steps.said(world, requests, exports),
+            ),
         )
 
     def _remember(

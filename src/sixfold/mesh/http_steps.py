@@ -10,12 +10,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 from sixfold.balancing.members import cluster_addresses
 from sixfold.mesh import conditions, http, resilience
 from sixfold.mesh import tokens as jwt
 from sixfold.mesh.backend_tls import Tls
+from sixfold.mesh.foreign import Foreign
 from sixfold.mesh.kept import Kept
 from sixfold.mesh.member import Member, authority
 from sixfold.mesh.messages import Name, Resource
@@ -213,6 +215,10 @@ def _annotated(annotations: Mapping[str, str]) -> tuple[int, int]:
     return size, 0 if panic is None else max(1, panic)
 
 
+def table_size(world: World, port: ServicePort) -> int:
+    return _annotated(world.services[port.service].metadata.annotations)[0]
+
+
 def endpoints(behind: Mapping[ServicePort, Behind], kept: Kept) -> Resources:
     return by_key(
         kept.of(port, (there.to,), partial(http.endpoints, port, there.to))
@@ -237,11 +243,14 @@ def listeners(
     world: World,
     passed: Mapping[ServicePort, RoutedStream],
     ever_passed: Iterable[ServicePort],
+    foreign: Mapping[ServicePort, Foreign],
     members: Mapping[str, Member],
     connections_max: int,
     kept: Kept,
 ) -> Resources:
     """Of each pod, where its requests are captured."""
+    away = tuple((members.get(one.gateway), one) for one in foreign.values())
+    ever_passed = [port for port in ever_passed if port not in foreign]
     by_namespace: dict[str, tuple[ServiceStream, ...]] = {}
     found = []
     for key, member in members.items():
@@ -249,7 +258,7 @@ def listeners(
         if (streams := by_namespace.get(namespace)) is None:
             streams = tuple(of_clients(world, ever_passed, passed, namespace))
             by_namespace[namespace] = streams
-        parts = member, connections_max, streams
+        parts = member, connections_max, streams, away
         found.append(kept.of(key, parts, partial(http.outbound, *parts)))
     return by_key(found)
 
@@ -269,13 +278,11 @@ def targets(passed: Mapping[ServicePort, RoutedStream]) -> Iterator[ServicePort]
             yield from (to.to for to in (way.backends if way else ()) if to.to is not None)
 
 
-def dialled_at(
-    world: World, routed: Iterable[ServicePort], passed: Iterable[ServicePort]
-) -> frozenset[tuple[IPAddress, int]]:
+def dialled_at(world: World, *ports: Iterable[ServicePort]) -> frozenset[tuple[IPAddress, int]]:
     """Where clients dial ports that are looked at."""
     return frozenset(
         (address, port.port)
-        for port in (*routed, *passed)
+        for port in chain.from_iterable(ports)
         for address in cluster_addresses(world.services[port.service])
     )
 

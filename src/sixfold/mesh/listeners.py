@@ -26,6 +26,7 @@ KINDS = {
     "HTTPS": ("HTTPRoute", "GRPCRoute"),
     "TLS": ("TLSRoute",),
     "TCP": ("TCPRoute",),
+    "HBONE": ("TLSRoute",),
 }
 KINDS_OF_ENDED_TLS = ("TLSRoute", "TCPRoute")
 PARENT = (GROUP, "Gateway")
@@ -119,6 +120,9 @@ def attach(
         text = f"no listener of gateway {key} lets a {route.kind} of this namespace in"
         return (), _refused("NotAllowedByListeners", text)
     wanted = getattr(route.spec, "hostnames", [])
+    if not wanted and any(one.listener.protocol == "HBONE" for one in open_):
+        text = "it has no hostnames: by which others would know what it leads to"
+        return (), _refused("NoMatchingListenerHostname", text)
     found = [(one, hosts) for one in open_ if (hosts := common(one.host, wanted))]
     if not found:
         text = f"its hostnames are none of those of gateway {key}"

@@ -19,6 +19,8 @@ SENT = "sent"  # requests that the client's side answered itself
 OPEN = "open"  # requests that are not over; told when somebody asks
 RUNTIME_LAYER = "asked"  # resource: what is asked, by the keys of ``asks``
 LOOK = timedelta(milliseconds=400)  # so often each open request looks whether somebody asks
+FOREIGN = "foreign"  # connections to services of other trust domains
+DOOR = "door"  # connections of other trust domains to a name that is none
 # Nobody healthy, not connected, overflow, no route, rate limited, fault, no cluster, timeout.
 _NOT_PASSED_ON = ("UH", "UF", "UO", "NR", "RL", "FI", "NC", "UT")
 XDS_CLUSTER = "xds"  # of the bootstrap: the agent
@@ -46,6 +48,12 @@ def to_agent(kind: type[Any], name: str, *states: str) -> dict[str, Any]:
 def failures(log: dict[str, Any]) -> dict[str, Any]:
     """What went well is told at the other end."""
     return {**log, "filter": {"response_flag_filter": {}}}
+
+
+def made_or_failed(log: dict[str, Any]) -> dict[str, Any]:
+    """A tunnel whose other end is no proxy of ours: nobody else tells of it."""
+    made = {"log_type_filter": {"types": ["TcpUpstreamConnected"]}}
+    return {**log, "filter": {"or_filter": {"filters": [made, {"response_flag_filter": {}}]}}}
 
 
 def answered_here(log: dict[str, Any]) -> dict[str, Any]:

@@ -92,6 +92,9 @@ def plan_modes(
         return {}
     scopes = Scopes(world)
     found = {key: scopes.of(endpoint) for key, endpoint in world.endpoints.items()}
+    for key, gateway in world.gateways_abroad.items():
+        if key in found:  # in plaintext nobody comes to where other trust domains do
+            found[key] = PodModes(Decided(Mode.STRICT, f"Gateway {gateway.key}"), {})
     for key, endpoint in world.endpoints.items():
         if by := strict_by(endpoint):
             found[key] = PodModes(Decided(Mode.STRICT, f"AuthorizationPolicy {by}"), {})

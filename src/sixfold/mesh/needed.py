@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from sixfold.mesh import foreign_resources
 from sixfold.mesh.authorization import Names, allowed
 from sixfold.mesh.http import applications_of, common_applications
 from sixfold.mesh.http_routes import cluster_of
@@ -69,6 +70,19 @@ def needed_by_one(plan: MeshPlan, pod: str, reached: Collection[str]) -> Iterato
                 yield CLUSTER, name
     for port in plan.http.dialled:
         yield CLUSTER, stream_cluster(port)
+    yield from _abroad(plan, pod, reached)
+
+
+def _abroad(plan: MeshPlan, pod: str, reached: Collection[str]) -> Iterator[Name]:
+    """Ways to and from other trust domains: by Gateways that it may dial, or as one itself."""
+    for port, one in plan.http.foreign.items():
+        if one.gateway in reached:
+            yield CLUSTER, foreign_resources.cluster_name(port)
+    for export, _ in plan.http.exports.get(pod, ()):
+        yield CLUSTER, foreign_resources.end_name(export.address, export.port)
+    for port in plan.http.known.get(pod, ()):
+        yield CLUSTER, foreign_resources.pods_name(port)
+        yield ENDPOINTS, cluster_of(port)
 
 
 def needed_by_node(plan: MeshPlan, names: Iterable[Name], alone: Collection[str]) -> Iterator[Name]:

@@ -10,7 +10,7 @@ is the same resource, and nobody is told.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from itertools import count, zip_longest
 from types import MappingProxyType
@@ -18,20 +18,21 @@ from typing import NamedTuple
 
 from envoy.config.rbac.v3 import rbac_pb2
 
-from sixfold.mesh import resources, tokens
-from sixfold.mesh.authorization import Authorization, Caller
+from sixfold.mesh import foreign_resources, resources, tokens
+from sixfold.mesh.authorization import TCP, Authorization, Caller, policy_name
+from sixfold.mesh.foreign import Export
 from sixfold.mesh.http_plan import NO_KEYS_YET, HttpPlan, HttpPlanner
 from sixfold.mesh.member import Member, addresses_of, member_of
 from sixfold.mesh.messages import EXTENSION, ROUTE, Name, Resource
 from sixfold.mesh.tokens import Keys
 from sixfold.model.config import Config
-from sixfold.model.datapath import Frontend, FrontendEntry, PolicyTable
+from sixfold.model.datapath import INGRESS, Frontend, FrontendEntry, PolicyTable
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import UNKNOWN, Identity
 from sixfold.model.layers import Layers, differing
 from sixfold.model.spiffe import SpiffeId
 from sixfold.model.world import World
-from sixfold.policy.decide import names_of_pod
+from sixfold.policy.decide import lookup_names, names_of_pod
 from sixfold.policy.plan import PolicyPlan
 
 Placed = tuple[Identity, Identity]  # CIDR identities of the IPv4 and the IPv6 address
@@ -124,14 +125,26 @@ class MeshPlanner:
             same = known is not None and known.member is member
             stale = table is not None and not touched.isdisjoint(self._authorization.names(table))
             narrowed = http.tunnels.get(key, {})
-            asked = (http.judged.get(key, ()), http.ports.get(key, frozenset()), narrowed)
+            exports = http.exports.get(key, ())
+            ways = {
+                (name, callers)
+                for one, _ in exports
+                for name in one.gateways
+                if name in members
+                for by, at, whose in [members[name]]
+                for callers in [_callers(whose, by.identity, at)]
+            }
+            foreign = exports, ways, world.federated if exports else ()
+            asked = (http.judged.get(key, ()), http.ports.get(key, frozenset()), narrowed, foreign)
             stale = stale or (known is not None and known.asked != asked)
             if known is not None and same and known.table is table and not stale:
                 now[key] = known._replace(endpoint=endpoint, cidrs=cidrs)
                 continue
             fixed = known.made[:-1] if known is not None and same else self._fixed(member, lifetime)
             rules = self._rules(config, member, table, policy, without=asked[1])
-            routes = resources.routes(member, rules, asked[0], narrowed)
+            others = world.federated - {config.trust_domain}
+            hosts = _hosts(exports, dict(ways), others, table, policy)
+            routes = resources.routes(member, rules, asked[0], narrowed, hosts)
             made = (*fixed, routes)
             before = known.made if known is not None else ()
             puts.update((one.key, one) for one in made if one not in before)
@@ -200,6 +213,30 @@ class MeshPlanner:
                 turns = (name if turn == 1 else f"{name} #{turn}" for turn in count(1))
                 found[next(unique for unique in turns if unique not in found)] = one
         return rbac_pb2.RBAC(action="ALLOW", policies=found)
+
+
+def _hosts(
+    exports: Iterable[tuple[Export, Mapping[str, object]]],
+    ways: Mapping[str, tuple[Caller, ...]],
+    domains: frozenset[str],
+    table: PolicyTable | None,
+    policy: PolicyPlan,
+) -> list[dict[str, object]]:
+    """What other trust domains know a pod by, for whom comes by a Gateway that policy lets in."""
+    found = []
+    for one, narrowed in exports:
+        policies: dict[str, rbac_pb2.Policy] = {}
+        for caller in (it for name in one.gateways for it in ways.get(name, ())):
+            if table is None or not domains or caller.address.version != one.address.version:
+                continue
+            decision = lookup_names(table, INGRESS, caller.names, TCP, one.port)
+            if decision.allow:
+                name = policy_name(decision.rule, policy.rules)
+                named = policies.setdefault(name, rbac_pb2.Policy(permissions=[{"any": True}]))
+                who = foreign_resources.of_gateway([caller.address], domains)
+                named.principals.append(rbac_pb2.Principal(**who))
+        found.append(foreign_resources.host(one, policies, narrowed))
+    return found
 
 
 def _callers(member: Member, identity: Identity, cidrs: Placed) -> tuple[Caller, ...]:

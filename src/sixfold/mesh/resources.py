@@ -214,11 +214,13 @@ def routes(
     rules: rbac.RBAC,
     requests: Sequence[dict[str, Any]] = (),
     narrowed: Mapping[str, Any] = MappingProxyType({}),
+    foreign: Sequence[dict[str, Any]] = (),
 ) -> Resource:
     """What tunnels to a pod may carry: whatever the authority says, for whom RBAC lets.
 
     requests  routes of what is no tunnel
     narrowed  by AuthorizationPolicies: what their filters are told of tunnels
+    foreign   names by which other trust domains know the pod: tunnels to those
     """
     only = http_rbac.RBACPerRoute(rbac={"rules": rules})
     route = {
@@ -233,7 +235,12 @@ def routes(
     }
     name = routes_name(member)
     host = {"name": "tunnel", "domains": ["*"], "routes": [route, *requests]}
-    return resource(name, route_pb2.RouteConfiguration(name=name, virtual_hosts=[host]))
+    table = route_pb2.RouteConfiguration(
+        name=name,
+        virtual_hosts=[host, *foreign],
+        ignore_port_in_host_matching=bool(foreign),  # theirs is another's
+    )
+    return resource(name, table)
 
 
 def tunnel_to(member: Member, address: IPAddress, lifetime: timedelta) -> Resource:
@@ -327,26 +334,30 @@ def _server_tls(member: Member) -> tls_pb2.DownstreamTlsContext:
     )
 
 
-def client_tls(spiffe_id: str) -> tls_pb2.UpstreamTlsContext:
-    """Shows the SVID that the connection's filter state names; takes one peer and no other."""
-    peer = {"san_type": "URI", "matcher": {"exact": spiffe_id}}
+def client_tls(*spiffe_ids: str, host: str = "") -> tls_pb2.UpstreamTlsContext:
+    """Shows the SVID that the connection's filter state names; takes these peers and no other.
+
+    host  named in the handshake
+    """
+    peers = [{"san_type": "URI", "matcher": {"exact": one}} for one in spiffe_ids]
     mapper = extension(
         "envoy.tls.certificate_mappers.filter_state_override",
         SecretOfFilterState(default_value="none"),
     )
     selector = OnDemandSecret(config_source=ADS, certificate_mapper=mapper)
     return tls_pb2.UpstreamTlsContext(
+        sni=host,
         common_tls_context={
             "tls_params": TLS13,
             "alpn_protocols": ["h2"],
             "combined_validation_context": {
-                "default_validation_context": {"match_typed_subject_alt_names": [peer]},
+                "default_validation_context": {"match_typed_subject_alt_names": peers},
                 "validation_context_sds_secret_config": {"name": BUNDLE, "sds_config": ADS},
             },
             "custom_tls_certificate_selector": extension(
                 "envoy.tls.certificate_selectors.on_demand_secret", selector
             ),
-        }
+        },
     )
 
 

@@ -17,7 +17,8 @@ GROUP = "gateway.networking.k8s.io"
 GATEWAY_CONTROLLER = "sixfold.dev/gateway"
 GATEWAY_LABEL = f"{GROUP}/gateway-name"
 CLASS_LABEL = f"{GROUP}/gateway-class-name"
-ListenerProtocol = Literal["HTTP", "HTTPS", "TLS", "TCP"]
+# HBONE: tunnels of other trust domains' workloads, as Istio's east-west gateways have them.
+ListenerProtocol = Literal["HTTP", "HTTPS", "TLS", "TCP", "HBONE"]
 
 
 class GatewayClassSpec(Object):
@@ -109,3 +110,8 @@ class Gateway(Object):
     def made(self) -> str:
         """``namespace/name`` of the pod and the service that are made for it."""
         return f"{self.key}-{self.spec.gateway_class_name}"
+
+    @property
+    def is_federated(self) -> bool:
+        """Whether workloads of other trust domains come and go by it."""
+        return any(one.protocol == "HBONE" for one in self.spec.listeners)

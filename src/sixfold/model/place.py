@@ -6,7 +6,7 @@ once and compared at once, which ``ipaddress`` objects are not; and the kernel t
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 MAPPED = bytes(10) + b"\xff\xff"
 MAPPED_NUMBER = 0xFFFF << 32
@@ -50,3 +50,11 @@ def unpack_port(packed: bytes) -> int:
 def place_text(address: IPv4Address | IPv6Address, port: int | str) -> str:
     """``10.0.0.1:80``, ``[2001:db8::1]:80``."""
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+
+
+def read_place(text: str) -> tuple[IPv4Address | IPv6Address, int]:
+    """What ``place_text`` wrote; ValueError says what is wrong."""
+    host, _, port = text.rpartition(":")
+    if not port.isdigit() or not 0 < int(port) < 1 << 16:
+        raise ValueError(f"{text!r}: give ADDRESS:PORT, an IPv6 address in brackets")
+    return ip_address(host[1:-1] if host.startswith("[") else host), int(port)

@@ -46,6 +46,7 @@ class World:
     routes       keys have the kind before the name: ``HTTPRoute ns/name``
     streams      TLSRoutes and TCPRoutes, likewise
     traffic      TrafficPolicies
+    federated    other trust domains whose bundles are asked for
     on_host      names of workloads with ``hostNetwork``, as offline: to policy they are the node
     """
 
@@ -73,6 +74,7 @@ class World:
     streams: Mapping[str, StreamRoute] = field(default_factory=dict)
     backend_tls: Mapping[str, BackendTLSPolicy] = field(default_factory=dict)
     config_maps: Mapping[str, ConfigMap] = field(default_factory=dict)
+    federated: frozenset[str] = frozenset()
 
     @property
     def public(self) -> frozenset[str]:
@@ -101,3 +103,17 @@ class World:
         """Whether its class is one that we run."""
         found = self.gateway_classes.get(gateway.spec.gateway_class_name)
         return found is not None and found.spec.controller_name == GATEWAY_CONTROLLER
+
+    @property
+    def gateways_abroad(self) -> Mapping[str, Gateway]:
+        """Those by which workloads of other trust domains come and go, by their pod."""
+        given = self.gateways.values()
+        return {one.made: one for one in given if one.is_federated and self.is_ours(one)}
+
+    @property
+    def addresses_abroad(self) -> frozenset[IPAddress]:
+        """Of the pods of those."""
+        pods = (self.endpoints.get(key) for key in self.gateways_abroad)
+        return frozenset(
+            at for one in pods if one is not None for at in (one.ipv4, one.ipv6) if at is not None
+        )

@@ -1,9 +1,10 @@
 """From the proxy's access log to a flow: what became of one connection through the mesh.
 
-Pure. Six logs: ``inbound``, a tunnel that was made, or refused by name of its rule; ``requests``,
+Pure. Eight logs: ``inbound``, a tunnel that was made, or refused by name of its rule; ``requests``,
 what came on a port that is looked into; ``gateway``, what clients of a Gateway asked; ``listener``,
 a connection whose handshake proved nothing; ``outbound``, one that did not get that far; ``sent``,
-a request that did not. Fields are those of envoy/data/accesslog/v3/accesslog.proto, which is not
+a request that did not; ``foreign``, one to a service of another trust domain; ``door``, one from
+there to nothing of ours. Fields are those of envoy/data/accesslog/v3/accesslog.proto, which is not
 imported: who has no mesh does not pay for it. The two SPIFFE IDs are those of this connection's
 handshake.
 """
@@ -11,7 +12,7 @@ handshake.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any, NamedTuple
@@ -21,11 +22,15 @@ from google.protobuf.wrappers_pb2 import StringValue
 from sixfold.model.flow import Flow, Verdict
 from sixfold.model.mesh import DESTINATION
 from sixfold.model.reason import DropReason
-from sixfold.model.rule import Rule
+from sixfold.model.rule import Direction, Rule
 from sixfold.observe.names import IPAddress, Names, peer_at
 
 RBAC = "envoy.filters.http.rbac"
 NETNS = "envoy.network.upstream_bind_override.network_namespace"
+CLIENT = "sixfold.client"  # likewise, of who dialled a service of another trust domain
+FOREIGN = "foreign "  # before the place that a tunnel of another trust domain leads to
+_RESET = "system library"  # of TLS's words for what was no fault of the handshake
+_CONNECTED = 1  # access log type: TcpUpstreamConnected
 DENIED = 403
 REDIRECTED = range(300, 400)
 _BY_CODE = {421: "for another listener's host", 500: "its route has a backend that is none"}
@@ -57,6 +62,12 @@ NotAllowedBy = Callable[[IPAddress], Rule | None]
 AddressIn = Callable[[str, int], IPAddress | None]
 
 
+# Of a foreign service at an address and port: its name, SPIFFE IDs, and why nothing leaves.
+ForeignAt = Callable[[IPAddress, int], tuple[str, tuple[str, ...], str] | None]
+# SPIFFE ID of the pod at an address; "": there is none.
+IdOf = Callable[[IPAddress], str]
+
+
 class Asked(NamedTuple):
     """What the plan that the proxy's rules were made of answers."""
 
@@ -66,6 +77,9 @@ class Asked(NamedTuple):
     no_token_by: NotAllowedBy = lambda _: None
     told_by: NotAllowedBy = lambda _: None  # the default of policies in audit
     told_not_allowed_by: NotAllowedBy = lambda _: None  # of ALLOW policies, those in audit too
+    not_named_by: NotAllowedBy = lambda _: None  # what denies whom no rule names: other domains
+    foreign_at: ForeignAt = lambda *_: None
+    id_of: IdOf = lambda _: ""
 
 
 def access(log: str, entry: Any, names: Names, plan: Asked) -> Flow | None:
@@ -83,6 +97,10 @@ def access(log: str, entry: Any, names: Names, plan: Asked) -> Flow | None:
             return _at_gateway(entry, names)
         case "sent":
             return _sent(entry, names, plan.address_in)
+        case "foreign":
+            return _to_foreign(entry, names, plan)
+        case "door":
+            return _at_door(entry, names)
         case _:
             return None  # of another version's configuration
 
@@ -91,14 +109,20 @@ def _inbound(entry: Any, names: Names, plan: Asked) -> Flow | None:
     common, code = entry.common_properties, entry.response.response_code.value
     source, _ = place(common.downstream_direct_remote_address)
     destination, port = place(common.downstream_local_address)
-    if (told := _AUTHORITY.fullmatch(entry.request.authority)) is not None:
+    named = common.route_name.removeprefix(FOREIGN)  # theirs says nothing of our addresses
+    where = named if named != common.route_name else entry.request.authority
+    if (told := _AUTHORITY.fullmatch(where)) is not None:
         destination, port = ip_address(told[1]), int(told[2])
     headers = entry.request.request_headers.get("forwarded", "")
     client = _CLIENT_PORT.fullmatch(headers)
     verdict, reason, rule, extra = Verdict.FORWARDED, DropReason.NONE, None, _handshake(common)
     if code == DENIED:
         verdict = Verdict.DROPPED
-        rule = _narrowed(common, destination, plan) or plan.denied_by(source, destination, port)
+        foreign = is_foreign(extra)
+        rule = _narrowed(common, destination, plan, foreign=foreign)
+        rule = rule or plan.denied_by(source, destination, port)
+        if rule is None and foreign:
+            rule = plan.not_named_by(destination)
         explicit = rule is not None and rule.index >= 0
         reason = DropReason.POLICY_DENY if explicit else DropReason.POLICY_DENIED
     elif common.metadata.filter_metadata:
@@ -106,6 +130,9 @@ def _inbound(entry: Any, names: Names, plan: Asked) -> Flow | None:
         if code >= 400:
             verdict = Verdict.ERROR
             extra["mesh"] = f"the workload was not reached: {entry.response.response_code_details}"
+        elif is_foreign(extra):
+            fields = common.metadata.filter_metadata[RBAC].fields
+            rule = _written(fields["allow_enforced_effective_policy_id"].string_value) or rule
         else:
             verdict, rule = _in_audit(common, destination, plan, extra, rule)
     else:
@@ -165,6 +192,8 @@ def _listener(entry: Any, names: Names) -> Flow | None:
     common = entry.common_properties
     if not (why := common.downstream_transport_failure_reason):
         return None
+    if _RESET in why and _handshake(common):  # both had proved who they are: it was cut
+        return None
     ends = (
         place(common.downstream_direct_remote_address),
         place(common.downstream_local_address),
@@ -213,6 +242,55 @@ def _sent(entry: Any, names: Names, address_in: AddressIn) -> Flow | None:
     return replace(flow, service=service, service_port=int(port)) if service else flow
 
 
+def _to_foreign(entry: Any, names: Names, plan: Asked) -> Flow | None:
+    """A connection to a service of another trust domain: made, or why not."""
+    common = entry.common_properties
+    dialled = place(common.downstream_local_address)
+    _, from_port = place(common.downstream_direct_remote_address)
+    if (known := plan.foreign_at(*dialled)) is None:
+        return None
+    service, ids, closed = known
+    source = plan.address_in(_state(common, CLIENT), dialled[0].version) or dialled[0]
+    there = dialled
+    if common.upstream_remote_address.socket_address.address:
+        there = place(common.upstream_remote_address)
+    why, verdict = common.upstream_transport_failure_reason, Verdict.ERROR
+    extra: dict[str, str] = {}
+    if closed:
+        extra["mesh"] = closed
+    elif why.startswith("tunnel_response"):
+        extra["mesh"] = f"refused by {ids[0]}: {why.rpartition(':')[2]}"
+    elif why:
+        extra["mesh"] = f"handshake: {_tls_error(why)}"
+    elif not common.upstream_remote_address.socket_address.address or (
+        common.response_flags.upstream_connection_failure
+    ):
+        extra["mesh"] = "the other gateway was not reached, or it closed: does it trust us?"
+    elif common.access_log_type != _CONNECTED:  # it is over
+        return None
+    else:
+        verdict = Verdict.FORWARDED
+        shown = {"source_id": plan.id_of(source), "destination_id": " or ".join(ids)}
+        extra = {"mtls": "TLS 1.3", **shown}
+    ends = (source, from_port), there
+    flow = _flow(common, names, verdict, ends, extra, direction="egress")
+    return replace(flow, service=service, service_port=dialled[1])
+
+
+def _at_door(entry: Any, names: Names) -> Flow | None:
+    """Somebody of another trust domain, or who knows whom, who named nothing that is known."""
+    common = entry.common_properties
+    if not common.response_flags.no_route_found:
+        return None
+    name = common.tls_properties.tls_sni_hostname
+    ends = (
+        place(common.downstream_direct_remote_address),
+        place(common.downstream_local_address),
+    )
+    text = f"{name}: no name of ours for other trust domains" if name else "named nothing of ours"
+    return _flow(common, names, Verdict.ERROR, ends, {"mesh": text})
+
+
 def _at_gateway(entry: Any, names: Names) -> Flow | None:
     """A request of a client of a Gateway, whoever answered it; None: nothing was asked."""
     common, asked, code = entry.common_properties, entry.request, entry.response.response_code.value
@@ -237,14 +315,20 @@ def _answered_here(details: str) -> str:
 
 
 def tunnel_cut(
-    names: Names, client: Place, server: Place, why: str, ids: tuple[str, str], now_ns: int
+    names: Names,
+    client: Place,
+    server: Place,
+    why: str,
+    ids: tuple[str, str],
+    now_ns: int,
+    direction: Direction = "ingress",
 ) -> Flow:
     """A tunnel that was closed, with all that was in it: what it rested on is no more."""
     extra = {"mtls": "TLS 1.3", "source_id": ids[0], "destination_id": ids[1], "mesh": why}
     return Flow(
         now_ns,
         Verdict.DROPPED,
-        "ingress",
+        direction,
         TCP,
         peer_at(names, *client),
         peer_at(names, *server),
@@ -300,14 +384,22 @@ def _policy(common: Any) -> int:
     return int(digits) if digits.isdigit() else 0
 
 
-def _narrowed(common: Any, destination: IPAddress, plan: Asked) -> Rule | None:
+def _narrowed(
+    common: Any, destination: IPAddress, plan: Asked, *, foreign: bool = False
+) -> Rule | None:
     """The rule of an AuthorizationPolicy that denied; None when none did."""
     fields = common.metadata.filter_metadata[RBAC].fields
     if fields["deny_enforced_engine_result"].string_value == "denied":
         return _written(fields["deny_enforced_effective_policy_id"].string_value)
     if fields["allow_enforced_engine_result"].string_value == "denied":
-        return plan.not_allowed_by(destination)
+        return plan.not_named_by(destination) if foreign else plan.not_allowed_by(destination)
     return None
+
+
+def is_foreign(proved: Mapping[str, str]) -> bool:
+    """Whether the two ends of a handshake are of different trust domains."""
+    ids = (proved.get(key, "") for key in ("source_id", "destination_id"))
+    return len({one.removeprefix("spiffe://").partition("/")[0] for one in ids}) > 1
 
 
 def _why(details: str) -> str:

@@ -150,7 +150,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "Z20",
         "high",
-        "what is known of another trust domain is old",
+        "what is known of another trust domain is old, or nothing",
         audit_tokens.stale_bundles,
         offline=False,
     ),

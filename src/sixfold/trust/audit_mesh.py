@@ -17,6 +17,7 @@ from sixfold.policy.reach_parties import View, parties
 from sixfold.policy.reach_ports import PortSet
 from sixfold.policy.requests import Requests
 from sixfold.trust.audit_finding import Evidence, Finding, IntrusionSeen, Object
+from sixfold.trust.audit_tokens import whole_domains
 
 TCP = PROTOCOL_NUMBERS["TCP"]
 CLIENTS_SHOWN = 3
@@ -124,6 +125,7 @@ def any_identity(evidence: Evidence) -> Iterator[Finding]:
             f"{', '.join(sorted(rules))}",
             "name who is meant: podSelector or namespaceSelector in `from`",
         )
+    yield from whole_domains(evidence)
 
 
 def _disabled(pod: PodModes) -> PortSet:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sixfold.mesh.foreign import foreign_services, why_closed
 from sixfold.model.authorizationpolicy import AuthorizationPolicy, AuthorizationRule
+from sixfold.model.backendtls import BACKEND_TLS
 from sixfold.model.requestauthentication import REQUEST_AUTHENTICATION, RequestAuthentication
+from sixfold.model.world import World
+from sixfold.policy.conditions import conditions_of
+from sixfold.policy.foreign import domains
 from sixfold.trust.audit_finding import Evidence, Finding, Object
 
 BY_TOKEN = "request.auth."  # attributes that only a token gives
@@ -74,8 +79,52 @@ def _required(one: RequestAuthentication) -> str:
     return REQUIRED.format(name=meta.name, namespace=meta.namespace, selector=selector)
 
 
+def whole_domains(evidence: Evidence) -> Iterator[Finding]:
+    """Z05. Whoever another trust domain vouches for is somebody of theirs, not of ours to know."""
+    for about, domain, rule, whole in _abroad(evidence.view.world):
+        if whole:
+            yield Finding(
+                "Z05",
+                "high",
+                about,
+                f"whoever {domain} vouches for may call what it selects",
+                f"{rule} names all of that trust domain, and whom it will ever name",
+                f"name who is meant: principals: [{domain}/ns/NAMESPACE/sa/ACCOUNT]",
+            )
+
+
+def _abroad(world: World) -> Iterator[tuple[Object, str, str, bool]]:
+    """What lets identities of other trust domains in: policy, domain, rule, whether all of it."""
+    for one in world.policies.values():
+        if isinstance(one, AuthorizationPolicy):
+            about = Object(one.kind, one.metadata.namespace, one.metadata.name)
+            audit = world.config.audit or one.metadata.namespace in world.audited
+            given = conditions_of(one, audit=audit)
+            for rule, domain, whole in domains([given], world.config.trust_domain):
+                yield about, domain, str(rule), whole
+
+
+def _unfederated(world: World) -> Iterator[Finding]:
+    """What speaks of a trust domain that nobody asks about: closed, and perhaps forgotten."""
+    said = {(about, domain): rule for about, domain, rule, _ in _abroad(world)}
+    for one in foreign_services(world).values():
+        about = Object(BACKEND_TLS, *one.policy.split("/"))
+        said[about, one.domain] = f"service {one.port}"
+    for (about, domain), what in sorted(said.items()):
+        if closed := why_closed(world, domain):
+            yield Finding(
+                "Z20",
+                "medium",
+                about,
+                f"{domain} is spoken of, and nothing is known of it",
+                f"{what}: {closed}",
+                f"apply a ClusterFederatedTrustDomain of {domain}, or delete what speaks of it",
+            )
+
+
 def stale_bundles(evidence: Evidence) -> Iterator[Finding]:
     """Z20. A root that is gone over there is still believed here."""
+    yield from _unfederated(evidence.view.world)
     assert evidence.live is not None
     for one in evidence.live.bundles:
         age_s = evidence.live.now_s - one.heard_s

@@ -20,12 +20,15 @@ from sixfold.model.datapath import PROTOCOL_NUMBERS
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import HOST, RESOLVER, WORLD
 from sixfold.model.service import IPFamily, Service
+from sixfold.model.spiffe import SCHEME
 from sixfold.model.world import World
 from sixfold.policy.decide import Party
 from sixfold.policy.explain import PolicyAnswer, Side, explain_policy
 from sixfold.policy.plan import PolicyPlan, compile_policies
 from sixfold.routing.explain import RouteAnswer, explain_route, is_same_pod
 from sixfold.routing.plan import RoutingPlan, plan_routing
+from sixfold.trust.explain_foreign import Answer as Abroad
+from sixfold.trust.explain_foreign import foreign_at, into, out
 from sixfold.trust.explain_gateway import WayIn, way_in
 from sixfold.trust.explain_requests import RouteOfRequest, judged, narrowed, route_of
 from sixfold.trust.hidden import told_of
@@ -98,9 +101,29 @@ def explain(
     port       of the service or pod; None: the first of the service, the only one of the pod
     asked      a request over it; None: the connection alone
     """
+    if source.startswith(SCHEME):
+        return _from_abroad(world, plans, source, destination, port, namespace)
     places = sources(world, plans.routing, source, namespace)
     question = _Question(world, plans, places, destination, port, protocol, namespace)
     return question.answer(asked)
+
+
+def _from_abroad(
+    world: World, plans: Plans, source: str, to: str, port: int | None, namespace: str
+) -> Explanation:
+    """A SPIFFE ID of another trust domain dials something of ours."""
+    asker = (Place(source, WORLD),)
+    question = _Question(world, plans, asker, to, port, "TCP", namespace)
+    answer = into(world, plans.policy, source, question.target, question.port)
+    what = f"{source} → {to}:{question.port}/TCP"
+    said = [
+        *answer.lines,
+        ("verdict", "DROPPED", f"{what}: {answer.why}")
+        if answer.why
+        else ("verdict", "FORWARDED", what),
+    ]
+    lines = tuple(Line(*one) for one in said)
+    return Explanation(not answer.why, source, to, question.port, "TCP", lines)
 
 
 def denied(
@@ -113,6 +136,8 @@ def denied(
     namespace: str = "default",
 ) -> list[tuple[Party, Party, str, int]]:
     """The flows behind a connection that policy denies: both ends, protocol and the pod's port."""
+    if source.startswith(SCHEME):
+        return []  # no edit of network policy lets an identity in
     places = sources(world, plans.routing, source, namespace)
     return _Question(world, plans, places, destination, port, protocol, namespace).denied()
 
@@ -202,7 +227,14 @@ class _Question:
             lines += _policy(flows, "egress", [flow.policy.egress for flow in flows])
             lines += _policy(flows, "ingress", [flow.policy.ingress for flow in flows])
             always = self.of_gateway == "read"
-            lines.append(_mesh(self.world, flows[0], self.protocol, always=always))
+            abroad = self._abroad() if all(flow.allowed for flow in flows) else None
+            if abroad is None:
+                lines.append(_mesh(self.world, flows[0], self.protocol, always=always))
+            else:
+                lines += (Line(*one) for one in abroad.lines)
+                if abroad.why:
+                    lines.append(Line("verdict", "DROPPED", f"{self._what}: {abroad.why}"))
+                    return self._explained(lines, allowed=False)
             lines += carried
         answers = [line for flow in flows if flow.allowed for line in self._requests(flow, asked)]
         lines += dict.fromkeys(answers)
@@ -214,7 +246,18 @@ class _Question:
             lines.append(Line("verdict", "DROPPED", f"{self._what}: {refused.detail}"))
         else:
             lines.append(self._verdict(allowed, flows, lines[1 if route is None else 2]))
+        return self._explained(lines, allowed=allowed)
+
+    def _explained(self, lines: Iterable[Line], *, allowed: bool) -> Explanation:
         return Explanation(allowed, self._from, self.text, self.port, self.protocol, tuple(lines))
+
+    def _abroad(self) -> Abroad | None:
+        """Where a service of another trust domain was dialled."""
+        if self.protocol != "TCP":
+            return None
+        one = foreign_at(self.world, self.target.service, self.service_port or self.port)
+        client = self.sources[0].endpoint
+        return None if one is None else out(self.world, self.plan, self.routing, client, one)
 
     def _way_in(self, asked: Asked | None) -> WayIn | None:
         """Where a Gateway has it go on to, if it was dialled."""
@@ -249,7 +292,7 @@ class _Question:
             lines.append(Line("verdict", "FORWARDED", self._what))
         else:
             lines.append(Line("verdict", "DROPPED", f"{self._what}: {why}"))
-        return Explanation(allowed, self._from, self.text, self.port, self.protocol, tuple(lines))
+        return self._explained(lines, allowed=allowed)
 
     def _route(self, asked: Asked | None) -> RouteOfRequest | None:
         """Which way requests take, if they are routed."""
