@@ -133,7 +133,9 @@ class Mesh:
         self.proxies = Proxies(config, paths, self._names, self._take_log, self._ended)
         self._reach = Reach()
         self._reached: Mapping[str, frozenset[str]] = {}  # by pods that have a proxy of their own
-        self._planner = MeshPlanner(lambda it: str(self._name(it)), connections_max() // PODS_SHARE)
+        carried_max = connections_max()
+        share = carried_max // PODS_SHARE
+        self._planner = MeshPlanner(lambda it: str(self._name(it)), share, carried_max)
         self._plan: MeshPlan | None = None
         self._named: Mapping[str, Endpoint] | None = None  # whose namespaces have a name
         self.key_sets = KeySets(self.follow)

@@ -81,9 +81,12 @@ class MeshPlanner:
 
     netns            a path of the endpoint's namespace that is its alone, for ever
     connections_max  of one pod's, as client; 0: no limit
+    carried_max      of all that one proxy passes on to processes; likewise
     """
 
-    def __init__(self, netns: Callable[[Endpoint], str], connections_max: int = 0) -> None:
+    def __init__(
+        self, netns: Callable[[Endpoint], str], connections_max: int = 0, carried_max: int = 0
+    ) -> None:
         self._netns = netns
         self._connections_max = connections_max
         self._known: dict[str, _Known] = {}
@@ -91,7 +94,7 @@ class MeshPlanner:
         self._http = HttpPlanner(connections_max)
         self._shared: tuple[Mapping[Name, Resource], ...] = ()  # of no pod, in groups
         self._alone: dict[str, Member] = {}
-        application = resources.application()
+        application = resources.application(carried_max)
         self._resources: Layers[Name, Resource] = Layers({application.key: application})
 
     def plan(

@@ -280,15 +280,21 @@ def anew(cluster: Resource, succession: str) -> Resource:
     return resource(cluster.name, message)
 
 
-def application() -> Resource:
-    """The last step: from the end of a tunnel to the pod's process, under the client's address."""
+def application(connections_max: int = 0) -> Resource:
+    """The last step: from the end of a tunnel to the pod's process, under the client's address.
+
+    connections_max  what is more is refused: Envoy aborts when it has no file left for one
+    """
+    limits = no_limits()
+    if connections_max:
+        limits["thresholds"][0]["max_connections"] = {"value": connections_max}
     cluster = cluster_pb2.Cluster(
         name=APPLICATION,
         type="ORIGINAL_DST",
         lb_policy="CLUSTER_PROVIDED",
         original_dst_lb_config={"use_http_header": True, "http_header_name": ":authority"},
         connect_timeout=CONNECT_TIMEOUT,
-        circuit_breakers=no_limits(),
+        circuit_breakers=limits,
         upstream_bind_config=from_the_pod(),
     )
     return resource(APPLICATION, cluster)
