@@ -6,8 +6,9 @@ import os
 import signal
 import socket
 import struct
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -15,7 +16,20 @@ import pytest
 from sixfold.host import cgroup
 
 from .conftest import System
-from .places import FAMILIES, OPEN, WAIT_S, Place, manifest, places_of, pod, policy, service
+from .mesh_load import Wire
+from .places import (
+    FAMILIES,
+    OPEN,
+    SILENCE_S,
+    WAIT_S,
+    Place,
+    manifest,
+    place_of,
+    places_of,
+    pod,
+    policy,
+    service,
+)
 
 pytestmark = pytest.mark.root
 
@@ -182,12 +196,13 @@ def syn(source: str, destination: str, port: int) -> bytes:
 
 def test_root_in_a_pod_gets_nothing_past_the_proxy(mesh: System) -> None:
     client, server = places_of(mesh, "client", "strict")
-    with wire(mesh, "strict") as packets:
-        for port in (8080, 15008, 15001):
-            raw = client.make_socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
-            with raw:
-                raw.sendto(syn(client.ipv4, server.ipv4, port), (server.ipv4, 0))
-    assert packets == []
+    packets = [syn(client.ipv4, server.ipv4, port) for port in (8080, 15008, 15001)]
+    raw = client.make_socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+    with raw, closing(Wire(server)) as inside:
+        for packet in packets:
+            raw.sendto(packet, (server.ipv4, 0))
+        time.sleep(SILENCE_S)
+    assert not any(inside.seen(packet) for packet in packets)
     assert client.attempt(server.ipv4, 15008) == "timeout"
     with client.dial("127.0.0.1", 15001) as direct:
         direct.settimeout(WAIT_S)
@@ -196,10 +211,27 @@ def test_root_in_a_pod_gets_nothing_past_the_proxy(mesh: System) -> None:
     assert {"MTLS_REQUIRED", "TUNNEL_PORT"} <= told
 
 
-def test_who_comes_in_plaintext_to_a_permissive_port_is_counted_by_name(mesh: System) -> None:
-    client, server = places_of(mesh, "client", "permissive")
+def test_plaintext_arrives_where_its_mode_lets_it_and_is_counted_by_name(
+    mesh: System,
+) -> None:
+    lets_in = {
+        ("strict", 8080): False,
+        ("permissive", 8080): True,
+        ("disabled", 8080): True,
+        ("ports", 8080): False,
+        ("ports", 8081): True,
+    }
+    client = place_of(mesh, "client")
+    arrived = {}
     with client.make_socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as raw:
-        raw.sendto(syn(client.ipv4, server.ipv4, 8080), (server.ipv4, 0))
+        for name, port in lets_in:
+            server = place_of(mesh, name)
+            packet = syn(client.ipv4, server.ipv4, port)
+            with closing(Wire(server)) as inside:
+                raw.sendto(packet, (server.ipv4, 0))
+                time.sleep(SILENCE_S)
+            arrived[name, port] = inside.seen(packet)
+    assert arrived == lets_in
     rows = mesh.json("bpf", "mesh", "list")
     told = {row["pod"]: row.get("plaintext_from") for row in rows if row["port"] == "8080"}
     assert told == {"default/permissive": "default/client (1)"}

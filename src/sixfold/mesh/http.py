@@ -61,6 +61,7 @@ METADATA = "sixfold"
 APPLICATION, APPLICATION_HTTP2 = "requests", "calls"  # clusters: where a request wants to go
 # Calls that rules are about have a connection each: so one can be cut without the others.
 EACH_CALL = f"{APPLICATION_HTTP2}|each"
+REQUESTS_PART = 2  # of what a proxy may pass on as it is
 TOLD = "policy_"  # before what the filter says of rules that are told only
 
 
@@ -304,14 +305,19 @@ def endpoints(port: ServicePort, backends: Sequence[Backend]) -> Resource:
 
 
 def applications(
-    limited: Mapping[ServicePort, TrafficPolicySpec], secured: Mapping[ServicePort, Tls]
+    limited: Mapping[ServicePort, TrafficPolicySpec],
+    secured: Mapping[ServicePort, Tls],
+    carried_max: int = 0,
 ) -> tuple[Resource, ...]:
     """The last step of a request: from the proxy to the pod's process.
 
-    limited  services whose pods get so many connections at most
-    secured  services whose pods speak TLS themselves
+    limited      services whose pods get so many connections at most
+    secured      services whose pods speak TLS themselves
+    carried_max  connections that one proxy may pass on as they are; 0: no limit
     """
-    free = (_application(name, parts.no_limits()) for name in common_applications())
+    # HTTP/2 of a client is one connection, and may ask for as many to processes as it has requests.
+    bounds = parts.no_limits(connections_max=carried_max // REQUESTS_PART)
+    free = (_application(name, bounds) for name in common_applications())
     bound = (
         _application(_limited(port), resilience.of_application(spec))
         for port, spec in limited.items()
@@ -320,7 +326,7 @@ def applications(
     checked = (
         _application(
             _secured_cluster(name, port),
-            resilience.of_application(limited[port]) if port in limited else parts.no_limits(),
+            resilience.of_application(limited[port]) if port in limited else bounds,
             tls,
             http2=name == APPLICATION_HTTP2,
         )

@@ -78,8 +78,9 @@ class HttpPlanner:
     are many and one changes, are followed one by one.
     """
 
-    def __init__(self, connections_max: int = 0) -> None:
+    def __init__(self, connections_max: int = 0, carried_max: int = 0) -> None:
         self._connections_max = connections_max
+        self._carried_max = carried_max
         self._ever: dict[ServicePort, None] = {}
         self._ever_passed: dict[ServicePort, None] = {}  # likewise, by TCPRoutes
         self._start()
@@ -203,7 +204,7 @@ class HttpPlanner:
             step(
                 "applications",
                 (aimed,),
-                lambda _: by_key(http.applications(aimed.bound, aimed.tls)),
+                lambda _: by_key(http.applications(aimed.bound, aimed.tls, self._carried_max)),
             ),
             step("at gateways", (gateways,), lambda _: by_key(gateways.resources)),
             step(

@@ -91,7 +91,7 @@ class MeshPlanner:
         self._connections_max = connections_max
         self._known: dict[str, _Known] = {}
         self._authorization = Authorization()
-        self._http = HttpPlanner(connections_max)
+        self._http = HttpPlanner(connections_max, carried_max)
         self._shared: tuple[Mapping[Name, Resource], ...] = ()  # of no pod, in groups
         self._alone: dict[str, Member] = {}
         application = resources.application(carried_max)

@@ -283,18 +283,15 @@ def anew(cluster: Resource, succession: str) -> Resource:
 def application(connections_max: int = 0) -> Resource:
     """The last step: from the end of a tunnel to the pod's process, under the client's address.
 
-    connections_max  what is more is refused: Envoy aborts when it has no file left for one
+    connections_max  what is more waits: Envoy aborts when it has no file left for one
     """
-    limits = no_limits()
-    if connections_max:
-        limits["thresholds"][0]["max_connections"] = {"value": connections_max}
     cluster = cluster_pb2.Cluster(
         name=APPLICATION,
         type="ORIGINAL_DST",
         lb_policy="CLUSTER_PROVIDED",
         original_dst_lb_config={"use_http_header": True, "http_header_name": ":authority"},
         connect_timeout=CONNECT_TIMEOUT,
-        circuit_breakers=limits,
+        circuit_breakers=no_limits(connections_max=connections_max),
         upstream_bind_config=from_the_pod(),
     )
     return resource(APPLICATION, cluster)
@@ -378,10 +375,12 @@ def from_the_pod() -> dict[str, Any]:
     }
 
 
-def no_limits(retries: dict[str, Any] | None = None) -> dict[str, Any]:
-    """But for how many may be tried again at once, where that is said."""
+def no_limits(retries: dict[str, Any] | None = None, *, connections_max: int = 0) -> dict[str, Any]:
+    """But for how many may be tried again at once, and may be connected, where that is said."""
     limits = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
     found: dict[str, Any] = {limit: {"value": UNLIMITED} for limit in limits}
+    if connections_max:
+        found["max_connections"] = {"value": connections_max}
     return {"thresholds": [found | ({"retry_budget": retries} if retries else {})]}
 
 
