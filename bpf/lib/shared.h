@@ -23,11 +23,12 @@ struct {
 	__type(value, __u64);
 } statistics SEC(".maps");
 
-/* Full: apply() refuses before it writes. */
+/* Full: apply() refuses before it writes. All at once there: ten thousand
+ * services come in a moment.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries,
-	       131072); /* all at once: ten thousand services come in a moment */
+	__uint(max_entries, 131072);
 	__type(key, struct frontend_key);
 	__type(value, struct frontend);
 } frontends SEC(".maps");
