@@ -263,6 +263,19 @@ def federated_trust_domain(spec=None):
     }
 
 
+def spiffe_id(spec=None):
+    return {
+        "apiVersion": "spire.spiffe.io/v1alpha1",
+        "kind": "ClusterSPIFFEID",
+        "metadata": {"name": "web"},
+        "spec": {
+            "spiffeIDTemplate": "spiffe://{{ .TrustDomain }}/ns/{{ .PodMeta.Namespace }}/sa/"
+            "{{ .PodSpec.ServiceAccountName }}",
+            **(spec or {}),
+        },
+    }
+
+
 def gateway_class():
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
@@ -381,6 +394,7 @@ class Make:
     grant = staticmethod(grant)
     traffic_policy = staticmethod(traffic_policy)
     federated_trust_domain = staticmethod(federated_trust_domain)
+    spiffe_id = staticmethod(spiffe_id)
     gateway = staticmethod(gateway)
     secret = staticmethod(secret)
     backend_tls = staticmethod(backend_tls)
@@ -401,7 +415,7 @@ class Make:
         objects += [cilium_policy(), clusterwide, cidr_group()]
         objects += [http_route(), http_route(kind="GRPCRoute"), grant()]
         objects.append(traffic_policy())
-        objects += [federated_trust_domain(), posture()]
+        objects += [federated_trust_domain(), spiffe_id(), posture()]
         objects += [gateway_class(), gateway(), secret(), config_map()]
         objects += [backend_tls(), stream_route(), stream_route(kind="TCPRoute")]
         return copy.deepcopy(objects + [deployment(kind=kind) for kind in kinds])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import grpc
@@ -242,12 +243,66 @@ def test_two_pods_talk_mutual_tls_and_each_knows_the_other(system: System):
     assert server.wait(10) == 0
 
 
+# A stream that is open while its process becomes another user's.
+BECOMES = """
+import os, grpc
+from spiffe._proto import workload_pb2, workload_pb2_grpc
+with grpc.insecure_channel(os.environ["SPIFFE_ENDPOINT_SOCKET"]) as channel:
+    api = workload_pb2_grpc.SpiffeWorkloadAPIStub(channel)
+    header = [("workload.spiffe.io", "true")]
+    stream = api.FetchX509SVID(workload_pb2.X509SVIDRequest(), metadata=header)
+    print(next(stream).svids[0].spiffe_id)
+    os.setuid(65534)
+    try:
+        while True:
+            next(stream)
+    except grpc.RpcError as error:
+        print(error.code().name)
+"""
+
+
+def spiffe_id(name: str, *selectors: str) -> dict:
+    template = "spiffe://{{ .TrustDomain }}/ns/{{ .PodMeta.Namespace }}/sa/"
+    return {
+        "apiVersion": "spire.spiffe.io/v1alpha1",
+        "kind": "ClusterSPIFFEID",
+        "metadata": {"name": name},
+        "spec": {
+            "spiffeIDTemplate": template + "{{ .PodSpec.ServiceAccountName }}",
+            "podSelector": {"matchLabels": {"app": "web"}},
+            "workloadSelectorTemplates": list(selectors),
+        },
+    }
+
+
+def test_an_identity_is_for_the_users_and_programs_that_are_named(system: System):
+    python = f"unix:sha256:{sha256(Path(sys.executable).read_bytes()).hexdigest()}"
+    other = f"unix:sha256:{sha256(b'another program').hexdigest()}"
+    system.apply(manifest(spiffe_id("ours", "unix:uid:0", python), spiffe_id("none", other)))
+    assert json.loads(in_pod(system, "web", X509))["id"] == WEB
+    assert in_pod(system, "web", BECOMES).splitlines() == [WEB, "PERMISSION_DENIED"]
+    dropped = X509.replace("with Work", "import os; os.setuid(65534)\nwith Work", 1)
+    refusal = ("exec", "web", "--", sys.executable, "-c")
+    assert "no identity issued" in system.sixfold(*refusal, dropped, check=False).stderr
+    system.apply(manifest(spiffe_id("ours", "unix:uid:0", other)))
+    assert "no identity issued" in system.sixfold(*refusal, X509, check=False).stderr
+    assert json.loads(in_pod(system, "db", X509))["id"] == DB, "nothing picks it"
+    findings = system.json("audit", "--rule", "Z15", "--fail-on", "never")
+    (found,) = [one["message"] for one in findings if "sleep" in one["message"]]
+    assert "is none of those that its identity is for" in found
+    system.sixfold("delete", "clusterspiffeid", "ours", "none")
+    assert json.loads(in_pod(system, "web", X509))["id"] == WEB
+
+
 def test_a_process_of_no_pod_has_no_identity(system: System):
     with channel(system) as opened:
         api = workload_pb2_grpc.SpiffeWorkloadAPIStub(opened)
         assert refused(
             lambda: next(api.FetchX509SVID(workload_pb2.X509SVIDRequest(), metadata=HEADER))
-        ) == ("PERMISSION_DENIED", "no identity issued: not a process of a pod")
+        ) == (
+            "PERMISSION_DENIED",
+            "no identity issued: not a process of a pod, or not one that may have its identity",
+        )
 
 
 def test_the_network_of_a_pod_makes_nobody_its_workload(system: System):

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from sixfold.agent.agent import Agent
+from sixfold.agent.attestation import IdentitiesSeen
 from sixfold.agent.doors import endpoint_place, listening_places, metrics_place
 from sixfold.agent.events import FlowReader
 from sixfold.agent.evidence_mesh import intrusions, pairs, permissive, plaintext, strays, unguarded
@@ -38,7 +39,6 @@ from sixfold.trust.audit_finding import (
     Live,
     PolicySeen,
     PortSeen,
-    SvidSeen,
 )
 from sixfold.trust.bundle import REFRESH_HINT_S
 
@@ -53,7 +53,7 @@ async def gather(
     paths: Paths,
     frontends: Iterable[Mapping[str, Any]],
     dials: Sequence[Any],
-    svids: tuple[SvidSeen, ...],
+    identities: IdentitiesSeen,
     federated: Iterable[Mapping[str, Any]],
     *,
     probe: bool = False,
@@ -75,7 +75,7 @@ async def gather(
     return Live(
         ports=tuple(map(_port_seen, frontends)),
         dials=tuple(msgspec.convert(dials, list[DialsSeen])),
-        svids=svids,
+        svids=identities.svids,
         policies=_policies(agent, flows),
         denied=tuple(_denied(plans, at, opened)),
         by_host=tuple(await asyncio.to_thread(_by_host, at, opened)),
@@ -86,6 +86,7 @@ async def gather(
         permissive=tuple(permissive(agent, plans, agent.datapath.plaintexts())),
         unguarded=tuple(unguarded(agent, plans)),
         strays=tuple(await asyncio.to_thread(lambda: [*strays(plans, paths)])),
+        unfit=identities.unfit,
         intrusions=tuple(tried),
         now_s=time.time(),
         flows_lost=flows.log.lost,

@@ -13,6 +13,7 @@ import msgspec
 
 from sixfold import __version__
 from sixfold.agent.agent import CONTROLLERS, Agent, pod_key
+from sixfold.agent.attestation import IdentitiesSeen
 from sixfold.agent.ca import Ca
 from sixfold.agent.dials import dials_seen
 from sixfold.agent.events import FlowReader
@@ -44,7 +45,7 @@ from sixfold.model.policies import POLICY_KINDS, key_of
 from sixfold.observe import FlowFilter, compact, response
 from sixfold.serve.api import ApplyRequest, DeleteRequest, ExplainRequest, Source
 from sixfold.store import Stored
-from sixfold.trust.audit_finding import Live, SvidSeen
+from sixfold.trust.audit_finding import Live
 from sixfold.trust.explain import explain
 
 FOLLOW_PERIOD_S = 0.05
@@ -60,7 +61,7 @@ class AgentHandlers:
         flows: FlowReader,
         stop: asyncio.Event,
         svids: Callable[[], dict[str, Any]],
-        svids_seen: Callable[[], tuple[SvidSeen, ...]],
+        identities_seen: Callable[[], IdentitiesSeen],
         ca: Ca,
         relaxations: Relaxations,
         paths: Paths,
@@ -69,7 +70,7 @@ class AgentHandlers:
         self.svids = svids
         self.authorities, self.change_authorities = ca.show, ca.change
         self._federated = ca.federated
-        self._svids_seen = svids_seen
+        self._identities_seen = identities_seen
         self._relaxations = relaxations
         self._paths = paths
         self._flows = flows
@@ -326,7 +327,7 @@ class AgentHandlers:
             self._paths,
             self.balancing("", ""),
             self.dials(),
-            self._svids_seen(),
+            self._identities_seen(),
             self._federated(),
             probe=probe,
         )

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from sixfold.agent.agent import Agent
-from sixfold.agent.attestation import Attestation, list_svids, svids_seen, told_by
+from sixfold.agent.attestation import Attestation, identities_seen, list_svids, told_by
 from sixfold.agent.authority import Authorities, authorities
 from sixfold.agent.ca import Ca, passphrase
 from sixfold.agent.catalogue import Told
@@ -132,6 +132,7 @@ async def _run(
         lambda: federation.bundles,
     )
     federation.followers.append(workload_api.changed)
+    agent.followers.append(lambda: workload_api.changed() if attestation.follow() else None)
     signers.followers.append(workload_api.changed)
     endpoint = Endpoint(config, signers) if config.bundle_endpoint else None
     told_trust = None
@@ -144,7 +145,7 @@ async def _run(
         flows,
         stop,
         lambda: list_svids(workload_api, attestation, signers.keyring),
-        partial(svids_seen, workload_api, attestation),
+        partial(identities_seen, workload_api, attestation),
         Ca(signers, federation.show, agent.in_force, above),
         relaxations,
         paths,

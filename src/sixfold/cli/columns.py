@@ -469,6 +469,7 @@ COLUMNS: Mapping[str, Columns] = {
             "ENDPOINT URL": _text("spec", "bundleEndpointURL"),
         }
     ),
+    "ClusterSPIFFEID": Columns({"SELECTORS": _joined("spec", "workloadSelectorTemplates")}),
     "TrafficPolicy": Columns({"TARGETS": _targets, "ACCEPTED": _policy_accepted}),
     "EndpointSlice": Columns(
         {

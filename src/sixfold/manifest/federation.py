@@ -1,4 +1,4 @@
-"""What is wrong with a ClusterFederatedTrustDomain, beyond its shape."""
+"""What is wrong with SPIRE's objects, beyond their shape."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import json
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
+from sixfold.manifest.metadata import selector
 from sixfold.manifest.path import Finding, Path
+from sixfold.model.clusterspiffeid import TEMPLATE, ClusterSPIFFEID
 from sixfold.model.federation import ClusterFederatedTrustDomain
 from sixfold.model.spiffe import check_trust_domain, parse
+from sixfold.trust.attested import fault
 
 _SPEC: Path = ("spec",)
 _PROFILE: Path = (*_SPEC, "bundleEndpointProfile")
@@ -35,6 +38,23 @@ def federated_trust_domain(obj: ClusterFederatedTrustDomain) -> Iterator[Finding
             yield Finding((*_SPEC, "trustDomainBundle"), message)
     elif profile.endpoint_spiffe_id:
         yield Finding(named, "is for https_spiffe; an endpoint of the web proves its host's name")
+
+
+def spiffe_id(obj: ClusterSPIFFEID) -> Iterator[Finding]:
+    """Findings about the spec."""
+    spec = obj.spec
+    if "".join(spec.spiffe_id_template.split()) != "".join(TEMPLATE.split()):
+        message = f"is not how identities are named here; give {TEMPLATE}"
+        yield Finding((*_SPEC, "spiffeIDTemplate"), message)
+    for name, wanted in (
+        ("namespaceSelector", spec.namespace_selector),
+        ("podSelector", spec.pod_selector),
+    ):
+        if wanted is not None:
+            yield from selector((*_SPEC, name), wanted)
+    for index, text in enumerate(spec.workload_selector_templates):
+        if wrong := fault(text):
+            yield Finding((*_SPEC, "workloadSelectorTemplates", index), wrong)
 
 
 def _wrong(path: Path, check: Callable[[str], object], value: str) -> Iterator[Finding]:

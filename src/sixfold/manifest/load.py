@@ -20,7 +20,7 @@ from sixfold.manifest.backend_tls import backend_tls
 from sixfold.manifest.cilium_policies import cidr_group, cilium_policy
 from sixfold.manifest.controllers import controller, template
 from sixfold.manifest.document import PROBLEMS_MAX, Document, line_of, parse
-from sixfold.manifest.federation import federated_trust_domain
+from sixfold.manifest.federation import federated_trust_domain, spiffe_id
 from sixfold.manifest.gateways import gateway
 from sixfold.manifest.globalnames import global_name
 from sixfold.manifest.mesh import peer_authentication
@@ -52,6 +52,7 @@ from sixfold.model.clusternetworkpolicy import (
     BaselineAdminNetworkPolicy,
     ClusterNetworkPolicy,
 )
+from sixfold.model.clusterspiffeid import ClusterSPIFFEID
 from sixfold.model.federation import ClusterFederatedTrustDomain
 from sixfold.model.gateway import Gateway, GatewayClass
 from sixfold.model.globalname import GlobalName
@@ -344,6 +345,8 @@ def _meaning(kind: Kind, obj: Object, *, offline: bool, runnable: bool) -> Itera
             yield from config_map(kept)
         case ClusterFederatedTrustDomain() as foreign:
             yield from federated_trust_domain(foreign)
+        case ClusterSPIFFEID() as one:
+            yield from spiffe_id(one)
         case Posture() as one:
             yield from posture(one)
         case Gateway() as way_in:

@@ -40,6 +40,7 @@ from sixfold.model.clusternetworkpolicy import (
     ClusterNetworkPolicySpec,
     ClusterProtocol,
 )
+from sixfold.model.clusterspiffeid import TEMPLATE, ClusterSPIFFEIDSpec
 from sixfold.model.federation import BundleEndpointProfile, ClusterFederatedTrustDomainSpec
 from sixfold.model.gateway import AllowedRoutes, GatewayClassSpec, GatewaySpec, Listener
 from sixfold.model.httproute import (
@@ -393,6 +394,13 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
     BundleEndpointProfile: {
         "type": "https_web: a certificate for the host; https_spiffe: an SVID of the trust domain",
         "endpointSPIFFEID": "with https_spiffe",
+    },
+    ClusterSPIFFEIDSpec: {
+        "spiffeIDTemplate": f"`{TEMPLATE}` only: policy goes by it",
+        "namespaceSelector": "absent: every namespace",
+        "podSelector": "absent: every pod",
+        "workloadSelectorTemplates": "`unix:uid:`, `gid`, `path`, `sha256`: who of the pod's "
+        "processes may fetch its identity by the Workload API; all must hold, of one object",
     },
     PostureSpec: {
         "base": "zero-trust, kubernetes; absent: what up --posture says",

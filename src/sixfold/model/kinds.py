@@ -19,6 +19,7 @@ from sixfold.model.clusternetworkpolicy import (
     BaselineAdminNetworkPolicy,
     ClusterNetworkPolicy,
 )
+from sixfold.model.clusterspiffeid import ClusterSPIFFEID
 from sixfold.model.federation import ClusterFederatedTrustDomain
 from sixfold.model.gateway import Gateway, GatewayClass
 from sixfold.model.globalname import GlobalName
@@ -81,6 +82,7 @@ Resource = (
     | Secret
     | ConfigMap
     | ClusterFederatedTrustDomain
+    | ClusterSPIFFEID
     | Posture
 )
 
@@ -313,6 +315,14 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 ClusterFederatedTrustDomain,
                 "clusterfederatedtrustdomains",
                 ("cftd",),
+                namespaced=False,
+            ),
+            Kind(
+                "ClusterSPIFFEID",
+                "spire.spiffe.io/v1alpha1",
+                ClusterSPIFFEID,
+                "clusterspiffeids",
+                ("csid",),
                 namespaced=False,
             ),
             Kind("Posture", "sixfold.dev/v1", Posture, "postures", namespaced=False),

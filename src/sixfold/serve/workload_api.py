@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 SERVICE = "/SpiffeWorkloadAPI"
 JWT_LIFETIME = timedelta(minutes=5)  # as SPIRE has it
+WATCH_S = 1.0  # a process that is not what it was is cut off after that
 JITTER = 0.1  # of the time until a renewal: not all at once
 Any_Stream = Stream[Any, Any]
 Socket = socket.socket | trsock.TransportSocket
@@ -42,11 +43,12 @@ Socket = socket.socket | trsock.TransportSocket
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Who asks."""
+    """Who asks. ``watched``: it is one by its program, and may become another."""
 
     uid: str  # of its pod
     pod: str  # namespace/name
     id: SpiffeId
+    watched: bool = False
 
 
 Attest = Callable[[Socket], Workload | None]
@@ -112,6 +114,7 @@ class WorkloadApi:
     # --- calls --------------------------------------------------------------------------------
 
     async def _fetch_x509_svid(self, stream: Any_Stream) -> None:
+        before = b""
         while True:
             changed = self._changed
             workload = await self._caller(stream)
@@ -125,11 +128,14 @@ class WorkloadApi:
             )
             for name, bundle in self._foreign().items():
                 message.federated_bundles[f"spiffe://{name}"] = bundle.roots_der
-            await stream.send_message(message)
-            left_s = (svid.renew_at - datetime.now(UTC)).total_seconds()
+            if (told := message.SerializeToString(deterministic=True)) != before:
+                await stream.send_message(message)
+            before = told
+            left_s = max((svid.renew_at - datetime.now(UTC)).total_seconds(), 0)
+            wait_s = left_s * random.uniform(1, 1 + JITTER) + 0.01
             self.followers[workload.uid] += 1
             try:
-                async with asyncio.timeout(max(left_s, 0) * random.uniform(1, 1 + JITTER) + 0.01):
+                async with asyncio.timeout(min(wait_s, WATCH_S) if workload.watched else wait_s):
                     await changed.wait()
             except TimeoutError:
                 pass
@@ -210,7 +216,10 @@ class WorkloadApi:
         # grpclib keeps the socket to itself, and it is all that says who asks.
         workload = self._attest(stream.peer._transport.get_extra_info("socket"))
         if workload is None:
-            raise GRPCError(Status.PERMISSION_DENIED, "no identity issued: not a process of a pod")
+            raise GRPCError(
+                Status.PERMISSION_DENIED,
+                "no identity issued: not a process of a pod, or not one that may have its identity",
+            )
         return workload
 
     def _svid(self, workload: Workload) -> X509Svid:

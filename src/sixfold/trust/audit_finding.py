@@ -180,6 +180,15 @@ class BundleSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class UnfitSeen:
+    """A process of a workload that its identity is not for, and what it lacks for that."""
+
+    pod: str
+    process: str
+    lacks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StraySeen:
     """A process in a workload's network that is not of its control group."""
 
@@ -234,6 +243,7 @@ class Live:
     permissive: tuple[PermissiveSeen, ...] = ()
     unguarded: tuple[UnguardedSeen, ...] = ()
     strays: tuple[StraySeen, ...] = ()
+    unfit: tuple[UnfitSeen, ...] = ()
     intrusions: tuple[IntrusionSeen, ...] = ()
     now_s: float = 0.0
     flows_lost: int = 0

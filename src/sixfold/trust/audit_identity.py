@@ -119,6 +119,16 @@ def unattested(evidence: Evidence) -> Iterator[Finding]:
             f"it lives in control group {seen.cgroup}, and sends under the workload's address",
             "end it, and enter the workload by sixfold exec, which attests who enters",
         )
+    for one in evidence.live.unfit if evidence.live is not None else ():
+        yield Finding(
+            "Z15",
+            "high",
+            _object("Pod", one.pod),
+            f"{one.process} runs in it, and is none of those that its identity is for",
+            f"it is not {', '.join(one.lacks)}; the Workload API gives it nothing, but through the "
+            "mesh whatever runs in a pod is that pod",
+            "end it, or name it in spec.workloadSelectorTemplates of a ClusterSPIFFEID",
+        )
 
 
 def _certificates(evidence: Evidence) -> Iterator[tuple[SvidSeen, x509.Certificate]]:
