@@ -85,3 +85,14 @@ def test_it_can_be_shown_in_every_form():
     assert "<svg" in page
     assert "x/Pod/c → x/Pod/a 80/TCP" in page
     assert re.findall(r"(?:src|href)=|url\((?!#)|@import", page) == []
+
+
+def test_what_is_told_only_is_on_no_allow_list():
+    here = world({**nine(*BASES, FROM_B, posture="zero-trust"), "pods": OWN})
+    here = replace(here, audited=frozenset("x"), services={"x/web": service()})
+    pairs = (PAIR, replace(PAIR, port=81))
+    seen = posture(Evidence(View(here), Live(pairs=pairs)))
+    told = {one.name: one.exceptions.get("allow-listed") for one in seen.workloads}
+    assert (told["x/Pod/a"], told["y/Pod/a"]) == ("told, not enforced: namespace x", None)
+    why = "passes only because of an audit"
+    assert [one.exceptions.get("allow-listed") for one in seen.pairs] == [why, why]

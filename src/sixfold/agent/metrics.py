@@ -76,6 +76,7 @@ class Metrics:
         if (plans := self._agent.plans) is not None:
             families += self._of_backends(plans)
             families += self._of_dials(plans)
+            families.append(_of_posture(plans))
         return families
 
     def _of_agent(self) -> Iterator[Family]:
@@ -296,3 +297,17 @@ def backends(measured: Iterator[Measured]) -> Iterator[Family]:
 def by(counts: Mapping[Labels, int]) -> list[Sample]:
     """Samples in order of their labels."""
     return sorted(counts.items())
+
+
+def _of_posture(plans: Plans) -> Family:
+    """What is relaxed, and until when: an alert is raised before somebody is cut."""
+    ends: list[Sample] = [
+        ((one.name, one.namespace), round(one.until_s)) for one in plans.world.relaxations
+    ]
+    return Family(
+        "sixfold_posture_relaxation_end_time_seconds",
+        "gauge",
+        "When a relaxation of the posture ends, since the epoch; those in force.",
+        ("relaxation", "namespace"),
+        ends,
+    )

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from sixfold.balancing.members import selects
 from sixfold.mesh.modes import PodModes, plan_modes
+from sixfold.model.datapath import PROTOCOL_NUMBERS
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.mesh import Mode
+from sixfold.policy.decide import decide, party_of
 from sixfold.policy.reach_parties import View
 from sixfold.policy.requests import Requests
 from sixfold.trust.audit import audit
@@ -95,7 +97,8 @@ def _pairs(
         reasons: tuple[str, ...] = (
             "" if services else "no service leads to it",
             "dialled past its service" if direct else unsuited.get(one.service, ""),
-            next((f"let in by {rule}" for rule in one.rules if "default-allow" in rule), ""),
+            next((f"let in by {rule}" for rule in one.rules if "default-allow" in rule), "")
+            or _only_told(view, one),
             "" if one.mtls else "plaintext",
             lost or ("" if all(one.rules) else "its rule is not known any more"),
         )
@@ -110,12 +113,26 @@ def _pairs(
 def _not_listed(view: View, endpoint: Endpoint) -> str:
     table = view.plan.tables[endpoint.key]
     sides = {"ingress": table.ingress_default, "egress": table.egress_default}
+    if table.audit is not None:
+        rule = view.plan.rules.get(table.ingress_default)
+        whole = rule is not None and rule.name == "audit"
+        return f"told, not enforced: {rule.because}" if rule and whole else "in part told only"
     open_ = [
         side
         for side, default in sides.items()
         if (rule := view.plan.rules.get(default)) is not None and rule.name == "default-allow"
     ]
     return f"{' and '.join(open_)} open by default" if open_ else ""
+
+
+def _only_told(view: View, seen: PairSeen) -> str:
+    """Of what would not pass, were nothing in audit."""
+    ends = (view.world.endpoints[seen.client], view.world.endpoints[seen.server])
+    source, destination = (party_of(view.plan, one) for one in ends)
+    protocol = PROTOCOL_NUMBERS[seen.protocol]
+    verdict = decide(view.plan, source, destination, protocol, seen.port)
+    told = any(side is not None and side.audit for side in (verdict.egress, verdict.ingress))
+    return "passes only because of an audit" if told else ""
 
 
 def _plain(pod: PodModes | None) -> str:
