@@ -107,5 +107,7 @@ then, with    export SIXFOLD_INSTANCE=$SIXFOLD_INSTANCE; alias sixfold=$sixfold
   sixfold bpf policy list; sixfold bpf lb list       what the kernel really holds
   sixfold proxy config secrets                       certificates of the mesh, and until when
   sixfold exec -it -n camp deploy/hiker -- sh        be a hiker
+  .venv/bin/python examples/basecamp/intrude.py      be the intruder, with root: every attack of the threat model
+  sixfold harden camp --dry-run                      what would be the least that it needs
   sixfold down                                       leave nothing behind
 END
