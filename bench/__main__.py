@@ -6,7 +6,8 @@
     dns        questions answered in the kernel beside knot, nsd, unbound and dnsmasq
     acceleration
                pods whose data goes from socket to socket, beside packets and plain veth
-    mesh       opaque TCP in mTLS from pod to pod, beside HAProxy and nginx at both ends
+    mesh       mTLS from pod to pod, beside HAProxy, nginx and a bare Envoy at both ends; changes,
+               memory, a killed proxy
     balancing  connects and round trips by number of services, beside nftables, iptables,
                HAProxy and nginx; loading; one endpoint's change; spread by algorithm
     failures   pods killed under load: failed requests, beside HAProxy with health checks

@@ -41,16 +41,16 @@ class Certificates(NamedTuple):
 def mesh_peers(lab: Lab) -> Iterator[Running]:
     """Those that are installed: both ways of each."""
     missing = packages.missing(PACKAGES)
-    certificates = _certificates(lab)
+    shown = certificates(lab)
     if "haproxy" not in missing:
-        yield _two(lab, HAPROXY, "haproxy", _haproxy(certificates, "tcp"))
-        yield _two(lab, HAPROXY_HTTP, "haproxy", _haproxy(certificates, "http"))
+        yield _two(lab, HAPROXY, "haproxy", _haproxy(shown, "tcp"))
+        yield _two(lab, HAPROXY_HTTP, "haproxy", _haproxy(shown, "http"))
     if "nginx" not in missing:
-        yield _two(lab, NGINX, "nginx", _nginx(certificates, NGINX_STREAM))
-        yield _two(lab, NGINX_HTTP, "nginx", _nginx(certificates, NGINX_REQUESTS))
+        yield _two(lab, NGINX, "nginx", _nginx(shown, NGINX_STREAM))
+        yield _two(lab, NGINX_HTTP, "nginx", _nginx(shown, NGINX_REQUESTS))
 
 
-def _certificates(lab: Lab) -> Certificates:
+def certificates(lab: Lab) -> Certificates:
     now, day = datetime.now(UTC), timedelta(days=1)
     authority = create("bench", now)
     found = Certificates(*(lab.directory / f"{name}.pem" for name in Certificates._fields))
