@@ -19,7 +19,7 @@ from pathlib import Path
 from bench import mesh_changes, mesh_restarts
 from bench.instance import Instance, Manifest, pod, policy, service
 from bench.lab import Lab, inside, run, settle
-from bench.mesh_envoy import BARE, envoys
+from bench.mesh_envoy import BARE, HANDSHAKES, envoys
 from bench.mesh_peers import HAPROXY_HTTP, NGINX_HTTP, mesh_peers
 from bench.peers import PORT, Peer
 from bench.schedule import alone, measured_cpu
@@ -35,7 +35,7 @@ METRICS = {
     "crr": ("connect, request, answer", "1000/s", 1e-3),
     "stream": ("one stream", "Gb/s", 1e-9),
 }
-ROUNDS = {"rr": 60, "http": 40, "p50": 20, "p99": 5, "crr": 40, "stream": 40}
+ROUNDS = {"rr": 60, "http": 40, "p50": 16, "p99": 4, "crr": 40, "stream": 30}
 TURNS_S = {"p50": 0.05, "p99": 0.25}
 COSTS = {"rr": "a request alone", "http": "one among 32", "crr": "a connection"}  # of proxies' CPU
 OF_REQUESTS = ("http", "p50", "p99")
@@ -47,7 +47,8 @@ PUBLISHED = (
 PLAINTEXT, OURS = "plaintext", "Sixfold"
 READ, RULED = "Sixfold, requests read", "Sixfold, a rule elsewhere"
 READERS = {HAPROXY_HTTP, NGINX_HTTP, BARE, READ}  # take requests only
-CPU_ROUNDS, CPU_S = 5, 0.4
+ASKED = {HANDSHAKES: ("crr",), RULED: ("rr", "http")}  # of these nothing else is asked
+CPU_ROUNDS, CPU_S = 5, 0.2
 CROWD = 50  # pods, to see what one costs
 Processes = Callable[[], Iterable[int]]
 
@@ -99,7 +100,12 @@ def measure(lab: Lab, chance: random.Random) -> Mesh:
 
 def _ways(peers: Iterable[Peer], metric: str) -> list[Peer]:
     """Those that carry it."""
-    return [peer for peer in peers if metric in OF_REQUESTS or peer.name not in READERS]
+    return [
+        peer
+        for peer in peers
+        if metric in OF_REQUESTS or peer.name not in READERS
+        if metric in ASKED.get(peer.name, METRICS)
+    ]
 
 
 def _pods(lab: Lab) -> tuple[Instance, list[Peer]]:

@@ -293,7 +293,7 @@ def _mesh(found: mesh.Mesh) -> str:
         *(f"proxy µs, {mesh.COSTS[cost]}" for cost in mesh.COSTS),
     ]
     rows = []
-    for peer in traffic.figures["http"]:
+    for peer in dict.fromkeys(peer for of in traffic.figures.values() for peer in of):
         cells = [
             f"{traffic.median(metric, peer):.2f}" if peer in of else "–"
             for metric, of in traffic.figures.items()
