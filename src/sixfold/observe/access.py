@@ -38,6 +38,7 @@ TCP = 6
 TOLD = "told "  # before the name of a rule whose action is AUDIT
 # Of envoy.config.core.v3.RequestMethod.
 _METHODS = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
+NOWHERE = "not to a pod of the mesh"
 # Envoy's words (response code details) for what a request met before any backend.
 ANSWERED_HERE = {
     "overflow": "circuit breaker: too many at once",
@@ -45,7 +46,7 @@ ANSWERED_HERE = {
     "fault_filter_abort": "fault: injected, as a policy says",
     "no_healthy_upstream": "no backend is left: none is ready, or all are ejected",
     "route_not_found": "no match of a route",
-    "cluster_not_found": "not to a pod of the mesh",
+    "cluster_not_found": NOWHERE,
     "response_timeout": "timeout: the backend did not answer in time",
     "upstream_per_try_timeout": "timeout: the backend did not answer in time",
 }
@@ -213,7 +214,7 @@ def _outbound(entry: Any, names: Names, address_in: AddressIn) -> Flow | None:
     destination, port = place(common.downstream_local_address)
     _, from_port = place(common.downstream_direct_remote_address)
     if flags.no_cluster_found:
-        text = "not to a pod of the mesh"
+        text = NOWHERE
     elif why:
         text = f"handshake: {_tls_error(why)}"
     else:
@@ -233,7 +234,7 @@ def _sent(entry: Any, names: Names, address_in: AddressIn) -> Flow | None:
     _, from_port = place(common.downstream_direct_remote_address)
     extra = {
         "http": f"{method_of(asked)} {asked.authority}{asked.path} {code}",
-        "mesh": _answered_here(details),
+        "mesh": NOWHERE if dialled[0].is_loopback else _answered_here(details),
     }
     source = address_in(_state(common, NETNS), dialled[0].version) or dialled[0]
     ends = (source, from_port), dialled
