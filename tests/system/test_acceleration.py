@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -320,18 +320,25 @@ def test_a_reader_that_lags_makes_the_writer_wait(town: Town):
 
 
 def test_a_rule_that_goes_cuts_at_once(town: Town):
-    with town.connected() as (one, other):
+    """Who waits just then is told EAGAIN, though his socket blocks: the kernel's sockmap has it so;
+    asked again, or asked later, it is what all are told."""
+    with town.connected() as (one, other), ThreadPoolExecutor(1) as pool:
         one.sendall(b"?")
         assert exactly(other, 1) == b"?"
         assert town.carried(one)
+        one.settimeout(None)
+        waiting = pool.submit(one.recv, 1)
         town.system.apply(
             manifest(policy("open", None, namespace="fast", policyTypes=["Ingress", "Egress"]))
         )
         try:
+            assert isinstance(waiting.exception(WAIT_S), BlockingIOError)
             for end in (one, other):
                 with pytest.raises((ConnectionAbortedError, ConnectionResetError)):
                     end.recv(1)
         finally:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)  # who still waits need not
             town.system.apply(manifest(policy("open", None, namespace="fast", **OPEN)))
 
 
