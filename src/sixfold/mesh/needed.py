@@ -1,8 +1,8 @@
 """What does a proxy need of all that there is: one pod's own, or the node's beside such?
 
-Pure. A pod's own gets the pod's listeners with what they name, the ways to whom both sides' policy
-lets the pod dial, and one SVID. The node's gets no listener and no SVID of those that have one of
-their own. Ways hold no secret, but who is told of none cannot go there.
+Pure. A pod's own gets the pod's listeners with what they name, one SVID, and the ways to whom both
+sides' policy lets the pod dial; of services with routes all ways, for who is denied is told so. The
+node's gets no listener and no SVID of those that have one of their own. Ways hold no secret.
 """
 
 from __future__ import annotations
@@ -62,9 +62,8 @@ def needed_by_one(plan: MeshPlan, pod: str, reached: Collection[str]) -> Iterato
         for address in plan.members[one].addresses:
             yield CLUSTER, cluster_name(address)
     for port, behind in plan.http.behind.items():
-        if not behind or pod in behind or not behind.isdisjoint(reached):
-            yield CLUSTER, cluster_of(port)
-            yield ENDPOINTS, cluster_of(port)
+        yield CLUSTER, cluster_of(port)
+        yield ENDPOINTS, cluster_of(port)
         if pod in behind:
             for name in applications_of(port):
                 yield CLUSTER, name
