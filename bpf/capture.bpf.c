@@ -36,7 +36,7 @@ static __always_inline void describe(struct captured *fresh,
 	entry->originator = side;
 	entry->tcp_flags = TCP_SYN | TCP_ACK;
 	entry->last_seen = now();
-	entry->transport = TRANSPORT_MTLS;
+	entry->transport = capture->outward ? TRANSPORT_GIVEN : TRANSPORT_MTLS;
 	entry->dial = capture->dial;
 }
 
@@ -60,6 +60,8 @@ static __noinline int take(struct capture *capture, struct packet *packet,
 	if (bpf_map_update_elem(&captured, &capture->key, &fresh, BPF_ANY))
 		return tell_captured(capture, packet->source_port, DROP_CT_FULL);
 	capture->state = CAPTURE_TAKEN;
+	if (capture->outward) /* told when the proxy dials, or does not */
+		return 0;
 	statistic(STATISTIC_FORWARDED);
 	statistic(STATISTIC_CAPTURED);
 	if (capture->audit)
@@ -84,13 +86,20 @@ SEC("sockops") int reached(struct bpf_sock_ops *ops)
 	return OK;
 }
 
+static __always_inline bool is_outward(struct bpf_sock_ops *ops)
+{
+	struct bpf_sock *sk = ops->sk;
+
+	return sk && sk->mark == OUTWARD_MARK;
+}
+
 /* On the proxy's cgroup. */
 SEC("sockops") int tunnel(struct bpf_sock_ops *ops)
 {
 	struct conntrack_key key;
 	__u64 dialled_ns = bpf_ktime_get_ns();
 
-	if (__builtin_bswap32(ops->remote_port) != TUNNEL_PORT)
+	if (__builtin_bswap32(ops->remote_port) != TUNNEL_PORT && !is_outward(ops))
 		return OK;
 	if (ops->op == BPF_SOCK_OPS_TCP_CONNECT_CB) {
 		end_of(ops, &key);

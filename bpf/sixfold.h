@@ -49,11 +49,12 @@ enum drop_reason {
 	DROP_ICMP_UNRELATED = 192,
 	DROP_NO_ENDPOINT = 193,
 	DROP_IP_OPTIONS = 194,
-	DROP_MULTICAST = 206,	  /* Cilium's list ends at 205 */
-	DROP_NAME_HIDDEN = 207,	  /* a question: answered that there is no such name */
-	DROP_MTLS_REQUIRED = 208, /* plaintext, to a port that is strict */
-	DROP_TUNNEL_PORT = 209,	  /* to where tunnels end, from who is not the proxy */
-	DROP_PROXY_AWAY = 210,	  /* a dial: nobody took it into the tunnel */
+	DROP_MULTICAST = 206,	   /* Cilium's list ends at 205 */
+	DROP_NAME_HIDDEN = 207,	   /* a question: answered that there is no such name */
+	DROP_MTLS_REQUIRED = 208,  /* plaintext, to a port that is strict */
+	DROP_TUNNEL_PORT = 209,	   /* to where tunnels end, from who is not the proxy */
+	DROP_PROXY_AWAY = 210,	   /* a dial: nobody took it into the tunnel */
+	DROP_PROXY_REQUIRED = 211, /* to the world, past the proxy that has to look */
 };
 
 /* Indices of the statistics map below the drop reasons. */
@@ -104,6 +105,8 @@ enum runtime_index {
 /* Of the mesh; model/mesh.py has the same. */
 #define OUTBOUND_PORT 15001
 #define HTTP_PORT     15002 /* the same, where requests are looked at */
+#define OUTWARD_PORT  15003
+#define OUTWARD_MARK  0x60 /* in pods: sockets of the proxy to the world */
 #define TUNNEL_PORT   15008
 
 enum direction { INGRESS = 0, EGRESS = 1 };
@@ -151,6 +154,10 @@ struct policy_key {
 };
 
 enum verdict { VERDICT_ALLOW = 1, VERDICT_PASS = 2, VERDICT_DENY = 3 };
+
+/* Precedences (policy/ir.py) of rules that let nothing pass but the proxy's. */
+#define PRECEDENCE_SEEN	   ((1u << 28) - 1) /* a plain allow goes before */
+#define PRECEDENCE_CARRIED ((1u << 28) + 1) /* goes before a plain allow */
 
 struct policy_entry {
 	__u32 rule;
@@ -264,8 +271,10 @@ struct load {
 /* How TCP between pods travels. */
 enum transport {
 	TRANSPORT_PLAIN = 0,
-	TRANSPORT_MTLS = 1,   /* in a tunnel: its packets are never seen */
-	TRANSPORT_TUNNEL = 2, /* it is one, between proxies */
+	TRANSPORT_MTLS = 1,    /* in a tunnel: its packets are never seen */
+	TRANSPORT_TUNNEL = 2,  /* it is one, between proxies */
+	TRANSPORT_OUTWARD = 3, /* the proxy's, to the world: it has looked */
+	TRANSPORT_GIVEN = 4,   /* a pod's, given to the proxy, which dials the world */
 };
 
 /* Whether TCP from other pods has to be in a tunnel; model/mesh.py has the same. */
@@ -282,7 +291,8 @@ struct port_mode {
 	__u32 ifindex; /* of the endpoint: where its record is */
 	__u8 mode;
 	__u8 looked_into; /* what comes from pods must be HTTP */
-	__u8 pad[2];
+	__u8 looks_out;	  /* of port 0: the proxy has to see some of what it dials */
+	__u8 pad;
 };
 
 /* Who came in plaintext to a permissive port. */

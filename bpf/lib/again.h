@@ -52,6 +52,7 @@ static __always_inline bool is_over(const struct conntrack_key *key,
 	__u32 originator = entry->originator & 1;
 
 	return (entry->transport != TRANSPORT_MTLS &&
+		entry->transport != TRANSPORT_GIVEN &&
 		expired(entry, key->protocol, now())) ||
 	       (originator ? entry->ifindex[1] : entry->ifindex[0]) !=
 		   judgement->peer[EGRESS].ifindex ||

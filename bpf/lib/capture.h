@@ -21,6 +21,22 @@ static __always_inline bool is_proxy(void)
 	       bpf_get_current_cgroup_id() == ((__u64)*upper << 32 | *lower);
 }
 
+/* To the world: by the proxy if a rule wants it to look. */
+static __noinline bool judge_outward(struct judgement *judgement,
+				     const struct port_mode *mine,
+				     const union address *destination)
+{
+	const struct endpoint *client = bpf_map_lookup_elem(&endpoints, &mine->ifindex);
+
+	if (!client || !mine->looks_out)
+		return false;
+	peer_of(&judgement->peer[EGRESS], client, is_ipv4(destination));
+	resolve(destination, &judgement->peer[INGRESS]);
+	judgement->transport = TRANSPORT_OUTWARD;
+	return judgement->peer[INGRESS].identity == IDENTITY_WORLD &&
+	       !judge(judgement) && judgement->by_proxy;
+}
+
 static __always_inline bool judge_dial(struct judgement *judgement, __u32 endpoint,
 				       const union address *destination,
 				       bool *looked_into)
@@ -31,7 +47,9 @@ static __always_inline bool judge_dial(struct judgement *judgement, __u32 endpoi
 	if (!mine)
 		return false;
 	server = bpf_map_lookup_elem(&addresses, destination);
-	if (!server || server->id == endpoint)
+	if (!server)
+		return judge_outward(judgement, mine, destination);
+	if (server->id == endpoint)
 		return false;
 	theirs = mode_of(server->id, judgement->port);
 	if (!theirs || theirs->mode == MODE_DISABLED ||
@@ -97,7 +115,10 @@ static __noinline struct capture *capture(struct bpf_sock_addr *ctx, __u32 endpo
 	fresh->port = port;
 	fresh->dialled = *destination;
 	fresh->dialled_port = port;
-	fresh->proxy_port = looked_into ? htons(HTTP_PORT) : htons(OUTBOUND_PORT);
+	fresh->outward = judgement.transport == TRANSPORT_OUTWARD;
+	fresh->proxy_port = fresh->outward ? htons(OUTWARD_PORT)
+			    : looked_into  ? htons(HTTP_PORT)
+					   : htons(OUTBOUND_PORT);
 	fresh->service = fresh->service_port = fresh->dial = 0;
 	fresh->revision = current;
 	note_dial(fresh, &judgement);
@@ -120,7 +141,7 @@ static __always_inline void of_service(struct capture *capture,
 static __always_inline void route_requests(struct capture *capture,
 					   const struct frontend_key *service)
 {
-	if (!bpf_map_lookup_elem(&routed, service))
+	if (capture->outward || !bpf_map_lookup_elem(&routed, service))
 		return;
 	capture->dialled = service->address;
 	capture->dialled_port = service->port;
@@ -215,6 +236,10 @@ static __always_inline void capture_over(void *socket)
 	known = bpf_map_lookup_elem(&captured, &over->key);
 	if (!known)
 		return;
+	if (over->outward) { /* the proxy's own connection is in conntrack */
+		bpf_map_delete_elem(&captured, &over->key);
+		return;
+	}
 	count_captured(known, tcp);
 	known->entry.tcp_flags |= TCP_FIN;
 	known->entry.last_seen = bpf_ktime_get_ns() >> 30; /* as now() has it */

@@ -34,8 +34,8 @@ struct capture {
 	__u32 rule[2];
 	__u8 audit;
 	__u8 audit_direction;
-	__u8 dial; /* enum dial */
-	__u8 pad;
+	__u8 dial;    /* enum dial */
+	__u8 outward; /* to the world: the proxy dials it itself, as a connection */
 };
 
 struct {
@@ -73,7 +73,7 @@ static __noinline int tell_captured(const struct capture *capture, __be16 source
 	    .service = capture->service,
 	    .service_port = capture->service_port,
 	    .dial = capture->dial,
-	    .transport = TRANSPORT_MTLS,
+	    .transport = capture->outward ? TRANSPORT_OUTWARD : TRANSPORT_MTLS,
 	};
 
 	packet.source = capture->source;

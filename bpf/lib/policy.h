@@ -77,7 +77,8 @@ struct judgement {
 	__u8 audit_direction;
 	__u8 transport; /* enum transport: given, as the peers are */
 	__u8 mode;	/* of the port, where plaintext came in */
-	__u8 pad[3];
+	__u8 by_proxy;	/* the proxy has to look */
+	__u8 pad[2];
 	__u32 table;		   /* to be asked; then the one that audits it */
 	struct policy_key asked;   /* its section is set */
 	struct policy_entry found; /* the strongest rule so far */
@@ -224,6 +225,12 @@ static __noinline int policy_table(struct judgement *judgement, __u32 direction)
 	return verdict == VERDICT_ALLOW ? DROP_NONE : DROP_POLICY_DENY;
 }
 
+static __always_inline bool is_by_proxy(__u32 strength)
+{
+	return strength == (PRECEDENCE_SEEN << 2 | VERDICT_ALLOW) ||
+	       strength == (PRECEDENCE_CARRIED << 2 | VERDICT_ALLOW);
+}
+
 /* One direction of one endpoint. What is allowed is shown to the table in audit, too.
  */
 static __always_inline int policy_verdict(struct judgement *judgement, __u32 direction)
@@ -236,6 +243,8 @@ static __always_inline int policy_verdict(struct judgement *judgement, __u32 dir
 		return id ? DROP_POLICY_DENIED : DROP_NONE;
 	judgement->table = *table;
 	reason = policy_table(judgement, direction);
+	if (direction == EGRESS)
+		judgement->by_proxy = is_by_proxy(judgement->found.strength);
 	if (reason || !judgement->table)
 		return reason;
 	reason = policy_table(judgement, direction);
@@ -277,7 +286,7 @@ static __noinline int judge(struct judgement *judgement)
 {
 	int reason = DROP_NONE;
 
-	judgement->audit = judgement->mode = 0;
+	judgement->audit = judgement->mode = judgement->by_proxy = 0;
 	judgement->rule[INGRESS] = judgement->rule[EGRESS] = 0;
 	judgement->direction = EGRESS;
 	judgement->reason = DROP_NONE;
@@ -288,6 +297,10 @@ static __noinline int judge(struct judgement *judgement)
 	if (!reason && has_policy(&judgement->peer[INGRESS])) {
 		judgement->direction = INGRESS;
 		reason = policy_verdict(judgement, INGRESS);
+	}
+	if (!reason && judgement->by_proxy && !judgement->transport) {
+		judgement->direction = EGRESS;
+		reason = DROP_PROXY_REQUIRED;
 	}
 	if (!reason && judgement->protocol == IPPROTO_TCP && !judgement->transport)
 		reason = mode_verdict(judgement);

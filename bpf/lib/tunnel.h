@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
-/* Tunnels: TCP of the proxy to another pod's tunnel port, and plaintext that came past
- * them.
+/* Tunnels: TCP of the proxy to another pod's tunnel port, or to the world; and
+ * plaintext that came past them.
  */
 #pragma once
 
@@ -24,18 +24,24 @@ struct {
 	__type(value, struct plaintext);
 } plaintexts SEC(".maps");
 
-/* Is this packet of a tunnel? Who looks like one is not one. */
+/* Is this packet of the proxy? Who looks like it is not it. */
+static __noinline int transport_of_new(const struct packet *packet,
+				       const struct conntrack_key *key)
+{
+	if (packet->protocol != IPPROTO_TCP || !mesh_in_use() ||
+	    !bpf_map_lookup_elem(&tunnels, key))
+		return TRANSPORT_PLAIN;
+	return packet->destination_port == htons(TUNNEL_PORT) ||
+		       packet->source_port == htons(TUNNEL_PORT)
+		   ? TRANSPORT_TUNNEL
+		   : TRANSPORT_OUTWARD;
+}
+
 static __always_inline __u8 transport_of(const struct packet *packet,
 					 const struct conntrack *entry,
 					 const struct conntrack_key *key)
 {
-	if (entry)
-		return entry->transport;
-	if (packet->protocol != IPPROTO_TCP ||
-	    (packet->destination_port != htons(TUNNEL_PORT) &&
-	     packet->source_port != htons(TUNNEL_PORT)))
-		return TRANSPORT_PLAIN;
-	return bpf_map_lookup_elem(&tunnels, key) ? TRANSPORT_TUNNEL : TRANSPORT_PLAIN;
+	return entry ? entry->transport : transport_of_new(packet, key);
 }
 
 /* A new connection that only a permissive port has let in. */

@@ -335,6 +335,34 @@ def backend_tls(**validation):
     }
 
 
+def service_entry(**spec):
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "ServiceEntry",
+        "metadata": {"name": "api"},
+        "spec": {
+            "hosts": ["api.example.com"],
+            "ports": [{"number": 80, "name": "http", "protocol": "HTTP", "targetPort": 443}],
+            "resolution": "DNS",
+            **spec,
+        },
+    }
+
+
+def destination_rule(**tls):
+    wanted = {"mode": "MUTUAL", "credentialName": "api", **tls}
+    each = {"port": {"number": 8080}, "tls": {"mode": "DISABLE"}}
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "DestinationRule",
+        "metadata": {"name": "api"},
+        "spec": {
+            "host": "api.example.com",
+            "trafficPolicy": {"tls": wanted, "portLevelSettings": [each]},
+        },
+    }
+
+
 def secret(**fields):
     meta = {"name": "shop"}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": {"a": "Yg=="}, **fields}
@@ -417,7 +445,13 @@ class Make:
         objects.append(traffic_policy())
         objects += [federated_trust_domain(), spiffe_id(), posture()]
         objects += [gateway_class(), gateway(), secret(), config_map()]
-        objects += [backend_tls(), stream_route(), stream_route(kind="TCPRoute")]
+        objects += [
+            backend_tls(),
+            service_entry(),
+            destination_rule(),
+            stream_route(),
+            stream_route(kind="TCPRoute"),
+        ]
         return copy.deepcopy(objects + [deployment(kind=kind) for kind in kinds])
 
 

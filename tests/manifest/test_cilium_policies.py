@@ -170,6 +170,42 @@ def test_rules_about_names_that_nobody_could_enforce_are_refused(
     assert message in line
 
 
+def naming(make, port="443", protocol="TCP", names=("a.example.com",), **to):
+    ports = {"ports": [{"port": port, "protocol": protocol}], "serverNames": list(names)}
+    return egress(make, {"toPorts": [ports], **(to or {"toFQDNs": [{"matchName": "a.b"}]})})
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        pytest.param({}, id="names"),
+        pytest.param({"toCIDR": ["192.0.2.0/24"]}, id="block"),
+        pytest.param({"toEntities": ["world"]}, id="world"),
+    ],
+)
+def test_names_in_handshakes_are_taken_for_the_world(said, make, to):
+    assert said(naming(make, **to)) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "where", "message"),
+    [
+        pytest.param({"toEndpoints": [{}]}, "serverNames", "leave for the world", id="pods"),
+        pytest.param({"toEntities": ["world", "host"]}, "serverNames", "the world", id="host"),
+        pytest.param({"port": "https"}, "ports[0].port", "give a number", id="name"),
+        pytest.param({"port": "0"}, "ports[0].port", "give a number", id="all"),
+        pytest.param({"protocol": "UDP"}, "ports[0].protocol", "over TCP", id="udp"),
+        pytest.param({"names": ("a b",)}, "serverNames[0]", "is no name", id="pattern"),
+    ],
+)
+def test_names_in_handshakes_that_nobody_could_read_are_refused(
+    said, make, options, where, message
+):
+    (line,) = said(naming(make, **options))
+    assert f"{where}: " in line
+    assert message in line
+
+
 def test_a_policy_needs_a_spec(said, make):
     raw = make.cilium_policy()
     raw["specs"] = [raw.pop("spec")]

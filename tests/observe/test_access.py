@@ -244,3 +244,35 @@ def test_a_client_of_a_gateway_that_asked_nothing_is_no_flow():
     entry = sent("downstream_remote_disconnect", 0)
     entry.request.path = ""
     assert told("gateway", entry) is None
+
+
+KEPT_IN = Rule("posture", "", "default-deny", "egress", because="CiliumNetworkPolicy shop/client")
+OUT = PLAN._replace(kept_in_by=lambda _: KEPT_IN)
+
+
+def test_a_handshake_that_was_not_passed_is_dropped_by_its_name_and_rule():
+    said = {"tls_sni_hostname": "evil.example.org"}
+    entry = outbound(response_flags={"no_cluster_found": True}, tls_properties=said)
+    flow = access("outward", entry, NAMES, OUT)
+    assert (flow.verdict, flow.egress_rule, flow.extra["sni"]) == (
+        Verdict.DROPPED,
+        KEPT_IN,
+        "evil.example.org",
+    )
+    assert access("outward", outbound(), NAMES, OUT) is None  # what passed the kernel tells
+
+
+@pytest.mark.parametrize(
+    ("details", "code", "verdict"),
+    [
+        pytest.param("via_upstream", 500, Verdict.FORWARDED, id="answered"),
+        pytest.param("direct_response", 403, Verdict.DROPPED, id="another host"),
+        pytest.param("direct_response", 502, Verdict.ERROR, id="no secret"),
+        pytest.param("upstream_reset_before_response_started", 503, Verdict.ERROR, id="reset"),
+    ],
+)
+def test_a_request_to_a_service_outside_is_told_with_what_became_of_it(details, code, verdict):
+    flow = access("external", sent(details, code), NAMES, OUT)
+    assert (flow.verdict, flow.direction) == (verdict, "egress")
+    assert flow.extra["http"] == f"GET web/x {code}"
+    assert (flow.egress_rule is KEPT_IN) == (verdict is Verdict.DROPPED)

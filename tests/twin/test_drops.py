@@ -47,17 +47,40 @@ from sixfold.host.bpf import Map, get, run_program
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.loader import BpfObject
 from sixfold.host.programs import OBJECTS
-from sixfold.model.datapath import DENY, EGRESS, INGRESS, IpcacheEntry, PolicyEntry, PolicyTable
+from sixfold.model.datapath import (
+    ALLOW,
+    DENY,
+    EGRESS,
+    INGRESS,
+    IpcacheEntry,
+    PolicyEntry,
+    PolicyTable,
+)
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import Identity
 from sixfold.model.mesh import TUNNEL_PORT, Mode, PortMode
 from sixfold.model.reason import DropReason
+from sixfold.policy.ir import BY_PROXY
 
 pytestmark = pytest.mark.root
 
 MAPPED = IPv6Address("::ffff:192.0.2.1")
 VLAN = 0x8100
 HOP, ROUTING, FRAGMENT, NONE, DESTINATION = 0, 43, 44, 59, 60
+
+
+@pytest.mark.parametrize("precedence", BY_PROXY, ids=["seen", "carried"])
+def test_what_only_the_proxy_may_send_to_the_world_is_dropped_from_others(
+    kernel: Kernel, precedence: int
+) -> None:
+    rule = PolicyEntry(EGRESS, Identity(2), TCP, 443, 16, ALLOW, 98, precedence)
+    policies = {**kernel.desired.policies}
+    policies[EndpointId(1)] = PolicyTable.of(frozenset({rule}), 10, 11)
+    kernel.datapath.apply(replace(kernel.desired, policies=policies))
+    assert kernel.send(frame4(tcp(destination=443), TCP, A4, WORLD4)) == SHOT
+    (event,) = kernel.events()
+    assert (event.reason, event.direction) == (DropReason.PROXY_REQUIRED, EGRESS)
+    assert event.rule[EGRESS] == 98
 
 
 @pytest.fixture

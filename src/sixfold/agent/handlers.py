@@ -31,6 +31,7 @@ from sixfold.host.node import HOST_DEVICE
 from sixfold.host.paths import Paths
 from sixfold.manifest import Loaded, decode
 from sixfold.mesh.backend_tls import status_of as tls_status
+from sixfold.mesh.external import status_of_rule
 from sixfold.mesh.foreign import status_of as foreign_status
 from sixfold.mesh.said import with_requests
 from sixfold.mesh.status import status_of, status_of_class, status_of_gateway
@@ -209,6 +210,9 @@ class AgentHandlers:
                 if self._agent.plans is not None:
                     told = foreign_status if stored.object.is_federated else tls_status
                     status = told(self._agent.plans.world, stored.object)
+            case "DestinationRule":
+                if self._agent.plans is not None:
+                    status = status_of_rule(self._agent.plans.world, stored.object)
             case "Posture":
                 status = self._relaxations.status()
             case "GatewayClass":

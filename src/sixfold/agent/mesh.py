@@ -27,7 +27,7 @@ from sixfold.agent.planning import Plans
 from sixfold.agent.proxies import Proxies, Proxy
 from sixfold.agent.proxyless import Proxyless
 from sixfold.agent.succession import Succession
-from sixfold.agent.tunnels import cut
+from sixfold.agent.tunnels import cut, no_longer_passed
 from sixfold.errors import NotFoundError, UnavailableError
 from sixfold.host import cgroup
 from sixfold.host.envoy import connections_max, group_of
@@ -44,7 +44,7 @@ from sixfold.mesh.plan import MeshPlan, MeshPlanner, judged_anew
 from sixfold.model.config import Config
 from sixfold.model.datapath import INGRESS, PROTOCOL_NUMBERS, IPAddress
 from sixfold.model.endpoint import Endpoint
-from sixfold.model.mesh import HTTP_PORT, OUTBOUND_PORT, TUNNEL_PORT
+from sixfold.model.mesh import HTTP_PORT, OUTBOUND_PORT, OUTWARD_PORT, TUNNEL_PORT
 from sixfold.model.rule import Rule
 from sixfold.model.spiffe import parse
 from sixfold.observe.access import Asked, access
@@ -139,6 +139,7 @@ class Mesh:
         self._plan: MeshPlan | None = None
         self._named: Mapping[str, Endpoint] | None = None  # whose namespaces have a name
         self.key_sets = KeySets(self.follow)
+        self._passed: Plans | None = None  # by what connections to the world were last looked at
         self._judged: tuple[object, object] = ({}, {})  # by what tunnels were last judged anew
         self._open = OpenRequests(agent, flows, self._offer)
         self._moved: set[str] = set()  # pods whose rules the proxy is being told
@@ -187,7 +188,8 @@ class Mesh:
         assert plans is not None, "followers are called after a round"
         self.key_sets.follow(plans.world.policies.values())
         plan = self._planner.plan(
-            plans.world, plans.policy, plans.balancing.frontends, self.key_sets.keys
+            *(plans.world, plans.policy, plans.balancing.frontends, self.key_sets.keys),
+            plans.leavings,
         )
         before, self._plan = self._plan, plan
         self._grpc.changed()
@@ -228,6 +230,7 @@ class Mesh:
         await self._cut_tunnels(self._plan.http)
         late = any(one.late for one in self.proxies)
         await self._foreign.judge(self._plan.http, self._id_of, again=late)
+        await self._cut_leavings()
 
     def _federated(self) -> None:
         """The bundles of other trust domains have changed."""
@@ -260,16 +263,29 @@ class Mesh:
             connections = [one.connection for one in found]
             await asyncio.to_thread(close_sockets, connections, namespaces)
 
+    async def _cut_leavings(self) -> None:
+        """What was passed to the world before the proxy passed less."""
+        before, plans = self._passed, self._agent.plans
+        self._passed = plans
+        if plans is None or before is None or before.leavings is plans.leavings:
+            return
+        found = list(no_longer_passed(self._agent.datapath.conntrack(), before, plans))
+        if found:
+            namespaces = {it.ifindex: Path(it.netns) for it in plans.world.endpoints.values()}
+            await asyncio.to_thread(close_sockets, found, namespaces)
+
     async def admit(self, pod: str) -> None:
         """Return when a pod's connections, in and out, would meet the proxy."""
         assert self._plan is not None, "a pod is admitted after a round with it"
         member, proxy = self._plan.members[pod], self._proxy(pod)
-        names = listeners(self._plan, pod)
+        names, wanted = listeners(self._plan, pod), {OUTBOUND_PORT, HTTP_PORT, TUNNEL_PORT}
+        if pod in self._plan.outward.needed:
+            wanted.add(OUTWARD_PORT)
         await proxy.started(START_S)
         left = await proxy.xds.taken(ADMIT_S, names)
         if not left:
             for _ in range(int(ADMIT_S / LOOK_S)):
-                if {OUTBOUND_PORT, HTTP_PORT, TUNNEL_PORT} <= listening_ports(Path(member.netns)):
+                if wanted <= listening_ports(Path(member.netns)):
                     return
                 await asyncio.sleep(LOOK_S)
         refused = [proxy.xds.refused[name] for name in names if name in proxy.xds.refused]
@@ -385,6 +401,7 @@ class Mesh:
             self._not_named_by,
             self._foreign_at,
             self._id_of,
+            self._kept_in_by,
         )
         if name == logs.OPEN:
             self._open.take(entry)
@@ -438,6 +455,11 @@ class Mesh:
         if plans is None or endpoint is None:
             return None
         return no_token(Authorizations(plans.world).tokens(endpoint))
+
+    def _kept_in_by(self, source: IPAddress) -> Rule | None:
+        plans, endpoint = self._agent.plans, self._endpoint_at(source)
+        leaving = plans.leavings.get(endpoint.key) if plans and endpoint else None
+        return leaving.denied if leaving is not None else None
 
     def _told_by(self, destination: IPAddress) -> Rule | None:
         plans, endpoint = self._agent.plans, self._endpoint_at(destination)

@@ -27,6 +27,7 @@ from sixfold.model.names import EVERYTHING, FIRST_POD_OWNER, NamePlan, ViewPlan
 from sixfold.model.service import Service
 from sixfold.model.world import World
 from sixfold.policy.block import Blocks
+from sixfold.policy.outward import Leaving, OutwardPlanner
 from sixfold.policy.plan import PolicyCompiler, PolicyPlan
 from sixfold.policy.questions import Limit, QuestionPlanner
 from sixfold.policy.requests import Requests
@@ -51,6 +52,7 @@ class Plans:
     views: ViewPlan
     named: Mapping[IPAddress, tuple[int, ...]]  # addresses of pods that names lead to, whose
     limits: Mapping[str, Limit]  # of pods that may not ask for every name
+    leavings: Mapping[str, Leaving]  # of pods of whose dials the proxy has to see some
     policy: PolicyPlan
     modes: Mapping[str, PodModes]  # of mTLS; nobody's: there is no mesh
     datapath: Datapath
@@ -127,6 +129,7 @@ class Planning:
         self._open_views = False
         self._owners: Mapping[str, int] = {}
         self._questions = QuestionPlanner()
+        self._outward = OutwardPlanner()
         self._policies = PolicyCompiler(
             self._ledger.rule_number, self._ledger.cidr_identity, self._ledger.domain_identity
         )
@@ -246,7 +249,8 @@ class Planning:
             self._ipcache(world.config, policy, hosts),
         )
         requests = Requests(world, policy)
-        modes = plan_modes(world, requests.ports, requests.authorizations.strict_by)
+        leavings = self._outward.plan(world, policy)
+        modes = plan_modes(world, requests.ports, requests.authorizations.strict_by, leavings)
         datapath = Datapath(
             endpoints=routing.endpoints,
             ipcache=routing.ipcache,
@@ -259,5 +263,5 @@ class Planning:
         limits = self._questions.plan(world, policy)
         return Plans(
             *(world, routing, balancing, zone, names, views, named, limits),
-            *(policy, modes, datapath),
+            *(leavings, policy, modes, datapath),
         )

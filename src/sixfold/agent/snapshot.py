@@ -32,6 +32,7 @@ from sixfold.model.policies import POLICY_KINDS, policy_key
 from sixfold.model.pool import POOL_KIND
 from sixfold.model.posture import POSTURE, Posture, Relaxation, in_force
 from sixfold.model.service import EndpointSlice
+from sixfold.model.serviceentry import DESTINATION_RULE, SERVICE_ENTRY
 from sixfold.model.streamroute import STREAM_KINDS
 from sixfold.model.subject import container_ports, probe_ports, subject_of
 from sixfold.model.trafficpolicy import TRAFFIC_POLICY
@@ -86,6 +87,8 @@ class Snapshots:
         self._secrets: dict[str, Any] = {}
         self._streams: dict[str, Any] = {}
         self._backend_tls: dict[str, Any] = {}
+        self._service_entries: dict[str, Any] = {}
+        self._destination_rules: dict[str, Any] = {}
         self._config_maps: dict[str, Any] = {}
         self._federated: frozenset[str] = frozenset()
 
@@ -117,6 +120,8 @@ class Snapshots:
             secrets=self._secrets,
             streams=self._streams,
             backend_tls=self._backend_tls,
+            service_entries=self._service_entries,
+            destination_rules=self._destination_rules,
             config_maps=self._config_maps,
             federated=self._federated,
             cidr_groups=self._cidr_groups,
@@ -151,6 +156,8 @@ class Snapshots:
         self._backend_tls = self._by_name(BACKEND_TLS)
         self._config_maps = self._by_name("ConfigMap")
         self._federated = self._made(TRUSTED, (TRUSTED,), self._take_federated)
+        self._service_entries = self._by_name(SERVICE_ENTRY)
+        self._destination_rules = self._by_name(DESTINATION_RULE)
         self._gateway_classes = self._of_cluster("GatewayClass")
         self._cidr_groups = self._of_cluster("CiliumCIDRGroup")
 

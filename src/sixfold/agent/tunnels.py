@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from sixfold.agent.planning import Plans
-from sixfold.host.layout import MTLS, Connection
+from sixfold.host.layout import GIVEN, MTLS, OUTWARD, Connection
 from sixfold.mesh.authorized import authorized, caller_of
 from sixfold.mesh.http_plan import HttpPlan
 from sixfold.model.endpoint import Endpoint
@@ -47,3 +47,24 @@ def cut(open_: Iterable[Connection], plans: Plans, http: HttpPlan) -> Iterator[C
             answer = authorized(authorizations.of(server), caller)
             if not answer.allow:
                 yield Cut(one, answer.rule)
+
+
+def no_longer_passed(
+    open_: Iterable[Connection], before: Plans | None, after: Plans
+) -> Iterator[Connection]:
+    """The proxy's connections to the world on ports where it passes less than it did. Which names
+    they were passed by nobody has kept: those that still are allowed begin anew."""
+    known = before.leavings if before is not None else {}
+    ports: dict[object, set[int]] = {}
+    for key, now in after.leavings.items():
+        was, endpoint = known.get(key), after.world.endpoints[key]
+        if was is None or was is now:
+            continue
+        lost = {one.port for one in was.seen if one not in now.seen}
+        lost |= {port for host, port in was.carried if (host, port) not in now.carried}
+        for address in (endpoint.ipv4, endpoint.ipv6):
+            if address is not None and lost:
+                ports[address] = lost
+    for one in open_ if ports else ():
+        if one.transport in (OUTWARD, GIVEN) and one.destination_port in ports.get(one.source, ()):
+            yield one

@@ -311,6 +311,12 @@ def _targets(item: Item) -> str:
     )
 
 
+def _entry_ports(item: Item) -> str:
+    return ",".join(
+        f"{one['number']}/{one['protocol']}" for one in _at(item, "spec", "ports", default=[])
+    )
+
+
 def _policy_accepted(item: Item) -> str:
     return _conditions(_at(item, "status", "ancestors", default=[]))
 
@@ -447,6 +453,16 @@ COLUMNS: Mapping[str, Columns] = {
     "RequestAuthentication": Columns({"ISSUERS": _issuers}),
     "HTTPRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
     "GRPCRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
+    "ServiceEntry": Columns(
+        {"HOSTS": _joined("spec", "hosts"), "PORTS": _entry_ports},
+    ),
+    "DestinationRule": Columns(
+        {
+            "HOST": _text("spec", "host"),
+            "TLS": _text("spec", "trafficPolicy", "tls", "mode"),
+            "ACCEPTED": _holds("Accepted"),
+        }
+    ),
     "BackendTLSPolicy": Columns({"TARGETS": _targets, "ACCEPTED": _policy_accepted}),
     "TLSRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),
     "TCPRoute": Columns({"PARENTS": _route_parents, "ACCEPTED": _route_accepted}),

@@ -67,7 +67,7 @@ TUPLE = CONNTRACK_KEY = Struct("<16s16s2s2sBB2x")
 CONNTRACK = Struct("<I2II2I2IIBB2sI2sBB2Q2Q16sIB3x")
 CAPTURED_KEY = Struct("<Q16s2s6x")
 PORT_MODE_KEY = Struct("<I2s2x")
-PORT_MODE = Struct("<IBB2x")
+PORT_MODE = Struct("<IBBBx")
 PLAINTEXT_KEY = Struct("<II2s6x")
 PLAINTEXT = Struct("<QQ")
 UPLINK_HOST, UPLINK_FORWARDED = 1, 3  # enum uplink; + 1: the host is the second side
@@ -86,7 +86,7 @@ VIEW_LINE = Struct("<8Q")
 
 ACCELERATED = 1  # of enum endpoint_flag
 BY_SOCKETS = 1  # of enum carried
-MTLS, TUNNEL = 1, 2  # of enum transport
+MTLS, TUNNEL, OUTWARD, GIVEN = 1, 2, 3, 4  # of enum transport
 TCP, ENDED = 6, 0x05  # FIN or RST was seen
 IDLE_TCP_S, IDLE_S, IDLE_FORWARDED_S = 6 * 3600.0, 60.0, 27.0
 IPV4_BITS = 96
@@ -328,7 +328,7 @@ class Connection:
         """Not over, not expired, not cut: as ``expired()`` of bpf/lib/conntrack.h has it."""
         if not self.revision or (self.protocol == TCP and self.tcp_flags & ENDED):
             return False
-        if self.transport == MTLS:  # nobody sees its packets
+        if self.transport in (MTLS, GIVEN):  # nobody sees its packets
             return True
         if self.protocol == TCP:
             return self.idle_s <= IDLE_TCP_S

@@ -36,15 +36,15 @@ def pack(line: PortMode) -> tuple[bytes, bytes]:
     """Key and value."""
     return (
         layout.PORT_MODE_KEY.pack(line.endpoint, layout.pack_port(line.port)),
-        layout.PORT_MODE.pack(line.ifindex, line.mode, line.looked_into),
+        layout.PORT_MODE.pack(line.ifindex, line.mode, line.looked_into, line.looks_out),
     )
 
 
 def unpack(key: bytes, value: bytes) -> PortMode | None:
     """None: somebody wrote nonsense."""
     endpoint, port = layout.PORT_MODE_KEY.unpack(key)
-    ifindex, mode, looked_into = layout.PORT_MODE.unpack(value)
+    ifindex, mode, looked_into, looks_out = layout.PORT_MODE.unpack(value)
     if mode not in [*Mode]:
         return None
     place = EndpointId(endpoint), layout.unpack_port(port)
-    return PortMode(*place, Mode(mode), ifindex, bool(looked_into))
+    return PortMode(*place, Mode(mode), ifindex, bool(looked_into), bool(looks_out))

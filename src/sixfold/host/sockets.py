@@ -22,10 +22,10 @@ from pathlib import Path
 
 from sixfold.errors import HostError
 from sixfold.host import netns
-from sixfold.host.layout import MTLS, Connection
+from sixfold.host.layout import GIVEN, MTLS, Connection
 from sixfold.host.netlink import ACK, DUMP, Netlink, NetlinkError, Request
 from sixfold.model.datapath import PROTOCOL_NUMBERS, IPAddress
-from sixfold.model.mesh import HTTP_PORT, OUTBOUND_PORT
+from sixfold.model.mesh import HTTP_PORT, OUTBOUND_PORT, OUTWARD_PORT
 
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY, SOCK_DESTROY = 20, 21
@@ -57,9 +57,10 @@ def close_sockets(
         destination = (one.destination, one.destination_port)
         if one.protocol not in (TCP, UDP):
             continue
-        if one.transport == MTLS:
+        if one.transport in (MTLS, GIVEN):
             if one.source_ifindex in namespaces:
                 port = HTTP_PORT if one.destination in abroad else OUTBOUND_PORT
+                port = OUTWARD_PORT if one.transport == GIVEN else port
                 ends[namespaces[one.source_ifindex]] += captured(one, port)
             continue
         for interface, local, remote in (

@@ -41,6 +41,7 @@ from sixfold.policy.languages.cilium_resolver import means_resolver
 from sixfold.policy.languages.cilium_types import icmp_type
 
 _PORTS_MAX = 40
+WORLDS = {"world", "world-ipv4", "world-ipv6"}
 _LOG_MAX = 32
 _NAME = re.compile(r"(?=.{1,255}\Z)[-a-zA-Z0-9_]+(\.[-a-zA-Z0-9_]+)*\.?\Z")
 _PATTERN = re.compile(r"(?=.{1,255}\Z)(?!\*\*\.?\Z)[-a-zA-Z0-9_*]+(\.[-a-zA-Z0-9_*]+)*\.?\Z")
@@ -260,12 +261,43 @@ def _ports(path: Path, rule: CiliumRule) -> Iterator[Finding]:
             yield Finding(here, f"{len(each.ports)} items; give 1 to {_PORTS_MAX}")
         for at, port in enumerate(each.ports):
             yield from _port((*here, at), port)
+        if each.server_names:
+            yield from _servers((*path, "toPorts", index), each, rule)
         if each.rules is not None and each.rules.dns is not None:
             yield from _questions((*path, "toPorts", index), each, rule)
         elif each.rules is not None:
             yield from _requests((*path, "toPorts", index), each, rule)
     for index, icmp in enumerate(rule.icmps or ()):
         yield from _icmp((*path, "icmps", index, "fields"), icmp)
+
+
+def _servers(path: Path, each: CiliumPortRule, rule: CiliumRule) -> Iterator[Finding]:
+    """What a handshake names is looked at where it leaves for the world."""
+    here = (*path, "serverNames")
+    outside = isinstance(rule, CiliumEgressRule) and (
+        rule.to_fqdns
+        or rule.to_cidr
+        or rule.to_cidr_set
+        or (rule.to_entities and set(rule.to_entities) <= WORLDS)
+    )
+    if not outside:
+        message = (
+            "handshakes are looked at where they leave for the world; give it to egress with "
+            "toFQDNs, toCIDR, toCIDRSet, or toEntities: [world]"
+        )
+        yield Finding(here, message)
+    if each.rules is not None:
+        yield Finding((*path, "rules"), "what is inside TLS is not read; give one of the two")
+    for index, name in enumerate(each.server_names):
+        if not _PATTERN.match(name):
+            message = f"{names.quoted(name)} is no name; give api.example.com, or *.example.com"
+            yield Finding((*here, index), message)
+    for index, port in enumerate(each.ports):
+        if port.protocol not in ("TCP", "", "ANY"):
+            yield Finding((*path, "ports", index, "protocol"), "TLS is over TCP; give TCP")
+        if port.end_port or not port.port.isdecimal() or int(port.port) == 0:
+            message = "names in handshakes are for one port each; give a number"
+            yield Finding((*path, "ports", index, "endPort" if port.end_port else "port"), message)
 
 
 def _questions(path: Path, each: CiliumPortRule, rule: CiliumRule) -> Iterator[Finding]:

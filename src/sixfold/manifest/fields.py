@@ -63,6 +63,13 @@ from sixfold.model.service import (
     SliceEndpoint,
     SlicePort,
 )
+from sixfold.model.serviceentry import (
+    ClientTLS,
+    DestinationRuleSpec,
+    DestinationTrafficPolicy,
+    PortTrafficPolicy,
+    ServiceEntrySpec,
+)
 from sixfold.model.streamroute import TCPRouteSpec, TLSRouteSpec
 from sixfold.model.workload import (
     Container,
@@ -123,6 +130,9 @@ _NO_VOLUMES = "containers see the host's files, volumes are not mounted"
 _WINDOWS = "Linux only"
 
 _TLS_ELSEWHERE = "the mesh has TLS of its own, the application's is not opened"
+_EXPORTED = "it holds in every namespace; policy says who goes there"
+_TRAFFIC_ELSEWHERE = "of Services a TrafficPolicy says it; external ones are taken as they are"
+_NO_FILES = "files of a sidecar; give credentialName"
 _NO_GATEWAY = "no Gateway is a default; name it in parentRefs"
 _NO_PARAMETERS = "there is nothing to set beyond the API"
 _ONE_HOST = "there is one node, and it is the entity host"
@@ -163,7 +173,6 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
         "authentication": _AUTHENTICATION,
     },
     CiliumPortRule: {
-        "serverNames": Refusal("names in TLS are not looked at; give toFQDNs"),
         "listener": Refusal("there is one proxy, and it is ours"),
         "originatingTLS": Refusal(_TLS_ELSEWHERE),
         "terminatingTLS": Refusal(_TLS_ELSEWHERE),
@@ -172,6 +181,38 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
         "kafka": Refusal("Cilium has removed it"),
         "l7": Refusal("Cilium has removed it"),
         "l7proto": Refusal("Cilium has removed it"),
+    },
+    ServiceEntrySpec: {
+        "addresses": Refusal("clients dial what the name resolves to; give hosts"),
+        "endpoints": Refusal("servers are where the names resolve to; give resolution DNS"),
+        "workloadSelector": Refusal("external services have no workloads; give a Service"),
+        "exportTo": Refusal(_EXPORTED, (["*"],)),
+        "subjectAltNames": Refusal("give it to tls of a DestinationRule"),
+    },
+    DestinationRuleSpec: {
+        "subsets": Refusal("of external services there are none; give an HTTPRoute"),
+        "exportTo": Refusal(_EXPORTED, (["*"],)),
+        "workloadSelector": Refusal("it is for all clients; policy says which may go there"),
+    },
+    DestinationTrafficPolicy: {
+        "loadBalancer": Refusal(_TRAFFIC_ELSEWHERE),
+        "connectionPool": Refusal(_TRAFFIC_ELSEWHERE),
+        "outlierDetection": Refusal(_TRAFFIC_ELSEWHERE),
+        "tunnel": Refusal("there is no proxy to ask beyond ours"),
+        "proxyProtocol": Refusal("servers outside are told no addresses of pods"),
+        "retryBudget": Refusal(_TRAFFIC_ELSEWHERE),
+    },
+    PortTrafficPolicy: {
+        "loadBalancer": Refusal(_TRAFFIC_ELSEWHERE),
+        "connectionPool": Refusal(_TRAFFIC_ELSEWHERE),
+        "outlierDetection": Refusal(_TRAFFIC_ELSEWHERE),
+    },
+    ClientTLS: {
+        "caCertificates": Refusal(_NO_FILES),
+        "clientCertificate": Refusal(_NO_FILES),
+        "privateKey": Refusal(_NO_FILES),
+        "insecureSkipVerify": Refusal("a server that is not verified is nobody", (False,)),
+        "caCrl": Refusal(_NO_FILES),
     },
     AuthorizationPolicySpec: {
         "targetRef": Refusal("there are no waypoints; give a selector"),

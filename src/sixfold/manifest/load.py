@@ -20,6 +20,7 @@ from sixfold.manifest.backend_tls import backend_tls
 from sixfold.manifest.cilium_policies import cidr_group, cilium_policy
 from sixfold.manifest.controllers import controller, template
 from sixfold.manifest.document import PROBLEMS_MAX, Document, line_of, parse
+from sixfold.manifest.external import destination_rule, service_entry
 from sixfold.manifest.federation import federated_trust_domain, spiffe_id
 from sixfold.manifest.gateways import gateway
 from sixfold.manifest.globalnames import global_name
@@ -67,6 +68,7 @@ from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.requestauthentication import RequestAuthentication
 from sixfold.model.secret import ConfigMap, Secret
 from sixfold.model.service import EndpointSlice, Service
+from sixfold.model.serviceentry import DestinationRule, ServiceEntry
 from sixfold.model.streamroute import TCPRoute, TLSRoute
 from sixfold.model.trafficpolicy import TrafficPolicy
 from sixfold.model.workload import CronJob, Pod, ReplicationController
@@ -337,6 +339,10 @@ def _meaning(kind: Kind, obj: Object, *, offline: bool, runnable: bool) -> Itera
             yield from traffic_policy(one)
         case TLSRoute() | TCPRoute() as stream:
             yield from stream_route(stream)
+        case ServiceEntry() as entry:
+            yield from service_entry(entry)
+        case DestinationRule() as dialled:
+            yield from destination_rule(dialled)
         case BackendTLSPolicy() as spoken:
             yield from backend_tls(spoken)
         case Secret() as kept:

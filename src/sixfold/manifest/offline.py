@@ -41,6 +41,7 @@ from sixfold.model.posture import Posture, in_force
 from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.secret import ConfigMap, Secret
 from sixfold.model.service import EndpointSlice, Service
+from sixfold.model.serviceentry import DestinationRule, ServiceEntry
 from sixfold.model.streamroute import StreamRoute
 from sixfold.model.subject import container_ports, probe_ports, subject_of
 from sixfold.model.trafficpolicy import TrafficPolicy
@@ -119,6 +120,8 @@ def offline(
             for loaded in manifests.objects
             if isinstance(loaded.object, ClusterFederatedTrustDomain)
         ),
+        service_entries=_by_name(manifests.objects, ServiceEntry),
+        destination_rules=_by_name(manifests.objects, DestinationRule),
         secrets=_by_name(manifests.objects, Secret),
         gateway_classes={
             loaded.key.name: loaded.object

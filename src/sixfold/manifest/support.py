@@ -28,6 +28,7 @@ from sixfold.model.ciliumpolicy import (
     CiliumEgressRule,
     CiliumIngressRule,
     CiliumPort,
+    CiliumPortRule,
     CiliumSpec,
     FQDNSelector,
     HTTPRequestRule,
@@ -68,6 +69,7 @@ from sixfold.model.service import (
     SliceEndpoint,
     SlicePort,
 )
+from sixfold.model.serviceentry import ClientTLS, DestinationRuleSpec, ServiceEntrySpec
 from sixfold.model.trafficpolicy import (
     Abort,
     CircuitBreaker,
@@ -235,6 +237,27 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "type": "the value says which pod it was; one that is gone is replaced by another",
     },
     ValueMatch: {"type": "of equal names the first counts; regular expressions match all of it"},
+    CiliumPortRule: {
+        "serverNames": "of egress to the world; TLS that names none of them is closed by the "
+        "proxy, and so is all that is no TLS; patterns as matchPattern",
+    },
+    ServiceEntrySpec: {
+        "hosts": "*. is one label or more; of protocols HTTPS, TLS, TCP. It opens nothing: toFQDNs "
+        "of a CiliumNetworkPolicy does",
+        "location": "others have a Service",
+        "resolution": "where servers are, pods ask for themselves",
+        "ports": "HTTP: TLS is begun as a DestinationRule says; HTTPS, TLS: handshakes must name "
+        "a host; TCP: nobody looks",
+    },
+    DestinationRuleSpec: {
+        "host": "a host of a ServiceEntry; of several rules that of its namespace, then the oldest",
+    },
+    ClientTLS: {
+        "mode": "of ports with protocol HTTP of a ServiceEntry",
+        "credentialName": "a Secret of the same namespace: ca.crt or cacert (absent: whom the host "
+        "trusts), of MUTUAL tls.crt and tls.key",
+        "subjectAltNames": "absent: the sni, or the host",
+    },
     L7Rules: {
         "http": "of ingress; such a port takes nothing else than HTTP, and from pods only",
         "dns": "of egress, to port 53 of the cluster resolver (kube-dns); other names are REFUSED",

@@ -15,6 +15,8 @@ from sixfold.model.mesh import DESTINATION
 
 OUTBOUND, INBOUND, LISTENER, REQUESTS = "outbound", "inbound", "listener", "requests"
 GATEWAY = "gateway"  # requests of clients of a Gateway
+OUTWARD = "outward"  # connections to the world: those that were not passed, or came to nothing
+EXTERNAL = "external"  # requests to services outside, for which TLS is begun here
 SENT = "sent"  # requests that the client's side answered itself
 OPEN = "open"  # requests that are not over; told when somebody asks
 RUNTIME_LAYER = "asked"  # resource: what is asked, by the keys of ``asks``

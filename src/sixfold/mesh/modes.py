@@ -9,7 +9,7 @@ and nobody pays for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from sixfold.model.endpoint import Endpoint
@@ -34,6 +34,7 @@ class PodModes(NamedTuple):
     every: Decided
     ports: Mapping[int, Decided]
     looked_into: frozenset[int] = frozenset()  # a policy is about requests to them
+    looks_out: bool = False  # the proxy has to see some of what it dials
 
     def of(self, port: int) -> Decided:
         return self.ports.get(port, self.every)
@@ -82,11 +83,13 @@ def plan_modes(
     world: World,
     looked_into: Callable[[Endpoint], frozenset[int]] = lambda _: frozenset(),
     strict_by: Callable[[Endpoint], str] = lambda _: "",
+    looks_out: Collection[str] = (),
 ) -> dict[str, PodModes]:
     """The modes of every pod of the mesh; empty: there is no mesh.
 
     looked_into  ports about whose requests a policy is: they are strict, whatever else is said
     strict_by    the AuthorizationPolicy that makes all ports of a pod strict; "": none
+    looks_out    pods of whose dials the proxy has to see some
     """
     if not world.has_proxy:
         return {}
@@ -101,6 +104,8 @@ def plan_modes(
         if ports := looked_into(endpoint):
             strict = dict.fromkeys(ports, Decided(Mode.STRICT, BY_REQUESTS))
             found[key] = PodModes(found[key].every, {**found[key].ports, **strict}, ports)
+    for key in looks_out:
+        found[key] = found[key]._replace(looks_out=True)
     return found
 
 
@@ -115,6 +120,7 @@ def kernel_lines(
             decided.mode,
             endpoints[key].ifindex,
             looked_into=port in pod.looked_into,
+            looks_out=pod.looks_out and port == ANY_PORT,
         )
         for key, pod in modes.items()
         if endpoints[key].ifindex

@@ -44,8 +44,9 @@ Kind = tuple[PolicyTable | None, tuple[Names, ...]]  # all that policy knows of 
 def listeners(plan: MeshPlan, pod: str) -> list[Name]:
     """Those that are in a pod's namespace."""
     gateway = plan.http.gateways.get(pod, ())
+    more = *gateway, *plan.outward.needed.get(pod, ())
     return [(LISTENER, f"{side}|{pod}") for side in SIDES] + [
-        name for name in gateway if name[0] == LISTENER
+        name for name in more if name[0] == LISTENER
     ]
 
 
@@ -54,6 +55,7 @@ def needed_by_one(plan: MeshPlan, pod: str, reached: Collection[str]) -> Iterato
     yield from _own(plan, plan.members[pod])
     yield from plan.http.tables
     yield from _secrets([plan.members[pod]])
+    yield from plan.outward.needed.get(pod, ())
     yield RUNTIME, RUNTIME_LAYER
     yield CLUSTER, APPLICATION
     for name in common_applications():

@@ -24,6 +24,7 @@ from sixfold.mesh.foreign import Export
 from sixfold.mesh.http_plan import NO_KEYS_YET, HttpPlan, HttpPlanner
 from sixfold.mesh.member import Member, addresses_of, member_of
 from sixfold.mesh.messages import EXTENSION, ROUTE, Name, Resource
+from sixfold.mesh.outward import OutwardPlan, OutwardPlanner
 from sixfold.mesh.tokens import Keys
 from sixfold.model.config import Config
 from sixfold.model.datapath import INGRESS, Frontend, FrontendEntry, PolicyTable
@@ -33,10 +34,12 @@ from sixfold.model.layers import Layers, differing
 from sixfold.model.spiffe import SpiffeId
 from sixfold.model.world import World
 from sixfold.policy.decide import lookup_names, names_of_pod
+from sixfold.policy.outward import Leaving
 from sixfold.policy.plan import PolicyPlan
 
 Placed = tuple[Identity, Identity]  # CIDR identities of the IPv4 and the IPv6 address
 NO_FRONTENDS: Mapping[Frontend, FrontendEntry] = MappingProxyType({})
+NO_LEAVINGS: Mapping[str, Leaving] = MappingProxyType({})
 NO_CIDRS: Placed = (UNKNOWN, UNKNOWN)
 NOTHING: Mapping[Name, Resource] = MappingProxyType({})
 
@@ -47,6 +50,7 @@ class MeshPlan(NamedTuple):
     resources: Layers[Name, Resource]
     members: Mapping[str, Member]  # by pod
     http: HttpPlan = HttpPlan()
+    outward: OutwardPlan = OutwardPlan()
 
     @property
     def identities(self) -> set[str]:
@@ -92,6 +96,7 @@ class MeshPlanner:
         self._known: dict[str, _Known] = {}
         self._authorization = Authorization()
         self._http = HttpPlanner(connections_max, carried_max)
+        self._outward = OutwardPlanner(connections_max)
         self._shared: tuple[Mapping[Name, Resource], ...] = ()  # of no pod, in groups
         self._alone: dict[str, Member] = {}
         application = resources.application(carried_max)
@@ -103,8 +108,9 @@ class MeshPlanner:
         policy: PolicyPlan,
         frontends: Mapping[Frontend, FrontendEntry] = NO_FRONTENDS,
         keys: Keys = NO_KEYS_YET,
+        leavings: Mapping[str, Leaving] = NO_LEAVINGS,
     ) -> MeshPlan:
-        """``keys``: of issuers, as fetched."""
+        """``keys``: of issuers, as fetched; ``leavings``: what of pods' dials the proxy sees."""
         config = world.config
         members = self._members(world, policy)
         alone = {key: member for key, (_, _, member) in members.items()}
@@ -154,17 +160,20 @@ class MeshPlanner:
             dropped |= {one.key for one in before} - {one.key for one in made}
             now[key] = _Known(endpoint, cidrs, table, member, made, asked)
         self._known = now
-        for earlier, shared in zip_longest(self._shared, http.resources, fillvalue=NOTHING):
+        outward = self._outward.plan(world, leavings, self._alone)
+        groups = (outward.resources, *http.resources)
+        for earlier, shared in zip_longest(self._shared, groups, fillvalue=NOTHING):
             for name in differing(earlier, shared):
                 if name not in shared:
                     dropped.add(name)
                 elif name not in earlier or earlier[name].version != shared[name].version:
                     puts[name] = shared[name]
-        self._shared = http.resources
+        self._shared = groups
         if puts or dropped:
             self._authorization.forget({one.table for one in now.values() if one.table is not None})
             self._resources = self._resources.changed(puts, dropped - puts.keys())
-        return MeshPlan(self._resources, {key: one.member for key, one in now.items()}, http)
+        held = {key: one.member for key, one in now.items()}
+        return MeshPlan(self._resources, held, http, outward)
 
     def _members(
         self, world: World, policy: PolicyPlan

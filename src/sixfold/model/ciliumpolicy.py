@@ -78,8 +78,11 @@ class L7Rules(Object):
 
 
 class CiliumPortRule(Object):
+    """``server_names``: what a TLS handshake has to name."""
+
     ports: list[CiliumPort] = []
     rules: L7Rules | None = None
+    server_names: list[str] = []
 
 
 class ICMPField(Object):
@@ -197,8 +200,25 @@ class CiliumCIDRGroup(Object):
 
 def is_about_requests(policy: object) -> bool:
     """Whether somebody has to look at requests for it."""
+    return any(
+        each.rules is not None
+        for spec in _specs(policy)
+        for rule in spec.ingress or ()
+        for each in rule.to_ports or ()
+    )
+
+
+def is_about_servers(policy: object) -> bool:
+    """Whether somebody has to look at the names in handshakes for it."""
+    return any(
+        each.server_names
+        for spec in _specs(policy)
+        for rule in spec.egress or ()
+        for each in rule.to_ports or ()
+    )
+
+
+def _specs(policy: object) -> list[CiliumSpec]:
     if not isinstance(policy, CiliumNetworkPolicy | CiliumClusterwideNetworkPolicy):
-        return False
-    specs = [spec for spec in (policy.spec, *(policy.specs or ())) if spec is not None]
-    rules = [rule for spec in specs for rule in spec.ingress or ()]
-    return any(each.rules is not None for rule in rules for each in rule.to_ports or ())
+        return []
+    return [spec for spec in (policy.spec, *(policy.specs or ())) if spec is not None]

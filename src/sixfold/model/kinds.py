@@ -33,6 +33,7 @@ from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.requestauthentication import RequestAuthentication
 from sixfold.model.secret import ConfigMap, Secret
 from sixfold.model.service import EndpointSlice, Service
+from sixfold.model.serviceentry import DestinationRule, ServiceEntry
 from sixfold.model.streamroute import TCPRoute, TLSRoute
 from sixfold.model.trafficpolicy import TrafficPolicy
 from sixfold.model.workload import (
@@ -77,6 +78,8 @@ Resource = (
     | GatewayClass
     | Gateway
     | BackendTLSPolicy
+    | ServiceEntry
+    | DestinationRule
     | TLSRoute
     | TCPRoute
     | Secret
@@ -298,6 +301,22 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 TCPRoute,
                 "tcproutes",
                 older=("gateway.networking.k8s.io/v1alpha2",),
+            ),
+            Kind(
+                "ServiceEntry",
+                "networking.istio.io/v1",
+                ServiceEntry,
+                "serviceentries",
+                ("se",),
+                older=("networking.istio.io/v1beta1", "networking.istio.io/v1alpha3"),
+            ),
+            Kind(
+                "DestinationRule",
+                "networking.istio.io/v1",
+                DestinationRule,
+                "destinationrules",
+                ("dr",),
+                older=("networking.istio.io/v1beta1", "networking.istio.io/v1alpha3"),
             ),
             Kind(
                 "BackendTLSPolicy",

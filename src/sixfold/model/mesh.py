@@ -11,11 +11,13 @@ Mtls = Literal["strict", "permissive", "disabled"]  # of everything that nothing
 
 OUTBOUND_PORT = 15001  # on each pod's loopback: where connections that it opens are captured
 HTTP_PORT = 15002  # likewise, where requests are looked at
+OUTWARD_PORT = 15003  # likewise, what leaves under the proxy's eyes
 TUNNEL_PORT = 15008  # at each pod's addresses: HTTP/2 CONNECT in TLS, as Istio's HBONE
 DESTINATION = "x-sixfold-destination"  # header between proxies: address and port of a request
 # What of a request's headers is kept for as long as it lasts: those that rules look at.
 HEADERS_KEPT, HEADERS_ABSENT = "sixfold.headers", "sixfold.headers.absent"
 SHARE_ENFORCED = "sixfold.share"  # whether a pod has its share of the proxy only; of its runtime
+OUTWARD_MARK = 0x60  # in pods: sockets of the proxy to the world
 ORIGINAL_SOURCE_MARK = 0x5F  # in pods: what the proxy sends under a client's address
 
 
@@ -46,3 +48,4 @@ class PortMode(NamedTuple):
     mode: Mode
     ifindex: int  # of the endpoint
     looked_into: bool = False  # a policy is about requests to it: what comes must be HTTP
+    looks_out: bool = False  # of ``ANY_PORT``: the proxy has to see some of what the pod dials

@@ -33,5 +33,6 @@ class DropReason(IntEnum):
     MTLS_REQUIRED = 208  # plaintext to a port of a pod that is strict
     TUNNEL_PORT = 209  # to where tunnels end, by somebody who is not the proxy
     PROXY_AWAY = 210  # a dial that needs the proxy: refused, nobody took it
+    PROXY_REQUIRED = 211  # to the world, past the proxy that has to see it
     NAME_HIDDEN = 207  # a question, answered as if the name did not exist: policy hides it
     MULTICAST = 206  # to a group or to everybody: pods have one neighbour, the gateway

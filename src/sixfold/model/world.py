@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sixfold.model.authorizationpolicy import AuthorizationPolicy
 from sixfold.model.backendtls import BackendTLSPolicy
-from sixfold.model.ciliumpolicy import CiliumCIDRGroup
+from sixfold.model.ciliumpolicy import CiliumCIDRGroup, is_about_servers
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
@@ -21,6 +21,7 @@ from sixfold.model.requestauthentication import RequestAuthentication
 from sixfold.model.secret import ConfigMap, Secret
 from sixfold.model.seen import Seen
 from sixfold.model.service import EndpointSlice, Service
+from sixfold.model.serviceentry import DestinationRule, ServiceEntry
 from sixfold.model.streamroute import StreamRoute
 from sixfold.model.trafficpolicy import TrafficPolicy
 
@@ -75,6 +76,8 @@ class World:
     backend_tls: Mapping[str, BackendTLSPolicy] = field(default_factory=dict)
     config_maps: Mapping[str, ConfigMap] = field(default_factory=dict)
     federated: frozenset[str] = frozenset()
+    service_entries: Mapping[str, ServiceEntry] = field(default_factory=dict)
+    destination_rules: Mapping[str, DestinationRule] = field(default_factory=dict)
 
     @property
     def public(self) -> frozenset[str]:
@@ -96,8 +99,14 @@ class World:
 
     @property
     def has_proxy(self) -> bool:
-        """Whether there is a mesh, or a Gateway: who speaks to its backends in mTLS, always."""
-        return self.has_mesh or any(map(self.is_ours, self.gateways.values()))
+        """Whether there is a mesh, or a Gateway, who speaks to its backends in mTLS, always; or
+        anybody whose connections to the world it has to see."""
+        return (
+            self.has_mesh
+            or any(map(self.is_ours, self.gateways.values()))
+            or bool(self.service_entries)
+            or any(map(is_about_servers, self.policies.values()))
+        )
 
     def is_ours(self, gateway: Gateway) -> bool:
         """Whether its class is one that we run."""

@@ -81,6 +81,7 @@ class Asked(NamedTuple):
     not_named_by: NotAllowedBy = lambda _: None  # what denies whom no rule names: other domains
     foreign_at: ForeignAt = lambda *_: None
     id_of: IdOf = lambda _: ""
+    kept_in_by: NotAllowedBy = lambda _: None  # of who dials the world, by the pod's address
 
 
 def access(log: str, entry: Any, names: Names, plan: Asked) -> Flow | None:
@@ -102,6 +103,10 @@ def access(log: str, entry: Any, names: Names, plan: Asked) -> Flow | None:
             return _to_foreign(entry, names, plan)
         case "door":
             return _at_door(entry, names)
+        case "outward":
+            return _outward(entry, names, plan)
+        case "external":
+            return _external(entry, names, plan)
         case _:
             return None  # of another version's configuration
 
@@ -290,6 +295,58 @@ def _at_door(entry: Any, names: Names) -> Flow | None:
     )
     text = f"{name}: no name of ours for other trust domains" if name else "named nothing of ours"
     return _flow(common, names, Verdict.ERROR, ends, {"mesh": text})
+
+
+def _outward(entry: Any, names: Names, plan: Asked) -> Flow | None:
+    """A connection to the world that was not passed; or was, and nobody took it."""
+    common = entry.common_properties
+    flags = common.response_flags
+    if not (flags.no_cluster_found or flags.upstream_connection_failure):
+        return None
+    ends = _ends_outward(common, plan)
+    extra = {"sni": common.tls_properties.tls_sni_hostname or "none"}
+    if flags.upstream_connection_failure:
+        extra["mesh"] = "the server was not reached"
+        return _flow(common, names, Verdict.ERROR, ends, extra, direction="egress")
+    flow = _flow(
+        *(common, names, Verdict.DROPPED, ends, extra, DropReason.POLICY_DENIED),
+        direction="egress",
+    )
+    return replace(flow, egress_rule=plan.kept_in_by(ends[0][0]))
+
+
+def _external(entry: Any, names: Names, plan: Asked) -> Flow | None:
+    """A request to a service outside, in TLS that the proxy began; or to nobody known there."""
+    common, asked, code = entry.common_properties, entry.request, entry.response.response_code.value
+    details = entry.response.response_code_details
+    if not asked.path:
+        return None
+    ends = _ends_outward(common, plan)
+    extra = {"http": f"{_METHODS[asked.request_method]} {asked.authority}{asked.path} {code}"}
+    if details.startswith("via_upstream"):
+        extra["mesh"] = "TLS begun by the proxy, the server verified"
+        return _flow(common, names, Verdict.FORWARDED, ends, extra, direction="egress")
+    if details == "direct_response" and code == DENIED:
+        flow = _flow(
+            *(common, names, Verdict.DROPPED, ends, extra, DropReason.POLICY_DENIED),
+            direction="egress",
+        )
+        return replace(flow, egress_rule=plan.kept_in_by(ends[0][0]))
+    why = common.upstream_transport_failure_reason
+    if why:
+        extra["mesh"] = f"handshake: {_tls_error(why)}"
+    elif details == "direct_response":
+        extra["mesh"] = "the server cannot be verified: see sixfold get destinationrules -o yaml"
+    else:
+        extra["mesh"] = _answered_here(details)
+    return _flow(common, names, Verdict.ERROR, ends, extra, direction="egress")
+
+
+def _ends_outward(common: Any, plan: Asked) -> tuple[Place, Place]:
+    there = place(common.downstream_local_address)
+    _, from_port = place(common.downstream_direct_remote_address)
+    source = plan.address_in(_state(common, NETNS), there[0].version) or there[0]
+    return (source, from_port), there
 
 
 def _at_gateway(entry: Any, names: Names) -> Flow | None:

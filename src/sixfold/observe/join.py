@@ -17,7 +17,7 @@ from sixfold.model.rule import Direction, Rule
 from sixfold.observe.names import IPAddress, Names, Owner
 
 EVENT_VERDICT, EVENT_DROP, EVENT_TRANSLATION, EVENT_CUT, EVENT_AUDIT = 1, 2, 3, 4, 5
-TRANSPORT_MTLS = 1  # of enum transport
+TRANSPORT_MTLS, TRANSPORT_OUTWARD = 1, 3  # of enum transport
 VERDICTS = {
     EVENT_VERDICT: Verdict.FORWARDED,
     EVENT_DROP: Verdict.DROPPED,
@@ -121,6 +121,8 @@ def _extra(event: RawEvent) -> dict[str, str]:
         return {**cut, "mesh": "through mTLS"}
     if event.type == EVENT_CUT:
         return {"connection": "cut"}
+    if event.transport == TRANSPORT_OUTWARD:
+        return {"mesh": "by the proxy"}
     if event.type == EVENT_DROP and event.reason == DropReason.NAME_HIDDEN:
         return {"dns": "hidden by policy, answered in the kernel: NXDOMAIN"}
     if event.answer:

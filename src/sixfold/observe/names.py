@@ -113,7 +113,8 @@ def peer_at(names: Names, address: IPAddress, port: int) -> Peer:
     """Whoever has an address, or had it last; else the world."""
     owner = names.owners.get(address)
     if owner is None:
-        return Peer(address, port, WORLD, labels=names.labels_of(WORLD))
+        known = names.domains.get(address, ())
+        return Peer(address, port, WORLD, labels=names.labels_of(WORLD), names=known)
     return Peer(
         address,
         port,

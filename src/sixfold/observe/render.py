@@ -104,6 +104,8 @@ def compact(flow: Flow) -> str:
         parts.append(f"mtls {who} -> {flow.extra['destination_id']}")
     if asked := flow.extra.get("http"):
         parts.append(f"http {asked}")
+    if named := flow.extra.get("sni"):
+        parts.append(f"sni {named}")
     if asked := flow.extra.get("asked"):
         parts.append(f"dns {asked}")
     if what := flow.extra.get("mesh"):

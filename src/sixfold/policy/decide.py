@@ -37,6 +37,7 @@ from sixfold.model.identity import (
     Identity,
 )
 from sixfold.policy.entries import ANY_PEER
+from sixfold.policy.ir import BY_PROXY
 from sixfold.policy.plan import PolicyPlan
 
 
@@ -44,12 +45,14 @@ from sixfold.policy.plan import PolicyPlan
 class Decision:
     """One side's verdict and the number of the rule behind it.
 
-    audit  it is allowed only because the rule that denies it is in audit
+    audit     it is allowed only because the rule that denies it is in audit
+    by_proxy  it is, if the proxy does it: nothing else is let past
     """
 
     allow: bool
     rule: int  # 0: no table is loaded, everything is dropped
     audit: bool = False
+    by_proxy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,8 @@ def _lookup(
     for admin in (True, False):
         best = _strongest(table, admin, direction, names, protocol, port)
         if best is not None and (best.verdict != PASS or not admin):
-            return Decision(best.verdict == ALLOW, best.rule)
+            allow = best.verdict == ALLOW
+            return Decision(allow, best.rule, by_proxy=allow and best.precedence in BY_PROXY)
     default = table.ingress_default if direction == INGRESS else table.egress_default
     return Decision(False, default)
 

@@ -111,6 +111,19 @@ class Request(msgspec.Struct, frozen=True):
     headers: tuple[tuple[str, str | None], ...] = ()
 
 
+class Outward(msgspec.Struct, frozen=True):
+    """What leaves for the world under this line, leaves by the proxy only.
+
+    servers  patterns: a handshake must name one of them; none: nothing of the pod's own passes
+    carried  the host for whose clients the proxy begins TLS
+    first    it counts where another line allows the same without a word; else that one does
+    """
+
+    servers: tuple[str, ...] = ()
+    carried: str = ""
+    first: bool = False
+
+
 class Line(msgspec.Struct, frozen=True):
     """One rule. ``peers`` and ``ports``: None is any, empty is none.
 
@@ -126,6 +139,7 @@ class Line(msgspec.Struct, frozen=True):
     ports: tuple[Port, ...] | None
     requests: tuple[Request, ...] | None = None
     names: tuple[str, ...] | None = None
+    outward: Outward | None = None
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -157,19 +171,29 @@ class Policy(msgspec.Struct, frozen=True):
     def about_names(self) -> bool:
         return any(line.names is not None for line in self.lines)
 
+    @property
+    def about_outside(self) -> bool:
+        return any(line.outward is not None for line in self.lines)
+
 
 # --- precedence in the kernel's tables: 30 bits, the highest decides -----------------------------
 
 POSTURE = 0
 _TIES, _LINES = 11, 7  # bits: policies of one priority, lines of one policy
 NETWORK_POLICY = 1 << 28
+SEEN, CARRIED = NETWORK_POLICY - 1, NETWORK_POLICY + 1  # bpf/sixfold.h: by the proxy only
+BY_PROXY = (SEEN, CARRIED)
+DENIED = NETWORK_POLICY + 2
 BUILT_IN = 1 << 29
 
 
 def precedence(policy: Policy, tie: int, line: int) -> int:
     """Precedence of a line; ``tie`` counts the policies of equal priority that come first."""
     if policy.tier is Tier.NETWORK_POLICY:
-        return NETWORK_POLICY + (policy.lines[line].verdict == DENY)
+        if policy.lines[line].verdict == DENY:
+            return DENIED
+        outward = policy.lines[line].outward
+        return NETWORK_POLICY if outward is None else CARRIED if outward.first else SEEN
     before = min(tie, (1 << _TIES) - 1)
     at = sum(1 for one in policy.lines[:line] if one.direction == policy.lines[line].direction)
     later = ((PRIORITY_MAX - policy.priority) << _TIES) + (1 << _TIES) - 1 - before

@@ -21,6 +21,8 @@ def covers(wide: ir.Line, narrow: ir.Line) -> bool:
     """Whether every flow that the narrow rule matches is matched by the wide one."""
     if wide.direction != narrow.direction or wide.names not in (None, narrow.names):
         return False
+    if wide.outward not in (None, narrow.outward) or (wide.outward is None and narrow.outward):
+        return False
     return _peers_cover(wide.peers, narrow.peers) and _ports_cover(wide.ports, narrow.ports)
 
 

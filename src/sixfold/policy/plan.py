@@ -27,6 +27,7 @@ from sixfold.model.policies import Policy
 from sixfold.model.rule import Rule
 from sixfold.model.world import World
 from sixfold.policy import ir
+from sixfold.policy.about import About
 from sixfold.policy.alike import Closed, Relocation, alike, alone
 from sixfold.policy.block import Blocks
 from sixfold.policy.cidrs import CidrIndex, Placed
@@ -58,6 +59,7 @@ class PolicyPlan:
     domains         identities of the addresses that domain patterns mean now
     about_requests  those of them that are about requests to some port
     about_names     those that are about names that the resolver may be asked for
+    about_outside   those that let some of what leaves pass by the proxy only
     host            the host's own table; None while no policy selects it: it is open then
     domain_sets     identity of each set of patterns that an address may be meant by; every
                     pattern that a policy names is a set of its own, too
@@ -73,6 +75,7 @@ class PolicyPlan:
     policies: Mapping[str, ir.Policy] = field(default_factory=Layers)
     about_requests: Mapping[str, ir.Policy] = field(default_factory=Layers)
     about_names: Mapping[str, ir.Policy] = field(default_factory=Layers)
+    about_outside: Mapping[str, ir.Policy] = field(default_factory=Layers)
     domains: Mapping[IPAddress, Identity] = field(default_factory=dict)
     domain_sets: Mapping[Patterns, Identity] = field(default_factory=dict)
     host: PolicyTable | None = None
@@ -147,8 +150,9 @@ class PolicyCompiler:
         self._tables: Layers[Hashable, PolicyTable] = Layers()  # by group
         self._rules: Layers[int, Rule] = Layers()
         self._compiled = Lowered()
-        self._about_requests: Layers[str, ir.Policy] = Layers()
-        self._about_names: Layers[str, ir.Policy] = Layers()
+        self._about_requests = About(lambda one: one.about_requests)
+        self._about_names = About(lambda one: one.about_names)
+        self._about_outside = About(lambda one: one.about_outside)
 
     def compile(self, world: World) -> PolicyPlan:
         """The plan for this world, from what is known of the one before."""
@@ -201,8 +205,9 @@ class PolicyCompiler:
             self._rules,
             self._cidrs.blocks,
             self._compiled,
-            self._about_requests,
-            self._about_names,
+            self._about_requests.policies,
+            self._about_names.policies,
+            self._about_outside.policies,
             self._domains.addresses,
             self._domains.sets,
             self._host,
@@ -323,12 +328,8 @@ class PolicyCompiler:
             release(resolved, self._resolved.get(resolved.key), self._index)
         stale_policies |= touched
         self._compiled = self._compiled.changed(after, touched - after.keys())
-        asking = {key: one for key, one in after.items() if one.about_requests}
-        silent = {key for key in touched - asking.keys() if key in self._about_requests}
-        self._about_requests = self._about_requests.changed(asking, silent)
-        asking = {key: one for key, one in after.items() if one.about_names}
-        silent = {key for key in touched - asking.keys() if key in self._about_names}
-        self._about_names = self._about_names.changed(asking, silent)
+        for about in (self._about_requests, self._about_names, self._about_outside):
+            about.follow(after, touched)
         self._policies = now if isinstance(now, Layers) else Layers(now)
         self._world = world
         return outdated

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 from sixfold.balancing.explain import BalancingAnswer, Candidate, explain_balancing
 from sixfold.errors import NotFoundError
 from sixfold.mesh.asked import Asked
-from sixfold.mesh.explain import MTLS, explain_mesh
+from sixfold.mesh.explain import MTLS, explain_mesh, explain_outward
 from sixfold.mesh.routes import ServicePort
 from sixfold.model.datapath import PROTOCOL_NUMBERS
 from sixfold.model.endpoint import Endpoint
@@ -22,7 +22,7 @@ from sixfold.model.identity import HOST, RESOLVER, WORLD
 from sixfold.model.service import IPFamily, Service
 from sixfold.model.spiffe import SCHEME
 from sixfold.model.world import World
-from sixfold.policy.decide import Party
+from sixfold.policy.decide import Party, decide
 from sixfold.policy.explain import PolicyAnswer, Side, explain_policy
 from sixfold.policy.plan import PolicyPlan, compile_policies
 from sixfold.routing.explain import RouteAnswer, explain_route, is_same_pod
@@ -156,6 +156,16 @@ class _Flow:
     def allowed(self) -> bool:
         return self.route.reachable and self.policy.allow
 
+    def by_proxy(self, plan: PolicyPlan, protocol: str) -> bool:
+        """Whether it leaves for the world by the proxy, or not at all."""
+        if self.destination.identity != WORLD or protocol != "TCP":
+            return False
+        address = self.destination.address
+        version = 4 if address is None else address.version
+        ends = self.source.party(plan, version), self.destination.party(plan, version)
+        side = decide(plan, *ends, PROTOCOL_NUMBERS["TCP"], self.port).egress
+        return side is not None and side.by_proxy
+
     @property
     def target(self) -> str:
         return f"{self.destination.name}:{self.port}" if self.port else self.destination.name
@@ -229,7 +239,7 @@ class _Question:
             always = self.of_gateway == "read"
             abroad = self._abroad() if all(flow.allowed for flow in flows) else None
             if abroad is None:
-                lines.append(_mesh(self.world, flows[0], self.protocol, always=always))
+                lines.append(self._mesh(flows[0], always=always))
             else:
                 lines += (Line(*one) for one in abroad.lines)
                 if abroad.why:
@@ -351,6 +361,18 @@ class _Question:
             return published[0]
         has = f"it names {', '.join(map(str, published))}" if published else "it names none"
         raise NotFoundError(f"to {self.text}: no port given, and {has}; give {self.text}:PORT")
+
+    def _mesh(self, flow: _Flow, *, always: bool) -> Line:
+        source, destination = flow.source.endpoint, flow.destination.endpoint
+        if source is not None and flow.by_proxy(self.plan, self.protocol):
+            name = self.target.lookup.fqdn if self.target.lookup is not None else ""
+            said = explain_outward(self.world, self.plan, source, flow.port, name)
+            return Line("mesh", said.outcome, said.text)
+        if source is None or destination is None:
+            return Line("mesh", NOT_INVOLVED, "one side is no workload of ours")
+        ends = source, destination, self.protocol, flow.port
+        answer = explain_mesh(self.world, *ends, always=always)
+        return Line("mesh", answer.outcome, answer.text)
 
     def _discovery(self) -> Line:
         lookup = self.target.lookup
@@ -511,14 +533,6 @@ def _policy(flows: Sequence[_Flow], direction: str, sides: Sequence[Side | None]
         yield Line(pattern, outcome, f"{whose.name}{towards} {verb} by {side.rule}")
         for near in side.nearly:
             yield Line(pattern, "nearly", near)
-
-
-def _mesh(world: World, flow: _Flow, protocol: str, *, always: bool) -> Line:
-    source, destination = flow.source.endpoint, flow.destination.endpoint
-    if source is None or destination is None:
-        return Line("mesh", NOT_INVOLVED, "one side is no workload of ours")
-    answer = explain_mesh(world, source, destination, protocol, flow.port, always=always)
-    return Line("mesh", answer.outcome, answer.text)
 
 
 def _no_policy(flow: _Flow, whose: Place, direction: str) -> str:

@@ -9,6 +9,7 @@ spec of an object becomes a policy of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from sixfold.model.ciliumpolicy import (
     CIDRRule,
@@ -23,7 +24,7 @@ from sixfold.model.ciliumpolicy import (
     ICMPField,
 )
 from sixfold.model.datapath import ALLOW, DENY, EGRESS, INGRESS
-from sixfold.model.domain import EVERY_NAME, plain_name
+from sixfold.model.domain import EVERY_NAME, matches, plain_name
 from sixfold.model.identity import ANY_POD, HOST, RESOLVER, UNKNOWN, WORLD
 from sixfold.model.meta import LabelSelector
 from sixfold.model.policy import IPBlock
@@ -32,6 +33,7 @@ from sixfold.model.service import Service
 from sixfold.model.world import World
 from sixfold.policy import ir
 from sixfold.policy.block import parse_cidr
+from sixfold.policy.external import externals
 from sixfold.policy.languages.cilium_labels import (
     RESERVED,
     asks_reserved,
@@ -137,7 +139,7 @@ class _Lowering:
                 section="" if place == name else place,
                 log=log,
             )
-            unseen, looked_into, asked = _by_l7(rule)
+            unseen, looked_into, asked, named = _by_l7(rule)
             if looked_into:
                 self.watches.add("peer_authentications")
                 if not self.world.has_mesh:
@@ -151,9 +153,35 @@ class _Lowering:
                 ports = tuple(_port(port, "TCP") for port in each.ports)
                 peers = _pods_of(self._peers(rule, ports))
                 yield ir.Line(where, direction, verdict, peers, ports, _requests(each))
+            for each in named:
+                servers = tuple(map(plain_name, each.server_names))
+                ports = tuple(_port(port, "TCP") for port in each.ports)
+                outside = self._peers(rule, ports)
+                outward = ir.Outward(servers)
+                yield ir.Line(where, direction, verdict, outside, ports, outward=outward)
+            if isinstance(rule, CiliumEgressRule) and rule.to_fqdns and verdict == ALLOW:
+                yield from self._external(where, rule)
             for each in asked:
                 ports = tuple(_port(port) for port in each.ports)
                 yield ir.Line(where, direction, verdict, THE_RESOLVER, ports, names=_names(each))
+
+    def _external(self, where: Rule, rule: CiliumEgressRule) -> Iterator[ir.Line]:
+        """External services among its names: the proxy has a part in what goes there."""
+        self.watches |= {"service_entries", "destination_rules"}
+        patterns = [plain_name(it.match_name or it.match_pattern) for it in rule.to_fqdns or ()]
+        for one in externals(self.world):
+            if not any(matches(pattern, one.host) for pattern in patterns):
+                continue
+            if rule.to_ports and not any(_has_port(each, one.port) for each in rule.to_ports):
+                continue
+            outward = ir.Outward(one.names, one.host if one.tls else "", first=True)
+            ways = [(one.port, outward)]
+            if one.tls is not None and one.target_port != one.port:
+                ways.append((one.target_port, ir.Outward()))
+            for port, way in ways:
+                ports = (ir.Port("TCP", port),)
+                peers = (ir.DomainName(one.host),)
+                yield ir.Line(where, EGRESS, ALLOW, peers, ports, outward=way)
 
     def _peers(
         self, rule: CiliumRule, ports: tuple[ir.Port, ...] | None
@@ -252,14 +280,26 @@ def _within(inner: str, outer: str) -> bool:
     return one.version == other.version and one.subnet_of(other)  # type: ignore[arg-type]
 
 
-def _by_l7(
-    rule: CiliumRule,
-) -> tuple[list[CiliumPortRule], list[CiliumPortRule], list[CiliumPortRule]]:
-    """Without rules about what is said there; with such about requests; about names."""
-    written = rule.to_ports or []
-    asked = [each for each in written if each.rules is not None and each.rules.dns is not None]
-    looked_into = [each for each in written if each.rules is not None and each.rules.dns is None]
-    return [each for each in written if each.rules is None], looked_into, asked
+class _Sorted(NamedTuple):
+    """Ports of a rule: without a word about what is said there; with, about requests, names that
+    are asked for, servers that handshakes name."""
+
+    unseen: list[CiliumPortRule]
+    looked_into: list[CiliumPortRule]
+    asked: list[CiliumPortRule]
+    named: list[CiliumPortRule]
+
+
+def _by_l7(rule: CiliumRule) -> _Sorted:
+    found = _Sorted([], [], [], [])
+    for each in rule.to_ports or ():
+        if each.server_names:
+            found.named.append(each)
+        elif each.rules is None:
+            found.unseen.append(each)
+        else:
+            (found.looked_into if each.rules.dns is None else found.asked).append(each)
+    return found
 
 
 def _names(each: CiliumPortRule) -> tuple[str, ...]:
@@ -322,6 +362,16 @@ def _port(port: CiliumPort, default: str = "ANY") -> ir.Port:
     if int(port.port) == 0:
         return ir.Port(protocol)
     return ir.Port(protocol, int(port.port), port.end_port or None)
+
+
+def _has_port(each: CiliumPortRule, number: int) -> bool:
+    """Whether plain TCP to a port is among what a rule lists, without a word about it."""
+    return (each.rules is None and not each.server_names) and any(
+        port.first is None
+        or (isinstance(port.first, int) and port.first <= number <= (port.last or port.first))
+        for port in map(_port, each.ports)
+        if port.protocol in ("TCP", "ANY")
+    )
 
 
 def _icmp(field: ICMPField) -> ir.Port:
