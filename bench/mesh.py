@@ -56,13 +56,13 @@ Processes = Callable[[], Iterable[int]]
 @dataclass
 class Mesh:
     """cpu_us: of the proxies, per request or connection, by round; memory: of Envoy, in MB, by
-    number of pods; change: by routed services; restart: after a kill."""
+    number of pods; change, and restart after a kill: by routed services."""
 
     traffic: Traffic
     cpu_us: dict[str, dict[str, list[float]]]
     memory_mb: dict[int, float] = field(default_factory=dict)
     change_ms: dict[int, list[float]] = field(default_factory=dict)
-    restart_s: list[float] = field(default_factory=list)
+    restart_s: dict[int, list[float]] = field(default_factory=dict)
 
 
 def measure(lab: Lab, chance: random.Random) -> Mesh:
@@ -93,8 +93,9 @@ def measure(lab: Lab, chance: random.Random) -> Mesh:
                 took = _cpu_us(lab, peer, metric, pids[peer.name]())
                 costs.setdefault(peer.name, []).append(took)
     memory = _memory(instance)
+    restarts = {1: mesh_restarts.measure(ours[1], proxy)}
     changes = mesh_changes.measure(instance, ours[1].client, "mtls-server")
-    restarts = mesh_restarts.measure(ours[1], lambda: cgroup.processes(_group(instance)))
+    restarts[mesh_changes.SERVICES] = mesh_restarts.measure(ours[1], proxy)
     return Mesh(traffic, cpu, memory, changes, restarts)
 
 

@@ -322,11 +322,14 @@ def _mesh(found: mesh.Mesh) -> str:
             )
             for routed, took in found.change_ms.items()
         ),
-        _bar(
-            "Envoy killed → a request served, the slowest",
-            *(max(found.restart_s), 2),
-            most=True,
-            unit=" s",
+        *(
+            _bar(
+                f"Envoy killed → a request served, {routed:,} routed, the slowest",
+                *(max(took), 2),
+                most=True,
+                unit=" s",
+            )
+            for routed, took in found.restart_s.items()
         ),
     ]
     return "\n".join(["## Mesh", "", text, "", _table(head, rows), "", *bars])
