@@ -4,6 +4,7 @@ from envoy.data.accesslog.v3.accesslog_pb2 import HTTPAccessLogEntry
 from tests.observe.test_access import ALLOW, CLIENT, NAMES, PLAN, SERVER, place
 
 from sixfold.model.flow import Verdict
+from sixfold.observe.access import access
 from sixfold.observe.open_requests import cut, key_of, open_request
 
 
@@ -41,7 +42,7 @@ def test_of_an_open_request_is_known_what_rules_look_at_and_which_socket_carries
 
 
 def test_a_request_that_was_cut_is_dropped_by_the_rule_of_today():
-    flow = cut(entry(), NAMES, PLAN, ALLOW, "")
+    flow = cut(access("requests", entry(), NAMES, PLAN), ALLOW, "")
     assert (flow.verdict, flow.ingress_rule) == (Verdict.DROPPED, ALLOW)
     assert flow.extra["http"] == "GET web/x?y=1 200"
     assert flow.extra["connection"] == "cut"

@@ -12,13 +12,16 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 
 from sixfold.cli.client import Client
 from sixfold.host import netns
@@ -202,6 +205,20 @@ class Edge:
         with closing(connection):
             yield connection
 
+    @staticmethod
+    def upgrade(connection: Any) -> Any:
+        """Make a WebSocket of it; what it is read by."""
+        connection.sock.sendall(
+            b"GET /ws HTTP/1.1\r\nHost: sockets.example.com\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: dGVzdA==\r\n\r\n"
+        )
+        reader = connection.sock.makefile("rb")
+        assert b"101" in reader.readline()
+        while reader.readline().strip():
+            pass
+        return reader
+
     def ask(
         self, host: str, path: str = "/", method: str = "GET", address: str = "", **headers: str
     ) -> tuple[int, Any]:
@@ -336,17 +353,69 @@ def test_tls_ends_at_the_gateway_by_the_name_that_a_client_asks_for(edge: Edge, 
     done = edge.system.run_in(edge.far.path, sys.executable, "-c", GRPC, *argv)
     assert done.stdout.split() == ["one", "s0", "s1", "s2"], done.stderr
     with edge.connected() as connection:
-        connection.sock.sendall(
-            b"GET /ws HTTP/1.1\r\nHost: sockets.example.com\r\nUpgrade: websocket\r\n"
-            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-            b"Sec-WebSocket-Key: dGVzdA==\r\n\r\n"
-        )
-        reader = connection.sock.makefile("rb")
-        assert b"101" in reader.readline()
-        while reader.readline().strip():
-            pass
+        reader = edge.upgrade(connection)
         connection.sock.sendall(bytes((0x81, 0x85, 0, 0, 0, 0)) + b"hello")
         assert reader.read(7) == bytes((0x81, 5)) + b"hello"
+
+
+def at_front(kind: str, name: str, **spec: Any) -> dict[str, Any]:
+    """One of Istio's policies, about the Gateway."""
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": "edge"},
+        "spec": {"targetRefs": [{"group": GROUP, "kind": "Gateway", "name": "front"}], **spec},
+    }
+
+
+def test_policies_about_a_gateway_judge_clients_outside_and_what_they_have_open(edge: Edge):
+    key = ec.generate_private_key(ec.SECP256R1())
+    claims = {"iss": "https://issuer.example.com", "sub": "hiker", "team": "camp"}
+    public = {**json.loads(ECAlgorithm.to_jwk(key.public_key())), "kid": "k", "alg": "ES256"}
+    rule = {"issuer": claims["iss"], "jwks": json.dumps({"keys": [public]})}
+    good, forged = (
+        {"Authorization": f"Bearer {jwt.encode(claims, by, 'ES256', {'kid': 'k'})}"}
+        for by in (key, ec.generate_private_key(ec.SECP256R1()))
+    )
+    only = {"key": "request.auth.claims[team]", "values": ["camp"]}
+    deny = "AuthorizationPolicy edge/deny rules[0]"
+    edge.apply(
+        at_front("RequestAuthentication", "tokens", jwtRules=[rule]),
+        at_front(
+            "AuthorizationPolicy",
+            "allow",
+            rules=[{"when": [only]}, {"to": [{"operation": {"paths": ["/ws"]}}]}],
+        ),
+        at_front(
+            "AuthorizationPolicy",
+            "deny",
+            action="DENY",
+            rules=[{"to": [{"operation": {"paths": ["/secret"], "ports": ["80"]}}]}],
+        ),
+    )
+    assert edge.ask(SHOP, "/x") == (403, b"RBAC: access denied")
+    edge.told("--to", "edge/front-sixfold", "DROPPED", f"{SHOP}/x 403", "edge/allow)")
+    assert edge.ask(SHOP, "/x", **forged)[0] == 401
+    edge.told("--to", "edge/front-sixfold", "DROPPED", f"{SHOP}/x 401", "edge/tokens)")
+    assert edge.ask(SHOP, "/x", **good)[0] == 200
+    assert edge.ask(SHOP, "/secret", **good)[0] == 403
+    edge.told("--to", "edge/front-sixfold", "DROPPED", f"{SHOP}/secret 403", deny)
+    assert "denied by default-deny (AuthorizationPolicy edge/allow) (403)" in edge.explained(SHOP)
+    with edge.connected() as connection:
+        edge.upgrade(connection)
+        others = [{"to": [{"operation": {"paths": ["/ws"]}}]}]
+        edge.apply(at_front("AuthorizationPolicy", "deny", action="DENY", rules=others))
+        with suppress(ConnectionResetError):
+            assert connection.sock.recv(100) == b""
+    edge.told("--to", "edge/front-sixfold", "DROPPED", "/ws 101", '"connection": "cut"', deny)
+    for kind, name in (
+        ("RequestAuthentication", "tokens"),
+        ("AuthorizationPolicy", "allow"),
+        ("AuthorizationPolicy", "deny"),
+    ):
+        named = {"kind": kind, "namespace": "edge", "name": name}
+        Client(edge.system.paths.api_socket).post("/v1/delete", {"keys": [named]})
+    assert edge.ask(SHOP, "/x")[0] == 200
 
 
 def test_connections_that_nobody_reads_go_by_name_or_port_and_policy_judges_them(edge: Edge):

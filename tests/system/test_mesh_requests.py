@@ -474,3 +474,94 @@ def test_each_identity_has_its_limit_and_a_fault_is_told(mesh: Web):
     flow = mesh.flow("/fault 418")
     assert flow["sixfold"]["mesh"] == "fault: injected, as a policy says"
     assert flow["source"]["pod_name"] == "client"
+
+
+def at(path: str, filters: dict[str, Any] | None = None, **rule: Any) -> dict[str, Any]:
+    """A rule for what is below a path; to pod one, unless it says otherwise."""
+    found: dict[str, Any] = {"matches": [{"path": {"type": "PathPrefix", "value": path}}], **rule}
+    if filters is not None:
+        found["filters"] = [filters]
+    if filters is None or "requestRedirect" not in filters:
+        found.setdefault("backendRefs", to(one=1))
+    return found
+
+
+def replaced(path: str) -> dict[str, Any]:
+    return {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": path}}
+
+
+ORIGIN = {"origin": "https://a.example"}
+ASKING = {**ORIGIN, "access_control_request_method": "PUT"}
+
+
+def test_what_a_route_says_of_requests_is_what_happens_to_them(mesh: Web):
+    cors = {"allowOrigins": ["https://a.example"], "allowMethods": ["PUT"], "maxAge": 7}
+    mesh.apply(
+        route(
+            at("/old", {"type": "URLRewrite", "urlRewrite": replaced("/new")}),
+            at("/old/exact", {"type": "RequestRedirect", "requestRedirect": replaced("/found")}),
+            at("/cors", {"type": "CORS", "cors": cors}),
+            at("/wait", timeouts={"request": "200ms"}),
+            at(
+                "/kept",
+                backendRefs=to(pair=1),
+                sessionPersistence={"type": "Header", "sessionName": "x-basket"},
+            ),
+        )
+    )
+    with mesh.connect("one") as connection:
+
+        def asked(path: str, method: str = "GET", **headers: str) -> Any:
+            given = {name.replace("_", "-"): text for name, text in headers.items()}
+            connection.request(method, path, headers=given)
+            answer = connection.getresponse()
+            body = answer.read()
+            said = json.loads(body) if body.startswith(b"{") else {}
+            return answer.status, said, {name.lower(): it for name, it in answer.headers.items()}
+
+        assert asked("/old/x?y=1")[1]["path"] == "/new/x?y=1"
+        status, _, headers = asked("/old/exact/x")  # the longer prefix
+        assert (status, headers["location"].partition("/found")[1:]) == (302, ("/found", "/x"))
+        assert asked("/cors", **ORIGIN)[2]["access-control-allow-origin"] == ORIGIN["origin"]
+        status, said, headers = asked("/cors", "OPTIONS", **ASKING)
+        assert (status, said, headers["access-control-max-age"]) == (200, {}, "7")
+        assert "access-control-allow-origin" not in asked("/cors", origin="https://b.example")[2]
+        assert asked("/wait")[0] == 504
+        mesh.ask("pod one", "/go", port=8080)
+        first, said, headers = asked("/kept")
+        basket = headers["x-basket"]
+        assert first == 200
+        assert {asked("/kept", x_basket=basket)[1]["name"] for _ in range(20)} == {said["name"]}
+        assert {asked("/kept")[1]["name"] for _ in range(40)} == {"one", "two"}
+
+
+def test_too_many_second_tries_at_once_are_not_made(mesh: Web):
+    """The budget, of those that are under way; whoever is beyond it gets what there is."""
+    retry = {"codes": [503], "attempts": 2, "backoff": "1ms"}
+    mesh.apply(
+        route({"backendRefs": to(flaky=1), "retry": retry}),
+        carried("flaky", circuitBreaker={"maxRetries": 0}),
+    )
+    with mesh.connect("one") as connection:
+        assert {answered(connection)[0] for _ in range(20)} == {200, 503}
+    mesh.apply(carried("flaky", retry={"budget": {"percent": 0, "minConcurrent": 0}}))
+    with mesh.connect("one") as connection:
+        assert {answered(connection)[0] for _ in range(20)} == {200, 503}
+    mesh.apply(carried("flaky", retry={"budget": {"percent": 0, "minConcurrent": 1}}))
+    with mesh.connect("one") as connection:
+        assert {answered(connection)[0] for _ in range(20)} == {200}
+
+
+def test_with_too_few_left_the_ejected_are_used_too(mesh: Web):
+    again = {"consecutiveErrors": 2, "interval": "100ms", "baseEjectionTime": "60s"}
+    mesh.apply(pair(**{"lb-panic-threshold": "60"}), carried(outlierDetection=again))
+    mesh.ask("pod two", "/be/503", port=8080)
+    with mesh.connect("pair") as connection:
+        found = Counter(answered(connection)[0] for _ in range(60))
+        assert found[503] >= 15
+        mesh.apply(pair(**{"lb-panic-threshold": "50"}))
+        mesh.system.eventually(
+            lambda: {answered(connection)[0] for _ in range(20)} == {200}, "two is ejected"
+        )
+    mesh.ask("pod two", "/be/200", port=8080)
+    mesh.apply(pair())

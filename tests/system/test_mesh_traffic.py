@@ -201,24 +201,29 @@ def test_the_server_sees_the_clients_own_address(mesh: System, ends: list[Place]
     assert any(client.ipv4 in line.split()[3] for line in peers.splitlines())
 
 
-def test_a_flow_names_the_rule_and_both_identities(mesh: System, ends: list[Place]) -> None:
+def test_a_connection_is_one_flow_with_rules_identities_and_what_it_carried(
+    mesh: System, ends: list[Place]
+) -> None:
+    def told(**wanted: str) -> Any:
+        all_ = mesh.flows("--port", "4444")
+        mine = [one for one in all_ if one["l4"]["TCP"]["source_port"] == port]
+        return mine if mine and wanted.items() <= mine[-1]["sixfold"].items() else []
+
     with dial(ends, 4444) as sock:
         port = sock.getsockname()[1]
-        sock.sendall(b"x")
-        sock.recv(1)
-
-    def told() -> Any:
-        return [
-            flow
-            for flow in mesh.flows("--port", "4444")
-            if flow["l4"]["TCP"]["source_port"] == port and "source_id" in flow["sixfold"]
-        ]
-
-    (flow,) = mesh.eventually(told)
+        sock.sendall(b"xyz")
+        sock.recv(3)
+        (flow,) = mesh.eventually(
+            lambda: told(source_id=ID, state="open", bytes_sent="3", bytes_received="3")
+        )
     ours = flow["sixfold"]
-    assert (ours["source_id"], ours["destination_id"]) == (ID, ID)
+    assert ours["destination_id"] == ID
     assert ours["ingress_rule"]["text"] == "default/server ingress[0]"
     assert flow["verdict"] == "FORWARDED"
+    (over,) = mesh.eventually(
+        lambda: [one for one in told(bytes_received="3") if "state" not in one["sixfold"]]
+    )
+    assert over["sixfold"]["bytes_sent"] == "3"
 
 
 @FAMILIES

@@ -158,11 +158,10 @@ def test_a_port_of_its_own_mode(mesh: System) -> None:
 
 
 def through_the_mesh(system: System, to: str) -> list[dict[str, Any]]:
-    """Flows of the kernel's."""
     return [
         one
         for one in system.flows()
-        if one["sixfold"].get("mesh") == "through mTLS" and one["destination"]["pod_name"] == to
+        if "mtls" in one["sixfold"] and one["destination"]["pod_name"] == to
     ]
 
 

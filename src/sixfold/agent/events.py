@@ -7,10 +7,13 @@ import time
 from collections.abc import Mapping
 
 from sixfold.host.datapath import KernelDatapath
-from sixfold.host.layout import EVENT_KIND, unpack_event
+from sixfold.host.layout import EVENT_KIND, client_key, pack_side, unpack_event
 from sixfold.model.flow import Flow
 from sixfold.observe import FlowLog, Names, PolicyHits, join, policy_hits
+from sixfold.observe.access import Place
 from sixfold.observe.counts import FlowCounts
+from sixfold.observe.joined import Joined, Pairs
+from sixfold.observe.log import Record
 
 PERIOD_S = 0.02
 
@@ -25,18 +28,38 @@ class FlowReader:
         self._offset_ns = time.time_ns() - time.monotonic_ns()
         self.log = FlowLog(self._decode)
         self.counts = FlowCounts(names)
+        self.pairs: Pairs | None = None  # of a mesh: its connections are told by two
 
-    def _decode(self, raw: bytes | Flow) -> Flow:
+    def _decode(self, raw: Record) -> Flow:
         if isinstance(raw, Flow):
             return raw
+        if isinstance(raw, Joined):
+            return raw.told(self._decode)
         return join(unpack_event(raw), self._names, self._offset_ns)
+
+    def expect_pairs(self) -> None:
+        """There is a proxy, which tells of connections, too."""
+        self.pairs = Pairs(client_key)
+
+    def join(self, client: Place, flow: Flow, *, lasts: bool) -> None:
+        """What the proxy tells of a connection, under its client's own address and port."""
+        assert self.pairs is not None, "who has a proxy expects pairs"
+        self.drain()  # of the two the kernel is first
+        self.log.extend([self.pairs.join(pack_side(*client), flow, lasts=lasts)])
+
+    def ended(self, client: Place, sent: int, received: int) -> None:
+        if self.pairs is not None:
+            self.pairs.ended(pack_side(*client), sent, received)
 
     def drain(self) -> int:
         """Take what is there now; returns the number of events."""
         self._offset_ns = time.time_ns() - time.monotonic_ns()
         events, lost = self._datapath.events.drain()
         self.counts.take(map(EVENT_KIND.unpack_from, events))
-        return self.log.extend(events, lost)
+        if self.pairs is None:
+            return self.log.extend(events, lost)
+        now_s = time.monotonic()
+        return self.log.extend([*self.pairs.due(now_s), *self.pairs.hold(events, now_s)], lost)
 
     async def run(self) -> None:
         """Drain until cancelled."""

@@ -15,6 +15,7 @@ from sixfold import __version__
 from sixfold.agent.agent import CONTROLLERS, Agent, pod_key
 from sixfold.agent.attestation import IdentitiesSeen
 from sixfold.agent.ca import Ca
+from sixfold.agent.carried import so_far
 from sixfold.agent.dials import dials_seen
 from sixfold.agent.events import FlowReader
 from sixfold.agent.evidence import gather
@@ -256,7 +257,7 @@ class AgentHandlers:
         search = log.search(wanted, count)
         for _ in search.steps():
             await asyncio.sleep(0)
-        async for lines in _lines(search.found):
+        async for lines in _lines(await so_far(self._agent, search.found)):
             yield lines
         while follow and not self._stop.is_set():
             await asyncio.sleep(FOLLOW_PERIOD_S)

@@ -44,10 +44,12 @@ from sixfold.mesh.plan import MeshPlan, MeshPlanner, judged_anew
 from sixfold.model.config import Config
 from sixfold.model.datapath import INGRESS, PROTOCOL_NUMBERS, IPAddress
 from sixfold.model.endpoint import Endpoint
+from sixfold.model.flow import Verdict
 from sixfold.model.mesh import HTTP_PORT, OUTBOUND_PORT, OUTWARD_PORT, TUNNEL_PORT
 from sixfold.model.rule import Rule
 from sixfold.model.spiffe import parse
-from sixfold.observe.access import Asked, access
+from sixfold.observe.access import Asked, access, bytes_of, tunnel_client
+from sixfold.observe.joined import counted
 from sixfold.policy.authorizations import Authorizations
 from sixfold.policy.conditions import no_token, not_allowed
 from sixfold.policy.decide import lookup, party_of
@@ -68,6 +70,7 @@ PODS_SHARE = 4  # a pod may have one of so many parts of what the node's proxy c
 CLIENTS_MODE = 0o666  # who asks is known by his process
 RELIEVE_S = 0.25  # between looks at a proxy that drains
 RETRY_S = 2.0  # between offers of what was refused
+PASSED = (Verdict.FORWARDED, Verdict.AUDIT)
 
 
 class Svids:
@@ -128,6 +131,7 @@ class Mesh:
     ) -> None:
         self._agent = agent
         self._flows = flows
+        flows.expect_pairs()
         self._names = paths.run / "netns"
         self._group = group_of(paths)
         self.proxies = Proxies(config, paths, self._names, self._take_log, self._ended)
@@ -141,7 +145,7 @@ class Mesh:
         self.key_sets = KeySets(self.follow)
         self._passed: Plans | None = None  # by what connections to the world were last looked at
         self._judged: tuple[object, object] = ({}, {})  # by what tunnels were last judged anew
-        self._open = OpenRequests(agent, flows, self._offer)
+        self._open = OpenRequests(agent, self._offer)
         self._moved: set[str] = set()  # pods whose rules the proxy is being told
         lifetime = timedelta(seconds=config.svid_ttl_s)
         self._svids = Svids(lambda: authorities.keyring, lifetime, lambda: federation.bundles)
@@ -384,6 +388,8 @@ class Mesh:
         return plans, self._plan.members if self._plan is not None else {}
 
     def _ended(self, pod: str) -> None:
+        if not pod and self._flows.pairs is not None:
+            self._flows.pairs.abandon()
         whose = f" of {pod}" if pod else ""
         self._agent.repairs.append(f"envoy{whose}: ended; started anew")
 
@@ -403,16 +409,22 @@ class Mesh:
             self._id_of,
             self._kept_in_by,
         )
-        if name == logs.OPEN:
-            self._open.take(entry)
+        if name in (logs.OPEN, logs.OPEN_AT_GATEWAY):
+            self._open.take(entry, at_gateway=name != logs.OPEN)
             return
-        if name == logs.REQUESTS and self._open.told(entry, asked):
+        if name == logs.ENDED:
+            self._flows.ended(tunnel_client(entry), *bytes_of(entry))
             return
         if name == logs.INBOUND:
             self._foreign.note(entry)
         flow = access(name, entry, agent.names, asked)
-        if flow is not None:
-            self._flows.log.extend([flow])
+        if flow is None:
+            return
+        if name in (logs.REQUESTS, logs.GATEWAY):
+            flow = self._open.told(entry, counted(flow, *bytes_of(entry)))
+        client = flow.source.address, flow.source.port
+        lasts = name == logs.INBOUND and flow.verdict in PASSED
+        self._flows.join(client, flow, lasts=lasts)
 
     def _denied_by(self, source: IPAddress, destination: IPAddress, port: int) -> Rule | None:
         """By the plan that the proxy's rules were made of."""
@@ -432,7 +444,8 @@ class Mesh:
         plans, endpoint = self._agent.plans, self._endpoint_at(destination)
         if plans is None or endpoint is None:
             return None
-        return not_allowed(Authorizations(plans.world).of(endpoint), audit=audit)
+        written = Authorizations(plans.world)
+        return not_allowed((*written.of(endpoint), *written.at_gateway(endpoint)), audit=audit)
 
     def _not_named_by(self, destination: IPAddress) -> Rule | None:
         plans, endpoint = self._agent.plans, self._endpoint_at(destination)

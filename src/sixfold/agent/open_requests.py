@@ -5,7 +5,8 @@ it is asked over xDS (a runtime key for each pod) to tell of what is open there;
 looks for that key from time to time, and then comes as an entry of a log. What would be refused
 now (``mesh.open_requests``) is cut by closing the proxy's socket to the pod's process: that of one
 request, or of one call where rules are about calls. Of other calls all that a client has there go
-together. The flow is told when the request has ended. Tokens end by themselves: where some are
+together; at a Gateway, whose clients' own connections are closed, all requests of one. The flow
+is told when the request has ended. Tokens end by themselves: where some are
 wanted, it is asked from time to time.
 """
 
@@ -18,15 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from sixfold.agent.agent import Agent
-from sixfold.agent.events import FlowReader
 from sixfold.agent.planning import Plans
 from sixfold.host.sockets import TCP, End, close_ends
 from sixfold.mesh.asked import Asked as Request
 from sixfold.mesh.messages import Resource
-from sixfold.mesh.open_requests import Begun, Refusal, asking, refusal
+from sixfold.mesh.open_requests import Begun, Refusal, asking, refusal, refused_at_gateway
 from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
-from sixfold.observe.access import Asked
+from sixfold.model.flow import Flow
 from sixfold.observe.open_requests import Key, OpenRequest, cut, key_of, open_request
 from sixfold.policy.requests import Requests
 
@@ -37,9 +37,8 @@ TOKENS_S = 10.0  # between looks for tokens that are over
 class OpenRequests:
     """One per mesh; ``offer`` tells the proxy what ``asking`` says."""
 
-    def __init__(self, agent: Agent, flows: FlowReader, offer: Callable[[], None]) -> None:
+    def __init__(self, agent: Agent, offer: Callable[[], None]) -> None:
         self._agent = agent
-        self._flows = flows
         self._offer = offer
         self._until_s: dict[str, float] = {}  # by pod
         self._refused: dict[Key, Refusal] = {}
@@ -71,14 +70,15 @@ class OpenRequests:
         if not left:
             self._refused.clear()
 
-    def take(self, entry: Any) -> None:
+    def take(self, entry: Any, *, at_gateway: bool) -> None:
         """An open request."""
-        key, one = key_of(entry), open_request(entry)
-        if key in self._refused or (found := self._refusal(one)) is None:
+        key, one = key_of(entry), open_request(entry, at_gateway=at_gateway)
+        if key in self._refused or (found := self._refusal(one, at_gateway)) is None:
             return
         refused, server = found
         self._refused[key] = refused
-        self._due.setdefault(Path(server.netns), []).append((TCP, *one.near, *one.far))
+        near, far = (one.destination, one.source) if at_gateway else (one.near, one.far)
+        self._due.setdefault(Path(server.netns), []).append((TCP, *near, *far))
         if self._closing is None:
             self._closing = asyncio.ensure_future(self._close())
 
@@ -89,14 +89,11 @@ class OpenRequests:
         for namespace, ends in due.items():
             await asyncio.to_thread(close_ends, dict.fromkeys(ends), namespace)
 
-    def told(self, entry: Any, plan: Asked) -> bool:
-        """A request is over; whether it was cut, and that is told."""
+    def told(self, entry: Any, flow: Flow) -> Flow:
+        """A request is over, which is told so; or that it was cut, and by which rule."""
         if not self._refused or (why := self._refused.pop(key_of(entry), None)) is None:
-            return False
-        flow = cut(entry, self._agent.names, plan, *why)
-        if flow is not None:
-            self._flows.log.extend([flow])
-        return True
+            return flow
+        return cut(flow, *why)
 
     async def expire(self) -> None:
         """Look for tokens that are over, until cancelled."""
@@ -106,18 +103,23 @@ class OpenRequests:
                 tokens = self._requests(plans)[0].authorizations.tokens
                 self.ask(key for key, one in plans.world.endpoints.items() if tokens(one))
 
-    def _refusal(self, one: OpenRequest) -> tuple[Refusal, Endpoint] | None:
+    def _refusal(self, one: OpenRequest, at_gateway: bool) -> tuple[Refusal, Endpoint] | None:
         """Who serves it, and why it may not go on."""
         if (plans := self._agent.plans) is None:
             return None
         requests, at = self._requests(plans)
         client, server = at.get(one.source[0]), at.get(one.destination[0])
-        if client is None or server is None:  # its tunnel is cut
-            return None
         asked = Request(one.method, one.path, one.host, one.headers)
         begun = Begun(asked, one.claims, {*one.headers, *one.absent})
-        port, domain = one.destination[1], plans.world.config.trust_domain
-        found = refusal(requests, domain, client, server, port, begun, time.time())
+        port, now_s = one.destination[1], time.time()
+        if server is None or (client is None and not at_gateway):  # its tunnel is cut
+            return None
+        if client is None or at_gateway:
+            address = one.source[0]
+            found = refused_at_gateway(requests, address, server, port, begun, now_s)
+        else:
+            domain = plans.world.config.trust_domain
+            found = refusal(requests, domain, client, server, port, begun, now_s)
         return None if found is None else (found, server)
 
     def _requests(self, plans: Plans) -> tuple[Requests, dict[IPAddress, Endpoint]]:

@@ -74,6 +74,8 @@ UPLINK_HOST, UPLINK_FORWARDED = 1, 3  # enum uplink; + 1: the host is the second
 UPLINK_RELAYED = 4
 FLOW_EVENT = Struct("<Q8B16s16s2s2s7I2sBBB3x")
 EVENT_KIND = Struct("<8xBB42xII")  # of it: type, reason, identities of both sides
+_EVENT_TYPE, _EVENT_TRANSPORT = 8, 84  # of it
+CAPTURED = (1, 5)  # of enum event_type: let pass, or told only
 NAME_KEY = Struct("<QIH2x")
 NAME_FACTORS = Struct("<64Q")
 NAME_RECORDS = Struct("<HHBBBBI4x")
@@ -98,6 +100,18 @@ SLOT_NUMBER_BITS = 18
 def pack_address(address: IPAddress | None) -> bytes:
     """16 bytes; all zero for none."""
     return NO_ADDRESS if address is None else wire.pack_address(address)
+
+
+def pack_side(address: IPAddress, port: int) -> bytes:
+    """One end of a connection, as events have it."""
+    return pack_address(address) + pack_port(port)
+
+
+def client_key(event: bytes) -> bytes | None:
+    """Of an event that tells of a captured connection: its client's side."""
+    if event[_EVENT_TRANSPORT] != MTLS or event[_EVENT_TYPE] not in CAPTURED:
+        return None
+    return event[16:32] + event[48:50]
 
 
 def pack_endpoint(entry: EndpointEntry) -> bytes:

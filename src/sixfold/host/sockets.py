@@ -23,7 +23,7 @@ from pathlib import Path
 from sixfold.errors import HostError
 from sixfold.host import netns
 from sixfold.host.layout import GIVEN, MTLS, Connection
-from sixfold.host.netlink import ACK, DUMP, Netlink, NetlinkError, Request
+from sixfold.host.netlink import ACK, DUMP, Netlink, NetlinkError, Request, attributes
 from sixfold.model.datapath import PROTOCOL_NUMBERS, IPAddress
 from sixfold.model.mesh import HTTP_PORT, OUTBOUND_PORT, OUTWARD_PORT
 
@@ -35,6 +35,8 @@ REQUEST = struct.Struct("=BBBxI48s")  # struct inet_diag_req_v2
 ANSWER = struct.Struct("=BBBB48s")  # the start of struct inet_diag_msg
 SOCKET_ID = struct.Struct("!HH16s16s")  # struct inet_diag_sockid, before interface and cookie
 NO_COOKIE = b"\xff" * 8
+INFO, DIAG_SIZE = 2, 72  # INET_DIAG_INFO; size of struct inet_diag_msg
+TCP_INFO = struct.Struct("=120xQQ")  # of struct tcp_info: bytes_acked, bytes_received
 
 log = logging.getLogger(__name__)
 
@@ -81,10 +83,47 @@ def close_sockets(
 
 
 def captured(one: Connection, port: int = OUTBOUND_PORT) -> list[End]:
-    """The client's socket of a connection in a tunnel, wherever it was bound: the proxy then ends
-    the tunnel's part, and the server learns of it. ``port``: which of its listeners has it."""
-    loopback = ip_address("127.0.0.1" if one.source.version == 4 else "::1")
-    return [(TCP, local, one.source_port, loopback, port) for local in (loopback, one.source)]
+    """The client's socket of a connection in a tunnel: the proxy then ends the tunnel's part, and
+    the server learns of it. ``port``: which of its listeners has it."""
+    return captured_at(one.source, one.source_port, port)
+
+
+def captured_at(source: IPAddress, port: int, listener: int = OUTBOUND_PORT) -> list[End]:
+    """A client's socket towards its proxy, wherever it was bound."""
+    loopback = ip_address("127.0.0.1" if source.version == 4 else "::1")
+    return [(TCP, local, port, loopback, listener) for local in (loopback, source)]
+
+
+def carried(ends: Iterable[End], namespace: Path) -> dict[End, tuple[int, int]]:
+    """What TCP sockets of a namespace have sent and received; of those that are there.
+
+    Bytes that the other side has acknowledged: a FIN is one of them.
+    """
+    try:
+        return netns.run_inside(namespace, partial(_carried, list(ends)))
+    except HostError as error:  # the pod is gone
+        log.warning("sockets of %s: %s", namespace, error)
+        return {}
+
+
+def _carried(ends: Iterable[End]) -> dict[End, tuple[int, int]]:
+    found = {}
+    with Netlink(NETLINK_SOCK_DIAG) as link:
+        for end in ends:
+            _, local, local_port, remote, remote_port = end
+            own = SOCKET_ID.pack(local_port, remote_port, _padded(local), _padded(remote))
+            family = socket.AF_INET if local.version == 4 else socket.AF_INET6
+            asked = REQUEST.pack(
+                family, TCP, 1 << (INFO - 1), 0xFFFFFFFF, own + bytes(4) + NO_COOKIE
+            )
+            what = f"socket {local}:{local_port} → {remote}:{remote_port}"
+            request = Request(SOCK_DIAG_BY_FAMILY, 0, asked, what, (errno.ENOENT,))
+            for _, answer in link.dump(request):
+                _, state, _, _, _ = ANSWER.unpack_from(answer)
+                info = attributes(answer, DIAG_SIZE).get(INFO, b"")
+                if state != LISTEN and len(info) >= TCP_INFO.size:
+                    found[end] = TCP_INFO.unpack_from(info)
+    return found
 
 
 def close_ends(ends: Iterable[End], namespace: Path) -> int:

@@ -20,7 +20,9 @@ from sixfold.model.authorizationpolicy import (
     Source,
     When,
 )
+from sixfold.model.gateway import GROUP
 from sixfold.model.mesh import TUNNEL_PORT
+from sixfold.model.requestauthentication import RequestAuthentication
 from sixfold.policy import conditions as of
 
 PLAIN_KEYS = (
@@ -41,8 +43,24 @@ def authorization_policy(obj: AuthorizationPolicy) -> Iterator[Finding]:
     if obj.spec.action == "CUSTOM":
         message = "CUSTOM asks a server of yours, and none can be named; give ALLOW, DENY or AUDIT"
         yield Finding(("spec", "action"), message)
+    yield from targets(obj)
     for at, rule in enumerate(obj.spec.rules or ()):
         yield from _rule(("spec", "rules", at), rule)
+
+
+def targets(obj: AuthorizationPolicy | RequestAuthentication) -> Iterator[Finding]:
+    """Findings about what it is for, when that is no selector."""
+    if obj.spec.target_refs and obj.spec.selector is not None:
+        yield Finding(("spec", "targetRefs"), "stands beside selector; keep one")
+    for at, one in enumerate(obj.spec.target_refs):
+        here: Path = ("spec", "targetRefs", at)
+        if (one.group, one.kind) != (GROUP, "Gateway"):
+            message = (
+                f"{one.kind}: there are no waypoints; give a Gateway of {GROUP}, or a selector"
+            )
+            yield Finding((*here, "kind"), message)
+        elif one.namespace not in ("", obj.metadata.namespace):
+            yield Finding((*here, "namespace"), "is another; a policy is for Gateways of its own")
 
 
 def _rule(path: Path, rule: AuthorizationRule) -> Iterator[Finding]:

@@ -215,8 +215,7 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
         "caCrl": Refusal(_NO_FILES),
     },
     AuthorizationPolicySpec: {
-        "targetRef": Refusal("there are no waypoints; give a selector"),
-        "targetRefs": Refusal("there are no waypoints; give a selector"),
+        "targetRef": Refusal("is older; give targetRefs, a list"),
         "provider": Refusal("of action CUSTOM, which is refused"),
     },
     Source: {
@@ -224,8 +223,7 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
         "notRemoteIpBlocks": Refusal("no proxy in front is known; give notIpBlocks"),
     },
     RequestAuthenticationSpec: {
-        "targetRef": Refusal("there are no waypoints; give a selector"),
-        "targetRefs": Refusal("there are no waypoints; give a selector"),
+        "targetRef": Refusal("is older; give targetRefs, a list"),
     },
     HeaderMatch: {
         "mismatch": Refusal("a request without the header is denied, not mended"),

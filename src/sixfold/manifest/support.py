@@ -360,6 +360,8 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
     },
     AuthorizationPolicySpec: {
         "selector": "workloads of its own namespace; in sixfold-system or istio-system of all",
+        "targetRefs": "Gateways of its own namespace: what clients outside ask of them. Listeners "
+        "of TLS and TCP, where nobody reads requests, are closed meanwhile",
         "action": "DENY before ALLOW; AUDIT is told with the flow; CUSTOM is refused",
         "rules": "without any nothing matches: ALLOW then allows nothing. It narrows what other "
         "policies let in; its workloads take nothing that proves no identity, the host's probes "
@@ -392,6 +394,7 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
     },
     RequestAuthenticationSpec: {
         "selector": "workloads of its own namespace; in sixfold-system or istio-system of all",
+        "targetRefs": "Gateways of its own namespace: tokens of clients outside",
         "jwtRules": "a token that is not good: 401; none: passes, unless an AuthorizationPolicy "
         "asks for requestPrincipals. HTTP ports only; its workloads take no TCP that proves no "
         "identity",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from sixfold.manifest import names
+from sixfold.manifest.authorization import targets
 from sixfold.manifest.path import Finding, Path
 from sixfold.manifest.requests import is_token
 from sixfold.model.duration import seconds
@@ -19,6 +20,7 @@ def request_authentication(obj: RequestAuthentication) -> Iterator[Finding]:
     if ENFORCEMENT in obj.metadata.annotations:
         message = "a token is good or not; audit the AuthorizationPolicies, or the Namespace"
         yield Finding(("metadata", "annotations", ENFORCEMENT), message)
+    yield from targets(obj)
     for at, rule in enumerate(obj.spec.jwt_rules):
         yield from _rule(("spec", "jwtRules", at), rule)
 

@@ -42,7 +42,10 @@ class Caller:
 
     @property
     def principal(self) -> str:
-        return self.name or f"{self.domain}/ns/{self.namespace}/sa/{self.account}"
+        """ "": who proves none."""
+        if self.name or not self.account:
+            return self.name
+        return f"{self.domain}/ns/{self.namespace}/sa/{self.account}"
 
 
 def caller_of(
@@ -64,6 +67,13 @@ def foreign_caller(id_: str, gateway: Endpoint | None, port: int) -> Caller:
     at = tuple(addresses_of(gateway)) if gateway is not None else ()
     name = f"{found.trust_domain}{found.path}"
     return Caller(found.trust_domain, within[1] if within else "", "", at, port, name=name)
+
+
+def outside(
+    address: IPAddress | None, port: int, asked: Asked, claims: Mapping[str, Any]
+) -> Caller:
+    """Who asks a Gateway: nobody knows more of it than where it is."""
+    return Caller("", "", "", (address,) if address else (), port, asked, claims)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,11 @@ def of_requests(policies: Sequence[Authorization], domain: str) -> dict[str, Any
     return _configured(policies, _Writer(domain, DESTINATION))
 
 
+def of_gateway(policies: Sequence[Authorization], domain: str, port: int) -> dict[str, Any]:
+    """What routes of a Gateway's port say of clients outside, who prove no identity."""
+    return _configured(policies, _Writer(domain, "", port))
+
+
 def of_tunnels(policies: Sequence[Authorization], domain: str) -> dict[str, Any]:
     """What routes of tunnels say: nothing is known of what is in them."""
     return _configured([_over_tcp(one) for one in policies], _Writer(domain, ":authority"))

@@ -8,8 +8,9 @@ here. Routes change without their listener; an updated listener would cut connec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 from envoy.config.listener.v3 import listener_pb2
@@ -24,7 +25,7 @@ from envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
 )
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
-from sixfold.mesh import logs
+from sixfold.mesh import conditions, kept_headers, logs, tokens
 from sixfold.mesh import resources as parts
 from sixfold.mesh.certificates import Shown
 from sixfold.mesh.hosts import Hosts
@@ -35,7 +36,7 @@ from sixfold.mesh.member import Member
 from sixfold.mesh.messages import Resource, extension, resource
 from sixfold.mesh.stream_resources import passed_on
 from sixfold.mesh.streams import Stream
-from sixfold.model.mesh import DESTINATION
+from sixfold.model.mesh import CLIENT_PORT, DESTINATION
 
 HEADERS_S, IDLE_S, STREAM_IDLE_S = 10, 3600, 300  # Envoy's advice for edges, but for the first
 STREAMS_MAX, WINDOW, CONNECTION_WINDOW = 100, 1 << 16, 1 << 20  # likewise
@@ -43,7 +44,7 @@ BUFFER_MAX = 1 << 15
 # Of a client's word nothing is left; x-envoy-* and the client's certificate Envoy removes itself.
 FORGED = (
     *("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"),
-    *("x-real-ip", DESTINATION),
+    *("x-real-ip", DESTINATION, CLIENT_PORT),
 )
 
 
@@ -142,8 +143,19 @@ def _http(member: Member, table: str) -> list[dict[str, Any]]:
         early_header_mutation_extensions=[
             extension("envoy.http.early_header_mutation.header_mutation", forged)
         ],
-        http_filters=http_filters(),
-        access_log=[logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.GATEWAY)],
+        http_filters=[
+            tokens.discovered(member.pod, parts.ADS),
+            *conditions.filters(),
+            kept_headers.filter_,
+            *http_filters(),
+        ],
+        access_log=[
+            logs.requests(logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.GATEWAY)),
+            logs.open_requests(
+                logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.OPEN_AT_GATEWAY), member.pod
+            ),
+        ],
+        access_log_options={"access_log_flush_interval": logs.LOOK},
         upgrade_configs=[{"upgrade_type": "websocket"}],
         common_http_protocol_options={"idle_timeout": timedelta(seconds=IDLE_S)},
         http2_protocol_options={
@@ -183,10 +195,17 @@ def _shows(secrets: Iterable[str], protocols: Sequence[str] = ()) -> tls_pb2.Dow
     )
 
 
-def table(name: str, hosts: Hosts, front: Front, elsewhere: Iterable[str] = ()) -> Resource:
+def table(
+    name: str,
+    hosts: Hosts,
+    front: Front,
+    elsewhere: Iterable[str] = (),
+    narrowed: Mapping[str, Any] = MappingProxyType({}),
+) -> Resource:
     """A host that is not in it is answered 404, as is a request that no way is for.
 
     elsewhere  hosts of other listeners of this port: 421
+    narrowed   by AuthorizationPolicies: what their filters are told
     """
     again = [{"match": {"prefix": "/"}, "direct_response": {"status": 421}}]
     found: list[dict[str, Any]] = [
@@ -205,6 +224,7 @@ def table(name: str, hosts: Hosts, front: Front, elsewhere: Iterable[str] = ()) 
         name=name,
         virtual_hosts=found,
         ignore_port_in_host_matching=True,
+        typed_per_filter_config=narrowed,
         request_headers_to_remove=["x-envoy-external-address", CLIENT, CLIENTS],
     )
     return resource(name, table)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sixfold.mesh import foreign_resources, gateway
+from sixfold.mesh import conditions, foreign_resources, gateway, kept_headers
 from sixfold.mesh.certificates import Shown
 from sixfold.mesh.hosts import hosts_of, misdirected
 from sixfold.mesh.http_routes import Front
@@ -21,6 +21,7 @@ from sixfold.mesh.routes import ServicePort, Way
 from sixfold.mesh.streams import StreamWay, streams_of
 from sixfold.mesh.traffic import Traffic
 from sixfold.model.world import World
+from sixfold.policy.authorizations import Authorizations
 
 
 class Known(NamedTuple):
@@ -39,10 +40,11 @@ class GatewayPlan(NamedTuple):
     own: Mapping[str, tuple[tuple[str, str], ...]]  # names of resources
     services: tuple[ServicePort, ...]  # that connections lead to
     known: tuple[Known, ...]  # to other trust domains
+    narrowed: Mapping[str, object]  # what AuthorizationPolicies say of clients, by pod
 
 
 def plan_gateways(world: World, members: Mapping[str, Member], traffic: Traffic) -> GatewayPlan:
-    found = _Found()
+    found = _Found(Authorizations(world))
     own: dict[str, tuple[tuple[str, str], ...]] = {}
     for listeners in plan_listeners(world).values():
         member = members.get(listeners[0].gateway.made)
@@ -63,7 +65,9 @@ def plan_gateways(world: World, members: Mapping[str, Member], traffic: Traffic)
             *((SECRET, gateway.secret_name(name)) for name in shown),
         )
     return GatewayPlan(
-        tuple(found.all()), tuple(found.ways), own, tuple(found.services), tuple(found.known)
+        *(tuple(found.all()), tuple(found.ways), own, tuple(found.services)),
+        tuple(found.known),
+        found.narrowed,
     )
 
 
@@ -71,7 +75,9 @@ def plan_gateways(world: World, members: Mapping[str, Member], traffic: Traffic)
 class _Found:
     """On the way through all listeners."""
 
+    authorizations: Authorizations
     resources: list[Resource] = field(default_factory=list)
+    narrowed: dict[str, object] = field(default_factory=dict)
     ways: list[Way] = field(default_factory=list)
     certs: dict[str, Shown] = field(default_factory=dict)
     services: dict[ServicePort, None] = field(default_factory=dict)
@@ -114,7 +120,15 @@ def _chains(
     found.ways += [way for them in hosts.values() for way in them]
     front = Front("https" if secure else "http", port)
     elsewhere = misdirected(one, some) if secure else set()
-    found.resources.append(gateway.table(table, hosts, front, elsewhere))
+    policies = found.authorizations.at_gateway(world.endpoints[member.pod])
+    # Path and host as the client wrote them: a route may write others.
+    headers = frozenset({":path", ":authority"}).union(*(one.headers for one in policies))
+    narrowed = {
+        **conditions.of_gateway(policies, world.config.trust_domain, port),
+        **kept_headers.of_route(headers),
+    }
+    found.narrowed[member.pod] = policies
+    found.resources.append(gateway.table(table, hosts, front, elsewhere, narrowed))
     yield gateway.https(member, table, one) if secure else gateway.http(member, table)
 
 

@@ -53,7 +53,7 @@ from sixfold.mesh.stream_resources import chain
 from sixfold.mesh.streams import ServiceStream
 from sixfold.model.algorithm import TABLE_SIZE_DEFAULT, Algorithm
 from sixfold.model.datapath import IPAddress
-from sixfold.model.mesh import DESTINATION, HTTP_PORT, TUNNEL_PORT
+from sixfold.model.mesh import CLIENT_PORT, DESTINATION, HTTP_PORT, TUNNEL_PORT
 from sixfold.model.trafficpolicy import TrafficPolicySpec
 
 POD = "x-sixfold-pod"  # what was dialled: picks the table, and is the cluster without a route
@@ -107,6 +107,7 @@ def outbound(
         parts.set_header(POD, "pod|%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%"),
         parts.set_header(CLIENT, member.id),
         parts.set_header(CLIENTS, clients(member.pod.partition("/")[0], "%DOWNSTREAM_LOCAL_PORT%")),
+        parts.set_header(CLIENT_PORT, "%DOWNSTREAM_REMOTE_PORT%"),
     ]
     manager = hcm.HttpConnectionManager(
         stat_prefix="requests",
@@ -359,7 +360,7 @@ def _secured_cluster(name: str, port: ServicePort) -> str:
 def _application(
     name: str, breakers: dict[str, Any], tls: Verified | None = None, *, http2: bool = False
 ) -> Resource:
-    remove = [{"remove": DESTINATION}]
+    remove = [{"remove": DESTINATION}, {"remove": CLIENT_PORT}]
     http2 = http2 or name in (APPLICATION_HTTP2, EACH_CALL)
     options = _http2(remove) if http2 else _http1(remove)
     if name == EACH_CALL:
@@ -404,7 +405,7 @@ def judged(
     only = {
         parts.RBAC_FILTER: packed(http_rbac.RBACPerRoute(rbac={"rules": rules, **shadow})),
         **narrowed,
-        **kept_headers.of_route(headers),
+        **kept_headers.of_route({CLIENT_PORT, *headers}),
     }
     here = {"name": DESTINATION, "present_match": True}
     call = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}

@@ -49,6 +49,7 @@ class HttpPlan:
     foreign    services of other trust domains
     known      services whose names a Gateway's pod tells other trust domains
     exports    of pods: what those know, and what AuthorizationPolicies say of it
+    narrowed   what AuthorizationPolicies say of clients of a Gateway, by its pod
     """
 
     resources: tuple[Resources, ...] = ()
@@ -62,6 +63,7 @@ class HttpPlan:
     foreign: Mapping[ServicePort, Foreign] = field(default_factory=dict)
     known: Mapping[str, frozenset[ServicePort]] = field(default_factory=dict)
     exports: Said = field(default_factory=dict)
+    narrowed: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def tables(self) -> Iterator[Name]:
@@ -140,9 +142,13 @@ class HttpPlanner:
             "ever", (*looked_at, services), lambda _: self._remember(world, *looked_at)
         )
         served = world.gateway_classes, world.namespaces, world.secrets, world.streams, members
+        narrowing = world.policies, world.audited, world.endpoints, world.config
         gateways = step(
             "gateways",
-            (world.gateways, *http_steps.if_(world.gateways, (*served, *compiled, traffic))),
+            (
+                world.gateways,
+                *http_steps.if_(world.gateways, (*served, *compiled, *narrowing, traffic)),
+            ),
             lambda _: plan_gateways(world, members, traffic),
         )
         tables = self._follow(routed, ever)
@@ -174,6 +180,7 @@ class HttpPlanner:
                 *http_steps.read(policy),
                 *said,
                 *audit,
+                *(world.gateways, world.gateway_classes),
                 *http_steps.if_(http_steps.narrows(world), (services,)),
             ),
             lambda _: Requests(world, policy),
@@ -209,8 +216,8 @@ class HttpPlanner:
             step("at gateways", (gateways,), lambda _: by_key(gateways.resources)),
             step(
                 "tokens",
-                (requests, members, keys),
-                partial(http_steps.tokens, world, requests, members, keys),
+                (requests, members, keys, gateways.own),
+                partial(http_steps.tokens, world, requests, members, keys, gateways.own),
             ),
             step(
                 "listeners",
@@ -259,6 +266,7 @@ class HttpPlanner:
                 (requests, exports),
                 lambda _: foreign_steps.said(world, requests, exports),
             ),
+            gateways.narrowed,
         )
 
     def _remember(

@@ -7,7 +7,7 @@ that is not among them: of a world, what is said where it is called.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 from itertools import chain
@@ -227,14 +227,19 @@ def endpoints(behind: Mapping[ServicePort, Behind], kept: Kept) -> Resources:
 
 
 def tokens(
-    world: World, requests: Requests, members: Iterable[str], keys: Keys, kept: Kept
+    world: World,
+    requests: Requests,
+    members: Iterable[str],
+    keys: Keys,
+    gateways: Collection[str],
+    kept: Kept,
 ) -> Resources:
     """Of every pod: its listener waits for what its filter is told."""
     found = []
     for key in members:
         written = requests.authorizations.tokens(world.endpoints[key])
         audit = requests.authorizations.in_audit(world.endpoints[key])
-        parts = written, keys if written else NO_KEYS, audit
+        parts = written, keys if written else NO_KEYS, audit, key in gateways
         found.append(kept.of(key, parts, partial(jwt.configured, key, *parts)))
     return by_key(found)
 

@@ -19,6 +19,7 @@ from sixfold.model.gateway import GROUP, Gateway, Listener
 from sixfold.model.httproute import ParentReference, Route
 from sixfold.model.streamroute import StreamRoute
 from sixfold.model.world import World
+from sixfold.policy.authorizations import Authorizations
 
 EVERY_HOST = "*"
 KINDS = {
@@ -161,12 +162,28 @@ def _narrower(one: str, other: str) -> str:
 
 def _listeners(world: World, gateway: Gateway) -> tuple[ListenerPlan, ...]:
     conflicts = dict(_conflicts(gateway))
+    unread = _unread(world, gateway)
     return tuple(
-        ListenerPlan(gateway, one, kinds, conflicts.get(one.name), unshown or wrong, certs)
+        ListenerPlan(
+            *(gateway, one, kinds, conflicts.get(one.name)),
+            unshown or (unread if one.protocol in ("TLS", "TCP") else None) or wrong,
+            certs,
+        )
         for one in gateway.spec.listeners
         for kinds, wrong in [_kinds(one)]
         for certs, unshown in [_shown(world, gateway, one)]
     )
+
+
+def _unread(world: World, gateway: Gateway) -> Condition | None:
+    """Why connections that nobody reads are not taken: who may have them, only requests tell."""
+    endpoint = world.endpoints.get(gateway.made)
+    policies = Authorizations(world).at_gateway(endpoint) if endpoint is not None else ()
+    if all(one.audit or one.action == "AUDIT" for one in policies):
+        return None
+    names = ", ".join(one.name for one in policies)
+    text = f"AuthorizationPolicy {names} is about the gateway, and nobody reads what comes here"
+    return Condition("ResolvedRefs", False, "UnsupportedValue", text)
 
 
 def _conflicts(gateway: Gateway) -> Iterator[tuple[str, Condition]]:

@@ -11,14 +11,16 @@ from typing import Any
 from envoy.extensions.access_loggers.grpc.v3 import als_pb2
 
 from sixfold.mesh.messages import extension
-from sixfold.model.mesh import DESTINATION
+from sixfold.model.mesh import CLIENT_PORT, DESTINATION
 
+ENDED = "ended"  # tunnels, and what they carried
 OUTBOUND, INBOUND, LISTENER, REQUESTS = "outbound", "inbound", "listener", "requests"
 GATEWAY = "gateway"  # requests of clients of a Gateway
 OUTWARD = "outward"  # connections to the world: those that were not passed, or came to nothing
 EXTERNAL = "external"  # requests to services outside, for which TLS is begun here
 SENT = "sent"  # requests that the client's side answered itself
-OPEN = "open"  # requests that are not over; told when somebody asks
+# Requests that are not over; told when somebody asks.
+OPEN, OPEN_AT_GATEWAY = "open", "open at a gateway"
 RUNTIME_LAYER = "asked"  # resource: what is asked, by the keys of ``asks``
 LOOK = timedelta(milliseconds=400)  # so often each open request looks whether somebody asks
 FOREIGN = "foreign"  # connections to services of other trust domains
@@ -41,7 +43,7 @@ def to_agent(kind: type[Any], name: str, *states: str) -> dict[str, Any]:
         "filter_state_objects_to_log": states,
     }
     if kind is als_pb2.HttpGrpcAccessLogConfig:
-        headers = ["forwarded", DESTINATION]
+        headers = ["forwarded", DESTINATION, CLIENT_PORT]
         config = kind(common_config=common, additional_request_headers_to_log=headers)
         return extension("envoy.access_loggers.http_grpc", config)
     return extension("envoy.access_loggers.tcp_grpc", kind(common_config=common))
@@ -72,6 +74,14 @@ def verdicts(log: dict[str, Any]) -> dict[str, Any]:
     either = {"or_filter": {"filters": [{"status_code_filter": refused}, made]}}
     tunnel = {"header_filter": {"header": _IS_TUNNEL}}
     return {**log, "filter": _all(tunnel, either)}
+
+
+def ended(log: dict[str, Any]) -> dict[str, Any]:
+    """Each tunnel when it is over."""
+    return {
+        **log,
+        "filter": _all({"header_filter": {"header": _IS_TUNNEL}}, _of_type("DownstreamEnd")),
+    }
 
 
 def requests(log: dict[str, Any]) -> dict[str, Any]:

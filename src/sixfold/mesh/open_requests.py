@@ -17,8 +17,9 @@ from google.protobuf import struct_pb2
 
 from sixfold.mesh import logs
 from sixfold.mesh.asked import Asked, allowing
-from sixfold.mesh.authorized import authorized, caller_of
+from sixfold.mesh.authorized import authorized, caller_of, outside
 from sixfold.mesh.messages import Resource, resource
+from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.rule import Rule
 from sixfold.policy.conditions import no_token
@@ -57,22 +58,57 @@ def refusal(
     now_s: float,
 ) -> Refusal | None:
     """None: it may go on. ``domain``: of trust. What is in audit refuses nothing."""
-    if unknown := requests.headers(server) - set(begun.headers):
-        names = ", ".join(sorted(unknown))
-        return Refusal(None, f"a rule looks at {names}, which was not kept of it")
+    if (unknown := _unknown(requests.headers(server), begun)) is not None:
+        return unknown
     if allowing(requests.allowed(server, port, client), begun.asked) is None:
         denied = requests.denied_by(server, port, client)
         return Refusal(denied, "" if denied else "no rule allows this request")
     written = requests.authorizations.tokens(server)
-    if begun.claims and written and not requests.authorizations.in_audit(server):
-        if _over(begun.claims, now_s):
-            return Refusal(no_token(written), "token: has expired")
-        issuers = {rule.issuer for one in written for rule in one.spec.jwt_rules}
-        if begun.claims.get("iss") not in issuers:
-            return Refusal(no_token(written), "token: of an issuer that is none any more")
+    if (over := _token(requests, server, begun, now_s)) is not None:
+        return over
     caller = caller_of(client, domain, port, begun.asked, begun.claims if written else {})
     answer = authorized(requests.authorizations.of(server), caller)
     return None if answer.allow else Refusal(answer.rule)
+
+
+def refused_at_gateway(
+    requests: Requests,
+    client: IPAddress,
+    server: Endpoint,
+    port: int,
+    begun: Begun,
+    now_s: float,
+) -> Refusal | None:
+    """The same of a client outside; ``server``: the Gateway's pod."""
+    policies = requests.authorizations.at_gateway(server)
+    names = frozenset[str]().union(*(one.headers for one in policies))
+    if (unknown := _unknown(names, begun)) is not None:
+        return unknown
+    if (over := _token(requests, server, begun, now_s)) is not None:
+        return over
+    claims = begun.claims if requests.authorizations.tokens(server) else {}
+    answer = authorized(policies, outside(client, port, begun.asked, claims))
+    return None if answer.allow else Refusal(answer.rule)
+
+
+def _unknown(names: frozenset[str], begun: Begun) -> Refusal | None:
+    if not (unknown := names - set(begun.headers)):
+        return None
+    text = ", ".join(sorted(unknown))
+    return Refusal(None, f"a rule looks at {text}, which was not kept of it")
+
+
+def _token(requests: Requests, server: Endpoint, begun: Begun, now_s: float) -> Refusal | None:
+    written = requests.authorizations.tokens(server)
+    if not begun.claims or not written or requests.authorizations.in_audit(server):
+        return None
+    if _over(begun.claims, now_s):
+        return Refusal(no_token(written), "token: has expired")
+    if begun.claims.get("iss") not in {
+        rule.issuer for one in written for rule in one.spec.jwt_rules
+    }:
+        return Refusal(no_token(written), "token: of an issuer that is none any more")
+    return None
 
 
 def _over(claims: Mapping[str, Any], now_s: float) -> bool:

@@ -61,12 +61,14 @@ def judged_anew(before: MeshPlan | None, plan: MeshPlan) -> set[str]:
     """Pods of which the proxy is told other rules than before, or takes other tokens."""
     if before is None:
         return set(plan.members)
-    return {
+    moved = {
         key
         for key, member in plan.members.items()
         for name in ((ROUTE, resources.routes_name(member)), (EXTENSION, tokens.filter_name(key)))
         if before.resources.get(name) is not plan.resources.get(name)
     }
+    at_gateways, earlier = plan.http.narrowed, before.http.narrowed
+    return moved | {key for key, one in at_gateways.items() if one != earlier.get(key)}
 
 
 class _Known(NamedTuple):

@@ -169,6 +169,7 @@ def inbound(member: Member) -> Resource:
         path_with_escaped_slashes_action="REJECT_REQUEST",
         access_log=[
             logs.verdicts(logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.INBOUND)),
+            logs.ended(logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.ENDED)),
             logs.requests(logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.REQUESTS)),
             logs.open_requests(
                 logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.OPEN), member.pod

@@ -53,7 +53,11 @@ def discovered(pod: str, source: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def configured(
-    pod: str, written: Sequence[RequestAuthentication], keys: Keys, audit: bool = False
+    pod: str,
+    written: Sequence[RequestAuthentication],
+    keys: Keys,
+    audit: bool = False,
+    of_gateway: bool = False,
 ) -> Resource:
     """What one pod's filter is told; ``audit``: no token is refused."""
     rules = {
@@ -63,7 +67,10 @@ def configured(
     }
     config = api.JwtAuthentication()
     if rules:
-        requests = {"prefix": "/", "headers": [{"name": DESTINATION, "present_match": True}]}
+        # Tunnels have neither; what comes to a Gateway has no destination yet.
+        sent = {"name": DESTINATION, "present_match": True, "invert_match": of_gateway}
+        tunnel = {"name": ":method", "string_match": {"exact": "CONNECT"}, "invert_match": True}
+        requests = {"prefix": "/", "headers": [sent, tunnel]}
         config = api.JwtAuthentication(
             providers={name: _provider(rule, keys) for name, rule in rules.items()},
             rules=[{"match": requests, "requires": _requirement(list(rules), audit=audit)}],

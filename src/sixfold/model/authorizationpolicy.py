@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from sixfold.model.meta import Object, ObjectMeta, written
-from sixfold.model.peerauthentication import Selecting, WorkloadSelector
+from sixfold.model.peerauthentication import GatewayTarget, Selecting, WorkloadSelector
 
 AUTHORIZATION_POLICY = "AuthorizationPolicy"
 Action = Literal["ALLOW", "DENY", "AUDIT", "CUSTOM"]
@@ -73,6 +73,7 @@ class AuthorizationPolicySpec(Object):
     """Without rules nothing matches: ALLOW then allows nothing."""
 
     selector: WorkloadSelector | None = None
+    target_refs: list[GatewayTarget] = []
     action: Action = "ALLOW"
     rules: list[AuthorizationRule] | None = None
 

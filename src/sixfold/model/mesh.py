@@ -14,6 +14,7 @@ HTTP_PORT = 15002  # likewise, where requests are looked at
 OUTWARD_PORT = 15003  # likewise, what leaves under the proxy's eyes
 TUNNEL_PORT = 15008  # at each pod's addresses: HTTP/2 CONNECT in TLS, as Istio's HBONE
 DESTINATION = "x-sixfold-destination"  # header between proxies: address and port of a request
+CLIENT_PORT = "x-sixfold-client-port"  # likewise: of the connection that a request came by
 # What of a request's headers is kept for as long as it lasts: those that rules look at.
 HEADERS_KEPT, HEADERS_ABSENT = "sixfold.headers", "sixfold.headers.absent"
 SHARE_ENFORCED = "sixfold.share"  # whether a pod has its share of the proxy only; of its runtime

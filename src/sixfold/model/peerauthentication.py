@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from sixfold.model.gateway import GATEWAY_LABEL
 from sixfold.model.mesh import Mode
 from sixfold.model.meta import Object, ObjectMeta, written
 
@@ -32,8 +33,20 @@ class WorkloadSelector(Object):
     match_labels: dict[str, str] = {}
 
 
+class GatewayTarget(Object):
+    """A Gateway of the same namespace."""
+
+    name: str
+    kind: str
+    group: str = ""
+    namespace: str = ""
+
+
 class Selecting(Object):
-    """What is for workloads that its ``spec.selector`` means; all three of Istio's are."""
+    """What is for workloads that its ``spec.selector`` means; all three of Istio's are.
+
+    Two of them may be for Gateways, instead (``spec.targetRefs``).
+    """
 
     if TYPE_CHECKING:  # of those who inherit it
         metadata: ObjectMeta
@@ -45,12 +58,20 @@ class Selecting(Object):
         return self.spec.selector.match_labels if self.spec.selector is not None else {}
 
     @property
+    def gateways(self) -> frozenset[str]:
+        """Names of those that it is for, and nothing else."""
+        return frozenset(one.name for one in getattr(self.spec, "target_refs", ()))
+
+    @property
     def namespace(self) -> str | None:
         """Whose workloads it is for; None: everybody's."""
         here = self.metadata.namespace
         return None if here in ROOT_NAMESPACES else here
 
     def selects(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        if self.gateways:
+            own = namespace == self.metadata.namespace
+            return own and labels.get(GATEWAY_LABEL) in self.gateways
         return self.namespace in (None, namespace) and self.labels.items() <= labels.items()
 
 

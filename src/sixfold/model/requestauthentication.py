@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from sixfold.model.meta import Object, ObjectMeta, written
-from sixfold.model.peerauthentication import Selecting, WorkloadSelector
+from sixfold.model.peerauthentication import GatewayTarget, Selecting, WorkloadSelector
 
 REQUEST_AUTHENTICATION = "RequestAuthentication"
 
@@ -53,6 +53,7 @@ class JWTRule(Object):
 
 class RequestAuthenticationSpec(Object):
     selector: WorkloadSelector | None = None
+    target_refs: list[GatewayTarget] = []
     jwt_rules: list[JWTRule] = []
 
 

@@ -92,7 +92,7 @@ class World:
             self.config.mtls_mode != "disabled"
             or any(one.wants_mtls for one in given)
             or any(
-                isinstance(one, AuthorizationPolicy | RequestAuthentication)
+                isinstance(one, AuthorizationPolicy | RequestAuthentication) and not one.gateways
                 for one in self.policies.values()
             )
         )

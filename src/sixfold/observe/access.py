@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from google.protobuf.wrappers_pb2 import StringValue
 
 from sixfold.model.flow import Flow, Verdict
-from sixfold.model.mesh import DESTINATION
+from sixfold.model.mesh import CLIENT_PORT, DESTINATION, HEADERS_KEPT
 from sixfold.model.reason import DropReason
 from sixfold.model.rule import Direction, Rule
 from sixfold.observe.names import IPAddress, Names, peer_at
@@ -90,13 +90,13 @@ def access(log: str, entry: Any, names: Names, plan: Asked) -> Flow | None:
         case "inbound":
             return _inbound(entry, names, plan)
         case "requests":
-            return request(entry, names, plan)
+            return _request(entry, names, plan)
         case "listener":
             return _listener(entry, names)
         case "outbound":
             return _outbound(entry, names, plan.address_in)
         case "gateway":
-            return _at_gateway(entry, names)
+            return _at_gateway(entry, names, plan)
         case "sent":
             return _sent(entry, names, plan.address_in)
         case "foreign":
@@ -119,8 +119,6 @@ def _inbound(entry: Any, names: Names, plan: Asked) -> Flow | None:
     where = named if named != common.route_name else entry.request.authority
     if (told := _AUTHORITY.fullmatch(where)) is not None:
         destination, port = ip_address(told[1]), int(told[2])
-    headers = entry.request.request_headers.get("forwarded", "")
-    client = _CLIENT_PORT.fullmatch(headers)
     verdict, reason, rule, extra = Verdict.FORWARDED, DropReason.NONE, None, _handshake(common)
     if code == DENIED:
         verdict = Verdict.DROPPED
@@ -144,11 +142,11 @@ def _inbound(entry: Any, names: Names, plan: Asked) -> Flow | None:
     else:
         verdict = Verdict.ERROR
         extra["mesh"] = f"no tunnel: {entry.response.response_code_details}"
-    ends = (source, int(client[1]) if client else 0), (destination, port)
+    ends = tunnel_client(entry), (destination, port)
     return _flow(common, names, verdict, ends, extra, reason, rule)
 
 
-def request(entry: Any, names: Names, plan: Asked) -> Flow | None:
+def _request(entry: Any, names: Names, plan: Asked) -> Flow | None:
     """One request; denied by the proxy, or answered by the workload, whatever the answer."""
     common, asked, code = entry.common_properties, entry.request, entry.response.response_code.value
     details = entry.response.response_code_details
@@ -158,22 +156,15 @@ def request(entry: Any, names: Names, plan: Asked) -> Flow | None:
         **_handshake(common),
         "http": f"{method} {asked.authority}{asked.path} {code}",
     }
-    verdict, reason = Verdict.FORWARDED, DropReason.NONE
-    rule = names.rules.get(_policy(common)) if common.metadata.filter_metadata else None
-    if details.startswith("jwt_authn_access_denied"):
-        verdict, reason = Verdict.DROPPED, DropReason.POLICY_DENIED
-        rule = plan.no_token_by(destination)
-        extra["mesh"] = f"token: {_why(details)}"
-    elif details.startswith("rbac_access_denied"):
-        verdict, reason = Verdict.DROPPED, DropReason.POLICY_DENIED
-        rule = _narrowed(common, destination, plan)
-        if rule is not None:
-            reason = DropReason.POLICY_DENY if rule.index >= 0 else reason
-        elif (
-            rule := plan.denied_by(source, destination, port)
-        ) is None:  # the port is open to it, this request is not
+    verdict, reason, rule = _refused(entry, destination, plan, extra)
+    if verdict is Verdict.DROPPED:
+        if rule is None:
+            rule = plan.denied_by(source, destination, port)
+        if rule is None:  # the port is open to it, this request is not
             extra["mesh"] = "no rule allows this request"
-    elif not details.startswith("via_upstream"):
+    elif common.metadata.filter_metadata:
+        rule = names.rules.get(_policy(common))
+    if verdict is Verdict.FORWARDED and not details.startswith("via_upstream"):
         verdict = Verdict.ERROR
         extra["mesh"] = f"not answered by the workload: {details}"
     if verdict is Verdict.FORWARDED:
@@ -191,7 +182,28 @@ def request_ends(entry: Any) -> tuple[Place, Place]:
         destination = ip_address(told[1]), int(told[2])
     elif common.upstream_remote_address.socket_address.address:  # it has got there
         destination = place(common.upstream_remote_address)
-    return place(common.downstream_direct_remote_address), destination
+    source, port = place(common.downstream_direct_remote_address)
+    return (source, client_port(entry) or port), destination  # else it is the tunnel's
+
+
+def client_port(entry: Any) -> int:
+    """Of the connection that a request came by: kept when it was passed on, else still a header."""
+    kept = entry.common_properties.metadata.filter_metadata
+    own = kept[HEADERS_KEPT].fields[CLIENT_PORT].string_value if HEADERS_KEPT in kept else ""
+    own = own or entry.request.request_headers.get(CLIENT_PORT, "")
+    return int(own) if own.isdecimal() else 0
+
+
+def bytes_of(entry: Any) -> tuple[int, int]:
+    """Sent by the client, and to it."""
+    return entry.request.request_body_bytes, entry.response.response_body_bytes
+
+
+def tunnel_client(entry: Any) -> Place:
+    """The client's own end of what a tunnel carries."""
+    source, _ = place(entry.common_properties.downstream_direct_remote_address)
+    client = _CLIENT_PORT.fullmatch(entry.request.request_headers.get("forwarded", ""))
+    return source, int(client[1]) if client else 0
 
 
 def _listener(entry: Any, names: Names) -> Flow | None:
@@ -349,21 +361,40 @@ def _ends_outward(common: Any, plan: Asked) -> tuple[Place, Place]:
     return (source, from_port), there
 
 
-def _at_gateway(entry: Any, names: Names) -> Flow | None:
+def _at_gateway(entry: Any, names: Names, plan: Asked) -> Flow | None:
     """A request of a client of a Gateway, whoever answered it; None: nothing was asked."""
     common, asked, code = entry.common_properties, entry.request, entry.response.response_code.value
     details = entry.response.response_code_details
     if not asked.path:
         return None
     extra = {"http": f"{method_of(asked)} {asked.authority}{asked.path} {code}"}
-    verdict = Verdict.FORWARDED
-    if not details.startswith("via_upstream") and code not in REDIRECTED:
-        verdict, extra["mesh"] = Verdict.ERROR, _BY_CODE.get(code) or _answered_here(details)
     ends = (
         place(common.downstream_direct_remote_address),
         place(common.downstream_local_address),
     )
-    return _flow(common, names, verdict, ends, extra)
+    verdict, reason, rule = _refused(entry, ends[1][0], plan, extra)
+    if verdict is Verdict.FORWARDED:
+        if not details.startswith("via_upstream") and code not in REDIRECTED:
+            verdict, extra["mesh"] = Verdict.ERROR, _BY_CODE.get(code) or _answered_here(details)
+        else:
+            verdict, rule = _in_audit(common, ends[1][0], plan, extra, rule)
+    return _flow(common, names, verdict, ends, extra, reason, rule)
+
+
+def _refused(
+    entry: Any, destination: IPAddress, plan: Asked, extra: dict[str, str]
+) -> tuple[Verdict, DropReason, Rule | None]:
+    """Whether a token or an AuthorizationPolicy was against a request."""
+    details = entry.response.response_code_details
+    if details.startswith("jwt_authn_access_denied"):
+        extra["mesh"] = f"token: {_why(details)}"
+        return Verdict.DROPPED, DropReason.POLICY_DENIED, plan.no_token_by(destination)
+    if details.startswith("rbac_access_denied"):
+        rule = _narrowed(entry.common_properties, destination, plan)
+        explicit = rule is not None and rule.index >= 0
+        reason = DropReason.POLICY_DENY if explicit else DropReason.POLICY_DENIED
+        return Verdict.DROPPED, reason, rule
+    return Verdict.FORWARDED, DropReason.NONE, None
 
 
 def _answered_here(details: str) -> str:

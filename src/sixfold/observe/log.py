@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 
 from sixfold.model.flow import Flow
 from sixfold.observe.filter import FlowFilter
+from sixfold.observe.joined import Joined
 
-Record = bytes | Flow  # of the kernel, or of the proxy
+Record = bytes | Flow | Joined  # of the kernel, of the agent, of both ends of the proxy
 Decode = Callable[[Record], Flow]
 CAPACITY = 32768  # about 6 MB of events
 

@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 from google.protobuf.json_format import MessageToDict
 
 from sixfold.model.flow import Flow, Verdict
-from sixfold.model.mesh import HEADERS_ABSENT, HEADERS_KEPT
+from sixfold.model.mesh import CLIENT_PORT, HEADERS_ABSENT, HEADERS_KEPT
 from sixfold.model.reason import DropReason
 from sixfold.model.rule import Rule
-from sixfold.observe.access import Asked, Place, method_of, place, request, request_ends
-from sixfold.observe.names import Names
+from sixfold.observe.access import Place, method_of, place, request_ends
 
 JWT = "envoy.filters.http.jwt_authn"
 Key = tuple[int, int, Place, str]  # when it began, where from: one request
@@ -44,30 +43,31 @@ def key_of(entry: Any) -> Key:
     return began.seconds, began.nanos, source, entry.request.path
 
 
-def open_request(entry: Any) -> OpenRequest:
+def open_request(entry: Any, *, at_gateway: bool = False) -> OpenRequest:
+    """At a Gateway what is asked is what the client asked for, whatever a route makes of it."""
     common, asked = entry.common_properties, entry.request
     source, destination = request_ends(entry)
+    if at_gateway:
+        destination = place(common.downstream_local_address)
     said = common.metadata.filter_metadata
     headers = _struct(said, HEADERS_KEPT)
+    headers.pop(CLIENT_PORT, None)
     return OpenRequest(
         source,
         destination,
         place(common.upstream_local_address),
         place(common.upstream_remote_address),
         method_of(asked),
-        asked.path,
-        asked.authority,
+        headers.pop(":path", asked.path),
+        headers.pop(":authority", asked.authority),
         {name: str(value) for name, value in headers.items()},
         frozenset(_struct(said, HEADERS_ABSENT)),
         _struct(said, JWT).get("payload", {}),
     )
 
 
-def cut(entry: Any, names: Names, plan: Asked, rule: Rule | None, why: str) -> Flow | None:
+def cut(flow: Flow, rule: Rule | None, why: str) -> Flow:
     """The flow of a request that ended because a rule refuses it now."""
-    flow = request(entry, names, plan)
-    if flow is None:
-        return None
     extra = {name: text for name, text in flow.extra.items() if name != "mesh"}
     explicit = rule is not None and rule.index >= 0
     egress = rule is not None and rule.direction == "egress"

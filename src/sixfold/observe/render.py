@@ -110,6 +110,10 @@ def compact(flow: Flow) -> str:
         parts.append(f"dns {asked}")
     if what := flow.extra.get("mesh"):
         parts.append(f"mesh {what}")
+    if (sent := flow.extra.get("bytes_sent")) is not None:
+        parts.append(f"bytes {sent} sent {flow.extra['bytes_received']} received")
+    if state := flow.extra.get("state"):
+        parts.append(state)
     if logs := _logs(flow):
         parts.append(f"log {', '.join(logs)}")
     return " ".join(parts)

@@ -42,6 +42,7 @@ class Authorizations:
     def __init__(self, world: World) -> None:
         self._world = world
         self._known: dict[str, tuple[Authorization, ...]] = {}
+        self._gateways = {one.made for one in world.gateways.values() if world.is_ours(one)}
         self._policies = [
             one for one in world.policies.values() if isinstance(one, AuthorizationPolicy)
         ]
@@ -54,13 +55,21 @@ class Authorizations:
     def of(self, endpoint: Endpoint) -> tuple[Authorization, ...]:
         """All that select a pod, by name."""
         if (known := self._known.get(endpoint.key)) is None:
-            audit = self.in_audit(endpoint)
-            known = self._known[endpoint.key] = tuple(
-                conditions_of(one, audit=audit)
-                for one in self._policies
-                if one.selects(endpoint.namespace, endpoint.labels)
-            )
+            known = self._known[endpoint.key] = self._about(endpoint, of_gateways=False)
         return known
+
+    def at_gateway(self, endpoint: Endpoint) -> tuple[Authorization, ...]:
+        """All about what clients ask of a Gateway, by its pod."""
+        return self._about(endpoint, of_gateways=True) if endpoint.key in self._gateways else ()
+
+    def _about(self, endpoint: Endpoint, *, of_gateways: bool) -> tuple[Authorization, ...]:
+        audit = self.in_audit(endpoint)
+        return tuple(
+            conditions_of(one, audit=audit)
+            for one in self._policies
+            if bool(one.gateways) == of_gateways
+            and one.selects(endpoint.namespace, endpoint.labels)
+        )
 
     def in_audit(self, endpoint: Endpoint) -> bool:
         """Whether everything about a pod is told only."""
@@ -71,11 +80,14 @@ class Authorizations:
         return any(not one.ports for one in relaxed)
 
     def tokens(self, endpoint: Endpoint) -> tuple[RequestAuthentication, ...]:
-        """Whose tokens a pod takes, by name."""
+        """Whose tokens a pod takes, or the Gateway that it is of, by name."""
+        of_gateway = endpoint.key in self._gateways
         return tuple(
             one
             for one in self._authentications
-            if one.spec.jwt_rules and one.selects(endpoint.namespace, endpoint.labels)
+            if one.spec.jwt_rules
+            and bool(one.gateways) == of_gateway
+            and one.selects(endpoint.namespace, endpoint.labels)
         )
 
     def strict_by(self, endpoint: Endpoint) -> str:
@@ -85,7 +97,7 @@ class Authorizations:
     def ports(self, endpoint: Endpoint) -> frozenset[int]:
         """Ports of a pod that are looked into."""
         rules = [rule for one in self.of(endpoint) for rule in one.rules if rule.of_requests]
-        tokens = self.tokens(endpoint)
+        tokens = () if endpoint.key in self._gateways else self.tokens(endpoint)
         if not rules and not tokens:
             return frozenset()
         declared = self.declared(endpoint)

@@ -29,7 +29,7 @@ from sixfold.routing.explain import RouteAnswer, explain_route, is_same_pod
 from sixfold.routing.plan import RoutingPlan, plan_routing
 from sixfold.trust.explain_foreign import Answer as Abroad
 from sixfold.trust.explain_foreign import foreign_at, into, out
-from sixfold.trust.explain_gateway import WayIn, way_in
+from sixfold.trust.explain_gateway import WayIn, narrowed_at, way_in
 from sixfold.trust.explain_requests import RouteOfRequest, judged, narrowed, route_of
 from sixfold.trust.hidden import told_of
 from sixfold.trust.outside import at_node_port, refused
@@ -283,6 +283,16 @@ class _Question:
             lines.append(Line("traffic", "ok", way.route.carried))
         allowed = way.route.outcome in ("ok", "routed", "redirected")
         why = way.route.text
+        source = self.sources[0]
+        address = source.address or (source.endpoint.ipv4 if source.endpoint else None)
+        port = self.service_port or self.port
+        for said in narrowed_at(self.world, way, address, port, asked):
+            lines.append(Line("authorization", *said))
+            if said[0] == "DROPPED":
+                lines.append(Line("verdict", "DROPPED", f"{self._what}: {said[1]}"))
+                return Explanation(
+                    False, self._from, self.text, self.port, self.protocol, tuple(lines)
+                )
         for to in way.route.backends or ():
             leg = _Question(
                 self.world,

@@ -5,16 +5,21 @@ Pure. Of the same listeners and routes that the proxy has.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sixfold.mesh.asked import Asked
+from sixfold.mesh.authorized import authorized, outside
 from sixfold.mesh.hosts import host_for, hosts_of
 from sixfold.mesh.listeners import ListenerPlan, covers, owner, plan_listeners
 from sixfold.mesh.streams import StreamWay, stream_for, streams_of
+from sixfold.mesh.tokens import claims_of
+from sixfold.model.datapath import IPAddress
 from sixfold.model.gateway import Gateway
 from sixfold.model.service import Service
 from sixfold.model.world import World
+from sixfold.policy.authorizations import Authorizations
+from sixfold.policy.conditions import no_token
 from sixfold.trust.explain_requests import RouteOfRequest, route_among, taken_by
 
 
@@ -24,6 +29,35 @@ class WayIn(NamedTuple):
     gateway: Gateway
     route: RouteOfRequest
     read: bool
+
+
+def narrowed_at(
+    world: World, way: WayIn, client: IPAddress | None, port: int, asked: Asked | None
+) -> Iterator[tuple[str, str]]:
+    """Outcome and reason, where an AuthorizationPolicy or RequestAuthentication is about it."""
+    endpoint = world.endpoints.get(way.gateway.made)
+    if endpoint is None or not way.read:
+        return
+    authorizations = Authorizations(world)
+    policies, written = authorizations.at_gateway(endpoint), authorizations.tokens(endpoint)
+    if not (policies or written):
+        return
+    if asked is None:
+        names = ", ".join(f"AuthorizationPolicy {one.name}" for one in policies)
+        names = names or str(no_token(written))
+        yield "judged", f"requests are judged by {names}; --host and --path ask about one"
+        return
+    claims = claims_of(written, asked)
+    if claims is None:
+        yield "DROPPED", f"{asked}: no token of these issuers, by {no_token(written)} (401)"
+        return
+    answer = authorized(policies, outside(client, port, asked, claims))
+    for rule in answer.told:
+        yield "AUDIT", f"{asked}: passes, and is told by {rule}"
+    if not answer.allow:
+        yield "DROPPED", f"{asked}: denied by {answer.rule} (403)"
+    elif answer.rule is not None:
+        yield "FORWARDED", f"{asked} allowed by {answer.rule}"
 
 
 def way_in(world: World, service: Service, port: int, asked: Asked | None) -> WayIn | None:

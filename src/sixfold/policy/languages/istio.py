@@ -2,7 +2,7 @@
 
 It narrows what other policies let in, and isolates nothing. Who proves no identity (the host, the
 world) is denied wherever a policy might be about it: the conditions are the proxy's to judge, and
-nobody comes past it.
+nobody comes past it. At a Gateway the proxy judges clients of the world: the kernel has no part.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 from sixfold.model.authorizationpolicy import AuthorizationPolicy
 from sixfold.model.datapath import DENY, INGRESS
+from sixfold.model.gateway import GATEWAY_LABEL
 from sixfold.model.identity import HOST, WORLD
-from sixfold.model.meta import LabelSelector
+from sixfold.model.meta import LabelSelector, LabelSelectorRequirement
 from sixfold.model.requestauthentication import RequestAuthentication
 from sixfold.model.rule import Rule
 from sixfold.policy import ir
@@ -22,18 +23,21 @@ WITHOUT_IDENTITY = (ir.Reserved(HOST, "host"), ir.Reserved(WORLD, "world"))
 
 
 def lower_authorization(key: str, policy: AuthorizationPolicy) -> ir.Policy:
-    return ir.Policy(
-        key=key,
-        title=key,
-        subject=ir.Pods(policy.namespace, pods=LabelSelector(match_labels=policy.labels)),
-        lines=tuple(_lines(conditions_of(policy), key)),
-    )
+    lines = () if policy.gateways else tuple(_lines(conditions_of(policy), key))
+    return ir.Policy(key=key, title=key, subject=_subject(policy), lines=lines)
 
 
 def lower_authentication(key: str, policy: RequestAuthentication) -> ir.Policy:
-    lines = (_without_identity(key, (ir.Port("TCP"),)),) if policy.spec.jwt_rules else ()
-    subject = ir.Pods(policy.namespace, pods=LabelSelector(match_labels=policy.labels))
-    return ir.Policy(key=key, title=key, subject=subject, lines=lines)
+    about_pods = policy.spec.jwt_rules and not policy.gateways
+    lines = (_without_identity(key, (ir.Port("TCP"),)),) if about_pods else ()
+    return ir.Policy(key=key, title=key, subject=_subject(policy), lines=lines)
+
+
+def _subject(policy: AuthorizationPolicy | RequestAuthentication) -> ir.Pods:
+    if not policy.gateways:
+        return ir.Pods(policy.namespace, pods=LabelSelector(match_labels=policy.labels))
+    named = LabelSelectorRequirement(GATEWAY_LABEL, "In", sorted(policy.gateways))
+    return ir.Pods(policy.metadata.namespace, pods=LabelSelector(match_expressions=[named]))
 
 
 def _lines(policy: Authorization, key: str) -> Iterator[ir.Line]:
