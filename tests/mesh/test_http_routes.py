@@ -14,6 +14,7 @@ from sixfold.mesh.asked import Asked, way_for
 from sixfold.mesh.route_tables import plan_routes
 from sixfold.mesh.routes import ServicePort, attachments, resolved
 from sixfold.model.config import Config
+from sixfold.model.mesh import COPIES
 from sixfold.model.referencegrant import ReferenceGrant
 
 
@@ -329,14 +330,15 @@ def test_a_host_is_rewritten(envoy):
 
 def test_a_mirror_gets_a_copy_and_has_no_say(envoy):
     envoy.backends["b"].script[:] = [500] * 5
-    assert all(envoy.ask("mirror", "/copy").by == "a" for _ in range(5))
+    there = {COPIES: "service|shop/b:80"}  # past the listener for copies, which a pod has
+    assert all(envoy.ask("mirror", "/copy", headers=there).by == "a" for _ in range(5))
     seen = envoy.backends["b"].asked
     for _ in range(100):
         if len(seen) == 5:
             break
         time.sleep(0.02)
     assert seen == ["GET /copy"] * 5
-    envoy.ask("mirror-none", "/none")
+    envoy.ask("mirror-none", "/none", headers=there)
     assert "GET /none" not in envoy.backends["b"].asked
 
 

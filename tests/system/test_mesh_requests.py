@@ -490,8 +490,10 @@ def replaced(path: str) -> dict[str, Any]:
     return {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": path}}
 
 
+MIRRORED = {"backendRef": {"name": "two", "port": 80}}
 ORIGIN = {"origin": "https://a.example"}
 ASKING = {**ORIGIN, "access_control_request_method": "PUT"}
+TWO = {"numerator": 2, "denominator": 4}
 
 
 def test_what_a_route_says_of_requests_is_what_happens_to_them(mesh: Web):
@@ -501,6 +503,9 @@ def test_what_a_route_says_of_requests_is_what_happens_to_them(mesh: Web):
             at("/old", {"type": "URLRewrite", "urlRewrite": replaced("/new")}),
             at("/old/exact", {"type": "RequestRedirect", "requestRedirect": replaced("/found")}),
             at("/cors", {"type": "CORS", "cors": cors}),
+            at("/all", {"type": "RequestMirror", "requestMirror": MIRRORED}),
+            at("/half", {"type": "RequestMirror", "requestMirror": {**MIRRORED, "percent": 50}}),
+            at("/part", {"type": "RequestMirror", "requestMirror": {**MIRRORED, "fraction": TWO}}),
             at("/wait", timeouts={"request": "200ms"}),
             at(
                 "/kept",
@@ -533,6 +538,16 @@ def test_what_a_route_says_of_requests_is_what_happens_to_them(mesh: Web):
         assert first == 200
         assert {asked("/kept", x_basket=basket)[1]["name"] for _ in range(20)} == {said["name"]}
         assert {asked("/kept")[1]["name"] for _ in range(40)} == {"one", "two"}
+        for path in ("/all", "/half", "/part"):
+            assert {asked(path)[1]["name"] for _ in range(60)} == {"one"}
+
+    def copies() -> dict[str, int]:
+        found: dict[str, int] = mesh.ask("pod two", "/asked", port=8080)[1]["asked"]
+        return found
+
+    mesh.system.eventually(lambda: copies().get("/all") == 60, "all copies are there")
+    assert 10 <= copies()["/half"] <= 50
+    assert 10 <= copies()["/part"] <= 50
 
 
 def test_too_many_second_tries_at_once_are_not_made(mesh: Web):

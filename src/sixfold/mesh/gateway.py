@@ -25,7 +25,7 @@ from envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
 )
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
-from sixfold.mesh import conditions, kept_headers, logs, tokens
+from sixfold.mesh import conditions, copies, kept_headers, logs, tokens
 from sixfold.mesh import resources as parts
 from sixfold.mesh.certificates import Shown
 from sixfold.mesh.hosts import Hosts
@@ -36,7 +36,7 @@ from sixfold.mesh.member import Member
 from sixfold.mesh.messages import Resource, extension, resource
 from sixfold.mesh.stream_resources import passed_on
 from sixfold.mesh.streams import Stream
-from sixfold.model.mesh import CLIENT_PORT, DESTINATION
+from sixfold.model.mesh import CLIENT_PORT, COPIES, COPY_TO, DESTINATION
 
 HEADERS_S, IDLE_S, STREAM_IDLE_S = 10, 3600, 300  # Envoy's advice for edges, but for the first
 STREAMS_MAX, WINDOW, CONNECTION_WINDOW = 100, 1 << 16, 1 << 20  # likewise
@@ -44,7 +44,7 @@ BUFFER_MAX = 1 << 15
 # Of a client's word nothing is left; x-envoy-* and the client's certificate Envoy removes itself.
 FORGED = (
     *("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"),
-    *("x-real-ip", DESTINATION, CLIENT_PORT),
+    *("x-real-ip", DESTINATION, CLIENT_PORT, COPY_TO),
 )
 
 
@@ -134,6 +134,7 @@ def _http(member: Member, table: str) -> list[dict[str, Any]]:
         mutations=[
             *({"remove": name} for name in FORGED),
             *(parts.set_header(name, text) for name, text in counted.items()),
+            parts.set_header(COPIES, copies.cluster_name(member)),
         ]
     )
     manager = hcm.HttpConnectionManager(

@@ -39,7 +39,7 @@ from envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import struct_pb2
 
-from sixfold.mesh import kept_headers, logs, resilience
+from sixfold.mesh import copies, kept_headers, logs, resilience
 from sixfold.mesh import resources as parts
 from sixfold.mesh.backend_tls import Tls, Verified, context
 from sixfold.mesh.foreign import Foreign
@@ -53,7 +53,14 @@ from sixfold.mesh.stream_resources import chain
 from sixfold.mesh.streams import ServiceStream
 from sixfold.model.algorithm import TABLE_SIZE_DEFAULT, Algorithm
 from sixfold.model.datapath import IPAddress
-from sixfold.model.mesh import CLIENT_PORT, DESTINATION, HTTP_PORT, TUNNEL_PORT
+from sixfold.model.mesh import (
+    CLIENT_PORT,
+    COPIES,
+    COPY_TO,
+    DESTINATION,
+    HTTP_PORT,
+    TUNNEL_PORT,
+)
 from sixfold.model.trafficpolicy import TrafficPolicySpec
 
 POD = "x-sixfold-pod"  # what was dialled: picks the table, and is the cluster without a route
@@ -108,6 +115,7 @@ def outbound(
         parts.set_header(CLIENT, member.id),
         parts.set_header(CLIENTS, clients(member.pod.partition("/")[0], "%DOWNSTREAM_LOCAL_PORT%")),
         parts.set_header(CLIENT_PORT, "%DOWNSTREAM_REMOTE_PORT%"),
+        parts.set_header(COPIES, copies.cluster_name(member)),
     ]
     manager = hcm.HttpConnectionManager(
         stat_prefix="requests",
@@ -360,7 +368,7 @@ def _secured_cluster(name: str, port: ServicePort) -> str:
 def _application(
     name: str, breakers: dict[str, Any], tls: Verified | None = None, *, http2: bool = False
 ) -> Resource:
-    remove = [{"remove": DESTINATION}, {"remove": CLIENT_PORT}]
+    remove = [{"remove": one} for one in (DESTINATION, CLIENT_PORT, COPIES, COPY_TO)]
     http2 = http2 or name in (APPLICATION_HTTP2, EACH_CALL)
     options = _http2(remove) if http2 else _http1(remove)
     if name == EACH_CALL:

@@ -194,6 +194,13 @@ class HttpPlanner:
             lambda _: foreign_steps.exports(gateways.known, behind, ports),
         )
         ways = foreign, members, known, behind, traffic, exports
+        copying = step(
+            "copying",
+            (routed, gateways),
+            lambda _: http_steps.copying(
+                (*gateways.ways, *(way for one in routed.values() for way in one.ways))
+            ),
+        )
         dialled = frozenset({*gateways.services, *ever_passed, *http_steps.targets(passed)})
         groups = (
             tables if members else {},
@@ -227,6 +234,7 @@ class HttpPlanner:
                     *(world, passed, ever_passed, foreign, members, self._connections_max),
                 ),
             ),
+            step("copied", (copying, members), partial(http_steps.copied, copying, members)),
             step(
                 "dialled",
                 (dialled, services),

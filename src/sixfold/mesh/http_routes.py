@@ -31,6 +31,7 @@ from sixfold.model.httproute import (
     ValueMatch,
     ValueType,
 )
+from sixfold.model.mesh import COPIES, COPY_TO
 from sixfold.model.trafficpolicy import ConsistentHash
 
 NOWHERE = "no such backend"  # no cluster is called so: answered 500
@@ -49,8 +50,11 @@ REDIRECTS = {
 }
 
 
+SERVICES = "service|"  # so begin the names of clusters of services
+
+
 def cluster_of(port: ServicePort) -> str:
-    return f"service|{port}"
+    return f"{SERVICES}{port}"
 
 
 class Front(NamedTuple):
@@ -247,13 +251,21 @@ def _substitution(pattern: str, text: str) -> Any:
 
 
 def _mirrors(way: Way) -> Iterator[dict[str, Any]]:
-    """A backend that is none gets no copies."""
+    """A backend that is none gets no copies; the others by way of ``mesh.copies``."""
     for at, step in enumerate(way.filters):
         target = way.mirrors.get(at)
         if step.request_mirror is None or target is None:
             continue
         yield {
-            "cluster": cluster_of(target),
+            "cluster_header": COPIES,
+            "request_headers_mutations": [
+                {
+                    "append": {
+                        "header": {"key": COPY_TO, "value": cluster_of(target)},
+                        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+                    }
+                }
+            ],
             "runtime_fraction": {"default_value": _share(step.request_mirror)},
         }
 

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from sixfold.balancing.members import cluster_addresses
-from sixfold.mesh import conditions, http, resilience
+from sixfold.mesh import conditions, copies, http, resilience
 from sixfold.mesh import tokens as jwt
 from sixfold.mesh.backend_tls import Tls
 from sixfold.mesh.foreign import Foreign
@@ -265,6 +265,19 @@ def listeners(
             by_namespace[namespace] = streams
         parts = member, connections_max, streams, away
         found.append(kept.of(key, parts, partial(http.outbound, *parts)))
+    return by_key(found)
+
+
+def copying(ways: Iterable[Way]) -> bool:
+    """Whether some of these make copies of requests."""
+    return any(way.mirrors for way in ways)
+
+
+def copied(wanted: bool, members: Mapping[str, Member], kept: Kept) -> Resources:
+    """Of every pod, which may be a client, where its copies are sent from."""
+    found: list[Resource] = []
+    for key, member in members.items() if wanted else ():
+        found += kept.of(key, (member,), partial(copies.resources_of, member))
     return by_key(found)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from sixfold.mesh import foreign_resources
+from sixfold.mesh import copies, foreign_resources
 from sixfold.mesh.authorization import Names, allowed
 from sixfold.mesh.http import applications_of, common_applications
 from sixfold.mesh.http_routes import cluster_of
@@ -103,6 +103,8 @@ def _own(plan: MeshPlan, member: Member) -> Iterator[Name]:
     yield from plan.http.gateways.get(member.pod, ())
     yield ROUTE, routes_name(member)
     yield EXTENSION, filter_name(member.pod)
+    yield LISTENER, copies.cluster_name(member)  # while some route makes copies
+    yield CLUSTER, copies.cluster_name(member)
 
 
 def _secrets(members: Iterable[Member]) -> Iterator[Name]:

@@ -12,8 +12,11 @@ Mtls = Literal["strict", "permissive", "disabled"]  # of everything that nothing
 OUTBOUND_PORT = 15001  # on each pod's loopback: where connections that it opens are captured
 HTTP_PORT = 15002  # likewise, where requests are looked at
 OUTWARD_PORT = 15003  # likewise, what leaves under the proxy's eyes
+COPIES_PORT = 15004  # likewise, while a route makes copies: where the proxy sends them to
 TUNNEL_PORT = 15008  # at each pod's addresses: HTTP/2 CONNECT in TLS, as Istio's HBONE
 DESTINATION = "x-sixfold-destination"  # header between proxies: address and port of a request
+# Likewise: the cluster that leads to ``COPIES_PORT``, and the one that a copy is for.
+COPIES, COPY_TO = "x-sixfold-copies", "x-sixfold-copy-to"
 CLIENT_PORT = "x-sixfold-client-port"  # likewise: of the connection that a request came by
 # What of a request's headers is kept for as long as it lasts: those that rules look at.
 HEADERS_KEPT, HEADERS_ABSENT = "sixfold.headers", "sixfold.headers.absent"
