@@ -1,10 +1,12 @@
 """What a proxy is told: its own pods' keys, and the ways that policy opens; against ``decide``."""
 
+from dataclasses import replace
+
 from tests.mesh.test_plan import compiler
 from tests.mesh.worlds import meshed, netns_of
 from tests.policy import cases
 
-from sixfold.mesh.messages import CLUSTER, LISTENER, ROUTE, SECRET
+from sixfold.mesh.messages import CLUSTER, LISTENER, ROUTE, SCOPE, SECRET
 from sixfold.mesh.needed import Reach, needed_by_node, needed_by_one
 from sixfold.mesh.plan import MeshPlanner
 from sixfold.mesh.resources import BUNDLE, client_secret, cluster_name
@@ -88,6 +90,18 @@ def test_the_nodes_proxy_has_no_listener_and_no_key_of_who_has_his_own():
     assert {name for kind, name in left if kind == SECRET} == (
         set() if member.id in shared else {member.id, client_secret(member.id)}
     )
+
+
+def test_a_proxy_that_carries_no_pod_is_told_no_tables_of_routes():
+    """It would not ask for them, and be waited for."""
+    plan, everything = planned()
+    first, *others = plan.members
+    groups = {(SCOPE, "x"): b""}, {(ROUTE, "x"): b""}
+    plan = plan._replace(http=replace(plan.http, resources=groups))
+    tables = {(SCOPE, "x"), (ROUTE, "x")}
+    everything |= tables
+    assert tables <= set(needed_by_node(plan, everything, {first}))
+    assert not tables & set(needed_by_node(plan, everything, {first, *others}))
 
 
 def test_without_such_pods_the_nodes_proxy_has_everything():

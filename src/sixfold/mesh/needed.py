@@ -87,9 +87,13 @@ def _abroad(plan: MeshPlan, pod: str, reached: Collection[str]) -> Iterator[Name
 
 
 def needed_by_node(plan: MeshPlan, names: Iterable[Name], alone: Collection[str]) -> Iterator[Name]:
-    """Of the node's, for all pods but those that are alone with their own."""
+    """Of the node's, for all pods but those that are alone with their own.
+
+    Without a listener it asks for no tables of routes, and would be waited for in vain.
+    """
     others = [one for pod, one in plan.members.items() if pod not in alone]
     theirs = {name for pod in alone for name in _own(plan, plan.members[pod])}
+    theirs |= set() if others else set(plan.http.tables)
     ours = {name for one in others for name in plan.http.gateways.get(one.pod, ())}
     secrets = set(_secrets(others))
     for name in names:
