@@ -67,7 +67,7 @@ def test_a_pods_own_proxy_has_its_listeners_its_keys_and_ways_to_whom_it_may_dia
     names = set(needed_by_one(plan, pod, {reached}))
     member = plan.members[pod]
     assert {name for kind, name in names if kind == LISTENER} == {
-        f"{side}|{pod}" for side in ("outbound", "requests", "inbound")
+        f"{side}|{pod}" for side in ("outbound", "requests", "inbound", "copies")
     }
     assert {name for kind, name in names if kind == SECRET} == {
         *(BUNDLE, member.id, client_secret(member.id))
