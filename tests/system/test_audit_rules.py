@@ -242,7 +242,7 @@ def test_a_hole_is_found_by_who_tries_it(lab: Lab):
     lab.system.apply(manifest(ABOUT_REQUESTS))
     lines = dict(modes.items())
     (key,) = (key for key in lines if key[4:6] == layout.pack_port(8080))
-    hole = [(key, layout.PORT_MODE.pack(layout.PORT_MODE.unpack(lines[key])[0], 0, 0))]
+    hole = [(key, layout.PORT_MODE.pack(layout.PORT_MODE.unpack(lines[key])[0], 0, 0, 0))]
     done = threading.Event()
 
     def plant() -> None:

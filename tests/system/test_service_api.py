@@ -24,7 +24,8 @@ from sixfold.host.paths import NETNS_ROOT
 
 from .conftest import System
 from .places import FAMILIES, WAIT_S, Place, manifest, places_of, pod, policy, service
-from .test_fqdn import HOST_LINKS, RESOLVER, WORLD_LINKS, Upstream, cnp
+from .test_fqdn import RESOLVER, cnp
+from .upstream import HOST_LINKS, WORLD_LINKS, Upstream
 
 pytestmark = pytest.mark.root
 

@@ -292,9 +292,7 @@ class ResolverServer:
         if self._responder.zone is not None:  # the serial of a zone never goes back
             zone.serial = self._responder.zone.serial + 1
         zone.serial = message.serial or zone.serial
-        configured = parse_upstreams(message.upstreams)
-        others = (lambda: configured) if configured else self._host_resolvers
-        self._forwarder.ask_instead(Upstreams(others, message.stub_domains))
+        self._ask(message)
         self._clients = Clients(message.clients)
         self._responder.zone = zone
         self._responder.views = Views(message.views, message.clients)
@@ -302,6 +300,15 @@ class ResolverServer:
         self._generation = message.generation
         message.records = []
         self._loaded = message
+
+    def _ask(self, message: control.Load) -> None:
+        """The upstreams of the message; what was heard of the same ones before stays."""
+        before, now = self._loaded, (message.upstreams, message.stub_domains)
+        if before is not None and (before.upstreams, before.stub_domains) == now:
+            return
+        configured = parse_upstreams(message.upstreams)
+        others = (lambda: configured) if configured else self._host_resolvers
+        self._forwarder.ask_instead(Upstreams(others, message.stub_domains))
 
     async def _load_globals(self, message: control.Globals) -> None:
         self._globals.load(message.names)
