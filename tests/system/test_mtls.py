@@ -134,7 +134,7 @@ def test_the_wire_shows_tls_where_the_mode_asks_for_it(mesh: System, to: str, ve
 
 
 def test_the_handshake_is_of_tls_1_3(mesh: System) -> None:
-    mesh.apply(manifest(pod("fresh")))  # whom nobody has a tunnel to
+    mesh.apply(manifest(pod("fresh")), "--wait")  # whom nobody has a tunnel to
     client, server = places_of(mesh, "client", "fresh")
     with (
         server.listen() as listening,
