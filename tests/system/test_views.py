@@ -278,7 +278,8 @@ def test_a_new_pod_is_found_at_once_and_is_forgotten_before_it_is_cut(town: Town
     name, member = f"db-1.db.{DOMAIN}", {"hostname": "db-1", "subdomain": "db"}
     for tcp in (False, True):
         assert is_hidden(town.client, name, tcp=tcp), "not there yet"
-    town.system.apply(manifest(pod("db-1", labels={"app": "db"}, **member)), "--wait")
+    made = manifest(pod("db-1", labels={"app": "db"}, **member))
+    town.system.sixfold("apply", "-f", "-", "--wait", stdin=made)
     (place,) = places_of(town.system, "db-1")
     for tcp in (False, True):
         assert found(town.client, name, tcp=tcp) == {place.ipv4}
