@@ -569,12 +569,18 @@ class Agent:
             await self.in_force()  # who is cut asks again, and must not be sent there
         await self._cut_vanished(state)
 
-    async def _cut_vanished(self, state: PodState) -> None:
-        """Nobody answers at a pod's addresses any more: its clients are told, and dial again."""
+    async def _connected_to(self, state: PodState) -> list[Connection]:
+        addresses = {address for address in (state.ipv4, state.ipv6) if address is not None}
+        return await asyncio.to_thread(self.datapath.connections_to, addresses)
+
+    async def _cut_vanished(self, state: PodState, before: Sequence[Connection] = ()) -> None:
+        """Nobody answers at a pod's addresses any more: its clients are told, and dial again.
+
+        before  to it before it ended: a round meanwhile may have swept them out of the table
+        """
         if self.plans is None:
             return
-        addresses = {address for address in (state.ipv4, state.ipv6) if address is not None}
-        connections = await asyncio.to_thread(self.datapath.connections_to, addresses)
+        connections = [*before, *await self._connected_to(state)]
         self._vanished += [one for one in connections if one.client_ifindex]
         if connections:
             await asyncio.to_thread(close_sockets, connections, _namespaces(self.plans))
@@ -667,10 +673,11 @@ class Agent:
         state = self.pods().get(pod_key(stored.key))
         with contextlib.suppress(UnavailableError):  # it ends all the same
             await self.in_force()  # services send nobody to it any more
+        before = await self._connected_to(state) if state is not None else []
         await self.runner.stop(pod_key(stored.key), grace_s)
         if state is not None and state.ifindex:
             self.datapath.detach(state.ifindex)
-            await self._cut_vanished(state)
+            await self._cut_vanished(state, before)
         self.objects.remove([stored.key])
         self.ledger.release_endpoint(stored.uid)
         self.addresses.release(stored.uid, time.time())
