@@ -9,7 +9,7 @@ from tests.policy import cases
 from tests.policy.worlds import np
 
 from sixfold.mesh.authorization import rule_of
-from sixfold.mesh.member import addresses_of, authority
+from sixfold.mesh.member import authority
 from sixfold.mesh.messages import ROUTE
 from sixfold.mesh.plan import MeshPlanner
 from sixfold.mesh.resources import RBAC_FILTER
@@ -40,8 +40,8 @@ def pairs(here):
     for source in here.endpoints.values():
         for destination in here.endpoints.values():
             if source is not destination:
-                for one in addresses_of(source):
-                    for other in addresses_of(destination):
+                for one in source.addresses:
+                    for other in destination.addresses:
                         if one.version == other.version:
                             yield source, one, destination, other
 

@@ -156,13 +156,17 @@ def test_what_somebody_broke_is_put_right_and_said(
     assert shop.status()["agent"]["repairs"]
 
 
-def test_pods_that_lost_their_network_are_made_anew_with_their_addresses(shop: System) -> None:
+def test_pods_that_lost_their_network_are_made_anew_and_their_clients_told(shop: System) -> None:
     before = shop.endpoints()
     links = shop.on_host("ip", "-o", "link").stdout.splitlines()
-    (device,) = [line.split()[1].split("@")[0] for line in links if "default/friend" in line]
-    shop.on_host("ip", "link", "delete", device)
-    shop.on_host("ip", "netns", "delete", Path(before["default/stranger"]["netns"]).name)
-    for name in ("friend", "stranger"):
+    (device,) = [line.split()[1].split("@")[0] for line in links if "default/web" in line]
+    with place_of(shop, "default/friend").dial(before["default/web"]["ips"][0], 8080) as client:
+        shop.on_host("ip", "link", "delete", device)
+        shop.on_host("ip", "netns", "delete", Path(before["default/stranger"]["netns"]).name)
+        client.settimeout(10)
+        with pytest.raises(ConnectionAbortedError):
+            client.recv(1)
+    for name in ("web", "stranger"):
         said = f"pod default/{name}: its network is gone; started anew"
         shop.eventually(lambda said=said: said in shop.agent_log(), said)
     shop.eventually(lambda: shop.endpoints().keys() == before.keys(), "all are back")

@@ -439,10 +439,10 @@ class Agent:
     async def _cut_connections(self) -> None:
         """What policy no longer allows ends now, not on its next packet or a timeout."""
         if self.plans is not None and self.backends.lost:
-            await self.backends.cut(_namespaces(self.plans))
+            await self.backends.cut(self.plans.netns_of)
         severed = self.datapath.sweep()
         if severed and self.plans is not None:
-            where = _namespaces(self.plans), self.plans.world.addresses_abroad
+            where = self.plans.netns_of, self.plans.world.addresses_abroad
             await asyncio.to_thread(close_sockets, severed.values(), *where)
             self.datapath.forget(severed)
 
@@ -453,7 +453,7 @@ class Agent:
         if not self._vanished:
             return
         endpoints = self.plans.world.endpoints.values()
-        there = {address for endpoint in endpoints for address in (endpoint.ipv4, endpoint.ipv6)}
+        there = {address for endpoint in endpoints for address in endpoint.addresses}
         gone = [one for one in self._vanished if one.destination not in there]
         self._vanished = [one for one in self._vanished if one.destination in there]
         nudge(gone)
@@ -563,17 +563,18 @@ class Agent:
         return found
 
     async def _reset(self, state: PodState) -> None:
+        before = await self._connected_to(state)
         await self.runner.reset(state.key)
         self.datapath.detach(state.ifindex)
         with contextlib.suppress(UnavailableError):
             await self.in_force()  # who is cut asks again, and must not be sent there
-        await self._cut_vanished(state)
+        await self._cut_vanished(state, before)
 
     async def _connected_to(self, state: PodState) -> list[Connection]:
         addresses = {address for address in (state.ipv4, state.ipv6) if address is not None}
         return await asyncio.to_thread(self.datapath.connections_to, addresses)
 
-    async def _cut_vanished(self, state: PodState, before: Sequence[Connection] = ()) -> None:
+    async def _cut_vanished(self, state: PodState, before: Sequence[Connection]) -> None:
         """Nobody answers at a pod's addresses any more: its clients are told, and dial again.
 
         before  to it before it ended: a round meanwhile may have swept them out of the table
@@ -583,7 +584,7 @@ class Agent:
         connections = [*before, *await self._connected_to(state)]
         self._vanished += [one for one in connections if one.client_ifindex]
         if connections:
-            await asyncio.to_thread(close_sockets, connections, _namespaces(self.plans))
+            await asyncio.to_thread(close_sockets, connections, self.plans.netns_of)
 
     # --- pods -------------------------------------------------------------------------------
 
@@ -729,18 +730,7 @@ class Agent:
 
 
 def _addresses(world: World) -> set[IPAddress]:
-    return {
-        address
-        for one in world.endpoints.values()
-        for address in (one.ipv4, one.ipv6)
-        if address is not None
-    }
-
-
-def _namespaces(plans: Plans) -> dict[int, Path]:
-    """Network namespaces of pods, by their interface on the host."""
-    endpoints = plans.world.endpoints.values()
-    return {endpoint.ifindex: Path(endpoint.netns) for endpoint in endpoints}
+    return {address for one in world.endpoints.values() for address in one.addresses}
 
 
 def _why_not_settled(pod: PodState) -> str:

@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sixfold.errors import HostError
-from sixfold.trust.authority import Authority, JwtAuthority, create, new_key
-from sixfold.trust.keyring import Keyring, due, founded, next_step
+from sixfold.trust.authority import Authority, JwtAuthority, new_key
+from sixfold.trust.keyring import Keyring, due, first, founded, next_step
 from sixfold.trust.keyring_text import decode, encode, from_pem
 
 log = logging.getLogger(__name__)
@@ -77,9 +77,10 @@ def authorities(
             found = decode(path.read_bytes(), passphrase)
         elif before.exists():
             found = from_pem(before.read_bytes())
+        elif begin is not None:
+            found = founded(begin(), JwtAuthority(new_key()))
         else:
-            founder = begin() if begin else create(trust_domain, datetime.now(UTC))
-            found = founded(founder, JwtAuthority(new_key()))
+            found = first(trust_domain, datetime.now(UTC))
     except (OSError, ValueError) as error:
         raise HostError(
             f"{path if path.exists() else before}: {error}; put it back from a copy, or remove it: "

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import Any
 
 import msgspec
@@ -127,7 +127,7 @@ class Told:
             pods = {
                 str(address): endpoint.key
                 for endpoint in endpoints.values()
-                for address in _addresses(endpoint)
+                for address in endpoint.addresses
             }
             self._pods = (endpoints, pods)
         local = frozenset((str(config.host_ipv4), str(config.host_ipv6)))
@@ -230,7 +230,7 @@ class Told:
         if address in config.service_ipv4 or address in config.service_ipv6:
             raise RegistrationError(f"Address {address}: is a Service's; give that of a process")
         for endpoint in self._plans().world.endpoints.values():
-            if address in _addresses(endpoint):
+            if address in endpoint.addresses:
                 owner = endpoint.key
                 return msgspec.structs.replace(asked, owner=owner, uid=self._uid(owner))
         inside = address in config.pod_ipv4 or address in config.pod_ipv6
@@ -240,7 +240,7 @@ class Told:
 
     def _of_pod(self, caller: Caller, asked: Registration) -> Registration:
         world = self._plans().world
-        own = {str(address) for address in _addresses(world.endpoints[caller.pod])}
+        own = {str(address) for address in world.endpoints[caller.pod].addresses}
         if asked.namespace != caller.namespace:
             raise DeniedError(
                 f"Permission denied: {caller.pod} registers in namespace {caller.namespace} only"
@@ -274,7 +274,7 @@ class Told:
         host, _ = check.destination
         if caller.kind != "pod" or not host:
             return
-        own = {str(one) for one in _addresses(self._plans().world.endpoints[caller.pod])}
+        own = {str(one) for one in self._plans().world.endpoints[caller.pod].addresses}
         if host not in own:
             raise DeniedError(f"Permission denied: a check of {caller.pod} asks itself, not {host}")
 
@@ -286,10 +286,6 @@ class Told:
         if self._agent.plans is None:
             raise UnavailableError("catalogue: nothing is planned yet; try again in a moment")
         return self._agent.plans
-
-
-def _addresses(endpoint: Endpoint) -> list[IPv4Address | IPv6Address]:
-    return [address for address in (endpoint.ipv4, endpoint.ipv6) if address is not None]
 
 
 def _lines(plans: Plans, endpoint: Endpoint) -> Lines | None:

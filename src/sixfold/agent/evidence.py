@@ -26,7 +26,7 @@ from sixfold.host.layout import Connection
 from sixfold.host.paths import Paths
 from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6, Config
 from sixfold.model.datapath import PROTOCOL_NUMBERS, IPAddress
-from sixfold.model.endpoint import Endpoint
+from sixfold.model.endpoint import Endpoint, by_address
 from sixfold.model.identity import HOST, Identity
 from sixfold.model.place import place_text
 from sixfold.model.policies import POLICY_KINDS, key_of
@@ -66,7 +66,7 @@ async def gather(
     if plans is None:
         raise UnavailableError("audit: nothing is planned yet; try again in a moment")
     connections = await asyncio.to_thread(lambda: [*agent.datapath.conntrack()])
-    at = _by_address(plans)
+    at = by_address(plans.world.endpoints.values())
     opened = [one for one in connections if one.is_open and not one.forwarded]
     talked = tuple(pairs(at, agent.names, connections))
     flows.drain()
@@ -211,15 +211,6 @@ def _for_strangers(agent: Agent) -> list[tuple[str, IPAddress, int]]:
         if one.protocol == "TCP" and (one.address, one.port) not in for_pods
     }
     return sorted(found, key=str)
-
-
-def _by_address(plans: Plans) -> dict[IPAddress, Endpoint]:
-    return {
-        address: endpoint
-        for endpoint in plans.world.endpoints.values()
-        for address in (endpoint.ipv4, endpoint.ipv6)
-        if address is not None
-    }
 
 
 def _party(

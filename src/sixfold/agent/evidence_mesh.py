@@ -171,9 +171,8 @@ def _past_the_proxy(plans: Plans) -> Iterator[Planned]:
             *(one.port for one in server.publish_ports if one.protocol == "TCP"),
             USUAL_PORT,
         ]
-        for address in (server.ipv4, server.ipv6):
-            for port in ports if address is not None else ():
-                assert address is not None
+        for address in server.addresses:
+            for port in ports:
                 client = _let_in(plans, server, port)
                 if client is None:
                     continue

@@ -20,13 +20,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sixfold.agent.authority import write
-from sixfold.model.federation import ClusterFederatedTrustDomain, ClusterFederatedTrustDomainSpec
+from sixfold.model.federation import (
+    FEDERATED_DOMAIN,
+    ClusterFederatedTrustDomain,
+    ClusterFederatedTrustDomainSpec,
+)
 from sixfold.store import Objects
 from sixfold.trust.bundle import Bundle, read, roots_of
 
 log = logging.getLogger(__name__)
 
-KIND = "ClusterFederatedTrustDomain"
 TIMEOUT_S = 10.0
 BYTES_MAX = 1 << 20
 AGAIN_S = (2.0, 60.0)  # after a failure: doubled each time
@@ -65,7 +68,7 @@ class Federation:
     def follow(self) -> None:
         """Called after a round: objects may have come, changed or gone."""
         wanted: dict[str, ClusterFederatedTrustDomainSpec] = {}
-        for _, stored in sorted(self._objects.of(KIND).items()):
+        for _, stored in sorted(self._objects.of(FEDERATED_DOMAIN).items()):
             one: ClusterFederatedTrustDomain = stored.object
             if one.spec.trust_domain != self._own:  # nobody tells us who we are
                 wanted.setdefault(one.spec.trust_domain, one.spec)

@@ -13,7 +13,6 @@ import time
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
 from cryptography.x509 import Certificate
@@ -32,7 +31,8 @@ from sixfold.mesh.http_plan import HttpPlan
 from sixfold.mesh.logs import FLUSH
 from sixfold.mesh.member import authority
 from sixfold.model.datapath import INGRESS, PROTOCOL_NUMBERS, IPAddress
-from sixfold.model.endpoint import Endpoint
+from sixfold.model.endpoint import Endpoint, by_address
+from sixfold.model.layers import same_objects
 from sixfold.model.mesh import TUNNEL_PORT
 from sixfold.model.spiffe import parse
 from sixfold.observe.access import IdOf, tunnel_cut
@@ -87,8 +87,7 @@ class ForeignTunnels:
             return
         tables = plans.policy.tables
         parts = http.exports, http.foreign, tables.group_of, tables.value_of
-        same = all(one is before for one, before in zip(parts, self._judged, strict=False))
-        if self._judged and same and not gone:
+        if same_objects(parts, self._judged) and not gone:
             return
         self._judged = () if again else parts
         pods = {
@@ -121,7 +120,7 @@ class ForeignTunnels:
         pods: Mapping[str, Endpoint],
         gone: Set[str],
     ) -> None:
-        by = {at: one for one in pods.values() for at in (one.ipv4, one.ipv6) if at is not None}
+        by = by_address(pods.values())
         here = self._open()
         if any(place[0] in by and place not in self._inside for place in here):
             await asyncio.sleep(TOLD_S)
@@ -136,13 +135,8 @@ class ForeignTunnels:
         }
         if not ended:
             return
-        places = {
-            at: Path(one.netns)
-            for one in plans.world.endpoints.values()
-            for at in (one.ipv4, one.ipv6)
-            if at is not None and one.netns
-        }
-        await asyncio.to_thread(close_tunnels, [one for one, _ in ended.values()], places)
+        those, places = [one for one, _ in ended.values()], plans.netns_at
+        await asyncio.to_thread(close_tunnels, those, places)
         for place, (one, why) in ended.items():
             inside = self._inside.pop(place, _Inside("", ""))
             self._tell(one, why, (inside.id, inside.own))
@@ -175,10 +169,8 @@ class ForeignTunnels:
         ]
         if not ended:
             return
-        namespaces = {
-            one.ifindex: Path(one.netns) for one in plans.world.endpoints.values() if one.netns
-        }
-        await asyncio.to_thread(close_sockets, [one for one, _, _ in ended], namespaces, at)
+        connections = [one for one, _, _ in ended]
+        await asyncio.to_thread(close_sockets, connections, plans.netns_of, at)
         for one, foreign, why in ended:
             ids = id_of(one.source), foreign.ids[0] if foreign is not None else ""
             ends = (one.source, one.source_port), (one.destination, one.destination_port)
@@ -227,12 +219,7 @@ class _Judge:
         self._gateways = gateways
         self._gone = gone
         self._authorizations = Authorizations(plans.world)
-        self._servers = {
-            at: one
-            for one in plans.world.endpoints.values()
-            for at in (one.ipv4, one.ipv6)
-            if at is not None
-        }
+        self._servers = by_address(plans.world.endpoints.values())
 
     def why(self, place: Place, inside: _Inside | None) -> str:
         """ "" when it may stay."""

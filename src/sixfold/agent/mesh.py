@@ -260,12 +260,9 @@ class Mesh:
         if not any(one.late for one in self.proxies):
             self._judged = judged
         found = list(cut(self._agent.datapath.conntrack(), plans, http))
-        namespaces = {
-            one.ifindex: Path(one.netns) for one in plans.world.endpoints.values() if one.netns
-        }
         if found:
             connections = [one.connection for one in found]
-            await asyncio.to_thread(close_sockets, connections, namespaces)
+            await asyncio.to_thread(close_sockets, connections, plans.netns_of)
 
     async def _cut_leavings(self) -> None:
         """What was passed to the world before the proxy passed less."""
@@ -275,8 +272,7 @@ class Mesh:
             return
         found = list(no_longer_passed(self._agent.datapath.conntrack(), before, plans))
         if found:
-            namespaces = {it.ifindex: Path(it.netns) for it in plans.world.endpoints.values()}
-            await asyncio.to_thread(close_sockets, found, namespaces)
+            await asyncio.to_thread(close_sockets, found, plans.netns_of)
 
     async def admit(self, pod: str) -> None:
         """Return when a pod's connections, in and out, would meet the proxy."""

@@ -25,7 +25,7 @@ from sixfold.mesh.asked import Asked as Request
 from sixfold.mesh.messages import Resource
 from sixfold.mesh.open_requests import Begun, Refusal, asking, refusal, refused_at_gateway
 from sixfold.model.datapath import IPAddress
-from sixfold.model.endpoint import Endpoint
+from sixfold.model.endpoint import Endpoint, by_address
 from sixfold.model.flow import Flow
 from sixfold.observe.open_requests import Key, OpenRequest, cut, key_of, open_request
 from sixfold.policy.requests import Requests
@@ -124,11 +124,6 @@ class OpenRequests:
 
     def _requests(self, plans: Plans) -> tuple[Requests, dict[IPAddress, Endpoint]]:
         if self._judge is None or self._judge[0] is not plans:
-            at = {
-                address: one
-                for one in plans.world.endpoints.values()
-                for address in (one.ipv4, one.ipv6)
-                if address is not None
-            }
+            at = by_address(plans.world.endpoints.values())
             self._judge = plans, Requests(plans.world, plans.policy), at
         return self._judge[1:]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
+from pathlib import Path
 
 from sixfold.agent.ledger import Ledger
 from sixfold.balancing.plan import BalancingPlan, BalancingPlanner
@@ -19,7 +20,7 @@ from sixfold.discovery.zone import Zone, ZoneTree
 from sixfold.mesh.modes import PodModes, kernel_lines, plan_modes
 from sixfold.model.config import Config
 from sixfold.model.datapath import Datapath, IPAddress, IpcacheEntry, IPNetwork, PolicyTable
-from sixfold.model.endpoint import HOST_ENDPOINT, Endpoint, EndpointId
+from sixfold.model.endpoint import HOST_ENDPOINT, Endpoint, EndpointId, by_address
 from sixfold.model.groups import Grouped
 from sixfold.model.identity import Identity
 from sixfold.model.layers import Layers, differing, kept
@@ -57,6 +58,18 @@ class Plans:
     modes: Mapping[str, PodModes]  # of mTLS; nobody's: there is no mesh
     datapath: Datapath
     bridge: Datapath | None = None
+
+    @property
+    def netns_of(self) -> dict[int, Path]:
+        """Network namespaces of pods, by their interface on the host."""
+        endpoints = self.world.endpoints.values()
+        return {one.ifindex: Path(one.netns) for one in endpoints if one.netns}
+
+    @property
+    def netns_at(self) -> dict[IPAddress, Path]:
+        """The same by the pods' addresses."""
+        at = by_address(self.world.endpoints.values())
+        return {address: Path(one.netns) for address, one in at.items() if one.netns}
 
 
 @dataclass(frozen=True, slots=True)

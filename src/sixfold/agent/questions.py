@@ -54,6 +54,5 @@ def _message(limits: Mapping[str, Limit], endpoints: Mapping[str, Endpoint]) -> 
     for key, limit in sorted(limits.items()):
         wanted = tuple(sorted(limit.patterns)), limit.audit
         number = numbers.setdefault(wanted, len(numbers))
-        one = endpoints[key]
-        clients |= {str(it): number for it in (one.ipv4, one.ipv6) if it is not None}
+        clients |= {str(it): number for it in endpoints[key].addresses}
     return control.Limits(clients, tuple(control.Limit(*one) for one in numbers))

@@ -29,7 +29,7 @@ def endpoint_view(endpoint: Endpoint) -> dict[str, Any]:
         "status": {
             "id": endpoint.id,
             "netns": endpoint.netns,
-            "ips": [str(ip) for ip in (endpoint.ipv4, endpoint.ipv6) if ip is not None],
+            "ips": [str(ip) for ip in endpoint.addresses],
             "identity": endpoint.identity,
             "node": endpoint.node,
             "ready": endpoint.ready,

@@ -22,6 +22,7 @@ from sixfold.model.datapath import IPAddress
 from sixfold.model.discovery import asks_for_redirects, is_open
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.enforcement import in_audit
+from sixfold.model.federation import FEDERATED_DOMAIN
 from sixfold.model.httproute import ROUTE_KINDS
 from sixfold.model.layers import Layers
 from sixfold.model.locality import locality_of
@@ -41,7 +42,6 @@ from sixfold.store import Objects, Stored
 from sixfold.workloads.pod_state import PodState
 
 T = TypeVar("T")
-TRUSTED = "ClusterFederatedTrustDomain"
 
 
 class Snapshots:
@@ -155,7 +155,7 @@ class Snapshots:
         self._secrets = self._by_name("Secret")
         self._backend_tls = self._by_name(BACKEND_TLS)
         self._config_maps = self._by_name("ConfigMap")
-        self._federated = self._made(TRUSTED, (TRUSTED,), self._take_federated)
+        self._federated = self._made(FEDERATED_DOMAIN, (FEDERATED_DOMAIN,), self._take_federated)
         self._service_entries = self._by_name(SERVICE_ENTRY)
         self._destination_rules = self._by_name(DESTINATION_RULE)
         self._gateway_classes = self._of_cluster("GatewayClass")
@@ -187,7 +187,7 @@ class Snapshots:
         )
 
     def _take_federated(self) -> frozenset[str]:
-        given = self._objects.of(TRUSTED).values()
+        given = self._objects.of(FEDERATED_DOMAIN).values()
         return frozenset(stored.object.spec.trust_domain for stored in given)
 
     def _take_policies(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from sixfold.mesh import resources
 from sixfold.mesh.member import Member
 from sixfold.mesh.messages import CLUSTER, Resource
 from sixfold.model.datapath import IPAddress
+from sixfold.model.endpoint import by_address
 from sixfold.model.mesh import TUNNEL_PORT
 from sixfold.model.spiffe import workload_id
 from sixfold.observe.access import tunnel_cut
@@ -145,17 +146,12 @@ class Succession:
             return
         maps = self._agent.datapath.maps
         those = [one for one in tunnels(maps["tunnels"]) if one.age_s > older_s]
-        places: dict[IPAddress, Path] = {}
-        ids: dict[IPAddress, str] = {}
         domain = self._agent.config.trust_domain
-        for endpoint in plans.world.endpoints.values():
+        ids: dict[IPAddress, str] = {}
+        for address, endpoint in by_address(plans.world.endpoints.values()).items():
             subject = endpoint.subject
-            for address in (endpoint.ipv4, endpoint.ipv6):
-                if address is not None:
-                    places[address] = Path(endpoint.netns)
-                    id_ = workload_id(domain, subject.namespace, subject.service_account)
-                    ids[address] = str(id_)
-        closed = await asyncio.to_thread(close_tunnels, those, places)
+            ids[address] = str(workload_id(domain, subject.namespace, subject.service_account))
+        closed = await asyncio.to_thread(close_tunnels, those, plans.netns_at)
         if closed:
             log.warning("%s: %d tunnels", why, closed)
         self._tell(those, ids, why)

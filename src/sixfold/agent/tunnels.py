@@ -14,7 +14,7 @@ from sixfold.agent.planning import Plans
 from sixfold.host.layout import GIVEN, MTLS, OUTWARD, Connection
 from sixfold.mesh.authorized import authorized, caller_of
 from sixfold.mesh.http_plan import HttpPlan
-from sixfold.model.endpoint import Endpoint
+from sixfold.model.endpoint import by_address
 from sixfold.model.rule import Rule
 from sixfold.policy.authorizations import Authorizations
 
@@ -30,12 +30,7 @@ def cut(open_: Iterable[Connection], plans: Plans, http: HttpPlan) -> Iterator[C
     """Of all connections that are open. Those whose requests are looked into are among those of
     the second kind: their sockets are others, which nobody closes."""
     authorizations = Authorizations(plans.world)
-    at: dict[object, Endpoint] = {
-        address: endpoint
-        for endpoint in plans.world.endpoints.values()
-        for address in (endpoint.ipv4, endpoint.ipv6)
-        if address is not None
-    }
+    at = by_address(plans.world.endpoints.values())
     for one in open_:
         client, server = at.get(one.source), at.get(one.destination)
         if one.transport != MTLS or not one.is_open or client is None or server is None:
@@ -50,21 +45,19 @@ def cut(open_: Iterable[Connection], plans: Plans, http: HttpPlan) -> Iterator[C
 
 
 def no_longer_passed(
-    open_: Iterable[Connection], before: Plans | None, after: Plans
+    open_: Iterable[Connection], before: Plans, after: Plans
 ) -> Iterator[Connection]:
     """The proxy's connections to the world on ports where it passes less than it did. Which names
     they were passed by nobody has kept: those that still are allowed begin anew."""
-    known = before.leavings if before is not None else {}
     ports: dict[object, set[int]] = {}
     for key, now in after.leavings.items():
-        was, endpoint = known.get(key), after.world.endpoints[key]
+        was = before.leavings.get(key)
         if was is None or was is now:
             continue
         lost = {one.port for one in was.seen if one not in now.seen}
         lost |= {port for host, port in was.carried if (host, port) not in now.carried}
-        for address in (endpoint.ipv4, endpoint.ipv6):
-            if address is not None and lost:
-                ports[address] = lost
+        if lost:
+            ports |= dict.fromkeys(after.world.endpoints[key].addresses, lost)
     for one in open_ if ports else ():
         if one.transport in (OUTWARD, GIVEN) and one.destination_port in ports.get(one.source, ()):
             yield one

@@ -125,8 +125,6 @@ def _signed(config: Config, csr: bytes) -> Chain:
     """A new intermediate, up to the root."""
 
     def ask(client: Any) -> Chain:
-        with contextlib.suppress(Exception):  # one that lives for ever need not be renewed
-            client.auth.token.renew_self()
         answer = client.secrets.pki.sign_intermediate(
             csr.decode(),
             "",
@@ -144,8 +142,6 @@ def _signed(config: Config, csr: bytes) -> Chain:
 
 def _root(config: Config) -> x509.Certificate:
     def ask(client: Any) -> Chain:
-        with contextlib.suppress(Exception):
-            client.auth.token.renew_self()
         mount = config.ca_vault_mount
         return _chain(client.secrets.pki.read_ca_certificate_chain(mount_point=mount))
 
@@ -177,6 +173,8 @@ def _with_client(config: Config, ask: Callable[[Any], Chain]) -> Chain:
             verify=config.ca_vault_cacert or True,
             timeout=TIMEOUT_S,
         )
+        with contextlib.suppress(VaultError):  # one that lives for ever need not be renewed
+            client.auth.token.renew_self()
         return ask(client)
     except VaultError as error:
         said = "; ".join(error.errors or []) if error.errors else str(error)

@@ -17,6 +17,7 @@ from sixfold.cli.output import coloured, progress
 from sixfold.cli.settings import Settings, examples, instance_option, pass_settings
 from sixfold.cli.world import live_world
 from sixfold.errors import SixfoldError
+from sixfold.model.enforcement import AUDIT, ENFORCE, ENFORCEMENT
 
 if TYPE_CHECKING:
     from sixfold.cli.client import Client
@@ -32,7 +33,6 @@ OVERLAP = timedelta(seconds=2)  # of polls: a flow may be told a little late
 LABEL = {"app.kubernetes.io/managed-by": "sixfold-harden"}
 LEFT_OUT = "flows left out"  # notes about those: denied ones are not wanted here
 POLICY = ("POLICY_DENIED", "POLICY_DENY")
-ANNOTATION = "sixfold.dev/enforcement"
 
 
 def duration(ctx: click.Context, param: click.Parameter, text: str) -> float:
@@ -129,7 +129,7 @@ class Walk:
         self.since = datetime.now(UTC)  # of the last step: audit, or enforcement, is in force
         (raw,) = self.client.objects("Namespace", "", namespace)
         annotations = raw["metadata"].get("annotations") or {}
-        self.annotated = raw if annotations.get(ANNOTATION) == "audit" else None
+        self.annotated = raw if annotations.get(ENFORCEMENT) == AUDIT else None
         if self.client.get("/v1/status")["agent"]["audit"]:
             raise SixfoldError(
                 "harden: everything is in audit (up --audit), so nothing would be enforced; "
@@ -235,7 +235,7 @@ class Walk:
         objects = [msgspec.to_builtins(one) for one in policies]
         if self.annotated is not None:
             meta = self.annotated["metadata"]
-            annotations = {**meta["annotations"], ANNOTATION: "enforce"}
+            annotations = {**meta["annotations"], ENFORCEMENT: ENFORCE}
             meta = {"name": self.namespace, "labels": meta.get("labels") or {}}
             meta["annotations"] = annotations
             objects.append({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})

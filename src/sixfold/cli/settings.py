@@ -53,6 +53,17 @@ class Settings:
         return Client(self.paths.api_socket)
 
 
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """One decorator of several options; help shows them in this order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 def _store(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
     if value is None:
         return

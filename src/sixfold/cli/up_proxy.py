@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import click
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+from sixfold.cli.settings import together
 
-OPTIONS = (
+proxy_options = together(
     click.option(
         "--placement",
         type=click.Choice(["node", "workload"]),
@@ -30,9 +27,3 @@ OPTIONS = (
         help="So long a proxy that was replaced may keep what is open; 0: until its end.",
     ),
 )
-
-
-def proxy_options(command: Command) -> Command:
-    for option in reversed(OPTIONS):
-        command = option(command)
-    return command

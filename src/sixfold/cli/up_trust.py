@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import click
 
+from sixfold.cli.settings import together
 from sixfold.cli.up_values import EndpointPlace, Issuer, TrustDomain, VaultAddress
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-OPTIONS = (
+trust_options = together(
     click.option(
         "--trust-domain",
         type=TrustDomain(),
@@ -72,9 +68,3 @@ OPTIONS = (
         help="Be an OpenID provider at the bundle's endpoint: tokens say so; none ends that.",
     ),
 )
-
-
-def trust_options(command: Command) -> Command:
-    for option in reversed(OPTIONS):
-        command = option(command)
-    return command

@@ -228,13 +228,12 @@ class ZonePlanner:
             self._replace(f"pod {key}", {})
         for key in changed:
             endpoint = endpoints[key]
-            addresses = (a for a in (endpoint.ipv4, endpoint.ipv6) if a is not None)
             parent = f"{endpoint.namespace}.pod.{self._domain}"
             self._replace(
                 f"pod {key}",
                 {
                     RecordKey(f"{dashed(a)}.{parent}", _address_type(a)): (str(a),)
-                    for a in addresses
+                    for a in endpoint.addresses
                 },
             )
 

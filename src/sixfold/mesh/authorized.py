@@ -13,8 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from sixfold.mesh.asked import Asked
-from sixfold.mesh.conditions import LOCAL_DOMAIN
-from sixfold.mesh.member import addresses_of
+from sixfold.mesh.conditions import OURS
 from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.rule import Rule
@@ -55,7 +54,7 @@ def caller_of(
     asked: Asked | None = None,
     claims: Mapping[str, Any] = MappingProxyType({}),
 ) -> Caller:
-    addresses = tuple(addresses_of(client))
+    addresses = client.addresses
     account = client.subject.service_account
     return Caller(domain, client.namespace, account, addresses, port, asked, claims)
 
@@ -64,7 +63,7 @@ def foreign_caller(id_: str, gateway: Endpoint | None, port: int) -> Caller:
     """Of another trust domain, by the pod of a Gateway; it has no account here."""
     found = parse(id_)
     within = re.fullmatch(r"/ns/([^/]+)/sa/.*", found.path)
-    at = tuple(addresses_of(gateway)) if gateway is not None else ()
+    at = gateway.addresses if gateway is not None else ()
     name = f"{found.trust_domain}{found.path}"
     return Caller(found.trust_domain, within[1] if within else "", "", at, port, name=name)
 
@@ -135,10 +134,10 @@ def _is(key: str, text: Text, caller: Caller) -> bool:
     match key:
         case of.PRINCIPAL:
             given = text.text
-            if caller.name and given.startswith(LOCAL_DOMAIN):
+            if caller.name and given.startswith(OURS):
                 return False  # ours is meant
-            if text.how in (How.EXACT, How.PREFIX) and given.startswith(LOCAL_DOMAIN):
-                text = text._replace(text=f"{caller.domain}/{given.removeprefix(LOCAL_DOMAIN)}")
+            if text.how in (How.EXACT, How.PREFIX) and given.startswith(OURS):
+                text = text._replace(text=f"{caller.domain}/{given.removeprefix(OURS)}")
             return text.matches(caller.principal)
         case of.SERVICE_ACCOUNT:
             return text.text == f"{caller.namespace}/{caller.account}"

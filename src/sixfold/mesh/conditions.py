@@ -20,12 +20,12 @@ from sixfold.mesh.messages import extension, packed
 from sixfold.model.mesh import DESTINATION
 from sixfold.policy import conditions as of
 from sixfold.policy.conditions import Alternative, Authorization, Clauses, Condition, How, Text
-from sixfold.policy.foreign import for_foreign
+from sixfold.policy.foreign import LOCAL_DOMAIN, for_foreign
 
 DENY_FILTER, ALLOW_FILTER = "sixfold.authorization.deny", "sixfold.authorization.allow"
 PREFIXES = {DENY_FILTER: "deny_", ALLOW_FILTER: "allow_"}  # of what they say of a request
 JWT_FILTER, PAYLOAD = "envoy.filters.http.jwt_authn", "payload"
-LOCAL_DOMAIN = "cluster.local/"  # means the trust domain, whatever it is called; as in Istio
+OURS = f"{LOCAL_DOMAIN}/"
 SPIFFE = "spiffe://"
 TOLD = "told "  # before names of rules that deny nothing: of action AUDIT
 ANYBODY: dict[str, Any] = {"any": True}
@@ -166,8 +166,8 @@ class _Writer:
         if text.how not in (How.EXACT, How.PREFIX):
             return _string(text) if text.how is How.SUFFIX else {"prefix": SPIFFE}
         given = text.text
-        if given.startswith(LOCAL_DOMAIN):
-            given = f"{self._domain}/{given.removeprefix(LOCAL_DOMAIN)}"
+        if given.startswith(OURS):
+            given = f"{self._domain}/{given.removeprefix(OURS)}"
         return {text.how.value: f"{SPIFFE}{given}"}
 
 

@@ -9,10 +9,10 @@ in a header. Only while some route makes copies.
 from __future__ import annotations
 
 from datetime import timedelta
+from ipaddress import IPv4Address, IPv6Address
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_pb2
-from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm,
 )
@@ -32,7 +32,7 @@ def cluster_name(member: Member) -> str:
 def resources_of(member: Member) -> tuple[Resource, Resource]:
     """Where a pod's copies are sent from, and the way there."""
     any4 = any(one.version == 4 for one in member.addresses)
-    loopback = "127.0.0.1" if any4 else "::1"
+    loopback = IPv4Address("127.0.0.1") if any4 else IPv6Address("::1")
     states = [
         parts.state(parts.NETNS_STATE, member.netns),
         parts.state(parts.SVID_STATE, parts.client_secret(member.id)),
@@ -47,9 +47,7 @@ def resources_of(member: Member) -> tuple[Resource, Resource]:
         stat_prefix="copies",
         codec_type="HTTP2",
         route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
-        http_filters=[
-            extension("envoy.filters.http.router", router_pb2.Router(suppress_envoy_headers=True))
-        ],
+        http_filters=[parts.ROUTER],
         generate_request_id={"value": False},
         skip_xff_append=True,
         server_header_transformation="PASS_THROUGH",
@@ -65,26 +63,21 @@ def resources_of(member: Member) -> tuple[Resource, Resource]:
                 ]
             }
         ],
-        **parts.listen_at([parts.socket_at(loopback, COPIES_PORT, member.netns)]),
+        **parts.listen_at([parts.socket_at(str(loopback), COPIES_PORT, member.netns)]),
     )
     options = http_protocol_options_pb2.HttpProtocolOptions(
         explicit_http_config={"http2_protocol_options": {}},
         common_http_protocol_options={"idle_timeout": timedelta(minutes=1)},
     )
-    place = {"address": parts.socket_at(loopback, COPIES_PORT)}
     here = {
-        "address": loopback,
+        "address": str(loopback),
         "port_value": 0,
         "network_namespace_filepath": member.netns,
     }
     cluster = cluster_pb2.Cluster(
         name=cluster_name(member),
-        type="STATIC",
+        **parts.fixed(cluster_name(member), [(loopback, COPIES_PORT)]),
         connect_timeout=parts.CONNECT_TIMEOUT,
-        load_assignment={
-            "cluster_name": cluster_name(member),
-            "endpoints": [{"lb_endpoints": [{"endpoint": place}]}],
-        },
         upstream_bind_config={"source_address": here},
         typed_extension_protocol_options={parts.OPTIONS: packed(options)},
     )

@@ -88,17 +88,12 @@ def tunnel(one: Foreign, lifetime: timedelta) -> Resource:
             "max_connection_duration": lifetime,
         },
     )
-    places = [
-        {"endpoint": {"address": parts.socket_at(str(address), port)}}
-        for address, port in one.places
-    ]
     cluster = cluster_pb2.Cluster(
         name=name,
-        type="STATIC",
+        **parts.fixed(name, one.places),
         lb_policy="RANDOM",
         connect_timeout=parts.CONNECT_TIMEOUT,
         circuit_breakers=parts.no_limits(),
-        load_assignment={"cluster_name": name, "endpoints": [{"lb_endpoints": places}]},
         upstream_bind_config=parts.from_the_pod(),
         transport_socket=extension(
             "envoy.transport_sockets.tls", parts.client_tls(*one.ids, host=one.host)
@@ -156,20 +151,7 @@ def end_name(address: IPAddress, port: int) -> str:
 
 def end(address: IPAddress, port: int) -> Resource:
     """The last step: from the end of a tunnel to a pod's process."""
-    name = end_name(address, port)
-    place = {"address": parts.socket_at(str(address), port)}
-    cluster = cluster_pb2.Cluster(
-        name=name,
-        type="STATIC",
-        connect_timeout=parts.CONNECT_TIMEOUT,
-        circuit_breakers=parts.no_limits(),
-        load_assignment={
-            "cluster_name": name,
-            "endpoints": [{"lb_endpoints": [{"endpoint": place}]}],
-        },
-        upstream_bind_config=parts.from_the_pod(),
-    )
-    return resource(name, cluster)
+    return parts.plain(end_name(address, port), address, port)
 
 
 def host(

@@ -168,14 +168,7 @@ def outbound(
                 ],
             },
         ],
-        **parts.listen_at(
-            [
-                parts.socket_at(
-                    "127.0.0.1" if address.version == 4 else "::1", HTTP_PORT, member.netns
-                )
-                for address in member.addresses
-            ]
-        ),
+        **parts.listen_at(parts.on_loopback(member, HTTP_PORT)),
     )
     return resource(listener.name, listener)
 

@@ -15,7 +15,6 @@ from typing import Any
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.fault.v3 import fault_pb2
 from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2 as local
-from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.http.stateful_session.v3 import stateful_session_pb2 as sessions
 from envoy.extensions.http.stateful_session.cookie.v3 import cookie_pb2
 from envoy.extensions.http.stateful_session.header.v3 import header_pb2
@@ -23,6 +22,7 @@ from envoy.type.v3.percent_pb2 import FractionalPercent as fractional
 from google.protobuf import any_pb2
 
 from sixfold.mesh.messages import extension, packed
+from sixfold.mesh.resources import ROUTER
 from sixfold.mesh.routes import Limit, RuleName, Way
 from sixfold.mesh.said import session_name
 from sixfold.model.duration import seconds
@@ -44,7 +44,7 @@ def http_filters() -> list[dict[str, Any]]:
         extension(LIMIT, local.LocalRateLimit(stat_prefix="rate_limit")),
         extension(FAULT, fault_pb2.HTTPFault()),
         extension(SESSION, sessions.StatefulSession()),
-        extension("envoy.filters.http.router", router_pb2.Router(suppress_envoy_headers=True)),
+        ROUTER,
     ]
 
 

@@ -17,7 +17,7 @@ from envoy.config.route.v3 import route_components_pb2 as components
 from envoy.type.matcher.v3 import regex_pb2
 
 from sixfold.mesh.http_filters import counted, filters_of, string_match
-from sixfold.mesh.resources import NETNS_STATE
+from sixfold.mesh.resources import NETNS_STATE, set_header
 from sixfold.mesh.routes import Backend, ServicePort, Way, first_of_each
 from sixfold.model.duration import seconds
 from sixfold.model.httproute import (
@@ -258,14 +258,7 @@ def _mirrors(way: Way) -> Iterator[dict[str, Any]]:
             continue
         yield {
             "cluster_header": COPIES,
-            "request_headers_mutations": [
-                {
-                    "append": {
-                        "header": {"key": COPY_TO, "value": cluster_of(target)},
-                        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-                    }
-                }
-            ],
+            "request_headers_mutations": [set_header(COPY_TO, cluster_of(target))],
             "runtime_fraction": {"default_value": _share(step.request_mirror)},
         }
 

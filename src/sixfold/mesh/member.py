@@ -5,7 +5,6 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from sixfold.model.datapath import IPAddress
@@ -34,14 +33,8 @@ def member_of(endpoint: Endpoint, trust_domain: str, netns: str) -> Member:
         endpoint.key,
         str(workload_id(trust_domain, subject.namespace, subject.service_account)),
         netns,
-        tuple(addresses_of(endpoint)),
+        endpoint.addresses,
     )
-
-
-def addresses_of(endpoint: Endpoint) -> Iterator[IPAddress]:
-    for address in (endpoint.ipv4, endpoint.ipv6):
-        if address is not None:
-            yield address
 
 
 def authority(address: IPAddress, port: int | str) -> str:

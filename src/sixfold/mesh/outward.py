@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.access_loggers.grpc.v3 import als_pb2
-from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
@@ -40,6 +39,7 @@ from sixfold.mesh.external import Credentials, credentials, names_of
 from sixfold.mesh.member import Member
 from sixfold.mesh.messages import Name, Resource, extension, packed, resource
 from sixfold.model.domain import EVERY_NAME, SUBDOMAINS
+from sixfold.model.layers import same_objects
 from sixfold.model.mesh import OUTWARD_MARK, OUTWARD_PORT
 from sixfold.model.policy import IPBlock
 from sixfold.model.world import World
@@ -78,9 +78,7 @@ class OutwardPlanner:
         """Listeners of the pods that have a leaving; clusters of those external services."""
         given = world.service_entries, world.destination_rules, world.secrets
         made_of: tuple[object, ...] = (leavings, members, *given) if leavings else ()
-        if len(made_of) != len(self._made_of) or any(
-            one is not before for one, before in zip(made_of, self._made_of, strict=True)
-        ):
+        if not same_objects(made_of, self._made_of):
             self._plan = self._build(world, leavings, members)
             self._made_of = made_of
         return self._plan
@@ -166,14 +164,7 @@ def _listener(
         }
         if ports or leaving.seen
         else {"on_no_match": _go(DENIED)},
-        **parts.listen_at(
-            [
-                parts.socket_at(
-                    "127.0.0.1" if address.version == 4 else "::1", OUTWARD_PORT, member.netns
-                )
-                for address in member.addresses
-            ]
-        ),
+        **parts.listen_at(parts.on_loopback(member, OUTWARD_PORT)),
     )
     return resource(listener.name, listener)
 
@@ -278,9 +269,7 @@ def _requests(
             "virtual_hosts": [*known, others],
             "request_headers_to_remove": ["x-forwarded-proto"],
         },
-        http_filters=[
-            extension("envoy.filters.http.router", router_pb2.Router(suppress_envoy_headers=True))
-        ],
+        http_filters=[parts.ROUTER],
         upgrade_configs=[{"upgrade_type": "websocket"}],
         scheme_header_transformation={"scheme_to_overwrite": "https"},
         stream_idle_timeout=timedelta(0),

@@ -22,7 +22,7 @@ from sixfold.mesh import foreign_resources, resources, tokens
 from sixfold.mesh.authorization import TCP, Authorization, Caller, policy_name
 from sixfold.mesh.foreign import Export
 from sixfold.mesh.http_plan import NO_KEYS_YET, HttpPlan, HttpPlanner
-from sixfold.mesh.member import Member, addresses_of, member_of
+from sixfold.mesh.member import Member, member_of
 from sixfold.mesh.messages import EXTENSION, ROUTE, Name, Resource
 from sixfold.mesh.outward import OutwardPlan, OutwardPlanner
 from sixfold.mesh.tokens import Keys
@@ -183,7 +183,7 @@ class MeshPlanner:
         """Pods that have a namespace and an identity; who did not change is the same object."""
         found = {}
         for key, endpoint in world.endpoints.items():
-            if not endpoint.netns or not endpoint.identity or not any(addresses_of(endpoint)):
+            if not endpoint.netns or not endpoint.identity or not endpoint.addresses:
                 continue
             known = self._known.get(key)
             if known is not None and known.endpoint is endpoint:

@@ -81,9 +81,7 @@ def _permission(
     server: Endpoint, port: int, wanted: tuple[ir.Request, ...] | None
 ) -> dict[str, Any]:
     places = [
-        _header(DESTINATION, {"exact": authority(address, port)})
-        for address in (server.ipv4, server.ipv6)
-        if address is not None
+        _header(DESTINATION, {"exact": authority(address, port)}) for address in server.addresses
     ]
     parts = [_any(places)]
     if wanted is not None:

@@ -12,7 +12,7 @@ its connections.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
@@ -76,6 +76,7 @@ STREAMS_MAX = 1000  # of one tunnel, then there is another
 # each second: every connection that its client breaks off is one.
 HTTP2 = {"max_concurrent_streams": {"value": STREAMS_MAX}, "use_oghttp2_codec": {"value": True}}
 UNLIMITED = 2**32 - 1
+ROUTER = extension("envoy.filters.http.router", router_pb2.Router(suppress_envoy_headers=True))
 TLS13 = {
     "tls_minimum_protocol_version": "TLSv1_3",
     "tls_maximum_protocol_version": "TLSv1_3",
@@ -131,14 +132,7 @@ def outbound(member: Member, connections_max: int = 0) -> Resource:
                 ]
             }
         ],
-        **listen_at(
-            [
-                socket_at(
-                    "127.0.0.1" if address.version == 4 else "::1", OUTBOUND_PORT, member.netns
-                )
-                for address in member.addresses
-            ]
-        ),
+        **listen_at(on_loopback(member, OUTBOUND_PORT)),
     )
     return resource(listener.name, listener)
 
@@ -154,7 +148,7 @@ def inbound(member: Member) -> Resource:
             tokens.discovered(member.pod, ADS),
             *conditions.filters(),
             kept_headers.filter_,
-            extension("envoy.filters.http.router", router_pb2.Router(suppress_envoy_headers=True)),
+            ROUTER,
         ],
         http2_protocol_options={"allow_connect": True, **HTTP2},
         upgrade_configs=[{"upgrade_type": "CONNECT"}],
@@ -256,17 +250,12 @@ def tunnel_to(member: Member, address: IPAddress, lifetime: timedelta) -> Resour
             "max_connection_duration": lifetime,
         },
     )
-    place = {"address": socket_at(str(address), TUNNEL_PORT)}
     name = cluster_name(address)
     cluster = cluster_pb2.Cluster(
         name=name,
-        type="STATIC",
+        **fixed(name, [(address, TUNNEL_PORT)]),
         connect_timeout=CONNECT_TIMEOUT,
         circuit_breakers=no_limits(),
-        load_assignment={
-            "cluster_name": name,
-            "endpoints": [{"lb_endpoints": [{"endpoint": place}]}],
-        },
         upstream_bind_config=from_the_pod(),
         transport_socket=extension("envoy.transport_sockets.tls", client_tls(member.id)),
         typed_extension_protocol_options={OPTIONS: packed(http2)},
@@ -363,6 +352,35 @@ def client_tls(*spiffe_ids: str, host: str = "") -> tls_pb2.UpstreamTlsContext:
             ),
         },
     )
+
+
+def on_loopback(member: Member, port: int) -> list[dict[str, Any]]:
+    """A port of a pod's own loopback, in each version that the pod has."""
+    return [
+        socket_at("127.0.0.1" if address.version == 4 else "::1", port, member.netns)
+        for address in member.addresses
+    ]
+
+
+def fixed(name: str, places: Iterable[tuple[IPAddress, int]]) -> dict[str, Any]:
+    """What a cluster says that has these endpoints (address, port), and no others."""
+    endpoints = [{"endpoint": {"address": socket_at(str(at), port)}} for at, port in places]
+    return {
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
+    }
+
+
+def plain(name: str, address: IPAddress, port: int) -> Resource:
+    """A cluster of one place, dialled from the pod's namespace as its processes would."""
+    cluster = cluster_pb2.Cluster(
+        name=name,
+        **fixed(name, [(address, port)]),
+        connect_timeout=CONNECT_TIMEOUT,
+        circuit_breakers=no_limits(),
+        upstream_bind_config=from_the_pod(),
+    )
+    return resource(name, cluster)
 
 
 def from_the_pod() -> dict[str, Any]:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
 from sixfold.mesh import resources as parts
 from sixfold.mesh.http_routes import NOWHERE
 from sixfold.mesh.member import Member
-from sixfold.mesh.messages import Resource, extension, resource
+from sixfold.mesh.messages import Resource, extension
 from sixfold.mesh.routes import ServicePort
 from sixfold.mesh.streams import ServiceStream, StreamWay
 from sixfold.model.datapath import IPAddress
@@ -27,20 +26,7 @@ def stream_cluster(port: ServicePort) -> str:
 
 def service(port: ServicePort, address: IPAddress) -> Resource:
     """A service as a process of the pod would dial it: the kernel picks the backend."""
-    name = stream_cluster(port)
-    place = {"address": parts.socket_at(str(address), port.port)}
-    cluster = cluster_pb2.Cluster(
-        name=name,
-        type="STATIC",
-        connect_timeout=parts.CONNECT_TIMEOUT,
-        circuit_breakers=parts.no_limits(),
-        load_assignment={
-            "cluster_name": name,
-            "endpoints": [{"lb_endpoints": [{"endpoint": place}]}],
-        },
-        upstream_bind_config=parts.from_the_pod(),
-    )
-    return resource(name, cluster)
+    return parts.plain(stream_cluster(port), address, port.port)
 
 
 def passed_on(member: Member, way: StreamWay) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import NewType
@@ -51,6 +52,11 @@ class Endpoint:
         return f"{self.namespace}/{self.pod}"
 
     @property
+    def addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        """Those that it has, IPv4 first."""
+        return tuple(one for one in (self.ipv4, self.ipv6) if one is not None)
+
+    @property
     def is_template(self) -> bool:
         """Whether it stands for all pods of a controller, as offline: not one pod, but many."""
         kind, _, name = self.workload.partition("/")
@@ -59,3 +65,7 @@ class Endpoint:
     @property
     def labels(self) -> dict[str, str]:
         return dict(self.subject.labels)
+
+
+def by_address(endpoints: Iterable[Endpoint]) -> dict[IPv4Address | IPv6Address, Endpoint]:
+    return {address: one for one in endpoints for address in one.addresses}

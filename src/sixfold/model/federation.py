@@ -8,6 +8,8 @@ import msgspec
 
 from sixfold.model.meta import Object, ObjectMeta, written
 
+FEDERATED_DOMAIN = "ClusterFederatedTrustDomain"
+
 
 class BundleEndpointProfile(Object):
     """How the endpoint proves itself: as the web does, or by an SVID of its trust domain."""
@@ -29,4 +31,4 @@ class ClusterFederatedTrustDomain(Object):
     metadata: ObjectMeta
     spec: ClusterFederatedTrustDomainSpec
     api_version: str = written("spire.spiffe.io/v1alpha1")
-    kind: str = written("ClusterFederatedTrustDomain")
+    kind: str = written(FEDERATED_DOMAIN)

@@ -8,7 +8,8 @@ was changed just then.
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
+from operator import is_
 from typing import Any, Final, TypeVar, overload
 
 K = TypeVar("K")
@@ -104,6 +105,11 @@ def flat(mapping: Mapping[K, V]) -> dict[K, V]:
 def kept(mapping: Mapping[K, V]) -> Mapping[K, V]:
     """The mapping as it is now, whatever its owner does with it later."""
     return mapping if isinstance(mapping, Layers) else dict(mapping)
+
+
+def same_objects(these: Sequence[object], those: Sequence[object]) -> bool:
+    """Whether what is made of these need not be made anew: mappings here never change."""
+    return len(these) == len(those) and all(map(is_, these, those))
 
 
 def differing(old: Mapping[K, V], new: Mapping[K, V]) -> set[K]:

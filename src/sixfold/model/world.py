@@ -123,6 +123,4 @@ class World:
     def addresses_abroad(self) -> frozenset[IPAddress]:
         """Of the pods of those."""
         pods = (self.endpoints.get(key) for key in self.gateways_abroad)
-        return frozenset(
-            at for one in pods if one is not None for at in (one.ipv4, one.ipv6) if at is not None
-        )
+        return frozenset(at for one in pods if one is not None for at in one.addresses)

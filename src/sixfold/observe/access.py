@@ -148,13 +148,11 @@ def _inbound(entry: Any, names: Names, plan: Asked) -> Flow | None:
 
 def _request(entry: Any, names: Names, plan: Asked) -> Flow | None:
     """One request; denied by the proxy, or answered by the workload, whatever the answer."""
-    common, asked, code = entry.common_properties, entry.request, entry.response.response_code.value
-    details = entry.response.response_code_details
+    common, details = entry.common_properties, entry.response.response_code_details
     (source, source_port), (destination, port) = request_ends(entry)
-    method = method_of(asked)
     extra = {
         **_handshake(common),
-        "http": f"{method} {asked.authority}{asked.path} {code}",
+        "http": _answered(entry),
     }
     verdict, reason, rule = _refused(entry, destination, plan, extra)
     if verdict is Verdict.DROPPED:
@@ -228,33 +226,26 @@ def _outbound(entry: Any, names: Names, address_in: AddressIn) -> Flow | None:
         return None
     if not (why or flags.upstream_connection_failure or flags.no_cluster_found):
         return None
-    destination, port = place(common.downstream_local_address)
-    _, from_port = place(common.downstream_direct_remote_address)
     if flags.no_cluster_found:
         text = NOWHERE
     elif why:
         text = f"handshake: {_tls_error(why)}"
     else:
         text = "its proxy was not reached"
-    source = address_in(_state(common, NETNS), destination.version) or destination
-    ends = (source, from_port), (destination, port)
+    ends = _captured(common, address_in)
     return _flow(common, names, Verdict.ERROR, ends, {"mesh": text}, direction="egress")
 
 
 def _sent(entry: Any, names: Names, address_in: AddressIn) -> Flow | None:
     """A request that the client's side of the proxy answered itself, by what was said of it."""
-    common, asked, code = entry.common_properties, entry.request, entry.response.response_code.value
-    details = entry.response.response_code_details
+    common, details = entry.common_properties, entry.response.response_code_details
     if details.startswith("via_upstream"):  # told where it arrived
         return None
-    dialled = place(common.downstream_local_address)
-    _, from_port = place(common.downstream_direct_remote_address)
+    ends = _captured(common, address_in)
     extra = {
-        "http": f"{method_of(asked)} {asked.authority}{asked.path} {code}",
-        "mesh": NOWHERE if dialled[0].is_loopback else _answered_here(details),
+        "http": _answered(entry),
+        "mesh": NOWHERE if ends[1][0].is_loopback else _answered_here(details),
     }
-    source = address_in(_state(common, NETNS), dialled[0].version) or dialled[0]
-    ends = (source, from_port), dialled
     service, _, port = common.upstream_cluster.removeprefix("service|").rpartition(":")
     flow = _flow(common, names, Verdict.ERROR, ends, extra, direction="egress")
     return replace(flow, service=service, service_port=int(port)) if service else flow
@@ -263,12 +254,10 @@ def _sent(entry: Any, names: Names, address_in: AddressIn) -> Flow | None:
 def _to_foreign(entry: Any, names: Names, plan: Asked) -> Flow | None:
     """A connection to a service of another trust domain: made, or why not."""
     common = entry.common_properties
-    dialled = place(common.downstream_local_address)
-    _, from_port = place(common.downstream_direct_remote_address)
+    client, dialled = _captured(common, plan.address_in, CLIENT)
     if (known := plan.foreign_at(*dialled)) is None:
         return None
     service, ids, closed = known
-    source = plan.address_in(_state(common, CLIENT), dialled[0].version) or dialled[0]
     there = dialled
     if common.upstream_remote_address.socket_address.address:
         there = place(common.upstream_remote_address)
@@ -288,10 +277,9 @@ def _to_foreign(entry: Any, names: Names, plan: Asked) -> Flow | None:
         return None
     else:
         verdict = Verdict.FORWARDED
-        shown = {"source_id": plan.id_of(source), "destination_id": " or ".join(ids)}
+        shown = {"source_id": plan.id_of(client[0]), "destination_id": " or ".join(ids)}
         extra = {"mtls": "TLS 1.3", **shown}
-    ends = (source, from_port), there
-    flow = _flow(common, names, verdict, ends, extra, direction="egress")
+    flow = _flow(common, names, verdict, (client, there), extra, direction="egress")
     return replace(flow, service=service, service_port=dialled[1])
 
 
@@ -315,7 +303,7 @@ def _outward(entry: Any, names: Names, plan: Asked) -> Flow | None:
     flags = common.response_flags
     if not (flags.no_cluster_found or flags.upstream_connection_failure):
         return None
-    ends = _ends_outward(common, plan)
+    ends = _captured(common, plan.address_in)
     extra = {"sni": common.tls_properties.tls_sni_hostname or "none"}
     if flags.upstream_connection_failure:
         extra["mesh"] = "the server was not reached"
@@ -333,8 +321,8 @@ def _external(entry: Any, names: Names, plan: Asked) -> Flow | None:
     details = entry.response.response_code_details
     if not asked.path:
         return None
-    ends = _ends_outward(common, plan)
-    extra = {"http": f"{_METHODS[asked.request_method]} {asked.authority}{asked.path} {code}"}
+    ends = _captured(common, plan.address_in)
+    extra = {"http": _answered(entry)}
     if details.startswith("via_upstream"):
         extra["mesh"] = "TLS begun by the proxy, the server verified"
         return _flow(common, names, Verdict.FORWARDED, ends, extra, direction="egress")
@@ -354,10 +342,14 @@ def _external(entry: Any, names: Names, plan: Asked) -> Flow | None:
     return _flow(common, names, Verdict.ERROR, ends, extra, direction="egress")
 
 
-def _ends_outward(common: Any, plan: Asked) -> tuple[Place, Place]:
+def _captured(common: Any, address_in: AddressIn, state: str = NETNS) -> tuple[Place, Place]:
+    """The client of a connection that was captured in a pod, and whom it dialled.
+
+    state  that says which namespace it was captured in
+    """
     there = place(common.downstream_local_address)
     _, from_port = place(common.downstream_direct_remote_address)
-    source = plan.address_in(_state(common, NETNS), there[0].version) or there[0]
+    source = address_in(_state(common, state), there[0].version) or there[0]
     return (source, from_port), there
 
 
@@ -367,7 +359,7 @@ def _at_gateway(entry: Any, names: Names, plan: Asked) -> Flow | None:
     details = entry.response.response_code_details
     if not asked.path:
         return None
-    extra = {"http": f"{method_of(asked)} {asked.authority}{asked.path} {code}"}
+    extra = {"http": _answered(entry)}
     ends = (
         place(common.downstream_direct_remote_address),
         place(common.downstream_local_address),
@@ -460,6 +452,12 @@ def _state(common: Any, key: str) -> str:
 def place(address: Any) -> Place:
     at = address.socket_address
     return ip_address(at.address or "0.0.0.0"), at.port_value
+
+
+def _answered(entry: Any) -> str:
+    """A request and its status, as flows tell them."""
+    asked, code = entry.request, entry.response.response_code.value
+    return f"{method_of(asked)} {asked.authority}{asked.path} {code}"
 
 
 def method_of(asked: Any) -> str:

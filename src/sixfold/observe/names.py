@@ -60,9 +60,8 @@ class Names:
         owner = Owner(
             endpoint.namespace, endpoint.pod, endpoint.workload, endpoint.id, endpoint.identity
         )
-        for address in (endpoint.ipv4, endpoint.ipv6):
-            if address is not None:
-                self.owners[address] = owner
+        for address in endpoint.addresses:
+            self.owners[address] = owner
         if endpoint.ifindex:
             self.interfaces[endpoint.ifindex] = owner
         self.labels[endpoint.identity] = identity_labels(endpoint.subject)

@@ -91,8 +91,8 @@ class CidrIndex:
             affected = {*moved} | {
                 key
                 for key, endpoint in endpoints.items()
-                for address in (endpoint.ipv4, endpoint.ipv6)
-                if address is not None and any(one.covers(address) for one in changed)
+                for address in endpoint.addresses
+                if any(one.covers(address) for one in changed)
             }
         puts: dict[str, Placed] = {}
         if self.identities and self._matches_pods:

@@ -121,7 +121,7 @@ class _Linter:
         inside = [
             endpoint.key
             for endpoint in self.endpoints
-            if any(_is_in(peer, one) for one in (endpoint.ipv4, endpoint.ipv6) if one is not None)
+            if any(_is_in(peer, one) for one in endpoint.addresses)
         ]
         pools = (config.pod_ipv4, config.pod_ipv6)
         if inside:

@@ -195,14 +195,14 @@ class Offers:
             others.add(key)
             if old is not None:
                 self._lose(self._faces.pop(key), old.id)
-                for address in addresses(old):
+                for address in map(str, old.addresses):
                     if self._at.get(address) == key:
                         del self._at[address]
                     moved.add(address)
             if new is not None and face is not None:
                 self._faces[key] = face
                 self._gain(face, new.id)
-                for address in addresses(new):
+                for address in map(str, new.addresses):
                     self._at[address] = key
                     moved.add(address)
                     if named:
@@ -339,12 +339,6 @@ class Offers:
 
 def _place(endpoint: Endpoint) -> tuple[object, ...]:
     return endpoint.id, endpoint.ipv4, endpoint.ipv6
-
-
-def addresses(endpoint: Endpoint) -> Iterator[str]:
-    for address in (endpoint.ipv4, endpoint.ipv6):
-        if address is not None:
-            yield str(address)
 
 
 def _served(slices: Iterable[EndpointSlice]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from sixfold.model.config import Config
 from sixfold.model.datapath import ALLOW, EGRESS
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import Subject
+from sixfold.model.layers import same_objects
 from sixfold.model.policy import IPBlock
 from sixfold.model.rule import Rule
 from sixfold.model.world import World
@@ -57,9 +58,7 @@ class OutwardPlanner:
         made_of: tuple[object, ...] = ()
         if policy.about_outside:
             made_of = (policy.about_outside, world.endpoints, world.namespaces)
-        if len(made_of) != len(self._made_of) or any(
-            one is not before for one, before in zip(made_of, self._made_of, strict=True)
-        ):
+        if not same_objects(made_of, self._made_of):
             found = dict(_leavings(world, policy)) if made_of else {}
             self._made_of = made_of
             if found != self._plan:

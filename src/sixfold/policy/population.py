@@ -84,9 +84,7 @@ class Population:
             return None
         kind = endpoint.identity, self._profile(endpoint)
         those = {key: held[key]} if key in held else held
-        found = next(
-            (one for one, its in those.items() if (its.identity, its.profile) == kind), None
-        )
+        found = next((one for one, its in those.items() if its.kind == kind), None)
         same = found is not None and self.endpoints[found].subject == endpoint.subject
         return found if same else None
 

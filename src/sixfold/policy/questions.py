@@ -17,6 +17,7 @@ from sixfold.model.datapath import ALLOW, EGRESS, PROTOCOL_NUMBERS
 from sixfold.model.domain import EVERY_NAME, DomainMatcher
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.identity import RESOLVER, UNKNOWN, Subject
+from sixfold.model.layers import same_objects
 from sixfold.model.rule import Rule
 from sixfold.model.world import World
 from sixfold.policy import ir
@@ -66,9 +67,7 @@ class QuestionPlanner:
             tables = policy.tables.value_of, policy.tables.group_of
             made_of = (policy.policies, *tables, world.endpoints, world.namespaces)
             made_of = (*made_of, world.audited, world.relaxations)
-        if len(made_of) != len(self._made_of) or any(
-            one is not before for one, before in zip(made_of, self._made_of, strict=True)
-        ):
+        if not same_objects(made_of, self._made_of):
             found = dict(_limits(world, policy)) if made_of else {}
             self._made_of = made_of
             if found != self._plan:

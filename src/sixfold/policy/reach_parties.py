@@ -380,7 +380,7 @@ def _also(names: tuple[Identity, ...], plan: PolicyPlan, pattern: str) -> tuple[
 def _addresses(views: Sequence[View]) -> Iterator[IPAddress]:
     for view in views:
         for endpoint in view.world.endpoints.values():
-            yield from (ip for ip in (endpoint.ipv4, endpoint.ipv6) if ip is not None)
+            yield from endpoint.addresses
 
 
 def _same_in_both_versions(group: Group) -> bool:

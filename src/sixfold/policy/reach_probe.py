@@ -20,7 +20,7 @@ from sixfold.errors import NotFoundError
 from sixfold.model.config import RESOLVER_IPV4, RESOLVER_IPV6
 from sixfold.model.datapath import PROTOCOL_NUMBERS, IPAddress
 from sixfold.model.domain import plain_name
-from sixfold.model.endpoint import Endpoint
+from sixfold.model.endpoint import Endpoint, by_address
 from sixfold.model.identity import HOST, RESOLVER, WORLD, Identity
 from sixfold.model.rule import Rule
 from sixfold.policy.decide import Decision, Party, Verdict, decide, party_at, party_named, party_of
@@ -61,12 +61,7 @@ class Probes:
     def __init__(self, view: View) -> None:
         self.view = view
         self._named = _names(view)
-        self._at = {
-            address: endpoint
-            for endpoint in view.world.endpoints.values()
-            for address in (endpoint.ipv4, endpoint.ipv6)
-            if address is not None
-        }
+        self._at = by_address(view.world.endpoints.values())
         self._ends: dict[str, End] = {}
 
     def answer(self, probe: Mapping[str, Any]) -> dict[str, Any]:

@@ -246,8 +246,8 @@ def _named_addresses(clause: Clause, endpoints: Endpoints) -> list[tuple[IPNetwo
     return [
         (ip_network(address), port)
         for endpoint in endpoints()
-        for address in (endpoint.ipv4, endpoint.ipv6)
-        if address is not None and any(holds(block, address) for block in clause.blocks)
+        for address in endpoint.addresses
+        if any(holds(block, address) for block in clause.blocks)
         for port in endpoint.subject.named_ports
         if (port.name, port.protocol) in clause.names
     ]

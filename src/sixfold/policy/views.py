@@ -28,7 +28,7 @@ from sixfold.model.endpoint import Endpoint, EndpointId
 from sixfold.model.layers import Layers, differing, kept
 from sixfold.model.names import EVERYTHING, LINE_BITS, NOTHING, Lines, ViewPlan
 from sixfold.model.world import World
-from sixfold.policy.offers import NONE, Face, Offer, Offers, Slices, addresses
+from sixfold.policy.offers import NONE, Face, Offer, Offers, Slices
 from sixfold.policy.plan import PolicyPlan
 
 Content = frozenset[tuple[int, int]]  # lines, to be compared
@@ -204,7 +204,7 @@ class ViewPlanner:
         left = {text for id_ in gone for text in self._texts.pop(id_)}
         for one in came:
             left.update(self._texts.get(one.id, ()))
-            self._texts[one.id] = tuple(addresses(one))
+            self._texts[one.id] = tuple(map(str, one.addresses))
         ids = puts.keys() | {one.id for one in came}
         told = {text: of[id_] for id_ in ids for text in self._texts[id_]}
         self._clients = self._clients.changed(told, left - told.keys())

@@ -290,9 +290,7 @@ class _Question:
             lines.append(Line("authorization", *said))
             if said[0] == "DROPPED":
                 lines.append(Line("verdict", "DROPPED", f"{self._what}: {said[1]}"))
-                return Explanation(
-                    False, self._from, self.text, self.port, self.protocol, tuple(lines)
-                )
+                return self._explained(lines, allowed=False)
         for to in way.route.backends or ():
             leg = _Question(
                 self.world,
