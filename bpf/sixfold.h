@@ -106,8 +106,15 @@ enum runtime_index {
 #define OUTBOUND_PORT 15001
 #define HTTP_PORT     15002 /* the same, where requests are looked at */
 #define OUTWARD_PORT  15003
-#define OUTWARD_MARK  0x60 /* in pods: sockets of the proxy to the world */
+#define NAMED_PORT    15005 /* the same, where handshakes are */
+#define OUTWARD_MARK  0x60  /* in pods: sockets of the proxy to the world */
 #define TUNNEL_PORT   15008
+
+/* What the proxy reads of connections to a service. */
+enum routed_by {
+	ROUTED_BY_REQUEST = 1, /* or nothing: a TCPRoute */
+	ROUTED_BY_NAME = 2,    /* in the handshake: a TLSRoute */
+};
 
 enum direction { INGRESS = 0, EGRESS = 1 };
 

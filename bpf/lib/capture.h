@@ -135,17 +135,20 @@ static __always_inline void of_service(struct capture *capture,
 	capture->dial = dial;
 }
 
-/* A service was dialled; if its requests are routed, the proxy picks a backend for
- * each.
+/* A service was dialled; if it is routed, the proxy picks where each request, or the
+ * connection, goes on to.
  */
 static __always_inline void route_requests(struct capture *capture,
 					   const struct frontend_key *service)
 {
-	if (capture->outward || !bpf_map_lookup_elem(&routed, service))
+	const __u8 *by =
+	    capture->outward ? NULL : bpf_map_lookup_elem(&routed, service);
+
+	if (!by)
 		return;
 	capture->dialled = service->address;
 	capture->dialled_port = service->port;
-	capture->proxy_port = htons(HTTP_PORT);
+	capture->proxy_port = htons(*by == ROUTED_BY_NAME ? NAMED_PORT : HTTP_PORT);
 }
 
 /* To the proxy, on the pod's own loopback; getpeername tells what was dialled. */

@@ -18,7 +18,9 @@ struct {
 	__type(value, struct port_mode);
 } modes SEC(".maps");
 
-/* Services whose clients' requests are routed. Full: the rest is balanced, and told. */
+/* Services whose clients' requests or connections are routed, and by what: enum
+ * routed_by. Full: the rest is balanced, and told.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);

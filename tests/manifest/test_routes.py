@@ -159,8 +159,8 @@ def test_requests_are_judged_where_they_arrive(said, make):
         ),
         (
             "TLSRoute",
-            {"parentRefs": [{"group": "", "kind": "Service", "name": "db"}]},
-            "spec.parentRefs[0].kind: a TLSRoute is not attached to Services here",
+            {"parentRefs": [{"group": "", "kind": "Service", "name": "db", "sectionName": "x"}]},
+            "spec.parentRefs[0].sectionName: a Service has no sections; give port",
         ),
     ],
 )

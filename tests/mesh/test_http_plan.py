@@ -19,7 +19,7 @@ from sixfold.mesh.http_plan import HttpPlanner
 from sixfold.mesh.member import member_of
 from sixfold.mesh.messages import ROUTE, SCOPE
 from sixfold.model.referencegrant import ReferenceGrant
-from sixfold.model.streamroute import TCPRoute
+from sixfold.model.streamroute import TCPRoute, TLSRoute
 from sixfold.policy.plan import PolicyCompiler
 
 SEEDS, STEPS = 8, 12
@@ -50,6 +50,17 @@ STREAM = msgspec.convert(
     },
     TCPRoute,
 )
+NAMED = msgspec.convert(
+    {
+        "metadata": {"name": "named", "namespace": "north"},
+        "spec": {
+            "parentRefs": [{"group": "", "kind": "Service", "name": "b", "namespace": "shop"}],
+            "hostnames": ["*.example.com"],
+            "rules": [{"backendRefs": [{"name": "a", "namespace": "shop", "port": 80}]}],
+        },
+    },
+    TLSRoute,
+)
 ASKED = {
     "apiVersion": "cilium.io/v2",
     "kind": "CiliumNetworkPolicy",
@@ -76,6 +87,7 @@ OTHERS = {  # by field of the world
     "traffic": ("shop/p", POLICY),
     "backend_tls": ("shop/p", tls.policy()),
     "gateways": ("edge/front", gateway(listener())),
+    "named": None,  # one more stream
     "asked": None,  # a policy about requests
 }
 
@@ -136,6 +148,8 @@ def world_of(parts, identities):
         for field, one in OTHERS.items()
         if one is not None
     }
+    if "named" in parts["others"]:
+        others["streams"] = others["streams"] | {"TLSRoute north/named": NAMED}
     here = meshed(case, identities)
     endpoints = {
         key: replace(one, ready=one.pod not in parts["unready"])

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address
 
 import msgspec
 import pytest
+from envoy.config.listener.v3 import listener_pb2
 from tests.mesh.standalone import route, service, world
 from tests.system.certificates import Authority
 
 from sixfold.mesh.hosts import host_for, hosts_of, misdirected
 from sixfold.mesh.http_routes import Front, routes_of
 from sixfold.mesh.listeners import common, plan_listeners
+from sixfold.mesh.member import Member
 from sixfold.mesh.routes import ServicePort
 from sixfold.mesh.status import status_of, status_of_class, status_of_gateway
+from sixfold.mesh.stream_resources import listener as handshakes
 from sixfold.mesh.streams import of_clients, plan_streams, stream_for, streams_of
 from sixfold.model.gateway import Gateway, GatewayClass
 from sixfold.model.httproute import ParentReference
@@ -447,9 +451,45 @@ def test_connections_to_a_service_are_routed_for_all_or_for_those_of_a_namespace
     (ours,) = of_clients(asked, [port], routed, "shop")
     (them,) = of_clients(asked, [port], routed, "other")
     (after,) = of_clients(asked, [port], {}, "shop")
-    assert [one.way.name for one in (ours, them, after)] == ["shop/ours", "other/theirs", str(port)]
+    names = [[it.way.name for it in one.streams] for one in (ours, them, after)]
+    assert names == [["shop/ours"], ["other/theirs"], [str(port)]]
     read = route([{"backendRefs": []}], "read")
     asked = replace(asked, routes={"HTTPRoute shop/read": read})
     assert plan_streams(asked) == {}
     (found,) = status_of(asked, made[0])["parents"]
     assert conditions(found)["Accepted"] == ("False", "Conflicted")
+
+
+def test_handshakes_to_a_service_go_by_name_and_nothing_else_has_the_port():
+    parent = {"group": "", "kind": "Service", "name": "web", "port": 80}
+    named = stream(TLSRoute, "a.com", "*.com", name="named")
+    young = stream(TLSRoute, "a.com", "b.com", name="young", created="2026-02-01T00:00:00Z")
+    theirs = stream(TLSRoute, "*.org", name="theirs")
+    other = stream(TCPRoute, name="tcp")
+    for one in (named, young, theirs, other):
+        one.spec.parent_refs = [msgspec.convert({**parent, "namespace": "shop"}, ParentReference)]
+    theirs.metadata.namespace = "other"
+    asked = replace(edge(gateway(listener())), streams=by_name(named, young, theirs, other))
+    port = ServicePort("shop/web", 80)
+    routed = plan_streams(asked)[port]
+    ours = routed.for_clients_of("shop")
+    assert routed.by_name
+    assert [it.hosts for it in ours] == [("a.com", "*.com"), ("b.com",)]
+    by = {name: stream_for(ours, name).name for name in ("a.com", "b.com", "c.com", "c.org", "")}
+    assert by == {
+        **{"a.com": "shop/named", "b.com": "shop/young", "c.com": "shop/named"},
+        **{"c.org": "", "": ""},
+    }
+    assert stream_for(routed.for_clients_of("other"), "c.org").name == "other/theirs"
+    (found,) = status_of(asked, other)["parents"]
+    assert conditions(found)["Accepted"] == ("False", "Conflicted")
+    (found,) = status_of(asked, named)["parents"]
+    assert conditions(found)["Accepted"] == ("True", "Accepted")
+    assert found["controllerName"] == "sixfold.dev/mesh"
+    (told,) = of_clients(asked, [port], {port: routed}, "shop")
+    member = Member("shop/client", "spiffe://x/y", "/n", (ip_address("10.244.0.2"),))
+    body = handshakes(member, [told]).body.value
+    chains = listener_pb2.Listener.FromString(body).filter_chains
+    assert [[*it.filter_chain_match.server_names] for it in chains] == [
+        *(["a.com", "*.com"], ["b.com"], [])
+    ]

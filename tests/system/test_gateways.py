@@ -485,6 +485,66 @@ def test_connections_of_pods_to_a_service_take_the_way_that_a_route_says(edge: E
     edge.apply(front_only("one"), front_only("all"))
 
 
+def test_connections_of_pods_to_a_service_go_by_the_name_in_their_handshake(edge: Edge):
+    """A TLSRoute: the application's own TLS, unread; who names nothing of the route is closed."""
+    client = place_of(edge.system, "default/client")
+    parent = {"group": "", "kind": "Service", "name": "one", "port": 80}
+    address = edge.system.json("get", "svc", "one")["spec"]["clusterIP"]
+    edge.apply(*(front_only(name, labelled(app="client")) for name in ("one", "all")))
+
+    def named(name: str, *to_: dict[str, Any], **spec: Any) -> dict[str, Any]:
+        given = {"parentRefs": [parent], "hostnames": [f"{name}.example.com"], **spec}
+        return route(name.replace("*", "any"), *to_, kind="TLSRoute", **given)
+
+    def shown(name: str) -> Any:
+        """Of who answers, the certificate; or what becomes of it."""
+        context = ssl.create_default_context(cadata=AUTHORITY.pem)
+        host = f"{name}.example.com"
+        with (
+            suppress(ConnectionError, ssl.SSLError),
+            client.dial(address, 80) as raw,
+            context.wrap_socket(raw, server_hostname=host) as sock,
+        ):
+            return sock.getpeercert()["subjectAltName"]
+        return "closed"
+
+    def explained(host: str) -> str:
+        asked = "explain", "client", "one:80", "--host", f"{host}.example.com"
+        return edge.system.sixfold(*asked, check=False).stdout
+
+    edge.apply(named("safe", to("safe")), named("*", to("echo")))
+    assert shown("safe") == (("DNS", "safe.example.com"),)
+    assert "SNI safe.example.com: default/safe → default/safe:80 (100 %)" in explained("safe")
+    assert "SNI a.b.example.com: default/any → default/echo:80 (100 %)" in explained("a.b")
+    edge.told("--port", "8443", "sa/client", "FORWARDED")
+    half = {"backendRefs": [*to("missing")["backendRefs"], *to("safe")["backendRefs"]]}
+    edge.apply(named("safe", half))
+    assert {str(shown("safe")) for _ in range(20)} >= {"closed", "(('DNS', 'safe.example.com'),)"}
+    edge.told("--from", "client", "sni", "its route default/safe has a backend that is none")
+    elsewhere = [{"group": "", "kind": "Service", "name": "nobody"}]
+    edge.apply(named("safe", to("safe")), named("*", to("echo"), parentRefs=elsewhere))
+    assert shown("safe") == (("DNS", "safe.example.com"),)
+    assert shown("other") == "closed"
+    with client.dial(address, 80) as raw:
+        raw.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        with suppress(ConnectionResetError):
+            assert raw.recv(100) == b""
+    for sni in ("other.example.com", "none"):
+        edge.told("--from", "client", f'"sni": "{sni}"', "no TLSRoute of default/one:80 has this")
+    assert "no TLSRoute of default/one:80 has this name" in explained("other")
+    stream = {"kind": "TCPRoute", "parentRefs": [parent]}
+    edge.apply(route("east", to("echo"), **stream))
+    item = edge.system.json("get", "tcproute", "east")["status"]["parents"][0]
+    assert item["conditions"][0]["reason"] == "Conflicted"
+    named_by = [("TLSRoute", "safe"), ("TLSRoute", "any"), ("TCPRoute", "east")]
+    keys = [{"kind": kind, "namespace": "default", "name": it} for kind, it in named_by]
+    Client(edge.system.paths.api_socket).post("/v1/delete", {"keys": keys})
+    with client.dial(address, 80) as raw:
+        raw.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert raw.recv(100).startswith(b"HTTP/1.")
+    edge.apply(front_only("one"), front_only("all"))
+
+
 def test_a_backend_that_speaks_tls_is_spoken_to_in_tls_and_looked_at(edge: Edge):
     def trusted(host: str) -> dict[str, Any]:
         return {

@@ -38,14 +38,15 @@ from sixfold.host.sockets import close_sockets
 from sixfold.mesh import logs, resources
 from sixfold.mesh.http_plan import HttpPlan
 from sixfold.mesh.member import Member
-from sixfold.mesh.messages import Resource
+from sixfold.mesh.messages import LISTENER, Resource
 from sixfold.mesh.needed import Reach, listeners, needed_by_node, needed_by_one
 from sixfold.mesh.plan import MeshPlan, MeshPlanner, judged_anew
+from sixfold.mesh.stream_resources import listener_name
 from sixfold.model.config import Config
 from sixfold.model.datapath import INGRESS, PROTOCOL_NUMBERS, IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.flow import Verdict
-from sixfold.model.mesh import HTTP_PORT, OUTBOUND_PORT, OUTWARD_PORT, TUNNEL_PORT
+from sixfold.model.mesh import HTTP_PORT, NAMED_PORT, OUTBOUND_PORT, OUTWARD_PORT, TUNNEL_PORT
 from sixfold.model.rule import Rule
 from sixfold.model.spiffe import parse
 from sixfold.observe.access import Asked, access, bytes_of, tunnel_client
@@ -281,6 +282,8 @@ class Mesh:
         names, wanted = listeners(self._plan, pod), {OUTBOUND_PORT, HTTP_PORT, TUNNEL_PORT}
         if pod in self._plan.outward.needed:
             wanted.add(OUTWARD_PORT)
+        if (LISTENER, listener_name(pod)) in names:
+            wanted.add(NAMED_PORT)
         await proxy.started(START_S)
         left = await proxy.xds.taken(ADMIT_S, names)
         if not left:

@@ -64,7 +64,7 @@ sixfold explain -f manifests/ shop/web shop/db:6379        offline, no root, no 
 )
 @click.option("--method", metavar="METHOD", help="Of an HTTP request over it; GET if --path is.")
 @click.option("--path", metavar="PATH", help="Of the request; / if --method is given.")
-@click.option("--host", metavar="NAME", help="Of the request; TO, unless told.")
+@click.option("--host", metavar="NAME", help="Of the request, or of TLS (SNI); TO, unless told.")
 @click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Repeatable.")
 @click.option("--fix", is_flag=True, help="If denied: the smallest edit that would allow it.")
 @shared(outputs=ANSWERS)
@@ -92,8 +92,8 @@ def command(
     of another trust domain. One line per pattern, bottom up. Exit code 0: allowed; 1:
     denied; 2: no such name.
 
-    With --method, --path or --header a request is explained: the route that it takes, and whether
-    a rule about requests allows it.
+    With --method, --path, --host or --header a request is explained: the route that it takes, and
+    whether a rule about requests allows it. Where TLS is routed, --host is what it names.
 
     --fix tries edits on the compiled policies and prints those that let least else pass, one for
     each side that denies, as whole NetworkPolicies to apply; the explanation becomes a comment.
@@ -105,7 +105,7 @@ def command(
             f"{source!r}: a service opens no connections; give a pod or workload"
         )
     source, destination = (qualified(settings, text) for text in (source, destination))
-    asked = asked_for(method, path, host or destination, headers)
+    asked = asked_for(method, path, host, headers, destination)
     world = read_world(settings, filenames, posture) if filenames else None
     try:
         if world is not None:
@@ -179,10 +179,10 @@ def _port(text: str, port: str) -> int:
 
 
 def asked_for(
-    method: str | None, path: str | None, host: str, headers: Sequence[str]
+    method: str | None, path: str | None, host: str | None, headers: Sequence[str], to: str
 ) -> Asked | None:
-    """None: nothing is said of a request."""
-    if not (method or path or headers):
+    """None: nothing is said of a request; ``to`` is its host when nothing else is."""
+    if not (method or path or host or headers):
         return None
     from sixfold.mesh.asked import Asked
 
@@ -194,7 +194,7 @@ def asked_for(
         if not colon:
             raise click.UsageError(f"--header {text!r}: give 'NAME: VALUE'")
         found[name.strip().lower()] = value.strip()
-    return Asked((method or "GET").upper(), path or "/", host, found)
+    return Asked((method or "GET").upper(), path or "/", host or to, found)
 
 
 def live(

@@ -74,10 +74,6 @@ def stream_route(obj: StreamRoute) -> Iterator[Finding]:
     path: Path = ("spec",)
     yield from _parents((*path, "parentRefs"), obj.spec.parent_refs)
     if isinstance(obj, TLSRoute):
-        for index, parent in enumerate(obj.spec.parent_refs):
-            if parent.kind == "Service":
-                where = (*path, "parentRefs", index, "kind")
-                yield Finding(where, "a TLSRoute is not attached to Services here; give a Gateway")
         yield from _count((*path, "hostnames"), obj.spec.hostnames, 1, HOSTS_MAX)
         for index, host in enumerate(obj.spec.hostnames):
             here = (*path, "hostnames", index)

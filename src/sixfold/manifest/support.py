@@ -70,6 +70,7 @@ from sixfold.model.service import (
     SlicePort,
 )
 from sixfold.model.serviceentry import ClientTLS, DestinationRuleSpec, ServiceEntrySpec
+from sixfold.model.streamroute import TLSRouteSpec
 from sixfold.model.trafficpolicy import (
     Abort,
     CircuitBreaker,
@@ -198,6 +199,7 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
     },
     HTTPRouteSpec: {"hostnames": "of a Gateway; requests for a Service are all meant"},
     GRPCRouteSpec: {"hostnames": "of a Gateway; requests for a Service are all meant"},
+    TLSRouteSpec: {"hostnames": "what a handshake names; of a Service, all else is closed"},
     GatewayClassSpec: {"controllerName": "sixfold.dev/gateway is ours; others are left alone"},
     GatewaySpec: {
         "addresses": "of pools that select its service (IPAddress), or none",

@@ -28,6 +28,11 @@ class Asked:
     def plain_path(self) -> str:
         return self.path.partition("?")[0]
 
+    @property
+    def server(self) -> str:
+        """What a handshake for it names: the host, without a port."""
+        return self.host.rpartition(":")[0] or self.host
+
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
 

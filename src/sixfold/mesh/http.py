@@ -49,8 +49,8 @@ from sixfold.mesh.http_routes import cluster_of, routes_of
 from sixfold.mesh.member import Member, authority
 from sixfold.mesh.messages import Resource, extension, packed, resource
 from sixfold.mesh.routes import Routed, ServicePort, Way
-from sixfold.mesh.stream_resources import chain
-from sixfold.mesh.streams import ServiceStream
+from sixfold.mesh.stream_resources import chains
+from sixfold.mesh.streams import ServiceStreams
 from sixfold.model.algorithm import TABLE_SIZE_DEFAULT, Algorithm
 from sixfold.model.datapath import IPAddress
 from sixfold.model.mesh import (
@@ -96,7 +96,7 @@ def clients(namespace: str, port: int | str) -> str:
 def outbound(
     member: Member,
     connections_max: int = 0,
-    streams: Sequence[ServiceStream] = (),
+    streams: Sequence[ServiceStreams] = (),
     foreign: Sequence[tuple[Member | None, Foreign]] = (),
 ) -> Resource:
     """Where requests of a pod's processes are captured, on its loopback; and connections to
@@ -157,7 +157,7 @@ def outbound(
             extension("envoy.filters.listener.original_dst", original_dst_pb2.OriginalDst())
         ],
         filter_chains=[
-            *(chain(member, one) for one in streams if one.addresses),
+            *(it for one in streams if one.addresses for it in chains(member, one)),
             *(foreign_chain(member, by, one) for by, one in foreign if one.addresses),
             {
                 "name": "requests",

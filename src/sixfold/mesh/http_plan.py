@@ -25,7 +25,7 @@ from sixfold.mesh.routes import Routed, ServicePort
 from sixfold.mesh.streams import plan_streams
 from sixfold.mesh.tokens import Keys
 from sixfold.mesh.traffic import RequestTables, Traffic, straight_to
-from sixfold.model.datapath import Frontend, FrontendEntry, IPAddress
+from sixfold.model.datapath import Frontend, FrontendEntry, RoutedPorts
 from sixfold.model.layers import Layers, differing
 from sixfold.model.world import World
 from sixfold.policy.plan import PolicyPlan
@@ -39,7 +39,7 @@ class HttpPlan:
     """Of one world. What is as in the plan before is the same object.
 
     resources  in groups, in every plan the same ones; none is in two
-    routed     service addresses and ports whose clients' requests are routed
+    routed     service addresses and ports whose clients are routed, and by what
     ports      of pods: those about whose requests some policy is
     judged     routes of requests that arrive, by pod
     gateways   names of what is a Gateway's alone, by its pod
@@ -53,7 +53,7 @@ class HttpPlan:
     """
 
     resources: tuple[Resources, ...] = ()
-    routed: frozenset[tuple[IPAddress, int]] = frozenset()
+    routed: RoutedPorts = field(default_factory=dict)
     ports: Mapping[str, frozenset[int]] = field(default_factory=dict)
     judged: Mapping[str, list[dict[str, object]]] = field(default_factory=dict)
     gateways: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
@@ -85,6 +85,7 @@ class HttpPlanner:
         self._carried_max = carried_max
         self._ever: dict[ServicePort, None] = {}
         self._ever_passed: dict[ServicePort, None] = {}  # likewise, by TCPRoutes
+        self._ever_named: dict[ServicePort, None] = {}  # likewise, by TLSRoutes
         self._start()
 
     def _start(self) -> None:
@@ -137,8 +138,10 @@ class HttpPlanner:
             (frozenset(foreign), world.streams, *http_steps.if_(world.streams, compiled)),
             lambda _: {it: one for it, one in plan_streams(world).items() if it not in foreign},
         )
-        looked_at = frozenset(routed), frozenset(passed)
-        ever, ever_passed = step(
+        unread = {port: one for port, one in passed.items() if not one.by_name}
+        named = {port: one for port, one in passed.items() if one.by_name}
+        looked_at = frozenset(routed), frozenset(unread), frozenset(named)
+        ever, ever_passed, ever_named = step(
             "ever", (*looked_at, services), lambda _: self._remember(world, *looked_at)
         )
         served = world.gateway_classes, world.namespaces, world.secrets, world.streams, members
@@ -201,7 +204,8 @@ class HttpPlanner:
                 (*gateways.ways, *(way for one in routed.values() for way in one.ways))
             ),
         )
-        dialled = frozenset({*gateways.services, *ever_passed, *http_steps.targets(passed)})
+        led_to = *ever_passed, *ever_named, *http_steps.targets(passed)
+        dialled = frozenset({*gateways.services, *led_to})
         groups = (
             tables if members else {},
             step(
@@ -228,10 +232,18 @@ class HttpPlanner:
             ),
             step(
                 "listeners",
-                (members, passed, ever_passed, foreign, *http_steps.if_(ever_passed, (services,))),
+                (members, unread, ever_passed, foreign, *http_steps.if_(ever_passed, (services,))),
                 partial(
                     http_steps.listeners,
-                    *(world, passed, ever_passed, foreign, members, self._connections_max),
+                    *(world, unread, ever_passed, foreign, members, self._connections_max),
+                ),
+            ),
+            step(
+                "named",
+                (named, ever_named, *http_steps.if_(ever_named, (members, foreign, services))),
+                partial(
+                    http_steps.named,
+                    *(world, named, ever_named, foreign, members, self._connections_max),
                 ),
             ),
             step("copied", (copying, members), partial(http_steps.copied, copying, members)),
@@ -251,7 +263,7 @@ class HttpPlanner:
             step(
                 "routed",
                 (*looked_at, frozenset(foreign), services),
-                lambda _: http_steps.dialled_at(world, *looked_at, foreign),
+                lambda _: http_steps.dialled_at(services, {*routed, *unread, *foreign}, named),
             ),
             ports,
             step(
@@ -278,10 +290,14 @@ class HttpPlanner:
         )
 
     def _remember(
-        self, world: World, routed: Iterable[ServicePort], passed: Iterable[ServicePort]
-    ) -> tuple[Ever, tuple[ServicePort, ...]]:
+        self,
+        world: World,
+        routed: Iterable[ServicePort],
+        passed: Iterable[ServicePort],
+        named: Iterable[ServicePort],
+    ) -> tuple[Ever, tuple[ServicePort, ...], tuple[ServicePort, ...]]:
         """What was ever routed, as long as its service is there; what TCPRoutes were about, but
-        no other route is."""
+        no route of requests is; what TLSRoutes were about."""
         known = world.services
         self._ever = {it: None for it in (*self._ever, *routed) if it.service in known}
         routed = set(routed)
@@ -290,10 +306,11 @@ class HttpPlanner:
             for it in (*self._ever_passed, *passed)
             if it.service in known and it not in routed
         }
+        self._ever_named = {it: None for it in (*self._ever_named, *named) if it.service in known}
         by_service: dict[str, tuple[ServicePort, ...]] = {}
         for port in sorted(self._ever):
             by_service[port.service] = (*by_service.get(port.service, ()), port)
-        return by_service, tuple(self._ever_passed)
+        return by_service, tuple(self._ever_passed), tuple(self._ever_named)
 
     def _follow(self, routed: Mapping[ServicePort, Routed], ever: Ever) -> Resources:
         """A table for each service that is, or was, routed."""

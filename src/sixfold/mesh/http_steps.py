@@ -23,14 +23,15 @@ from sixfold.mesh.member import Member, authority
 from sixfold.mesh.messages import Name, Resource
 from sixfold.mesh.requests import request_rules, told_rules
 from sixfold.mesh.routes import ServicePort, Way
-from sixfold.mesh.stream_resources import service
-from sixfold.mesh.streams import RoutedStream, ServiceStream, of_clients
+from sixfold.mesh.stream_resources import listener, service
+from sixfold.mesh.streams import RoutedStreams, ServiceStreams, of_clients
 from sixfold.mesh.tokens import Keys
 from sixfold.mesh.traffic import Traffic
 from sixfold.model.algorithm import TABLE_SIZE, TABLE_SIZE_DEFAULT, Algorithm
 from sixfold.model.authorizationpolicy import AuthorizationPolicy
-from sixfold.model.datapath import PROTOCOL_NUMBERS, Frontend, FrontendEntry, IPAddress
+from sixfold.model.datapath import PROTOCOL_NUMBERS, Frontend, FrontendEntry, IPAddress, RoutedPorts
 from sixfold.model.health import panic_percent
+from sixfold.model.mesh import RoutedBy
 from sixfold.model.requestauthentication import RequestAuthentication
 from sixfold.model.service import Service
 from sixfold.model.trafficpolicy import TrafficPolicySpec
@@ -246,7 +247,7 @@ def tokens(
 
 def listeners(
     world: World,
-    passed: Mapping[ServicePort, RoutedStream],
+    passed: Mapping[ServicePort, RoutedStreams],
     ever_passed: Iterable[ServicePort],
     foreign: Mapping[ServicePort, Foreign],
     members: Mapping[str, Member],
@@ -255,17 +256,42 @@ def listeners(
 ) -> Resources:
     """Of each pod, where its requests are captured."""
     away = tuple((members.get(one.gateway), one) for one in foreign.values())
-    ever_passed = [port for port in ever_passed if port not in foreign]
-    by_namespace: dict[str, tuple[ServiceStream, ...]] = {}
+    told = _by_namespace(world, passed, [it for it in ever_passed if it not in foreign], members)
     found = []
     for key, member in members.items():
-        namespace = key.partition("/")[0]
-        if (streams := by_namespace.get(namespace)) is None:
-            streams = tuple(of_clients(world, ever_passed, passed, namespace))
-            by_namespace[namespace] = streams
-        parts = member, connections_max, streams, away
+        parts = member, connections_max, told[key.partition("/")[0]], away
         found.append(kept.of(key, parts, partial(http.outbound, *parts)))
     return by_key(found)
+
+
+def named(
+    world: World,
+    passed: Mapping[ServicePort, RoutedStreams],
+    ever_named: Iterable[ServicePort],
+    foreign: Collection[ServicePort],
+    members: Mapping[str, Member],
+    connections_max: int,
+    kept: Kept,
+) -> Resources:
+    """Of each pod, where connections to services with a TLSRoute are captured."""
+    ports = [it for it in ever_named if it not in foreign]
+    told = _by_namespace(world, passed, ports, members) if ports else {}
+    found = []
+    for key, member in members.items() if told else ():
+        parts = member, told[key.partition("/")[0]], connections_max
+        found.append(kept.of(key, parts, partial(listener, *parts)))
+    return by_key(found)
+
+
+def _by_namespace(
+    world: World,
+    passed: Mapping[ServicePort, RoutedStreams],
+    ports: Iterable[ServicePort],
+    members: Iterable[str],
+) -> dict[str, tuple[ServiceStreams, ...]]:
+    """What clients are told of ports whose connections are, or were, routed."""
+    namespaces = {key.partition("/")[0] for key in members}
+    return {it: tuple(of_clients(world, ports, passed, it)) for it in namespaces}
 
 
 def copying(ways: Iterable[Way]) -> bool:
@@ -290,19 +316,24 @@ def dialled(services: Mapping[str, Service], ports: Iterable[ServicePort]) -> Re
     )
 
 
-def targets(passed: Mapping[ServicePort, RoutedStream]) -> Iterator[ServicePort]:
+def targets(passed: Mapping[ServicePort, RoutedStreams]) -> Iterator[ServicePort]:
     for one in passed.values():
-        for way in (one.producer, *one.consumers.values()):
-            yield from (to.to for to in (way.backends if way else ()) if to.to is not None)
+        for stream in chain(one.producer or (), *one.consumers.values()):
+            yield from (to.to for to in stream.way.backends if to.to is not None)
 
 
-def dialled_at(world: World, *ports: Iterable[ServicePort]) -> frozenset[tuple[IPAddress, int]]:
-    """Where clients dial ports that are looked at."""
-    return frozenset(
-        (address, port.port)
-        for port in chain.from_iterable(ports)
-        for address in cluster_addresses(world.services[port.service])
-    )
+def dialled_at(
+    services: Mapping[str, Service],
+    by_request: Iterable[ServicePort],
+    by_name: Iterable[ServicePort],
+) -> RoutedPorts:
+    """Where clients dial ports that are looked at, and what is read there."""
+    return {
+        (address, port.port): what
+        for ports, what in ((by_request, RoutedBy.REQUEST), (by_name, RoutedBy.NAME))
+        for port in ports
+        for address in cluster_addresses(services[port.service])
+    }
 
 
 def judged(

@@ -24,6 +24,7 @@ OPEN, OPEN_AT_GATEWAY = "open", "open at a gateway"
 RUNTIME_LAYER = "asked"  # resource: what is asked, by the keys of ``asks``
 LOOK = timedelta(milliseconds=400)  # so often each open request looks whether somebody asks
 FOREIGN = "foreign"  # connections to services of other trust domains
+NAMED = "named"  # connections to a service with a TLSRoute or TCPRoute that lead to nobody
 DOOR = "door"  # connections of other trust domains to a name that is none
 # Nobody healthy, not connected, overflow, no route, rate limited, fault, no cluster, timeout.
 _NOT_PASSED_ON = ("UH", "UF", "UO", "NR", "RL", "FI", "NC", "UT")
@@ -52,6 +53,11 @@ def to_agent(kind: type[Any], name: str, *states: str) -> dict[str, Any]:
 def failures(log: dict[str, Any]) -> dict[str, Any]:
     """What went well is told at the other end."""
     return {**log, "filter": {"response_flag_filter": {}}}
+
+
+def led_nowhere(log: dict[str, Any]) -> dict[str, Any]:
+    """What there is no cluster for; all else is told by the connection that the pod then makes."""
+    return {**log, "filter": {"response_flag_filter": {"flags": ["NC"]}}}
 
 
 def made_or_failed(log: dict[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from sixfold.mesh.messages import (
 from sixfold.mesh.plan import MeshPlan
 from sixfold.mesh.ports import Span
 from sixfold.mesh.resources import APPLICATION, BUNDLE, client_secret, cluster_name, routes_name
-from sixfold.mesh.stream_resources import stream_cluster
+from sixfold.mesh.stream_resources import listener_name, stream_cluster
 from sixfold.mesh.tokens import filter_name
 from sixfold.model.datapath import EGRESS, INGRESS, PolicyTable
 from sixfold.model.endpoint import Endpoint
@@ -43,8 +43,13 @@ Kind = tuple[PolicyTable | None, tuple[Names, ...]]  # all that policy knows of 
 
 def listeners(plan: MeshPlan, pod: str) -> list[Name]:
     """Those that are in a pod's namespace."""
+    named = LISTENER, listener_name(pod)  # while some Service has a TLSRoute
     gateway = plan.http.gateways.get(pod, ())
-    more = *gateway, *plan.outward.needed.get(pod, ())
+    more = (
+        *gateway,
+        *plan.outward.needed.get(pod, ()),
+        *([named] if named in plan.resources else []),
+    )
     return [(LISTENER, f"{side}|{pod}") for side in SIDES] + [
         name for name in more if name[0] == LISTENER
     ]

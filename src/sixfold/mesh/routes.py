@@ -37,7 +37,7 @@ from sixfold.model.httproute import (
     ValueMatch,
 )
 from sixfold.model.service import Service
-from sixfold.model.streamroute import StreamRoute, StreamRule
+from sixfold.model.streamroute import StreamRoute, StreamRule, TCPRoute, TLSRoute
 from sixfold.model.trafficpolicy import ConsistentHash, FaultInjection, RateLimit
 from sixfold.model.world import World
 
@@ -145,41 +145,52 @@ def attachments(world: World, route: Route | StreamRoute) -> Iterator[Attached]:
     for parent in route.spec.parent_refs:
         if (parent.group, parent.kind) != SERVICE:
             continue  # a Gateway: ``listeners``
-        name = f"{parent.namespace or route.metadata.namespace}/{parent.name}"
-        service = world.services.get(name)
+        ports = _meant(world, route, parent)
         if not world.has_mesh:
             message = "there is no mesh to route requests: sixfold up --mtls strict"
             yield Attached(parent, (), Condition("Accepted", False, "NoMesh", message))
-            continue
-        if service is None:
-            message = f"there is no service {name}"
-            yield Attached(parent, (), Condition("Accepted", False, "NoMatchingParent", message))
-            continue
-        ports = tuple(
-            ServicePort(name, port.port)
-            for port in service.spec.ports
-            if port.protocol == "TCP" and parent.port in (None, port.port)
-        )
-        if not ports:
-            message = f"service {name} has no TCP port {parent.port or ''}".rstrip()
-            yield Attached(parent, (), Condition("Accepted", False, "NoMatchingParent", message))
-            continue
-        if isinstance(route, StreamRoute) and (read := _read(world, ports)):
-            message = f"requests to {read} are routed, by an HTTPRoute or GRPCRoute"
+        elif isinstance(ports, str):
+            yield Attached(parent, (), Condition("Accepted", False, "NoMatchingParent", ports))
+        elif isinstance(route, StreamRoute) and (message := _taken(world, route, ports)):
             yield Attached(parent, (), Condition("Accepted", False, "Conflicted", message))
-            continue
-        yield Attached(parent, ports, Condition("Accepted", True, "Accepted", "in force"))
+        else:
+            yield Attached(parent, ports, Condition("Accepted", True, "Accepted", "in force"))
 
 
-def _read(world: World, ports: Sequence[ServicePort]) -> ServicePort | None:
-    """The first of these whose requests some route is about."""
-    taken = {
-        port
-        for other in world.routes.values()
-        for attached in attachments(world, other)
-        for port in attached.ports
-    }
-    return next((port for port in ports if port in taken), None)
+def _meant(
+    world: World, route: Route | StreamRoute, parent: ParentReference
+) -> tuple[ServicePort, ...] | str:
+    """The ports of a service that a parentRef means; or why there is none."""
+    name = f"{parent.namespace or route.metadata.namespace}/{parent.name}"
+    service = world.services.get(name)
+    if service is None:
+        return f"there is no service {name}"
+    ports = tuple(
+        ServicePort(name, port.port)
+        for port in service.spec.ports
+        if port.protocol == "TCP" and parent.port in (None, port.port)
+    )
+    return ports or f"service {name} has no TCP port {parent.port or ''}".rstrip()
+
+
+def _taken(world: World, route: StreamRoute, ports: Sequence[ServicePort]) -> str:
+    """Why a route of a kind that reads more of what is said has one of these; "": none has."""
+    kinds: list[tuple[Iterable[Route | StreamRoute], str]]
+    kinds = [(world.routes.values(), "requests to {} are routed, by an HTTPRoute or GRPCRoute")]
+    if isinstance(route, TCPRoute):
+        named = (one for one in world.streams.values() if isinstance(one, TLSRoute))
+        kinds.append((named, "connections to {} are routed by name, by a TLSRoute"))
+    for others, why in kinds:
+        taken: set[ServicePort | str] = {
+            port
+            for one in others
+            for parent in one.spec.parent_refs
+            if (parent.group, parent.kind) == SERVICE
+            for port in _meant(world, one, parent)
+        }
+        if port := next((it for it in ports if it in taken), None):
+            return why.format(port)
+    return ""
 
 
 def resolved(world: World, route: Route | StreamRoute) -> Condition:

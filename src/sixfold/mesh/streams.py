@@ -1,4 +1,4 @@
-"""Which connection goes where? TLSRoutes and TCPRoutes, of Gateways; TCPRoutes of Services, too.
+"""Which connection goes where? TLSRoutes and TCPRoutes, of Gateways and of Services.
 
 Pure. Nobody reads such a connection: its TLS names a host, or nothing does. From the proxy it goes
 on to the *service*, from the pod that it is in, as one that a process there had opened: so the
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from sixfold.balancing.members import cluster_addresses
-from sixfold.mesh.listeners import ListenerPlan, age_of, covers, owner
+from sixfold.mesh.listeners import EVERY_HOST, ListenerPlan, age_of, covers, owner, rank
 from sixfold.mesh.routes import Backend, ServicePort, attachments, target
 from sixfold.model.datapath import IPAddress
 from sixfold.model.streamroute import StreamRoute, TCPRoute, TLSRoute
@@ -27,54 +27,72 @@ class StreamWay(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """Of a listener: connections that name one of these hosts. None: all there are."""
+    """Connections that name one of these hosts; of a TCPRoute all, whatever they say."""
 
     hosts: tuple[str, ...]
     way: StreamWay
 
 
-class ServiceStream(NamedTuple):
+class ServiceStreams(NamedTuple):
     """Connections to a port of a Service, of the clients of one namespace."""
 
     port: ServicePort
     addresses: tuple[IPAddress, ...]
-    way: StreamWay
+    streams: tuple[Stream, ...]
 
 
-class RoutedStream(NamedTuple):
-    """As ``routes.Routed``; of several routes in one place the oldest."""
+class RoutedStreams(NamedTuple):
+    """As ``routes.Routed``; of several routes that mean one host the oldest has it.
 
-    producer: StreamWay | None
-    consumers: Mapping[str, StreamWay]
+    by_name  TLSRoutes: what a handshake names decides, and who names nothing of theirs is closed
+    """
 
-    def for_clients_of(self, namespace: str) -> StreamWay | None:
+    by_name: bool
+    producer: tuple[Stream, ...] | None
+    consumers: Mapping[str, tuple[Stream, ...]]
+
+    def for_clients_of(self, namespace: str) -> tuple[Stream, ...] | None:
         return self.consumers.get(namespace, self.producer)
 
 
-def plan_streams(world: World) -> Mapping[ServicePort, RoutedStream]:
-    """Every port of a Service that some TCPRoute is attached to."""
-    found: dict[ServicePort, dict[str, StreamWay]] = {}
+def plan_streams(world: World) -> Mapping[ServicePort, RoutedStreams]:
+    """Every port of a Service that some TLSRoute or TCPRoute is attached to."""
+    found: dict[ServicePort, dict[str, list[Stream]]] = {}
+    named: set[ServicePort] = set()
     for route in sorted(world.streams.values(), key=age_of):
-        for attached in attachments(world, route):
-            for port in attached.ports:
-                where = route.metadata.namespace
-                owner = "" if port.service.partition("/")[0] == where else where
-                found.setdefault(port, {}).setdefault(owner, way_of(world, route))
+        hosts = route.spec.hostnames if isinstance(route, TLSRoute) else (EVERY_HOST,)
+        for port in {it: None for one in attachments(world, route) for it in one.ports}:
+            where = route.metadata.namespace
+            owner = "" if port.service.partition("/")[0] == where else where
+            mine = found.setdefault(port, {}).setdefault(owner, [])
+            taken = {host for stream in mine for host in stream.hosts}
+            if left := tuple(host for host in dict.fromkeys(hosts) if host not in taken):
+                mine.append(Stream(left, way_of(world, route)))
+            if isinstance(route, TLSRoute):
+                named.add(port)
     return {
-        port: RoutedStream(owners.get(""), {owner: way for owner, way in owners.items() if owner})
+        port: RoutedStreams(
+            port in named,
+            tuple(owners[""]) if "" in owners else None,
+            {owner: tuple(streams) for owner, streams in owners.items() if owner},
+        )
         for port, owners in found.items()
     }
 
 
 def of_clients(
-    world: World, ports: Iterable[ServicePort], routed: Mapping[ServicePort, RoutedStream], of: str
-) -> Iterator[ServiceStream]:
+    world: World,
+    ports: Iterable[ServicePort],
+    routed: Mapping[ServicePort, RoutedStreams],
+    of: str,
+) -> Iterator[ServiceStreams]:
     """What the clients of a namespace are told of ports that are, or were, routed."""
     for port in ports:
-        way = routed[port].for_clients_of(of) if port in routed else None
-        straight = StreamWay(str(port), (Backend(port, 1),))
+        streams = routed[port].for_clients_of(of) if port in routed else None
+        if streams is None:
+            streams = (Stream((EVERY_HOST,), StreamWay(str(port), (Backend(port, 1),))),)
         addresses = tuple(cluster_addresses(world.services[port.service]))
-        yield ServiceStream(port, addresses, way or straight)
+        yield ServiceStreams(port, addresses, streams)
 
 
 def streams_of(
@@ -102,7 +120,7 @@ def stream_for(streams: Sequence[Stream], name: str) -> StreamWay:
     meant = [(host, one) for one in streams for host in one.hosts if covers(host, name or "*")]
     if not meant:
         return StreamWay("")
-    return min(meant, key=lambda it: (it[0].startswith("*"), -len(it[0])))[1].way
+    return min(meant, key=lambda it: rank(it[0]))[1].way
 
 
 def way_of(world: World, route: StreamRoute) -> StreamWay:

@@ -17,11 +17,12 @@ import msgspec
 from sixfold.model.algorithm import Algorithm
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import Identity
-from sixfold.model.mesh import PortMode
+from sixfold.model.mesh import PortMode, RoutedBy
 from sixfold.model.place import pack_place, unpack_address, unpack_port
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
+RoutedPorts = Mapping[tuple[IPAddress, int], RoutedBy]  # by a service's address and port
 
 INGRESS, EGRESS = 0, 1
 ANY_PROTOCOL = 0  # in a policy entry: every protocol, and then every port

@@ -13,6 +13,7 @@ OUTBOUND_PORT = 15001  # on each pod's loopback: where connections that it opens
 HTTP_PORT = 15002  # likewise, where requests are looked at
 OUTWARD_PORT = 15003  # likewise, what leaves under the proxy's eyes
 COPIES_PORT = 15004  # likewise, while a route makes copies: where the proxy sends them to
+NAMED_PORT = 15005  # likewise, while a TLSRoute is about a Service: handshakes are looked at
 TUNNEL_PORT = 15008  # at each pod's addresses: HTTP/2 CONNECT in TLS, as Istio's HBONE
 DESTINATION = "x-sixfold-destination"  # header between proxies: address and port of a request
 # Likewise: the cluster that leads to ``COPIES_PORT``, and the one that a copy is for.
@@ -38,6 +39,13 @@ MODES: dict[Mtls, Mode] = {
     "permissive": Mode.PERMISSIVE,
     "strict": Mode.STRICT,
 }
+
+
+class RoutedBy(IntEnum):
+    """What the proxy reads of connections to a service's port."""
+
+    REQUEST = 1  # or nothing: a TCPRoute
+    NAME = 2  # in the handshake: a TLSRoute
 
 
 PROVIDER = "sixfold"  # of certificates of gRPC clients that need no proxy, in their bootstrap

@@ -1,12 +1,12 @@
 """From the proxy's access log to a flow: what became of one connection through the mesh.
 
-Pure. Eight logs: ``inbound``, a tunnel that was made, or refused by name of its rule; ``requests``,
+Pure. Nine logs: ``inbound``, a tunnel that was made, or refused by name of its rule; ``requests``,
 what came on a port that is looked into; ``gateway``, what clients of a Gateway asked; ``listener``,
 a connection whose handshake proved nothing; ``outbound``, one that did not get that far; ``sent``,
 a request that did not; ``foreign``, one to a service of another trust domain; ``door``, one from
-there to nothing of ours. Fields are those of envoy/data/accesslog/v3/accesslog.proto, which is not
-imported: who has no mesh does not pay for it. The two SPIFFE IDs are those of this connection's
-handshake.
+there to nothing of ours; ``named``, one to a service whose route has nobody for it. Fields are
+those of envoy/data/accesslog/v3/accesslog.proto, which is not imported: who has no mesh does not
+pay for it. The two SPIFFE IDs are those of this connection's handshake.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from sixfold.observe.names import IPAddress, Names, peer_at
 RBAC = "envoy.filters.http.rbac"
 NETNS = "envoy.network.upstream_bind_override.network_namespace"
 CLIENT = "sixfold.client"  # likewise, of who dialled a service of another trust domain
+LED = "sixfold.led"  # likewise, of who dialled a service with a TLSRoute or TCPRoute: by which
 FOREIGN = "foreign "  # before the place that a tunnel of another trust domain leads to
 _RESET = "system library"  # of TLS's words for what was no fault of the handshake
 _CONNECTED = 1  # access log type: TcpUpstreamConnected
@@ -103,6 +104,8 @@ def access(log: str, entry: Any, names: Names, plan: Asked) -> Flow | None:
             return _to_foreign(entry, names, plan)
         case "door":
             return _at_door(entry, names)
+        case "named":
+            return _led_nowhere(entry, names, plan)
         case "outward":
             return _outward(entry, names, plan)
         case "external":
@@ -295,6 +298,23 @@ def _at_door(entry: Any, names: Names) -> Flow | None:
     )
     text = f"{name}: no name of ours for other trust domains" if name else "named nothing of ours"
     return _flow(common, names, Verdict.ERROR, ends, {"mesh": text})
+
+
+def _led_nowhere(entry: Any, names: Names, plan: Asked) -> Flow | None:
+    """A connection to a service, whose name no TLSRoute has, or whose route has no backend."""
+    common = entry.common_properties
+    if not common.response_flags.no_cluster_found:
+        return None
+    dialled, _, route = _state(common, LED).partition(" ")
+    service, _, port = dialled.rpartition(":")
+    why = f"its route {route} has a backend that is none"
+    extra = {
+        "sni": common.tls_properties.tls_sni_hostname or "none",
+        "mesh": why if route else f"no TLSRoute of {dialled} has this name",
+    }
+    ends = _captured(common, plan.address_in)
+    flow = _flow(common, names, Verdict.ERROR, ends, extra, direction="egress")
+    return replace(flow, service=service, service_port=int(port))
 
 
 def _outward(entry: Any, names: Names, plan: Asked) -> Flow | None:

@@ -74,7 +74,7 @@ def way_in(world: World, service: Service, port: int, asked: Asked | None) -> Wa
     if not listeners:
         text = f"gateway {gateway.key} serves no listener at port {port}"
         return WayIn(gateway, RouteOfRequest("closed", text), read=False)
-    host = asked.host.rpartition(":")[0] or asked.host if asked is not None else ""
+    host = asked.server if asked is not None else ""
     protocol = listeners[0].listener.protocol
     if protocol != "HTTP":
         meant = [one for one in listeners if covers(one.host, host or "*")]

@@ -12,8 +12,9 @@ from sixfold.balancing.choice import choose
 from sixfold.mesh import said
 from sixfold.mesh.asked import Asked, allowing, way_for
 from sixfold.mesh.authorized import authorized, caller_of
+from sixfold.mesh.listeners import EVERY_HOST
 from sixfold.mesh.routes import Backend, ServicePort, Way
-from sixfold.mesh.streams import plan_streams
+from sixfold.mesh.streams import Stream, plan_streams, stream_for
 from sixfold.mesh.tokens import NO_TOKEN, claims_of
 from sixfold.mesh.traffic import Traffic, plan_requests
 from sixfold.model.endpoint import Endpoint
@@ -47,14 +48,31 @@ def route_of(
     ways = routed.for_clients_of(namespace) if routed is not None else None
     if ways is None:
         passed = plan_streams(world).get(port) if world.streams else None
-        stream = passed.for_clients_of(namespace) if passed is not None else None
-        return taken_by(stream.name, stream.backends) if stream is not None else None
+        streams = passed.for_clients_of(namespace) if passed is not None else None
+        return _by_name(streams, port, asked) if streams is not None else None
     if asked is None:
         names = sorted({way.name.partition(" ")[0] for way in ways if way.rule is not None})
         how = f"routed by {', '.join(names)}" if names else "balanced one by one"
         text = f"requests are {how}; --method and --path ask about one"
         return RouteOfRequest("routed", text, None)
     return route_among(world, ways, asked, str(port), port)
+
+
+def _by_name(streams: Sequence[Stream], port: ServicePort, asked: Asked | None) -> RouteOfRequest:
+    """A connection that nobody reads, by what its handshake names where a TLSRoute asks for it."""
+    named = any(host != EVERY_HOST for one in streams for host in one.hosts)
+    host = asked.server if named and asked is not None else ""
+    if named and asked is None:
+        names = ", ".join(sorted({one.way.name for one in streams}))
+        text = f"connections are routed by {names}; --host asks about one that names it (SNI)"
+        return RouteOfRequest("routed", text, None)
+    way = stream_for(streams, host)
+    what = f"SNI {host or 'none'}: " if named else ""
+    if not way.name:
+        return RouteOfRequest("closed", f"{what}no TLSRoute of {port} has this name")
+    if all(one.to is None for one in way.backends):
+        return RouteOfRequest("closed", f"{what}{way.name} has no backend that is there")
+    return taken_by(f"{what}{way.name}", way.backends)
 
 
 def route_among(
