@@ -59,6 +59,8 @@ def test_the_same_zone_comes_first_then_the_region_then_all():
     assert names(division) == ["m1"]
     assert loads(division) == {SAME_ZONE: 100, SAME_REGION: 0, ELSEWHERE: 0}
     assert [level.total for level in division.levels] == [1, 1, 2]
+    standby = [[one.key for one, _ in place] for place in division.standby]
+    assert standby == [["m2"], ["m3", "m4"]]
 
 
 def test_places_come_in_the_order_in_which_they_are_written():

@@ -28,13 +28,20 @@ SERVER = Path(__file__).parent / "mesh_web.py"
 ID = "spiffe://cluster.local/ns/default/sa"
 PORT = [{"port": "8080", "protocol": "TCP"}]
 EDITS = 100
+# Where they are; the node is in eu/a.
+PLACES = {"one": "eu/a", "near": "eu/a", "two": "eu/b", "flaky": "us/x"}
+TOPOLOGY = "topology.kubernetes.io"
 
 
 def web(name: str, *arguments: str) -> dict[str, Any]:
+    region, _, zone = PLACES[name].partition("/")
     return pod(
         name,
         serviceAccountName=name,
-        labels={"tier": "web", "of": "flaky" if arguments else "pair"},
+        labels={
+            **{"tier": "web", "of": "pair" if name in ("one", "two") else name},
+            **{f"{TOPOLOGY}/region": region, f"{TOPOLOGY}/zone": zone},
+        },
         container={
             "command": [sys.executable, str(SERVER), name, *arguments],
             "ports": [{"name": "http", "containerPort": 8080}],
@@ -51,6 +58,15 @@ def pair(**annotations: str) -> dict[str, Any]:
     """The service of both."""
     found = service("pair", selector={"of": "pair"}, ports=behind("pair")["spec"]["ports"])
     found["metadata"]["annotations"] = {f"sixfold.dev/{k}": v for k, v in annotations.items()}
+    return found
+
+
+def everywhere(distribution: str = "", **annotations: str) -> dict[str, Any]:
+    """The service of all four places."""
+    found = service("everywhere", selector={"tier": "web"}, ports=behind("")["spec"]["ports"])
+    found["metadata"]["annotations"] = {f"sixfold.dev/{k}": v for k, v in annotations.items()}
+    if distribution:
+        found["spec"]["trafficDistribution"] = distribution
     return found
 
 
@@ -145,21 +161,23 @@ def answered(connection: Any, path: str = "/", method: str = "GET", **headers: s
 
 @pytest.fixture(scope="module")
 def mesh(module_system: System) -> Web:
-    pods = [web("one"), web("two"), web("flaky", "2")]
+    pods = [web("one"), web("two"), web("near"), web("flaky", "2")]
     pods += [pod(name, serviceAccountName=name) for name in ("client", "stranger")]
     out = [
         policy(f"{name}-out", {"app": name}, policyTypes=["Egress"], egress=[{}])
         for name in ("client", "stranger")
     ]
     services = [behind(name) for name in ("one", "two", "flaky")]
-    services.append(pair())
-    module_system.up("--mtls", "strict", manifest=manifest(*pods, *out, *services, allowed()))
+    services += [pair(), everywhere()]
+    here = f"{TOPOLOGY}/region=eu,{TOPOLOGY}/zone=a"
+    given = manifest(*pods, *out, *services, allowed())
+    module_system.up("--mtls", "strict", "--node-labels", here, manifest=given)
     found = Web(
         module_system, *(place_of(module_system, f"default/{n}") for n in ("client", "stranger"))
     )
     for item in module_system.json("get", "svc")["items"]:
         found.addresses[item["metadata"]["name"]] = item["spec"]["clusterIP"]
-    for name in ("one", "two", "flaky"):
+    for name in PLACES:
         found.addresses[f"pod {name}"] = place_of(module_system, f"default/{name}").ipv4
     return found
 
@@ -344,6 +362,46 @@ def test_a_backend_that_fails_is_ejected_and_comes_back(mesh: Web):
         mesh.ask("pod two", "/be/200", port=8080)
         everybody = {(200, "one"), (200, "two")}
         mesh.system.eventually(lambda: set(answers()) == everybody, "two back")
+
+
+def test_requests_go_to_near_backends_and_elsewhere_as_far_as_those_are_ill(mesh: Web):
+    """Each request by the proxy, over one connection, by a route and without one."""
+    failover = everywhere(**{"lb-failover": "locality", "lb-failback-seconds": "0"})
+    mesh.apply(failover, carried("everywhere"), route({"backendRefs": to(everywhere=1)}))
+    with mesh.connect("everywhere") as straight, mesh.connect("one") as routed:
+
+        def names() -> Counter[str]:
+            turns = (straight, routed) * 25
+            return Counter(answered(one)[1]["name"] for one in turns)
+
+        def drain(name: str, *undo: str) -> None:
+            mesh.system.read("lb", "drain", name, *undo)
+
+        assert set(names()) == {"one", "near"}
+        drain("near")
+        found = names()
+        assert set(found) == {"one", "two"}
+        assert found["two"] <= 35  # 30 of 100 spill over into the region
+        drain("one")
+        assert set(names()) == {"two"}
+        drain("two")
+        assert set(names()) == {"flaky"}
+        for name in ("one", "near", "two"):
+            drain(name, "--undo")
+        assert set(names()) == {"one", "near"}
+        # What only the proxy sees: answers. Requests go on to the region, and come back.
+        again = {"consecutiveErrors": 2, "interval": "100ms", "baseEjectionTime": "4s"}
+        mesh.apply(carried("everywhere", outlierDetection={**again, "maxEjectionPercent": 100}))
+        for name in ("one", "near"):
+            mesh.ask(f"pod {name}", "/be/503", port=8080)
+        mesh.system.eventually(lambda: set(names()) == {"two"}, "both are ejected")
+        for name in ("one", "near"):
+            mesh.ask(f"pod {name}", "/be/200", port=8080)
+        mesh.system.eventually(lambda: set(names()) == {"one", "near"}, "both are back")
+        mesh.apply(everywhere("PreferSameZone"))
+        assert set(names()) == {"one", "near"}
+        mesh.apply(everywhere(), carried("everywhere"))
+        assert set(names()) == PLACES.keys()
 
 
 def sent(connection: Any, path: str, **headers: str) -> Any:

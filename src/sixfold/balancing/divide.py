@@ -55,11 +55,15 @@ class Level:
 
 
 class Division(msgspec.Struct, frozen=True):
-    """``shares``: who gets new connections, and its weight; ``why`` some do not, though ready."""
+    """``shares``: who gets new connections, and its weight; ``why`` some do not, though ready.
+
+    standby  places that get nothing as long as those are well: for who sees more of them
+    """
 
     shares: tuple[tuple[Member, int], ...]
     levels: tuple[Level, ...] = ()
     why: str = ""
+    standby: tuple[tuple[tuple[Member, int], ...], ...] = ()
 
 
 def divide(
@@ -196,7 +200,9 @@ def _by_priority(
     )
     if not any(loads):  # perhaps somebody still serves on his way out
         return Division(_plain(receivers(service, members, seen), seen), levels)
-    return Division(shared(list(zip(takers, loads, strict=True)), seen), levels)
+    idle = (group for group, load in zip(takers, loads, strict=True) if group and not load)
+    standby = tuple(_plain(group, seen) for group in idle)
+    return Division(shared(list(zip(takers, loads, strict=True)), seen), levels, standby=standby)
 
 
 def priority_loads(health: Sequence[int]) -> list[int]:

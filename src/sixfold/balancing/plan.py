@@ -171,20 +171,23 @@ def _entry(
     division: Division,
     way: Way,
 ) -> FrontendEntry:
-    backends = _backends(port, division, way.address)
+    backends = _backends(port, division.shares, way.address)
     table = table_of(choice.algorithm, backends, choice.table_size)
     return FrontendEntry(
-        number, backends, choice.algorithm, table, service.spec.affinity_s, way.flags
+        *(number, backends, choice.algorithm, table, service.spec.affinity_s, way.flags),
+        tuple(_backends(port, place, way.address) for place in division.standby),
     )
 
 
-def _backends(port: ServicePort, division: Division, frontend: IPAddress) -> tuple[Backend, ...]:
+def _backends(
+    port: ServicePort, shares: Sequence[tuple[Member, int]], frontend: IPAddress
+) -> tuple[Backend, ...]:
     """Backends of the frontend's own family, in the order of the endpoints, each once."""
-    members = [one for one, _ in division.shares]
+    members = [one for one, _ in shares]
     places = zip(
         addresses_of(members, family_of(frontend)),
         target_ports(port, members),
-        (weight for _, weight in division.shares),
+        (weight for _, weight in shares),
         strict=True,
     )
     backends = [

@@ -53,6 +53,7 @@ from sixfold.mesh.stream_resources import chains
 from sixfold.mesh.streams import ServiceStreams
 from sixfold.model.algorithm import TABLE_SIZE_DEFAULT, Algorithm
 from sixfold.model.datapath import IPAddress
+from sixfold.model.locality import OVERPROVISIONING_DEFAULT
 from sixfold.model.mesh import (
     CLIENT_PORT,
     COPIES,
@@ -73,12 +74,16 @@ TOLD = "policy_"  # before what the filter says of rules that are told only
 
 
 class Backend(NamedTuple):
-    """A backend of a service: the pod, and the port behind the service's."""
+    """A backend of a service: the pod, and the port behind the service's.
+
+    priority  0: has its share; more: when too many of those before it are ejected
+    """
 
     member: Member
     address: IPAddress
     port: int
     weight: int = 1
+    priority: int = 0
 
 
 PODS = "requests"  # table of what is dialled at a pod's own address
@@ -279,31 +284,41 @@ def service(
     return resource(name, cluster)
 
 
-def endpoints(port: ServicePort, backends: Sequence[Backend]) -> Resource:
+def endpoints(
+    port: ServicePort, backends: Sequence[Backend], overprovisioning: int = OVERPROVISIONING_DEFAULT
+) -> Resource:
     """Who is behind a port now; nobody is answered 503."""
     name = cluster_of(port)
-    places = [
-        {
-            "endpoint": {
-                "address": parts.socket_at(str(one.address), TUNNEL_PORT),
-                # Two ports of a pod are two endpoints of one address.
-                "hostname": authority(one.address, one.port),
-            },
-            "load_balancing_weight": {"value": one.weight},
-            "metadata": {
-                "filter_metadata": {
-                    METADATA: _struct(destination=authority(one.address, one.port)),
-                    "envoy.transport_socket_match": _struct(id=one.member.id),
-                }
-            },
-        }
-        for one in backends
-        if one.weight
-    ]
+    places: dict[int, list[dict[str, Any]]] = {}
+    for one in backends:
+        if one.weight:
+            places.setdefault(one.priority, []).append(_endpoint(one))
     found = endpoint_pb2.ClusterLoadAssignment(
-        cluster_name=name, endpoints=[{"lb_endpoints": places}] if places else []
+        cluster_name=name,
+        endpoints=[
+            {"priority": priority, "lb_endpoints": those}
+            for priority, (_, those) in enumerate(sorted(places.items()))
+        ],
+        policy={"overprovisioning_factor": {"value": overprovisioning}},
     )
     return resource(name, found)
+
+
+def _endpoint(one: Backend) -> dict[str, Any]:
+    return {
+        "endpoint": {
+            "address": parts.socket_at(str(one.address), TUNNEL_PORT),
+            # Two ports of a pod are two endpoints of one address.
+            "hostname": authority(one.address, one.port),
+        },
+        "load_balancing_weight": {"value": one.weight},
+        "metadata": {
+            "filter_metadata": {
+                METADATA: _struct(destination=authority(one.address, one.port)),
+                "envoy.transport_socket_match": _struct(id=one.member.id),
+            }
+        },
+    }
 
 
 def applications(

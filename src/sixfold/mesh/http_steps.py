@@ -31,6 +31,7 @@ from sixfold.model.algorithm import TABLE_SIZE, TABLE_SIZE_DEFAULT, Algorithm
 from sixfold.model.authorizationpolicy import AuthorizationPolicy
 from sixfold.model.datapath import PROTOCOL_NUMBERS, Frontend, FrontendEntry, IPAddress, RoutedPorts
 from sixfold.model.health import panic_percent
+from sixfold.model.locality import Failover, failover_of
 from sixfold.model.mesh import RoutedBy
 from sixfold.model.requestauthentication import RequestAuthentication
 from sixfold.model.service import Service
@@ -52,6 +53,7 @@ class Behind(NamedTuple):
 
     algorithm: Algorithm
     to: tuple[http.Backend, ...]
+    overprovisioning: int
 
 
 class Aimed(NamedTuple):
@@ -118,12 +120,17 @@ def behind(
         entry = _entry(services, frontends, port)
         places = kept.of(port, (entry,), partial(_places, entry))
         to = (http.Backend(at[it[0]], *it) for it in places if it[0] in at)
-        found[port] = Behind(entry.algorithm, tuple(to))
+        failover = failover_of(services[port.service].metadata.annotations) or Failover()
+        found[port] = Behind(entry.algorithm, tuple(to), failover.overprovisioning)
     return found
 
 
-def _places(entry: FrontendEntry) -> list[tuple[IPAddress, int, int]]:
-    return [(one.address, one.port, one.weight) for one in entry.backends]
+def _places(entry: FrontendEntry) -> list[tuple[IPAddress, int, int, int]]:
+    return [
+        (one.address, one.port, one.weight, priority)
+        for priority, place in enumerate((entry.backends, *entry.standby))
+        for one in place
+    ]
 
 
 def _entry(
@@ -143,8 +150,9 @@ def backends_of(
     members: Mapping[str, Member],
     port: ServicePort,
 ) -> tuple[http.Backend, ...]:
-    """Who is behind a service's port now."""
-    return behind([port], world.services, frontends, members, Kept())[port].to
+    """Who is behind a service's port now, for who has no use for a standby."""
+    found = behind([port], world.services, frontends, members, Kept())[port].to
+    return tuple(one for one in found if not one.priority)
 
 
 def pods(behind: Mapping[ServicePort, Behind]) -> Mapping[ServicePort, frozenset[str]]:
@@ -222,7 +230,11 @@ def table_size(world: World, port: ServicePort) -> int:
 
 def endpoints(behind: Mapping[ServicePort, Behind], kept: Kept) -> Resources:
     return by_key(
-        kept.of(port, (there.to,), partial(http.endpoints, port, there.to))
+        kept.of(
+            port,
+            (there.to, there.overprovisioning),
+            partial(http.endpoints, port, there.to, there.overprovisioning),
+        )
         for port, there in behind.items()
     )
 

@@ -291,6 +291,7 @@ class FrontendEntry(msgspec.Struct, frozen=True, gc=False):
     table       the slots to choose from, packed 16-bit indices of backends; empty: each once, in
                 order
     affinity_s  a client keeps its backend until it has dialled nothing for so long; 0 = not
+    standby     places, in order, for a proxy that finds backends ill; the kernel has them not
     """
 
     service: int  # service number, for flows
@@ -299,6 +300,7 @@ class FrontendEntry(msgspec.Struct, frozen=True, gc=False):
     table: bytes = b""
     affinity_s: int = 0
     flags: FrontendFlag = FrontendFlag(0)
+    standby: tuple[tuple[Backend, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
