@@ -9,7 +9,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from grpclib.client import Channel, StreamStreamMethod, StreamUnaryMethod
 
 from sixfold.agent.doors import unix_listener
-from sixfold.mesh.messages import CLUSTER, LISTENER, SECRET, Resource, packed
+from sixfold.mesh.messages import CLUSTER, LISTENER, ROUTE, SECRET, Resource, packed
 from sixfold.serve.xds import ADS, ALS, XdsServer
 
 WAIT_S = 10
@@ -228,5 +228,26 @@ def test_what_is_logged_comes_with_the_name_of_its_log(tmp_path):
                 await stream.recv_message()
             channel.close()
         assert [name for name, _ in logs] == ["inbound"] * 3
+
+    run(work())
+
+
+def test_where_requests_arrive_is_told_before_where_they_are_sent(tmp_path):
+    """Who is led to a pod that does not know of it yet would be refused there."""
+
+    async def work():
+        async with serving(tmp_path) as server:
+            server.offer([one(ROUTE, "inbound|a"), one(ROUTE, "requests|x")])
+            async with connected(tmp_path) as client:
+                await client.ask(ROUTE, "inbound|a", "requests|x")
+                for turn in "12":
+                    answer = await client.answer()
+                    assert names(answer) == ["inbound|a"]
+                    await client.accept(answer)
+                    answer = await client.answer()
+                    assert names(answer) == ["requests|x"]
+                    await client.accept(answer)
+                    after = str(int(turn) + 1)
+                    server.offer([one(ROUTE, it, after) for it in ("inbound|a", "requests|x")])
 
     run(work())

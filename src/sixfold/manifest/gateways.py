@@ -10,7 +10,7 @@ from sixfold.manifest.path import Finding, Path
 from sixfold.model.gateway import Gateway, Listener
 
 LISTENERS_MAX = 64
-TAKEN = (15001, 15002, 15003, 15004, 15008)  # where the proxy listens in every pod
+TAKEN = (15001, 15002, 15003, 15004, 15005, 15008)  # where the proxy listens in every pod
 
 
 def gateway(obj: Gateway) -> Iterator[Finding]:

@@ -2,7 +2,8 @@
 
 Pure. A port is *looked at* when a route is attached to it, or when a policy is about requests to
 it. A service that was routed once stays known: clients have connections to it, and each request of
-theirs needs a way.
+theirs needs a way. So does one that routes led to once: what the last route sent may arrive when
+the next is in force.
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ class HttpPlanner:
         self._ever: dict[ServicePort, None] = {}
         self._ever_passed: dict[ServicePort, None] = {}  # likewise, by TCPRoutes
         self._ever_named: dict[ServicePort, None] = {}  # likewise, by TLSRoutes
+        self._ever_led: frozenset[ServicePort] = frozenset()  # where requests were led to
+        self._ever_dialled: frozenset[ServicePort] = frozenset()  # and connections
         self._start()
 
     def _start(self) -> None:
@@ -156,11 +159,14 @@ class HttpPlanner:
         )
         tables = self._follow(routed, ever)
         known = step("known", (gateways,), lambda _: foreign_steps.known(gateways.known))
-        led = frozenset().union(
-            *ever.values(),
-            *self._leads.values(),
-            http_steps.led(gateways.ways),
-            *known.values(),
+        self._ever_led = led = http_steps.there(
+            services,
+            self._ever_led.union(
+                *ever.values(),
+                *self._leads.values(),
+                http_steps.led(gateways.ways),
+                *known.values(),
+            ),
         )
         behind = step(
             "behind",
@@ -204,8 +210,8 @@ class HttpPlanner:
                 (*gateways.ways, *(way for one in routed.values() for way in one.ways))
             ),
         )
-        led_to = *ever_passed, *ever_named, *http_steps.targets(passed)
-        dialled = frozenset({*gateways.services, *led_to})
+        led_to = *gateways.services, *ever_passed, *ever_named, *http_steps.targets(passed)
+        self._ever_dialled = dialled = http_steps.there(services, self._ever_dialled.union(led_to))
         groups = (
             tables if members else {},
             step(

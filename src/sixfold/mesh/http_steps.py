@@ -96,6 +96,12 @@ def narrows(world: World) -> bool:
 # --- steps ---------------------------------------------------------------------------------------
 
 
+def there(services: Mapping[str, Service], ports: frozenset[ServicePort]) -> frozenset[ServicePort]:
+    """Those whose service is still there."""
+    gone = {port for port in ports if port.service not in services}
+    return ports - gone if gone else ports
+
+
 def led(ways: Iterable[Way]) -> frozenset[ServicePort]:
     """Where ways lead to, copies included."""
     return frozenset(

@@ -200,8 +200,11 @@ def inbound(member: Member) -> Resource:
     return resource(listener.name, listener)
 
 
+END = "inbound|"  # so begin the names of tables at the end of a tunnel
+
+
 def routes_name(member: Member) -> str:
-    return f"inbound|{member.pod}"
+    return f"{END}{member.pod}"
 
 
 def routes(

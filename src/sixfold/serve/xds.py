@@ -1,10 +1,11 @@
 """xDS: Envoy asks for its configuration and is told every change; and it tells of connections.
 
 gRPC over a unix socket that only root may use: one aggregated stream, incremental (delta). Clusters
-are told before listeners, and routes when the clusters are warm; what is gone goes after what is
-new has been taken, clusters last: make before break. What Envoy refuses (NACK) is kept with its
-reason; it goes on with what it had of that name, and takes the rest. It is offered again by
-``retry``, and when it changes. A cluster that changed waits for who is in it, told again.
+are told before listeners, and routes when the clusters are warm, those at the ends of tunnels
+before those that lead there; what is gone goes after what is new has been taken, clusters last:
+make before break. What Envoy refuses (NACK) is kept with its reason; it goes on with what it had of
+that name, and takes the rest. It is offered again by ``retry``, and when it changes. A cluster that
+changed waits for who is in it, told again.
 
 Versions are hashes of content. So a new agent knows from what Envoy says it has what is different.
 Source: xDS protocol, "Incremental xDS"; envoy/service/accesslog/v3/als.proto.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
 from envoy.service.accesslog.v3 import als_pb2
@@ -36,6 +37,7 @@ from sixfold.mesh.messages import (
     Name,
     Resource,
 )
+from sixfold.mesh.resources import END
 from sixfold.serve.grpc_server import serve_until
 
 log = logging.getLogger(__name__)
@@ -281,7 +283,9 @@ class XdsServer:
                         peer.types[kind].sent.pop(name, None)
                         peer.types[kind].due.add(name)
             for kind in ORDER:
-                if kind in peer.types and (kind != ROUTE or self._warm(peer)):
+                if kind == ROUTE and kind in peer.types and self._warm(peer):
+                    await self._send_routes(stream, peer)
+                elif kind != ROUTE and kind in peer.types:
                     await self._send(stream, kind, peer, removals=kind != CLUSTER)
             if CLUSTER in peer.types and not self._behind(peer):
                 await self._send(stream, CLUSTER, peer, removals=True)
@@ -310,17 +314,34 @@ class XdsServer:
             )
         )
 
-    async def _send(self, stream: AnyStream, kind: str, peer: _Peer, *, removals: bool) -> None:
-        """Everything of a type that is not as Envoy has it, in one message."""
+    async def _send_routes(self, stream: AnyStream, peer: _Peer) -> None:
+        """Where requests arrive before where they are sent: nobody is led to who does not know."""
+        one = peer.types[ROUTE]
+        ends = {name for name in one.due if name.startswith(END)}
+        await self._send(stream, ROUTE, peer, removals=True, only=ends)
+        if not any(name.startswith(END) for told in one.awaiting.values() for name in told):
+            await self._send(stream, ROUTE, peer, removals=True)
+
+    async def _send(
+        self,
+        stream: AnyStream,
+        kind: str,
+        peer: _Peer,
+        *,
+        removals: bool,
+        only: Set[str] | None = None,
+    ) -> None:
+        """What of a type is not as Envoy has it, in one message; ``only``: of these names."""
         offered, one = self._offered[kind], peer.types[kind]
-        there = one.due & offered.keys()
+        due = one.due if only is None else one.due & only
+        there = due & offered.keys()
         names = there if one.all else there & one.wanted
         puts = [offered[name] for name in names if one.sent.get(name) != offered[name].version]
         gone: list[str] = []
         one.due -= there
         if removals:
-            gone = [name for name in one.due if one.sent.get(name)]
-            one.due.clear()
+            gone = [name for name in due - there if one.sent.get(name)]
+            one.due -= due
         asked, one.asked = one.asked, set()
         removed = dict.fromkeys([*gone, *(name for name in asked if name not in offered)], "")
         first = kind in WILDCARD and not one.sent and not one.awaiting
