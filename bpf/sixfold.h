@@ -55,6 +55,7 @@ enum drop_reason {
 	DROP_TUNNEL_PORT = 209,	   /* to where tunnels end, from who is not the proxy */
 	DROP_PROXY_AWAY = 210,	   /* a dial: nobody took it into the tunnel */
 	DROP_PROXY_REQUIRED = 211, /* to the world, past the proxy that has to look */
+	DROP_CAPABILITY_DENIED = 212, /* a system call: refused by the kernel */
 };
 
 /* Indices of the statistics map below the drop reasons. */
@@ -70,16 +71,17 @@ enum statistic {
 	STATISTIC_AUDITED = 8,	  /* connections that only an audit let in */
 	STATISTIC_RESET =
 	    9, /* packets from outside answered with a reset, or an error */
-	STATISTIC_UNLOADED = 10,     /* arrivals that no load counts: arrived is full */
-	STATISTIC_CAPTURED = 11,     /* connections that went through a tunnel */
-	STATISTIC_TUNNELS = 12,	     /* of proxies: no flows of their own */
-	STATISTIC_PLAINTEXT = 13,    /* let in by a permissive port only */
-	STATISTIC_PASSED_OVER = 14,  /* dials past a backend that is deaf */
-	STATISTIC_NAMES_FOUND = 20,  /* questions answered here: with records */
-	STATISTIC_NAMES_NODATA = 21, /* ... the name is there, not that type */
-	STATISTIC_NAMES_NXDOMAIN = 22, /* ... no such name */
-	STATISTIC_NAMES_PASSED = 23,   /* left to the resolver's process */
-	STATISTIC_NAMES_UNTOLD = 24,   /* answered here, but not one event each */
+	STATISTIC_UNLOADED = 10,    /* arrivals that no load counts: arrived is full */
+	STATISTIC_CAPTURED = 11,    /* connections that went through a tunnel */
+	STATISTIC_TUNNELS = 12,	    /* of proxies: no flows of their own */
+	STATISTIC_PLAINTEXT = 13,   /* let in by a permissive port only */
+	STATISTIC_PASSED_OVER = 14, /* dials past a backend that is deaf */
+	STATISTIC_REFUSALS_UNTOLD = 15, /* refused system calls without an event */
+	STATISTIC_NAMES_FOUND = 20,	/* questions answered here: with records */
+	STATISTIC_NAMES_NODATA = 21,	/* ... the name is there, not that type */
+	STATISTIC_NAMES_NXDOMAIN = 22,	/* ... no such name */
+	STATISTIC_NAMES_PASSED = 23,	/* left to the resolver's process */
+	STATISTIC_NAMES_UNTOLD = 24,	/* answered here, but not one event each */
 };
 
 enum runtime_index {
@@ -557,4 +559,46 @@ struct flow_event {
 	__u8 dial;	/* enum dial */
 	__u8 transport; /* enum transport */
 	__u8 pad[3];
+};
+
+/* Refused system calls. Where pods' processes are: below one control group. */
+struct confinement {
+	__u64 pods; /* its number; 0: nothing is told */
+	__u32 level;
+	__u32 pad;
+};
+
+enum system_call {
+	CALL_CLONE = 56,
+	CALL_CLONE3 = 435,
+	CALL_COMPAT = 512, /* added to the number of a 32-bit call */
+	CALL_COMPAT_CLONE = CALL_COMPAT + 120,
+	CALL_COMPAT_CLONE3 = CALL_COMPAT + 435,
+	CALLS_MAX = 1024,
+};
+
+/* One pod, one kind of refusal: a few are told in a second. */
+struct refusal_key {
+	__u64 pod; /* number of its control group */
+	__u16 capability;
+	__u16 system_call;
+	__u32 pad;
+};
+
+struct refusal_told {
+	__u64 since_ns; /* monotonic: when this second began */
+	__u32 told;	/* in it */
+	__u32 untold;	/* since the last that was */
+};
+
+struct refusal_event {
+	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u64 pod;
+	__u32 pid;
+	__u32 uid;
+	__u32 untold; /* of the same kind, before it */
+	__u16 capability;
+	__u16 system_call;
+	__u8 command[16];
+	__u64 pad;
 };

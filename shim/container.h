@@ -10,6 +10,7 @@
 
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/keyctl.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <sys/mount.h>
@@ -130,8 +131,17 @@ static void drop_capabilities(void)
 	need(syscall(SYS_capset, &header, sets), "drop", "capabilities");
 }
 
+/* An empty session keyring: that of the agent holds who knows what. */
+static void leave_keys(void)
+{
+	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0)
+		need(errno == ENOSYS ? 0 : -1, "leave", "session keyring");
+	errno = 0;
+}
+
 static void become_user(const struct container *c)
 {
+	leave_keys();
 	drop_capabilities();
 	need(setgroups(c->group_count, c->groups), "set", "groups");
 	need(setresgid(c->gid, c->gid, c->gid), "set", "gid");

@@ -62,7 +62,15 @@ static __u64 (*const bpf_get_socket_cookie)(void *ctx) = (void *)46;
 static void *(*const bpf_sk_storage_get)(void *map, void *sk, void *value,
 					 __u64 flags) = (void *)107;
 static long (*const bpf_sock_ops_cb_flags_set)(void *ops, int flags) = (void *)59;
+static __u64 (*const bpf_get_current_pid_tgid)(void) = (void *)14;
+static __u64 (*const bpf_get_current_uid_gid)(void) = (void *)15;
+static long (*const bpf_get_current_comm)(void *to, __u32 size) = (void *)16;
 static __u64 (*const bpf_get_current_cgroup_id)(void) = (void *)80;
+static long (*const bpf_probe_read_user)(void *to, __u32 size,
+					 const void *from) = (void *)112;
+static __u64 (*const bpf_get_current_ancestor_cgroup_id)(int level) = (void *)123;
+static void *(*const bpf_get_current_task_btf)(void) = (void *)158;
+static void *(*const bpf_task_pt_regs)(void *task) = (void *)175;
 static long (*const bpf_sock_hash_update)(void *ctx, void *map, void *key,
 					  __u64 flags) = (void *)70;
 static long (*const bpf_msg_redirect_hash)(void *msg, void *map, void *key,

@@ -54,4 +54,15 @@ struct tcp_sock {
 	__u32 segs_in, segs_out;
 	__u64 bytes_received, bytes_sent, bytes_retrans;
 };
+struct thread_info {
+	__u32 status;
+};
+
+struct task_struct {
+	struct thread_info thread_info;
+};
+
+struct pt_regs {
+	unsigned long bx, di, orig_ax;
+};
 #pragma clang attribute pop

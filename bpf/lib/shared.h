@@ -4,8 +4,7 @@
  */
 #pragma once
 
-#include "bpf.h"
-#include "sixfold.h"
+#include "statistics.h"
 
 /* Index: enum runtime_index. */
 struct {
@@ -14,14 +13,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } runtime SEC(".maps");
-
-/* Index: a drop reason, or enum statistic. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32);
-	__type(value, __u64);
-} statistics SEC(".maps");
 
 /* Full: apply() refuses before it writes. All at once there: ten thousand
  * services come in a moment.
@@ -55,14 +46,6 @@ struct {
 	__type(key, struct dialled_key);
 	__type(value, struct dialled_service);
 } dialled_services SEC(".maps");
-
-static __always_inline void statistic(__u32 index)
-{
-	__u64 *count = bpf_map_lookup_elem(&statistics, &index);
-
-	if (count)
-		*count += 1;
-}
 
 static __always_inline struct translation *translation_slot(void)
 {

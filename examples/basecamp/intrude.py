@@ -4,7 +4,7 @@
 
 A line each: what was tried, what it got, and where the attempt stands in the flow log. The attacks
 are those of the tests (tests/system/intruder.py). Exit code 1: something was got, or an attempt
-over the network is not told.
+over the network, or of a system call that was refused, is not told.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ SIXFOLD = ROOT / ".venv/bin/sixfold"
 INSTANCE = os.environ.setdefault("SIXFOLD_INSTANCE", "basecamp")
 STATE = os.environ.get("SIXFOLD_STATE_DIR", f"/var/lib/{INSTANCE}")
 RUN = os.environ.get("SIXFOLD_RUN_DIR", f"/run/{INSTANCE}")
-ON_THE_NETWORK = re.compile("spoof|poison|SYN|dial")
+TOLD = ("REFUSED", "ON_THE_NETWORK")  # tables of attacks that leave a record
 # The proxy's own words to who dials its ports by hand: nothing of anybody is in them.
 HARMLESS = ("got: b''", "got: b'HTTP/1.1 503")
 TOLD_S = 0.5  # the proxy's log comes five times a second
@@ -80,25 +81,37 @@ def told(since: datetime, own: str) -> list[str]:
         who = flow.get("source", {}).get("pod_name", "")
         if (who.startswith("intruder") or flow["IP"]["source"] == own) and 53 not in ports.values():
             why = ours.get("drop_reason") or ours.get("mesh", "")
+            if call := ours.get("system_call"):
+                why += f" {call} {ours['capability']}"
             found.append(f"{flow['verdict']} {why}".strip())
     return [*dict.fromkeys(found)]
 
 
+def attacks() -> Iterator[tuple[str, str]]:
+    """Which table it stands in, and its name."""
+    for table, body in re.findall(
+        r"^([A-Z_]+): dict.*?\{$(.*?)^\}$", ATTACKS.read_text(), re.MULTILINE | re.DOTALL
+    ):
+        for name in re.findall(r'^    "([^"]+)": ', body, re.MULTILINE):
+            yield table, name
+
+
 def main() -> int:
     asked, failed = given(), 0
-    source = ATTACKS.read_text().partition("ATTACKS: ")[2]
-    for name in re.findall(r'^    "([^"]+)": ', source, re.MULTILINE):
+    for table, name in attacks():
         since = datetime.now(UTC)
         argv = [sys.executable, str(ATTACKS), json.dumps({**asked, "only": [name]})]
         got = json.loads(sixfold("exec", "-n", "outside", "deploy/intruder", "--", *argv))[name]
         time.sleep(TOLD_S)
         said = told(since, asked["own4"])
         harmless = got.startswith(("denied", "nothing", *HARMLESS))
-        stands = bool(said) or not ON_THE_NETWORK.search(name)
+        stands = bool(said) or table not in TOLD
         failed += not (harmless and stands)
         print(f"{name:40} {got[:28]:30} {'; '.join(said) or '-'}", flush=True)
     print(
-        "got nothing, and each attempt over the network is told" if not failed else f"{failed} bad"
+        "got nothing, and each attempt that anybody could see is told"
+        if not failed
+        else f"{failed} bad"
     )
     return 1 if failed else 0
 

@@ -68,6 +68,19 @@ def test_root_has_no_supplementary_groups_of_the_agent(output):
     assert output("id -G") == "0"
 
 
+SEARCH = "__import__('ctypes').CDLL(None).syscall(250, 10, -3, b'user', b'sixfold', 0)"
+JOIN_SESSION, SESSION = 1, -3  # of keyctl(2)
+
+
+def test_keys_of_the_agents_session_are_none_of_the_containers(output):
+    libc = ctypes.CDLL(None)
+    libc.syscall(250, JOIN_SESSION, None)
+    libc.syscall(248, b"user", b"sixfold", b"secret", 6, SESSION)  # add_key
+    script = f"print({SEARCH})"
+    assert int(subprocess.check_output([sys.executable, "-c", script])) > 0
+    assert output(f'{sys.executable} -c "{script}"') == "-1"
+
+
 def test_the_host_name_is_the_pods_and_the_hosts_stays(output):
     assert output("hostname; cat /proc/sys/kernel/hostname", hostname="web-0") == "web-0\nweb-0"
     assert socket.gethostname() != "web-0"

@@ -11,7 +11,7 @@ from sixfold.host.paths import Paths
 from sixfold.model.config import Config
 
 NAMES = {
-    "kernel", "acceleration", "privileges", "BTF", "libbpf", "bpffs", "cgroup v2",
+    "kernel", "acceleration", "refusals", "privileges", "BTF", "libbpf", "bpffs", "cgroup v2",
     "namespaces, veth, nf_tables",
     "tc filters",
     "pools", "resolver address", "IPv6", "forwarding", "other filters", "uplinks",

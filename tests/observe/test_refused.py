@@ -1,27 +1,37 @@
-"""Who was given no identity: told from where the process is."""
-
-from ipaddress import ip_address
+from ipaddress import IPv4Address
 
 from sixfold.model.flow import Verdict
 from sixfold.model.identity import HOST, Identity
-from sixfold.observe import Names, Owner, compact
-from sixfold.observe.refused import no_identity
+from sixfold.model.reason import DropReason
+from sixfold.model.refusal import Refusal
+from sixfold.observe import Names, Owner, compact, to_hubble
+from sixfold.observe.refused import kind_of, no_capability
 
-NODE, POD = ip_address("10.244.0.1"), ip_address("10.244.0.7")
-
-
-def names():
-    return Names(owners={POD: Owner("shop", "web-0", "Deployment/web", 3, Identity(300))})
-
-
-def test_a_process_in_a_pods_network_is_told_from_the_pod():
-    flow = no_identity(names(), POD, NODE, "process 7 (uid 0) is of no pod", 0)
-    assert (flow.source.name, flow.destination.identity) == ("shop/web-0", HOST)
-    assert flow.verdict is Verdict.ERROR
-    assert compact(flow).endswith("mesh identity: process 7 (uid 0) is of no pod")
+NODE, POD = IPv4Address("10.244.0.1"), IPv4Address("10.244.0.5")
+NAMES = Names(owners={POD: Owner("shop", "web-0", "StatefulSet/web", 7, Identity(300))}, node="n")
+MOUNT = Refusal(5, 77, 4711, 1000, 21, 165, "mount", 3)
 
 
-def test_another_is_told_from_the_host():
-    for source in (None, ip_address("10.244.0.9")):
-        flow = no_identity(names(), source, NODE, "process 7 (uid 0) is of no pod", 0)
-        assert (flow.source.identity, flow.source.address) == (HOST, NODE)
+def test_a_refusal_names_the_pod_what_it_runs_the_call_and_what_it_lacks():
+    flow = no_capability(NAMES, "shop/web-0", NODE, MOUNT, "/usr/bin/mount", 10)
+    assert (flow.time_ns, flow.verdict) == (15, Verdict.DROPPED)
+    assert flow.drop_reason is DropReason.CAPABILITY_DENIED
+    assert (flow.source.name, flow.source.address) == ("shop/web-0", POD)
+    assert compact(flow).endswith(
+        "shop/web-0 (ID:300) -> 10.244.0.1 (host) drop:capability-denied DROPPED (system call "
+        "mount) lacks CAP_SYS_ADMIN process /usr/bin/mount (4711) uid 1000 and 3 before it"
+    )
+    ours = to_hubble(flow)["sixfold"]
+    assert (ours["drop_reason"], ours["system_call"]) == ("CAPABILITY_DENIED", "mount")
+    assert ours["untold"] == "3"
+
+
+def test_who_has_the_hosts_network_is_named_at_the_nodes_address():
+    flow = no_capability(NAMES, "shop/agent", NODE, MOUNT, "", 0)
+    assert (flow.source.name, flow.source.address) == ("shop/agent", NODE)
+    assert flow.extra["process"] == "mount (4711)"
+
+
+def test_it_is_counted_as_a_drop_of_its_pod():
+    flow = no_capability(NAMES, "shop/web-0", NODE, MOUNT, "", 0)
+    assert kind_of(flow) == (2, DropReason.CAPABILITY_DENIED, 300, HOST)

@@ -27,6 +27,8 @@ ASKED = json.loads(sys.argv[1])
 OWN4, OWN6, VICTIM4, VICTIM6 = (ASKED[name] for name in ("own4", "own6", "victim4", "victim6"))
 CLIENT4, CLIENT6, PORT = ASKED["client4"], ASKED["client6"], ASKED["port"]
 BPF, IO_URING_SETUP, IO_URING_ENTER = 321, 425, 426
+CLONE, SWAPON, REBOOT, OPEN_BY_HANDLE_AT, PIDFD_GETFD = 56, 167, 169, 304, 438
+CTRL_ALT_DEL_OFF = (0xFEE1DEAD, 672274793, 0, 0)
 BPF_OBJ_GET, BPF_MAP_GET_NEXT_ID, BPF_MAP_GET_FD_BY_ID = 7, 12, 14
 PTRACE_ATTACH, PTRACE_DETACH = 16, 17
 GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -183,6 +185,13 @@ def written(path: str) -> str:
         return "may write"
 
 
+def born_elsewhere() -> str:
+    pid = libc.syscall(CLONE, NEWNET | signal.SIGCHLD, 0, 0, 0)
+    if pid == 0:
+        os._exit(0)
+    return called(pid)
+
+
 # --- packets ----------------------------------------------------------------------------------
 
 
@@ -318,7 +327,8 @@ def by_ring() -> str:
         return f"got: {sock.recv(200)!r}"
 
 
-ATTACKS: dict[str, Callable[[], str]] = {
+# What they are after is not there in a pod, or is there to read only.
+OUT_OF_SIGHT: dict[str, Callable[[], str]] = {
     "read the authority": lambda: read(ASKED["authority"]),
     "read the authority by /proc": lambda: child(lambda: by_proc(ASKED["authority"])),
     "read the authority as another user": lambda: as_another_user(ASKED["authority"]),
@@ -333,12 +343,32 @@ ATTACKS: dict[str, Callable[[], str]] = {
         libc.setns(os.open(ASKED["victim_netns"], os.O_RDONLY), NEWNET)
     ),
     "leave the control group": lambda: written(ASKED["proxy_group"] + "/cgroup.procs"),
-    "mount": lambda: called(libc.mount(b"none", b"/mnt", b"tmpfs", 0, None)),
     "read a disk": device,
+    "open a pinned map": lambda: pinned(ASKED["pin"]),
     "write a program of the host": lambda: written(ASKED["program"]),
+}
+# What they are after the kernel has, and gives to those with a capability.
+REFUSED: dict[str, Callable[[], str]] = {
+    "mount": lambda: called(libc.mount(b"none", b"/mnt", b"tmpfs", 0, None)),
+    "unmount": lambda: called(libc.umount2(b"/run", 2)),
+    "make a namespace": lambda: called(libc.unshare(NEWNS)),
+    "be born in a namespace": born_elsewhere,
+    "enter a namespace": lambda: called(
+        libc.setns(os.open("/proc/self/ns/net", os.O_RDONLY), NEWNET)
+    ),
+    "trace init": lambda: traced(1),
+    "read init's memory": lambda: read("/proc/1/mem"),
+    "take init's files": lambda: called(libc.syscall(PIDFD_GETFD, os.pidfd_open(1), 0, 0)),
+    "make a device": lambda: called(libc.mknod(b"/tmp/disk", 0o60600, 0x100)),
+    "open by a handle": lambda: called(
+        libc.syscall(OPEN_BY_HANDLE_AT, os.open("/", 0), struct.pack("=Ii8x", 8, 1), 0)
+    ),
+    "forbid Ctrl-Alt-Del": lambda: called(libc.syscall(REBOOT, *CTRL_ALT_DEL_OFF)),
+    "set the clock": lambda: time.clock_settime(time.CLOCK_REALTIME, time.time()) or "set",
+    "rename the host": lambda: socket.sethostname(socket.gethostname()) or "named",
+    "swap": lambda: called(libc.syscall(SWAPON, b"/tmp/none", 0)),
     "list maps": lambda: bpf(BPF_MAP_GET_NEXT_ID, b""),
     "open a map by number": lambda: bpf(BPF_MAP_GET_FD_BY_ID, struct.pack("=I", ASKED["map"])),
-    "open a pinned map": lambda: pinned(ASKED["pin"]),
     "add an address": lambda: netlink(
         20,
         struct.pack("=BBBBI", 2, 32, 0, 0, 2)
@@ -346,6 +376,8 @@ ATTACKS: dict[str, Callable[[], str]] = {
         + socket.inet_aton(VICTIM4),
     ),
     "take the link down": lambda: netlink(16, struct.pack("=BBHiII", 0, 0, 0, 2, 0, 1)),
+}
+ON_THE_NETWORK: dict[str, Callable[[], str]] = {
     "spoof an address": lambda: raw_syn(source=CLIENT4),
     "spoof an Ethernet address": lambda: packet_syn(source_mac=b"\x02\0\0\0\0\x07"),
     "poison ARP": arp,
@@ -372,6 +404,7 @@ ATTACKS: dict[str, Callable[[], str]] = {
     "dial the host": lambda: dialled(ASKED["node"], 22),
     "dial the resolver elsewhere": lambda: dialled("169.254.20.10", 80),
 }
+ATTACKS = OUT_OF_SIGHT | REFUSED | ON_THE_NETWORK
 
 
 def main() -> None:

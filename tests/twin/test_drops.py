@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import struct
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -43,10 +45,12 @@ from crafted import (
     udp,
 )
 
+from sixfold.host import refusals
 from sixfold.host.bpf import Map, get, run_program
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.loader import BpfObject
-from sixfold.host.programs import OBJECTS
+from sixfold.host.paths import cgroup_root
+from sixfold.host.programs import OBJECTS, tells_refusals
 from sixfold.model.datapath import (
     ALLOW,
     DENY,
@@ -60,6 +64,7 @@ from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import Identity
 from sixfold.model.mesh import TUNNEL_PORT, Mode, PortMode
 from sixfold.model.reason import DropReason
+from sixfold.model.refusal import call_name, capability_name
 from sixfold.policy.ir import BY_PROXY
 
 pytestmark = pytest.mark.root
@@ -409,6 +414,67 @@ def test_lost_events_are_counted(kernel: Kernel) -> None:
     assert lost > 0
     assert len(records) + lost == flood
     assert kernel.datapath.events.drain() == ([], 0)
+
+
+WITHOUT_CAPABILITIES = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+groups, times = sys.argv[1], int(sys.argv[2])
+with open(f"{groups}/cgroup.procs", "w") as file:
+    file.write(str(os.getpid()))
+for capability in range(41):
+    libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+if os.fork() == 0:  # executed anew, without any
+    os.execvp(sys.executable, [sys.executable, "-c", '''
+import ctypes, mmap, os
+libc = ctypes.CDLL(None)
+for _ in range(%d):
+    assert libc.mount(b"none", b"/mnt", b"tmpfs", 0, None) == -1
+    assert libc.syscall(56, 0x20000 | 17, 0, 0, 0, 0) == -1  # clone, into a mount namespace
+    mmap.mmap(-1, 1 << 20)
+if os.fork() == 0:
+    os._exit(0)
+os.wait()
+''' % times])
+assert os.wait()[1] == 0
+"""
+
+
+@pytest.fixture
+def pods(kernel: Kernel) -> Iterator[Path]:
+    """The control group of all pods: one pod with one container is there."""
+    groups = cgroup_root() / kernel.datapath.root.name
+    (groups / "pods" / "uid" / "main").mkdir(parents=True)
+    yield groups / "pods"
+    for path in (groups / "pods/uid/main", groups / "pods/uid", groups / "pods", groups):
+        path.rmdir()
+
+
+@pytest.mark.skipif(not tells_refusals(), reason="this kernel does not tell what it refuses")
+def test_a_refused_system_call_is_told_and_a_flood_of_them_counted(
+    kernel: Kernel, pods: Path
+) -> None:
+    kernel.datapath.keep_confined(pods)
+    before = kernel.datapath.statistics()
+    flood = 100
+    for group in (pods / "uid/main", pods.parent):  # who is outside is not told
+        argv = [sys.executable, "-c", WITHOUT_CAPABILITIES, str(group), str(flood)]
+        subprocess.run(argv, check=True)
+    told = refusals.drain(kernel.datapath.refusals)
+    assert {(call_name(one.system_call), capability_name(one.capability)) for one in told} == {
+        ("mount", "CAP_SYS_ADMIN"),
+        ("clone", "CAP_SYS_ADMIN"),
+    }
+    assert {one.pod for one in told} == {(pods / "uid").stat().st_ino}
+    assert {refusals.numbers(pods)[one.pod] for one in told} == {"uid"}
+    assert len(told) < 2 * flood
+    after = kernel.datapath.statistics()
+    counted, untold = (
+        after[name] - before.get(name, 0)
+        for name in (f"drop_{DropReason.CAPABILITY_DENIED.name.lower()}", "refusals_untold")
+    )
+    clones = sum(call_name(one.system_call) == "clone" for one in told)  # one a second
+    assert counted == flood + clones == len(told) + untold
 
 
 def test_every_reason_has_a_packet_that_triggers_it() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.layout import EVENT_KIND, client_key, pack_side, unpack_event
@@ -14,6 +14,7 @@ from sixfold.observe.access import Place
 from sixfold.observe.counts import FlowCounts
 from sixfold.observe.joined import Joined, Pairs
 from sixfold.observe.log import Record
+from sixfold.observe.refused import kind_of
 
 PERIOD_S = 0.02
 
@@ -21,8 +22,12 @@ PERIOD_S = 0.02
 class FlowReader:
     """Moves events; they are joined with names only when somebody reads them."""
 
-    def __init__(self, datapath: KernelDatapath, names: Names) -> None:
+    def __init__(
+        self, datapath: KernelDatapath, names: Names, refusals: Callable[[int], list[Flow]]
+    ) -> None:
+        """``refusals``: of system calls, since last time; is told what is between the clocks."""
         self._datapath = datapath
+        self._refusals = refusals
         self._names = names
         # CLOCK_REALTIME may be stepped: taken anew at every drain, used for what is read after it
         self._offset_ns = time.time_ns() - time.monotonic_ns()
@@ -54,6 +59,9 @@ class FlowReader:
     def drain(self) -> int:
         """Take what is there now; returns the number of events."""
         self._offset_ns = time.time_ns() - time.monotonic_ns()
+        refused = self._refusals(self._offset_ns)
+        self.counts.take(kind_of(flow) for flow in refused)
+        self.log.extend(refused)
         events, lost = self._datapath.events.drain()
         self.counts.take(map(EVENT_KIND.unpack_from, events))
         if self.pairs is None:

@@ -34,6 +34,7 @@ from sixfold.agent.handlers import AgentHandlers
 from sixfold.agent.lock import held
 from sixfold.agent.metrics import Metrics
 from sixfold.agent.pods import PodRunner
+from sixfold.agent.refusals import Refusals
 from sixfold.agent.registrations import Registrations
 from sixfold.agent.relaxations import Relaxations
 from sixfold.agent.teardown import remove_all
@@ -117,7 +118,7 @@ async def _run(
     told = Told(agent, registrations)
     health, relaxations = GlobalNameHealth(agent), Relaxations(agent)
     agent.followers += (told.follow, health.follow, federation.follow, relaxations.follow)
-    flows = FlowReader(datapath, agent.names)
+    flows = FlowReader(datapath, agent.names, Refusals(agent, paths))
     agent.tell = lambda flow: flows.log.extend([flow])
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -41,6 +41,7 @@ KERNEL = {
     "arrivals_uncounted": ("arrivals_uncounted", "Connections from outside that no load counts."),
     "neighbours_answered": ("neighbour_answers", "ARP requests and solicitations answered."),
     "noise_ignored": ("noise_packets", "Packets that every stack sends unasked, ignored."),
+    "refusals_untold": ("refusals_untold", "Refused system calls beyond eight a second of a kind."),
     "events_lost": ("flow_events_lost", "Flow events that found the ring full."),
     "rule_hits_lost": ("rule_hits_lost", "Decisions that no rule's counter had room for."),
     "names_passed": ("dns_passed", "Questions that the kernel left to the resolver's process."),
@@ -130,7 +131,13 @@ class Metrics:
             for name, count in counts.items()
             if name.startswith("drop_")
         }
-        yield Family("sixfold_drops", "counter", "Packets dropped.", ("reason",), by(drops))
+        yield Family(
+            "sixfold_drops",
+            "counter",
+            "Packets dropped, system calls refused.",
+            ("reason",),
+            by(drops),
+        )
         datapath = self._agent.datapath
         filled: dict[Labels, int] = {(name,): count for name, count in datapath.filled().items()}
         usage = datapath.usage()

@@ -157,7 +157,10 @@ def _columns(flow: dict[str, Any], *, wide: bool) -> tuple[str, ...]:
     if service:
         name = f"{service['namespace']}/{service['name']}"
         destination += f" ({name}:{flow['sixfold'].get('service_port', 0)})"
-    rule = flow["sixfold"].get("rule", "") or flow.get("drop_reason_desc", "")
+    ours = flow["sixfold"]
+    rule = ours.get("rule", "") or flow.get("drop_reason_desc", "")
+    if "capability" in ours:
+        rule = f"{flow['Summary']} lacks {ours['capability']}"
     moment = flow["time"][5:23].replace("T", " ")
     extra = f"  {flow.get('Summary', '')} {flow['traffic_direction']}" if wide else ""
     source = _peer(flow, "source", ports.get("source_port"))

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sixfold.errors import HostError
-from sixfold.host import arrivals, bpf, established, fill, layout
+from sixfold.host import arrivals, bpf, established, fill, layout, refusals
 from sixfold.host.changes import Changes, may_revoke, repairs
 from sixfold.host.events import EventReader
 from sixfold.host.layout import Load, Place, unpack_endpoint
@@ -27,9 +27,11 @@ from sixfold.host.programs import (
     PACKET_PROGRAMS,
     PROXY_PROGRAMS,
     REACHED,
+    REFUSED,
     SOCK_OPS,
     SOCKET_PROGRAMS,
     TCX,
+    TRACEPOINT,
     UPLINK_PROGRAMS,
     Programs,
     expedited_rcu,
@@ -37,6 +39,7 @@ from sixfold.host.programs import (
     objects_hash,
     open_maps,
     open_programs,
+    tells_refusals,
 )
 from sixfold.host.shadow import BUILT_IN, JUDGED, PLACE, PREPARE, Shadow
 from sixfold.host.view import REVISION, DatapathView, summed
@@ -62,9 +65,13 @@ class KernelDatapath(DatapathView):
         self._links = Links(programs.root, programs.fds)
         self._asking: set[bytes] = set()  # keys of endpoints that ask for acceleration
         self._unhooked: set[str] = set()  # hooks that we know to be nowhere
+        self._confined: Path | None = None  # control group of all pods
         self._sweep_due = True  # an earlier agent may have died before it
         ring = self.maps["events"]
-        self.events = EventReader(ring.fd, ring.definition.max_entries, self._lost)
+        size = layout.FLOW_EVENT.size
+        self.events = EventReader(ring.fd, ring.definition.max_entries, size, self._lost)
+        ring, size = self.maps["refusals"], layout.REFUSAL_EVENT.size
+        self.refusals = EventReader(ring.fd, ring.definition.max_entries, size, int)
 
     @classmethod
     def open(cls, instance: str, cgroup: Path | None = None) -> KernelDatapath:
@@ -109,6 +116,7 @@ class KernelDatapath(DatapathView):
     def close(self) -> None:
         """Let go; what is pinned goes on."""
         self.events.close()
+        self.refusals.close()
         self._wall.close()
         self._programs.close()
         self._links.close()
@@ -292,6 +300,8 @@ class KernelDatapath(DatapathView):
             if self._shadow is None or ifindex in self._shadow.endpoints:
                 yield [*map(again, self._mend(ifindex))]
         yield [*map(again, self._attach_sockets())]
+        if self._confined is not None:
+            yield [*map(again, self.keep_confined(self._confined))]
         for name in self._links.pin_again():
             yield [f"links[{name}]: not pinned; pinned again"]
 
@@ -351,6 +361,15 @@ class KernelDatapath(DatapathView):
         number = layout.U64.pack(cgroup.stat().st_ino)
         self.maps["runtime"].update(zip(PROXY, (number[:4], number[4:]), strict=True))
         return self._links.keep_in_cgroup(cgroup, PROXY_PROGRAMS)
+
+    def keep_confined(self, pods: Path) -> list[str]:
+        """Tell what the kernel refuses to pods, where it says so; returns the links that were
+        missing."""
+        if not tells_refusals():
+            return []
+        self._confined = pods
+        refusals.confine(self.maps, pods)
+        return self._links.keep_in_cgroup(cgroup_root(), {REFUSED: TRACEPOINT})
 
     def _lost(self) -> int:
         return summed(self.maps["statistics"].lookup(layout.U32.pack(0)) or b"")

@@ -31,7 +31,7 @@ from sixfold.host.node import (
     ways_out,
 )
 from sixfold.host.paths import BPFFS_ROOT, NETNS_ROOT, Paths, cgroup_root
-from sixfold.host.programs import ACCELERATION_FLOOR, kernel_version
+from sixfold.host.programs import ACCELERATION_FLOOR, kernel_version, tells_refusals
 from sixfold.host.wall import Wall
 from sixfold.model.config import HOST_MAC, POD_MAC, RESOLVER_IPV4, RESOLVER_IPV6, Config
 
@@ -58,6 +58,7 @@ def examine(paths: Paths, config: Config | None = None) -> list[Check]:
     checks: dict[str, Callable[[], Check]] = {
         "kernel": _kernel,
         "acceleration": _acceleration,
+        "refusals": _refusals,
         "privileges": _privileges,
         "BTF": _btf,
         "libbpf": _libbpf,
@@ -100,6 +101,13 @@ def _acceleration() -> Check:
     floor = ".".join(map(str, ACCELERATION_FLOOR))
     fix = f"needs Linux {floor} or newer; until then what asks for it goes by packets"
     return Check("acceleration", "warn", "not on this kernel", fix)
+
+
+def _refusals() -> Check:
+    if tells_refusals():
+        return Check("refusals", "ok", "refused system calls of pods are told")
+    fix = "needs Linux 6.14 or newer; until then they are refused all the same, and told nowhere"
+    return Check("refusals", "warn", "this kernel does not tell what it refuses to pods", fix)
 
 
 def _privileges() -> Check:

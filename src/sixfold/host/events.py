@@ -1,4 +1,4 @@
-"""The ring of flow events: raw records out of the kernel's memory, without a system call.
+"""Rings of events: raw records out of the kernel's memory, without a system call.
 
 The producer writes, we advance the consumer position; both live in pages of the map. Source:
 kernel/bpf/ringbuf.c. The data area is mapped twice in a row, so that no record is ever split.
@@ -9,8 +9,6 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable
 from struct import Struct
-
-from sixfold.host.layout import FLOW_EVENT
 
 BUSY, DISCARD = 1 << 31, 1 << 30
 HEADER = 8
@@ -23,12 +21,14 @@ _LENGTH = Struct("<I")
 class EventReader:
     """The only consumer of one ring; its position survives the process."""
 
-    def __init__(self, fd: int, size: int, lost: Callable[[], int]) -> None:
-        """``lost`` reads how many events found the ring full since the datapath was loaded."""
+    def __init__(self, fd: int, size: int, record: int, lost: Callable[[], int]) -> None:
+        """``record``: bytes of each; ``lost`` reads how many found the ring full since the datapath
+        was loaded."""
         page = mmap.PAGESIZE
         self._size = size
         self._consumer = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         self._ring = mmap.mmap(fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        self._record = record
         self._lost = lost
         self._lost_before = lost()
 
@@ -44,7 +44,7 @@ class EventReader:
             if header & BUSY:
                 break  # still being written: next time
             length = header & ~(BUSY | DISCARD)
-            if not header & DISCARD and length == FLOW_EVENT.size:
+            if not header & DISCARD and length == self._record:
                 records.append(ring[at + HEADER : at + HEADER + length])
             position += HEADER + length + 7 & ~7
         _POSITION.pack_into(self._consumer, 0, position)

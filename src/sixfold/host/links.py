@@ -17,7 +17,7 @@ from pathlib import Path
 from sixfold.errors import HostError
 from sixfold.host import bpf
 from sixfold.host.paths import cgroup_root
-from sixfold.host.programs import SOCKET_PROGRAMS, TRACEPOINT, expedited_rcu
+from sixfold.host.programs import TRACEPOINT, TRACEPOINTS, expedited_rcu
 
 
 class Links:
@@ -77,7 +77,7 @@ class Links:
         except FileNotFoundError:
             return False
         found = bpf.link_info(link, cgroup=not ifindex)
-        if SOCKET_PROGRAMS.get(name) == TRACEPOINT:  # it cannot go away
+        if name in TRACEPOINTS:  # it cannot go away
             alive = True
         else:
             wanted = ifindex or cgroup

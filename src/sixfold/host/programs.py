@@ -19,6 +19,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 from sixfold.errors import HostError
@@ -36,6 +37,7 @@ OBJECT_NAMES = (
     UPLINK_OBJECT,
     "accelerate.bpf.o",
     "count.bpf.o",
+    "refusal.bpf.o",
 )
 PACKET_PROGRAMS = ("from_endpoint", "to_endpoint")
 UPLINK_PROGRAMS = ("from_uplink", "to_uplink")
@@ -64,6 +66,10 @@ SOCKET_PROGRAMS = {
     "sock_release": 34,
     "socket_state": TRACEPOINT,
 }
+REFUSED = "refused"  # where the kernel has the tracepoint of capability checks, since 6.14
+VMLINUX = Path("/sys/kernel/btf/vmlinux")
+CHECKS = b"\0btf_trace_cap_capable\0"
+TRACEPOINTS = ("socket_state", REFUSED)
 JOIN, SOCK_OPS = "join", 3  # at the root of cgroup v2, while a pod asks for acceleration
 REACHED = "reached"  # at the root of cgroup v2, while a pod is in the mesh
 PROXY_PROGRAMS = {"tunnel": SOCK_OPS, "original_destination": 21}  # at the proxy's cgroup
@@ -85,7 +91,7 @@ ALWAYS = (
     *PROXY_PROGRAMS,
     CARRY,
 )
-PROGRAMS = (*ALWAYS, *ON_DEMAND)
+PROGRAMS = (*ALWAYS, *ON_DEMAND, REFUSED)
 RCU_EXPEDITED = Path("/sys/kernel/rcu_expedited")
 RCU_BEFORE = Path("/run/sixfold-rcu-expedited")  # there while one of us has turned it: what it was
 
@@ -144,6 +150,19 @@ def kernel_version() -> tuple[int, int]:
     """The running kernel's, as far as features depend on it."""
     major, minor = os.uname().release.split(".")[:2]
     return int(major), int("".join(filter(str.isdigit, minor)) or 0)
+
+
+@cache
+def tells_refusals() -> bool:
+    """Whether this kernel says which capability it refused to whom."""
+    try:
+        return CHECKS in VMLINUX.read_bytes()
+    except FileNotFoundError:
+        return False
+
+
+def _always() -> tuple[str, ...]:
+    return (*ALWAYS, REFUSED) if tells_refusals() else ALWAYS
 
 
 def objects_hash() -> str:
@@ -218,7 +237,7 @@ def open_programs(root: Path) -> Programs:
 
 def _adopt(root: Path, ours: Path) -> _Descriptors | None:
     there = {path.name for path in ours.iterdir()} if ours.is_dir() else set()
-    if not there.issuperset(ALWAYS):
+    if not there.issuperset(_always()):
         return None
     for name in OBJECT_NAMES:
         with BpfObject(OBJECTS / name) as candidate:
@@ -241,7 +260,8 @@ def _load(root: Path, ours: Path) -> _Descriptors:
     _drop_unlike(root, known)  # before any is loaded: they share their maps
     for name in OBJECT_NAMES:
         with BpfObject(OBJECTS / name) as candidate:
-            fds.update(candidate.load(root / "maps", without=ON_DEMAND))
+            left_out = [one for one in PROGRAMS if one not in _always()]
+            fds.update(candidate.load(root / "maps", without=left_out))
     _attach_to_map(fds[CARRY], root / "maps" / "accelerated")
     shutil.rmtree(ours, ignore_errors=True)
     ours.mkdir(mode=0o700)
@@ -250,7 +270,7 @@ def _load(root: Path, ours: Path) -> _Descriptors:
     for path in (root / "maps").iterdir():
         if path.name not in known:
             path.unlink()  # of an older version
-    for name in ALWAYS:
+    for name in _always():
         bpf.pin(fds[name], ours / name)
     return fds
 

@@ -30,6 +30,7 @@ STATISTICS = {
     12: "tunnels",
     13: "connections_plaintext",
     14: "dials_passed_over",
+    15: "refusals_untold",
     20: "names_found",
     21: "names_nodata",
     22: "names_nxdomain",

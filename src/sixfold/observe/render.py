@@ -108,6 +108,10 @@ def compact(flow: Flow) -> str:
         parts.append(f"sni {named}")
     if asked := flow.extra.get("asked"):
         parts.append(f"dns {asked}")
+    if lacks := flow.extra.get("capability"):
+        parts.append(f"lacks {lacks} process {flow.extra['process']} uid {flow.extra['uid']}")
+    if untold := flow.extra.get("untold"):
+        parts.append(f"and {untold} before it")
     if what := flow.extra.get("mesh"):
         parts.append(f"mesh {what}")
     if (sent := flow.extra.get("bytes_sent")) is not None:
@@ -156,6 +160,8 @@ def peer_text(peer: Peer) -> str:
 
 def summary(flow: Flow) -> str:
     """Hubble's Summary: protocol and flags."""
+    if call := flow.extra.get("system_call"):
+        return f"system call {call}"
     name = PROTOCOLS.get(flow.protocol, f"protocol {flow.protocol}")
     if flow.protocol == 6 and (flags := _tcp_flags(flow.tcp_flags)):
         return f"TCP Flags: {', '.join(flags)}"

@@ -1,0 +1,51 @@
+"""Refused system calls of pods, as the kernel tells them (bpf/refusal.bpf.c)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from sixfold.host import layout
+from sixfold.host.bpf import Map
+from sixfold.host.events import EventReader
+from sixfold.host.paths import cgroup_root
+from sixfold.model.refusal import QUESTIONS, Refusal
+
+
+def confine(maps: Mapping[str, Map], pods: Path) -> None:
+    """Have told what is refused to processes below a control group."""
+    level = len(pods.relative_to(cgroup_root()).parts)
+    questions = {
+        layout.U32.pack(call): layout.U64.pack(sum(1 << one for one in capabilities))
+        for call, capabilities in QUESTIONS.items()
+    }
+    maps["questions"].update(questions)
+    confinement = layout.CONFINEMENT.pack(pods.stat().st_ino, level)
+    maps["confinement"].update({bytes(4): confinement})
+
+
+def drain(reader: EventReader) -> list[Refusal]:
+    """What was told since last time, oldest first."""
+    return [_unpack(raw) for raw in reader.drain()[0]]
+
+
+def _unpack(raw: bytes) -> Refusal:
+    time_ns, pod, pid, uid, untold, capability, call, name = layout.REFUSAL_EVENT.unpack(raw)
+    command = name.partition(b"\0")[0].decode(errors="replace")
+    return Refusal(time_ns, pod, pid, uid, capability, call, command, untold)
+
+
+def executable(pid: int) -> str:
+    """Path of what it runs; "" when it is gone."""
+    try:
+        return str(Path(f"/proc/{pid}/exe").readlink())
+    except OSError:
+        return ""
+
+
+def numbers(pods: Path) -> dict[int, str]:
+    """UIDs of the pods that have a control group, by its number."""
+    try:
+        return {path.stat().st_ino: path.name for path in pods.iterdir() if path.is_dir()}
+    except FileNotFoundError:  # one ended meanwhile
+        return {}
