@@ -122,15 +122,17 @@ def namespace_at(path: Path) -> int:
 
 def namespaces() -> Iterator[tuple[int, int]]:
     """Every process, and the number of its network namespace."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and (number := namespace_at(entry / "ns/net")):
-            yield int(entry.name), number
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            with contextlib.suppress(OSError):  # it is gone
+                yield int(name), os.stat(f"/proc/{name}/ns/net").st_ino
 
 
 def control_group(pid: int) -> str:
     """Of cgroup v2, from its root; "" when the process is gone."""
     try:
-        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        with open(f"/proc/{pid}/cgroup", "rb") as file:
+            lines = b"\n" + file.read()
     except OSError:
         return ""
-    return next((line[3:] for line in lines if line.startswith("0::")), "")
+    return os.fsdecode(lines.partition(b"\n0::")[2].partition(b"\n")[0])

@@ -22,7 +22,7 @@ COMPAT, CALLS_MAX = 512, 1024  # enum system_call of bpf/sixfold.h
 
 SYSTEM_CALLS = {
     **{0: "read", 1: "write", 2: "open", 4: "stat", 6: "lstat", 9: "mmap", 10: "mprotect"},
-    **{11: "munmap", 12: "brk", 16: "ioctl", 17: "pread64", 21: "access", 25: "mremap"},
+    **{11: "munmap", 12: "brk", 16: "ioctl", 22: "pipe", 17: "pread64", 21: "access", 25: "mremap"},
     **{28: "madvise", 29: "shmget", 30: "shmat", 41: "socket", 42: "connect", 44: "sendto"},
     **{46: "sendmsg", 49: "bind", 54: "setsockopt", 55: "getsockopt", 56: "clone", 57: "fork"},
     **{58: "vfork", 59: "execve", 62: "kill", 72: "fcntl", 76: "truncate", 80: "chdir"},
@@ -43,7 +43,14 @@ SYSTEM_CALLS = {
         217: "getdents64",
     },
     **{227: "clock_settime", 234: "tgkill", 246: "kexec_load", 248: "add_key", 250: "keyctl"},
-    **{257: "openat", 258: "mkdirat", 259: "mknodat", 260: "fchownat", 262: "newfstatat"},
+    **{
+        293: "pipe2",
+        257: "openat",
+        258: "mkdirat",
+        259: "mknodat",
+        260: "fchownat",
+        262: "newfstatat",
+    },
     **{263: "unlinkat", 267: "readlinkat", 268: "fchmodat", 269: "faccessat", 272: "unshare"},
     **{298: "perf_event_open", 300: "fanotify_init", 304: "open_by_handle_at"},
     **{305: "clock_adjtime", 308: "setns", 310: "process_vm_readv", 311: "process_vm_writev"},
@@ -64,11 +71,12 @@ LOOKS = (  # who lacks it sees less
 )
 _OPENS = ("open", "openat", "openat2")
 _MEMORY = ("mmap", "mprotect", "munmap", "brk", "mremap", "madvise", "shmget", "shmat", "fork")
+_PIPES = ("pipe", "pipe2", "fcntl")  # whether a limit counts
 _COMPAT_MEMORY = (2, 11, 45, 90, 91, 125, 163, 190, 192, 219, 358)
 ASKING = {  # capability: calls that ask for it in passing
     "DAC_OVERRIDE": ("execve",),  # along PATH
     "NET_ADMIN": _OPENS,  # knobs of /proc/sys/net, to read; and of others the next three
-    "SYS_ADMIN": (*_OPENS, *_MEMORY, "vfork", "execve", "execveat", "prctl", "seccomp"),
+    "SYS_ADMIN": (*_OPENS, *_MEMORY, "vfork", "execve", "execveat", "prctl", "seccomp", *_PIPES),
     "CHECKPOINT_RESTORE": _OPENS,
     "PERFMON": _OPENS,
     "SYSLOG": _OPENS,  # addresses in /proc

@@ -36,6 +36,12 @@ DIRECTIONS = ((INGRESS, "ingress"), (EGRESS, "egress"))
 
 def lint(view: View) -> list[Finding]:
     """All findings, by policy and place."""
+    linter = _Linter(view)
+    return sorted([*linter.findings(), *linter.redundant()], key=_order)
+
+
+def lint_as_written(view: View) -> list[Finding]:
+    """Those for which nothing has to be tried: all but what is redundant, by policy and place."""
     return sorted(_Linter(view).findings(), key=_order)
 
 
@@ -50,11 +56,9 @@ class _Linter:
         self._selected: dict[bytes, list[Endpoint]] = {}
 
     def findings(self) -> Iterator[Finding]:
-        dead = set()
         for policy in self.view.plan.policies.values():
             key = _object(policy)
             if why := self._selects_nothing(policy.subject):
-                dead.add(key)
                 message = f"selects {why}"
                 yield Finding(key, _subject_path(key), "selects-nothing", "warning", message)
                 continue
@@ -63,6 +67,9 @@ class _Linter:
         yield from self._lockouts()
         yield from self._open()
         yield from authorizations(self.world)
+
+    def redundant(self) -> Iterator[Finding]:
+        """Of each rule it is tried whether anything changes without it: seconds, for many."""
         said = {
             (_object(policy), _path(line))
             for policy in self.view.plan.policies.values()
@@ -73,6 +80,11 @@ class _Linter:
             key
             for key in {_object(one) for one in self.view.plan.policies.values() if one.lines}
             if not isinstance(self.world.policies[key], BY_THE_PROXY)  # its lines are not all of it
+        }
+        dead = {
+            _object(policy)
+            for policy in self.view.plan.policies.values()
+            if self._selects_nothing(policy.subject)
         }
         yield from redundant(self.world, ruled - dead, said)
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from sixfold.model.datapath import ALLOW, EGRESS, INGRESS
 from sixfold.model.identity import UNKNOWN, WORLD
 from sixfold.model.policies import Policy, key_of
-from sixfold.policy.lint import lint
+from sixfold.policy.lint import lint_as_written
 from sixfold.policy.lint_finding import Finding as LintFinding
 from sixfold.policy.reach_parties import View
 from sixfold.policy.reach_ports import EVERY_PORT
@@ -153,7 +153,7 @@ def open_egress(evidence: Evidence) -> Iterator[Finding]:
 @lru_cache(maxsize=1)
 def _linted(view: View) -> tuple[LintFinding, ...]:
     """Three rules ask the same view."""
-    return tuple(lint(view))
+    return tuple(lint_as_written(view))
 
 
 def _policy(evidence: Evidence, key: str) -> Object:
