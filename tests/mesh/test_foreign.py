@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from itertools import count
 
@@ -78,6 +79,13 @@ def rules(route):
     return found.rbac.rules
 
 
+def routes_of(table):
+    """Of all that arrives at a pod: those of names that others know come first."""
+    (host,) = table.virtual_hosts
+    assert list(host.domains) == ["*"]
+    return host.routes
+
+
 def reasons(here):
     (policy,) = here.backend_tls.values()
     (entry,) = status_of(here, policy)["ancestors"]
@@ -106,7 +114,7 @@ def test_without_a_bundle_there_is_no_way_out_and_none_in():
     assert reasons(here) == {"Accepted": "NoValidCACertificate", "ResolvedRefs": INVALID}
     assert reasons(world()) == {"Accepted": "Accepted", "ResolvedRefs": "ResolvedRefs"}
     table = message(route_pb2.RouteConfiguration, resources[ROUTE, "inbound|shop/db"])
-    assert not rules(table.virtual_hosts[1].routes[0]).policies
+    assert not rules(routes_of(table)[0]).policies
 
 
 def test_what_is_ours_is_not_foreign():
@@ -120,19 +128,19 @@ def test_only_the_names_that_others_know_lead_others_anywhere():
     """By the Gateway, with an identity of theirs; whatever the open rules of ours are."""
     resources = planned(world()).resources
     table = message(route_pb2.RouteConfiguration, resources[ROUTE, "inbound|shop/db"])
-    ours, theirs = table.virtual_hosts
-    assert (list(ours.domains), list(theirs.domains)) == (["*"], ["db.home.example"])
-    (route,) = theirs.routes
+    route, ours = (it for it in routes_of(table) if it.match.HasField("connect_matcher"))
     assert route.route.cluster == "end|10.244.0.3:6432"
+    (name,) = (one.string_match.safe_regex.regex for one in route.match.headers)
+    assert re.fullmatch(name, "db.home.example:1")
+    assert not re.fullmatch(name, "10.244.0.3:6432")
     place = "10.244.0.3:6432"
-    assert allows(rules(ours.routes[0]), WEB, GATEWAY, place) is None
+    assert allows(rules(ours), WEB, GATEWAY, place) is None
     assert allows(rules(route), WEB, GATEWAY, "db.home.example:1") is not None
     for who, source in ((OWN_WEB, GATEWAY), (WEB, "10.244.0.2"), (WEB, "192.0.2.1")):
         assert allows(rules(route), who, source, "db.home.example:1") is None
     for pod in ("shop/web", "edge/abroad-sixfold"):
         table = message(route_pb2.RouteConfiguration, resources[ROUTE, f"inbound|{pod}"])
-        (host,) = table.virtual_hosts
-        assert allows(rules(host.routes[0]), WEB, GATEWAY, f"{PLACES[pod]}:5432") is None
+        assert allows(rules(routes_of(table)[0]), WEB, GATEWAY, f"{PLACES[pod]}:5432") is None
 
 
 def test_a_proxy_of_one_pod_is_told_its_own_ways_to_other_trust_domains_and_back():

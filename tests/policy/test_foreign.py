@@ -11,7 +11,8 @@ from tests.mesh.rbac import matching
 
 from sixfold.manifest import decode
 from sixfold.mesh import conditions
-from sixfold.mesh.authorized import authorized, foreign_caller
+from sixfold.mesh.asked import Asked
+from sixfold.mesh.authorized import authorized, foreign_caller, not_let_in
 from sixfold.policy.conditions import conditions_of
 from sixfold.policy.foreign import for_foreign, not_named
 
@@ -117,3 +118,45 @@ def test_who_is_not_named_is_told_by_which_policies():
         "default-deny (no AuthorizationPolicy names this identity of another trust domain)"
     )
     assert "none of AuthorizationPolicy x/p names" in str(not_named([policy(), DENY_ALL]))
+
+
+ITEMS = {"to": [{"operation": {"methods": ["GET"], "paths": ["/items*"], "ports": [str(PORT)]}}]}
+BY_HEADER = [{"key": "request.headers[x-team]", "values": ["shop"]}]
+
+
+@pytest.mark.parametrize(
+    ("policies", "asked", "let_in"),
+    [
+        ([policy(principals(WEB), **ITEMS)], Asked("GET", "/items/1"), True),
+        ([policy(principals(WEB), **ITEMS)], Asked("POST", "/items/1"), False),
+        ([policy(principals(WEB), **ITEMS)], Asked("GET", "/keys"), False),
+        ([policy(principals("*"), **ITEMS)], Asked("GET", "/items/1"), False),
+        ([policy(principals(WEB), when=BY_HEADER)], Asked(headers={"x-team": "shop"}), True),
+        ([policy(principals(WEB), when=BY_HEADER)], Asked(), False),
+        (
+            [policy(principals(WEB)), policy(action="DENY", name="d", **ITEMS)],
+            Asked("GET", "/items/1"),
+            False,
+        ),
+    ],
+)
+def test_of_another_trust_domain_asks_what_a_rule_lets_it(policies, asked, let_in):
+    gateway = "10.0.0.3"
+    caller = foreign_caller(f"spiffe://{WEB}", None, PORT, asked)
+    assert authorized(for_foreign(policies, OWN), caller).allow is let_in
+    found = conditions.of_foreign_requests(policies, OWN, PORT)
+    sent = {"method": asked.method, "path": asked.path}
+    sent |= {name.replace("-", "_"): text for name, text in asked.headers.items()}
+    where = (f"spiffe://{WEB}", gateway, "api.there", {})
+    denying, allowing = (
+        _rules(found, name) for name in (conditions.DENY_FILTER, conditions.ALLOW_FILTER)
+    )
+    denied = denying is not None and matching(denying, *where, **sent) is not None
+    assert (not denied and matching(allowing, *where, **sent) is not None) is let_in
+
+
+def test_who_is_named_is_told_by_whose_rules_he_may_not_ask_that():
+    caller = foreign_caller(f"spiffe://{WEB}", None, PORT, Asked("POST"))
+    named = not_let_in([policy(principals(WEB), **ITEMS)], OWN, caller)
+    assert str(named) == "default-deny (AuthorizationPolicy x/p)"
+    assert "names this identity" in str(not_let_in([policy()], OWN, caller))

@@ -1,12 +1,15 @@
 """Two hosts of different trust domains whose workloads know each other by their Gateways.
 
-shop 192.0.2.1 ──(wire)── 192.0.2.2 partner; each has a pod ``web`` that dials the other's ``db``.
+shop 192.0.2.1 ──(wire)── 192.0.2.2 partner; each has a pod ``web`` that dials the other's ``db``,
+and asks the other's ``api``, which is a web server in that pod.
 """
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -20,8 +23,10 @@ from .conftest import CommandError, System
 from .places import OPEN, Place, block, labelled, place_of, pod, policy, service
 
 GROUP = "gateway.networking.k8s.io"
-DOOR, PORT = 15443, 5432
+DOOR, PORT, HTTP = 15443, 5432, 8080
+SERVER = Path(__file__).parent / "mesh_web.py"
 GATEWAY = {f"{GROUP}/gateway-name": "abroad"}
+WEB_SERVER = {"command": [sys.executable, str(SERVER), "api"]}
 
 
 def gateway_at(address: str) -> list[dict[str, Any]]:
@@ -72,10 +77,10 @@ def told_abroad(name: str, host: str, port: int) -> dict[str, Any]:
     }
 
 
-def from_abroad(name: str, host: str, at: str, *ids: str) -> list[dict[str, Any]]:
+def from_abroad(name: str, host: str, at: str, *ids: str, **port: Any) -> list[dict[str, Any]]:
     """A service of theirs, as ours dial it."""
     return [
-        service(name, namespace="edge", selector=GATEWAY, ports=[{"port": PORT}]),
+        service(name, namespace="edge", selector=GATEWAY, ports=[port or {"port": PORT}]),
         {
             "apiVersion": f"{GROUP}/v1",
             "kind": "BackendTLSPolicy",
@@ -100,9 +105,26 @@ def allowed(*principals: str) -> dict[str, Any]:
         "metadata": {"name": "db", "namespace": "default"},
         "spec": {
             "selector": {"matchLabels": {"app": "db"}},
-            "rules": [{"from": [{"source": {"principals": list(principals)}}]}],
+            "rules": [
+                {
+                    "from": [{"source": {"principals": list(principals)}}],
+                    "to": [{"operation": {"ports": [str(PORT)]}}],
+                }
+            ],
         },
     }
+
+
+def may_ask(*principals: str, **operation: Any) -> dict[str, Any]:
+    """What these may ask of ``api``."""
+    rule = {
+        "from": [{"source": {"principals": list(principals)}}],
+        "to": [{"operation": {"ports": [str(HTTP)], **operation}}],
+    }
+    found = allowed()
+    found["metadata"]["name"] = "api"
+    found["spec"]["rules"] = [rule]
+    return found
 
 
 def by_gateway(*ports: int) -> dict[str, Any]:
@@ -119,14 +141,22 @@ def half(domain: str, at: str, other: str, there: str, host: str) -> list[dict[s
     return [
         *gateway_at(at),
         pod("web", serviceAccountName="web"),
-        pod("db", serviceAccountName="db"),
+        pod("db", serviceAccountName="db", container=WEB_SERVER),
         service("db", ports=[{"port": PORT}]),
+        service("api", selector={"app": "db"}, ports=[{"port": 80, "targetPort": HTTP}]),
         told_abroad("db", f"db.{domain}", PORT),
+        told_abroad("api", f"api.{domain}", 80),
+        *from_abroad(
+            *("api-there", f"api.{other}", f"{there}:{DOOR}"),
+            f"spiffe://{other}/ns/default/sa/db",
+            port=80,
+            appProtocol="http",
+        ),
         *from_abroad(
             "db-there", f"db.{other}", f"{there}:{DOOR}", f"spiffe://{other}/ns/default/sa/db"
         ),
         policy("web", {"app": "web"}, **OPEN),
-        policy("db", {"app": "db"}, policyTypes=["Ingress"], ingress=[by_gateway(PORT)]),
+        policy("db", {"app": "db"}, policyTypes=["Ingress"], ingress=[by_gateway(PORT, HTTP)]),
         policy(
             "abroad",
             GATEWAY,
@@ -178,8 +208,14 @@ class Side:
         (found,) = self._api.objects("Service", "edge", name)
         return self.web.dial(found["spec"]["clusterIP"], PORT)
 
-    def explained(self, source: str, to: str) -> tuple[bool, str]:
-        question = {"from": source, "to": to, "port": PORT, "namespace": "default"}
+    def ask(self, url: str, *options: str) -> tuple[str, dict[str, Any]]:
+        """What curl in ``web`` is told: status, and what the server says that it was asked."""
+        curl = ("curl", "-s", "--max-time", "20", "-w", "\n%{http_code}", *options, url)
+        body, _, code = self.system.sixfold("exec", "web", "--", *curl).stdout.rpartition("\n")
+        return code, json.loads(body) if body.startswith("{") else {}
+
+    def explained(self, source: str, to: str, port: int = PORT, **asked: Any) -> tuple[bool, str]:
+        question = {"from": source, "to": to, "port": port, "namespace": "default", **asked}
         answer = self._api.post("/v1/explain", question)
         return answer["allowed"], "\n".join(line["detail"] for line in answer["lines"])
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +23,7 @@ from sixfold.trust.keyring import create
 
 from .abroad import (
     DOOR,
+    HTTP,
     Side,
     allowed,
     arrived,
@@ -28,6 +31,7 @@ from .abroad import (
     from_abroad,
     half,
     knock,
+    may_ask,
 )
 from .abroad import (
     PORT as DATABASE,
@@ -274,6 +278,81 @@ def test_workloads_of_two_trust_domains_talk_under_their_identities_and_rules_na
     assert f"{WEB} → {DB}, as db.{PARTNER} at {PARTNER_GATE}:{DOOR}" in said
 
 
+ROUTE = {
+    "apiVersion": "gateway.networking.k8s.io/v1",
+    "kind": "HTTPRoute",
+    "metadata": {"name": "api-there", "namespace": "edge"},
+    "spec": {
+        "parentRefs": [{"group": "", "kind": "Service", "name": "api-there"}],
+        "rules": [
+            {
+                "matches": [{"headers": [{"name": "version", "value": "2"}]}],
+                "filters": [
+                    {
+                        "type": "URLRewrite",
+                        "urlRewrite": {
+                            "path": {"type": "ReplaceFullPath", "replaceFullPath": "/2"}
+                        },
+                    }
+                ],
+                "backendRefs": [{"name": "api-there", "port": 80}],
+            },
+        ],
+    },
+}
+
+
+def test_requests_of_another_trust_domain_are_judged_one_by_one(shop: Side, partner: Side) -> None:
+    url, public = "http://api-there.edge", {"methods": ["GET"], "paths": ["/items*", "/wait*"]}
+    assert shop.ask(f"{url}/items/1")[0] == "403"
+    partner.told("DROPPED", WEB, DB, "GET api-there.edge/items/1 403", "default/db")
+    partner.apply(may_ask(f"{SHOP}/ns/default/sa/web", **public))
+    assert partner.system.eventually(lambda: shop.ask(f"{url}/items/1")[0] == "200")
+    code, said = shop.ask(f"{url}/items/2?x=1")
+    assert (code, said["path"]) == ("200", "/items/2?x=1")
+    assert not [name for name in said["headers"] if name.startswith("x-sixfold")]
+    assert WEB in said["headers"]["x-forwarded-client-cert"]
+    partner.told(
+        *("FORWARDED", WEB, DB, "GET api-there.edge/items/2?x=1 200"),
+        "AuthorizationPolicy default/api rules[0]",
+    )
+    shop.told("FORWARDED", WEB, DB, "GET api-there.edge/items/2?x=1 200", '"api-there"')
+    assert shop.ask(f"{url}/items/3", "-X", "POST")[0] == "403"
+    assert shop.ask(f"{url}/keys/3")[0] == "403"
+    partner.told("DROPPED", WEB, DB, "POST api-there.edge/items/3 403", "default/api")
+    partner.told("DROPPED", WEB, DB, "GET api-there.edge/keys/3 403", "default/api")
+    asked = {"method": "GET", "path": "/items/1"}
+    assert partner.explained(WEB, "api", 80, asked=asked)[0]
+    may, why = partner.explained(WEB, "api", 80, asked=asked | {"method": "POST"})
+    assert not may
+    assert "POST /items/1 denied by default-deny (AuthorizationPolicy default/" in why
+
+
+def test_routes_lead_requests_to_another_trust_domain(shop: Side, partner: Side) -> None:
+    shop.apply(ROUTE)
+    url = "http://api-there.edge/items/route"
+    assert shop.system.eventually(lambda: shop.ask(url)[0] == "404")
+    partner.apply(may_ask(f"{SHOP}/ns/default/sa/web", paths=["/2"]))
+    assert partner.system.eventually(
+        lambda: shop.ask(url, "-H", "version: 2")[1].get("path") == "/2"
+    )
+    shop.delete(ROUTE)
+
+
+def test_a_request_that_lasts_is_cut_with_its_rule(shop: Side, partner: Side) -> None:
+    web = f"{SHOP}/ns/default/sa/web"
+    partner.apply(may_ask(web, paths=["/wait*", "/asked"]))
+    url = "http://api-there.edge"
+    assert partner.system.eventually(lambda: shop.ask(f"{url}/asked")[0] == "200")
+    partner.from_now_on()
+    with ThreadPoolExecutor(1) as pool:
+        lasting = pool.submit(shop.ask, f"{url}/wait")
+        assert shop.system.eventually(lambda: shop.ask(f"{url}/asked")[1]["held"])
+        partner.apply(may_ask(web, paths=["/asked"]))
+        assert lasting.result()[0] in ("000", "502", "503")
+    partner.told("DROPPED", WEB, DB, "cut", "/wait")
+
+
 def test_who_knocks_at_the_gateway_is_who_he_proves_to_be(
     shop: Side, partner: Side, tmp_path: Path
 ) -> None:
@@ -347,6 +426,30 @@ def test_a_rule_that_goes_takes_the_connections_of_whom_it_named(shop: Side, par
         shop.apply(policy("web", {"app": "web"}, policyTypes=["Egress"], egress=[]))
     shop.told("DROPPED", "egress default-deny (default/web)")
     shop.apply(policy("web", {"app": "web"}, **OPEN))
+
+
+def test_posture_counts_who_talked_with_other_trust_domains(shop: Side, partner: Side) -> None:
+    here, there = (
+        json.loads(side.system.sixfold("posture", "-o", "json", check=False).stdout)["pairs"]
+        for side in (shop, partner)
+    )
+    asked = {(one["name"], one["to"], one["port"]): one for one in (*here, *there)}
+    for pair in (("default/Pod/web", DB, "80/TCP"), (WEB, "default/Pod/db", f"{HTTP}/TCP")):
+        assert asked[pair]["connections"] > 0
+        assert asked[pair]["exceptions"] == {}
+    for form in ("table", "markdown", "html"):
+        assert WEB in partner.system.sixfold("posture", "-o", form, check=False).stdout
+
+
+def test_a_root_that_is_revoked_takes_what_it_vouched_for_with_it(
+    shop: Side, partner: Side
+) -> None:
+    with opened(shop, partner):
+        for verb in ("prepare", "activate", "revoke"):
+            shop.system.sixfold("ca", verb)
+        again = f"https://{SHOP_AT}:8443/bundle?again"
+        partner.apply(federated(SHOP, SHOP_AT, bundleEndpointURL=again))
+    partner.told("DROPPED", WEB, f"cut: a root of {SHOP} is trusted no more")
 
 
 def test_who_is_not_federated_any_more_is_known_no_more(

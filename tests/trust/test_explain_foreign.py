@@ -8,6 +8,7 @@ import pytest
 
 from sixfold.errors import NotFoundError
 from sixfold.manifest import loads, offline
+from sixfold.mesh.asked import Asked
 from sixfold.model.config import Config
 from sixfold.model.gateway import Gateway
 from sixfold.trust.explain import explain, plan_offline
@@ -118,13 +119,13 @@ OURS = [
 WHOLE = (FEDERATED, NAMED, TOLD, LET_IN, LET_OUT)
 
 
-def answer(objects, source, to, port=5432):
+def answer(objects, source, to, port=5432, asked=None):
     given = [*OURS, *objects]
     text = "\n---\n".join(map(json.dumps, given))
     (gateway,) = (one.object for one in loads(text).objects if isinstance(one.object, Gateway))
     text = "\n---\n".join(map(json.dumps, [*given, *made_for(gateway)]))
     world = offline(loads(text, offline=True), Config(mtls="strict", trust_domain="home.example"))
-    found = explain(world, plan_offline(world), source, to, port, "TCP", "shop")
+    found = explain(world, plan_offline(world), source, to, port, "TCP", "shop", asked)
     return found.allowed, [f"{one.pattern} {one.outcome} {one.detail}" for one in found.lines]
 
 
@@ -171,3 +172,25 @@ def test_what_leaves_for_another_trust_domain_leaves_by_its_gateway(without, all
 def test_an_identity_of_ours_or_none_at_all_is_no_foreigner(id_):
     with pytest.raises(NotFoundError):
         answer(WHOLE, id_, "db")
+
+
+ITEMS = {"methods": ["GET"], "paths": ["/items*"], "ports": ["6432"]}
+MAY_ASK = {
+    **NAMED,
+    "spec": {"rules": [{**NAMED["spec"]["rules"][0], "to": [{"operation": ITEMS}]}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("asked", "allowed", "words"),
+    [
+        (None, True, "authorization judged requests to port 6432 are judged one by one"),
+        (Asked("GET", "/items/1"), True, "GET /items/1 allowed by AuthorizationPolicy shop/db"),
+        (Asked("POST", "/items/1"), False, "denied by default-deny (AuthorizationPolicy shop/db)"),
+    ],
+)
+def test_a_request_from_another_trust_domain_is_explained(asked, allowed, words):
+    given = [one for one in WHOLE if one is not NAMED]
+    found, lines = answer([*given, MAY_ASK], WEB, "db", 5432, asked)
+    assert found is allowed
+    assert any(words in line for line in lines), lines

@@ -72,6 +72,20 @@ def test_who_is_gone_is_no_pair():
     assert found(replace(PAIR, client="x/gone")).pairs == ()
 
 
+def test_who_came_from_a_federated_trust_domain_is_a_pair_and_who_is_gone_is_none():
+    web = "spiffe://partner.example/ns/shop/sa/web"
+    came = PairSeen(web, "x/a", 80, "TCP", 2, mtls=True, rules=("", "x/a rules[0]"))
+    here = world({**nine(*BASES, FROM_B), "pods": OWN})
+    config = replace(here.config, mtls="strict")
+    here = replace(here, config=config, services={"x/web": service()})
+    live = Live(from_abroad=(came, replace(came, rules=("", ""))))
+    assert posture(Evidence(View(here), live)).pairs == ()  # nobody vouches for it
+    known = replace(here, federated=frozenset({"partner.example"}))
+    (pair,) = posture(Evidence(View(known), live)).pairs
+    assert (pair.name, pair.to, pair.port, pair.connections) == (web, "x/Pod/a", "80/TCP", 4)
+    assert pair.exceptions == {"observed": "its rule is not known any more"}
+
+
 def test_it_can_be_shown_in_every_form():
     seen = found(PAIR, replace(PAIR, mtls=False, client="x/c"))
     told = structured(seen)

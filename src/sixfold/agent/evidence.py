@@ -37,6 +37,7 @@ from sixfold.trust.audit_finding import (
     DialsSeen,
     DoorSeen,
     Live,
+    PairSeen,
     PolicySeen,
     PortSeen,
 )
@@ -55,11 +56,13 @@ async def gather(
     dials: Sequence[Any],
     identities: IdentitiesSeen,
     federated: Iterable[Mapping[str, Any]],
+    came: tuple[PairSeen, ...],
     *,
     probe: bool = False,
 ) -> Live:
     """UnavailableError before the first round; reading the kernel is left to another thread.
 
+    came   from other trust domains
     probe  strangers try, too: packets are sent from pods
     """
     plans = agent.plans
@@ -82,6 +85,7 @@ async def gather(
         doors=tuple(seen_doors),
         bundles=tuple(map(_bundle_seen, federated)),
         pairs=talked,
+        from_abroad=came,
         plaintext=tuple(plaintext(talked)),
         permissive=tuple(permissive(agent, plans, agent.datapath.plaintexts())),
         unguarded=tuple(unguarded(agent, plans)),

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -24,24 +24,27 @@ from sixfold.agent.planning import Plans
 from sixfold.host.layout import MTLS, Connection
 from sixfold.host.sockets import close_sockets
 from sixfold.host.tunnels import Tunnel, close_tunnels, tunnels
-from sixfold.mesh.authorized import authorized, foreign_caller
+from sixfold.mesh.authorized import authorized, foreign_caller, names, not_let_in
 from sixfold.mesh.foreign import Export, Foreign
+from sixfold.mesh.foreign_requests import ROUTE as REQUESTS
 from sixfold.mesh.foreign_resources import ROUTE
 from sixfold.mesh.http_plan import HttpPlan
-from sixfold.mesh.logs import FLUSH
+from sixfold.mesh.logs import FLUSH, LOOK
 from sixfold.mesh.member import authority
 from sixfold.model.datapath import INGRESS, PROTOCOL_NUMBERS, IPAddress
 from sixfold.model.endpoint import Endpoint, by_address
 from sixfold.model.layers import same_objects
 from sixfold.model.mesh import TUNNEL_PORT
 from sixfold.model.spiffe import parse
-from sixfold.observe.access import IdOf, tunnel_cut
+from sixfold.observe.access import DENIED, IdOf, from_abroad, naming, tunnel_cut
 from sixfold.policy.authorizations import Authorizations
 from sixfold.policy.decide import lookup, party_of
 from sixfold.policy.foreign import for_foreign, not_named
+from sixfold.trust.audit_finding import PairSeen
 
 Place = tuple[IPAddress, int, IPAddress]  # client's address and port, server's address
-TOLD_S = 2 * FLUSH.total_seconds()  # so late the proxy's log may be
+TOLD_S = (2 * FLUSH + LOOK).total_seconds()  # so late the proxy's log may be
+CAME_MAX = 16_384
 UNKNOWN = "cut: who is in it is not known to this agent"
 
 
@@ -51,22 +54,31 @@ class _Inside:
 
     id: str
     own: str
-    routes: set[str] = field(default_factory=set)
+    routes: set[str] = field(default_factory=set)  # of requests, too
 
 
 class ForeignTunnels:
     """One per mesh."""
 
-    def __init__(self, agent: Agent, flows: FlowReader, federation: Federation) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        flows: FlowReader,
+        federation: Federation,
+        ask: Callable[[Iterable[str]], None],
+    ) -> None:
+        """``ask``: have the proxy tell of requests that are open at these pods."""
         self._agent = agent
+        self._ask = ask
         self._flows = flows
         self._federation = federation
         self._inside: dict[Place, _Inside] = {}
+        self._came: dict[PairSeen, int] = {}  # connections: tunnels, and of requests all together
         self._roots: Mapping[str, frozenset[Certificate]] = {}
         self._judged: tuple[object, ...] = ()
 
     def note(self, entry: Any) -> None:
-        """The proxy's log of a tunnel that was made, or refused."""
+        """The proxy's log of a tunnel that was made, or refused; of a request, open or over."""
         common = entry.common_properties
         tls, client = common.tls_properties, common.downstream_direct_remote_address.socket_address
         peer, own = (
@@ -78,7 +90,28 @@ class ForeignTunnels:
         server = common.downstream_local_address.socket_address.address
         place = ip_address(client.address), client.port_value, ip_address(server)
         known = self._inside.setdefault(place, _Inside(peer, own))
+        if entry.response.response_code.value != DENIED and (
+            not common.route_name.startswith(REQUESTS) or common.route_name not in known.routes
+        ):
+            self._count(peer, common)
         known.routes.add(common.route_name)
+
+    def _count(self, peer: str, common: Any) -> None:
+        owners = self._agent.names.owners
+        at = from_abroad(common).rpartition(":")
+        server = owners.get(ip_address(at[0].strip("[]")))
+        if server is None:
+            return
+        rule, pod = str(naming(common) or ""), f"{server.namespace}/{server.pod}"
+        seen = PairSeen(peer, pod, int(at[2]), "TCP", 0, mtls=True, rules=("", rule))
+        self._came[seen] = self._came.pop(seen, 0) + 1
+        if len(self._came) > CAME_MAX:
+            del self._came[next(iter(self._came))]
+
+    @property
+    def pairs(self) -> tuple[PairSeen, ...]:
+        """Who came since the agent started, and was let in; the last that many."""
+        return tuple(replace(seen, connections=count) for seen, count in self._came.items())
 
     async def judge(self, http: HttpPlan, id_of: IdOf, *, again: bool = False) -> None:
         """Cut what would not be let in, or out, now; ``again``: some proxy has yet to be told."""
@@ -122,7 +155,9 @@ class ForeignTunnels:
     ) -> None:
         by = by_address(pods.values())
         here = self._open()
-        if any(place[0] in by and place not in self._inside for place in here):
+        if unknown := [at for at in here if at[0] in by and at not in self._inside]:
+            servers = by_address(plans.world.endpoints.values())
+            self._ask(servers[server].key for *_, server in unknown if server in servers)
             await asyncio.sleep(TOLD_S)
             here = self._open()
         self._inside = {place: it for place, it in self._inside.items() if place in here}
@@ -212,9 +247,10 @@ class _Judge:
     ) -> None:
         self._plans = plans
         self._exports: dict[str, Export] = {
-            f"{ROUTE}{authority(one.address, one.port)}": one
+            f"{kind}{authority(one.address, one.port)}": one
             for those in http.exports.values()
             for one, _ in those
+            for kind in (REQUESTS, ROUTE)
         }
         self._gateways = gateways
         self._gone = gone
@@ -238,6 +274,9 @@ class _Judge:
         export = self._exports.get(route)
         if gateway is None or server is None or export is None:
             return "cut: no name of ours leads there for other trust domains any more"
+        asked = route.startswith(REQUESTS)
+        if export.looked_into and not asked:
+            return f"cut: requests to port {export.port} are looked into: it takes no tunnel now"
         policy = self._plans.policy
         table = policy.tables.get(server.key)
         party = party_of(policy, gateway, export.address.version)
@@ -247,8 +286,12 @@ class _Judge:
             return f"cut: denied by {by or 'its policy'}, which is asked about {gateway.key}"
         policies = self._authorizations.of(server)
         own = self._plans.world.config.trust_domain
-        answer = authorized(for_foreign(policies, own), foreign_caller(id_, gateway, export.port))
+        others, caller = for_foreign(policies, own), foreign_caller(id_, gateway, export.port)
+        if asked:  # of which each is judged: ``OpenRequests``
+            return "" if names(others, caller) else f"cut: denied by {not_named(policies)}"
+        answer = authorized(others, caller)
         if answer.allow:
             return ""
-        by = answer.rule if answer.rule and answer.rule.index >= 0 else not_named(policies)
+        explicit = answer.rule is not None and answer.rule.index >= 0
+        by = answer.rule if explicit else not_let_in(policies, own, caller)
         return f"cut: denied by {by}"

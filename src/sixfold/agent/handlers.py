@@ -334,6 +334,7 @@ class AgentHandlers:
             self.dials(),
             self._identities_seen(),
             self._federated(),
+            self._agent.mesh.foreign.pairs if self._agent.mesh is not None else (),
             probe=probe,
         )
 

@@ -36,11 +36,13 @@ from sixfold.host.paths import Paths
 from sixfold.host.routed import RoutedTable
 from sixfold.host.sockets import close_sockets
 from sixfold.mesh import logs, resources
+from sixfold.mesh.authorized import foreign_caller, not_let_in
 from sixfold.mesh.http_plan import HttpPlan
 from sixfold.mesh.member import Member
 from sixfold.mesh.messages import LISTENER, Resource
 from sixfold.mesh.needed import Reach, listeners, needed_by_node, needed_by_one
 from sixfold.mesh.plan import MeshPlan, MeshPlanner, judged_anew
+from sixfold.mesh.routes import ServicePort
 from sixfold.mesh.stream_resources import listener_name
 from sixfold.model.config import Config
 from sixfold.model.datapath import INGRESS, PROTOCOL_NUMBERS, IPAddress
@@ -54,7 +56,6 @@ from sixfold.observe.joined import counted
 from sixfold.policy.authorizations import Authorizations
 from sixfold.policy.conditions import no_token, not_allowed
 from sixfold.policy.decide import lookup, party_of
-from sixfold.policy.foreign import not_named
 from sixfold.serve.grpc_xds import GrpcXds
 from sixfold.serve.workload_api import Attest
 from sixfold.trust.authority import X509Svid, issue
@@ -150,7 +151,7 @@ class Mesh:
         self._moved: set[str] = set()  # pods whose rules the proxy is being told
         lifetime = timedelta(seconds=config.svid_ttl_s)
         self._svids = Svids(lambda: authorities.keyring, lifetime, lambda: federation.bundles)
-        self._foreign = ForeignTunnels(agent, flows, federation)
+        self.foreign = ForeignTunnels(agent, flows, federation, self._open.ask)
         federation.followers.append(self._federated)
         self._succession = Succession(agent, authorities, flows, self._taken, self._offer)
         authorities.followers += (self._offer, self._succession.follow)
@@ -234,7 +235,7 @@ class Mesh:
         self._ask()
         await self._cut_tunnels(self._plan.http)
         late = any(one.late for one in self.proxies)
-        await self._foreign.judge(self._plan.http, self._id_of, again=late)
+        await self.foreign.judge(self._plan.http, self._id_of, again=late)
         await self._cut_leavings()
 
     def _federated(self) -> None:
@@ -246,7 +247,7 @@ class Mesh:
     async def _judge_foreign(self) -> None:
         await self._taken(TAKEN_S)
         if self._plan is not None:
-            await self._foreign.judge(self._plan.http, self._id_of)
+            await self.foreign.judge(self._plan.http, self._id_of)
 
     def _ask(self) -> None:
         """The proxy has the rules: what is open under earlier ones?"""
@@ -404,18 +405,19 @@ class Mesh:
             self._told_by,
             partial(self._not_allowed_by, audit=True),
             self._not_named_by,
+            self._foreign_ids,
             self._foreign_at,
             self._id_of,
             self._kept_in_by,
         )
+        if name in (logs.OPEN, logs.INBOUND, logs.REQUESTS):
+            self.foreign.note(entry)
         if name in (logs.OPEN, logs.OPEN_AT_GATEWAY):
             self._open.take(entry, at_gateway=name != logs.OPEN)
             return
         if name == logs.ENDED:
             self._flows.ended(tunnel_client(entry), *bytes_of(entry))
             return
-        if name == logs.INBOUND:
-            self._foreign.note(entry)
         flow = access(name, entry, agent.names, asked)
         if flow is None:
             return
@@ -446,11 +448,18 @@ class Mesh:
         written = Authorizations(plans.world)
         return not_allowed((*written.of(endpoint), *written.at_gateway(endpoint)), audit=audit)
 
-    def _not_named_by(self, destination: IPAddress) -> Rule | None:
+    def _not_named_by(self, destination: IPAddress, id_: str) -> Rule | None:
         plans, endpoint = self._agent.plans, self._endpoint_at(destination)
         if plans is None or endpoint is None:
             return None
-        return not_named(Authorizations(plans.world).of(endpoint))
+        policies = Authorizations(plans.world).of(endpoint)
+        own = plans.world.config.trust_domain
+        return not_let_in(policies, own, foreign_caller(id_, None, 0))
+
+    def _foreign_ids(self, service: str, port: int) -> tuple[str, ...]:
+        foreign = self._plan.http.foreign if self._plan is not None else {}
+        found = foreign.get(ServicePort(service, port))
+        return found.ids if found is not None else ()
 
     def _foreign_at(self, address: IPAddress, port: int) -> tuple[str, tuple[str, ...], str] | None:
         for one in self._plan.http.foreign.values() if self._plan is not None else ():

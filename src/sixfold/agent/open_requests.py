@@ -119,7 +119,8 @@ class OpenRequests:
             found = refused_at_gateway(requests, address, server, port, begun, now_s)
         else:
             domain = plans.world.config.trust_domain
-            found = refusal(requests, domain, client, server, port, begun, now_s)
+            who = domain, client, server
+            found = refusal(requests, *who, port, begun, now_s, one.foreign)
         return None if found is None else (found, server)
 
     def _requests(self, plans: Plans) -> tuple[Requests, dict[IPAddress, Endpoint]]:

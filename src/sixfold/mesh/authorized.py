@@ -20,6 +20,7 @@ from sixfold.model.rule import Rule
 from sixfold.model.spiffe import parse
 from sixfold.policy import conditions as of
 from sixfold.policy.conditions import Alternative, Authorization, Clauses, Condition, How, Text
+from sixfold.policy.foreign import for_foreign, not_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +60,20 @@ def caller_of(
     return Caller(domain, client.namespace, account, addresses, port, asked, claims)
 
 
-def foreign_caller(id_: str, gateway: Endpoint | None, port: int) -> Caller:
+def foreign_caller(
+    id_: str,
+    gateway: Endpoint | None,
+    port: int,
+    asked: Asked | None = None,
+    claims: Mapping[str, Any] = MappingProxyType({}),
+) -> Caller:
     """Of another trust domain, by the pod of a Gateway; it has no account here."""
     found = parse(id_)
     within = re.fullmatch(r"/ns/([^/]+)/sa/.*", found.path)
     at = gateway.addresses if gateway is not None else ()
     name = f"{found.trust_domain}{found.path}"
-    return Caller(found.trust_domain, within[1] if within else "", "", at, port, name=name)
+    namespace = within[1] if within else ""
+    return Caller(found.trust_domain, namespace, "", at, port, asked, claims, name)
 
 
 def outside(
@@ -103,6 +111,24 @@ def authorized(policies: Sequence[Authorization], caller: Caller) -> Answer:
     if len(every) > len(allowing) and told_default and not any(_matching(every, caller)):
         told = (*told, told_default)
     return Answer(found is not default or found is None, found, told)
+
+
+def names(policies: Sequence[Authorization], caller: Caller) -> bool:
+    """Whether some ALLOW rule is about this identity, whatever it may do. ``policies``: as they
+    are for others (``for_foreign``)."""
+    return any(
+        all(_condition(it, caller) for it in (*each, *rule.when) if it.key == of.PRINCIPAL)
+        for one in policies
+        if one.action == "ALLOW"
+        for rule in one.rules
+        for each in rule.sources
+    )
+
+
+def not_let_in(policies: Sequence[Authorization], own: str, caller: Caller) -> Rule:
+    """The rule that denies somebody of another trust domain what no ALLOW rule lets him."""
+    named = names(for_foreign(policies, own), caller)
+    return (of.not_allowed(policies) if named else None) or not_named(policies)
 
 
 def _matching(policies: Iterable[Authorization], caller: Caller) -> Iterator[Rule]:

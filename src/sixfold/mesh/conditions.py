@@ -57,6 +57,13 @@ def of_foreign(policies: Sequence[Authorization], domain: str, port: int) -> dic
     return _configured([_over_tcp(one) for one in for_foreign(policies, domain)], writer)
 
 
+def of_foreign_requests(
+    policies: Sequence[Authorization], domain: str, port: int
+) -> dict[str, Any]:
+    """What routes of other trust domains' requests say: each leads to one port."""
+    return _configured(for_foreign(policies, domain), _Writer(domain, DESTINATION, port))
+
+
 def _over_tcp(policy: Authorization) -> Authorization:
     rules = (rule.over_tcp(policy.action) for rule in policy.rules)
     return policy._replace(rules=tuple(rule for rule in rules if rule is not None))

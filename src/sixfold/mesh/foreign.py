@@ -54,12 +54,17 @@ class Foreign(NamedTuple):
 
 
 class Export(NamedTuple):
-    """A port of a pod of ours that others know by a name; ``gateways``: pods by which they come."""
+    """A port of a pod of ours that others know by a name.
+
+    gateways     pods by which they come
+    looked_into  rules about requests are about it: it takes those, and no tunnel
+    """
 
     host: str
     address: IPAddress
     port: int
     gateways: tuple[str, ...]
+    looked_into: bool = False
 
 
 def foreign_services(world: World) -> Mapping[ServicePort, Foreign]:

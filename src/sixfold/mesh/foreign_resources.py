@@ -8,6 +8,7 @@ tunnel port of a pod that serves it: that is where it ends, and is judged.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -154,7 +155,18 @@ def end(address: IPAddress, port: int) -> Resource:
     return parts.plain(end_name(address, port), address, port)
 
 
-def host(
+def said(host: str) -> str:
+    """As proxies tell each other of a request where it wants to go, by name."""
+    return f"{ROUTE}{host}"
+
+
+def named(header: str, host: str, more: str = "") -> dict[str, Any]:
+    """That a header names a host, or one below it; ``more``: and what may come after."""
+    regex = re.escape(host).replace(r"\*", ".+") + more
+    return {"name": header, "string_match": {"safe_regex": {"regex": regex}}}
+
+
+def route(
     one: Export, policies: Mapping[str, rbac_pb2.Policy], narrowed: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What others' tunnels to a name of ours lead to, for whom both filters let.
@@ -165,9 +177,12 @@ def host(
     only = http_rbac.RBACPerRoute(
         rbac={"rules": rbac_pb2.RBAC(action="ALLOW", policies=dict(policies))}
     )
-    route = {
+    return {
         "name": f"{ROUTE}{authority(one.address, one.port)}",
-        "match": {"connect_matcher": {}},
+        "match": {
+            "connect_matcher": {},
+            "headers": [named(":authority", one.host, r"(:\d+)?")],  # their port is theirs
+        },
         "route": {
             "cluster": end_name(one.address, one.port),
             "timeout": timedelta(0),
@@ -175,7 +190,6 @@ def host(
         },
         "typed_per_filter_config": {parts.RBAC_FILTER: packed(only), **narrowed},
     }
-    return {"name": f"{ROUTE}{one.host}", "domains": [one.host], "routes": [route]}
 
 
 def of_gateway(addresses: Sequence[IPAddress], domains: Iterable[str]) -> dict[str, Any]:

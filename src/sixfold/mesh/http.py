@@ -145,7 +145,10 @@ def outbound(
         access_log=[
             logs.answered_here(
                 logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.SENT, parts.NETNS_STATE)
-            )
+            ),
+            logs.sent_abroad(
+                logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.ABROAD, parts.NETNS_STATE)
+            ),
         ],
         stream_idle_timeout=timedelta(0),
         generate_request_id={"value": False},
@@ -270,7 +273,7 @@ def service(
         transport_socket_matches=matches,
         typed_extension_protocol_options={
             parts.OPTIONS: packed(
-                _http2(
+                over_http2(
                     [
                         parts.set_header(
                             DESTINATION, f'%UPSTREAM_METADATA(["{METADATA}","destination"])%'
@@ -378,7 +381,7 @@ def _application(
 ) -> Resource:
     remove = [{"remove": one} for one in (DESTINATION, CLIENT_PORT, COPIES, COPY_TO)]
     http2 = http2 or name in (APPLICATION_HTTP2, EACH_CALL)
-    options = _http2(remove) if http2 else _http1(remove)
+    options = over_http2(remove) if http2 else _http1(remove)
     if name == EACH_CALL:
         options.explicit_http_config.http2_protocol_options.max_concurrent_streams.value = 1
     secured = {}
@@ -389,7 +392,11 @@ def _application(
         name=name,
         type="ORIGINAL_DST",
         lb_policy="CLUSTER_PROVIDED",
-        original_dst_lb_config={"use_http_header": True, "http_header_name": DESTINATION},
+        original_dst_lb_config={
+            "use_http_header": True,
+            "http_header_name": DESTINATION,
+            "metadata_key": kept_headers.PLACE,
+        },
         connect_timeout=parts.CONNECT_TIMEOUT,
         circuit_breakers=breakers,
         upstream_bind_config=parts.from_the_pod(),
@@ -418,28 +425,44 @@ def judged(
     headers   that those look at
     """
     shadow = {} if told is None else {"shadow_rules": told, "shadow_rules_stat_prefix": TOLD}
-    only = {
-        parts.RBAC_FILTER: packed(http_rbac.RBACPerRoute(rbac={"rules": rules, **shadow})),
-        **narrowed,
-        **kept_headers.of_route({CLIENT_PORT, *headers}),
-    }
+    kept = kept_headers.of_route({CLIENT_PORT, *headers})
+    only = configured(rules, narrowed, kept, **shadow)
+    found = ways(secured, looked_into, limited)
+    return [judged_route(cluster, matches, only) for cluster, matches in found]
+
+
+def configured(
+    rules: rbac_pb2.RBAC, narrowed: Mapping[str, Any], kept: Mapping[str, Any], **shadow: Any
+) -> dict[str, Any]:
+    """What filters are told of requests that are judged."""
+    network = http_rbac.RBACPerRoute(rbac={"rules": rules, **shadow})
+    return {parts.RBAC_FILTER: packed(network), **narrowed, **kept}
+
+
+def ways(
+    secured: Mapping[str, tuple[ServicePort, Tls]],
+    looked_into: Iterable[str],
+    limited: Mapping[str, ServicePort],
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Clusters of the last step, and what of a request's headers leads there; the first counts."""
     here = {"name": DESTINATION, "present_match": True}
     call = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
-    return [
-        {
-            "name": cluster or "unverified",
-            "match": {"prefix": "/", "headers": headers},
-            **(_sent_to(cluster) if cluster else {"direct_response": {"status": 502}}),
-            "typed_per_filter_config": only,
-        }
-        for cluster, headers in (
-            *_secured(secured, call),
-            *((EACH_CALL, [_exactly(place), call]) for place in sorted(looked_into)),
-            (APPLICATION_HTTP2, [here, call]),
-            *((_limited(port), [_exactly(place)]) for place, port in sorted(limited.items())),
-            (APPLICATION, [here]),
-        )
-    ]
+    yield from _secured(secured, call)
+    yield from ((EACH_CALL, [_exactly(place), call]) for place in sorted(looked_into))
+    yield APPLICATION_HTTP2, [here, call]
+    yield from ((_limited(port), [_exactly(place)]) for place, port in sorted(limited.items()))
+    yield APPLICATION, [here]
+
+
+def judged_route(
+    cluster: str, headers: list[dict[str, Any]], only: Mapping[str, Any], name: str = ""
+) -> dict[str, Any]:
+    return {
+        "name": name or cluster or "unverified",
+        "match": {"prefix": "/", "headers": headers},
+        **(_sent_to(cluster) if cluster else {"direct_response": {"status": 502}}),
+        "typed_per_filter_config": only,
+    }
 
 
 def _sent_to(cluster: str) -> dict[str, Any]:
@@ -469,7 +492,7 @@ def _http1(mutations: list[dict[str, Any]]) -> http_protocol_options_pb2.HttpPro
     )
 
 
-def _http2(
+def over_http2(
     mutations: list[dict[str, Any]], lifetime: timedelta | None = None
 ) -> http_protocol_options_pb2.HttpProtocolOptions:
     return http_protocol_options_pb2.HttpProtocolOptions(

@@ -51,6 +51,7 @@ class HttpPlan:
     known      services whose names a Gateway's pod tells other trust domains
     exports    of pods: what those know, and what AuthorizationPolicies say of it
     narrowed   what AuthorizationPolicies say of clients of a Gateway, by its pod
+    from_abroad  routes of requests of other trust domains, by pod
     """
 
     resources: tuple[Resources, ...] = ()
@@ -65,6 +66,7 @@ class HttpPlan:
     known: Mapping[str, frozenset[ServicePort]] = field(default_factory=dict)
     exports: Said = field(default_factory=dict)
     narrowed: Mapping[str, object] = field(default_factory=dict)
+    from_abroad: Mapping[str, list[dict[str, object]]] = field(default_factory=dict)
 
     @property
     def tables(self) -> Iterator[Name]:
@@ -136,6 +138,11 @@ class HttpPlanner:
             http_steps.if_(abroad, (world.backend_tls, services, world.endpoints, *of_gateways)),
             lambda _: foreign_services(world) if abroad else {},
         )
+        routed = step(
+            "read",
+            (routed, frozenset(foreign), *http_steps.if_(foreign, (services,))),
+            lambda _: foreign_steps.read(services, foreign, routed),
+        )
         passed = step(
             "passed",
             (frozenset(foreign), world.streams, *http_steps.if_(world.streams, compiled)),
@@ -170,8 +177,10 @@ class HttpPlanner:
         )
         behind = step(
             "behind",
-            (led, services, frontends, members),
-            partial(http_steps.behind, led, services, frontends, members),
+            (led, services, frontends, members, frozenset(foreign)),
+            lambda kept: foreign_steps.without_ours(
+                http_steps.behind(led, services, frontends, members, kept), foreign
+            ),
         )
         tls = step(
             "tls",
@@ -221,10 +230,14 @@ class HttpPlanner:
             ),
             step(
                 "clusters",
-                (behind, traffic, services),
-                partial(http_steps.clusters, behind, traffic, world),
+                (behind, frozenset(foreign), traffic, services),
+                partial(http_steps.clusters, behind, foreign, traffic, world),
             ),
-            step("endpoints", (behind,), partial(http_steps.endpoints, behind)),
+            step(
+                "endpoints",
+                (behind, frozenset(foreign)),
+                partial(http_steps.endpoints, behind, foreign),
+            ),
             step(
                 "applications",
                 (aimed,),
@@ -238,10 +251,15 @@ class HttpPlanner:
             ),
             step(
                 "listeners",
-                (members, unread, ever_passed, foreign, *http_steps.if_(ever_passed, (services,))),
+                (
+                    *(members, unread, ever_passed, foreign),
+                    *http_steps.if_(foreign, (routed,)),
+                    *http_steps.if_(ever_passed, (services,)),
+                ),
                 partial(
                     http_steps.listeners,
-                    *(world, unread, ever_passed, foreign, members, self._connections_max),
+                    *(world, unread, ever_passed, foreign, routed, members),
+                    self._connections_max,
                 ),
             ),
             step(
@@ -293,6 +311,11 @@ class HttpPlanner:
                 lambda _: foreign_steps.said(world, requests, exports),
             ),
             gateways.narrowed,
+            step(
+                "asked from abroad",
+                (requests, exports, aimed, members, *http_steps.if_(exports, (world.federated,))),
+                lambda _: foreign_steps.judged(world, policy, requests, members, exports, aimed),
+            ),
         )
 
     def _remember(

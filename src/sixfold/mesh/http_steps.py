@@ -211,11 +211,18 @@ def scopes(
 
 
 def clusters(
-    behind: Mapping[ServicePort, Behind], traffic: Traffic, world: World, kept: Kept
+    behind: Mapping[ServicePort, Behind],
+    foreign: Collection[ServicePort],
+    traffic: Traffic,
+    world: World,
+    kept: Kept,
 ) -> Resources:
+    """Of services of ours."""
     lifetime = timedelta(seconds=world.config.svid_ttl_s / 2)
     found = []
     for port, there in behind.items():
+        if port in foreign:
+            continue
         ids = frozenset(one.member.id for one in there.to)
         annotated = _annotated(world.services[port.service].metadata.annotations)
         parts = there.algorithm, ids, traffic.spec(port), lifetime, *annotated
@@ -234,7 +241,9 @@ def table_size(world: World, port: ServicePort) -> int:
     return _annotated(world.services[port.service].metadata.annotations)[0]
 
 
-def endpoints(behind: Mapping[ServicePort, Behind], kept: Kept) -> Resources:
+def endpoints(
+    behind: Mapping[ServicePort, Behind], foreign: Collection[ServicePort], kept: Kept
+) -> Resources:
     return by_key(
         kept.of(
             port,
@@ -242,6 +251,7 @@ def endpoints(behind: Mapping[ServicePort, Behind], kept: Kept) -> Resources:
             partial(http.endpoints, port, there.to, there.overprovisioning),
         )
         for port, there in behind.items()
+        if port not in foreign
     )
 
 
@@ -268,12 +278,14 @@ def listeners(
     passed: Mapping[ServicePort, RoutedStreams],
     ever_passed: Iterable[ServicePort],
     foreign: Mapping[ServicePort, Foreign],
+    routed: Collection[ServicePort],
     members: Mapping[str, Member],
     connections_max: int,
     kept: Kept,
 ) -> Resources:
-    """Of each pod, where its requests are captured."""
-    away = tuple((members.get(one.gateway), one) for one in foreign.values())
+    """Of each pod, where its requests are captured; ``routed``: what is read there."""
+    tunnels = [one for port, one in foreign.items() if port not in routed]
+    away = tuple((members.get(one.gateway), one) for one in tunnels)
     told = _by_namespace(world, passed, [it for it in ever_passed if it not in foreign], members)
     found = []
     for key, member in members.items():

@@ -1,7 +1,8 @@
 """Headers that rules look at, kept with a request as long as it lasts: it may be judged again.
 
 Pure. What was not kept when a request began is not known later; so a header that was not there
-is kept as such. Only for the agent: no application sees it, and no rule of the proxy.
+is kept as such. Only for the agent: no application sees it, and no rule of the proxy. Kept
+likewise is which place is meant by a name that other trust domains know.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from typing import Any
 from envoy.extensions.filters.http.header_to_metadata.v3 import header_to_metadata_pb2 as api
 
 from sixfold.mesh.messages import extension, packed
-from sixfold.model.mesh import HEADERS_ABSENT, HEADERS_KEPT
+from sixfold.model.mesh import DESTINATION, HEADERS_ABSENT, HEADERS_KEPT
 
 FILTER = "envoy.filters.http.header_to_metadata"
 filter_ = extension(FILTER, api.Config())
+PLACE = {"key": "sixfold.place", "path": [{"key": DESTINATION}]}  # goes before the header
 
 
-def of_route(names: Iterable[str]) -> Mapping[str, Any]:
-    """What the filter is told of the requests of a route."""
-    rules = [
+def of_route(names: Iterable[str], place: str = "") -> Mapping[str, Any]:
+    """What the filter is told of the requests of a route; ``place``: all of them go there."""
+    rules: list[dict[str, Any]] = [
         {
             "header": name,
             "on_header_present": {"metadata_namespace": HEADERS_KEPT, "key": name},
@@ -32,4 +34,7 @@ def of_route(names: Iterable[str]) -> Mapping[str, Any]:
         }
         for name in sorted(names)
     ]
+    if place:
+        said = {"metadata_namespace": PLACE["key"], "key": DESTINATION, "value": place}
+        rules.append({"header": DESTINATION, "on_header_present": said})
     return {FILTER: packed(api.Config(request_rules=rules))} if rules else {}

@@ -25,8 +25,10 @@ RUNTIME_LAYER = "asked"  # resource: what is asked, by the keys of ``asks``
 LOOK = timedelta(milliseconds=400)  # so often each open request looks whether somebody asks
 FOREIGN = "foreign"  # connections to services of other trust domains
 NAMED = "named"  # connections to a service with a TLSRoute or TCPRoute that lead to nobody
+ABROAD = "abroad"  # requests to them
 DOOR = "door"  # connections of other trust domains to a name that is none
 # Nobody healthy, not connected, overflow, no route, rate limited, fault, no cluster, timeout.
+ABROAD_PREFIX = "foreign "  # of what a request says that it wants, where that is a name
 _NOT_PASSED_ON = ("UH", "UF", "UO", "NR", "RL", "FI", "NC", "UT")
 XDS_CLUSTER = "xds"  # of the bootstrap: the agent
 FLUSH = timedelta(milliseconds=200)
@@ -69,6 +71,12 @@ def made_or_failed(log: dict[str, Any]) -> dict[str, Any]:
 def answered_here(log: dict[str, Any]) -> dict[str, Any]:
     """Requests that no backend answered; all others are told where they arrive."""
     return {**log, "filter": {"response_flag_filter": {"flags": _NOT_PASSED_ON}}}
+
+
+def sent_abroad(log: dict[str, Any]) -> dict[str, Any]:
+    """Requests to services of other trust domains: nobody else tells of them."""
+    named = {"name": DESTINATION, "string_match": {"prefix": ABROAD_PREFIX}}
+    return {**log, "filter": {"header_filter": {"header": named}}}
 
 
 def verdicts(log: dict[str, Any]) -> dict[str, Any]:

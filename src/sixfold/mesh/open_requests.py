@@ -17,12 +17,13 @@ from google.protobuf import struct_pb2
 
 from sixfold.mesh import logs
 from sixfold.mesh.asked import Asked, allowing
-from sixfold.mesh.authorized import authorized, caller_of, outside
+from sixfold.mesh.authorized import authorized, caller_of, foreign_caller, not_let_in, outside
 from sixfold.mesh.messages import Resource, resource
 from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.rule import Rule
 from sixfold.policy.conditions import no_token
+from sixfold.policy.foreign import for_foreign
 from sixfold.policy.requests import Requests
 
 LEEWAY_S = 60  # after a token's end, as the proxy has it
@@ -56,18 +57,33 @@ def refusal(
     port: int,
     begun: Begun,
     now_s: float,
+    foreign: str = "",
 ) -> Refusal | None:
-    """None: it may go on. ``domain``: of trust. What is in audit refuses nothing."""
+    """None: it may go on. What is in audit refuses nothing.
+
+    domain   of trust
+    client   of another one's requests the Gateway
+    foreign  the SPIFFE ID of who sent those; "": the client did
+    """
     if (unknown := _unknown(requests.headers(server), begun)) is not None:
         return unknown
-    if allowing(requests.allowed(server, port, client), begun.asked) is None:
+    allowed = requests.would_allow if foreign else requests.allowed
+    if allowing(allowed(server, port, client), begun.asked) is None:
         denied = requests.denied_by(server, port, client)
         return Refusal(denied, "" if denied else "no rule allows this request")
     written = requests.authorizations.tokens(server)
     if (over := _token(requests, server, begun, now_s)) is not None:
         return over
-    caller = caller_of(client, domain, port, begun.asked, begun.claims if written else {})
-    answer = authorized(requests.authorizations.of(server), caller)
+    claims = begun.claims if written else {}
+    policies = requests.authorizations.of(server)
+    if foreign:
+        caller = foreign_caller(foreign, client, port, begun.asked, claims)
+        answer = authorized(for_foreign(policies, domain), caller)
+        explicit = answer.rule is not None and answer.rule.index >= 0
+        denied = answer.rule if explicit else not_let_in(policies, domain, caller)
+        return None if answer.allow else Refusal(denied)
+    caller = caller_of(client, domain, port, begun.asked, claims)
+    answer = authorized(policies, caller)
     return None if answer.allow else Refusal(answer.rule)
 
 

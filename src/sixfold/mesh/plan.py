@@ -79,7 +79,7 @@ class _Known(NamedTuple):
     table: PolicyTable | None
     member: Member
     made: tuple[Resource, ...]
-    asked: object  # rules about requests to it, and on which ports
+    asked: object  # rules about requests to it, on which ports, and who is abroad
 
 
 class MeshPlanner:
@@ -146,7 +146,11 @@ class MeshPlanner:
                 for callers in [_callers(whose, by.identity, at)]
             }
             foreign = exports, ways, world.federated if exports else ()
-            asked = (http.judged.get(key, ()), http.ports.get(key, frozenset()), narrowed, foreign)
+            abroad = http.from_abroad.get(key, ())
+            asked = (
+                *(http.judged.get(key, ()), http.ports.get(key, frozenset()), narrowed),
+                *(foreign, abroad),
+            )
             stale = stale or (known is not None and known.asked != asked)
             if known is not None and same and known.table is table and not stale:
                 now[key] = known._replace(endpoint=endpoint, cidrs=cidrs)
@@ -154,8 +158,8 @@ class MeshPlanner:
             fixed = known.made[:-1] if known is not None and same else self._fixed(member, lifetime)
             rules = self._rules(config, member, table, policy, without=asked[1])
             others = world.federated - {config.trust_domain}
-            hosts = _hosts(exports, dict(ways), others, table, policy)
-            routes = resources.routes(member, rules, asked[0], narrowed, hosts)
+            theirs = *_tunnels(exports, dict(ways), others, table, policy), *abroad
+            routes = resources.routes(member, rules, asked[0], narrowed, theirs)
             made = (*fixed, routes)
             before = known.made if known is not None else ()
             puts.update((one.key, one) for one in made if one not in before)
@@ -229,16 +233,18 @@ class MeshPlanner:
         return rbac_pb2.RBAC(action="ALLOW", policies=found)
 
 
-def _hosts(
+def _tunnels(
     exports: Iterable[tuple[Export, Mapping[str, object]]],
     ways: Mapping[str, tuple[Caller, ...]],
     domains: frozenset[str],
     table: PolicyTable | None,
     policy: PolicyPlan,
 ) -> list[dict[str, object]]:
-    """What other trust domains know a pod by, for whom comes by a Gateway that policy lets in."""
+    """To what other trust domains know a pod by, for who comes by a Gateway that policy lets in."""
     found = []
     for one, narrowed in exports:
+        if one.looked_into:
+            continue
         policies: dict[str, rbac_pb2.Policy] = {}
         for caller in (it for name in one.gateways for it in ways.get(name, ())):
             if table is None or not domains or caller.address.version != one.address.version:
@@ -249,7 +255,7 @@ def _hosts(
                 named = policies.setdefault(name, rbac_pb2.Policy(permissions=[{"any": True}]))
                 who = foreign_resources.of_gateway([caller.address], domains)
                 named.principals.append(rbac_pb2.Principal(**who))
-        found.append(foreign_resources.host(one, policies, narrowed))
+        found.append(foreign_resources.route(one, policies, narrowed))
     return found
 
 

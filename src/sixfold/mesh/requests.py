@@ -85,8 +85,13 @@ def _permission(
     ]
     parts = [_any(places)]
     if wanted is not None:
-        parts.append(_any([_request(one) for one in wanted]))
+        parts.append(permission_to_ask(wanted))
     return _all(parts)
+
+
+def permission_to_ask(wanted: tuple[ir.Request, ...] | None) -> dict[str, Any]:
+    """``wanted`` None: for whatever there is."""
+    return {"any": True} if wanted is None else _any([_request(one) for one in wanted])
 
 
 def _request(one: ir.Request) -> dict[str, Any]:

@@ -218,7 +218,7 @@ def routes(
 
     requests  routes of what is no tunnel
     narrowed  by AuthorizationPolicies: what their filters are told of tunnels
-    foreign   names by which other trust domains know the pod: tunnels to those
+    foreign   by names by which other trust domains know the pod: these are asked first
     """
     only = http_rbac.RBACPerRoute(rbac={"rules": rules})
     route = {
@@ -232,13 +232,8 @@ def routes(
         "typed_per_filter_config": {RBAC_FILTER: packed(only), **narrowed},
     }
     name = routes_name(member)
-    host = {"name": "tunnel", "domains": ["*"], "routes": [route, *requests]}
-    table = route_pb2.RouteConfiguration(
-        name=name,
-        virtual_hosts=[host, *foreign],
-        ignore_port_in_host_matching=bool(foreign),  # theirs is another's
-    )
-    return resource(name, table)
+    host = {"name": "tunnel", "domains": ["*"], "routes": [*foreign, route, *requests]}
+    return resource(name, route_pb2.RouteConfiguration(name=name, virtual_hosts=[host]))
 
 
 def tunnel_to(member: Member, address: IPAddress, lifetime: timedelta) -> Resource:
@@ -394,6 +389,15 @@ def from_the_pod() -> dict[str, Any]:
         "local_address_selector": extension(
             "envoy.upstream.local_address_selector.filter_state_override", local_address.Config()
         ),
+    }
+
+
+def from_namespace(path: str) -> dict[str, Any]:
+    """Likewise, always in this one."""
+    here = {"port_value": 0, "network_namespace_filepath": path}
+    return {
+        "source_address": {"address": "0.0.0.0", **here},
+        "extra_source_addresses": [{"address": {"address": "::", **here}}],
     }
 
 

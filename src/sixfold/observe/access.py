@@ -1,12 +1,13 @@
 """From the proxy's access log to a flow: what became of one connection through the mesh.
 
-Pure. Nine logs: ``inbound``, a tunnel that was made, or refused by name of its rule; ``requests``,
-what came on a port that is looked into; ``gateway``, what clients of a Gateway asked; ``listener``,
-a connection whose handshake proved nothing; ``outbound``, one that did not get that far; ``sent``,
-a request that did not; ``foreign``, one to a service of another trust domain; ``door``, one from
-there to nothing of ours; ``named``, one to a service whose route has nobody for it. Fields are
-those of envoy/data/accesslog/v3/accesslog.proto, which is not imported: who has no mesh does not
-pay for it. The two SPIFFE IDs are those of this connection's handshake.
+Pure. Logs by name: ``inbound``, a tunnel that was made, or refused by name of its rule;
+``requests``, what came on a port that is looked into; ``gateway``, what clients of a Gateway asked;
+``listener``, a connection whose handshake proved nothing; ``outbound``, one that did not get that
+far; ``sent``, a request that did not; ``foreign``, a connection to a service of another trust
+domain; ``abroad``, a request to one; ``door``, a connection from there to nothing of ours;
+``named``, one to a service whose route has nobody for it. Fields are those of
+envoy/data/accesslog/v3/accesslog.proto, which is not imported: who has no mesh does not pay for it.
+The two SPIFFE IDs are those of this connection's handshake.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ RBAC = "envoy.filters.http.rbac"
 NETNS = "envoy.network.upstream_bind_override.network_namespace"
 CLIENT = "sixfold.client"  # likewise, of who dialled a service of another trust domain
 LED = "sixfold.led"  # likewise, of who dialled a service with a TLSRoute or TCPRoute: by which
-FOREIGN = "foreign "  # before the place that a tunnel of another trust domain leads to
+# Routes of what comes from another trust domain: where it leads to.
+_FROM_ABROAD = re.compile(r"foreign (?:requests )?(.+)")
 _RESET = "system library"  # of TLS's words for what was no fault of the handshake
 _CONNECTED = 1  # access log type: TcpUpstreamConnected
 DENIED = 403
@@ -64,8 +66,12 @@ NotAllowedBy = Callable[[IPAddress], Rule | None]
 AddressIn = Callable[[str, int], IPAddress | None]
 
 
+# What denies an identity of another trust domain (SPIFFE ID) at a pod.
+NotNamedBy = Callable[[IPAddress, str], Rule | None]
 # Of a foreign service at an address and port: its name, SPIFFE IDs, and why nothing leaves.
 ForeignAt = Callable[[IPAddress, int], tuple[str, tuple[str, ...], str] | None]
+# Of a foreign service by its name and port: its SPIFFE IDs.
+ForeignIds = Callable[[str, int], tuple[str, ...]]
 # SPIFFE ID of the pod at an address; "": there is none.
 IdOf = Callable[[IPAddress], str]
 
@@ -79,7 +85,8 @@ class Asked(NamedTuple):
     no_token_by: NotAllowedBy = lambda _: None
     told_by: NotAllowedBy = lambda _: None  # the default of policies in audit
     told_not_allowed_by: NotAllowedBy = lambda _: None  # of ALLOW policies, those in audit too
-    not_named_by: NotAllowedBy = lambda _: None  # what denies whom no rule names: other domains
+    not_named_by: NotNamedBy = lambda *_: None
+    foreign_ids: ForeignIds = lambda *_: ()
     foreign_at: ForeignAt = lambda *_: None
     id_of: IdOf = lambda _: ""
     kept_in_by: NotAllowedBy = lambda _: None  # of who dials the world, by the pod's address
@@ -99,9 +106,11 @@ def access(log: str, entry: Any, names: Names, plan: Asked) -> Flow | None:
         case "gateway":
             return _at_gateway(entry, names, plan)
         case "sent":
-            return _sent(entry, names, plan.address_in)
+            return _sent(entry, names, plan)
         case "foreign":
             return _to_foreign(entry, names, plan)
+        case "abroad":
+            return _sent_abroad(entry, names, plan)
         case "door":
             return _at_door(entry, names)
         case "named":
@@ -118,18 +127,17 @@ def _inbound(entry: Any, names: Names, plan: Asked) -> Flow | None:
     common, code = entry.common_properties, entry.response.response_code.value
     source, _ = place(common.downstream_direct_remote_address)
     destination, port = place(common.downstream_local_address)
-    named = common.route_name.removeprefix(FOREIGN)  # theirs says nothing of our addresses
-    where = named if named != common.route_name else entry.request.authority
+    where = from_abroad(common) or entry.request.authority
     if (told := _AUTHORITY.fullmatch(where)) is not None:
         destination, port = ip_address(told[1]), int(told[2])
-    verdict, reason, rule, extra = Verdict.FORWARDED, DropReason.NONE, None, _handshake(common)
+    verdict, reason, rule, extra = Verdict.FORWARDED, DropReason.NONE, None, proved(common)
     if code == DENIED:
         verdict = Verdict.DROPPED
         foreign = is_foreign(extra)
-        rule = _narrowed(common, destination, plan, foreign=foreign)
+        rule = _narrowed(common, destination, plan, extra)
         rule = rule or plan.denied_by(source, destination, port)
         if rule is None and foreign:
-            rule = plan.not_named_by(destination)
+            rule = plan.not_named_by(destination, extra["source_id"])
         explicit = rule is not None and rule.index >= 0
         reason = DropReason.POLICY_DENY if explicit else DropReason.POLICY_DENIED
     elif common.metadata.filter_metadata:
@@ -138,8 +146,7 @@ def _inbound(entry: Any, names: Names, plan: Asked) -> Flow | None:
             verdict = Verdict.ERROR
             extra["mesh"] = f"the workload was not reached: {entry.response.response_code_details}"
         elif is_foreign(extra):
-            fields = common.metadata.filter_metadata[RBAC].fields
-            rule = _written(fields["allow_enforced_effective_policy_id"].string_value) or rule
+            rule = naming(common) or rule
         else:
             verdict, rule = _in_audit(common, destination, plan, extra, rule)
     else:
@@ -154,7 +161,7 @@ def _request(entry: Any, names: Names, plan: Asked) -> Flow | None:
     common, details = entry.common_properties, entry.response.response_code_details
     (source, source_port), (destination, port) = request_ends(entry)
     extra = {
-        **_handshake(common),
+        **proved(common),
         "http": _answered(entry),
     }
     verdict, reason, rule = _refused(entry, destination, plan, extra)
@@ -168,23 +175,35 @@ def _request(entry: Any, names: Names, plan: Asked) -> Flow | None:
     if verdict is Verdict.FORWARDED and not details.startswith("via_upstream"):
         verdict = Verdict.ERROR
         extra["mesh"] = f"not answered by the workload: {details}"
-    if verdict is Verdict.FORWARDED:
+    if verdict is Verdict.FORWARDED and is_foreign(extra):
+        rule = naming(common) or rule
+    elif verdict is Verdict.FORWARDED:
         verdict, rule = _in_audit(common, destination, plan, extra, rule)
     ends = (source, source_port), (destination, port)
     return _flow(common, names, verdict, ends, extra, reason, rule)
+
+
+def from_abroad(common: Any) -> str:
+    """Where what comes from another trust domain leads to: what that says are names. "": it is
+    ours."""
+    found = _FROM_ABROAD.fullmatch(common.route_name)
+    return found[1] if found is not None else ""
 
 
 def request_ends(entry: Any) -> tuple[Place, Place]:
     """Who sent it, and to whom."""
     common = entry.common_properties
     destination = place(common.downstream_local_address)
-    told = _AUTHORITY.fullmatch(entry.request.request_headers.get(DESTINATION, ""))
+    abroad = from_abroad(common)
+    said = abroad or entry.request.request_headers.get(DESTINATION, "")
+    told = _AUTHORITY.fullmatch(said)
     if told is not None:
         destination = ip_address(told[1]), int(told[2])
     elif common.upstream_remote_address.socket_address.address:  # it has got there
         destination = place(common.upstream_remote_address)
     source, port = place(common.downstream_direct_remote_address)
-    return (source, client_port(entry) or port), destination  # else it is the tunnel's
+    own = 0 if abroad else client_port(entry)
+    return (source, own or port), destination  # else it is the tunnel's
 
 
 def client_port(entry: Any) -> int:
@@ -211,13 +230,13 @@ def _listener(entry: Any, names: Names) -> Flow | None:
     common = entry.common_properties
     if not (why := common.downstream_transport_failure_reason):
         return None
-    if _RESET in why and _handshake(common):  # both had proved who they are: it was cut
+    if _RESET in why and proved(common):  # both had proved who they are: it was cut
         return None
     ends = (
         place(common.downstream_direct_remote_address),
         place(common.downstream_local_address),
     )
-    extra = {**_handshake(common), "mesh": f"handshake: {_tls_error(why)}"}
+    extra = {**proved(common), "mesh": f"handshake: {_tls_error(why)}"}
     return _flow(common, names, Verdict.ERROR, ends, extra)
 
 
@@ -239,16 +258,19 @@ def _outbound(entry: Any, names: Names, address_in: AddressIn) -> Flow | None:
     return _flow(common, names, Verdict.ERROR, ends, {"mesh": text}, direction="egress")
 
 
-def _sent(entry: Any, names: Names, address_in: AddressIn) -> Flow | None:
+def _sent(entry: Any, names: Names, plan: Asked) -> Flow | None:
     """A request that the client's side of the proxy answered itself, by what was said of it."""
     common, details = entry.common_properties, entry.response.response_code_details
     if details.startswith("via_upstream"):  # told where it arrived
         return None
-    ends = _captured(common, address_in)
+    ends = _captured(common, plan.address_in)
     extra = {
         "http": _answered(entry),
         "mesh": NOWHERE if ends[1][0].is_loopback else _answered_here(details),
     }
+    if (known := plan.foreign_at(*ends[1])) is not None:
+        why = common.upstream_transport_failure_reason
+        extra["mesh"] = known[2] or (f"handshake: {_tls_error(why)}" if why else extra["mesh"])
     service, _, port = common.upstream_cluster.removeprefix("service|").rpartition(":")
     flow = _flow(common, names, Verdict.ERROR, ends, extra, direction="egress")
     return replace(flow, service=service, service_port=int(port)) if service else flow
@@ -284,6 +306,25 @@ def _to_foreign(entry: Any, names: Names, plan: Asked) -> Flow | None:
         extra = {"mtls": "TLS 1.3", **shown}
     flow = _flow(common, names, verdict, (client, there), extra, direction="egress")
     return replace(flow, service=service, service_port=dialled[1])
+
+
+def _sent_abroad(entry: Any, names: Names, plan: Asked) -> Flow | None:
+    """A request to a service of another trust domain, and what was answered over there."""
+    common, details = entry.common_properties, entry.response.response_code_details
+    service, _, port = common.upstream_cluster.removeprefix("service|").rpartition(":")
+    if not details.startswith("via_upstream") or not service:
+        return None  # ``sent`` tells it
+    client, there = _captured(common, plan.address_in)
+    if common.upstream_remote_address.socket_address.address:
+        there = place(common.upstream_remote_address)
+    extra = {
+        "mtls": "TLS 1.3",
+        "source_id": plan.id_of(client[0]),
+        "destination_id": " or ".join(plan.foreign_ids(service, int(port))),
+        "http": _answered(entry),
+    }
+    flow = _flow(common, names, Verdict.FORWARDED, (client, there), extra, direction="egress")
+    return replace(flow, service=service, service_port=int(port))
 
 
 def _at_door(entry: Any, names: Names) -> Flow | None:
@@ -402,7 +443,7 @@ def _refused(
         extra["mesh"] = f"token: {_why(details)}"
         return Verdict.DROPPED, DropReason.POLICY_DENIED, plan.no_token_by(destination)
     if details.startswith("rbac_access_denied"):
-        rule = _narrowed(entry.common_properties, destination, plan)
+        rule = _narrowed(entry.common_properties, destination, plan, extra)
         explicit = rule is not None and rule.index >= 0
         reason = DropReason.POLICY_DENY if explicit else DropReason.POLICY_DENIED
         return Verdict.DROPPED, reason, rule
@@ -492,20 +533,28 @@ def _policy(common: Any) -> int:
 
 
 def _narrowed(
-    common: Any, destination: IPAddress, plan: Asked, *, foreign: bool = False
+    common: Any, destination: IPAddress, plan: Asked, ids: Mapping[str, str]
 ) -> Rule | None:
     """The rule of an AuthorizationPolicy that denied; None when none did."""
     fields = common.metadata.filter_metadata[RBAC].fields
     if fields["deny_enforced_engine_result"].string_value == "denied":
         return _written(fields["deny_enforced_effective_policy_id"].string_value)
     if fields["allow_enforced_engine_result"].string_value == "denied":
-        return plan.not_named_by(destination) if foreign else plan.not_allowed_by(destination)
+        if is_foreign(ids):
+            return plan.not_named_by(destination, ids["source_id"])
+        return plan.not_allowed_by(destination)
     return None
 
 
-def is_foreign(proved: Mapping[str, str]) -> bool:
+def naming(common: Any) -> Rule | None:
+    """The rule of an AuthorizationPolicy that let somebody of another trust domain in."""
+    fields = common.metadata.filter_metadata[RBAC].fields
+    return _written(fields["allow_enforced_effective_policy_id"].string_value)
+
+
+def is_foreign(proven: Mapping[str, str]) -> bool:
     """Whether the two ends of a handshake are of different trust domains."""
-    ids = (proved.get(key, "") for key in ("source_id", "destination_id"))
+    ids = (proven.get(key, "") for key in ("source_id", "destination_id"))
     return len({one.removeprefix("spiffe://").partition("/")[0] for one in ids}) > 1
 
 
@@ -543,7 +592,7 @@ def _written(text: str) -> Rule | None:
     return Rule(kind, namespace, name, "ingress", int(at), section="rules")
 
 
-def _handshake(common: Any) -> dict[str, str]:
+def proved(common: Any) -> dict[str, str]:
     """Who proved to be whom; empty when nobody did."""
     tls = common.tls_properties
     ids = [

@@ -15,7 +15,7 @@ from sixfold.model.flow import Flow, Verdict
 from sixfold.model.mesh import CLIENT_PORT, HEADERS_ABSENT, HEADERS_KEPT
 from sixfold.model.reason import DropReason
 from sixfold.model.rule import Rule
-from sixfold.observe.access import Place, method_of, place, request_ends
+from sixfold.observe.access import Place, from_abroad, method_of, place, proved, request_ends
 
 JWT = "envoy.filters.http.jwt_authn"
 Key = tuple[int, int, Place, str]  # when it began, where from: one request
@@ -34,6 +34,7 @@ class OpenRequest(NamedTuple):
     headers: Mapping[str, str]
     absent: frozenset[str]  # headers that it came without
     claims: Mapping[str, Any]
+    foreign: str = ""  # SPIFFE ID of who sent it, of another trust domain
 
 
 def key_of(entry: Any) -> Key:
@@ -63,6 +64,7 @@ def open_request(entry: Any, *, at_gateway: bool = False) -> OpenRequest:
         {name: str(value) for name, value in headers.items()},
         frozenset(_struct(said, HEADERS_ABSENT)),
         _struct(said, JWT).get("payload", {}),
+        proved(common).get("source_id", "") if from_abroad(common) else "",
     )
 
 

@@ -16,7 +16,7 @@ from sixfold.model.authorizationpolicy import AuthorizationPolicy
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.posture import in_audit
 from sixfold.model.requestauthentication import RequestAuthentication
-from sixfold.model.service import Service
+from sixfold.model.service import Service, ServicePort
 from sixfold.model.world import World
 from sixfold.policy.conditions import Authorization, conditions_of
 
@@ -137,7 +137,7 @@ def _is_in_force(one: Authorization) -> bool:
 
 def _declared_by(service: Service, endpoint: Endpoint) -> Iterator[tuple[int, bool]]:
     for port in service.spec.ports:
-        said = _said(port.name) if port.app_protocol is None else _said(port.app_protocol)
+        said = _spoken(port)
         if said is None or port.protocol != "TCP":
             continue
         target = port.port if port.target_port is None else port.target_port
@@ -147,6 +147,15 @@ def _declared_by(service: Service, endpoint: Endpoint) -> Iterator[tuple[int, bo
         for named in endpoint.publish_ports:
             if (named.name, named.protocol) == (target, "TCP"):
                 yield named.port, said
+
+
+def says_http(port: ServicePort) -> bool:
+    """Whether a port of a Service is said to be HTTP."""
+    return _spoken(port) is True
+
+
+def _spoken(port: ServicePort) -> bool | None:
+    return _said(port.name if port.app_protocol is None else port.app_protocol)
 
 
 def _said(name: str) -> bool | None:

@@ -125,11 +125,14 @@ class PlaintextSeen:
 class PairSeen:
     """Connections between two workloads, however they went.
 
+    client   "namespace/pod"; of another trust domain its SPIFFE ID
+    server   likewise of ours; who is dialled abroad is dialled by a Gateway
     service  that was dialled; "" if an address was
-    rules    that let them: of egress, of ingress; "" of a number that is not known any more
+    rules    that let them: of egress, of ingress; "" of a number that is not known any more, or
+             of what another trust domain decides
     """
 
-    client: str  # "namespace/pod"
+    client: str
     server: str
     port: int
     protocol: str
@@ -240,6 +243,7 @@ class Live:
     bundles: tuple[BundleSeen, ...] = ()
     plaintext: tuple[PlaintextSeen, ...] = ()
     pairs: tuple[PairSeen, ...] = ()
+    from_abroad: tuple[PairSeen, ...] = ()  # likewise, whose clients are of other trust domains
     permissive: tuple[PermissiveSeen, ...] = ()
     unguarded: tuple[UnguardedSeen, ...] = ()
     strays: tuple[StraySeen, ...] = ()

@@ -102,19 +102,25 @@ def explain(
     asked      a request over it; None: the connection alone
     """
     if source.startswith(SCHEME):
-        return _from_abroad(world, plans, source, destination, port, namespace)
+        return _from_abroad(world, plans, source, destination, port, namespace, asked)
     places = sources(world, plans.routing, source, namespace)
     question = _Question(world, plans, places, destination, port, protocol, namespace)
     return question.answer(asked)
 
 
 def _from_abroad(
-    world: World, plans: Plans, source: str, to: str, port: int | None, namespace: str
+    world: World,
+    plans: Plans,
+    source: str,
+    to: str,
+    port: int | None,
+    namespace: str,
+    asked: Asked | None,
 ) -> Explanation:
     """A SPIFFE ID of another trust domain dials something of ours."""
     asker = (Place(source, WORLD),)
     question = _Question(world, plans, asker, to, port, "TCP", namespace)
-    answer = into(world, plans.policy, source, question.target, question.port)
+    answer = into(world, plans.policy, source, question.target, question.port, asked)
     what = f"{source} → {to}:{question.port}/TCP"
     said = [
         *answer.lines,

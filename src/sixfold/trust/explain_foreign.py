@@ -6,24 +6,27 @@ connection of ours is not known here; what ours says to one of theirs is all of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from sixfold.balancing.explain import explain_balancing
 from sixfold.errors import NotFoundError
-from sixfold.mesh.authorized import authorized, foreign_caller
+from sixfold.mesh.asked import Asked, allowing
+from sixfold.mesh.authorized import authorized, foreign_caller, names, not_let_in
 from sixfold.mesh.foreign import Foreign, foreign_services, why_closed
 from sixfold.mesh.listeners import plan_listeners
 from sixfold.mesh.routes import ServicePort
 from sixfold.mesh.streams import streams_of
+from sixfold.mesh.tokens import NO_TOKEN, claims_of
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.place import place_text
 from sixfold.model.service import Service
 from sixfold.model.spiffe import parse, workload_id
 from sixfold.model.world import World
+from sixfold.policy.conditions import no_token
 from sixfold.policy.decide import party_at, party_of
 from sixfold.policy.explain import Side, explain_policy
-from sixfold.policy.foreign import for_foreign, not_named
+from sixfold.policy.foreign import for_foreign
 from sixfold.policy.plan import PolicyPlan
 from sixfold.policy.requests import Requests
 from sixfold.routing.explain import identity_at
@@ -31,6 +34,10 @@ from sixfold.routing.plan import RoutingPlan
 from sixfold.trust.question import Destination
 
 Said = tuple[str, str, str]  # pattern, outcome, detail
+SEEN = (
+    "requests to port {} are judged one by one, and no tunnel is taken: over there its Service "
+    "says that it is HTTP, or has a route; --method and --path ask about one"
+)
 
 
 class Answer(NamedTuple):
@@ -77,10 +84,18 @@ def out(
     return Answer(tuple(lines), "")
 
 
-def into(world: World, plan: PolicyPlan, id_: str, destination: Destination, port: int) -> Answer:
+def into(
+    world: World,
+    plan: PolicyPlan,
+    id_: str,
+    destination: Destination,
+    port: int,
+    asked: Asked | None = None,
+) -> Answer:
     """From another trust domain's workload to a service or pod of ours.
 
-    port  that is dialled: of the service, or of the pod
+    port   that is dialled: of the service, or of the pod
+    asked  a request; None: the connection alone
     """
     try:
         client = parse(id_)
@@ -104,7 +119,7 @@ def into(world: World, plan: PolicyPlan, id_: str, destination: Destination, por
                 f"gateway {one.gateway.key}: {one.host} → {one.server.key}:{one.port}",
             )
         )
-        found = _judged(world, plan, id_, one)
+        found = _judged(world, plan, id_, one, asked)
         lines += found.lines
         if found.why:
             return Answer(tuple(dict.fromkeys(lines)), found.why)
@@ -149,7 +164,7 @@ def _names(world: World) -> Iterator[tuple[Endpoint, str, ServicePort]]:
                         yield from ((world.endpoints[pod], host, to) for host in stream.hosts)
 
 
-def _judged(world: World, plan: PolicyPlan, id_: str, one: _Place) -> Answer:
+def _judged(world: World, plan: PolicyPlan, id_: str, one: _Place, asked: Asked | None) -> Answer:
     """Network policy is asked about the Gateway, AuthorizationPolicies about the identity."""
     version = 4 if one.server.ipv4 is not None or one.server.ipv6 is None else 6
     ends = party_of(plan, one.gateway, version), party_of(plan, one.server, version)
@@ -162,16 +177,54 @@ def _judged(world: World, plan: PolicyPlan, id_: str, one: _Place) -> Answer:
     server = workload_id(own, subject.namespace, subject.service_account)
     lines.append(("mesh", "mTLS", f"{id_} → {server}, as all that comes from abroad"))
     requests = Requests(world, plan)
-    if one.port in requests.ports(one.server):
-        why = f"requests to port {one.port} are looked into: it takes no tunnel from abroad"
-        return Answer((*lines, ("authorization", "DROPPED", why)), why)
     policies = requests.authorizations.of(one.server)
-    answer = authorized(for_foreign(policies, own), foreign_caller(id_, one.gateway, one.port))
+    caller = foreign_caller(id_, one.gateway, one.port)
+    if one.port in requests.ports(one.server):
+        others = for_foreign(policies, own)
+        if asked is None and names(others, caller):
+            lines.append(("authorization", "judged", SEEN.format(one.port)))
+            return Answer(tuple(lines), "")
+        if asked is not None:
+            found = _asked(requests, one, asked)
+            if isinstance(found, str):
+                return Answer((*lines, ("requests", "DROPPED", found)), found)
+            lines += found.lines
+            caller = foreign_caller(id_, one.gateway, one.port, asked, found.claims)
+    answer = authorized(for_foreign(policies, own), caller)
+    what = f"{asked} " if caller.asked is not None else ""
     if answer.allow:
-        return Answer((*lines, ("authorization", "FORWARDED", f"allowed by {answer.rule}")), "")
+        said = f"{what}allowed by {answer.rule}"
+        return Answer((*lines, ("authorization", "FORWARDED", said)), "")
     explicit = answer.rule is not None and answer.rule.index >= 0
-    why = f"denied by {answer.rule if explicit else not_named(policies)}"
+    why = f"{what}denied by {answer.rule if explicit else not_let_in(policies, own, caller)}"
+    why += " (403)" if what else ""
     return Answer((*lines, ("authorization", "DROPPED", why)), why)
+
+
+class _Asked(NamedTuple):
+    """What lets a request come as far as AuthorizationPolicies."""
+
+    lines: tuple[Said, ...]
+    claims: Mapping[str, Any]
+
+
+def _asked(requests: Requests, one: _Place, asked: Asked) -> _Asked | str:
+    """Or why it does not come so far: rules about requests that the Gateway brings, and tokens."""
+    lines: list[Said] = []
+    if one.port in requests.written(one.server):
+        found = allowing(requests.would_allow(one.server, one.port, one.gateway), asked)
+        if found is None:
+            return f"{asked}: no rule of {one.server.key} allows it (403)"
+        lines.append(("requests", "FORWARDED", f"{asked} allowed by {found.rule}"))
+    written = requests.authorizations.tokens(one.server)
+    claims = claims_of(written, asked) if written else NO_TOKEN
+    if claims is None:
+        return f"{asked}: no token of these issuers, by {no_token(written)} (401)"
+    if claims:
+        who = f"{claims.get('iss')}/{claims.get('sub')}"
+        text = f"of {who}, as it says: explain verifies no signature and no date"
+        lines.append(("authorization", "token", text))
+    return _Asked(tuple(lines), claims)
 
 
 def _side(direction: str, side: Side, whose: str) -> Iterator[Said]:

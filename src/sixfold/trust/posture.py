@@ -2,7 +2,9 @@
 
 Pure. Five questions: can it be found by name, is it balanced, is it on an allow-list, is it
 authenticated with mTLS, is it observed. An answer is "" for yes, or says why not; a pair is two
-workloads and a port of the second, as the kernel remembers their connections.
+workloads and a port of the second, as the kernel remembers their connections; of other trust
+domains, who proved to be whom in tunnels and requests since the agent started. Who is gone is no
+pair: so is who is federated no more.
 """
 
 from __future__ import annotations
@@ -11,16 +13,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from sixfold.balancing.members import selects
+from sixfold.mesh.foreign import foreign_services, why_closed
 from sixfold.mesh.modes import PodModes, plan_modes
 from sixfold.model.datapath import PROTOCOL_NUMBERS
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.mesh import Mode
+from sixfold.model.spiffe import parse
 from sixfold.policy.decide import decide, party_of
 from sixfold.policy.reach_parties import View
 from sixfold.policy.requests import Requests
 from sixfold.trust.audit import audit
 from sixfold.trust.audit_finding import Evidence, PairSeen
 
+Key = tuple[str, str, str]  # of a pair: from, to, port
 QUESTIONS = ("discoverable", "balanced", "allow-listed", "authenticated", "observed")
 
 
@@ -79,16 +84,23 @@ def posture(evidence: Evidence) -> Posture:
             lost,
         )
         found[name] = Standing(name, reasons=reasons)
-    pairs = _pairs(view, evidence.live.pairs, unsuited, lost)
-    return Posture(tuple(found[name] for name in sorted(found)), tuple(pairs))
+    pairs = (
+        *_pairs(view, evidence.live.pairs, unsuited, lost),
+        *_from_abroad(view, evidence.live.from_abroad, unsuited, lost),
+    )
+    return Posture(tuple(found[name] for name in sorted(found)), pairs)
 
 
 def _pairs(
     view: View, seen: tuple[PairSeen, ...], unsuited: Mapping[str, str], lost: str
 ) -> Iterator[Standing]:
-    found: dict[tuple[str, str, str], Standing] = {}
+    found: dict[Key, Standing] = {}
+    abroad = {port.service: one for port, one in foreign_services(view.world).items()}
     for one in seen:
-        key = _workload(view, one.client), _workload(view, one.server), f"{one.port}/{one.protocol}"
+        to = _workload(view, one.server)
+        if one.service in abroad and abroad[one.service].gateway == one.server:
+            to = " or ".join(abroad[one.service].ids)
+        key = _workload(view, one.client), to, f"{one.port}/{one.protocol}"
         if not all(key):
             continue
         server = view.world.endpoints[one.server]
@@ -102,12 +114,38 @@ def _pairs(
             "" if one.mtls else "plaintext",
             lost or ("" if all(one.rules) else "its rule is not known any more"),
         )
-        before = found.get(key)
-        if before is not None:
-            reasons = tuple(a or b for a, b in zip(before.reasons, reasons, strict=True))
-        count = one.connections + (before.connections if before is not None else 0)
-        found[key] = Standing(*key, count, reasons)
+        _add(found, key, one.connections, reasons)
     yield from (found[key] for key in sorted(found))
+
+
+def _from_abroad(
+    view: View, seen: tuple[PairSeen, ...], unsuited: Mapping[str, str], lost: str
+) -> Iterator[Standing]:
+    """A tunnel, or requests, of an identity that the handshake proved: always mTLS."""
+    found: dict[Key, Standing] = {}
+    for one in seen:
+        server = view.world.endpoints.get(one.server)
+        if server is None or why_closed(view.world, parse(one.client).trust_domain):
+            continue
+        services = [*_services(view, server)]
+        reasons = (
+            "" if services else "no service leads to it",
+            next((unsuited[it] for it in services if it in unsuited), ""),
+            "",
+            "" if one.mtls else "plaintext",
+            lost or ("" if one.rules[1] else "its rule is not known any more"),
+        )
+        key = one.client, _name(server), f"{one.port}/{one.protocol}"
+        _add(found, key, one.connections, reasons)
+    yield from (found[key] for key in sorted(found))
+
+
+def _add(found: dict[Key, Standing], key: Key, count: int, reasons: tuple[str, ...]) -> None:
+    """To what is known of the same pair: an exception of one connection is the pair's."""
+    if (before := found.get(key)) is not None:
+        reasons = tuple(a or b for a, b in zip(before.reasons, reasons, strict=True))
+        count += before.connections
+    found[key] = Standing(*key, count, reasons)
 
 
 def _not_listed(view: View, endpoint: Endpoint) -> str:
