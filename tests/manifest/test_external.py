@@ -8,12 +8,29 @@ def port(number=443, protocol="TLS", **more):
     return {"number": number, "name": "p", "protocol": protocol, **more}
 
 
+RAW = port(protocol="TCP", targetPort=8443)
+
+
+def placed(endpoint=None, **spec):
+    return service_entry(
+        **{
+            "resolution": "STATIC",
+            "addresses": ["192.0.2.1"],
+            "endpoints": [{"address": "198.51.100.1", **(endpoint or {})}],
+            **spec,
+        }
+    )
+
+
 @pytest.mark.parametrize(
     "raw",
     [
         pytest.param(service_entry(), id="requests"),
         pytest.param(service_entry(hosts=["*.example.com"], ports=[port()]), id="wildcard"),
         pytest.param(service_entry(location="MESH_EXTERNAL", exportTo=["*"]), id="everywhere"),
+        pytest.param(placed(), id="placed"),
+        pytest.param(placed(addresses=[]), id="by name"),
+        pytest.param(placed(ports=[RAW], endpoint={"ports": {"p": 1}}), id="translated"),
         pytest.param(destination_rule(), id="mutual"),
         pytest.param(destination_rule(mode="SIMPLE", credentialName=""), id="simple"),
     ],
@@ -43,9 +60,21 @@ def test_what_can_be_enforced_is_taken(said, raw):
         pytest.param(
             service_entry(location="MESH_INTERNAL"), "location", "give MESH_EXTERNAL", id="inside"
         ),
-        pytest.param(service_entry(resolution="STATIC"), "resolution", "not one of", id="static"),
+        pytest.param(service_entry(resolution="STATIC"), "endpoints", "is empty", id="static"),
         pytest.param(
-            service_entry(addresses=["192.0.2.1"]), "addresses", "not supported", id="addresses"
+            service_entry(addresses=["192.0.2.1"]), "addresses", "give resolution", id="addresses"
+        ),
+        pytest.param(placed(hosts=["bank"]), "hosts[0]", "with a dot", id="bare"),
+        pytest.param(placed(addresses=["192.0.2.0/24"]), "addresses[0]", "no", id="block"),
+        pytest.param(placed(endpoint={"address": "db"}), "endpoints[0].address", "no", id="name"),
+        pytest.param(placed(endpoint={"weight": 101}), "endpoints[0].weight", "100", id="weight"),
+        pytest.param(
+            placed(endpoint={"ports": {"http": 1}}), "ports", "only TCP ports", id="http port"
+        ),
+        pytest.param(
+            placed(addresses=[], ports=[port(protocol="TCP")], endpoint={"ports": {"p": 1}}),
+            *("endpoints[0].ports", "dialled at one of addresses"),
+            id="not translated",
         ),
         pytest.param(
             destination_rule(credentialName=""), "credentialName", "is required", id="mutual"

@@ -43,6 +43,8 @@ def place(struct, make):
         raw["spec"]["containers"][0] |= copy.deepcopy(EXTRA.get(struct.__name__, {}))
         if struct.__name__ == "PodSecurityContext":
             raw["spec"]["securityContext"] = {}
+    if struct.__name__ == "WorkloadEntry":
+        raw["spec"] |= {"resolution": "STATIC", "endpoints": [{"address": "192.0.2.1"}]}
     inner = raw
     for step in structs()[struct][0].split(".")[1:]:
         inner = inner[step.removesuffix("[]")]

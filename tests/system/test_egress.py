@@ -92,8 +92,31 @@ CLIENT = cnp(
     out_to("plain.example.org", 80),
     out_to("mutual.example.org", 80),
     out_to("impostor.example.org", 80),
+    *(out_to("bank.example.org", port) for port in (80, 443, 8443)),
 )
 HOSTS = ("plain", "mutual", "impostor")
+BANK, VAULTS = "203.0.113.10", ("198.51.100.201", "198.51.100.202")
+BANKED = {
+    "apiVersion": "networking.istio.io/v1",
+    "kind": "ServiceEntry",
+    "metadata": {
+        "name": "bank",
+        "namespace": "default",
+        "annotations": {"sixfold.dev/lb-algorithm": "round-robin"},
+    },
+    "spec": {
+        "hosts": ["bank.example.org"],
+        "addresses": [BANK],
+        "location": "MESH_EXTERNAL",
+        "resolution": "STATIC",
+        "ports": [
+            {"name": "plain", "number": 80, "protocol": "HTTP", "targetPort": 8443},
+            {"name": "tls", "number": 443, "protocol": "TLS"},
+            {"name": "raw", "number": 7000, "protocol": "TCP"},
+        ],
+        "endpoints": [{"address": one, "ports": {"raw": 8443}} for one in VAULTS],
+    },
+}
 MANIFEST = manifest(
     pod("client"),
     CLIENT,
@@ -183,6 +206,7 @@ class Answer(BaseHTTPRequestHandler):
         shown = self.connection.getpeercert() or {}
         names = [value for _, value in shown.get("subjectAltName", ())]
         said = {"path": self.path, "host": self.headers["host"], "client": names}
+        said["at"] = self.connection.getsockname()[0]
         body = json.dumps({**said, "headers": sorted(map(str.lower, self.headers))}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -198,7 +222,8 @@ def https(
     world: Place, port: int, authority: Authority, directory: Path, heard: list[str], mutual: bool
 ) -> Iterator[None]:
     """A server of every address out there; of impostor.example.org it has no certificate."""
-    names = [f"{one}.example.org" for one in ("tls", "open", "named", "plain", "mutual", "*.tls")]
+    known = ("tls", "open", "named", "plain", "mutual", "*.tls", "bank")
+    names = [f"{one}.example.org" for one in known]
     made = authority.issue(*names)
     for name, text in {**made, "ca.crt": authority.pem}.items():
         (directory / name).write_text(text)
@@ -259,6 +284,7 @@ def scene(module_system: System, tmp_path_factory: pytest.TempPathFactory) -> It
             tls(name, f"{name}.example.org", "MUTUAL" if name == "mutual" else "SIMPLE")
             for name in HOSTS
         )
+        entries += [BANKED, tls("bank", "bank.example.org", "MUTUAL")]
         module_system.up(
             *("--dns-upstream", "192.0.2.2"),
             manifest="\n---\n".join((MANIFEST, manifest(secret, *entries, *rules))),
@@ -332,6 +358,29 @@ def test_what_an_external_service_is_not_is_not_reached(scene: Scene):
     flow = scene.told("impostor.example.org/secret")
     assert "CERTIFICATE_VERIFY_FAILED" in flow["sixfold"]["mesh"]
     assert "by proxy" in scene.system.sixfold("explain", "client", "plain.example.org:80").stdout
+
+
+def test_an_external_service_with_addresses_is_balanced_over_its_endpoints(scene: Scene):
+    def ask(url: str, *options: str) -> dict[str, Any]:
+        curl = ("exec", "client", "--", "curl", "-sk", "--max-time", "10", *options, url)
+        return json.loads(scene.system.sixfold(*curl).stdout)
+
+    by_name = [ask("https://bank.example.org/a") for _ in VAULTS]
+    by_address = ("--resolve", f"bank.example.org:443:{BANK}")
+    assert {one["at"] for one in by_name} == set(VAULTS)
+    assert {ask("https://bank.example.org/b", *by_address)["at"] for _ in VAULTS} == set(VAULTS)
+    begun = [ask("http://bank.example.org/c") for _ in VAULTS]  # the proxy goes on to 8443
+    assert {one["at"] for one in begun} == set(VAULTS)
+    assert begun[0]["client"] == ["client.shop"]
+    assert "bank.example.org" not in scene.upstream.asked
+    assert scene.free.attempt(BANK, 443) == "timeout"  # nothing leaves that no rule lets
+    assert scene.free.attempt(VAULTS[0], 443) == "timeout"
+    assert scene.client.attempt(BANK, 7000) == "open"  # to 8443, which is let
+    flow = scene.told("bank.example.org/c", verdict="FORWARDED")
+    assert flow["sixfold"]["mesh"] == "TLS begun by the proxy, the server verified"
+    said = scene.system.sixfold("explain", "client", "bank.example.org:443").stdout
+    assert "ServiceEntry default/bank" in said
+    assert f"default/ServiceEntry/bank ({VAULTS[0]}):443" in said
 
 
 def test_a_rule_that_comes_cuts_what_leaves_past_the_proxy(scene: Scene):

@@ -410,7 +410,8 @@ class Agent:
     def _open(self, fresh: Sequence[Pair]) -> None:
         """Have the kernel let fresh addresses through; nothing else changes on the way."""
         assert self.plans is not None, "names are watched after the first round"
-        names, narrowed = self.learning.names, self.learning.narrowed
+        names = self._snapshots.with_entries(self.learning.names)
+        narrowed = self.learning.narrowed
         found = None if narrowed else self._planning.learn(self.plans, names, fresh)
         if found is None:
             plans = self._plan(replace(self.plans.world, domains=names))

@@ -18,6 +18,7 @@ import msgspec
 from sixfold.agent.agent import Agent
 from sixfold.agent.health import HealthWatch
 from sixfold.balancing.health import NEVER_ASKED, Target
+from sixfold.discovery.entries import entry_names
 from sixfold.discovery.globalnames import PlannedName, ill_names, plan_global_names
 from sixfold.discovery.outside import OutsideZone, plan_outside
 from sixfold.model.globalname import GlobalName, RegionCheck
@@ -65,7 +66,8 @@ class GlobalNameHealth:
         }
         planned = plan_global_names(plans.world, names, plans.balancing.slices, ill)
         zones = self._zones(plans.world.services)
-        wanted = control.Globals(planned, agent.config.dns_edge, zones)
+        entries = tuple(entry_names(plans.world.service_entries))
+        wanted = control.Globals((*planned, *entries), agent.config.dns_edge, zones)
         if agent.resolver.globals != wanted:
             agent.resolver.globals = wanted
         self._say(planned)

@@ -22,6 +22,7 @@ from sixfold.model.datapath import IPAddress
 from sixfold.model.discovery import asks_for_redirects, is_open
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.enforcement import in_audit
+from sixfold.model.entries import entry_domains, entry_services, entry_slices, merged
 from sixfold.model.federation import FEDERATED_DOMAIN
 from sixfold.model.httproute import ROUTE_KINDS
 from sixfold.model.layers import Layers
@@ -88,6 +89,8 @@ class Snapshots:
         self._streams: dict[str, Any] = {}
         self._backend_tls: dict[str, Any] = {}
         self._service_entries: dict[str, Any] = {}
+        self._entry_domains: dict[str, frozenset[IPAddress]] = {}
+        self._named: tuple[Any, Any, Mapping[str, frozenset[IPAddress]]] = (None, None, {})
         self._destination_rules: dict[str, Any] = {}
         self._config_maps: dict[str, Any] = {}
         self._federated: frozenset[str] = frozenset()
@@ -129,8 +132,21 @@ class Snapshots:
             audited=self._audited,
             told=self._told,
             relaxations=self._relaxations,
-            domains=domains,
+            domains=self.with_entries(domains),
         )
+
+    def with_entries(
+        self, domains: Mapping[str, frozenset[IPAddress]]
+    ) -> Mapping[str, frozenset[IPAddress]]:
+        """What names have resolved to, and where entries say that hosts are; the same mapping as
+        long as nothing is another."""
+        if not self._entry_domains:
+            return domains
+        resolved, said, found = self._named
+        if resolved is not domains or said is not self._entry_domains:
+            found = merged(domains, self._entry_domains)
+            self._named = domains, self._entry_domains, found
+        return found
 
     def _with_registered(self, registered: Mapping[str, EndpointSlice]) -> Mapping[str, Any]:
         """All written slices; the same mapping as long as nothing is another."""
@@ -143,8 +159,9 @@ class Snapshots:
     def _refresh(self) -> None:
         self._made("Namespace", ("Namespace",), self._take_namespaces)
         self._follow_posture()
-        self._services = self._made("Service", ("Service", POOL_KIND), self._take_services)
-        self._slices = self._by_name("EndpointSlice")
+        of_services = "Service", POOL_KIND, SERVICE_ENTRY
+        self._services = self._made("services", of_services, self._take_services)
+        self._slices = self._made("slices", ("EndpointSlice", SERVICE_ENTRY), self._take_slices)
         self._policies = self._made("policies", POLICY_KINDS, self._take_policies)
         self._peer_authentications = self._by_name(PEER_AUTHENTICATION)
         self._routes = self._made("routes", ROUTE_KINDS, lambda: self._by_kind(ROUTE_KINDS))
@@ -157,6 +174,9 @@ class Snapshots:
         self._config_maps = self._by_name("ConfigMap")
         self._federated = self._made(FEDERATED_DOMAIN, (FEDERATED_DOMAIN,), self._take_federated)
         self._service_entries = self._by_name(SERVICE_ENTRY)
+        self._entry_domains = self._made(
+            "domains", (SERVICE_ENTRY,), lambda: entry_domains(self._service_entries)
+        )
         self._destination_rules = self._by_name(DESTINATION_RULE)
         self._gateway_classes = self._of_cluster("GatewayClass")
         self._cidr_groups = self._of_cluster("CiliumCIDRGroup")
@@ -181,10 +201,17 @@ class Snapshots:
 
     def _take_services(self) -> Mapping[str, Any]:
         pools = self._objects.of(POOL_KIND).values()
-        return self._balancers.take(
+        written = self._balancers.take(
             _by_name(self._objects, "Service"),
             sorted((it.object for it in pools), key=lambda pool: str(pool.metadata.name)),
         )
+        outside = entry_services(self._by_name(SERVICE_ENTRY))
+        return {**written, **outside} if outside else written
+
+    def _take_slices(self) -> dict[str, Any]:
+        outside = entry_slices(self._by_name(SERVICE_ENTRY))
+        written = self._by_name("EndpointSlice")
+        return {**written, **outside} if outside else written
 
     def _take_federated(self) -> frozenset[str]:
         given = self._objects.of(FEDERATED_DOMAIN).values()

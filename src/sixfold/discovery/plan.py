@@ -63,6 +63,8 @@ def plan_zone(world: World, slices: Slices) -> Zone:
 
 def service_records(service: Service, slices: Sequence[EndpointSlice], domain: str) -> Zone:
     """Records of one service (Kubernetes DNS 2.3 and 2.4)."""
+    if "." in service.metadata.name:  # a host of a ServiceEntry: no name of the cluster
+        return {}
     name = f"{service.metadata.name}.{service.metadata.namespace}.svc.{domain}".lower()
     if service.spec.type == "ExternalName":
         return {RecordKey(name, "CNAME"): (f"{alias_of(service)}.",)}

@@ -1,7 +1,8 @@
 """What is wrong with annotations about balancing: a misspelt one would balance in silence as if
 nothing had been asked.
 
-On a Service they choose the algorithm, and what happens between places; on a pod (or a pod
+On a Service, or an external one with addresses, they choose the algorithm; on a Service also what
+happens between places; on a pod (or a pod
 template) its weight; on an EndpointSlice that of each of its endpoints.
 """
 
@@ -36,9 +37,9 @@ from sixfold.model.meta import ObjectMeta
 
 PREFIX = "sixfold.dev/lb-"
 PLACES = {
-    ALGORITHM: "Service",
-    CILIUM_ALGORITHM: "Service",
-    TABLE_SIZE: "Service",
+    ALGORITHM: "Service or ServiceEntry",
+    CILIUM_ALGORITHM: "Service or ServiceEntry",
+    TABLE_SIZE: "Service or ServiceEntry",
     WEIGHT: "Pod or EndpointSlice",
     DRAIN: "Pod",
     HEALTH_CHECK: "Service",

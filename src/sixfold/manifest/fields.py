@@ -69,6 +69,7 @@ from sixfold.model.serviceentry import (
     DestinationTrafficPolicy,
     PortTrafficPolicy,
     ServiceEntrySpec,
+    WorkloadEntry,
 )
 from sixfold.model.streamroute import TCPRouteSpec, TLSRouteSpec
 from sixfold.model.workload import (
@@ -183,11 +184,15 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
         "l7proto": Refusal("Cilium has removed it"),
     },
     ServiceEntrySpec: {
-        "addresses": Refusal("clients dial what the name resolves to; give hosts"),
-        "endpoints": Refusal("servers are where the names resolve to; give resolution DNS"),
         "workloadSelector": Refusal("external services have no workloads; give a Service"),
         "exportTo": Refusal(_EXPORTED, (["*"],)),
         "subjectAltNames": Refusal("give it to tls of a DestinationRule"),
+    },
+    WorkloadEntry: {
+        "labels": Refusal("they are for subsets, and external services have none"),
+        "network": Refusal("there is one"),
+        "locality": Refusal("servers outside are all alike; give weights"),
+        "serviceAccount": Refusal("servers outside have none; give subjectAltNames"),
     },
     DestinationRuleSpec: {
         "subsets": Refusal("of external services there are none; give an HTTPRoute"),

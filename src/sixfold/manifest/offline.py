@@ -29,6 +29,7 @@ from sixfold.model.config import Config
 from sixfold.model.discovery import is_open
 from sixfold.model.endpoint import Endpoint, EndpointId
 from sixfold.model.enforcement import in_audit
+from sixfold.model.entries import entry_domains, entry_services, entry_slices
 from sixfold.model.federation import ClusterFederatedTrustDomain
 from sixfold.model.gateway import Gateway, GatewayClass
 from sixfold.model.httproute import Route
@@ -74,6 +75,7 @@ def offline(
         config = replace(config, posture=posture.spec.base)
     config = _with_mesh(manifests, config)
     services = _by_name(manifests.objects, Service)
+    entries = _by_name(manifests.objects, ServiceEntry)
     workloads = _workloads(manifests.objects)
     on_host = [loaded for loaded in workloads if _spec(loaded).host_network]
     attached = [loaded for loaded in workloads if not _spec(loaded).host_network]
@@ -88,12 +90,19 @@ def offline(
             for endpoint in _endpoints(attached, config, _accelerated(manifests.objects))
         },
         on_host=frozenset(text for loaded in on_host for text in _names(loaded)),
-        services=dict(zip(services, _addressed(services.values(), config), strict=True)),
-        slices={
-            _name(loaded): loaded.object
-            for loaded in manifests.objects
-            if isinstance(loaded.object, EndpointSlice) and not loaded.object.derived
+        services={
+            **dict(zip(services, _addressed(services.values(), config), strict=True)),
+            **entry_services(entries),
         },
+        slices={
+            **{
+                _name(loaded): loaded.object
+                for loaded in manifests.objects
+                if isinstance(loaded.object, EndpointSlice) and not loaded.object.derived
+            },
+            **entry_slices(entries),
+        },
+        domains=entry_domains(entries),
         policies={
             policy_key(loaded.object): loaded.object
             for loaded in manifests.objects
@@ -120,7 +129,7 @@ def offline(
             for loaded in manifests.objects
             if isinstance(loaded.object, ClusterFederatedTrustDomain)
         ),
-        service_entries=_by_name(manifests.objects, ServiceEntry),
+        service_entries=entries,
         destination_rules=_by_name(manifests.objects, DestinationRule),
         secrets=_by_name(manifests.objects, Secret),
         gateway_classes={

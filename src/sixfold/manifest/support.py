@@ -69,7 +69,12 @@ from sixfold.model.service import (
     SliceEndpoint,
     SlicePort,
 )
-from sixfold.model.serviceentry import ClientTLS, DestinationRuleSpec, ServiceEntrySpec
+from sixfold.model.serviceentry import (
+    ClientTLS,
+    DestinationRuleSpec,
+    ServiceEntrySpec,
+    WorkloadEntry,
+)
 from sixfold.model.streamroute import TLSRouteSpec
 from sixfold.model.trafficpolicy import (
     Abort,
@@ -247,9 +252,18 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "hosts": "*. is one label or more; of protocols HTTPS, TLS, TCP. It opens nothing: toFQDNs "
         "of a CiliumNetworkPolicy does",
         "location": "others have a Service",
-        "resolution": "where servers are, pods ask for themselves",
+        "resolution": "DNS, NONE: where servers are, pods ask for themselves; STATIC: endpoints",
+        "addresses": "of resolution STATIC: what is dialled, translated by the kernel; absent: the "
+        "names lead to the endpoints",
+        "endpoints": "of resolution STATIC; balanced as `sixfold.dev/lb-algorithm` of the entry "
+        "says; policy is asked about them, and toFQDNs of the host means them",
         "ports": "HTTP: TLS is begun as a DestinationRule says; HTTPS, TLS: handshakes must name "
         "a host; TCP: nobody looks",
+    },
+    WorkloadEntry: {
+        "address": "an IP address",
+        "ports": "by name of the entry's port, of protocol TCP, dialled at one of its addresses",
+        "weight": "0 to 100; absent: 1; 0 is maintenance",
     },
     DestinationRuleSpec: {
         "host": "a host of a ServiceEntry; of several rules that of its namespace, then the oldest",
@@ -280,7 +294,8 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "protocol": "TCP, UDP; SCTP of headless services only: the kernel has no hook where such "
         "sockets connect; *offline: taken*",
         "targetPort": "number, or name of a containerPort; absent: same as port",
-        "appProtocol": "chooses the algorithm, as the name does: long-lived connections get "
+        "appProtocol": "HTTP of a service of another trust domain: its requests go one by one. "
+        "Chooses the algorithm, as the name does: long-lived connections get "
         "least-connections",
     },
     EndpointSlice: {

@@ -28,11 +28,23 @@ class EntryPort(Object):
     target_port: int | None = None
 
 
+class WorkloadEntry(Object):
+    """A server. ``ports``: its own, by the names of the entry's."""
+
+    address: str
+    ports: dict[str, int] = {}
+    weight: int | None = None
+
+
 class ServiceEntrySpec(Object):
+    """``addresses`` are dialled, ``endpoints`` answer: of resolution STATIC."""
+
     hosts: list[str]
     ports: list[EntryPort] = []
     location: Literal["MESH_EXTERNAL"] = "MESH_EXTERNAL"
-    resolution: Literal["NONE", "DNS"] = "NONE"
+    resolution: Literal["NONE", "DNS", "STATIC"] = "NONE"
+    addresses: list[str] = []
+    endpoints: list[WorkloadEntry] = []
 
 
 class ServiceEntry(Object):

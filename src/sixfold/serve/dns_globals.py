@@ -90,7 +90,7 @@ class GlobalNames:
     def outside(self, query: Query, client: str, subnet: Subnet | None, limit: int) -> bytes | None:
         """The answer at the edge; None when it is no global name."""
         name = self._names.get(query.name)
-        if name is None:
+        if name is None or not any(one.outside.addresses for one in name.regions):
             return None
         where = ip_network(client.partition("%")[0]) if subnet is None else subnet.network
         return self._answer(query, name, where, limit, inside=False, subnet=subnet)

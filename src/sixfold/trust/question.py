@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from sixfold.balancing.ways import ways
+from sixfold.discovery.entries import service_of_host
 from sixfold.discovery.explain import NameAnswer, explain_name
 from sixfold.errors import NotFoundError
 from sixfold.model.datapath import IPAddress
@@ -83,6 +84,10 @@ def destination(world: World, routing: RoutingPlan, text: str, namespace: str) -
     if pods and lookup.service is None:
         return Destination(None, None, tuple(map(_place, pods)))
     if lookup.kind == "external":
+        if (placed := service_of_host(world, lookup.fqdn)) is not None:
+            entry, service = placed
+            told = replace(lookup, text=f"{lookup.fqdn} is of ServiceEntry {entry}")
+            return Destination(told, service, ())
         return _outside(world, text, lookup)
     raise NotFoundError(_unknown(world, "to", text, namespace))
 
