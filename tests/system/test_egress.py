@@ -378,6 +378,8 @@ def test_an_external_service_with_addresses_is_balanced_over_its_endpoints(scene
     assert scene.client.attempt(BANK, 7000) == "open"  # to 8443, which is let
     flow = scene.told("bank.example.org/c", verdict="FORWARDED")
     assert flow["sixfold"]["mesh"] == "TLS begun by the proxy, the server verified"
+    dialled = (flow.get("destination_service") for flow in scene.system.flows("--from", "client"))
+    assert {"namespace": "default", "name": "bank.example.org"} in dialled
     said = scene.system.sixfold("explain", "client", "bank.example.org:443").stdout
     assert "ServiceEntry default/bank" in said
     assert f"default/ServiceEntry/bank ({VAULTS[0]}):443" in said

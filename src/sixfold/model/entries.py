@@ -54,7 +54,7 @@ def entry_services(entries: Entries) -> dict[str, Service]:
 def entry_slices(entries: Entries) -> dict[str, EndpointSlice]:
     """One for each endpoint: each has ports and a weight of its own."""
     return {
-        f"{entry.metadata.namespace}/{name_of(entry)}:{at}": _slice(entry, at, one)
+        f"{entry.metadata.namespace}/{entry.metadata.name}:{at}": _slice(entry, at, one)
         for _, entry in placed(entries)
         for at, one in enumerate(entry.spec.endpoints)
     }
@@ -93,7 +93,7 @@ def _slice(entry: ServiceEntry, at: int, one: WorkloadEntry) -> EndpointSlice:
     refers = ObjectReference(kind=SERVICE_ENTRY, name=entry.metadata.name)
     return EndpointSlice(
         metadata=ObjectMeta(
-            name=f"{name}:{at}",
+            name=f"{entry.metadata.name}:{at}",
             namespace=entry.metadata.namespace,
             labels={SERVICE_LABEL: name},
             annotations=weight,

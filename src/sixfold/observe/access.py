@@ -138,6 +138,10 @@ def _inbound(entry: Any, names: Names, plan: Asked) -> Flow | None:
         rule = rule or plan.denied_by(source, destination, port)
         if rule is None and foreign:
             rule = plan.not_named_by(destination, extra["source_id"])
+        if foreign and not from_abroad(common):
+            extra["mesh"] = (
+                f"no tunnel from abroad leads to {where}; requests may (appProtocol: http)"
+            )
         explicit = rule is not None and rule.index >= 0
         reason = DropReason.POLICY_DENY if explicit else DropReason.POLICY_DENIED
     elif common.metadata.filter_metadata:

@@ -15,6 +15,7 @@ from sixfold.balancing.explain import BalancingAnswer, Candidate, explain_balanc
 from sixfold.errors import NotFoundError
 from sixfold.mesh.asked import Asked
 from sixfold.mesh.explain import MTLS, explain_mesh, explain_outward
+from sixfold.mesh.foreign import foreign_services
 from sixfold.mesh.routes import ServicePort
 from sixfold.model.datapath import PROTOCOL_NUMBERS
 from sixfold.model.endpoint import Endpoint
@@ -28,7 +29,7 @@ from sixfold.policy.plan import PolicyPlan, compile_policies
 from sixfold.routing.explain import RouteAnswer, explain_route, is_same_pod
 from sixfold.routing.plan import RoutingPlan, plan_routing
 from sixfold.trust.explain_foreign import Answer as Abroad
-from sixfold.trust.explain_foreign import foreign_at, into, out
+from sixfold.trust.explain_foreign import into, out
 from sixfold.trust.explain_gateway import WayIn, narrowed_at, way_in
 from sixfold.trust.explain_requests import RouteOfRequest, judged, narrowed, route_of
 from sixfold.trust.hidden import told_of
@@ -243,7 +244,7 @@ class _Question:
             lines += _policy(flows, "egress", [flow.policy.egress for flow in flows])
             lines += _policy(flows, "ingress", [flow.policy.ingress for flow in flows])
             always = self.of_gateway == "read"
-            abroad = self._abroad() if all(flow.allowed for flow in flows) else None
+            abroad = self._abroad(route) if all(flow.allowed for flow in flows) else None
             if abroad is None:
                 lines.append(self._mesh(flows[0], always=always))
             else:
@@ -267,13 +268,25 @@ class _Question:
     def _explained(self, lines: Iterable[Line], *, allowed: bool) -> Explanation:
         return Explanation(allowed, self._from, self.text, self.port, self.protocol, tuple(lines))
 
-    def _abroad(self) -> Abroad | None:
-        """Where a service of another trust domain was dialled."""
-        if self.protocol != "TCP":
+    def _abroad(self, route: RouteOfRequest | None) -> Abroad | None:
+        """Where a service of another trust domain was dialled, or a route leads to one."""
+        if self.protocol != "TCP" or not self.world.backend_tls:
             return None
-        one = foreign_at(self.world, self.target.service, self.service_port or self.port)
-        client = self.sources[0].endpoint
-        return None if one is None else out(self.world, self.plan, self.routing, client, one)
+        dialled, client = self.target.service, self.sources[0].endpoint
+        ports = route.backends if route is not None and route.backends else ()
+        if not ports and dialled is not None:
+            name = f"{dialled.metadata.namespace}/{dialled.metadata.name}"
+            ports = (ServicePort(name, self.service_port or self.port),)
+        foreign = foreign_services(self.world)
+        answers = [
+            out(self.world, self.plan, self.routing, client, foreign[port])
+            for port in ports
+            if port in foreign
+        ]
+        if not answers:
+            return None
+        lines = tuple(dict.fromkeys(line for one in answers for line in one.lines))
+        return Abroad(lines, next((one.why for one in answers if one.why), ""))
 
     def _way_in(self, asked: Asked | None) -> WayIn | None:
         """Where a Gateway has it go on to, if it was dialled."""

@@ -13,14 +13,13 @@ from sixfold.balancing.explain import explain_balancing
 from sixfold.errors import NotFoundError
 from sixfold.mesh.asked import Asked, allowing
 from sixfold.mesh.authorized import authorized, foreign_caller, names, not_let_in
-from sixfold.mesh.foreign import Foreign, foreign_services, why_closed
+from sixfold.mesh.foreign import Foreign, why_closed
 from sixfold.mesh.listeners import plan_listeners
 from sixfold.mesh.routes import ServicePort
 from sixfold.mesh.streams import streams_of
 from sixfold.mesh.tokens import NO_TOKEN, claims_of
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.place import place_text
-from sixfold.model.service import Service
 from sixfold.model.spiffe import parse, workload_id
 from sixfold.model.world import World
 from sixfold.policy.conditions import no_token
@@ -45,14 +44,6 @@ class Answer(NamedTuple):
 
     lines: tuple[Said, ...]
     why: str
-
-
-def foreign_at(world: World, service: Service | None, port: int) -> Foreign | None:
-    """What a port of a service is of another trust domain; None: it is ours."""
-    if service is None or not world.backend_tls:
-        return None
-    name = f"{service.metadata.namespace}/{service.metadata.name}"
-    return foreign_services(world).get(ServicePort(name, port))
 
 
 def out(
