@@ -16,11 +16,12 @@ from sixfold.mesh.http_routes import Front, routes_of
 from sixfold.mesh.listeners import common, plan_listeners
 from sixfold.mesh.member import Member
 from sixfold.mesh.routes import ServicePort
-from sixfold.mesh.status import status_of, status_of_class, status_of_gateway
+from sixfold.mesh.status import status_of, status_of_class, status_of_gateway, status_of_set
 from sixfold.mesh.stream_resources import listener as handshakes
 from sixfold.mesh.streams import of_clients, plan_streams, stream_for, streams_of
 from sixfold.model.gateway import Gateway, GatewayClass
 from sixfold.model.httproute import ParentReference
+from sixfold.model.listenerset import ListenerSet
 from sixfold.model.referencegrant import ReferenceGrant
 from sixfold.model.secret import Secret
 from sixfold.model.streamroute import TCPRoute, TLSRoute
@@ -493,3 +494,113 @@ def test_handshakes_to_a_service_go_by_name_and_nothing_else_has_the_port():
     assert [[*it.filter_chain_match.server_names] for it in chains] == [
         *(["a.com", "*.com"], ["b.com"], [])
     ]
+
+
+def more(*listeners, name="team", namespace="shop", created="2026-01-01T00:00:00Z"):
+    """A ListenerSet of the Gateway."""
+    meta = {"name": name, "namespace": namespace, "creationTimestamp": created}
+    spec = {"parentRef": PARENT, "listeners": list(listeners)}
+    return msgspec.convert({"metadata": meta, "spec": spec}, ListenerSet)
+
+
+def with_sets(one, *sets, **given):
+    return edge(one, *given.pop("routes", ()), listener_sets={it.key: it for it in sets}, **given)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "found"),
+    [
+        pytest.param({}, set(), id="nobody unless it is said"),
+        pytest.param({"from": "All"}, {"shop/team", "edge/own"}, id="all"),
+        pytest.param({"from": "Same"}, {"edge/own"}, id="same"),
+        pytest.param(
+            {"from": "Selector", "selector": {"matchLabels": {"team": "shop"}}},
+            {"shop/team"},
+            id="selector",
+        ),
+    ],
+)
+def test_a_gateway_says_whose_sets_it_takes(allowed, found):
+    one = gateway(listener(hostname="a.com"), allowedListeners={"namespaces": allowed})
+    sets = more(listener(hostname="b.com")), more(listener(hostname="c.com"), name="own")
+    sets[1].metadata.namespace = "edge"
+    asked = with_sets(one, *sets)
+    plans = plan_listeners(asked)["edge/front"]
+    assert {it.set.key for it in plans if it.set is not None} == found
+    told = {it.key: conditions(status_of_set(asked, it, "")) for it in sets}
+    assert {key for key, it in told.items() if it["Accepted"] == ("True", "Accepted")} == found
+    refused = {it["Accepted"] for key, it in told.items() if key not in found}
+    assert refused <= {("False", "NotAllowed")}
+    assert status_of_gateway(asked, one, (), "", "")["attachedListenerSets"] == len(found)
+
+
+def test_what_the_gateway_and_older_sets_listen_at_goes_first():
+    one = gateway(listener(hostname="a.com"), allowedListeners={"namespaces": {"from": "All"}})
+    young = more(listener(hostname="b.com"), name="a", created="2026-03-01T00:00:00Z")
+    old = more(
+        listener(hostname="a.com"),
+        listener("two", hostname="b.com"),
+        passed("tls") | {"port": 80},
+        name="z",
+    )
+    asked = with_sets(one, young, old)
+    plans = plan_listeners(asked)["edge/front"]
+    reasons = {it.section: it.conflict.reason if it.conflict else "" for it in plans}
+    assert reasons == {
+        "http": "",
+        "shop/z/http": "ProtocolConflict",
+        "shop/z/two": "ProtocolConflict",
+        "shop/z/tls": "ProtocolConflict",
+        "shop/a/http": "",
+    }
+    old.spec.listeners.pop()
+    plans = plan_listeners(with_sets(one, young, old))["edge/front"]
+    reasons = {it.section: it.conflict.reason if it.conflict else "" for it in plans}
+    assert reasons == {
+        **{"http": "", "shop/z/http": "HostnameConflict", "shop/z/two": ""},
+        **{"shop/a/http": "HostnameConflict"},
+    }
+    said = conditions(status_of_set(with_sets(one, young, old), old, ""))
+    assert said["Accepted"] == ("True", "ListenersNotValid")
+
+
+def test_a_route_is_attached_to_the_set_or_to_the_gateway_and_to_nothing_of_the_other():
+    one = gateway(listener(hostname="a.com"), allowedListeners={"namespaces": {"from": "All"}})
+    theirs = more(listener(hostname="b.com"))
+    parent = {"kind": "ListenerSet", "name": "team", "namespace": "shop"}
+    routes = attached_to(name="ours"), attached_to(name="theirs")
+    routes[1].spec.parent_refs = [
+        msgspec.convert({"group": "gateway.networking.k8s.io", **parent}, ParentReference)
+    ]
+    asked = with_sets(one, theirs, routes=routes)
+    plans = plan_listeners(asked)["edge/front"]
+    found = {it.section: [at.route.metadata.name for at in it.attached] for it in plans}
+    assert found == {"http": ["ours"], "shop/team/http": ["theirs"]}
+    (said,) = status_of(asked, routes[1])["parents"]
+    assert conditions(said)["Accepted"] == ("True", "Accepted")
+    assert said["controllerName"] == "sixfold.dev/gateway"
+    closed = with_sets(gateway(listener()), theirs, routes=routes)
+    (said,) = status_of(closed, routes[1])["parents"]
+    assert conditions(said)["Accepted"] == ("False", "NoMatchingParent")
+
+
+def test_a_grant_to_gateways_is_none_to_sets():
+    one = gateway(listener(hostname="a.com"), allowedListeners={"namespaces": {"from": "All"}})
+    theirs = more(terminated("shop", hostname="b.com", namespace="edge"))
+    kept = {"edge/shop": secret(GOOD)}
+
+    def reason(kind):
+        grants = {kind: granted_to(kind)}
+        plans = plan_listeners(with_sets(one, theirs, secrets=kept, grants=grants))["edge/front"]
+        return plans[1].wrong.reason if plans[1].wrong else ""
+
+    assert reason("Gateway") == "RefNotPermitted"
+    assert reason("ListenerSet") == ""
+
+
+def granted_to(kind):
+    """To objects of a kind in the namespace of the shop, for the Secrets of the edge."""
+    who = {"group": "gateway.networking.k8s.io", "kind": kind, "namespace": "shop"}
+    spec = {"from": [who], "to": [{"group": "", "kind": "Secret"}]}
+    meta = {"name": "grant", "namespace": "edge"}
+    return msgspec.convert({"metadata": meta, "spec": spec}, ReferenceGrant)

@@ -644,6 +644,54 @@ def test_what_policy_denies_the_gateway_its_clients_are_denied(edge: Edge):
     assert edge.ask("shop.example.com")[0] == 200
 
 
+def test_a_set_of_listeners_is_served_where_its_gateway_lets_it_in(edge: Edge):
+    """At ports of its own, too, and with certificates of its own namespace."""
+    host = "team.example.com"
+    parent = {"name": "front", "namespace": "edge"}
+    own = {"name": "web", "port": 80, "protocol": "HTTP", "hostname": host}
+    listeners = [
+        own,
+        {**own, "name": "more", "port": 8081},
+        https("safe", host, "team"),
+        {"name": "taken", "port": 80, "protocol": "HTTP"},
+    ]
+    one = {
+        "apiVersion": f"{GROUP}/v1",
+        "kind": "ListenerSet",
+        "metadata": {"name": "team", "namespace": "default"},
+        "spec": {"parentRef": parent, "listeners": listeners},
+    }
+    attached = {"parentRefs": [{"group": GROUP, "kind": "ListenerSet", "name": "team"}]}
+    edge.apply(
+        one,
+        secret("team", "default", AUTHORITY.issue(host)),
+        route("team", to("one"), **attached),
+    )
+
+    def said(kind: str = "listenerset", name: str = "team", namespace: str = "default") -> Any:
+        return edge.system.json("get", kind, name, "-n", namespace)["status"]
+
+    assert said()["conditions"][0]["reason"] == "NotAllowed"
+    assert edge.ask(host)[0] == 404
+    lets_in = gateway(HTTP, HTTPS)
+    lets_in["spec"]["allowedListeners"] = {"namespaces": {"from": "All"}}
+    edge.apply(lets_in)
+    assert edge.ask(host)[0] == 200
+    assert edge.ask_securely(host)[0] == 200
+    with edge.connected(port=8081) as connection:
+        assert answered(connection, host)[0] == 200
+    status = said()
+    found = {it["name"]: {at["type"]: at for at in it["conditions"]} for it in status["listeners"]}
+    assert found["taken"]["Conflicted"]["reason"] == "HostnameConflict"
+    assert found["web"]["Programmed"]["status"] == "True"
+    assert [it["attachedRoutes"] for it in status["listeners"]] == [1, 1, 1, 0]
+    assert said("gateway", "front", "edge")["attachedListenerSets"] == 1
+    assert "default/team rules[0].matches[0] → default/one:80" in edge.explained(host)
+    edge.apply(gateway(HTTP, HTTPS))
+    assert edge.ask(host)[0] == 404
+    assert edge.far.attempt(edge.addresses[0], 8081) != "open"
+
+
 def test_listeners_come_and_go_while_others_serve(edge: Edge):
     with edge.connected() as connection:
         connection.request("GET", "/", headers={"Host": "shop.example.com"})

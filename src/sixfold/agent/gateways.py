@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from sixfold.manifest import Loaded, decode
 from sixfold.model.gateway import GATEWAY_CONTROLLER, GATEWAY_LABEL
-from sixfold.model.meta import Key
+from sixfold.model.listenerset import sets_of
+from sixfold.model.meta import Key, namespace_labels
 from sixfold.store import Objects, Stored
 from sixfold.workloads.gateway import differs, made_for
 from sixfold.workloads.pod_state import controller_of
@@ -21,8 +22,13 @@ def follow_gateways(
     that is somebody else's is left alone.
     """
     wanted: dict[Key, Stored] = {}
+    sets = [one.object for one in objects.of("ListenerSet").values() if not one.deleting]
+    labels = {
+        key.name: namespace_labels(key.name, one.object.metadata.labels)
+        for key, one in (objects.of("Namespace").items() if sets else ())
+    }
     for stored in _ours(objects):
-        for raw in made_for(stored.object):
+        for raw in made_for(stored.object, sets_of(stored.object, sets, labels)):
             key = Key(raw["kind"], stored.key.namespace, raw["metadata"]["name"])
             wanted[key] = stored
             there = objects.get(key)

@@ -35,13 +35,14 @@ from sixfold.mesh.backend_tls import status_of as tls_status
 from sixfold.mesh.external import status_of_rule
 from sixfold.mesh.foreign import status_of as foreign_status
 from sixfold.mesh.said import with_requests
-from sixfold.mesh.status import status_of, status_of_class, status_of_gateway
+from sixfold.mesh.status import status_of, status_of_class, status_of_gateway, status_of_set
 from sixfold.mesh.traffic import status_of as traffic_status
 from sixfold.model.config import RESOLVER_IPV4
 from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.flow import Flow
 from sixfold.model.gateway import Gateway
+from sixfold.model.listenerset import ListenerSet
 from sixfold.model.meta import Key
 from sixfold.model.policies import POLICY_KINDS, key_of
 from sixfold.observe import FlowFilter, compact, response
@@ -220,6 +221,8 @@ class AgentHandlers:
                 status = status_of_class(stored.object)
             case "Gateway":
                 status = self._gateway(stored.object)
+            case "ListenerSet":
+                status = self._listener_set(stored.object)
             case "CiliumLoadBalancerIPPool":
                 status = self._agent.balancers.status_of_pool(stored.object)
             case "Service":
@@ -231,8 +234,19 @@ class AgentHandlers:
         if agent.plans is None:
             return {}
         given = agent.balancers.assigned.get(gateway.made, Assigned(()))
-        lacking = agent.mesh.unserved(gateway.made) if agent.mesh else "there is no proxy yet"
+        lacking = self._unserved(gateway)
         return status_of_gateway(agent.plans.world, gateway, given.addresses, given.lacks, lacking)
+
+    def _listener_set(self, one: ListenerSet) -> dict[str, Any]:
+        plans = self._agent.plans
+        gateway = plans.world.gateways.get(one.gateway) if plans is not None else None
+        if plans is None or gateway is None:
+            return {}
+        return status_of_set(plans.world, one, self._unserved(gateway))
+
+    def _unserved(self, gateway: Gateway) -> str:
+        mesh = self._agent.mesh
+        return mesh.unserved(gateway.made) if mesh else "there is no proxy yet"
 
     def _with_hits(self, policies: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """Policies with the kernel's counters as their status."""

@@ -85,6 +85,7 @@ class Snapshots:
         self._traffic: dict[str, Any] = {}
         self._gateways: dict[str, Any] = {}
         self._gateway_classes: dict[str, Any] = {}
+        self._listener_sets: dict[str, Any] = {}
         self._secrets: dict[str, Any] = {}
         self._streams: dict[str, Any] = {}
         self._backend_tls: dict[str, Any] = {}
@@ -120,6 +121,7 @@ class Snapshots:
             traffic=self._traffic,
             gateways=self._gateways,
             gateway_classes=self._gateway_classes,
+            listener_sets=self._listener_sets,
             secrets=self._secrets,
             streams=self._streams,
             backend_tls=self._backend_tls,
@@ -169,6 +171,7 @@ class Snapshots:
         self._grants = self._by_name("ReferenceGrant")
         self._traffic = self._by_name(TRAFFIC_POLICY)
         self._gateways = self._by_name("Gateway")
+        self._listener_sets = self._by_name("ListenerSet")
         self._secrets = self._by_name("Secret")
         self._backend_tls = self._by_name(BACKEND_TLS)
         self._config_maps = self._by_name("ConfigMap")

@@ -478,6 +478,13 @@ COLUMNS: Mapping[str, Columns] = {
             "PROGRAMMED": _holds("Programmed"),
         }
     ),
+    "ListenerSet": Columns(
+        {
+            "GATEWAY": _text("spec", "parentRef", "name"),
+            "ACCEPTED": _holds("Accepted"),
+            "PROGRAMMED": _holds("Programmed"),
+        }
+    ),
     "ReferenceGrant": Columns({}),
     "ClusterFederatedTrustDomain": Columns(
         {

@@ -237,7 +237,6 @@ REFUSED: Mapping[type[Object], Mapping[str, Refusal]] = {
     GatewayClassSpec: {"parametersRef": Refusal(_NO_PARAMETERS)},
     Infrastructure: {"parametersRef": Refusal(_NO_PARAMETERS)},
     GatewaySpec: {
-        "allowedListeners": Refusal("there are no ListenerSets"),
         "defaultScope": Refusal(_NO_GATEWAY),
         "tls": Refusal("clients outside show no certificates"),
     },

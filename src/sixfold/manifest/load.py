@@ -59,6 +59,7 @@ from sixfold.model.gateway import Gateway, GatewayClass
 from sixfold.model.globalname import GlobalName
 from sixfold.model.httproute import GRPCRoute, HTTPRoute
 from sixfold.model.kinds import Kind, Resource, classify, key_of
+from sixfold.model.listenerset import ListenerSet
 from sixfold.model.meta import Key, Namespace, Object
 from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policy import NetworkPolicy
@@ -355,7 +356,7 @@ def _meaning(kind: Kind, obj: Object, *, offline: bool, runnable: bool) -> Itera
             yield from spiffe_id(one)
         case Posture() as one:
             yield from posture(one)
-        case Gateway() as way_in:
+        case Gateway() | ListenerSet() as way_in:
             yield from gateway(way_in)
         case CronJob() | ReplicationController() as elsewhere:
             yield from template(elsewhere, offline=offline)

@@ -34,6 +34,7 @@ from sixfold.model.federation import ClusterFederatedTrustDomain
 from sixfold.model.gateway import Gateway, GatewayClass
 from sixfold.model.httproute import Route
 from sixfold.model.identity import FIRST_ALLOCATED, Identity, Subject
+from sixfold.model.listenerset import ListenerSet
 from sixfold.model.locality import locality_of
 from sixfold.model.meta import Namespace, ObjectMeta, namespace_labels
 from sixfold.model.peerauthentication import PeerAuthentication
@@ -117,6 +118,7 @@ def offline(
         grants=_by_name(manifests.objects, ReferenceGrant),
         traffic=_by_name(manifests.objects, TrafficPolicy),
         gateways=_by_name(manifests.objects, Gateway),
+        listener_sets=_by_name(manifests.objects, ListenerSet),
         streams={
             f"{loaded.key.kind} {_name(loaded)}": loaded.object
             for loaded in manifests.objects

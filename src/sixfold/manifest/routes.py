@@ -13,6 +13,7 @@ from sixfold.manifest.metadata import between, said
 from sixfold.manifest.path import Finding, Path
 from sixfold.manifest.requests import is_token, regex
 from sixfold.model.duration import seconds
+from sixfold.model.gateway import GROUP
 from sixfold.model.httproute import (
     BackendReference,
     Filter,
@@ -39,7 +40,7 @@ HOSTS_MAX = 16
 PARENTS_MAX, RULES_MAX, MATCHES_MAX, FILTERS_MAX, BACKENDS_MAX = 32, 16, 64, 16, 16
 WEIGHT_MAX = 1_000_000
 SERVICE = ("", "Service")
-PARENTS = (SERVICE, ("gateway.networking.k8s.io", "Gateway"))
+PARENTS = (SERVICE, (GROUP, "Gateway"), (GROUP, "ListenerSet"))
 _PATH = re.compile(r"(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})+")
 _GRPC_NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*(?:\.[A-Za-z_][A-Za-z_0-9]*)*")
 _FIELDS = {

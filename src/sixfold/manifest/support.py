@@ -54,6 +54,7 @@ from sixfold.model.httproute import (
     ValueMatch,
 )
 from sixfold.model.kinds import KINDS
+from sixfold.model.listenerset import ListenerSetSpec
 from sixfold.model.meta import Object, ObjectMeta
 from sixfold.model.peerauthentication import MutualTLS, PeerAuthenticationSpec
 from sixfold.model.policy import IPBlock, NetworkPolicyPeer, NetworkPolicyPort
@@ -209,6 +210,11 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
     GatewaySpec: {
         "addresses": "of pools that select its service (IPAddress), or none",
         "listeners": "of equal port and host none is served; their status says so",
+        "allowedListeners": "absent: no ListenerSet",
+    },
+    ListenerSetSpec: {
+        "parentRef": "a Gateway, which says in allowedListeners whose sets it takes",
+        "listeners": "as a Gateway's, but HBONE; those of the Gateway and of older sets go first",
     },
     Listener: {
         "protocol": "HTTP, HTTPS, TLS, TCP; HBONE: of other trust domains",

@@ -100,7 +100,7 @@ def _chains(
     """Of listeners that share connections, among all of a port."""
     one = part[0]
     protocol, secure = one.listener.protocol, one.listener.protocol == "HTTPS"
-    table = gateway.table_name(member, port, "" if protocol == "HTTP" else one.listener.name)
+    table = gateway.table_name(member, port, "" if protocol == "HTTP" else one.section)
     found.certs |= one.certs
     if protocol == "HBONE":
         streams = [one for one in streams_of(world, one, some) if one.way.name]

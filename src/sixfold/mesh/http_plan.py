@@ -154,7 +154,8 @@ class HttpPlanner:
         ever, ever_passed, ever_named = step(
             "ever", (*looked_at, services), lambda _: self._remember(world, *looked_at)
         )
-        served = world.gateway_classes, world.namespaces, world.secrets, world.streams, members
+        sections = world.gateway_classes, world.namespaces, world.secrets, world.listener_sets
+        served = *sections, world.streams, members
         narrowing = world.policies, world.audited, world.endpoints, world.config
         gateways = step(
             "gateways",

@@ -1,15 +1,16 @@
 """Which listeners does a Gateway have, and which routes are attached to which of them?
 
 Pure. Listeners of one port must be told apart by what a client says first: the host of a request,
-the name in a TLS handshake. Those that cannot are in conflict, and none of them is served. A route
-is attached to the listeners that its parentRef means, that let its namespace and kind in, and
-whose hostname goes with one of its own. Source: Gateway API 1.4, Gateway and its GEPs 709, 718.
+the name in a TLS handshake. Those of one object that cannot are in conflict, and none of them is
+served; those of a ListenerSet give way to the Gateway's, and to older sets'. A route is attached to
+the listeners that its parentRef means, that let its namespace and kind in, and whose hostname goes
+with one of its own. Source: Gateway API 1.5, Gateway, ListenerSet, and GEPs 709, 718, 1713.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from sixfold.mesh.certificates import Shown, shown
@@ -17,6 +18,7 @@ from sixfold.mesh.condition import Condition
 from sixfold.mesh.routes import let
 from sixfold.model.gateway import GROUP, Gateway, Listener
 from sixfold.model.httproute import ParentReference, Route
+from sixfold.model.listenerset import ListenerSet, sets_of
 from sixfold.model.streamroute import StreamRoute
 from sixfold.model.world import World
 from sixfold.policy.authorizations import Authorizations
@@ -30,7 +32,8 @@ KINDS = {
     "HBONE": ("TLSRoute",),
 }
 KINDS_OF_ENDED_TLS = ("TLSRoute", "TCPRoute")
-PARENT = (GROUP, "Gateway")
+GATEWAY, SET = (GROUP, "Gateway"), (GROUP, "ListenerSet")
+PARENTS = (GATEWAY, SET)
 SECRET = ("", "Secret")
 KINDS_WRONG = "InvalidRouteKinds"
 
@@ -51,6 +54,7 @@ class ListenerPlan(NamedTuple):
     kinds  of routes that may be attached
     wrong  what it refers to, and cannot have
     certs  what it shows, by the Secret's name
+    set    that it is of; None: the Gateway's own
     """
 
     gateway: Gateway
@@ -60,6 +64,16 @@ class ListenerPlan(NamedTuple):
     wrong: Condition | None
     certs: Mapping[str, Shown] = {}
     attached: tuple[Attached, ...] = ()
+    set: ListenerSet | None = None
+
+    @property
+    def owner(self) -> Gateway | ListenerSet:
+        return self.set or self.gateway
+
+    @property
+    def section(self) -> str:
+        """Its name among all of the Gateway."""
+        return f"{self.set.key}/{self.listener.name}" if self.set else self.listener.name
 
     @property
     def served(self) -> bool:
@@ -83,15 +97,15 @@ def plan_listeners(world: World) -> Mapping[str, tuple[ListenerPlan, ...]]:
     routes = [*world.routes.values(), *world.streams.values()]
     for route in sorted(routes, key=age_of):
         for parent in route.spec.parent_refs:
-            if (parent.group, parent.kind) != PARENT:
+            if (parent.group, parent.kind) not in PARENTS:
                 continue
             where, _ = attach(world, found, route, parent)
             for one, hosts in where:
-                at = attached.setdefault((one.gateway.key, one.listener.name), [])
+                at = attached.setdefault((one.gateway.key, one.section), [])
                 at.append(Attached(route, hosts))
     return {
         key: tuple(
-            one._replace(attached=tuple(attached.get((key, one.listener.name), ()))) for one in some
+            one._replace(attached=tuple(attached.get((key, one.section), ()))) for one in some
         )
         for key, some in found.items()
     }
@@ -105,20 +119,28 @@ def attach(
 ) -> tuple[tuple[tuple[ListenerPlan, tuple[str, ...]], ...], Condition]:
     """The listeners that a route has at one of its parents, and its condition Accepted."""
     key = f"{parent.namespace or route.metadata.namespace}/{parent.name}"
-    if key not in gateways:
-        return (), _refused("NoMatchingParent", f"there is no gateway {key} of a class of ours")
+    parents = [
+        one
+        for one in gateways.get(_gateway_of(world, parent, key), ())
+        if (one.set.key if one.set else one.gateway.key) == key
+        and (one.set is not None) == (parent.kind == "ListenerSet")
+    ]
+    what, in_set = f"{parent.kind.lower()} {key}", parent.kind == "ListenerSet"
+    if not parents:
+        of = "that a gateway of ours lets in" if in_set else "of a class of ours"
+        return (), _refused("NoMatchingParent", f"there is no {what} {of}")
     meant = [
         one
-        for one in gateways[key]
+        for one in parents
         if parent.section_name in ("", one.listener.name)
         and parent.port in (None, one.listener.port)
     ]
     if not meant:
-        text = f"gateway {key} has no listener with that sectionName and port"
+        text = f"{what} has no listener with that sectionName and port"
         return (), _refused("NoMatchingParent", text)
     open_ = [one for one in meant if _lets_in(world, one, route)]
     if not open_:
-        text = f"no listener of gateway {key} lets a {route.kind} of this namespace in"
+        text = f"no listener of {what} lets a {route.kind} of this namespace in"
         return (), _refused("NotAllowedByListeners", text)
     wanted = getattr(route.spec, "hostnames", [])
     if not wanted and any(one.listener.protocol == "HBONE" for one in open_):
@@ -126,9 +148,17 @@ def attach(
         return (), _refused("NoMatchingListenerHostname", text)
     found = [(one, hosts) for one in open_ if (hosts := common(one.host, wanted))]
     if not found:
-        text = f"its hostnames are none of those of gateway {key}"
+        text = f"its hostnames are none of those of {what}"
         return (), _refused("NoMatchingListenerHostname", text)
     return tuple(found), Condition("Accepted", True, "Accepted", "attached")
+
+
+def _gateway_of(world: World, parent: ParentReference, key: str) -> str:
+    """The Gateway that a parent is, or that a set is of; "": there is none."""
+    if parent.kind != "ListenerSet":
+        return key
+    found = world.listener_sets.get(key)
+    return found.gateway if found is not None else ""
 
 
 def common(host: str, wanted: Iterable[str]) -> tuple[str, ...]:
@@ -160,19 +190,37 @@ def _narrower(one: str, other: str) -> str:
     return one if covers(other, one) else ""
 
 
+def let_in(world: World, gateway: Gateway) -> list[ListenerSet]:
+    """By precedence. Tunnels of other trust domains are alone at their Gateway."""
+    sets = world.listener_sets.values() if not gateway.is_federated else ()
+    return sets_of(gateway, sets, world.namespaces)
+
+
 def _listeners(world: World, gateway: Gateway) -> tuple[ListenerPlan, ...]:
-    conflicts = dict(_conflicts(gateway))
+    """A Gateway's own, and then those of its sets, if it serves anything itself."""
+    found = [*_of_one(world, gateway, None, gateway.spec.listeners)]
+    if any(one.served for one in found):
+        for one in let_in(world, gateway):
+            before = [it.listener for it in found if it.set is None or it.conflict is None]
+            found += _of_one(world, gateway, one, before)
+    return tuple(found)
+
+
+def _of_one(
+    world: World, gateway: Gateway, of: ListenerSet | None, before: Sequence[Listener]
+) -> Iterator[ListenerPlan]:
+    """Of a Gateway, or of one of its sets; ``before``: those that it gives way to."""
+    listeners = (of or gateway).spec.listeners
+    conflicts = dict(_conflicts(listeners, before if of else ()))
     unread = _unread(world, gateway)
-    return tuple(
-        ListenerPlan(
-            *(gateway, one, kinds, conflicts.get(one.name)),
-            unshown or (unread if one.protocol in ("TLS", "TCP") else None) or wrong,
-            certs,
+    for one in listeners:
+        kinds, wrong = _kinds(one)
+        certs, unshown = _shown(world, of or gateway, one)
+        wrong = unshown or (unread if one.protocol in ("TLS", "TCP") else None) or wrong
+        yield ListenerPlan(
+            *(gateway, one, kinds, conflicts.get(one.name), wrong, certs),
+            set=of,
         )
-        for one in gateway.spec.listeners
-        for kinds, wrong in [_kinds(one)]
-        for certs, unshown in [_shown(world, gateway, one)]
-    )
 
 
 def _unread(world: World, gateway: Gateway) -> Condition | None:
@@ -186,11 +234,12 @@ def _unread(world: World, gateway: Gateway) -> Condition | None:
     return Condition("ResolvedRefs", False, "UnsupportedValue", text)
 
 
-def _conflicts(gateway: Gateway) -> Iterator[tuple[str, Condition]]:
-    """Of equal ones none is served: nobody could say which was meant."""
-    listeners = gateway.spec.listeners
-    groups = Counter((one.port, _first_word(one)) for one in listeners)
-    same = Counter((one.port, one.hostname) for one in listeners)
+def _conflicts(
+    listeners: Sequence[Listener], before: Sequence[Listener]
+) -> Iterator[tuple[str, Condition]]:
+    """Of equal ones of an object none is served: nobody could say which was meant."""
+    groups = {(one.port, _first_word(one)) for one in (*before, *listeners)}
+    same = Counter((one.port, one.hostname) for one in (*before, *listeners))
     for one in listeners:
         if any(port == one.port and said != _first_word(one) for port, said in groups):
             text = f"port {one.port} has listeners of several protocols"
@@ -221,19 +270,19 @@ def _kinds(listener: Listener) -> tuple[tuple[str, ...], Condition | None]:
 
 
 def _shown(
-    world: World, gateway: Gateway, listener: Listener
+    world: World, owner: Gateway | ListenerSet, listener: Listener
 ) -> tuple[dict[str, Shown], Condition | None]:
     """The certificates of a listener; or what is wrong with the first that it cannot have."""
     found: dict[str, Shown] = {}
     for one in listener.tls.certificate_refs if listener.tls is not None else ():
-        own = gateway.metadata.namespace
+        own = owner.metadata.namespace
         there = one.namespace or own
         name = f"{there}/{one.name}"
         secret = world.secrets.get(name)
         if (one.group, one.kind) != SECRET:
             text = f"{one.kind} {name}: only Secrets are certificates"
-        elif not let(world, (GROUP, "Gateway", own), (*SECRET, there, one.name)):
-            text = f"{name}: no ReferenceGrant in its namespace lets Gateways refer to it"
+        elif not let(world, (GROUP, owner.kind, own), (*SECRET, there, one.name)):
+            text = f"{name}: no ReferenceGrant in its namespace lets {owner.kind}s refer to it"
             return {}, Condition("ResolvedRefs", False, "RefNotPermitted", text)
         elif secret is None:
             text = f"there is no secret {name}"
@@ -254,7 +303,7 @@ def _lets_in(world: World, one: ListenerPlan, route: AnyRoute) -> bool:
         case "All":
             return True
         case "Same":
-            return theirs == one.gateway.metadata.namespace
+            return theirs == one.owner.metadata.namespace
         case "Selector":
             assert namespaces.selector is not None
             return namespaces.selector.matches(world.namespaces.get(theirs, {}))

@@ -12,16 +12,18 @@ import msgspec
 
 from sixfold.mesh.condition import CONTROLLER, Condition, told
 from sixfold.mesh.listeners import (
-    PARENT,
+    PARENTS,
     AnyRoute,
     ListenerPlan,
     attach,
     bare_listeners,
+    let_in,
     plan_listeners,
 )
 from sixfold.mesh.routes import attachments, resolved
 from sixfold.model.datapath import IPAddress
 from sixfold.model.gateway import GATEWAY_CONTROLLER, GROUP, Gateway, GatewayClass
+from sixfold.model.listenerset import ListenerSet
 from sixfold.model.meta import ObjectMeta
 from sixfold.model.world import World
 
@@ -33,7 +35,7 @@ def status_of(world: World, route: AnyRoute) -> dict[str, Any]:
     gateways = bare_listeners(world)
     parents = []
     for parent in route.spec.parent_refs:
-        of_gateway = (parent.group, parent.kind) == PARENT
+        of_gateway = (parent.group, parent.kind) in PARENTS
         said = attach(world, gateways, route, parent)[1] if of_gateway else accepted[id(parent)]
         parents.append(
             {
@@ -63,7 +65,9 @@ def status_of_gateway(
     """
     if not world.is_ours(gateway):
         return {}
-    listeners = plan_listeners(world)[gateway.key]
+    planned = plan_listeners(world)[gateway.key]
+    listeners = [one for one in planned if one.set is None]
+    sets = {one.set.key for one in planned if one.set is not None and one.served}
     served = [one for one in listeners if one.served]
     wrong = len(served) < len(listeners)
     accepted = Condition(
@@ -85,6 +89,39 @@ def status_of_gateway(
         "addresses": [{"type": "IPAddress", "value": str(one)} for one in addresses],
         "conditions": told(gateway.metadata, (accepted, programmed)),
         "listeners": [_listener(gateway.metadata, one, lacking) for one in listeners],
+        **({"attachedListenerSets": len(sets)} if world.listener_sets else {}),
+    }
+
+
+def status_of_set(world: World, one: ListenerSet, lacking: str) -> dict[str, Any]:
+    """Of a ListenerSet; ``lacking``: why the proxy does not serve its Gateway yet."""
+    gateway = world.gateways.get(one.gateway)
+    if gateway is None or not world.is_ours(gateway):
+        return {}
+    planned = plan_listeners(world)[gateway.key]
+    listeners = [it for it in planned if it.set is not None and it.set.key == one.key]
+    served = [it for it in listeners if it.served]
+    wrong = len(served) < len(listeners)
+    if one.key not in {it.key for it in let_in(world, gateway)}:
+        text = f"gateway {gateway.key} lets no sets of this namespace in: allowedListeners"
+        accepted = Condition("Accepted", False, "NotAllowed", text)
+        programmed = Condition("Programmed", False, "Invalid", text)
+    elif not listeners:
+        text = f"gateway {gateway.key} serves no listener of its own"
+        accepted = Condition("Accepted", False, "ParentNotAccepted", text)
+        programmed = Condition("Programmed", False, "ParentNotProgrammed", text)
+    else:
+        reason, text = ("ListenersNotValid", "see its listeners") if wrong else ("Accepted", "")
+        accepted = Condition("Accepted", bool(served), reason, text)
+        if not served:
+            programmed = Condition("Programmed", False, "ListenersNotValid", text)
+        elif lacking:
+            programmed = Condition("Programmed", False, "ParentNotProgrammed", lacking)
+        else:
+            programmed = Condition("Programmed", True, "Programmed", "the proxy serves it")
+    return {
+        "conditions": told(one.metadata, (accepted, programmed)),
+        "listeners": [_listener(one.metadata, it, lacking) for it in listeners],
     }
 
 

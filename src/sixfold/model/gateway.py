@@ -76,6 +76,17 @@ class Listener(Object):
     allowed_routes: AllowedRoutes = msgspec.field(default_factory=AllowedRoutes)
 
 
+class ListenerNamespaces(Object):
+    """Whose ListenerSets may be attached."""
+
+    from_: Literal["All", "Selector", "Same", "None"] = msgspec.field(default="None", name="from")
+    selector: LabelSelector | None = None
+
+
+class AllowedListeners(Object):
+    namespaces: ListenerNamespaces = msgspec.field(default_factory=ListenerNamespaces)
+
+
 class GatewayAddress(Object):
     value: str
     type: str = "IPAddress"
@@ -93,6 +104,7 @@ class GatewaySpec(Object):
     listeners: list[Listener]
     addresses: list[GatewayAddress] = []
     infrastructure: Infrastructure = msgspec.field(default_factory=Infrastructure)
+    allowed_listeners: AllowedListeners = msgspec.field(default_factory=AllowedListeners)
 
 
 class Gateway(Object):

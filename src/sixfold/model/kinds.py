@@ -24,6 +24,7 @@ from sixfold.model.federation import ClusterFederatedTrustDomain
 from sixfold.model.gateway import Gateway, GatewayClass
 from sixfold.model.globalname import GlobalName
 from sixfold.model.httproute import GRPCRoute, HTTPRoute
+from sixfold.model.listenerset import ListenerSet
 from sixfold.model.meta import Key, Namespace, Object
 from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policy import NetworkPolicy
@@ -77,6 +78,7 @@ Resource = (
     | TrafficPolicy
     | GatewayClass
     | Gateway
+    | ListenerSet
     | BackendTLSPolicy
     | ServiceEntry
     | DestinationRule
@@ -287,6 +289,13 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 "gateways",
                 ("gtw",),
                 older=("gateway.networking.k8s.io/v1beta1",),
+            ),
+            Kind(
+                "ListenerSet",
+                "gateway.networking.k8s.io/v1",
+                ListenerSet,
+                "listenersets",
+                ("lset",),
             ),
             Kind(
                 "TLSRoute",

@@ -13,6 +13,7 @@ from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.gateway import GATEWAY_CONTROLLER, Gateway, GatewayClass
 from sixfold.model.httproute import Route
+from sixfold.model.listenerset import ListenerSet
 from sixfold.model.peerauthentication import PeerAuthentication
 from sixfold.model.policies import Policy
 from sixfold.model.posture import Relaxation
@@ -71,6 +72,7 @@ class World:
     traffic: Mapping[str, TrafficPolicy] = field(default_factory=dict)
     gateways: Mapping[str, Gateway] = field(default_factory=dict)
     gateway_classes: Mapping[str, GatewayClass] = field(default_factory=dict)
+    listener_sets: Mapping[str, ListenerSet] = field(default_factory=dict)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     streams: Mapping[str, StreamRoute] = field(default_factory=dict)
     backend_tls: Mapping[str, BackendTLSPolicy] = field(default_factory=dict)

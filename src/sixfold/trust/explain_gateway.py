@@ -94,7 +94,7 @@ def way_in(world: World, service: Service, port: int, asked: Asked | None) -> Wa
 
 
 def _stream(way: StreamWay, one: ListenerPlan) -> RouteOfRequest:
-    where = f"listener {one.listener.name} of gateway {one.gateway.key}"
+    where = f"listener {one.section} of gateway {one.gateway.key}"
     if not way.name or all(backend.to is None for backend in way.backends):
         return RouteOfRequest("closed", f"{where}: no route has a backend for it")
     return taken_by(f"{where}: {way.name}", way.backends)

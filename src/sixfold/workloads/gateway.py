@@ -1,22 +1,24 @@
 """What is made for a Gateway: a pod to listen in, and a service that leads to it.
 
 Pure. The pod's one container sleeps: it holds the network namespace, the identity and the address
-that policy speaks of; the node's proxy listens there. Both are made of the Gateway alone, so what
-they should be is known at any time. Names and labels: Gateway API, GEP-1762.
+that policy speaks of; the node's proxy listens there. Both are made of the Gateway and the sets of
+listeners that it lets in, so what they should be is known at any time. Names and labels: Gateway
+API, GEP-1762.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from sixfold.model.gateway import CLASS_LABEL, GATEWAY_LABEL, Gateway
+from sixfold.model.listenerset import ListenerSet
 from sixfold.model.pool import WANTED_IPS
 
 Raw = dict[str, Any]
 
 
-def made_for(gateway: Gateway) -> tuple[Raw, Raw]:
+def made_for(gateway: Gateway, sets: Iterable[ListenerSet] = ()) -> tuple[Raw, Raw]:
     """The pod and the service, as one would write them."""
     meta = gateway.metadata
     own = {GATEWAY_LABEL: meta.name, CLASS_LABEL: gateway.spec.gateway_class_name}
@@ -57,15 +59,15 @@ def made_for(gateway: Gateway) -> tuple[Raw, Raw]:
             "selector": own,
             "ipFamilyPolicy": "PreferDualStack",
             "allocateLoadBalancerNodePorts": False,
-            "ports": list(_ports(gateway)),
+            "ports": list(_ports([gateway, *sets])),
         },
     }
     return pod, service
 
 
-def _ports(gateway: Gateway) -> Iterator[Raw]:
+def _ports(owners: Iterable[Gateway | ListenerSet]) -> Iterator[Raw]:
     """One for each port, called after its number: listeners of a port share it."""
-    for port in dict.fromkeys(one.port for one in gateway.spec.listeners):
+    for port in dict.fromkeys(one.port for owner in owners for one in owner.spec.listeners):
         yield {"name": f"port-{port}", "port": port}
 
 
