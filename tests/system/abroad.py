@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from sixfold.cli.client import Client
 
@@ -210,8 +211,11 @@ class Side:
 
     def ask(self, url: str, *options: str) -> tuple[str, dict[str, Any]]:
         """What curl in ``web`` is told: status, and what the server says that it was asked."""
-        curl = ("curl", "-s", "--max-time", "20", "-w", "\n%{http_code}", *options, url)
-        body, _, code = self.system.sixfold("exec", "web", "--", *curl).stdout.rpartition("\n")
+        host = urlsplit(url).hostname or ""
+        (found,) = self._api.objects("Service", "edge", host.partition(".")[0])
+        there = ("--resolve", f"{host}:80:{found['spec']['clusterIP']}")
+        curl = ("curl", "-s", "--max-time", "20", "-w", "\n%{http_code}", *there, *options, url)
+        body, _, code = self.system.run_in(self.web.path, *curl).stdout.rpartition("\n")
         return code, json.loads(body) if body.startswith("{") else {}
 
     def explained(self, source: str, to: str, port: int = PORT, **asked: Any) -> tuple[bool, str]:
