@@ -167,7 +167,7 @@ def mesh(module_system: System) -> Web:
         policy(f"{name}-out", {"app": name}, policyTypes=["Egress"], egress=[{}])
         for name in ("client", "stranger")
     ]
-    services = [behind(name) for name in ("one", "two", "flaky")]
+    services = [behind(name) for name in PLACES]
     services += [pair(), everywhere()]
     here = f"{TOPOLOGY}/region=eu,{TOPOLOGY}/zone=a"
     given = manifest(*pods, *out, *services, allowed())
@@ -325,8 +325,8 @@ def test_no_request_fails_while_routes_are_edited(mesh: Web):
     thread.start()
     try:
         for turn in range(EDITS):
-            names = ("one", "two") if turn % 2 else ("two", "one")
-            mesh.apply(route({"backendRefs": to(**{names[0]: 3, names[1]: turn % 3})}))
+            ways = ({"one": 3, "two": turn % 3}, {"two": 1}, {"pair": 1}, {"near": 1, "one": 2})
+            mesh.apply(route({"backendRefs": to(**ways[turn % 4])}))
     finally:
         stop.set()
         thread.join()
