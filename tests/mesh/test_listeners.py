@@ -529,6 +529,9 @@ def test_a_gateway_says_whose_sets_it_takes(allowed, found):
     assert {it.set.key for it in plans if it.set is not None} == found
     told = {it.key: conditions(status_of_set(asked, it, "")) for it in sets}
     assert {key for key, it in told.items() if it["Accepted"] == ("True", "Accepted")} == found
+    for key in found:
+        held = conditions(status_of_set(asked, asked.listener_sets[key], "", "no address"))
+        assert held["Programmed"] == ("False", "ParentNotProgrammed")
     refused = {it["Accepted"] for key, it in told.items() if key not in found}
     assert refused <= {("False", "NotAllowed")}
     assert status_of_gateway(asked, one, (), "", "")["attachedListenerSets"] == len(found)

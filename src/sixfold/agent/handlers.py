@@ -242,7 +242,10 @@ class AgentHandlers:
         gateway = plans.world.gateways.get(one.gateway) if plans is not None else None
         if plans is None or gateway is None:
             return {}
-        return status_of_set(plans.world, one, self._unserved(gateway))
+        said = {it["type"]: it for it in self._gateway(gateway).get("conditions", ())}
+        held = said.get("Programmed", {"status": "True"})
+        why = "" if held["status"] == "True" else held["message"]
+        return status_of_set(plans.world, one, self._unserved(gateway), why)
 
     def _unserved(self, gateway: Gateway) -> str:
         mesh = self._agent.mesh

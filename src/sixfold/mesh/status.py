@@ -93,8 +93,12 @@ def status_of_gateway(
     }
 
 
-def status_of_set(world: World, one: ListenerSet, lacking: str) -> dict[str, Any]:
-    """Of a ListenerSet; ``lacking``: why the proxy does not serve its Gateway yet."""
+def status_of_set(world: World, one: ListenerSet, lacking: str, parent: str = "") -> dict[str, Any]:
+    """Of a ListenerSet.
+
+    lacking  why the proxy does not serve its Gateway yet
+    parent   why that is not programmed
+    """
     gateway = world.gateways.get(one.gateway)
     if gateway is None or not world.is_ours(gateway):
         return {}
@@ -115,8 +119,8 @@ def status_of_set(world: World, one: ListenerSet, lacking: str) -> dict[str, Any
         accepted = Condition("Accepted", bool(served), reason, text)
         if not served:
             programmed = Condition("Programmed", False, "ListenersNotValid", text)
-        elif lacking:
-            programmed = Condition("Programmed", False, "ParentNotProgrammed", lacking)
+        elif lacking or parent:
+            programmed = Condition("Programmed", False, "ParentNotProgrammed", lacking or parent)
         else:
             programmed = Condition("Programmed", True, "Programmed", "the proxy serves it")
     return {
