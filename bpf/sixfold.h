@@ -56,6 +56,7 @@ enum drop_reason {
 	DROP_PROXY_AWAY = 210,	   /* a dial: nobody took it into the tunnel */
 	DROP_PROXY_REQUIRED = 211, /* to the world, past the proxy that has to look */
 	DROP_CAPABILITY_DENIED = 212, /* a system call: refused by the kernel */
+	DROP_NOT_ATTESTED = 213, /* a dial, by whom the pod's identity is not for */
 };
 
 /* Indices of the statistics map below the drop reasons. */
@@ -302,6 +303,16 @@ struct port_mode {
 	__u8 looked_into; /* what comes from pods must be HTTP */
 	__u8 looks_out;	  /* of port 0: the proxy has to see some of what it dials */
 	__u8 pad;
+};
+
+/* Whose processes of a pod its proxy speaks for, where not everybody's. */
+#define SPEAKERS_MAX 32
+#define ANYBODY	     0xffffffff
+
+struct speakers {
+	__u32 count;
+	__u32 user[SPEAKERS_MAX]; /* effective; both must fit, ANYBODY does */
+	__u32 group[SPEAKERS_MAX];
 };
 
 /* Who came in plaintext to a permissive port. */

@@ -213,6 +213,8 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 			captured = capture(ctx, *endpoint, &key.address, port);
 		if (captured) {
 			take_note(captured, dial & ~DIAL_REDIRECTED);
+			if (refuses_speaker(captured, *endpoint))
+				return REFUSE;
 			to_proxy(ctx, ipv6, captured, &key, port);
 		}
 		return ALLOW;
@@ -248,6 +250,8 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 		captured = capture(ctx, *endpoint, &backend->address, backend->port);
 	if (captured) {
 		of_service(captured, &key, frontend->service, dial);
+		if (!proxy && refuses_speaker(captured, *endpoint))
+			return REFUSE;
 		if (!proxy)
 			route_requests(captured, &key);
 		to_proxy(ctx, ipv6, captured, &key, port);

@@ -11,6 +11,8 @@
 #include "captured.h"
 #include "sockaddr.h"
 
+#define EPERM 1
+
 static __always_inline bool is_proxy(void)
 {
 	__u32 low = RUNTIME_PROXY, high = RUNTIME_PROXY_HIGH;
@@ -124,6 +126,36 @@ static __noinline struct capture *capture(struct bpf_sock_addr *ctx, __u32 endpo
 	note_dial(fresh, &judgement);
 	fresh->state = CAPTURE_DIALLING;
 	return fresh;
+}
+
+/* A proxy shows its pod's certificate: for processes that it is for. */
+static __noinline bool may_speak(__u32 endpoint)
+{
+	const struct speakers *named = bpf_map_lookup_elem(&speakers, &endpoint);
+	const struct task_struct *task;
+	__u32 user, group;
+
+	if (!named)
+		return true;
+	task = bpf_get_current_task_btf();
+	user = task->cred->euid.val;
+	group = task->cred->egid.val;
+	for (__u32 i = 0; i < SPEAKERS_MAX && i < named->count; i++)
+		if ((named->user[i] == user || named->user[i] == ANYBODY) &&
+		    (named->group[i] == group || named->group[i] == ANYBODY))
+			return true;
+	return false;
+}
+
+/* Told, and as if it had not been captured. The world is shown no certificate. */
+static __noinline bool refuses_speaker(struct capture *capture, __u32 endpoint)
+{
+	if (!capture || capture->outward || may_speak(endpoint))
+		return false;
+	tell_captured(capture, 0, DROP_NOT_ATTESTED);
+	capture->state = CAPTURE_NONE;
+	bpf_set_retval(-EPERM);
+	return true;
 }
 
 static __always_inline void of_service(struct capture *capture,

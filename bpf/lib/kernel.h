@@ -58,8 +58,15 @@ struct thread_info {
 	__u32 status;
 };
 
+struct cred {
+	struct {
+		__u32 val;
+	} euid, egid;
+};
+
 struct task_struct {
 	struct thread_info thread_info;
+	const struct cred *cred;
 };
 
 struct pt_regs {

@@ -29,6 +29,15 @@ struct {
 	__type(value, __u8);
 } routed SEC(".maps");
 
+/* Of pods whose identity is for some of their processes. Full: apply() refuses. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32); /* endpoint id */
+	__type(value, struct speakers);
+} speakers SEC(".maps");
+
 static __always_inline bool mesh_in_use(void)
 {
 	__u32 index = RUNTIME_MESH;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import struct
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,7 @@ from sixfold.host.layout import MTLS, TUNNEL
 from sixfold.host.paths import cgroup_root
 from sixfold.host.sockets import close_sockets
 from sixfold.model.datapath import Backend, Frontend, FrontendEntry
-from sixfold.model.mesh import OUTBOUND_PORT, TUNNEL_PORT, Mode
+from sixfold.model.mesh import OUTBOUND_PORT, TUNNEL_PORT, Mode, Owner, Speakers
 from sixfold.model.reason import DropReason
 
 pytestmark = pytest.mark.root
@@ -392,6 +394,46 @@ def test_without_its_proxy_a_pod_is_refused_at_once_and_told(
     talk(lab.connect("a", b, 81), open_server)
     proxy.start()
     talk(lab.connect("a", b), server)
+
+
+OWN, OTHER = os.geteuid(), 12345
+
+
+@pytest.mark.parametrize(
+    "owners",
+    [(), ((OTHER, None),), ((OWN, OTHER),), ((None, OTHER), (OTHER, OWN))],
+    ids=["nobody", "another user", "another group", "each by half"],
+)
+@families
+def test_whom_the_pods_identity_is_not_for_is_refused_its_proxy_and_told(
+    lab: Lab, proxy: Proxy, a: object, b: object, owners: tuple[Owner, ...]
+) -> None:
+    modes, speakers = lab.modes(Mode.STRICT, p81=Mode.DISABLED), frozenset({Speakers(A.id, owners)})
+    lab.datapath.apply(replace(lab.desired(modes=modes), speakers=speakers))
+    lab.listen("b", b)
+    open_server = lab.listen("b", b, 81)
+    lab.events()
+    with pytest.raises(PermissionError):
+        lab.connect("a", b)
+    (event,) = [one for one in lab.events() if one.destination_port == 80]
+    assert (event.type, event.reason) == (DROP, DropReason.NOT_ATTESTED)
+    assert (event.source, event.destination) == (a, b)
+    talk(lab.connect("a", b, 81), open_server)  # shows nobody's certificate
+    assert lab.datapath.repair(replace(lab.desired(modes=modes), speakers=speakers)) == []
+
+
+@pytest.mark.parametrize(
+    "owners", [((OWN, None),), ((None, OWN),), ((OTHER, None), (OWN, OWN))], ids=str
+)
+def test_whom_it_is_for_is_taken_through_the_tunnel(
+    lab: Lab, proxy: Proxy, owners: tuple[Owner, ...]
+) -> None:
+    speakers = frozenset({Speakers(A.id, owners)})
+    lab.datapath.apply(replace(lab.desired(modes=lab.modes(Mode.STRICT)), speakers=speakers))
+    server = lab.listen("b", B.ipv4)
+    talk(lab.connect("a", B.ipv4), server)
+    lab.datapath.apply(lab.desired(modes=lab.modes(Mode.STRICT)))
+    assert lab.datapath.maps["speakers"].is_empty()
 
 
 def test_conntrack_knows_what_was_said_and_that_it_is_over(lab: Lab, proxy: Proxy) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from sixfold.host.programs import tells_refusals
+from sixfold.model.clusterspiffeid import TEMPLATE
 from sixfold.model.spiffe import workload_id
 from sixfold.trust.authority import create, issue
 
@@ -146,6 +147,16 @@ class Lab:
         return self.system.flows("--from", "default/intruder", "--last", "200", *arguments)
 
 
+CLIENTS_USER = {
+    "apiVersion": "spire.spiffe.io/v1alpha1",
+    "kind": "ClusterSPIFFEID",
+    "metadata": {"name": "client"},
+    "spec": {
+        "spiffeIDTemplate": TEMPLATE,
+        "podSelector": {"matchLabels": {"app": "client"}},
+        "workloadSelectorTemplates": ["unix:uid:1000"],
+    },
+}
 PUBLIC = {
     "apiVersion": "cilium.io/v2",
     "kind": "CiliumNetworkPolicy",
@@ -264,6 +275,37 @@ def as_told(flow: dict[str, Any]) -> tuple[str, str, int, int]:
     why = ours.get("drop_reason") or ours.get("mesh") or flow["verdict"]
     ends = ports.get("destination_port", 0), ports.get("source_port", 0)
     return why, flow["IP"]["destination"], *ends
+
+
+SPEAK = """
+import os, socket, sys
+os.setuid(int(sys.argv[1]))
+with socket.socket() as sock:
+    try:
+        sock.connect((sys.argv[2], int(sys.argv[3])))
+        sock.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
+        print(sock.recv(12).decode())
+    except PermissionError:
+        print("refused")
+"""
+
+
+def test_who_has_not_the_user_that_the_identity_is_for_is_refused_the_mesh(lab: Lab):
+    def said(uid: int) -> str:
+        place = lab.vault.ipv4, str(PORT)
+        argv = ("exec", "client", "--", sys.executable, "-c", SPEAK, str(uid), *place)
+        return lab.system.sixfold(*argv).stdout.strip()
+
+    ok = "HTTP/1.1 200"
+    assert said(0) == ok
+    lab.system.apply(manifest(CLIENTS_USER))
+    assert (said(0), said(1000)) == ("refused", ok)
+    reason = ("--drop-reason", "not_attested", "--from", "default/client", "--to", "default/vault")
+    (flow,) = lab.system.flows(*reason)
+    assert (flow["verdict"], flow["l4"]["TCP"]["destination_port"]) == ("DROPPED", PORT)
+    lab.system.sixfold("delete", "clusterspiffeid", "client")
+    assert said(0) == ok
+    lab.asked.clear()
 
 
 def test_whom_policy_lets_gets_nothing_past_the_proxy_either(lab: Lab):

@@ -65,6 +65,7 @@ STRUCTS = {
     "source_range": layout.SOURCE_RANGE,
     "device": layout.DEVICE,
     "flow_event": layout.FLOW_EVENT,
+    "speakers": layout.SPEAKERS,
     "confinement": layout.CONFINEMENT,
     "refusal_key": layout.REFUSAL_KEY,
     "refusal_told": layout.REFUSAL_TOLD,

@@ -35,6 +35,7 @@ from sixfold.policy.requests import Requests
 from sixfold.policy.uncollected import uncollected
 from sixfold.policy.views import ViewPlanner, open_views
 from sixfold.routing.plan import EndpointPlanner, RoutingPlan, plan_domains, plan_ipcache
+from sixfold.trust.speakers import plan_speakers
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +272,7 @@ class Planning:
             frontends=balancing.frontends,
             source_ranges=balancing.source_ranges,
             modes=kernel_lines(modes, world.endpoints),
+            speakers=plan_speakers(world),
             host_netns_cookie=host_netns_cookie,
         )
         limits = self._questions.plan(world, policy)

@@ -95,6 +95,7 @@ class Snapshots:
         self._destination_rules: dict[str, Any] = {}
         self._config_maps: dict[str, Any] = {}
         self._federated: frozenset[str] = frozenset()
+        self._spiffe_ids: dict[str, Any] = {}
 
     def take(
         self,
@@ -129,6 +130,7 @@ class Snapshots:
             destination_rules=self._destination_rules,
             config_maps=self._config_maps,
             federated=self._federated,
+            spiffe_ids=self._spiffe_ids,
             cidr_groups=self._cidr_groups,
             peer_authentications=self._peer_authentications,
             audited=self._audited,
@@ -183,6 +185,7 @@ class Snapshots:
         self._destination_rules = self._by_name(DESTINATION_RULE)
         self._gateway_classes = self._of_cluster("GatewayClass")
         self._cidr_groups = self._of_cluster("CiliumCIDRGroup")
+        self._spiffe_ids = self._of_cluster("ClusterSPIFFEID")
 
     def _made(self, name: str, kinds: Sequence[str], make: Callable[[], T]) -> T:
         """What is made of the objects of some kinds; the same while each of them is."""

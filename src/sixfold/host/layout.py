@@ -76,6 +76,7 @@ FLOW_EVENT = Struct("<Q8B16s16s2s2s7I2sBBB3x")
 EVENT_KIND = Struct("<8xBB42xII")  # of it: type, reason, identities of both sides
 _EVENT_TYPE, _EVENT_TRANSPORT = 8, 84  # of it
 CAPTURED = (1, 5)  # of enum event_type: let pass, or told only
+SPEAKERS = Struct("<I32I32I")
 CONFINEMENT = Struct("<QI4x")
 REFUSAL_KEY = Struct("<QHH4x")
 REFUSAL_TOLD = Struct("<QII")

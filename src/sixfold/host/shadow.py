@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 
-from sixfold.host import layout, port_modes
+from sixfold.host import layout, port_modes, speakers
 from sixfold.host.bpf import Map
 from sixfold.host.changes import Changes, difference, map_full
 from sixfold.host.endpoint_entries import addresses, host_namespace, namespaces
@@ -50,7 +50,7 @@ from sixfold.model.datapath import (
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import HOST, WORLD
 from sixfold.model.layers import kept
-from sixfold.model.mesh import PortMode
+from sixfold.model.mesh import PortMode, Speakers
 
 # Always there, unless somebody asks for something else:
 # - a wide IPv6 prefix (::/0) covers the mapped IPv4 addresses as well; this keeps it from
@@ -63,9 +63,9 @@ BUILT_IN: dict[IPNetwork, IpcacheEntry] = {
 IN_RANGE = b"\1"
 OUTSIDE, IS_SERVED = map(layout.U32.pack, (3, 1))  # RUNTIME_OUTSIDE
 
-PREPARE = ("runtime", "loads", "policy", "policy_tables", "modes")
+PREPARE = ("runtime", "loads", "policy", "policy_tables", "modes", "speakers")
 PLACE = ("ipcache", "endpoints", "addresses", "namespaces", "source_ranges", "frontends")
-TABLES = ("policy", "policy_tables", "modes", *PLACE)
+TABLES = ("policy", "policy_tables", "modes", "speakers", *PLACE)
 ARRAYS = ("policy_of",)
 VALUE_SIZES = {"backends": layout.BACKEND.size, "slots": layout.SLOT_LINE.size}  # of arrays
 COUNTERS = ("runtime", "loads")  # written, then the kernel's
@@ -86,6 +86,7 @@ class Shadow:
         self.frontends: Mapping[Frontend, FrontendEntry] = {}
         self.source_ranges: frozenset[SourceRange] = frozenset()
         self.modes: frozenset[PortMode] = frozenset()
+        self.speakers: frozenset[Speakers] = frozenset()
         self._served: bool | None = None  # from outside, as far as it was looked at
         self.host_netns_cookie = 0
         self._policies = PolicyShadow(capacities["policy"], self._packed["policy"])
@@ -104,6 +105,7 @@ class Shadow:
             frontends=self.frontends,
             source_ranges=self.source_ranges,
             modes=self.modes,
+            speakers=self.speakers,
             host_netns_cookie=self.host_netns_cookie,
         )
 
@@ -120,6 +122,8 @@ class Shadow:
         self._advance_ranges(desired, changes)
         port_modes.advance(self.modes, desired.modes, changes)
         self.modes = desired.modes
+        speakers.advance(self.speakers, desired.speakers, changes)
+        self.speakers = desired.speakers
         for name in TABLES:
             known, puts = self._packed[name], changes.puts[name]
             wanted = len(known) + len(puts) - sum(map(known.__contains__, puts))
@@ -302,6 +306,7 @@ class Shadow:
         written = shadow._packed["source_ranges"]
         shadow.source_ranges = frozenset(map(unpack_source_range, written))
         shadow.modes = port_modes.read(shadow._packed["modes"], shadow._orphans)
+        shadow.speakers = speakers.read(shadow._packed["speakers"])
         return shadow
 
     def _read_endpoints(self) -> None:

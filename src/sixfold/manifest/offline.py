@@ -25,6 +25,7 @@ from sixfold.model.acceleration import asks_for_acceleration
 from sixfold.model.algorithm import is_drained, weight_of
 from sixfold.model.backendtls import BackendTLSPolicy
 from sixfold.model.ciliumpolicy import CiliumCIDRGroup, is_about_requests
+from sixfold.model.clusterspiffeid import ClusterSPIFFEID
 from sixfold.model.config import Config
 from sixfold.model.discovery import is_open
 from sixfold.model.endpoint import Endpoint, EndpointId
@@ -131,6 +132,11 @@ def offline(
             for loaded in manifests.objects
             if isinstance(loaded.object, ClusterFederatedTrustDomain)
         ),
+        spiffe_ids={
+            loaded.key.name: loaded.object
+            for loaded in manifests.objects
+            if isinstance(loaded.object, ClusterSPIFFEID)
+        },
         service_entries=entries,
         destination_rules=_by_name(manifests.objects, DestinationRule),
         secrets=_by_name(manifests.objects, Secret),

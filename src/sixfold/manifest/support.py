@@ -449,7 +449,8 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "namespaceSelector": "absent: every namespace",
         "podSelector": "absent: every pod",
         "workloadSelectorTemplates": "`unix:uid:`, `gid`, `path`, `sha256`: who of the pod's "
-        "processes may fetch its identity by the Workload API; all must hold, of one object",
+        "processes may fetch its identity by the Workload API, and of uid and gid (32 pairs of a "
+        "pod) dial through the mesh; all must hold, of one object",
     },
     PostureSpec: {
         "base": "zero-trust, kubernetes; absent: what up --posture says",

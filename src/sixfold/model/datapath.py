@@ -17,7 +17,7 @@ import msgspec
 from sixfold.model.algorithm import Algorithm
 from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import Identity
-from sixfold.model.mesh import PortMode, RoutedBy
+from sixfold.model.mesh import PortMode, RoutedBy, Speakers
 from sixfold.model.place import pack_place, unpack_address, unpack_port
 
 IPAddress = IPv4Address | IPv6Address
@@ -313,4 +313,5 @@ class Datapath:
     frontends: Mapping[Frontend, FrontendEntry] = field(default_factory=dict)
     source_ranges: frozenset[SourceRange] = frozenset()
     modes: frozenset[PortMode] = frozenset()
+    speakers: frozenset[Speakers] = frozenset()
     host_netns_cookie: int = 0

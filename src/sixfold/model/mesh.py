@@ -61,3 +61,14 @@ class PortMode(NamedTuple):
     ifindex: int  # of the endpoint
     looked_into: bool = False  # a policy is about requests to it: what comes must be HTTP
     looks_out: bool = False  # of ``ANY_PORT``: the proxy has to see some of what the pod dials
+
+
+SPEAKERS_MAX = 32
+Owner = tuple[int | None, int | None]  # of a process: user and group; None: any
+
+
+class Speakers(NamedTuple):
+    """Whose processes of a pod the proxy speaks for, when not everybody's: one of these."""
+
+    endpoint: EndpointId
+    owners: tuple[Owner, ...]

@@ -35,5 +35,6 @@ class DropReason(IntEnum):
     PROXY_AWAY = 210  # a dial that needs the proxy: refused, nobody took it
     PROXY_REQUIRED = 211  # to the world, past the proxy that has to see it
     CAPABILITY_DENIED = 212  # a system call of a pod's process: it lacks a capability
+    NOT_ATTESTED = 213  # a dial: the pod's identity is not for the process that dials
     NAME_HIDDEN = 207  # a question, answered as if the name did not exist: policy hides it
     MULTICAST = 206  # to a group or to everybody: pods have one neighbour, the gateway

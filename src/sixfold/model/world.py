@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from sixfold.model.authorizationpolicy import AuthorizationPolicy
 from sixfold.model.backendtls import BackendTLSPolicy
 from sixfold.model.ciliumpolicy import CiliumCIDRGroup, is_about_servers
+from sixfold.model.clusterspiffeid import ClusterSPIFFEID
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
@@ -49,6 +50,7 @@ class World:
     streams      TLSRoutes and TCPRoutes, likewise
     traffic      TrafficPolicies
     federated    other trust domains whose bundles are asked for
+    spiffe_ids   ClusterSPIFFEIDs by name
     on_host      names of workloads with ``hostNetwork``, as offline: to policy they are the node
     """
 
@@ -78,6 +80,7 @@ class World:
     backend_tls: Mapping[str, BackendTLSPolicy] = field(default_factory=dict)
     config_maps: Mapping[str, ConfigMap] = field(default_factory=dict)
     federated: frozenset[str] = frozenset()
+    spiffe_ids: Mapping[str, ClusterSPIFFEID] = field(default_factory=dict)
     service_entries: Mapping[str, ServiceEntry] = field(default_factory=dict)
     destination_rules: Mapping[str, DestinationRule] = field(default_factory=dict)
 

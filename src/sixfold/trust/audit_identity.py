@@ -125,8 +125,8 @@ def unattested(evidence: Evidence) -> Iterator[Finding]:
             "high",
             _object("Pod", one.pod),
             f"{one.process} runs in it, and is none of those that its identity is for",
-            f"it is not {', '.join(one.lacks)}; the Workload API gives it nothing, but through the "
-            "mesh whatever runs in a pod is that pod",
+            f"it is not {', '.join(one.lacks)}; the Workload API gives it nothing, and the mesh "
+            "refuses its dials if that is its user or group, but not if it is its program",
             "end it, or name it in spec.workloadSelectorTemplates of a ClusterSPIFFEID",
         )
 
