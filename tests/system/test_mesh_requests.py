@@ -390,7 +390,7 @@ def test_requests_go_to_near_backends_and_elsewhere_as_far_as_those_are_ill(mesh
             drain(name, "--undo")
         assert set(names()) == {"one", "near"}
         # What only the proxy sees: answers. Requests go on to the region, and come back.
-        again = {"consecutiveErrors": 2, "interval": "100ms", "baseEjectionTime": "4s"}
+        again = {"consecutiveErrors": 2, "interval": "100ms", "baseEjectionTime": "2s"}
         mesh.apply(carried("everywhere", outlierDetection={**again, "maxEjectionPercent": 100}))
         for name in ("one", "near"):
             mesh.ask(f"pod {name}", "/be/503", port=8080)
