@@ -28,7 +28,7 @@ STATE = os.environ.get("SIXFOLD_STATE_DIR", f"/var/lib/{INSTANCE}")
 RUN = os.environ.get("SIXFOLD_RUN_DIR", f"/run/{INSTANCE}")
 TOLD = ("REFUSED", "ON_THE_NETWORK")  # tables of attacks that leave a record
 # The proxy's own words to who dials its ports by hand: nothing of anybody is in them.
-HARMLESS = ("got: b''", "got: b'HTTP/1.1 503")
+HARMLESS = ("got: b''", "got: b'HTTP/1.1 404")
 TOLD_S = 0.5  # the proxy's log comes five times a second
 
 
