@@ -93,9 +93,9 @@ def measure(lab: Lab, chance: random.Random) -> Mesh:
                 took = _cpu_us(lab, peer, metric, pids[peer.name]())
                 costs.setdefault(peer.name, []).append(took)
     memory = _memory(instance)
-    restarts = {1: mesh_restarts.measure(ours[1], proxy)}
+    restarts = {1: mesh_restarts.measure(ours[2], proxy)}
     changes = mesh_changes.measure(instance, ours[1].client, "mtls-server")
-    restarts[mesh_changes.SERVICES] = mesh_restarts.measure(ours[1], proxy)
+    restarts[mesh_changes.SERVICES] = mesh_restarts.measure(ours[2], proxy)
     return Mesh(traffic, cpu, memory, changes, restarts)
 
 

@@ -16,6 +16,7 @@ from bench.peers import Peer
 from sixfold.host import netns
 
 KILLS, PAUSE_S, GIVE_UP_S, TRY_S = 3, 0.005, 20.0, 0.5
+REQUEST, ANSWER = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n", b"HTTP/1.1 200"
 
 
 def measure(peer: Peer, proxies: Callable[[], Iterable[int]]) -> list[float]:
@@ -35,12 +36,13 @@ def _death_s(peer: Peer, proxies: Callable[[], Iterable[int]]) -> float:
 
 
 def _answers(peer: Peer) -> bool:
-    """Whether one byte comes back."""
+    """Whether a request is answered."""
     place = peer.address, peer.port
     try:
         dialled = netns.run_inside(peer.client, lambda: socket.create_connection(place, TRY_S))
         with dialled as connection:
-            connection.sendall(b"x")
-            return connection.recv(1) == b"x"
+            connection.settimeout(GIVE_UP_S)  # who was let in is waited for
+            connection.sendall(REQUEST)
+            return connection.recv(len(ANSWER)) == ANSWER
     except OSError:
         return False

@@ -10,13 +10,13 @@ from grpclib.client import Channel, StreamStreamMethod, StreamUnaryMethod
 
 from sixfold.agent.doors import unix_listener
 from sixfold.mesh.messages import CLUSTER, LISTENER, ROUTE, SECRET, Resource, packed
-from sixfold.serve.xds import ADS, ALS, XdsServer
+from sixfold.serve.xds import ADS, ALS, PART, XdsServer
 
 WAIT_S = 10
 
 
-def one(kind, name, version="1"):
-    return Resource(kind, name, version, packed(discovery_pb2.DeltaDiscoveryRequest()))
+def one(kind, name, version="1", **fields):
+    return Resource(kind, name, version, packed(discovery_pb2.DeltaDiscoveryRequest()), **fields)
 
 
 class Client:
@@ -138,6 +138,75 @@ def test_a_cluster_goes_after_the_listeners_have(tmp_path):
                 (LISTENER, ["m"], ["l"]),
                 (CLUSTER, [], ["a"]),
             ]
+
+    run(work())
+
+
+def services(count):
+    return [one(CLUSTER, f"service {number:03}", on_demand=True) for number in range(count)]
+
+
+def test_who_begins_listens_before_it_is_told_of_what_it_can_ask_for(tmp_path):
+    async def work():
+        async with serving(tmp_path) as server, connected(tmp_path) as client:
+            many = services(2 * PART)
+            rest = [one(CLUSTER, "other"), one(LISTENER, "l"), one(ROUTE, "r")]
+            server.offer([*many, *rest])
+            await client.ask(CLUSTER)
+            first = await client.answer()
+            assert names(first) == ["other"]
+            await client.accept(first)
+            await client.ask(LISTENER)
+            listeners = await client.answer()
+            await client.ask(ROUTE, "r")
+            routes = await client.answer()
+            assert (names(listeners), names(routes)) == (["l"], ["r"])
+            await client.ask(CLUSTER, "service 042")
+            asked = await client.answer()
+            assert names(asked) == ["service 042"]
+            for answer in (listeners, routes, asked):
+                await client.accept(answer)
+            told = set()
+            while len(told) < len(many) - 1:
+                answer = await client.answer()
+                assert 0 < len(answer.resources) <= PART
+                told |= set(names(answer))
+                await client.accept(answer)
+            assert told == {it.name for it in many} - {"service 042"}
+            assert await server.taken(WAIT_S) == []
+
+    run(work())
+
+
+def test_who_has_begun_is_told_of_a_cluster_before_the_routes_to_it(tmp_path):
+    async def work():
+        async with serving(tmp_path) as server, connected(tmp_path) as client:
+            server.offer([one(CLUSTER, "a"), one(LISTENER, "l"), one(ROUTE, "r")])
+            for kind, wanted in ((CLUSTER, ()), (LISTENER, ()), (ROUTE, ("r",))):
+                await client.ask(kind, *wanted)
+                await client.accept(await client.answer())
+            assert await server.taken(WAIT_S) == []
+            server.offer(
+                [one(CLUSTER, "a"), *services(1), one(LISTENER, "l"), one(ROUTE, "r", "2")]
+            )
+            cluster = await client.answer()
+            assert names(cluster) == ["service 000"]
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.stream.recv_message(), 0.05)
+
+    run(work())
+
+
+def test_who_has_nothing_is_told_so_once(tmp_path):
+    async def work():
+        async with serving(tmp_path) as server, connected(tmp_path) as client:
+            server.offer(services(1))
+            await client.ask(CLUSTER)
+            answer = await client.answer()
+            assert names(answer) == []
+            await client.accept(answer)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.stream.recv_message(), 0.05)
 
     run(work())
 

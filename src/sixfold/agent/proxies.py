@@ -100,8 +100,8 @@ class Proxy:
             self.xds.offer(resources)
 
     async def taken(self, timeout_s: float) -> list[Name]:
-        """What it has not taken, after a while; nothing when it does not run: it takes all of it
-        before it lets anything pass."""
+        """What it has not taken, after a while; nothing when it does not run: before it lets
+        anything pass it takes all rules."""
         left = []
         if self.envoy.pid:
             left = await self.xds.taken(0.0 if self.late else timeout_s)

@@ -13,6 +13,7 @@ from sixfold.mesh.messages import PREFIX
 from sixfold.model.mesh import SHARE_ENFORCED
 
 ADMIN_MODE = 0o600
+TABLES = [{"prefix": "http.requests.rds."}]  # their counters: one table for each service
 
 
 def bootstrap(
@@ -77,6 +78,9 @@ def bootstrap(
         },
         "overload_manager": {"resource_monitors": [{**monitor, "typed_config": limit}]},
         "static_resources": {"clusters": [agent]},
+        # Counters cost as much as all else: of a cluster when it is used, of tables none.
+        "deferred_stat_options": {"enable_deferred_creation_stats": True},
+        "stats_config": {"stats_matcher": {"exclusion_list": {"patterns": TABLES}}},
     }
     if not shared:
         layer = {"name": "alone", "static_layer": {SHARE_ENFORCED: False}}

@@ -18,6 +18,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 )
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
+from sixfold.mesh import on_demand
 from sixfold.mesh import resources as parts
 from sixfold.mesh.http_routes import SERVICES
 from sixfold.mesh.member import Member
@@ -46,8 +47,11 @@ def resources_of(member: Member) -> tuple[Resource, Resource]:
     manager = hcm.HttpConnectionManager(
         stat_prefix="copies",
         codec_type="HTTP2",
-        route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
-        http_filters=[parts.ROUTER],
+        route_config={
+            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}],
+            "typed_per_filter_config": on_demand.of_table,
+        },
+        http_filters=[on_demand.filter_, parts.ROUTER],
         generate_request_id={"value": False},
         skip_xff_append=True,
         server_header_transformation="PASS_THROUGH",

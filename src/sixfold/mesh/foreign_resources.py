@@ -25,7 +25,7 @@ from sixfold.mesh import resources as parts
 from sixfold.mesh.foreign import Export, Foreign
 from sixfold.mesh.http_routes import NOWHERE, cluster_of
 from sixfold.mesh.member import Member, authority
-from sixfold.mesh.messages import Resource, extension, packed, resource
+from sixfold.mesh.messages import ADS, Resource, extension, packed, resource
 from sixfold.mesh.routes import ServicePort
 from sixfold.mesh.streams import Stream
 from sixfold.model.algorithm import Algorithm
@@ -137,7 +137,7 @@ def pods(
     cluster = cluster_pb2.Cluster(
         name=name,
         type="EDS",
-        eds_cluster_config={"eds_config": parts.ADS, "service_name": cluster_of(port)},
+        eds_cluster_config={"eds_config": ADS, "service_name": cluster_of(port)},
         **resilience.picking(algorithm, table_size, spec),
         connect_timeout=parts.CONNECT_TIMEOUT,
         circuit_breakers=parts.no_limits(),

@@ -25,7 +25,7 @@ from envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
 )
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
-from sixfold.mesh import conditions, copies, kept_headers, logs, tokens
+from sixfold.mesh import conditions, copies, kept_headers, logs, on_demand, tokens
 from sixfold.mesh import resources as parts
 from sixfold.mesh.certificates import Shown
 from sixfold.mesh.hosts import Hosts
@@ -33,7 +33,7 @@ from sixfold.mesh.http_filters import CLIENT, CLIENTS, filters_of_host, http_fil
 from sixfold.mesh.http_routes import Front, routes_of
 from sixfold.mesh.listeners import EVERY_HOST, ListenerPlan
 from sixfold.mesh.member import Member
-from sixfold.mesh.messages import Resource, extension, resource
+from sixfold.mesh.messages import ADS, Resource, extension, resource
 from sixfold.mesh.stream_resources import passed_on
 from sixfold.mesh.streams import Stream
 from sixfold.model.mesh import CLIENT_PORT, COPIES, COPY_TO, DESTINATION
@@ -140,12 +140,12 @@ def _http(member: Member, table: str) -> list[dict[str, Any]]:
     manager = hcm.HttpConnectionManager(
         stat_prefix="gateway",
         codec_type="AUTO",
-        rds={"route_config_name": table, "config_source": parts.ADS},
+        rds={"route_config_name": table, "config_source": ADS},
         early_header_mutation_extensions=[
             extension("envoy.http.early_header_mutation.header_mutation", forged)
         ],
         http_filters=[
-            tokens.discovered(member.pod, parts.ADS),
+            tokens.discovered(member.pod, ADS),
             *conditions.filters(),
             kept_headers.filter_,
             *http_filters(),
@@ -190,7 +190,7 @@ def _shows(secrets: Iterable[str], protocols: Sequence[str] = ()) -> tls_pb2.Dow
             "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
             "alpn_protocols": protocols,
             "tls_certificate_sds_secret_configs": [
-                {"name": secret_name(one), "sds_config": parts.ADS} for one in secrets
+                {"name": secret_name(one), "sds_config": ADS} for one in secrets
             ],
         }
     )
@@ -225,7 +225,7 @@ def table(
         name=name,
         virtual_hosts=found,
         ignore_port_in_host_matching=True,
-        typed_per_filter_config=narrowed,
+        typed_per_filter_config={**on_demand.of_table, **narrowed},
         request_headers_to_remove=["x-envoy-external-address", CLIENT, CLIENTS],
     )
     return resource(name, table)

@@ -39,7 +39,7 @@ from envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import struct_pb2
 
-from sixfold.mesh import copies, kept_headers, logs, resilience
+from sixfold.mesh import copies, kept_headers, logs, on_demand, resilience
 from sixfold.mesh import resources as parts
 from sixfold.mesh.backend_tls import Tls, Verified, context
 from sixfold.mesh.foreign import Foreign
@@ -47,7 +47,7 @@ from sixfold.mesh.foreign_resources import chain as foreign_chain
 from sixfold.mesh.http_filters import CLIENT, CLIENTS, filters_of_host, http_filters
 from sixfold.mesh.http_routes import cluster_of, routes_of
 from sixfold.mesh.member import Member, authority
-from sixfold.mesh.messages import Resource, extension, packed, resource
+from sixfold.mesh.messages import ADS, Resource, extension, packed, resource
 from sixfold.mesh.routes import Routed, ServicePort, Way
 from sixfold.mesh.stream_resources import chains
 from sixfold.mesh.streams import ServiceStreams
@@ -130,8 +130,8 @@ def outbound(
             "scope_key_builder": {
                 "fragments": [{"header_value_extractor": {"name": POD, "index": 0}}]
             },
-            "rds_config_source": parts.ADS,
-            "scoped_rds": {"scoped_rds_config_source": parts.ADS},
+            "rds_config_source": ADS,
+            "scoped_rds": {"scoped_rds_config_source": ADS},
         },
         early_header_mutation_extensions=[
             extension(
@@ -230,6 +230,7 @@ def _table(name: str, hosts: Sequence[dict[str, Any]]) -> Resource:
         name=name,
         virtual_hosts=hosts,
         vhost_header=CLIENTS,
+        typed_per_filter_config=on_demand.of_table,
         request_headers_to_remove=[POD, CLIENT, CLIENTS],
     )
     return resource(name, table)
@@ -263,7 +264,7 @@ def service(
     cluster = cluster_pb2.Cluster(
         name=name,
         type="EDS",
-        eds_cluster_config={"eds_config": parts.ADS},
+        eds_cluster_config={"eds_config": ADS},
         **resilience.picking(algorithm, table_size, spec),
         common_lb_config={"healthy_panic_threshold": {"value": panic}},
         connect_timeout=resilience.connect_timeout(spec),
@@ -284,7 +285,7 @@ def service(
             )
         },
     )
-    return resource(name, cluster)
+    return resource(name, cluster, on_demand=True)
 
 
 def endpoints(

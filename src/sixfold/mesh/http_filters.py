@@ -21,6 +21,7 @@ from envoy.extensions.http.stateful_session.header.v3 import header_pb2
 from envoy.type.v3.percent_pb2 import FractionalPercent as fractional
 from google.protobuf import any_pb2
 
+from sixfold.mesh import on_demand
 from sixfold.mesh.messages import extension, packed
 from sixfold.mesh.resources import ROUTER
 from sixfold.mesh.routes import Limit, RuleName, Way
@@ -40,6 +41,7 @@ UNLIMITED = 2**32 - 1
 def http_filters() -> list[dict[str, Any]]:
     """Of every listener of requests."""
     return [
+        on_demand.filter_,
         extension(CORS, cors_pb2.Cors()),
         extension(LIMIT, local.LocalRateLimit(stat_prefix="rate_limit")),
         extension(FAULT, fault_pb2.HTTPFault()),

@@ -16,6 +16,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2 as components
 from envoy.type.matcher.v3 import regex_pb2
 
+from sixfold.mesh import on_demand
 from sixfold.mesh.http_filters import counted, filters_of, string_match
 from sixfold.mesh.resources import NETNS_STATE, set_header
 from sixfold.mesh.routes import Backend, ServicePort, Way, first_of_each
@@ -184,10 +185,11 @@ def _destination(backends: Sequence[Backend]) -> dict[str, Any]:
             "name": cluster_of(one.to) if one.to is not None else NOWHERE,
             "weight": {"value": one.weight},
             **_headers(one.filters),
+            **({} if one.to is not None else {"typed_per_filter_config": on_demand.never}),
         }
         for one in backends
     ]
-    if len(clusters) == 1 and not backends[0].filters:
+    if len(clusters) == 1 and not backends[0].filters and backends[0].to is not None:
         return {"cluster": clusters[0]["name"]}
     return {"weighted_clusters": {"clusters": clusters}}
 

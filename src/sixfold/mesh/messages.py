@@ -37,27 +37,32 @@ ENDPOINTS = type_url(ClusterLoadAssignment)
 RUNTIME = type_url(Runtime)
 SCOPE = type_url(ScopedRouteConfiguration)
 
-
+ADS = {"ads": {}, "resource_api_version": "V3"}  # where a resource that is named is asked for
 Name = tuple[str, str]  # type URL, name
 
 
 class Resource(NamedTuple):
-    """One named piece of configuration, packed; its version is what it says."""
+    """One named piece of configuration, packed; its version is what it says.
+
+    on_demand  Envoy asks for it when it needs it before it was told
+    """
 
     type_url: str
     name: str
     version: str
     body: any_pb2.Any
+    on_demand: bool = False
 
     @property
     def key(self) -> Name:
         return self.type_url, self.name
 
 
-def resource(name: str, message: Message) -> Resource:
+def resource(name: str, message: Message, *, on_demand: bool = False) -> Resource:
     """A message under its name; the same content has the same version, whoever packs it."""
     body = packed(message)
-    return Resource(body.type_url, name, blake2b(body.value, digest_size=8).hexdigest(), body)
+    version = blake2b(body.value, digest_size=8).hexdigest()
+    return Resource(body.type_url, name, version, body, on_demand)
 
 
 def packed(message: Message) -> any_pb2.Any:

@@ -37,7 +37,7 @@ from sixfold.mesh import resources as parts
 from sixfold.mesh.backend_tls import SYSTEM
 from sixfold.mesh.external import Credentials, credentials, names_of
 from sixfold.mesh.member import Member
-from sixfold.mesh.messages import Name, Resource, extension, packed, resource
+from sixfold.mesh.messages import ADS, Name, Resource, extension, packed, resource
 from sixfold.model.domain import EVERY_NAME, SUBDOMAINS
 from sixfold.model.layers import same_objects
 from sixfold.model.mesh import OUTWARD_MARK, OUTWARD_PORT
@@ -324,7 +324,7 @@ def _external(one: External, found: Credentials) -> Iterator[Resource]:
     name, certificates = cluster_of(one.host, one.port), []
     if found.shows is not None:
         kept = f"external|{found.secret}"
-        certificates.append({"name": kept, "sds_config": parts.ADS})
+        certificates.append({"name": kept, "sds_config": ADS})
         yield parts.certificate(kept, found.shows.chain, found.shows.key)
     cluster = cluster_pb2.Cluster(
         name=name,

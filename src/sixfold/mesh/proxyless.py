@@ -24,8 +24,8 @@ from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
 from sixfold.mesh.http import Backend
 from sixfold.mesh.http_routes import cluster_of
-from sixfold.mesh.messages import Resource, extension, packed, resource
-from sixfold.mesh.resources import ADS, socket_at
+from sixfold.mesh.messages import ADS, Resource, extension, packed, resource
+from sixfold.mesh.resources import socket_at
 from sixfold.mesh.routes import GRPC, ServicePort, Way
 from sixfold.model.httproute import HTTPMatch, ValueMatch
 from sixfold.model.mesh import PROVIDER

@@ -42,9 +42,10 @@ from envoy.extensions.transport_sockets.tls.v3 import (
 )
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
-from sixfold.mesh import conditions, kept_headers, logs, tokens
+from sixfold.mesh import conditions, kept_headers, logs, on_demand, tokens
 from sixfold.mesh.member import Member
 from sixfold.mesh.messages import (
+    ADS,
     OnDemandSecret,
     Resource,
     SecretOfFilterState,
@@ -67,7 +68,6 @@ RBAC_FILTER = "envoy.filters.http.rbac"
 CLUSTER_STATE = "envoy.tcp_proxy.cluster"
 NETNS_STATE = "envoy.network.upstream_bind_override.network_namespace"
 SVID_STATE = "envoy.tls.certificate_mappers.on_demand_secret"
-ADS = {"ads": {}, "resource_api_version": "V3"}
 CONNECT_TIMEOUT = timedelta(seconds=10)  # Envoy and Istio have it so; a busy host needs it
 TUNNEL_IDLE = timedelta(minutes=5)  # without a stream
 STREAMS_MAX = 1000  # of one tunnel, then there is another
@@ -108,6 +108,7 @@ def outbound(member: Member, connections_max: int = 0) -> Resource:
     proxy = tcp_proxy_pb2.TcpProxy(
         stat_prefix="outbound",
         cluster="none",  # of an address that is no pod's
+        **on_demand.of_connections,
         tunneling_config={
             "hostname": "%DOWNSTREAM_LOCAL_ADDRESS%",
             "headers_to_add": [_header("forwarded", 'for="_pod:%DOWNSTREAM_REMOTE_PORT%"')],
@@ -258,14 +259,14 @@ def tunnel_to(member: Member, address: IPAddress, lifetime: timedelta) -> Resour
         transport_socket=extension("envoy.transport_sockets.tls", client_tls(member.id)),
         typed_extension_protocol_options={OPTIONS: packed(http2)},
     )
-    return resource(name, cluster)
+    return resource(name, cluster, on_demand=True)
 
 
 def anew(cluster: Resource, succession: str) -> Resource:
     """The same cluster under another version: new connections are made, the old ones drain."""
     message = cluster_pb2.Cluster.FromString(cluster.body.value)
     message.metadata.filter_metadata["sixfold"].update({"succession": succession})
-    return resource(cluster.name, message)
+    return resource(cluster.name, message, on_demand=cluster.on_demand)
 
 
 def application(connections_max: int = 0) -> Resource:

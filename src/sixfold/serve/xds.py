@@ -7,6 +7,10 @@ make before break. What Envoy refuses (NACK) is kept with its reason; it goes on
 that name, and takes the rest. It is offered again by ``retry``, and when it changes. A cluster that
 changed waits for who is in it, told again.
 
+An Envoy that has just begun is to serve soon, however much there is. So it is told first what lets
+it listen, and of clusters those that it cannot ask for; then, in parts, of all others. Meanwhile
+what leads to one of those waits in Envoy, which asks for it; so asked, it goes before the parts.
+
 Versions are hashes of content. So a new agent knows from what Envoy says it has what is different.
 Source: xDS protocol, "Incremental xDS"; envoy/service/accesslog/v3/als.proto.
 """
@@ -39,6 +43,7 @@ from sixfold.mesh.messages import (
 )
 from sixfold.mesh.resources import END
 from sixfold.serve.grpc_server import serve_until
+from sixfold.serve.xds_peer import Peer, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -46,41 +51,9 @@ ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedRes
 ALS = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 ORDER = (CLUSTER, ENDPOINTS, LISTENER, EXTENSION, SCOPE, ROUTE, SECRET, RUNTIME)
 WILDCARD = (CLUSTER, LISTENER, SCOPE)  # types of which it wants all there is
+PART = 32  # so many clusters are told at once: what is asked for waits no longer than for these
 AnyStream = Stream[Any, Any]
 OnLog = Callable[[str, Any], None]
-
-
-class _Type:
-    """What one stream wants of one type, and what it has.
-
-    sent      version of each; "": it was told that there is none
-    due       what may be different from what was sent
-    awaiting  by nonce: what an answer is due for
-    """
-
-    def __init__(self) -> None:
-        self.wanted: set[str] = set()
-        self.all = False
-        self.sent: dict[str, str] = {}
-        self.due: set[str] = set()
-        self.asked: set[str] = set()  # since the last answer
-        self.awaiting: dict[str, dict[str, str]] = {}
-
-
-class _Peer:
-    """One stream.
-
-    held   versions it has taken
-    cold   clusters of which it may not know yet who is in them
-    again  what was refused is due once more
-    """
-
-    def __init__(self, cold: Iterable[str] = ()) -> None:
-        self.types: dict[str, _Type] = {}
-        self.held: dict[Name, str] = {}
-        self.cold = set(cold)
-        self.wake = asyncio.Event()
-        self.again = False
 
 
 class XdsServer:
@@ -93,7 +66,7 @@ class XdsServer:
         self._on_log = on_log
         self._offered: dict[str, dict[str, Resource]] = {one: {} for one in ORDER}
         self._ready = asyncio.Event()  # something was offered
-        self._peers: list[_Peer] = []  # the last to come is the last
+        self._peers: list[Peer] = []  # the last to come is the last
         self._unsure: set[Name] = set()  # whether all have it; of all others that is so
         self._moved = asyncio.Condition()
         self._nonces = 0
@@ -147,7 +120,7 @@ class XdsServer:
 
     def _lacks(self, kind: str, name: str, version: str) -> bool:
         """Whether anybody has another version, or the last to come none, or nobody is there."""
-        last = self._peers[-1:] or [_Peer()]
+        last = self._peers[-1:] or [Peer()]
         return any(
             peer.held.get((kind, name)) != version
             for peer in self._peers or last
@@ -207,7 +180,7 @@ class XdsServer:
 
     async def _discover(self, stream: AnyStream) -> None:
         await self._ready.wait()  # an agent that knows nothing yet would seem to remove everything
-        peer = _Peer(self._offered[ENDPOINTS])
+        peer = Peer(self._offered[ENDPOINTS])
         self._peers.append(peer)
         self._forget_who_has_what()
         telling = asyncio.ensure_future(self._answer(stream, peer))
@@ -222,10 +195,10 @@ class XdsServer:
             self._forget_who_has_what()
             telling.cancel()
 
-    async def _take(self, peer: _Peer, request: Any) -> None:
+    async def _take(self, peer: Peer, request: Any) -> None:
         """What Envoy says: what it wants, what it has, what it makes of what it was sent."""
         kind = request.type_url
-        one = peer.types.setdefault(kind, _Type())
+        one = peer.types.setdefault(kind, Wanted())
         first = not one.all and not one.wanted and not one.sent and not request.response_nonce
         if first:
             one.all = kind in WILDCARD and not request.resource_names_subscribe
@@ -257,7 +230,7 @@ class XdsServer:
         async with self._moved:
             self._moved.notify_all()
 
-    def _judge(self, peer: _Peer, kind: str, answered: dict[str, str], error: str) -> None:
+    def _judge(self, peer: Peer, kind: str, answered: dict[str, str], error: str) -> None:
         """Of several resources Envoy names those that it refuses; if none, it took none."""
         bad = {name for name in answered if name in error} or set(answered) if error else set()
         for name, version in answered.items():
@@ -272,7 +245,7 @@ class XdsServer:
                     peer.held.pop((kind, name), None)
         self._unsure.update((kind, name) for name in answered)
 
-    async def _answer(self, stream: AnyStream, peer: _Peer) -> None:
+    async def _answer(self, stream: AnyStream, peer: Peer) -> None:
         while True:
             await peer.wake.wait()
             peer.wake.clear()
@@ -285,13 +258,26 @@ class XdsServer:
             for kind in ORDER:
                 if kind == ROUTE and kind in peer.types and self._warm(peer):
                     await self._send_routes(stream, peer)
+                elif kind == CLUSTER and kind in peer.types:
+                    await self._send_clusters(stream, peer, removals=False)
                 elif kind != ROUTE and kind in peer.types:
-                    await self._send(stream, kind, peer, removals=kind != CLUSTER)
+                    await self._send(stream, kind, peer, removals=True)
             if CLUSTER in peer.types and not self._behind(peer):
-                await self._send(stream, CLUSTER, peer, removals=True)
+                await self._send_clusters(stream, peer, removals=True)
+            if not peer.begun and LISTENER in peer.types and not peer.awaits:
+                peer.turn |= set(sorted(peer.later(self._offered[CLUSTER]))[:PART])
+                await self._send_clusters(stream, peer, removals=False)
+                peer.begun = not peer.later(self._offered[CLUSTER])
 
-    def _warm(self, peer: _Peer) -> bool:
-        """Whether all clusters may be used: Envoy has them, and knows who is in them."""
+    async def _send_clusters(self, stream: AnyStream, peer: Peer, *, removals: bool) -> None:
+        due = peer.types[CLUSTER].due
+        now = None if peer.begun else due - peer.later(self._offered[CLUSTER])
+        await self._send(stream, CLUSTER, peer, removals=removals, only=now)
+
+    def _warm(self, peer: Peer) -> bool:
+        """Whether all clusters may be used: Envoy has them, and knows who is in them; or asks."""
+        if not peer.begun:
+            return True
         clusters, there = peer.types.get(CLUSTER), self._offered[ENDPOINTS]
         peer.cold = {
             name for name in peer.cold if name in there and (ENDPOINTS, name) not in peer.held
@@ -300,7 +286,7 @@ class XdsServer:
             clusters.awaiting or any((CLUSTER, name) not in self.refused for name in peer.cold)
         )
 
-    def _behind(self, peer: _Peer) -> bool:
+    def _behind(self, peer: Peer) -> bool:
         """Whether Envoy has routes yet that may lead to clusters that are no more."""
         routes, scopes = peer.types.get(ROUTE), peer.types.get(SCOPE)
         if scopes is not None and scopes.awaiting:
@@ -314,7 +300,7 @@ class XdsServer:
             )
         )
 
-    async def _send_routes(self, stream: AnyStream, peer: _Peer) -> None:
+    async def _send_routes(self, stream: AnyStream, peer: Peer) -> None:
         """Where requests arrive before where they are sent: nobody is led to who does not know."""
         one = peer.types[ROUTE]
         ends = {name for name in one.due if name.startswith(END)}
@@ -326,7 +312,7 @@ class XdsServer:
         self,
         stream: AnyStream,
         kind: str,
-        peer: _Peer,
+        peer: Peer,
         *,
         removals: bool,
         only: Set[str] | None = None,
@@ -344,9 +330,9 @@ class XdsServer:
             one.due -= due
         asked, one.asked = one.asked, set()
         removed = dict.fromkeys([*gone, *(name for name in asked if name not in offered)], "")
-        first = kind in WILDCARD and not one.sent and not one.awaiting
-        if not (puts or removed or first):
+        if not (puts or removed) and (one.told or kind not in WILDCARD):
             return
+        one.told = True
         self._nonces += 1
         message = discovery_pb2.DeltaDiscoveryResponse(
             type_url=kind, nonce=str(self._nonces), removed_resources=[*removed]
