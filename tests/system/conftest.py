@@ -30,8 +30,12 @@ from sixfold.host.paths import NETNS_ROOT, Paths
 
 ROOT = Path(__file__).parents[2]
 SIXFOLD = [sys.executable, "-m", "sixfold.cli"]
-# These look at nothing of the host: where they run makes no difference.
-ASKING = ("apply", "ca", "describe", "explain", "flows", "get", "lb", "resolve", "status", "svid")
+# These look at nothing of the host's network: where they run makes no difference.
+ASKING = (
+    *("apply", "audit", "bpf", "ca", "delete", "describe", "diff", "dns", "explain", "flows"),
+    *("fqdn", "get", "lb", "lint", "logs", "metrics", "posture", "proxy", "reach", "resolve"),
+    *("route", "status", "suggest", "svid", "verify"),
+)
 _ASKS = threading.Lock()
 
 
@@ -53,7 +57,21 @@ class System:
     def sixfold(
         self, *arguments: str, stdin: str | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``sixfold …`` on the host; with ``check``, a non-zero exit fails the test.
+        """Run ``sixfold …``; with ``check``, a non-zero exit fails the test.
+
+        What only asks the agent needs no process of its own: half of a test's time would be
+        interpreters that start.
+        """
+        if arguments[0] not in ASKING:
+            return self.typed(*arguments, stdin=stdin, check=check)
+        code, out, error = in_this_process(arguments, self.environment, stdin or "")
+        done = subprocess.CompletedProcess(arguments, code, out, error)
+        return self._checked(done, arguments) if check else done
+
+    def typed(
+        self, *arguments: str, stdin: str | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """The same by a process on the host, as a user has it.
 
         A first start that says nothing of mTLS is without: the proxy would cost every test.
         """
@@ -61,7 +79,12 @@ class System:
             self.was_up = True
             arguments += () if "--mtls" in arguments else ("--mtls", "disabled")
         done = self.on_host(*SIXFOLD, *arguments, stdin=stdin)
-        if check and done.returncode != 0:
+        return self._checked(done, arguments) if check else done
+
+    def _checked(
+        self, done: subprocess.CompletedProcess[str], arguments: Sequence[str]
+    ) -> subprocess.CompletedProcess[str]:
+        if done.returncode != 0:
             raise CommandError(
                 f"sixfold {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}"
                 f"\n--- agent.log\n{self.agent_log()[-3000:]}"
@@ -90,22 +113,10 @@ class System:
         self.sixfold("up", "--detach", *given, *arguments, stdin=manifest)
 
     def apply(self, manifest: str, *arguments: str) -> None:
-        self.read("apply", "-f", "-", *arguments, stdin=manifest)
+        self.sixfold("apply", "-f", "-", *arguments, stdin=manifest)
 
     def json(self, *arguments: str) -> Any:
-        return json.loads(self.read(*arguments, "-o", "json"))
-
-    def read(self, *arguments: str, stdin: str = "") -> str:
-        """What a command prints; those that only ask the agent need no process of their own.
-
-        Half of a test's time would be interpreters that start.
-        """
-        if arguments[0] not in ASKING:
-            return self.sixfold(*arguments).stdout
-        code, out, error = in_this_process(arguments, self.environment, stdin)
-        if code:
-            raise CommandError(f"sixfold {' '.join(arguments)}: exit {code}\n{out}{error}")
-        return out
+        return json.loads(self.sixfold(*arguments, "-o", "json").stdout)
 
     def status(self) -> dict[str, Any]:
         return self.json("status")
@@ -129,7 +140,7 @@ class System:
         return self.run_in(self.endpoint(prefix)["netns"], *argv, **options)
 
     def flows(self, *arguments: str) -> list[dict[str, Any]]:
-        lines = self.read("flows", *arguments, "-o", "json").splitlines()
+        lines = self.sixfold("flows", *arguments, "-o", "json").stdout.splitlines()
         return [json.loads(line)["flow"] for line in lines]
 
     def agent_pid(self) -> int:
@@ -155,7 +166,8 @@ def in_this_process(
     arguments: Sequence[str], environment: Mapping[str, str], stdin: str
 ) -> tuple[int, str, str]:
     """Exit code, and what was written to both outputs; one at a time."""
-    out, error, code = io.StringIO(), io.StringIO(), 0
+    out, error = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+    code = 0
     with (
         _ASKS,
         unittest.mock.patch.dict(os.environ, environment, clear=True),
@@ -167,7 +179,11 @@ def in_this_process(
             cli(args=list(arguments), prog_name="sixfold")
         except SystemExit as exit_:
             code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
-    return code, out.getvalue(), error.getvalue()
+    said = []
+    for each in (out, error):
+        each.flush()
+        said.append(each.buffer.getvalue().decode())
+    return code, *said
 
 
 def connects(system: System, prefix: str, address: str, port: int, timeout_s: float = 1.0) -> str:
@@ -221,8 +237,10 @@ def running(directory: Path) -> Iterator[System]:
         yield made
         made.sixfold("down", "--timeout", "1")
         _assert_nothing_left(instance)
-    finally:
+    except BaseException:
         made.on_host(*SIXFOLD, "down", "--timeout", "0")
+        raise
+    finally:
         for path in (*made.extra, host):
             netns.delete(path)
         shutil.rmtree(paths.run, ignore_errors=True)

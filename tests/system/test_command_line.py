@@ -42,13 +42,14 @@ FETCH = (
 )
 
 
-@pytest.fixture
-def shop(system: System) -> System:
+@pytest.fixture(scope="module")
+def shop(module_system: System) -> System:
     """A web server and a client that may reach it, started from the command line."""
+    system = module_system
     system.up()
-    system.sixfold("run", "web", *SERVER)
-    system.sixfold("run", "client", "--env", "LEVEL=debug", "--", "sh", "-c", "echo up; sleep 600")
-    system.sixfold("apply", "-f", "-", "--wait", stdin=POLICY)
+    system.typed("run", "web", *SERVER)
+    system.typed("run", "client", "--env", "LEVEL=debug", "--", "sh", "-c", "echo up; sleep 600")
+    system.typed("apply", "-f", "-", "--wait", stdin=POLICY)
     system.eventually(lambda: served(system), "the server answers")
     return system
 
@@ -56,15 +57,15 @@ def shop(system: System) -> System:
 def served(system: System) -> bool:
     """Whether the client gets an answer by the service's name."""
     argv = ("exec", "client", "--", "python3", "-c", FETCH, "80")
-    return "200" in system.sixfold(*argv, check=False).stdout
+    return "200" in system.typed(*argv, check=False).stdout
 
 
 def test_exec_logs_and_run_work_on_a_real_pod(shop: System) -> None:
-    assert shop.sixfold("exec", "client", "--", "printenv", "LEVEL").stdout == "debug\n"
-    assert shop.sixfold("exec", "client", "--", "sh", "-c", "exit 7", check=False).returncode == 7
-    assert shop.sixfold("exec", "-i", "client", "--", "cat", stdin="hello").stdout == "hello"
-    assert shop.sixfold("logs", "client").stdout == "up\n"
-    assert '"GET / HTTP/1.0" 200' in shop.sixfold("logs", "web").stdout
+    assert shop.typed("exec", "client", "--", "printenv", "LEVEL").stdout == "debug\n"
+    assert shop.typed("exec", "client", "--", "sh", "-c", "exit 7", check=False).returncode == 7
+    assert shop.typed("exec", "-i", "client", "--", "cat", stdin="hello").stdout == "hello"
+    assert shop.typed("logs", "client").stdout == "up\n"
+    assert '"GET / HTTP/1.0" 200' in shop.typed("logs", "web").stdout
 
 
 def test_flows_explain_and_the_kernel_tell_the_same_story(shop: System) -> None:
@@ -73,7 +74,7 @@ def test_flows_explain_and_the_kernel_tell_the_same_story(shop: System) -> None:
     assert flow["destination_service"] == {"name": "web", "namespace": "default"}
     assert flow["sixfold"]["rule"] == "default/client egress[0], default/web ingress[0]"
 
-    explained = shop.sixfold("explain", "client", "web:80")
+    explained = shop.typed("explain", "client", "web:80")
     assert "default/web ingress[0]" in explained.stdout
 
     entries = shop.json("bpf", "policy", "list", "--pod", "default/web")
@@ -90,11 +91,11 @@ def test_flows_explain_and_the_kernel_tell_the_same_story(shop: System) -> None:
 def test_a_denied_attempt_is_a_flow_with_its_rule_and_exit_1_in_explain(shop: System) -> None:
     address = shop.endpoint("default/client")["ips"][0]
     knock = f"import socket; socket.create_connection(({address!r}, 8080), 0.5)"
-    denied = shop.sixfold("exec", "web", "--", "python3", "-c", knock, check=False)
+    denied = shop.typed("exec", "web", "--", "python3", "-c", knock, check=False)
     assert "TimeoutError" in denied.stderr
     flow = shop.flows("--from", "web", "--verdict", "DROPPED")[-1]
     assert flow["egress_denied_by"][0]["name"] == "default-deny"
-    explained = shop.sixfold("explain", "web", "client:8080", check=False)
+    explained = shop.typed("explain", "web", "client:8080", check=False)
     assert (explained.returncode, "default-deny" in explained.stdout) == (1, True)
 
 
@@ -106,18 +107,17 @@ def test_listings_show_what_is_there(shop: System) -> None:
     assert prefixes["169.254.20.10/32"] == "resolver"
     routes = shop.json("route", "show")["routes"]
     assert f"{web['ipv4']}/32" in [route["dst"] for route in routes]
-    table = shop.sixfold("get", "pods", "-o", "wide").stdout.splitlines()
+    table = shop.typed("get", "pods", "-o", "wide").stdout.splitlines()
     assert table[0].split()[:4] == ["NAME", "READY", "STATUS", "RESTARTS"]
     assert [line.split()[0] for line in table[1:]] == ["client", "web"]
 
 
-def test_up_twice_is_refused_and_changes_nothing(system: System) -> None:
-    system.up()
-    pid = system.agent_pid()
-    again = system.sixfold("up", "--detach", check=False)
+def test_up_twice_is_refused_and_changes_nothing(shop: System) -> None:
+    pid = shop.agent_pid()
+    again = shop.typed("up", "--detach", check=False)
     assert again.returncode == 1
     assert f"an agent runs already (pid {pid})" in again.stderr
-    assert system.agent_pid() == pid
+    assert shop.agent_pid() == pid
 
 
 UNREADY = """
@@ -133,9 +133,9 @@ spec:
 
 def test_up_says_what_is_not_ready_in_time_and_the_agent_goes_on(system: System) -> None:
     said = "pod default/unready: Running: readiness probe: tcp "
-    first = system.sixfold("up", "-d", "--timeout", "1", "-f", "-", stdin=UNREADY, check=False)
-    system.sixfold("down", "--keep", "--timeout", "0")
-    again = system.sixfold("up", "-d", "--timeout", "1", check=False)
+    first = system.typed("up", "-d", "--timeout", "1", "-f", "-", stdin=UNREADY, check=False)
+    system.typed("down", "--keep", "--timeout", "0")
+    again = system.typed("up", "-d", "--timeout", "1", check=False)
     for done in (first, again):
         assert done.returncode == 1
         assert "up: not in force after 1 s: " in done.stderr
@@ -170,17 +170,17 @@ def test_who_waits_for_an_agent_that_stops_is_told(system: System) -> None:
 
 def test_up_with_a_bad_manifest_starts_nothing(system: System) -> None:
     bad = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {}\n"
-    done = system.sixfold("up", "--detach", "-f", "-", stdin=bad, check=False)
+    done = system.typed("up", "--detach", "-f", "-", stdin=bad, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("-:4: spec.containers: ")
-    assert system.sixfold("status", check=False).returncode == 1
+    assert system.typed("status", check=False).returncode == 1
 
 
 def test_settings_are_kept_for_the_next_start(system: System) -> None:
     system.up("--posture", "kubernetes", "--node", "camp")
-    system.sixfold("down", "--keep")
+    system.typed("down", "--keep")
     system.up()
-    agent = json.loads(system.sixfold("status", "-o", "json").stdout)["agent"]
+    agent = json.loads(system.typed("status", "-o", "json").stdout)["agent"]
     assert (agent["posture"], agent["node"]) == ("kubernetes", "camp")
 
 
@@ -188,15 +188,15 @@ def test_an_agent_whose_run_directory_was_swept_away_stays_the_only_one(system: 
     system.up()
     pid = system.agent_pid()
     shutil.rmtree(system.paths.run)
-    again = system.sixfold("up", "--detach", check=False)
+    again = system.typed("up", "--detach", check=False)
     assert again.returncode == 1
     assert f"an agent runs already (pid {pid})" in again.stderr
-    assert f"agent stopped (pid {pid})" in system.sixfold("down", "--timeout", "0").stdout
+    assert f"agent stopped (pid {pid})" in system.typed("down", "--timeout", "0").stdout
     system.up()
 
 
 def test_down_works_after_a_crash_and_when_nothing_runs(system: System) -> None:
     system.up()
     system.on_host("kill", "-9", str(system.agent_pid()))
-    assert system.sixfold("down").returncode == 0
-    assert system.sixfold("down").stdout == "nothing was running\n"
+    assert system.typed("down").returncode == 0
+    assert system.typed("down").stdout == "nothing was running\n"

@@ -24,8 +24,8 @@ TALKER = "i=0; while :; do i=$((i+1)); echo line $i; [ $i -gt 4 ] && sleep 0.2; 
 @pytest.fixture(scope="module")
 def camp(module_system: System) -> System:
     """Basecamp, and a pod that talks."""
-    module_system.sixfold("up", "--detach", "--mtls", "strict", "-f", BASECAMP)
-    module_system.sixfold("run", "talker", "--labels", "app=talk", "--", "sh", "-c", TALKER)
+    module_system.typed("up", "--detach", "--mtls", "strict", "-f", BASECAMP)
+    module_system.typed("run", "talker", "--labels", "app=talk", "--", "sh", "-c", TALKER)
     return module_system
 
 
@@ -55,25 +55,25 @@ def test_exec_gives_a_shell_on_a_terminal_and_its_exit_code(camp: System) -> Non
 
 
 def test_run_rm_passes_output_input_and_exit_code_on_and_leaves_nothing(camp: System) -> None:
-    done = camp.sixfold("run", "tmp", "--rm", "--", "sh", "-c", "hostname; exit 4", check=False)
+    done = camp.typed("run", "tmp", "--rm", "--", "sh", "-c", "hostname; exit 4", check=False)
     assert (done.returncode, done.stdout) == (4, "tmp\n")
     typed = ("run", "tmp", "--rm", "-i", "--", "sh", "-c", "cat; exit 3")
-    done = camp.sixfold(*typed, stdin="hello", check=False)
+    done = camp.typed(*typed, stdin="hello", check=False)
     assert (done.returncode, done.stdout) == (3, "hello")
-    missing = camp.sixfold("run", "tmp", "--rm", "--", "/no/such", check=False)
+    missing = camp.typed("run", "tmp", "--rm", "--", "/no/such", check=False)
     assert (missing.returncode, "/no/such: No such file" in missing.stderr) == (127, True)
-    there = camp.sixfold("run", "talker", "--rm", "--", "true", check=False)
+    there = camp.typed("run", "talker", "--rm", "--", "true", check=False)
     assert (there.returncode, "is there already" in there.stderr) == (1, True)
-    camp.sixfold("get", "pod", "talker")
-    assert camp.sixfold("get", "pod", "tmp", check=False).returncode == 1
+    camp.typed("get", "pod", "talker")
+    assert camp.typed("get", "pod", "tmp", check=False).returncode == 1
 
 
 def test_logs_tail_since_timestamps_and_follow(camp: System) -> None:
-    camp.eventually(lambda: "line 5" in camp.sixfold("logs", "talker").stdout)
-    assert camp.sixfold("logs", "talker").stdout.startswith("line 1\nline 2\n")
-    assert len(camp.sixfold("logs", "talker", "--tail", "2").stdout.splitlines()) == 2
-    assert "line 1\n" in camp.sixfold("logs", "pod/talker", "--since", "1h").stdout
-    stamped = camp.sixfold("logs", "talker", "--timestamps", "--tail=1").stdout
+    camp.eventually(lambda: "line 5" in camp.typed("logs", "talker").stdout)
+    assert camp.typed("logs", "talker").stdout.startswith("line 1\nline 2\n")
+    assert len(camp.typed("logs", "talker", "--tail", "2").stdout.splitlines()) == 2
+    assert "line 1\n" in camp.typed("logs", "pod/talker", "--since", "1h").stdout
+    stamped = camp.typed("logs", "talker", "--timestamps", "--tail=1").stdout
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z line \d+\n", stamped)
     argv = ["nsenter", f"--net={camp.host}", *SIXFOLD, "logs", "-f", "-l", "app=talk"]
     with subprocess.Popen(argv, env=camp.environment, stdout=subprocess.PIPE, text=True) as follow:
@@ -85,20 +85,19 @@ def test_logs_tail_since_timestamps_and_follow(camp: System) -> None:
 
 def test_listings_in_every_shape(camp: System) -> None:
     assert (
-        camp.sixfold("get", "po", "-n=supply", "-o=name", "-l", "app=store").stdout
-        == "pod/store-0\n"
+        camp.typed("get", "po", "-n=supply", "-o=name", "-l", "app=store").stdout == "pod/store-0\n"
     )
-    everything = camp.sixfold("get", "all,netpol", "-A").stdout
+    everything = camp.typed("get", "all,netpol", "-A").stdout
     for kind in ("pod/", "service/", "deployment.apps/", "networkpolicy.networking.k8s.io/"):
         assert kind in everything
-    one = camp.sixfold("get", "sts/store", "-n", "supply", "-o", "yaml").stdout
+    one = camp.typed("get", "sts/store", "-n", "supply", "-o", "yaml").stdout
     assert one.startswith("apiVersion: apps/v1\nkind: StatefulSet\n")
-    assert "<unknown>" not in camp.sixfold("get", "endpointslices", "-A").stdout
-    wide = camp.sixfold("get", "pods", "-n", "supply", "-owide", "--show-labels").stdout
+    assert "<unknown>" not in camp.typed("get", "endpointslices", "-A").stdout
+    wide = camp.typed("get", "pods", "-n", "supply", "-owide", "--show-labels").stdout
     assert wide.splitlines()[0].split()[-3:] == ["IP", "NODE", "LABELS"]
-    found = camp.sixfold("describe", "svc/store", "-n", "supply").stdout
+    found = camp.typed("describe", "svc/store", "-n", "supply").stdout
     assert re.search(r"port 6000 store-0 active", found)
-    missing = camp.sixfold("get", "pod", "nobody", check=False)
+    missing = camp.typed("get", "pod", "nobody", check=False)
     assert (missing.returncode, missing.stderr) == (1, "error: pod default/nobody: not found\n")
 
 
@@ -129,7 +128,7 @@ def test_offline_and_live_explanations_agree(
     camp: System, source: str, destination: str, code: int
 ) -> None:
     question = ("explain", source, destination, "-o", "json")
-    answers = [camp.sixfold(*question, *where, check=False) for where in ([], ["-f", BASECAMP])]
+    answers = [camp.typed(*question, *where, check=False) for where in ([], ["-f", BASECAMP])]
     assert [answer.returncode for answer in answers] == [code, code]
     if code == 2:
         assert all("nobody" in answer.stderr for answer in answers)
@@ -173,9 +172,9 @@ def test_flows_are_filtered_by_every_option(camp: System) -> None:
 def test_a_flow_has_the_shape_of_hubbles_json(camp: System) -> None:
     (address,) = camp.json("get", "svc", "store", "-n", "supply")["spec"]["clusterIPs"][:1]
     dial = ("curl", "-s", "-m", "1", f"http://{address}:6000/")
-    camp.sixfold("exec", "-n", "outside", "deploy/intruder", "--", *dial, check=False)
+    camp.typed("exec", "-n", "outside", "deploy/intruder", "--", *dial, check=False)
     wanted = ("--verdict", "DROPPED", "--protocol", "tcp", "--last", "1")
-    line = camp.sixfold("flows", "-o", "json", *wanted).stdout
+    line = camp.typed("flows", "-o", "json", *wanted).stdout
     record = json.loads(line)
     flow = record["flow"]
     assert record.keys() == {"flow", "node_name", "time"}
@@ -198,7 +197,7 @@ def test_a_flow_has_the_shape_of_hubbles_json(camp: System) -> None:
 
 
 def test_output_in_a_pipe_has_no_colour_and_on_a_terminal_it_has(camp: System) -> None:
-    assert "\x1b" not in camp.sixfold("get", "pods", "-A").stdout
+    assert "\x1b" not in camp.typed("get", "pods", "-A").stdout
     plain = {name: value for name, value in camp.environment.items() if name != "NO_COLOR"}
     camp_in_colour = System(camp.paths, camp.host, plain)
     _, screen = at_terminal(camp_in_colour, "get", "pods", "-A", types=b"")
@@ -256,5 +255,5 @@ def test_what_the_ring_could_not_take_is_counted_and_shown(camp: System, tmp_pat
     assert after["flows"]["seen"] - before["seen"] + lost >= 60000
     assert after["drops"]["events_lost"] >= lost
     assert told == f"warning: {lost} events lost here\n"
-    assert f"{after['flows']['lost']} lost" in camp.sixfold("status").stdout
-    assert "events lost since the agent started" in camp.sixfold("flows", "--last", "1").stderr
+    assert f"{after['flows']['lost']} lost" in camp.typed("status").stdout
+    assert "events lost since the agent started" in camp.typed("flows", "--last", "1").stderr

@@ -8,17 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from datetime import timedelta
 from functools import partial
-from ipaddress import ip_network
-from typing import Any
-
-import msgspec
 
 from sixfold.agent.agent import Agent
 from sixfold.agent.attestation import Attestation, identities_seen, list_svids, told_by
@@ -37,6 +31,7 @@ from sixfold.agent.pods import PodRunner
 from sixfold.agent.refusals import Refusals
 from sixfold.agent.registrations import Registrations
 from sixfold.agent.relaxations import Relaxations
+from sixfold.agent.settings import remember, remembered
 from sixfold.agent.teardown import remove_all
 from sixfold.agent.upstream import Upstream, begin
 from sixfold.errors import HostError, ManifestError, SixfoldError, UnavailableError
@@ -73,9 +68,6 @@ def run(
 
     ``on_ready("")`` when everything is in force; with what is missing when that takes too long.
     """
-    # Plans are many small long-lived values: scanned at the default pace, they cost more than
-    # they took to make (4x at 1,000 workloads).
-    gc.set_threshold(200_000, 50, 100)
     capabilities.require()
     cgroup.require()  # refused before anything is made
     paths.run.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -155,7 +147,7 @@ async def _run(
         open_doors(paths, config, handlers, told, Metrics(agent, flows), told_trust) as doors,
         workload_door(paths.workload_socket) as workloads,
     ):
-        _remember_config(config, database)
+        remember(config, database)
         async with asyncio.TaskGroup() as group:
             running = group.create_task(agent.run(stop))
             draining = group.create_task(flows.run())
@@ -277,7 +269,7 @@ def _check_pools(config: Config, database: Database) -> None:
     used = database.connection.execute(
         "SELECT count(*) FROM addresses WHERE freed_at IS NULL"
     ).fetchone()[0]
-    before = _read_config(database)
+    before = remembered(database)
     if not used or before is None:
         return
     for name in ("pod_ipv4", "pod_ipv6", "service_ipv4", "service_ipv6"):
@@ -287,34 +279,3 @@ def _check_pools(config: Config, database: Database) -> None:
                 f"{name}: is {old}, {used} addresses are in use; "
                 f"sixfold down first, then start with {new}"
             )
-
-
-def _remember_config(config: Config, database: Database) -> None:
-    """Keep the settings for the next start, now that they are known to work."""
-    values = {item.name: getattr(config, item.name) for item in fields(config)}
-    database.set_meta("config", msgspec.json.encode(values, enc_hook=str).decode())
-
-
-def _read_config(database: Database) -> Config | None:
-    text = database.meta("config")
-    if not text:
-        return None
-    values: dict[str, Any] = msgspec.json.decode(text)
-    for name in ("pod_ipv4", "pod_ipv6", "service_ipv4", "service_ipv6"):
-        values[name] = ip_network(values[name])
-    for name, value in values.items():
-        if isinstance(value, list):
-            values[name] = tuple(value)
-    return Config(**values)
-
-
-def stored_config(paths: Paths) -> Config | None:
-    """The settings of the last start; None when there was none."""
-    path = paths.state / "state.db"
-    if not path.exists():
-        return None
-    database = Database(path)
-    try:
-        return _read_config(database)
-    finally:
-        database.close()

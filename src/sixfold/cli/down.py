@@ -41,7 +41,7 @@ def command(settings: Settings, grace_s: float, keep: bool) -> None:
     """
     if os.geteuid() != 0:
         raise HostError("sixfold down: needs root; use sudo")
-    from sixfold.agent.main import stored_config
+    from sixfold.agent.settings import stored_config
     from sixfold.agent.teardown import teardown
 
     paths = settings.paths

@@ -253,7 +253,7 @@ def _final_status(settings: Settings) -> dict[str, Any]:
 
 def configuration(paths: Paths, given: dict[str, Any]) -> Config:
     """What the last start was told, changed by what this one is told."""
-    from sixfold.agent.main import stored_config
+    from sixfold.agent.settings import stored_config
 
     before = stored_config(paths) or Config(node=platform.node() or "localhost")
     for name in ENDED_BY_NONE:
