@@ -50,7 +50,7 @@ class System:
     paths: Paths
     host: Path  # network namespace that plays the host
     environment: dict[str, str]
-    wait_s: float = 20.0
+    wait_s: float = 60.0
     extra: list[Path] = field(default_factory=list)
     was_up: bool = False
 

@@ -90,8 +90,12 @@ class Place:
             raise
         return sock
 
+    def answer(self, address: str, port: int = 8080, **options: Any) -> str:
+        """As ``attempt``, where one must come: however busy the machine is."""
+        return self.attempt(address, port, timeout_s=WAIT_S, **options)
+
     def attempt(self, address: str, port: int = 8080, **options: Any) -> str:
-        """ "open", "timeout", or the name of the errno."""
+        """ "open", "timeout" when nobody answers soon, or the name of the errno."""
         options.setdefault("timeout_s", SILENCE_S)
         try:
             self.dial(address, port, **options).close()

@@ -45,6 +45,9 @@ class Lab:
         body = {"objects": list(objects), "sources": []}
         Client(self.system.paths.api_socket).post("/v1/apply", body)
 
+    def answer(self, name: str) -> str:
+        return self.places[name].answer(self.places["server"].ipv4)
+
     def attempt(self, name: str) -> str:
         return self.places[name].attempt(self.places["server"].ipv4)
 
@@ -69,7 +72,7 @@ def enforced(lab: Lab) -> Iterator[None]:
 
 def test_what_a_policy_in_audit_would_deny_passes_and_names_it(lab: Lab):
     lab.apply(marked(SERVER, AUDIT))
-    assert lab.attempt("caller") == lab.attempt("guest") == "open"
+    assert lab.answer("caller") == lab.answer("guest") == "open"
     flow = lab.told()
     assert flow["source"]["pod_name"] == "guest"
     assert flow["verdict"] == "AUDIT"
@@ -99,7 +102,7 @@ def test_explain_and_status_say_that_it_is_in_audit(lab: Lab):
 
 def test_a_namespace_in_audit_denies_nothing(lab: Lab):
     lab.apply(namespace(AUDIT))
-    assert lab.attempt("guest") == "open"
+    assert lab.answer("guest") == "open"
     assert lab.told()["source"]["pod_name"] == "guest"
 
 
@@ -133,8 +136,8 @@ def test_what_is_let_in_by_audit_is_counted(lab: Lab):
 
     lab.apply(marked(SERVER, AUDIT))
     before = audited()
-    lab.attempt("caller")
-    lab.attempt("guest")
+    lab.answer("caller")
+    lab.answer("guest")
     assert audited() == before + 1
 
 
@@ -160,7 +163,7 @@ def test_everything_in_audit_by_a_flag_and_out_of_it(lab: Lab):
     lab.system.on_host("kill", "-9", str(pid))
     lab.system.sixfold("up", "--detach", "--audit")
     assert lab.system.status()["agent"]["audit"] is True
-    assert lab.attempt("guest") == "open"
+    assert lab.answer("guest") == "open"
     assert lab.told()["source"]["pod_name"] == "guest"
     lab.system.on_host("kill", "-9", str(lab.system.agent_pid()))
     lab.system.sixfold("up", "--detach", "--enforce")

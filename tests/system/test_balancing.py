@@ -471,14 +471,14 @@ def test_who_refuses_is_passed_over(town: Town):
         for name, place in town.places.items():
             if name.startswith("web") and name != "web-2":
                 stack.enter_context(place.listen())
-        tried = [town.client.attempt(town.vips["round-robin"], 80, timeout_s=WAIT_S)]
+        tried = [town.client.answer(town.vips["round-robin"], 80)]
         while tried[-1] == "open":
-            tried.append(town.client.attempt(town.vips["round-robin"], 80, timeout_s=WAIT_S))
+            tried.append(town.client.answer(town.vips["round-robin"], 80))
         assert len(tried) <= len(PODS)
         assert tried[-1] == "ECONNREFUSED"
         ((key, _),) = deaf.items()
         assert layout.DEAF_KEY.unpack(key)[2] == layout.pack_port(8080)
-        assert town.client.attempt(town.vips["round-robin"], 80, timeout_s=WAIT_S) == "open"
+        assert town.client.answer(town.vips["round-robin"], 80) == "open"
 
 
 def test_clients_of_a_vanished_backend_are_told_and_dial_again(town: Town):
@@ -535,11 +535,11 @@ def test_when_all_endpoints_terminate_they_are_still_used(town: Town):
     vip = town.system.json("get", "svc", "last")["spec"]["clusterIP"]
     town.system.sixfold("delete", "pod", "last", "--no-wait")
     town.system.eventually(lambda: town.frontend("last")["backends"][0]["state"] == "terminating")
-    assert town.client.attempt(vip, 80, timeout_s=WAIT_S) == "open"
+    assert town.client.answer(vip, 80) == "open"
     explained = town.system.sixfold("explain", "client-0", "last:80").stdout
     assert "no endpoint is ready: the 1 terminating that still serve are used" in explained
     town.system.sixfold("delete", "pod", "last", "--grace-period", "0")
-    assert town.client.attempt(vip, 80) == "ECONNREFUSED"
+    assert town.client.answer(vip, 80) == "ECONNREFUSED"
 
 
 def test_explain_and_describe_say_which_algorithm_and_why(town: Town):

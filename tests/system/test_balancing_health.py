@@ -227,7 +227,7 @@ def test_when_none_is_healthy_all_are_used_unless_told_to_refuse(town: Town, bey
     assert "panic: 0 of 3 healthy, so all are used" in town.why("ext")
     assert "balancing: panic: default/ext: 0 of 3 healthy" in town.system.agent_log()
     town.apply(*outside("ext", check, lb_panic_threshold="fail"))
-    assert town.client.attempt(vip, 80) == "ECONNREFUSED"
+    assert town.client.answer(vip, 80) == "ECONNREFUSED"
     assert "refused at once: none of 3 is healthy" in town.why("ext")
     town.flag.with_name(f"{town.flag.name}-{BEYOND[1]}").touch()
     beyond.settle("ext", BEYOND[1])

@@ -71,7 +71,7 @@ def test_who_keeps_addresses_is_caught_and_who_asks_again_is_not(system: System)
     db = [place_of(system, f"db-{n}") for n in range(2)]
     assert ask(good) == ask(caching) == {one.ipv4 for one in db}
     for place in (good, caching, fixed):
-        assert place.attempt(db[0].ipv4) == "ECONNREFUSED"
+        assert place.answer(db[0].ipv4) == "ECONNREFUSED"
     age(system, "lookups", 0)
     for _ in range(20):
         ask(good)

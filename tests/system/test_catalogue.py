@@ -392,11 +392,11 @@ def test_what_registers_itself_is_an_endpoint_of_the_service_named_so(host: Host
     client = host.web
     host.system.apply(manifest(service("outside", selector={}, ports=[HTTP])))
     (vip, *_) = host.system.json("get", "svc", "outside")["spec"]["clusterIPs"]
-    assert client.attempt(vip, 80) == "ECONNREFUSED"
+    assert client.answer(vip, 80) == "ECONNREFUSED"
     with web.listen(7000) as listener:
         body = {"Name": "outside", "Port": 7000, "Weights": {"Passing": 5}, "Check": {"TTL": "60s"}}
         host.put("/v1/agent/service/register", body)
-        assert client.attempt(vip, 80) == "ECONNREFUSED"  # critical until it says otherwise
+        assert client.answer(vip, 80) == "ECONNREFUSED"  # critical until it says otherwise
         host.put("/v1/agent/check/pass/service:outside")
         with client.dial(vip, 80):
             connection, (source, _) = listener.accept()
@@ -410,7 +410,7 @@ def test_what_registers_itself_is_an_endpoint_of_the_service_named_so(host: Host
         assert slice_["endpoints"][0]["targetRef"]["name"] == "outside"
         host.system.sixfold("reach")  # whatever reads the whole world reads it, too
         host.put("/v1/agent/check/fail/service:outside")
-        assert client.attempt(vip, 80) == "ECONNREFUSED"
+        assert client.answer(vip, 80) == "ECONNREFUSED"
         host.put("/v1/agent/service/deregister/outside")
 
 

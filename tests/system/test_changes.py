@@ -276,7 +276,7 @@ def test_policies_show_how_often_each_rule_decided(lab: Lab):
 
     before = shown()
     with lab.places["server"].listen():
-        assert lab.places["caller"].attempt(lab.places["server"].ipv4) == "open"
+        assert lab.places["caller"].answer(lab.places["server"].ipv4) == "open"
         assert lab.places["other"].attempt(lab.places["server"].ipv4) == "timeout"
     after = shown()
     assert after["ingress[0]"] == before.get("ingress[0]", 0) + 1

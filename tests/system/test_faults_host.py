@@ -108,9 +108,9 @@ def test_a_full_map_is_said_leaves_the_old_state_in_force_and_heals(system: Syst
         if agent["problem"]:  # not healed yet
             assert "put policy_tables: " in agent["problem"]
             assert agent["applied"] < agent["generation"]
-        assert friend.attempt(web.ipv4) == "open"
+        assert friend.answer(web.ipv4) == "open"
         system.eventually(lambda: not system.status()["agent"]["problem"], "healed")
-        assert stranger.attempt(web.ipv4) == "open"
+        assert stranger.answer(web.ipv4) == "open"
 
 
 OPEN_EGRESS = {"policyTypes": ["Egress"], "egress": [{}]}

@@ -74,7 +74,7 @@ def test_a_full_disk_takes_nothing_by_half_and_what_it_took_outlives_the_agent(
         assert (agent["generation"], agent["applied"]) == (1, 1)
         web, client = place_of(system, "default/web"), place_of(system, "default/client")
         with web.listen():
-            assert client.attempt(web.ipv4) == "open"
+            assert client.answer(web.ipv4) == "open"
 
         ballast.unlink()
         system.apply(big_policies(100), "--wait")

@@ -177,7 +177,7 @@ def test_a_name_opens_its_addresses_to_whom_policy_names_it_only(scene: Scene, v
     scene.upstream.records.pop(("api.example.org", "CNAME"), None)
     type_ = "A" if version == 4 else "AAAA"
     assert address in scene.ask(scene.caller, "Api.Example.ORG", type_)
-    assert scene.caller.attempt(address) == "open"
+    assert scene.caller.answer(address) == "open"
     assert scene.caller.attempt(address, 8081) == "timeout"
     for stranger in (scene.other, scene.hermit):
         assert stranger.attempt(address) == "timeout"
@@ -186,11 +186,11 @@ def test_a_name_opens_its_addresses_to_whom_policy_names_it_only(scene: Scene, v
 def test_over_tcp_and_by_long_answers_it_is_the_same(scene: Scene):
     first = scene.upstream.new("x1.fresh.example.org")[0]
     assert scene.ask(scene.caller, "x1.fresh.example.org", tcp=True) == [first]
-    assert scene.caller.attempt(first) == "open"
+    assert scene.caller.answer(first) == "open"
     second = scene.upstream.new("x2.fresh.example.org")[0]
     scene.upstream.long.add("x2.fresh.example.org")  # upstream sends it over TCP only
     assert scene.ask(scene.caller, "x2.fresh.example.org") == [second]
-    assert scene.caller.attempt(second) == "open"
+    assert scene.caller.answer(second) == "open"
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_the_name_that_was_asked_counts_whatever_its_aliases(scene: Scene):
     assert scene.ask(scene.caller, "www.cdn.test") == [address]
     assert scene.caller.attempt(address) == "timeout"
     assert scene.ask(scene.caller, "www.fresh.example.org") == [address]
-    assert scene.caller.attempt(address) == "open"
+    assert scene.caller.answer(address) == "open"
 
 
 def test_an_answer_cannot_make_a_pod_or_the_host_part_of_the_world(scene: Scene):
@@ -242,7 +242,7 @@ def test_it_closes_when_its_time_is_over_but_not_under_an_open_connection(scene:
     held, idle = scene.upstream.new(name, ttl_s=0)[0], scene.upstream.new("idle.test")[0]
     scene.upstream.set(name, held, idle, ttl_s=0)
     assert set(scene.ask(scene.caller, name)) == {held, idle}
-    assert scene.caller.attempt(idle) == "open"
+    assert scene.caller.answer(idle) == "open"
     with scene.caller.dial(held) as connection:
         scene.closes(scene.caller, idle)
         entries = {one["address"]: one for one in scene.cache()[name]}
@@ -252,7 +252,7 @@ def test_it_closes_when_its_time_is_over_but_not_under_an_open_connection(scene:
         )
         connection.sendall(b"still there")
         assert connection.recv(64) == b"still there"
-        assert scene.caller.attempt(held) == "open"  # as in Cilium: the address is still known
+        assert scene.caller.answer(held) == "open"  # as in Cilium: the address is still known
     scene.closes(scene.caller, held)
     assert name not in scene.cache()
     drop = scene.system.flows("--verdict", "DROPPED", "--to", name, "--last", "1")[0]
@@ -271,7 +271,7 @@ def test_of_too_many_addresses_the_first_are_open_and_the_rest_is_said(scene: Sc
     assert scene.system.status()["fqdn"]["refused"] >= 200
     again = scene.upstream.new("after-many.fresh.example.org")[0]
     scene.ask(scene.caller, "after-many.fresh.example.org")
-    assert scene.caller.attempt(again) == "open"
+    assert scene.caller.answer(again) == "open"
 
 
 def test_names_that_nobody_mentions_are_not_learned(scene: Scene):
@@ -304,7 +304,7 @@ def test_flows_explain_and_reach_speak_of_names(scene: Scene):
     assert "opened for *.fresh.example.org" in asked
     assert "CiliumNetworkPolicy default/caller egress[0]" in asked
     scene.ask(scene.caller, name)
-    assert scene.caller.attempt(address) == "open"
+    assert scene.caller.answer(address) == "open"
     (flow, *_) = scene.system.flows("--to", "shown.*.example.org", "--last", "1")
     assert flow["destination_names"] == [name]
     explained = scene.system.sixfold("explain", "caller", f"{name}:8080").stdout
@@ -340,7 +340,7 @@ def test_admin_rules_and_denies_come_first_and_audit_tells(scene: Scene):
     system = scene.system
     address = scene.upstream.new("x3.fresh.example.org")[0]
     scene.ask(scene.caller, "x3.fresh.example.org")
-    assert scene.caller.attempt(address) == "open"
+    assert scene.caller.answer(address) == "open"
     admin = {
         "apiVersion": "policy.networking.k8s.io/v1alpha2",
         "kind": "ClusterNetworkPolicy",
@@ -359,14 +359,14 @@ def test_admin_rules_and_denies_come_first_and_audit_tells(scene: Scene):
     assert scene.caller.attempt(address) == "timeout"
     accepted = scene.upstream.new("a.b.accepted.test")[0]
     scene.ask(scene.hermit, "a.b.accepted.test")
-    assert scene.hermit.attempt(accepted) == "open"  # one label or more, on every port
+    assert scene.hermit.answer(accepted) == "open"  # one label or more, on every port
     system.sixfold("delete", "clusternetworkpolicy", "guard")
     deny = cnp("deny", "caller", {"matchName": "x.y"})
     deny["spec"]["egressDeny"] = [{"toCIDR": [f"{address}/32"]}]
     system.apply(manifest(deny))
     assert scene.caller.attempt(address) == "timeout"
     system.sixfold("delete", "cnp", "deny")
-    assert scene.caller.attempt(address) == "open"
+    assert scene.caller.answer(address) == "open"
 
 
 def test_in_audit_names_are_told_apart_from_what_would_be_denied(scene: Scene):
@@ -376,7 +376,7 @@ def test_in_audit_names_are_told_apart_from_what_would_be_denied(scene: Scene):
     named, other = scene.upstream.new("watched.test")[0], scene.upstream.new("other.test")[0]
     scene.ask(scene.hermit, "watched.test")
     for address, verdict in ((named, "FORWARDED"), (other, "AUDIT")):
-        assert scene.hermit.attempt(address) == "open"
+        assert scene.hermit.answer(address) == "open"
         assert scene.system.flows("--to", address, "--last", "1")[0]["verdict"] == verdict
     scene.system.sixfold("delete", "cnp", "watched")
 
@@ -389,13 +389,13 @@ def test_the_agent_may_die_at_any_time(scene: Scene):
     os.kill(system.agent_pid(), signal.SIGKILL)
     unknown = scene.upstream.new("unknown.fresh.example.org", ttl_s=300)[0]
     assert scene.ask(scene.caller, "known.fresh.example.org") == [known]
-    assert scene.caller.attempt(known) == "open"
+    assert scene.caller.answer(known) == "open"
     assert scene.ask(scene.caller, "unknown.fresh.example.org") == [unknown]
     assert scene.caller.attempt(unknown) == "timeout"
     system.up()
-    assert scene.caller.attempt(known) == "open"
+    assert scene.caller.answer(known) == "open"
     assert {"known.fresh.example.org", "unknown.fresh.example.org"} <= scene.cache().keys()
-    assert scene.caller.attempt(unknown) == "open"
+    assert scene.caller.answer(unknown) == "open"
 
 
 def test_the_resolver_may_die_at_any_time(scene: Scene):
@@ -403,7 +403,7 @@ def test_the_resolver_may_die_at_any_time(scene: Scene):
     before = scene.upstream.new("before.fresh.example.org", ttl_s=300)[0]
     scene.ask(scene.caller, "before.fresh.example.org")
     os.kill(int((system.paths.run / "dns.pid").read_text()), signal.SIGKILL)
-    assert scene.caller.attempt(before) == "open"
+    assert scene.caller.answer(before) == "open"
     after = scene.upstream.new("after.fresh.example.org")[0]
 
     def answered() -> bool:

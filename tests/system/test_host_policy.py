@@ -149,8 +149,8 @@ def fate(sock: socket.socket) -> str:
 @FAMILIES
 def test_a_host_that_no_policy_selects_is_open(map_: Map, version: int):
     with map_.host.listen(version=version), map_.world.listen(version=version):
-        assert map_.world.attempt(map_.host.address(version), timeout_s=WAIT_S) == "open"
-        assert map_.host.attempt(map_.world.address(version), timeout_s=WAIT_S) == "open"
+        assert map_.world.answer(map_.host.address(version)) == "open"
+        assert map_.host.answer(map_.world.address(version)) == "open"
     answer = map_.system.sixfold("explain", "world", "host:8080").stdout
     assert "no policy selects the host: its ingress is open" in answer
 
@@ -160,7 +160,7 @@ def test_a_policy_for_another_node_selects_nobody(map_: Map):
     other["spec"]["nodeSelector"] = {"matchLabels": {"kubernetes.io/hostname": "elsewhere"}}
     map_.system.apply(manifest(other))
     with map_.host.listen():
-        assert map_.world.attempt("192.0.2.1", timeout_s=WAIT_S) == "open"
+        assert map_.world.answer("192.0.2.1") == "open"
 
 
 @FAMILIES
@@ -168,7 +168,7 @@ def test_a_selected_host_lets_in_what_a_rule_allows_and_names_both(map_: Map, ve
     map_.enforce(ingress=[{"fromEntities": ["world"], "toPorts": tcp(8080)}])
     address = map_.host.address(version)
     with map_.host.listen(8080, version=version), map_.host.listen(8081, version=version):
-        assert map_.world.attempt(address, 8080, timeout_s=WAIT_S) == "open"
+        assert map_.world.answer(address, 8080) == "open"
         assert map_.world.attempt(address, 8081) == "timeout"
     flow = map_.last_drop("--from", "world", "--to", "host")
     assert (flow["IP"]["destination"], flow["traffic_direction"]) == (address, "INGRESS")
@@ -180,7 +180,7 @@ def test_a_selected_host_lets_in_what_a_rule_allows_and_names_both(map_: Map, ve
     assert flow["ingress_allowed_by"][0]["name"] == "lockdown"
     # The other direction has no rules, so it is as before.
     with map_.world.listen(version=version):
-        assert map_.host.attempt(map_.world.address(version), timeout_s=WAIT_S) == "open"
+        assert map_.host.answer(map_.world.address(version)) == "open"
 
 
 @FAMILIES
@@ -189,9 +189,9 @@ def test_egress_of_the_host_is_judged_and_its_pods_are_not(map_: Map, version: i
     map_.enforce(ingress=NOTHING, egress=[{"toEntities": ["world"], "toPorts": tcp(9000)}])
     address = map_.world.address(version)
     with map_.world.listen(8080, version=version), map_.world.listen(9000, version=version):
-        assert map_.host.attempt(address, 9000, timeout_s=WAIT_S) == "open"
+        assert map_.host.answer(address, 9000) == "open"
         assert map_.host.attempt(address, 8080) == "timeout"
-        assert map_.free.attempt(address, 8080, timeout_s=WAIT_S) == "open"
+        assert map_.free.answer(address, 8080) == "open"
         assert map_.held.attempt(address, 9000) == "timeout"
     with map_.world.listen(7000, version=version, kind=socket.SOCK_DGRAM) as server:
         with map_.free.dial(address, 7000, kind=socket.SOCK_DGRAM) as client:
@@ -245,7 +245,7 @@ def test_a_policy_that_is_gone_leaves_the_host_open(map_: Map):
     with map_.host.listen():
         assert map_.world.attempt("192.0.2.1") == "timeout"
         map_.system.sixfold("delete", "ciliumclusterwidenetworkpolicy/lockdown")
-        assert map_.world.attempt("192.0.2.1", timeout_s=WAIT_S) == "open"
+        assert map_.world.answer("192.0.2.1") == "open"
 
 
 def test_default_deny_may_be_left_out_and_denied_is_denied(map_: Map):
@@ -254,7 +254,7 @@ def test_default_deny_may_be_left_out_and_denied_is_denied(map_: Map):
         enableDefaultDeny={"ingress": False, "egress": False},
     )
     with map_.host.listen(8080), map_.host.listen(8081):
-        assert map_.world.attempt("192.0.2.1", 8080, timeout_s=WAIT_S) == "open"
+        assert map_.world.answer("192.0.2.1", 8080) == "open"
         assert map_.world.attempt("192.0.2.1", 8081) == "timeout"
     assert map_.last_drop("--to", "host")["drop_reason_desc"] == "POLICY_DENY"
 
@@ -262,7 +262,7 @@ def test_default_deny_may_be_left_out_and_denied_is_denied(map_: Map):
 def test_in_audit_it_is_told_and_passes(map_: Map):
     map_.enforce(ingress=NOTHING, egress=NOTHING, audit=True)
     with map_.host.listen():
-        assert map_.world.attempt("192.0.2.1", timeout_s=WAIT_S) == "open"
+        assert map_.world.answer("192.0.2.1") == "open"
     flow = map_.system.flows("--verdict", "AUDIT", "--to", "host", "--last", "1")[0]
     assert flow["IP"]["source"] == "192.0.2.2"
     assert "in audit: " in map_.system.sixfold("status").stdout
@@ -272,8 +272,8 @@ def test_in_audit_it_is_told_and_passes(map_: Map):
 def test_pods_and_the_host_need_both_sides(map_: Map, version: int):
     address, host = map_.free.address(version), {4: "10.244.0.1", 6: "fd00:5f:244::1"}[version]
     with map_.free.listen(9090, version=version), map_.host.listen(9090, version=version):
-        assert map_.host.attempt(address, 9090, timeout_s=WAIT_S) == "open"
-        assert map_.free.attempt(host, 9090, timeout_s=WAIT_S) == "open"
+        assert map_.host.answer(address, 9090) == "open"
+        assert map_.free.answer(host, 9090) == "open"
         map_.enforce(ingress=FROM_WORLD, egress=TO_WORLD)
         assert map_.host.attempt(address, 9090) == "timeout"
         assert map_.free.attempt(host, 9090) == "timeout"
@@ -281,16 +281,16 @@ def test_pods_and_the_host_need_both_sides(map_: Map, version: int):
         assert flow["traffic_direction"] == "INGRESS"
         peer = {"matchLabels": {"io.kubernetes.pod.namespace": "default", "app": "free"}}
         map_.enforce(ingress=[{"fromEndpoints": [peer]}], egress=[{"toEndpoints": [peer]}])
-        assert map_.host.attempt(address, 9090, timeout_s=WAIT_S) == "open"
-        assert map_.free.attempt(host, 9090, timeout_s=WAIT_S) == "open"
+        assert map_.host.answer(address, 9090) == "open"
+        assert map_.free.answer(host, 9090) == "open"
 
 
 def test_probes_and_loopback_and_names_go_on(map_: Map):
     map_.enforce(ingress=NOTHING, egress=NOTHING)
     with map_.host.listen():
         for address in ("127.0.0.1", "192.0.2.1", "10.244.0.1"):
-            assert map_.host.attempt(address, timeout_s=WAIT_S) == "open"
-    assert map_.host.attempt(map_.probed.ipv4, 8080, timeout_s=WAIT_S) == "open"
+            assert map_.host.answer(address) == "open"
+    assert map_.host.answer(map_.probed.ipv4, 8080) == "open"
     assert map_.host.attempt(map_.probed.ipv4, 8081) == "timeout"
     with map_.free.dial("169.254.20.10", 53) as dns:  # TCP: the process, not the kernel
         question = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x07cluster\x05local\0\0\x01\0\x01"
@@ -322,21 +322,21 @@ def test_neighbours_are_found_while_everything_is_denied(map_: Map):
     for version in (4, 6):
         with map_.host.listen(8080, version=version):
             address = map_.host.address(version)
-            assert map_.world.attempt(address, 8080, timeout_s=WAIT_S) == "open"
+            assert map_.world.answer(address, 8080) == "open"
 
 
 def test_the_hosts_policy_outlives_the_agent(map_: Map):
     map_.enforce(ingress=[{"fromEntities": ["world"], "toPorts": tcp(8080)}])
     with map_.host.listen(8080), map_.host.listen(8081):
         os.kill(map_.system.agent_pid(), signal.SIGKILL)
-        assert map_.world.attempt("192.0.2.1", 8080, timeout_s=WAIT_S) == "open"
+        assert map_.world.answer("192.0.2.1", 8080) == "open"
         assert map_.world.attempt("192.0.2.1", 8081) == "timeout"
         links = map_.system.paths.bpffs / "links"
         before = {path.name: path.stat().st_ino for path in links.glob("*_uplink_*")}
         map_.system.up()
         assert {path.name: path.stat().st_ino for path in links.glob("*_uplink_*")} == before
         assert len(before) == 2
-        assert map_.world.attempt("192.0.2.1", 8080, timeout_s=WAIT_S) == "open"
+        assert map_.world.answer("192.0.2.1", 8080) == "open"
         assert map_.world.attempt("192.0.2.1", 8081) == "timeout"
 
 
@@ -376,6 +376,6 @@ def test_apply_refuses_to_end_the_session_that_it_is_typed_in(map_: Map):
     assert "would end your own SSH session from 192.0.2.2" in refused.stderr
     assert "audit" in refused.stderr
     with map_.host.listen():
-        assert map_.world.attempt("192.0.2.1", timeout_s=WAIT_S) == "open"
+        assert map_.world.answer("192.0.2.1") == "open"
     assert apply(ingress=[{"fromEntities": ["world"], "toPorts": tcp(22)}]).returncode == 0
     assert apply("--end-my-session", ingress=NOTHING).returncode == 0

@@ -65,7 +65,7 @@ def test_a_connection_to_a_service_is_counted_everywhere_it_should_be(shop: Syst
     web = shop.json("get", "svc", "web")["spec"]["clusterIP"]
     client, before = place_of(shop, "client"), measured(shop)
     for _ in range(3):
-        assert client.attempt(web, 80) == "open"
+        assert client.answer(web, 80) == "open"
     more = grown(before, measured(shop))
     of_service = {"namespace": "default", "service": "web", "port": "80", "protocol": "TCP"}
     rule = {"namespace": "default", "policy": "all", "rule": "egress[0]", "direction": "egress"}

@@ -376,7 +376,7 @@ def test_a_closed_udp_port_of_a_pod_is_refused(net: Net, version: int):
 
 @FAMILIES
 def test_a_closed_tcp_port_of_a_pod_is_refused(net: Net, version: int):
-    assert net.one.attempt(net.two.address(version), 9) == "ECONNREFUSED"
+    assert net.one.answer(net.two.address(version), 9) == "ECONNREFUSED"
 
 
 @FAMILIES
@@ -384,7 +384,7 @@ def test_a_pod_that_forgets_its_neighbours_finds_them_again(net: Net, version: i
     gateway = {4: "169.254.1.1", 6: "fe80::1"}[version]
     net.one.run("ip", "neigh", "del", gateway, "dev", "eth0")
     with net.two.listen(version=version):
-        assert net.one.attempt(net.two.address(version), timeout_s=5) == "open"
+        assert net.one.answer(net.two.address(version)) == "open"
     assert "02:5f:00:00:00:01" in net.one.run("ip", "neigh", "show", gateway)
 
 

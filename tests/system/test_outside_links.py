@@ -26,7 +26,7 @@ from sixfold.host import netns
 from sixfold.host.paths import NETNS_ROOT
 
 from .conftest import System
-from .places import FAMILIES, OPEN, WAIT_S, Place, manifest, places_of, pod, policy, service
+from .places import FAMILIES, OPEN, Place, manifest, places_of, pod, policy, service
 from .test_outside import KINDS, echo, exchange
 
 pytestmark = pytest.mark.root
@@ -169,7 +169,7 @@ def test_a_tunnel_leads_to_services(shore: Shore, version: int, way: str):
 @FAMILIES
 def test_who_dials_nobody_through_a_tunnel_is_refused_at_once(shore: Shore, version: int):
     for address, port in ((shore.address[version], 81), (NODE[version], 30080)):
-        answer = shore.far.attempt(address, port, timeout_s=WAIT_S)
+        answer = shore.far.answer(address, port)
         assert answer == "ECONNREFUSED", (address, port)
 
 
@@ -197,7 +197,7 @@ def test_an_error_through_a_tunnel_reaches_its_end(shore: Shore, version: int, k
             with pytest.raises(ConnectionRefusedError):
                 server.recv(1)
     else:
-        assert shore.far.attempt(address, 80, timeout_s=WAIT_S) == "ECONNREFUSED"
+        assert shore.far.answer(address, 80) == "ECONNREFUSED"
 
 
 def test_a_neighbour_learns_unasked_that_an_address_has_moved_here(shore: Shore):

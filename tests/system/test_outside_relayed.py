@@ -136,7 +136,7 @@ def test_datagrams_longer_than_the_link_reach_it_and_come_back(coast: Coast, ver
 @FAMILIES
 def test_where_nobody_listens_the_client_is_told(coast: Coast, version: int):
     address = coast.address("abroad", version)
-    assert coast.router.attempt(address, 80) == "ECONNREFUSED"
+    assert coast.router.answer(address, 80) == "ECONNREFUSED"
     with coast.router.dial(address, 80, kind=DGRAM) as client:
         client.send(b"x")
         with pytest.raises(ConnectionRefusedError):
@@ -256,7 +256,7 @@ def test_who_is_connected_to_a_backend_that_was_taken_out_is_reset(coast: Coast)
             with pytest.raises(ConnectionResetError):
                 client.recv(1)
             connection.close()
-        assert coast.router.attempt(coast.address("lost"), 80) == "ECONNREFUSED"
+        assert coast.router.answer(coast.address("lost"), 80) == "ECONNREFUSED"
     coast.system.apply(manifest(written("lost", 4, FAR[4], port=8099)))
 
 

@@ -182,9 +182,9 @@ def test_a_namespace_is_walked_to_least_privilege_and_back_when_something_is_dro
         for line in walk.stderr:
             told.append(line)
             if line.startswith("1/5"):
-                assert web.attempt(db) == "open"
+                assert web.answer(db) == "open"
             if line.startswith("4/5"):
-                assert web.attempt(db) == "open"
+                assert web.answer(db) == "open"
                 assert other.attempt(db) == "timeout"
         assert walk.stdout is not None
         policies = [one["metadata"]["name"] for one in yaml.safe_load_all(walk.stdout)]
@@ -193,6 +193,6 @@ def test_a_namespace_is_walked_to_least_privilege_and_back_when_something_is_dro
     assert any("+ shop/web → shop/db  TCP/8080" in line for line in told)
     (dropped,) = [line for line in told if "DROPPED" in line and "shop/other" in line]
     assert "default-deny (shop/default-deny,shop/other)" in dropped
-    assert other.attempt(db) == "open", "in audit again"
+    assert other.answer(db) == "open", "in audit again"
     (one,) = shop.json("get", "posture", "default")["spec"]["relaxations"]
     assert one["reason"] == "sixfold harden: something was dropped"

@@ -291,7 +291,7 @@ def test_conditions_weights_and_ports_of_slices_count(land: Land):
     with land.serving(four) as servers:  # nobody else is left
         assert land.reached(vip, servers).keys() == {four}
     land.delete_slices("many-4")
-    assert land.client.attempt(vip, PORT) == "ECONNREFUSED"
+    assert land.client.answer(vip, PORT) == "ECONNREFUSED"
     assert "no EndpointSlice names it" in land.explain("client", "many")["balancing"]
 
 
@@ -488,7 +488,7 @@ def test_traffic_distribution_prefers_who_is_near(land: Land):
 def test_internal_traffic_policy_local_is_this_node_or_nobody(land: Land):
     land.apply(outside("local", internalTrafficPolicy="Local"), endpoints("l", "local", NEAR[0]))
     vip = land.vip("local")
-    assert land.client.attempt(vip, PORT) == "ECONNREFUSED"
+    assert land.client.answer(vip, PORT) == "ECONNREFUSED"
     said = land.explain("client", "local")["balancing"]
     assert "internalTrafficPolicy Local: of node" in said
     node = land.api.get("/v1/status")["agent"]["node"]

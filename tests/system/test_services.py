@@ -209,10 +209,10 @@ def test_every_port_of_a_service_is_its_own(shop: Shop, version: int):
 @FAMILIES
 def test_a_service_without_endpoints_and_an_unknown_port_refuse_at_once(shop: Shop, version: int):
     for name, port in (("nobody", 80), ("web", 81)):
-        assert shop.client.attempt(shop.vip(name, version), port) == "ECONNREFUSED"
+        assert shop.client.answer(shop.vip(name, version), port) == "ECONNREFUSED"
     for name, port in (("nobody", 123), ("web", 80)):  # 80 is there, but for TCP only
         vip = shop.vip(name, version)
-        assert shop.client.attempt(vip, port, kind=DGRAM) == "ECONNREFUSED"
+        assert shop.client.answer(vip, port, kind=DGRAM) == "ECONNREFUSED"
         family = socket.AF_INET if version == 4 else socket.AF_INET6
         client = shop.client.make_socket(family, DGRAM)
         with client, pytest.raises(ConnectionRefusedError):
@@ -321,7 +321,7 @@ def test_nobody_is_sent_to_a_pod_that_is_being_stopped(shop: Shop):
 
     def dial() -> None:
         while not stop.is_set():
-            outcomes[shop.client.attempt(vip, 80, timeout_s=WAIT_S)] += 1
+            outcomes[shop.client.answer(vip, 80)] += 1
 
     dialling = threading.Thread(target=dial)
     dialling.start()
@@ -349,7 +349,7 @@ def test_a_thousand_services_at_once(shop: Shop):
             with shop.client.dial(shop.vip(name), 80):
                 servers.accepted()[2].close()
     shop.system.sixfold("delete", "svc", *names)
-    assert shop.client.attempt(shop.vip(names[0]), 80) == "EHOSTUNREACH"
+    assert shop.client.answer(shop.vip(names[0]), 80) == "EHOSTUNREACH"
 
 
 def spread(shop: Shop, count: int, servers: Servers | None = None) -> Counter[str]:
