@@ -7,6 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,14 +20,35 @@ from sixfold.host.paths import NETNS_ROOT, Paths
 MakeSpec = Callable[..., ContainerSpec]
 
 
-@pytest.fixture
-def lab() -> Iterator[Lab]:
+@contextmanager
+def started() -> Iterator[Lab]:
     made = Lab()
     try:
         made.start()
         yield made
     finally:
         made.stop()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Lab]:
+    """To load the datapath costs seconds."""
+    with started() as made:
+        yield made
+
+
+@pytest.fixture
+def lab(shared: Lab) -> Iterator[Lab]:
+    """The module's, without what an earlier test left."""
+    yield shared
+    shared.forget()
+
+
+@pytest.fixture
+def own_lab() -> Iterator[Lab]:
+    """For tests that leave nothing of it as it was."""
+    with started() as made:
+        yield made
 
 
 @pytest.fixture

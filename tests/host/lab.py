@@ -38,8 +38,14 @@ from sixfold.model.identity import HOST, Identity
 from sixfold.model.mesh import ORIGINAL_SOURCE_MARK, Mode, PortMode
 from sixfold.model.reason import DropReason
 
-WAIT_S = 0.3  # long enough for a packet, short enough for a drop
+WAIT_S = 5.0  # for what must come
+SILENCE_S = 0.3  # for what must not: long enough for a packet
 TCP, UDP, ICMP, ANY = 6, 17, 1, 0
+# Maps that the kernel writes, of what has been.
+REMEMBERED = (
+    *("conntrack", "plaintexts", "deaf", "fragments"),
+    *("senders", "replies", "dialled_services"),
+)
 VERDICT, DROP = 1, 2
 
 
@@ -211,15 +217,27 @@ class Lab:
         server.listen(64)
         return server
 
-    def connect(self, pod: str, address: object, port: int = 80) -> socket.socket:
+    def connect(
+        self, pod: str, address: object, port: int = 80, wait_s: float = WAIT_S
+    ) -> socket.socket:
         """Gives up for good when nobody answers: nothing is sent later on, in another test."""
         client = self.socket(pod, family_of(address))
+        client.settimeout(wait_s)
         try:
             client.connect((str(address), port))
         except OSError:
             client.close()
             raise
+        client.settimeout(WAIT_S)
         return client
+
+    def hears_nothing(self, pod: str, address: object, port: int = 80) -> bool:
+        """Whether who dials there is not answered."""
+        try:
+            self.connect(pod, address, port, SILENCE_S).close()
+        except TimeoutError:
+            return True
+        return False
 
     def hang_up(self) -> None:
         """Every socket, at once: nothing is sent of it any more."""
@@ -228,6 +246,15 @@ class Lab:
                 each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 each.close()
         self.sockets.clear()
+
+    def forget(self) -> None:
+        """As it was at first: what an earlier test left is no part of the next one."""
+        self.hang_up()
+        self.datapath.apply(self.desired())
+        self.datapath.forget(self.datapath.sweep())
+        for name in REMEMBERED:
+            self.datapath.maps[name].delete([key for key, _ in self.datapath.maps[name].items()])
+        self.events()
 
     def datagram(self, pod: str, address: object = None, port: int = 0) -> socket.socket:
         made = self.socket(pod, family_of(address), socket.SOCK_DGRAM)
@@ -249,23 +276,38 @@ class Lab:
             time.sleep(0.01)
 
     def events(self) -> list[RawEvent]:
+        """What has been told since, with what a busy machine still has under way.
+
+        Without what a new interface says unasked, before it is anybody's.
+        """
         time.sleep(0.01)
         records, lost = self.datapath.events.drain()
         assert lost == 0
-        return [unpack_event(record) for record in records]
+        unasked = (DROP, 58, DropReason.NO_ENDPOINT)
+        return [
+            event
+            for event in map(unpack_event, records)
+            if (event.type, event.protocol, event.reason) != unasked
+        ]
 
     def tcp_events(self) -> list[RawEvent]:
         """Without neighbours that are asked for again, whenever the kernel thinks it is time."""
         return [event for event in self.events() if event.protocol == socket.IPPROTO_TCP]
 
     def drops(self) -> list[tuple[DropReason, int]]:
-        """Without what a new interface says unasked, before it is anybody's."""
-        return [
-            (DropReason(event.reason), event.rule[event.direction])
-            for event in self.events()
-            if event.type == DROP
-            if (event.protocol, event.reason) != (58, DropReason.NO_ENDPOINT)
-        ]
+        """At least one: waited for."""
+        found: list[tuple[DropReason, int]] = []
+
+        def told() -> bool:
+            found.extend(
+                (DropReason(event.reason), event.rule[event.direction])
+                for event in self.events()
+                if event.type == DROP
+            )
+            return bool(found)
+
+        self.eventually(told)
+        return found
 
 
 def _setns(fd: int) -> None:

@@ -69,27 +69,6 @@ class Proxy:
         self.cgroup.rmdir()
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Lab]:
-    made = Lab()
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
-
-
-@pytest.fixture
-def lab(shared: Lab) -> Iterator[Lab]:
-    """The module's, without what an earlier test left."""
-    yield shared
-    shared.hang_up()
-    shared.datapath.apply(shared.desired())
-    shared.datapath.forget(shared.datapath.sweep())
-    for name in ("conntrack", "plaintexts"):
-        shared.datapath.maps[name].delete([key for key, _ in shared.datapath.maps[name].items()])
-
-
 @pytest.fixture
 def proxy(lab: Lab) -> Iterator[Proxy]:
     made = Proxy(lab)
@@ -194,8 +173,7 @@ def test_policy_denies_as_without_a_mesh(lab: Lab, proxy: Proxy, a: object, b: o
     policies = {**A_TO_B, B.id: CLOSED}
     lab.datapath.apply(lab.desired(policies, modes=lab.modes(Mode.STRICT)))
     lab.listen("b", b)
-    with pytest.raises(TimeoutError):
-        lab.connect("a", b)
+    assert lab.hears_nothing("a", b)
     assert set(lab.drops()) == {(DropReason.POLICY_DENIED, 10)}
 
 
@@ -248,11 +226,9 @@ def test_nobody_but_the_proxy_dials_a_tunnel_port(
 ) -> None:
     lab.datapath.apply(lab.desired(modes=lab.modes(Mode.DISABLED)))
     lab.events()
-    with pytest.raises(TimeoutError):
-        lab.connect("a", b, TUNNEL_PORT)
+    assert lab.hears_nothing("a", b, TUNNEL_PORT)
     assert set(lab.drops()) == {(DropReason.TUNNEL_PORT, 22)}
-    with pytest.raises(TimeoutError):
-        lab.connect("host", b, TUNNEL_PORT)
+    assert lab.hears_nothing("host", b, TUNNEL_PORT)
 
 
 def test_who_dials_the_proxy_itself_gets_nowhere(lab: Lab, proxy: Proxy) -> None:
@@ -278,8 +254,7 @@ def test_plaintext_passes_where_the_mode_says_so(
     outside_the_mesh(lab, mode)
     server = lab.listen("b", b)
     if mode == Mode.STRICT:
-        with pytest.raises(TimeoutError):
-            lab.connect("a", b)
+        assert lab.hears_nothing("a", b)
         assert set(lab.drops()) == {(DropReason.MTLS_REQUIRED, 22)}
     else:
         talk(lab.connect("a", b), server)
@@ -295,8 +270,7 @@ def test_a_port_may_have_a_mode_of_its_own(lab: Lab, proxy: Proxy) -> None:
     talk(lab.connect("a", B.ipv4, 81), server)
     lab.hang_up()  # while it may: its server would say again and again that it has ended
     outside_the_mesh(lab, Mode.DISABLED, p81=Mode.STRICT)
-    with pytest.raises(TimeoutError):
-        lab.connect("a", B.ipv4, 81)
+    assert lab.hears_nothing("a", B.ipv4, 81)
     server = lab.listen("b", B.ipv4)
     talk(lab.connect("a", B.ipv4), server)
 

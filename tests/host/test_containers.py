@@ -34,7 +34,7 @@ def finish(containers: Containers, spec):
 GRACE_S = 20.0
 
 
-async def until(condition, what: str, timeout_s: float = 5.0) -> None:
+async def until(condition, what: str, timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
@@ -154,18 +154,20 @@ def test_the_end_of_the_first_process_ends_its_daemons(containers, make_spec, tm
 
 
 def test_orphans_are_reaped(containers, make_spec):
-    script = "for i in 1 2 3 4 5; do (sleep 0.05 &); done; sleep 300"
+    script = "for i in 1 2 3 4 5; do (sleep 0.05 &); done; echo made; sleep 300"
 
     async def main():
         container = await containers.start(make_spec("sh", "-c", script))
-        pid = container.shim.pid
-        await asyncio.sleep(0.4)
-        init, *others = children_of(pid)
-        orphans = children_of(init)
-        await containers.kill(container)
-        return others == [container.process.pid] and orphans == []
 
-    assert asyncio.run(main())
+        def alone() -> bool:
+            init, *others = children_of(container.shim.pid)
+            return others == [container.process.pid] and children_of(init) == []
+
+        await until(lambda: "made" in container.log.read_text(), "its orphans are made")
+        await until(alone, "they are reaped")
+        await containers.kill(container)
+
+    asyncio.run(main())
 
 
 def children_of(pid: int) -> list[int]:
@@ -231,13 +233,19 @@ def start_and_die(instance_paths, spec) -> None:
     assert agent.returncode == -signal.SIGKILL
 
 
-def test_a_container_outlives_its_agent_and_is_adopted(containers, make_spec, instance_paths):
-    spec = make_spec("sh", "-c", "sleep 0.3; echo after; exit 5")
+UNTIL_TOLD = "until test -e go; do sleep 0.02; done;"  # in its directory
+
+
+def test_a_container_outlives_its_agent_and_is_adopted(
+    containers, make_spec, instance_paths, tmp_path
+):
+    spec = make_spec("sh", "-c", f"{UNTIL_TOLD} echo after; exit 5", workdir=str(tmp_path))
     start_and_die(instance_paths, spec)
     [container] = containers.observe()
     assert container.spec == spec
     assert container.running
     assert containers.observe() == [container]
+    (tmp_path / "go").touch()
     status = asyncio.run(containers.wait(container))
     assert status.code == 5
     assert "stdout F after" in container.log.read_text()

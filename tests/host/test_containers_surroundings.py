@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.host.test_containers import UNTIL_TOLD
 
 from sixfold.host import logs, netns
 
@@ -122,8 +123,9 @@ def test_resolv_conf_stays_when_the_host_renames_a_new_one_over_its_own(
     containers, make_spec, instance_paths, tmp_path, link_or_copy
 ):
     """As DHCP clients and systemd-resolved do; in a mount namespace, to spare this host."""
-    script = "sleep 1; cat /etc/resolv.conf"
-    encoded = msgspec.json.encode(make_spec("sh", "-c", script), enc_hook=str).decode()
+    script = f"{UNTIL_TOLD} cat /etc/resolv.conf"
+    spec = make_spec("sh", "-c", script, workdir=str(tmp_path))
+    encoded = msgspec.json.encode(spec, enc_hook=str).decode()
     host = REPLACE.format(
         copy=tmp_path / "etc",
         link=f"{instance_paths.instance}-link",
@@ -138,6 +140,7 @@ def test_resolv_conf_stays_when_the_host_renames_a_new_one_over_its_own(
     finally:
         Path(f"/run/{instance_paths.instance}-link").unlink(missing_ok=True)
     [container] = containers.observe()
+    (tmp_path / "go").touch()
     asyncio.run(containers.wait(container))
     assert container.log.read_text().strip().endswith("stdout F nameserver 192.0.2.53")
 
@@ -148,11 +151,13 @@ def test_etc_is_the_hosts_and_cannot_be_written(output):
     assert "Read-only file system" in found
 
 
-def test_the_agent_may_rewrite_the_files_of_a_running_pod(containers, make_spec):
+def test_the_agent_may_rewrite_the_files_of_a_running_pod(containers, make_spec, tmp_path):
     async def main():
-        spec = make_spec("sh", "-c", "sleep 0.3; cat /etc/hosts")
+        script = f"{UNTIL_TOLD} cat /etc/hosts"
+        spec = make_spec("sh", "-c", script, workdir=str(tmp_path))
         container = await containers.start(spec)
         spec.hosts.write_text("192.0.2.9 other\n")
+        (tmp_path / "go").touch()
         await containers.wait(container)
         return container.log.read_text()
 

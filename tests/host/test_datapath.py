@@ -7,7 +7,6 @@ import os
 import socket
 import struct
 import sys
-import time
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -17,11 +16,13 @@ from tests.host.lab import (
     A_TO_B,
     ANY,
     CLOSED,
+    DROP,
     HOST4,
     HOST6,
     ICMP,
     SERVICE4,
     SERVICE6,
+    SILENCE_S,
     TCP,
     UDP,
     VERDICT,
@@ -92,11 +93,10 @@ def test_an_allowed_connection_passes_and_names_both_rules(lab: Lab, a: object, 
     assert (event.source_identity, event.destination_identity) == (A.identity, B.identity)
 
 
-def test_before_the_first_apply_nothing_passes(lab: Lab) -> None:
-    lab.listen("b", B.ipv4)
-    with pytest.raises(TimeoutError):
-        lab.connect("a", B.ipv4)
-    assert lab.drops() == [(DropReason.NO_ENDPOINT, 0)]
+def test_before_the_first_apply_nothing_passes(own_lab: Lab) -> None:
+    own_lab.listen("b", B.ipv4)
+    assert own_lab.hears_nothing("a", B.ipv4)
+    assert set(own_lab.drops()) == {(DropReason.NO_ENDPOINT, 0)}
 
 
 @families
@@ -106,16 +106,14 @@ def test_either_side_may_deny_and_its_default_is_named(
 ) -> None:
     lab.datapath.apply(lab.desired({**A_TO_B, closed.id: CLOSED}))
     lab.listen("b", b)
-    with pytest.raises(TimeoutError):
-        lab.connect("a", b)
+    assert lab.hears_nothing("a", b)
     assert lab.drops()[0] == (DropReason.POLICY_DENIED, 11 if closed is A else 10)
 
 
 def test_an_explicit_deny_beats_an_allow_and_is_named(lab: Lab) -> None:
     deny = PolicyEntry(EGRESS, Identity(0), ANY, 0, 0, DENY, 66)
     lab.datapath.apply(lab.desired({**A_TO_B, A.id: table(*A_TO_B[A.id].entries, deny)}))
-    with pytest.raises(TimeoutError):
-        lab.connect("a", B.ipv4)
+    assert lab.hears_nothing("a", B.ipv4)
     assert lab.drops()[0] == (DropReason.POLICY_DENY, 66)
 
 
@@ -126,8 +124,7 @@ def test_a_port_range_allows_its_ports_only(lab: Lab) -> None:
         server = lab.listen("b", B.ipv4, port)
         exchange(lab.connect("a", B.ipv4, port), server)
     lab.listen("b", B.ipv4, 84)
-    with pytest.raises(TimeoutError):
-        lab.connect("a", B.ipv4, 84)
+    assert lab.hears_nothing("a", B.ipv4, 84)
 
 
 @families
@@ -142,7 +139,7 @@ def test_a_revoked_rule_cuts_an_open_connection(lab: Lab, a: object, b: object) 
     lab.events()
     lab.datapath.apply(lab.desired({**A_TO_B, B.id: CLOSED}))
     accepted.sendall(b"x")
-    other.settimeout(WAIT_S)
+    other.settimeout(SILENCE_S)
     with pytest.raises(TimeoutError):
         other.recv(1)
     assert lab.drops()[0] == (DropReason.POLICY_DENIED, 10)
@@ -160,7 +157,7 @@ def test_a_change_that_still_allows_cuts_nothing(lab: Lab) -> None:
         )
         accepted.sendall(b"y")  # the reply is judged in the direction of the request
         assert client.recv(1) == b"y"
-    assert lab.drops() == []
+    assert not [event for event in lab.events() if event.type == DROP]
     (connection,) = lab.datapath.conntrack()
     assert (connection.source, connection.destination_port) == (A.ipv4, 80)
     assert connection.rule == (39, 21)
@@ -172,8 +169,7 @@ def test_replies_need_no_rule_of_their_own_and_requests_back_do(lab: Lab) -> Non
     server = lab.listen("b", B.ipv4)
     exchange(lab.connect("a", B.ipv4), server)
     lab.listen("a", A.ipv4)
-    with pytest.raises(TimeoutError):
-        lab.connect("b", A.ipv4)
+    assert lab.hears_nothing("b", A.ipv4)
 
 
 def test_the_host_and_a_pod_talk_as_policy_says(lab: Lab) -> None:
@@ -187,8 +183,7 @@ def test_the_host_and_a_pod_talk_as_policy_says(lab: Lab) -> None:
         exchange(probe, server)
     server = lab.listen("host", HOST4, 8080)
     exchange(lab.connect("a", HOST4, 8080), server)
-    with pytest.raises(TimeoutError):
-        lab.connect("b", HOST4, 8080)
+    assert lab.hears_nothing("b", HOST4, 8080)
 
 
 def service(protocol: int, *backends: Backend, port: int = 443) -> dict[Frontend, FrontendEntry]:
@@ -323,10 +318,10 @@ def test_connects_spread_over_all_backends(lab: Lab) -> None:
 
 def test_sockets_of_other_namespaces_are_left_alone(lab: Lab) -> None:
     lab.datapath.apply(replace(lab.desired(frontends=service(TCP, *BACKENDS)), host_netns_cookie=0))
-    assert "translated" not in lab.datapath.statistics()
+    before = lab.datapath.statistics().get("translated")
     with pytest.raises(OSError, match="unreachable"):
         lab.connect("host", SERVICE4, 443)
-    assert "translated" not in lab.datapath.statistics()
+    assert lab.datapath.statistics().get("translated") == before
 
 
 @families
@@ -338,6 +333,7 @@ def test_fragments_share_the_verdict_of_their_first(lab: Lab, a: object, b: obje
     assert len(server.recv(9000)) == 8000
     lab.datapath.apply(lab.desired({**A_TO_B, B.id: CLOSED}))
     client.sendto(b"z" * 8000, (str(b), 80))
+    server.settimeout(SILENCE_S)
     with pytest.raises(TimeoutError):
         server.recv(9000)
 
@@ -347,9 +343,8 @@ def test_an_icmp_error_about_a_connection_reaches_its_originator(lab: Lab) -> No
     client = lab.datagram("a", A.ipv4)
     client.connect((str(B.ipv4), 4444))  # nobody listens there
     client.send(b"x")
-    time.sleep(0.02)
     with pytest.raises(ConnectionRefusedError):
-        client.send(b"x")
+        client.recv(1)
 
 
 @families
@@ -413,12 +408,6 @@ def test_a_killed_agent_leaves_everything_in_force_and_is_adopted(lab: Lab) -> N
     assert len(lab.events()) == 2  # those of the time between, too
 
 
-def dial_often(lab: Lab, client: str, server: object) -> None:
-    """The kernel lets go of a link a moment after its last holder."""
-    for _ in range(100):
-        lab.connect(client, server)
-
-
 def drain(server: socket.socket) -> None:
     server.setblocking(False)
     with contextlib.suppress(BlockingIOError):
@@ -440,15 +429,19 @@ def test_a_pod_that_lost_its_programs_is_closed_both_ways_until_they_are_back(
     open_client = lab.connect("a", host)
     accepted, _ = at_host.accept()
     lab.sockets.append(accepted)
-    accepted.settimeout(WAIT_S)
+    accepted.settimeout(SILENCE_S)
     lab.datapath.close()
     for path in (lab.datapath.root / "links").glob("*_endpoint_*"):
         path.unlink()
-    for client, server in (("a", host), ("host", a)):
-        with pytest.raises(TimeoutError):
-            dial_often(lab, client, server)
-    for server in (at_host, at_pod):  # those that came through in that moment
-        drain(server)
+    for client, address, server in (("a", host, at_host), ("host", a, at_pod)):
+
+        def closed(client: str = client, to: object = address, at: socket.socket = server) -> bool:
+            """The kernel lets go of a link a moment after its last holder: some come through."""
+            silent = lab.hears_nothing(client, to)
+            drain(at)
+            return silent
+
+        lab.eventually(closed)
     open_client.sendall(b"x")
     with pytest.raises(TimeoutError):
         accepted.recv(1)
@@ -460,41 +453,41 @@ def test_a_pod_that_lost_its_programs_is_closed_both_ways_until_they_are_back(
 
 
 def test_another_version_of_the_programs_takes_over_under_traffic(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
+    own_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lab.datapath.apply(lab.desired())
-    server = lab.listen("b", B.ipv4)
-    client = lab.connect("a", B.ipv4)
+    own_lab.datapath.apply(own_lab.desired())
+    server = own_lab.listen("b", B.ipv4)
+    client = own_lab.connect("a", B.ipv4)
     accepted, _ = server.accept()
-    lab.sockets.append(accepted)
-    lab.datapath.close()
+    own_lab.sockets.append(accepted)
+    own_lab.datapath.close()
     monkeypatch.setattr("sixfold.host.programs.objects_hash", lambda: "other")
-    lab.datapath = KernelDatapath.open(lab.instance)
-    assert [path.name for path in (lab.datapath.root / "programs").iterdir()] == ["other"]
+    own_lab.datapath = KernelDatapath.open(own_lab.instance)
+    assert [path.name for path in (own_lab.datapath.root / "programs").iterdir()] == ["other"]
     client.sendall(b"x")
     assert accepted.recv(1) == b"x"
-    assert lab.datapath.repair(lab.desired()) == []
+    assert own_lab.datapath.repair(own_lab.desired()) == []
 
 
 def test_another_layout_waits_until_no_accelerated_connection_is_open(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
+    own_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lab.datapath.apply(lab.desired())
-    lab.listen("b", B.ipv4)
-    client = lab.connect("a", B.ipv4)
-    sockets = lab.datapath.maps["accelerated"]
+    own_lab.datapath.apply(own_lab.desired())
+    own_lab.listen("b", B.ipv4)
+    client = own_lab.connect("a", B.ipv4)
+    sockets = own_lab.datapath.maps["accelerated"]
     key = bytes(sockets.definition.key_size)
     sockets.update({key: client.fileno().to_bytes(8, sys.byteorder)})
-    lab.datapath.close()
+    own_lab.datapath.close()
     monkeypatch.setattr("sixfold.host.programs.objects_hash", lambda: "other")
     monkeypatch.setattr(
         "sixfold.host.programs._is_unlike", lambda path, _: path.exists() and path.name == "pairs"
     )
     with pytest.raises(HostError, match="another layout of pairs"):
-        KernelDatapath.open(lab.instance)
+        KernelDatapath.open(own_lab.instance)
     client.close()
-    lab.datapath = KernelDatapath.open(lab.instance)
-    assert [path.name for path in (lab.datapath.root / "programs").iterdir()] == ["other"]
+    own_lab.datapath = KernelDatapath.open(own_lab.instance)
+    assert [path.name for path in (own_lab.datapath.root / "programs").iterdir()] == ["other"]
 
 
 def test_repair_says_and_mends_what_somebody_broke(lab: Lab) -> None:
@@ -561,30 +554,30 @@ def test_a_map_full_of_what_nobody_owns_makes_room(
     assert not {key for key, _ in left} & {key for key, _ in policy.items()}
 
 
-def test_a_link_whose_interface_is_gone_is_forgotten(lab: Lab) -> None:
-    lab.datapath.apply(lab.desired())
+def test_a_link_whose_interface_is_gone_is_forgotten(own_lab: Lab) -> None:
+    own_lab.datapath.apply(own_lab.desired())
     ip_batch("link del lxa")
-    lab.endpoints = {i: entry for i, entry in lab.endpoints.items() if entry.id != A.id}
-    (kept,) = lab.endpoints
-    lab.datapath.repair(lab.desired())
-    links = {path.name for path in (lab.datapath.root / "links").glob("*endpoint*")}
+    own_lab.endpoints = {i: entry for i, entry in own_lab.endpoints.items() if entry.id != A.id}
+    (kept,) = own_lab.endpoints
+    own_lab.datapath.repair(own_lab.desired())
+    links = {path.name for path in (own_lab.datapath.root / "links").glob("*endpoint*")}
     assert links == {f"from_endpoint_{kept}", f"to_endpoint_{kept}"}
 
 
-def test_remove_leaves_nothing(lab: Lab) -> None:
-    root = lab.datapath.root
-    lab.datapath.close()
-    KernelDatapath.remove(lab.instance)
+def test_remove_leaves_nothing(own_lab: Lab) -> None:
+    root = own_lab.datapath.root
+    own_lab.datapath.close()
+    KernelDatapath.remove(own_lab.instance)
     assert not root.exists()
-    KernelDatapath.remove(lab.instance)
+    KernelDatapath.remove(own_lab.instance)
     with pytest.raises(HostError, match="no datapath is loaded"):
-        KernelDatapath.view(lab.instance)
+        KernelDatapath.view(own_lab.instance)
 
 
-def test_maps_of_another_version_are_not_read_as_ours(lab):
-    (programs,) = (lab.datapath.root / "programs").iterdir()
+def test_maps_of_another_version_are_not_read_as_ours(own_lab):
+    (programs,) = (own_lab.datapath.root / "programs").iterdir()
     for path in programs.iterdir():
         path.unlink()
     programs.rmdir()
     with pytest.raises(HostError, match="another version of Sixfold"):
-        KernelDatapath.view(lab.instance)
+        KernelDatapath.view(own_lab.instance)

@@ -8,7 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import msgspec
 import pytest
@@ -98,6 +98,15 @@ def test_a_command_that_cannot_run_says_why(containers, make_spec, argv, code, m
     assert (done.returncode, done.stderr) == (code, message)
 
 
+def screen(terminal: int) -> str:
+    """All that is written to it, until nobody has its other end any more."""
+    seen = b""
+    with os.fdopen(terminal, "rb", buffering=0) as opened, suppress(OSError):  # EIO
+        while some := opened.read(4096):
+            seen += some
+    return seen.decode()
+
+
 def test_a_terminal_is_passed_on(containers, make_spec):
     async def main():
         async with running(containers, make_spec("sleep", "300")) as container:
@@ -117,9 +126,8 @@ def test_a_terminal_is_passed_on(containers, make_spec):
                 env={**os.environ, "TERM": "vt100"},
             )
             os.close(inner)
+            seen = await asyncio.to_thread(screen, outer)
             await asyncio.to_thread(process.wait, 20)
-            seen = os.read(outer, 4096).decode()
-            os.close(outer)
             return seen
 
     lines = asyncio.run(main()).split("\r\n")

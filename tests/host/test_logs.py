@@ -113,7 +113,7 @@ def following(directory: Path, steps, **options: object) -> list[str]:
     async def main() -> list[str]:
         acting = asyncio.create_task(act())
         lines = logs.stream(directory, LogOptions(follow=True, **options), ended=lambda: over)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             found = [line.strip() async for line in lines]
         await acting
         return found

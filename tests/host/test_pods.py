@@ -45,7 +45,7 @@ def run(test):
 
     @functools.wraps(test)
     def wrapped(*arguments, **named):
-        asyncio.run(asyncio.wait_for(test(*arguments, **named), 60))
+        asyncio.run(asyncio.wait_for(test(*arguments, **named), 200))
 
     return wrapped
 
@@ -105,7 +105,7 @@ class Host:
     def state(self, key="shop/web"):
         return next(state for state in self.runner.states() if state.key == key)
 
-    async def until(self, holds, timeout_s=10.0):
+    async def until(self, holds, timeout_s=50.0):
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while not holds():
@@ -215,6 +215,7 @@ async def test_liveness_failure_restarts_the_container(host, tmp_path):
     sick = tmp_path / "sick"
     probe = {"exec": {"command": ["/usr/bin/test", "!", "-e", str(sick)]}}
     live = {**probe, "initialDelaySeconds": 1, "periodSeconds": 1, "failureThreshold": 1}
+    live["timeoutSeconds"] = 30  # that of an idle machine is a second
     async with host.agent():
         main = shell("main", "exec sleep 1000", livenessProbe=live)
         await host.start(make_pod(main, terminationGracePeriodSeconds=1))

@@ -150,13 +150,15 @@ class System:
         path = self.paths.state / "agent.log"
         return path.read_text() if path.exists() else ""
 
-    def eventually(self, condition: Callable[[], Any], what: str = "") -> Any:
+    def eventually(
+        self, condition: Callable[[], Any], what: str = "", pause_s: float = 0.05
+    ) -> Any:
         """Wait until the condition holds, and return what it returned."""
         deadline = time.monotonic() + self.wait_s
         while time.monotonic() < deadline:
             if value := condition():
                 return value
-            time.sleep(0.05)
+            time.sleep(pause_s)
         raise CommandError(
             f"not within {self.wait_s:g} s: {what or condition}\n{self.agent_log()[-2000:]}"
         )

@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -327,7 +328,9 @@ def test_a_rule_that_goes_cuts_at_once(town: Town):
         assert exactly(other, 1) == b"?"
         assert town.carried(one)
         one.settimeout(None)
+        thread = pool.submit(threading.get_native_id).result()
         waiting = pool.submit(one.recv, 1)
+        town.system.eventually(lambda: calls(thread) == RECVFROM, "he waits")
         town.system.apply(
             manifest(policy("open", None, namespace="fast", policyTypes=["Ingress", "Egress"]))
         )
@@ -340,6 +343,15 @@ def test_a_rule_that_goes_cuts_at_once(town: Town):
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)  # who still waits need not
             town.system.apply(manifest(policy("open", None, namespace="fast", **OPEN)))
+
+
+RECVFROM = 45  # x86-64
+
+
+def calls(thread: int) -> int:
+    """Which system call a thread of ours sleeps in; 0: it runs."""
+    said = Path(f"/proc/self/task/{thread}/syscall").read_text().split()[0]
+    return int(said) if said.isdigit() else 0
 
 
 def test_what_only_packets_can_do_takes_them(town: Town):

@@ -125,7 +125,7 @@ def test_a_rule_without_use_is_found_until_it_is_used(lab: Lab):
     assert one["about"] == "default/CiliumNetworkPolicy/from-host"
     assert lab.audit("--rule", "Z10") == []
     lab.system.run_in(
-        lab.system.host, "timeout", "2", "bash", "-c", f"</dev/tcp/{lab.server.ipv4}/8080"
+        lab.system.host, "timeout", "20", "bash", "-c", f"</dev/tcp/{lab.server.ipv4}/8080"
     )
     assert lab.audit("--rule", "Z10", "--unused-days", "0") == []
     lab.system.sixfold("delete", "cnp", "from-host")

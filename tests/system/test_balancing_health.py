@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
 import signal
 import socket
 from collections import Counter
@@ -18,7 +19,7 @@ import pytest
 from sixfold.cli.client import Client
 
 from .conftest import System
-from .places import OPEN, Place, manifest, places_of, pod, policy, received, service
+from .places import OPEN, WAIT_S, Place, manifest, places_of, pod, policy, received, service
 
 pytestmark = pytest.mark.root
 
@@ -167,14 +168,20 @@ class Beyond:
         found: Counter[str] = Counter()
         for _ in range(count):
             with self.town.client.dial(vip, 80) as sock:
-                for address, server in self.open.items():
-                    server.setblocking(False)
-                    with suppress(BlockingIOError):
-                        while True:
-                            end, peer = server.accept()
-                            end.close()
-                            found[address] += peer == sock.getsockname()
+                found[self._arrival(sock.getsockname())] += 1
         return dict(found)
+
+    def _arrival(self, client: tuple[str, int]) -> str:
+        """Where it arrives; checks are among the connections."""
+        while True:
+            readable, _, _ = select.select([*self.open.values()], [], [], WAIT_S)
+            assert readable, "nowhere"
+            for address, server in self.open.items():
+                if server in readable:
+                    end, peer = server.accept()
+                    end.close()
+                    if peer == client:
+                        return address
 
 
 @pytest.fixture
@@ -270,16 +277,23 @@ def test_connected_udp_to_a_backend_that_is_lost_is_cut_and_dials_another(
                     stack.enter_context(server.accept()[0])
         beyond.stop(two)
         beyond.settle("ext", one)
+        town.system.eventually(lambda: heard(ends) == 2, "one of each pair over UDP is cut")
         pairs_of_outcomes = [sorted(map(outcome, ends[at : at + 2])) for at in range(0, 8, 2)]
         assert pairs_of_outcomes == [["open", "open"], LOST, ["open", "open"], LOST]
         # What is not connected finds another by itself.
         for sock in free:
             sock.sendto(b"after", (vip, 80))
-        heard = [received(servers[one]) for _ in range(8)]
-        assert heard.count(b"after") == 4
+        said = [received(servers[one]) for _ in range(8)]
+        assert said.count(b"after") == 4
         assert b"after" not in [received(servers[two]) for _ in range(5)]
         town.apply(slice_of("ext", one))
+        town.system.eventually(lambda: heard([*ends[:2], *ends[4:6]]) == 2, "so is TCP")
         assert [sorted(map(outcome, ends[at : at + 2])) for at in (0, 4)] == [LOST, LOST]
+
+
+def heard(sockets: list[socket.socket]) -> int:
+    """How many have something to say: here their end."""
+    return len(select.select(sockets, [], [], 0)[0])
 
 
 def outcome(client: socket.socket) -> str:
@@ -308,7 +322,13 @@ def test_a_pod_that_comes_back_gets_its_share_slowly(town: Town):
     with town.serving() as servers:
         for _ in range(22):
             town.client.dial(town.vips["web"], 80).close()
-        counts = [accepted(server) for server in servers]
+        counts = [0, 0]
+
+        def all_there() -> bool:
+            counts[:] = [n + accepted(it) for n, it in zip(counts, servers, strict=True)]
+            return sum(counts) == 22
+
+        town.system.eventually(all_there, f"{counts}")
     assert counts == [2, 20]
     town.apply(service("web", ports=PORTS))
     assert {one["weight"] for one in town.frontend("web")["backends"]} == {1}

@@ -226,7 +226,7 @@ until [ -S bus ]; do sleep 0.05; done
 avahi-daemon --no-drop-root --no-rlimits --no-chroot -f $PWD/avahi.conf 2>/dev/null & avahi=$!
 until [ -S socket ]; do sleep 0.05; done
 trap 'kill $avahi $bus' EXIT
-timeout 15 avahi-browse -d sixfold.internal -p -t -r _http._tcp
+timeout 50 avahi-browse -d sixfold.internal -p -t -r _http._tcp
 """
 
 
@@ -269,7 +269,7 @@ SUBNETS = {"eu": "198.51.100.0/24", "us": "203.0.113.0/24"}
 
 
 def global_name(policy: str) -> dict[str, Any]:
-    check = {"tcpSocket": {"port": 9000}, "periodSeconds": 1}
+    check = {"tcpSocket": {"port": 9000}, "periodSeconds": 1, "timeoutSeconds": 30}
     check |= {"successThreshold": 1, "failureThreshold": 1}
     subnets = {name: {"clientSubnets": [SUBNETS[name]]} for name in REGIONS}
     return {
@@ -422,10 +422,10 @@ def test_a_blocked_query_wakes_for_its_own_service_and_no_other(host: Host):
     assert (same, len(entries)) == (index, 1)  # it timed out
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(
-            host.consul, lambda c: c.health.service("one", index=index, wait="30s")
+            host.consul, lambda c: c.health.service("one", index=index, wait="100s")
         )
         host.put("/v1/agent/check/pass/service:one?note=up")
-        later, (entry,) = waiting.result(20)
+        later, (entry,) = waiting.result(100)
     assert int(later) > int(index)
     assert entry["Checks"][1]["Status"] == "passing"
     # an index of another agent's time is answered at once

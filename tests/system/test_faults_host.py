@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,10 +50,11 @@ def test_an_exhausted_pool_is_said_of_each_pod_and_heals(system: System) -> None
     small = ("--pod-cidr", "10.9.0.0/29", "--ip-reuse-grace", "1")  # five pods
     system.up(*small, manifest=manifest(deployment("first", 3)))
     said = "pod pool 10.9.0.0/29: all 5 addresses are"
+    second = manifest(deployment("second", 3))
+    system.apply(second)
+    system.eventually(lambda: said in str(system.status()["pods"]["unsettled"]), said)
     more = system.sixfold(
-        *("apply", "-f", "-", "--wait", "--timeout", "1"),
-        stdin=manifest(deployment("second", 3)),
-        check=False,
+        *("apply", "-f", "-", "--wait", "--timeout", "1"), stdin=second, check=False
     )
     assert more.returncode == 1
     assert said in more.stderr
@@ -204,15 +204,17 @@ def reboot(system: System) -> None:
     """All that the kernel and /run hold is gone, the state directory stays."""
     paths = system.paths
     system.on_host("kill", "-9", str(system.agent_pid()))
-    for _ in range(200):  # processes die at once, cgroups a moment later
+
+    def emptied() -> bool:
+        """Processes die at once, cgroups a moment later."""
         for group in sorted(paths.cgroup.rglob("*"), reverse=True):
             if group.is_dir():
                 (group / "cgroup.kill").write_text("1")
                 try_to(group.rmdir)
         try_to(paths.cgroup.rmdir)
-        if not paths.cgroup.exists():
-            break
-        time.sleep(0.02)
+        return not paths.cgroup.exists()
+
+    system.eventually(emptied, "no process is left")
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         words = try_to(path.read_bytes) or b""
         if b"sixfold.serve.dns" in words and paths.instance.encode() in words:

@@ -212,7 +212,7 @@ def test_the_agent_answers_while_ten_megabytes_are_applied_and_takes_or_refuses_
         stderr=subprocess.STDOUT,
         text=True,
     )
-    client = Client(running.paths.api_socket, timeout_s=10)
+    client = Client(running.paths.api_socket, timeout_s=60)
     answers = 0
     while applying.poll() is None:
         client.get("/v1/status")

@@ -163,7 +163,7 @@ def test_pods_that_lost_their_network_are_made_anew_and_their_clients_told(shop:
     with place_of(shop, "default/friend").dial(before["default/web"]["ips"][0], 8080) as client:
         shop.on_host("ip", "link", "delete", device)
         shop.on_host("ip", "netns", "delete", Path(before["default/stranger"]["netns"]).name)
-        client.settimeout(10)
+        client.settimeout(shop.wait_s)
         with pytest.raises(ConnectionAbortedError):
             client.recv(1)
     for name in ("web", "stranger"):

@@ -75,7 +75,7 @@ if server:
     print("ready", flush=True)
     raw, _ = listener.accept()
 else:
-    raw = socket.create_connection((sys.argv[3], int(sys.argv[4])), timeout=10)
+    raw = socket.create_connection((sys.argv[3], int(sys.argv[4])), timeout=60)
 with context.wrap_socket(raw, server_side=server) as secured:
     if server:
         secured.recv(5)
@@ -185,7 +185,7 @@ def meet(two: Two) -> tuple[str, str]:
     assert server.stdout
     assert server.stdout.readline() == "ready\n"
     client = in_pod(two.shop, "web", TLS, "dial", PARTNER, PARTNER_AT, str(PORT), check=False)
-    said, wrong = server.communicate(timeout=20)
+    said, wrong = server.communicate(timeout=100)
     return client.stdout or client.stderr, said or wrong
 
 

@@ -132,6 +132,8 @@ def test_a_listed_connection_is_the_one_that_is_open(block: System):
 
 def test_an_exhausted_pool_is_said_and_disturbs_nobody(block: System):
     before = addresses(block)
+    block.apply(manifest(pod("late")))
+    block.eventually(lambda: "NetworkError" in str(block.status()["pods"]["unsettled"]))
     with pytest.raises(CommandError, match=r"pod default/late: NetworkError"):
         block.apply(manifest(pod("late")), "--wait", "--timeout", "1")
     status = block.json("get", "pod", "late")["status"]

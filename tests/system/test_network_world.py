@@ -296,9 +296,9 @@ def test_a_datagram_that_is_too_long_is_an_error_to_its_sender(world: Map, versi
 @FAMILIES
 def test_ping_needs_a_rule_as_anything_else(world: Map, version: int):
     address = world.far.address(version)
-    assert ping(world.tourist, address, version)
+    assert ping(world.tourist, address, version, WAIT_S)
     assert not ping(world.hermit, address, version)
-    assert ping(world.far, world.tourist.address(version), version)
+    assert ping(world.far, world.tourist.address(version), version, WAIT_S)
     assert not ping(world.far, world.hermit.address(version), version)
 
 

@@ -85,7 +85,7 @@ def shop(module_system: System) -> System:
 def test_a_service_is_reached_by_name_over_both_families(shop: System):
     for flag in ("-4", "-6"):
         done = shop.sixfold(
-            *("exec", "-n", "shop", "client", "--", "curl", flag, "-sS", "-m3"),
+            *("exec", "-n", "shop", "client", "--", "curl", flag, "-sS", "-m20"),
             *("-o", "/dev/null", "-w", "%{http_code}", "http://web"),
         )
         assert done.stdout == "200"
@@ -101,7 +101,7 @@ def test_what_no_rule_allows_is_denied_and_the_flow_names_the_default(shop: Syst
 
 
 def test_the_flow_of_an_allowed_connection_names_both_rules_and_the_service(shop: System):
-    shop.sixfold("exec", "-n", "shop", "client", "--", "curl", "-sS", "-m3", "http://web")
+    shop.sixfold("exec", "-n", "shop", "client", "--", "curl", "-sS", "-m20", "http://web")
     flow = shop.flows("--from", "shop/client", "--to", "shop/web", "--last", "1")[0]
     assert flow["verdict"] == "FORWARDED"
     assert flow["egress_allowed_by"][0]["name"] == "client"
@@ -124,11 +124,11 @@ def test_a_killed_agent_cuts_nothing_opens_nothing_and_is_succeeded(shop: System
     web = sorted(client.parent.glob(f"{shop.paths.instance}.shop.web-*"))
     assert len(web) == 2
     assert shop.sixfold("status", check=False).returncode == 1
-    fetch = ["curl", "-sS", "-m2", "-o", "/dev/null", "-w", "%{http_code}"]
+    fetch = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}"]
     resolve = shop.run_in(client, "dig", "+short", "@169.254.20.10", "web.shop.svc.cluster.local")
     vip = resolve.stdout.strip()
-    assert shop.run_in(client, *fetch, f"http://{vip}").stdout == "200"
-    assert shop.run_in(stranger, *fetch, f"http://{vip}").stdout == "000"
+    assert shop.run_in(client, *fetch, "-m20", f"http://{vip}").stdout == "200"
+    assert shop.run_in(stranger, *fetch, "-m1", f"http://{vip}").stdout == "000"
     shop.up()
     after = shop.json("get", "pods", "-n", "shop")["items"]
     started = lambda pods: {  # noqa: E731

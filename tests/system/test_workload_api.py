@@ -20,7 +20,7 @@ pytestmark = pytest.mark.root
 TRUST_DOMAIN = "shop.example"
 WEB = f"spiffe://{TRUST_DOMAIN}/ns/default/sa/web"
 DB = f"spiffe://{TRUST_DOMAIN}/ns/default/sa/default"
-TTL_S = 10
+TTL_S = 20
 ISSUER = "https://localhost:8443"
 
 X509 = """

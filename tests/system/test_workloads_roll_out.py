@@ -14,7 +14,7 @@ pytestmark = pytest.mark.root
 # A server as it should be: asked to stop, it goes on with what is under way, then ends.
 SERVER = """
 import http.server, os, signal, threading
-signal.signal(signal.SIGTERM, lambda *_: threading.Timer(1, os._exit, [0]).start())
+signal.signal(signal.SIGTERM, lambda *_: threading.Timer(3, os._exit, [0]).start())
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
@@ -26,11 +26,11 @@ http.server.ThreadingHTTPServer(("", 8080), Handler).serve_forever()
 # New connections, one after the other, until it has heard version 2 alone for a while.
 CALLER = """
 import collections, json, time, urllib.request
-heard, streak, deadline = collections.Counter(), 0, time.monotonic() + 30
+heard, streak, deadline = collections.Counter(), 0, time.monotonic() + 200
 print("calling", flush=True)
 while streak < 300 and time.monotonic() < deadline:
     try:
-        answer = urllib.request.urlopen("http://web", timeout=3).read().decode()
+        answer = urllib.request.urlopen("http://web", timeout=30).read().decode()
     except OSError as error:
         answer = repr(error)
     heard[answer] += 1
