@@ -57,14 +57,26 @@ def test_named_devices_are_the_uplinks_and_no_others():
     assert found(wanted=("lo", "sf+")) == []
 
 
-@pytest.fixture
-def datapath() -> Iterator[tuple[Callable[[], KernelDatapath], int, int]]:
-    """In a namespace with two devices; the function opens the instance, in place of who had it."""
+@pytest.fixture(scope="module")
+def instance() -> Iterator[str]:
+    """In a namespace of its own; what is loaded once is adopted by the next test."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
     if not OBJECTS.joinpath("uplink.bpf.o").exists():
         pytest.skip("datapath not built")
-    instance = f"up{uuid.uuid4().hex[:8]}"
+    made = f"up{uuid.uuid4().hex[:8]}"
+    path = Path(f"/run/netns/{made}")
+    netns.create(path, lambda: None)
+    try:
+        yield made
+    finally:
+        KernelDatapath.remove(made)
+        netns.delete(path)
+
+
+@pytest.fixture
+def datapath(instance: str) -> Iterator[tuple[Callable[[], KernelDatapath], int, int]]:
+    """With two devices; the function opens the instance, in place of who had it."""
     opened: list[KernelDatapath] = []
 
     def open_() -> KernelDatapath:
@@ -74,16 +86,14 @@ def datapath() -> Iterator[tuple[Callable[[], KernelDatapath], int, int]]:
         return opened[-1]
 
     path = Path(f"/run/netns/{instance}")
-    netns.create(path, lambda: None)
-    try:
-        run(path, "link", "add", "up0", "type", "veth", "peer", "name", "up1")
-        indices = [int(run(path, "-o", "link", "show", it).split(":")[0]) for it in ("up0", "up1")]
-        yield (lambda: netns.run_inside(path, open_)), indices[0], indices[1]
-    finally:
-        for each in opened:
-            each.close()
-        KernelDatapath.remove(instance)
-        netns.delete(path)
+    run(path, "link", "add", "up0", "type", "veth", "peer", "name", "up1")
+    indices = [int(run(path, "-o", "link", "show", it).split(":")[0]) for it in ("up0", "up1")]
+    yield (lambda: netns.run_inside(path, open_)), indices[0], indices[1]
+    for each in opened:
+        netns.run_inside(path, lambda each=each: each.keep_uplinks({}))
+        each.close()
+    if "up0" in run(path, "-o", "link"):
+        run(path, "link", "del", "up0")
 
 
 def run(path: Path, *arguments: str) -> str:
