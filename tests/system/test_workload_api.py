@@ -20,7 +20,7 @@ pytestmark = pytest.mark.root
 TRUST_DOMAIN = "shop.example"
 WEB = f"spiffe://{TRUST_DOMAIN}/ns/default/sa/web"
 DB = f"spiffe://{TRUST_DOMAIN}/ns/default/sa/default"
-TTL_S = 20
+TTL_S = 30  # half of it has to do for a slow start of two clients
 ISSUER = "https://localhost:8443"
 
 X509 = """

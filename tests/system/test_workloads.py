@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +39,19 @@ WORLD = Path(__file__).with_name("workloads.yaml")
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files that steer the workloads: probes look at them, traps leave them."""
-    made = tmp_path_factory.mktemp("steer")
+def directory() -> Iterator[Path]:
+    """Files that steer the workloads: probes look at them, traps leave them.
+
+    None of pytest's: it closes them to other users whenever it starts, and one of these reads.
+    """
+    made = Path(tempfile.mkdtemp(prefix="steer-"))
     (made / "www").mkdir()
     for name in ("alive", "www/ready"):
         (made / name).touch()
     (made / "grpcd.py").write_text(GRPC_SERVER)
-    for path in (made, *made.parents):  # a workload with another user reads here, too
-        if path != Path("/") and path != Path("/tmp"):
-            path.chmod(path.stat().st_mode | 0o055)
     made.chmod(0o777)
-    return made
+    yield made
+    shutil.rmtree(made)
 
 
 @pytest.fixture(scope="module")
