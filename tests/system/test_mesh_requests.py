@@ -375,7 +375,7 @@ def test_requests_go_to_near_backends_and_elsewhere_as_far_as_those_are_ill(mesh
             return Counter(answered(one)[1]["name"] for one in turns)
 
         def drain(name: str, *undo: str) -> None:
-            mesh.system.read("lb", "drain", name, *undo)
+            mesh.system.sixfold("lb", "drain", name, *undo)
 
         assert set(names()) == {"one", "near"}
         drain("near")
