@@ -41,6 +41,8 @@ from sixfold.model.reason import DropReason
 WAIT_S = 5.0  # for what must come
 SILENCE_S = 0.3  # for what must not: long enough for a packet
 TCP, UDP, ICMP, ANY = 6, 17, 1, 0
+# Else the sixth refusal within a second is the last: one test's silence would be another's.
+TELLS_ALL = {"net/ipv4/icmp_ratelimit": "0", "net/ipv6/icmp/ratelimit": "0"}
 # Maps that the kernel writes, of what has been.
 REMEMBERED = (
     *("conntrack", "plaintexts", "deaf", "fragments"),
@@ -113,7 +115,7 @@ class Lab:
         self.endpoints = {}
         for pod in (A, B):
             with self.inside(pod.name):  # before its link is there
-                for key, value in POD_SYSCTLS.items():
+                for key, value in (POD_SYSCTLS | TELLS_ALL).items():
                     Path("/proc/sys", key).write_text(value)
             entry = self._add(pod)
             self.endpoints[entry.ifindex] = entry
