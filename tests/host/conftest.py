@@ -30,23 +30,8 @@ def started() -> Iterator[Lab]:
         made.stop()
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Lab]:
-    """To load the datapath costs seconds."""
-    with started() as made:
-        yield made
-
-
 @pytest.fixture
-def lab(shared: Lab) -> Iterator[Lab]:
-    """The module's, without what an earlier test left."""
-    yield shared
-    shared.forget()
-
-
-@pytest.fixture
-def own_lab() -> Iterator[Lab]:
-    """For tests that leave nothing of it as it was."""
+def lab() -> Iterator[Lab]:
     with started() as made:
         yield made
 

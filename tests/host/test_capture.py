@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.host.conftest import started
 from tests.host.lab import A_TO_B, CLOSED, DROP, SERVICE4, SERVICE6, TCP, VERDICT, A, B, Lab
 from tests.host.test_datapath import families
 
@@ -67,6 +68,19 @@ class Proxy:
         if self._process.returncode is None:
             self.kill()
         self.cgroup.rmdir()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Lab]:
+    with started() as made:
+        yield made
+
+
+@pytest.fixture
+def lab(shared: Lab) -> Iterator[Lab]:
+    """The module's, without what an earlier test left."""
+    yield shared
+    shared.forget()
 
 
 @pytest.fixture

@@ -93,10 +93,10 @@ def test_an_allowed_connection_passes_and_names_both_rules(lab: Lab, a: object, 
     assert (event.source_identity, event.destination_identity) == (A.identity, B.identity)
 
 
-def test_before_the_first_apply_nothing_passes(own_lab: Lab) -> None:
-    own_lab.listen("b", B.ipv4)
-    assert own_lab.hears_nothing("a", B.ipv4)
-    assert set(own_lab.drops()) == {(DropReason.NO_ENDPOINT, 0)}
+def test_before_the_first_apply_nothing_passes(lab: Lab) -> None:
+    lab.listen("b", B.ipv4)
+    assert lab.hears_nothing("a", B.ipv4)
+    assert set(lab.drops()) == {(DropReason.NO_ENDPOINT, 0)}
 
 
 @families
@@ -453,41 +453,41 @@ def test_a_pod_that_lost_its_programs_is_closed_both_ways_until_they_are_back(
 
 
 def test_another_version_of_the_programs_takes_over_under_traffic(
-    own_lab: Lab, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own_lab.datapath.apply(own_lab.desired())
-    server = own_lab.listen("b", B.ipv4)
-    client = own_lab.connect("a", B.ipv4)
+    lab.datapath.apply(lab.desired())
+    server = lab.listen("b", B.ipv4)
+    client = lab.connect("a", B.ipv4)
     accepted, _ = server.accept()
-    own_lab.sockets.append(accepted)
-    own_lab.datapath.close()
+    lab.sockets.append(accepted)
+    lab.datapath.close()
     monkeypatch.setattr("sixfold.host.programs.objects_hash", lambda: "other")
-    own_lab.datapath = KernelDatapath.open(own_lab.instance)
-    assert [path.name for path in (own_lab.datapath.root / "programs").iterdir()] == ["other"]
+    lab.datapath = KernelDatapath.open(lab.instance)
+    assert [path.name for path in (lab.datapath.root / "programs").iterdir()] == ["other"]
     client.sendall(b"x")
     assert accepted.recv(1) == b"x"
-    assert own_lab.datapath.repair(own_lab.desired()) == []
+    assert lab.datapath.repair(lab.desired()) == []
 
 
 def test_another_layout_waits_until_no_accelerated_connection_is_open(
-    own_lab: Lab, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own_lab.datapath.apply(own_lab.desired())
-    own_lab.listen("b", B.ipv4)
-    client = own_lab.connect("a", B.ipv4)
-    sockets = own_lab.datapath.maps["accelerated"]
+    lab.datapath.apply(lab.desired())
+    lab.listen("b", B.ipv4)
+    client = lab.connect("a", B.ipv4)
+    sockets = lab.datapath.maps["accelerated"]
     key = bytes(sockets.definition.key_size)
     sockets.update({key: client.fileno().to_bytes(8, sys.byteorder)})
-    own_lab.datapath.close()
+    lab.datapath.close()
     monkeypatch.setattr("sixfold.host.programs.objects_hash", lambda: "other")
     monkeypatch.setattr(
         "sixfold.host.programs._is_unlike", lambda path, _: path.exists() and path.name == "pairs"
     )
     with pytest.raises(HostError, match="another layout of pairs"):
-        KernelDatapath.open(own_lab.instance)
+        KernelDatapath.open(lab.instance)
     client.close()
-    own_lab.datapath = KernelDatapath.open(own_lab.instance)
-    assert [path.name for path in (own_lab.datapath.root / "programs").iterdir()] == ["other"]
+    lab.datapath = KernelDatapath.open(lab.instance)
+    assert [path.name for path in (lab.datapath.root / "programs").iterdir()] == ["other"]
 
 
 def test_repair_says_and_mends_what_somebody_broke(lab: Lab) -> None:
@@ -554,30 +554,30 @@ def test_a_map_full_of_what_nobody_owns_makes_room(
     assert not {key for key, _ in left} & {key for key, _ in policy.items()}
 
 
-def test_a_link_whose_interface_is_gone_is_forgotten(own_lab: Lab) -> None:
-    own_lab.datapath.apply(own_lab.desired())
+def test_a_link_whose_interface_is_gone_is_forgotten(lab: Lab) -> None:
+    lab.datapath.apply(lab.desired())
     ip_batch("link del lxa")
-    own_lab.endpoints = {i: entry for i, entry in own_lab.endpoints.items() if entry.id != A.id}
-    (kept,) = own_lab.endpoints
-    own_lab.datapath.repair(own_lab.desired())
-    links = {path.name for path in (own_lab.datapath.root / "links").glob("*endpoint*")}
+    lab.endpoints = {i: entry for i, entry in lab.endpoints.items() if entry.id != A.id}
+    (kept,) = lab.endpoints
+    lab.datapath.repair(lab.desired())
+    links = {path.name for path in (lab.datapath.root / "links").glob("*endpoint*")}
     assert links == {f"from_endpoint_{kept}", f"to_endpoint_{kept}"}
 
 
-def test_remove_leaves_nothing(own_lab: Lab) -> None:
-    root = own_lab.datapath.root
-    own_lab.datapath.close()
-    KernelDatapath.remove(own_lab.instance)
+def test_remove_leaves_nothing(lab: Lab) -> None:
+    root = lab.datapath.root
+    lab.datapath.close()
+    KernelDatapath.remove(lab.instance)
     assert not root.exists()
-    KernelDatapath.remove(own_lab.instance)
+    KernelDatapath.remove(lab.instance)
     with pytest.raises(HostError, match="no datapath is loaded"):
-        KernelDatapath.view(own_lab.instance)
+        KernelDatapath.view(lab.instance)
 
 
-def test_maps_of_another_version_are_not_read_as_ours(own_lab):
-    (programs,) = (own_lab.datapath.root / "programs").iterdir()
+def test_maps_of_another_version_are_not_read_as_ours(lab):
+    (programs,) = (lab.datapath.root / "programs").iterdir()
     for path in programs.iterdir():
         path.unlink()
     programs.rmdir()
     with pytest.raises(HostError, match="another version of Sixfold"):
-        KernelDatapath.view(own_lab.instance)
+        KernelDatapath.view(lab.instance)

@@ -175,7 +175,7 @@ def test_a_namespace_is_walked_to_least_privilege_and_back_when_something_is_dro
     )
     shop.sixfold("delete", "netpol", "-n", "shop", "--all")
     argv = ["nsenter", f"--net={shop.host}", *SIXFOLD, "harden", "shop", "--yes", "--rollback"]
-    argv += ["--for", "6s", "--watch", "8s"]
+    argv += ["--for", "3s", "--watch", "5s"]
     with subprocess.Popen(argv, env=shop.environment, stderr=PIPE, stdout=PIPE, text=True) as walk:
         assert walk.stderr is not None
         told = []

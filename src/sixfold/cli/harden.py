@@ -147,16 +147,11 @@ class Walk:
     def observed(self, for_s: float) -> Iterator[None]:
         """The namespace is relaxed; as it was again, if nothing comes of it."""
         until = datetime.now(UTC) + timedelta(seconds=for_s + ASKING_S)
-        if self.annotated is not None:
-            self.say(1, "observe", f"namespace {self.namespace} is in audit already")
-        else:
+        if self.annotated is None:
             self._apply(self._posture(until))
-            self.say(
-                1,
-                "observe",
-                f"namespace {self.namespace} is in audit, at most until {stamp(until)}",
-            )
-        self.since = datetime.now(UTC)
+        self.since = datetime.now(UTC)  # before it is told: who waits for the word comes after it
+        how = " already" if self.annotated is not None else f", at most until {stamp(until)}"
+        self.say(1, "observe", f"namespace {self.namespace} is in audit{how}")
         try:
             yield
         finally:
