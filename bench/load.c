@@ -3,6 +3,7 @@
  *
  *   load server PORT                     echo single bytes, swallow streams; until killed
  *   load rr|crr HOST PORT SECONDS        print one figure: transactions per second
+ *   load dials HOST PORT SECONDS         as crr, 32 at a time
  *   load stream|bulk HOST PORT SECONDS   bits per second; bulk: a megabyte, then its answer
  *   load udp HOST PORT SECONDS           datagrams of 32 bytes per second, no answers
  *   load http HOST PORT SECONDS          requests of HTTP/1.1 per second, 32 connections
@@ -166,22 +167,34 @@ static double round_trips(struct target *to, double seconds)
 	return count / (now_s() - start);
 }
 
+static int asked_anew(struct target *to)
+{
+	int fd = dial(to->host, to->port, SOCK_STREAM);
+
+	if (send(fd, "c", 1, 0) != 1)
+		die("connection");
+	return fd;
+}
+
 /* RST on close: no TIME_WAIT, so that ports do not run out. */
+static void answered_once(int fd)
+{
+	struct linger hard = {.l_onoff = 1, .l_linger = 0};
+	char byte;
+
+	if (recv(fd, &byte, 1, 0) != 1)
+		die("connection");
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+	close(fd);
+}
+
 static double connects(struct target *to, double seconds)
 {
 	double start = now_s(), end = start + seconds;
-	struct linger hard = {.l_onoff = 1, .l_linger = 0};
 	long count = 0;
-	char byte = 'c';
 
-	for (; now_s() < end; count++) {
-		int fd = dial(to->host, to->port, SOCK_STREAM);
-
-		if (send(fd, &byte, 1, 0) != 1 || recv(fd, &byte, 1, 0) != 1)
-			die("connection");
-		setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
-		close(fd);
-	}
+	for (; now_s() < end; count++)
+		answered_once(asked_anew(to));
 	return count / (now_s() - start);
 }
 
@@ -306,6 +319,34 @@ static double requests(struct target *to, double seconds)
 	return count / (now_s() - start);
 }
 
+/* As connects, so many at a time. */
+static double dials(struct target *to, double seconds)
+{
+	struct epoll_event event = {.events = EPOLLIN}, ready[CROWD];
+	double start = now_s(), end = start + seconds;
+	int epoll = epoll_create1(0), open = 0;
+	long count = 0;
+
+	for (;;) {
+		for (; open < CROWD && now_s() < end; open++) {
+			event.data.fd = asked_anew(to);
+			epoll_ctl(epoll, EPOLL_CTL_ADD, event.data.fd, &event);
+		}
+		if (!open)
+			break;
+		int found = epoll_wait(epoll, ready, CROWD, 5000);
+
+		if (found <= 0)
+			die("no answer");
+		for (int i = 0; i < found; i++)
+			answered_once(ready[i].data.fd);
+		count += found;
+		open -= found;
+	}
+	close(epoll);
+	return count / (now_s() - start);
+}
+
 static int by_value(const void *a, const void *b)
 {
 	double x = *(const double *)a, y = *(const double *)b;
@@ -356,6 +397,8 @@ static double measure(const char *metric, struct target *to, double seconds)
 		return round_trips(to, seconds);
 	if (!strcmp(metric, "crr"))
 		return connects(to, seconds);
+	if (!strcmp(metric, "dials"))
+		return dials(to, seconds);
 	if (!strcmp(metric, "stream"))
 		return stream(to, seconds, 0);
 	if (!strcmp(metric, "bulk"))

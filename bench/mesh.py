@@ -33,11 +33,17 @@ METRICS = {
     "p50": ("the same at 2,000/s, half of them within", "µs", 1),
     "p99": ("99 of 100 within", "µs", 1),
     "crr": ("connect, request, answer", "1000/s", 1e-3),
+    "dials": ("the same, 32 at a time", "1000/s", 1e-3),
     "stream": ("one stream", "Gb/s", 1e-9),
 }
-ROUNDS = {"rr": 60, "http": 40, "p50": 16, "p99": 4, "crr": 40, "stream": 30}
+ROUNDS = {"rr": 60, "http": 40, "p50": 16, "p99": 4, "crr": 40, "dials": 40, "stream": 30}
 TURNS_S = {"p50": 0.05, "p99": 0.25}
-COSTS = {"rr": "a request alone", "http": "one among 32", "crr": "a connection"}  # of proxies' CPU
+COSTS = {  # of proxies' CPU
+    "rr": "a request alone",
+    "http": "one among 32",
+    "crr": "a connection",
+    "dials": "a connection among 32",
+}
 OF_REQUESTS = ("http", "p50", "p99")
 PUBLISHED = (
     "Published of one proxy: Istio's sidecar 200 µs of CPU a request and 60 MB, its waypoint 250\n"
@@ -47,7 +53,7 @@ PUBLISHED = (
 PLAINTEXT, OURS = "plaintext", "Sixfold"
 READ, RULED = "Sixfold, requests read", "Sixfold, a rule elsewhere"
 READERS = {HAPROXY_HTTP, NGINX_HTTP, BARE, READ}  # take requests only
-ASKED = {HANDSHAKES: ("crr",), RULED: ("rr", "http")}  # of these nothing else is asked
+ASKED = {HANDSHAKES: ("crr", "dials"), RULED: ("rr", "http")}  # of these nothing else is asked
 CPU_ROUNDS, CPU_S = 5, 0.2
 CROWD = 50  # pods, to see what one costs
 Processes = Callable[[], Iterable[int]]

@@ -3,28 +3,33 @@
 One process of one thread is both ends, with sockets in the client's and in the server's namespace,
 as the node's proxy is. Either a connection has a handshake of its own, in full, or requests are
 read at both ends by the very filters that Sixfold's listeners have, and share HTTP/2 between. Both
-ends verify the chain and one SPIFFE ID, and RBAC lets one caller in. Nothing is logged.
+ends verify the chain and one SPIFFE ID, and RBAC lets one caller in. Of requests the process sees
+the client's address and who it proved to be, and each is told in the same log to a process that
+takes it as the agent does; of connections nothing is logged, and it sees the proxy.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from envoy.extensions.access_loggers.grpc.v3 import als_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm,
 )
 from google.protobuf import json_format
 
-from bench.lab import Lab
+from bench.lab import Lab, inside, ip, run
 from bench.mesh_peers import NEAR, TUNNEL, Certificates, Running, certificates
 from bench.peers import PORT, SERVER, Peer, routed
 from bench.schedule import alone
 from sixfold.host.envoy import binary
-from sixfold.mesh import conditions, kept_headers
+from sixfold.mesh import conditions, kept_headers, logs
 from sixfold.mesh.http_filters import http_filters
+from sixfold.model.mesh import ORIGINAL_SOURCE_MARK
 
 HANDSHAKES, BARE = "Envoy, a handshake each", "Envoy, HTTP by hand"
 TYPES = "type.googleapis.com/envoy"
@@ -35,6 +40,7 @@ HTTP2 = {
         "explicit_http_config": {"http2_protocol_options": {}},
     }
 }
+KEPT_SOURCE = "filters.listener.original_src.v3.OriginalSrc"
 RULES = {
     "action": "ALLOW",
     "policies": {
@@ -52,6 +58,11 @@ def envoys(lab: Lab) -> Iterator[Running]:
     shown = certificates(lab)
     yield _running(lab, HANDSHAKES, "handshakes", shown, [_tcp("far")], [_rbac(), _tcp("app")])
     http1, http2 = _http("far", _near_filters()), _http("app", _far_filters())
+    http2["typed_config"] |= {
+        "access_log": _logged(),
+        "forward_client_cert_details": "SANITIZE_SET",
+        "set_current_client_cert_details": {"uri": True},
+    }
     yield _running(lab, BARE, "bare", shown, [http1], [http2], http2=True)
 
 
@@ -78,9 +89,11 @@ def _running(
     ]
     to_far = _cluster("far", peer.client, SERVER, TUNNEL)
     to_far["transport_socket"] = _client_tls(shown, http2=http2)
+    clusters = [to_far, _cluster("app", peer.server, SERVER if http2 else "127.0.0.1", PORT)]
     if http2:
         to_far["typed_extension_protocol_options"] = HTTP2
-    clusters = [to_far, _cluster("app", peer.server, "127.0.0.1", PORT)]
+        clusters.append(_log_taken(lab))
+        _keep_source(peer.server, listeners[1])
     path = lab.directory / f"mesh-{word}.json"
     path.write_text(
         json.dumps({"static_resources": {"listeners": listeners, "clusters": clusters}})
@@ -105,6 +118,38 @@ def _cluster(name: str, netns: Path, address: str, port: int) -> Json:
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
         "upstream_bind_config": {"source_address": inside},
     }
+
+
+def _log_taken(lab: Lab) -> Json:
+    """Where the log goes: a process, and the cluster that leads to it."""
+    path = str(lab.directory / "access-log.sock")
+    lab.spawn(Path("/proc/self/ns/net"), sys.executable, "-m", "bench.access_log", path)
+    endpoint = {"endpoint": {"address": {"pipe": {"path": path}}}}
+    return {
+        "name": logs.XDS_CLUSTER,
+        "type": "STATIC",
+        "load_assignment": {
+            "cluster_name": logs.XDS_CLUSTER,
+            "endpoints": [{"lb_endpoints": [endpoint]}],
+        },
+        "typed_extension_protocol_options": HTTP2,
+    }
+
+
+def _logged() -> list[Json]:
+    log = logs.requests(logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.REQUESTS))
+    message = hcm.HttpConnectionManager(access_log=[log])
+    found = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    return list(found["access_log"])
+
+
+def _keep_source(netns: Path, listener: Json) -> None:
+    """The process is dialled under the client's address, whose packets stay inside."""
+    mark = ORIGINAL_SOURCE_MARK
+    run(inside(netns, "sysctl", "-qw", "net.ipv4.tcp_fwmark_accept=1"))
+    ip(netns, f"rule add fwmark {mark} lookup 95", "route add local default dev lo table 95")
+    typed = {"@type": f"{TYPES}.extensions.{KEPT_SOURCE}", "mark": mark}
+    listener["listener_filters"] = [{"name": "original_src", "typed_config": typed}]
 
 
 def _place(address: str, port: int) -> Json:
@@ -157,7 +202,7 @@ def _near_filters() -> list[Json]:
 
 
 def _far_filters() -> list[Json]:
-    """Sixfold's have one more, which waits for what it is told; where no tokens are, it is idle."""
+    """Sixfold's have one more, which looks for tokens; where none are, it has nothing to do."""
     idle = _as_json([*conditions.filters(), kept_headers.filter_])
     router = _near_filters()[-1]
     return [_filter("http.rbac.v3.RBAC", {"rules": RULES}), *idle, router]

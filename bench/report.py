@@ -347,6 +347,10 @@ def _mesh_bars(found: mesh.Mesh) -> list[str]:
                 best = min(costs, key=lambda who: costs[who])
                 ratio = cpu_us[mesh.OURS] / costs[best]
                 bars.append(_bar(f"proxy CPU of {what}, of {best}'s", ratio, 1, most=True))
+    dials = {who: statistics.median(took) for who, took in found.cpu_us["dials"].items()}
+    ratio = dials[mesh.OURS] / dials[HANDSHAKES]
+    what = "proxy CPU of a connection among 32, of a handshake each"
+    bars.append(_bar(what, ratio, 0.25, most=True))
     read = found.cpu_us["http"]
     ratio = statistics.median(read[mesh.READ]) / statistics.median(read[BARE])
     bars.append(
@@ -358,7 +362,8 @@ def _mesh_bars(found: mesh.Mesh) -> list[str]:
         ratio = traffic.median("p50", mesh.OURS) / p50[best]
         bars.append(_bar(f"median latency at 2,000/s, of {best}'s", ratio, 1.1, most=True))
     for metric, who, to, what, wanted in (
-        ("crr", mesh.OURS, HANDSHAKES, "new connections, of a handshake each", 4.0),
+        ("dials", mesh.OURS, HANDSHAKES, "new connections, 32 at a time, of a handshake each", 4.0),
+        ("crr", mesh.OURS, HANDSHAKES, "new connections, one at a time, likewise", 4.0),
         ("stream", mesh.OURS, NGINX, "stream per core, of nginx's", 1.0),
         ("rr", mesh.RULED, mesh.OURS, "round trips with a rule on another port", 0.99),
         ("http", mesh.RULED, mesh.OURS, "requests with a rule on another port", 0.99),
