@@ -118,7 +118,7 @@ def forwarding_off(system: System) -> None:
     [
         pytest.param(
             {
-                "links[from_endpoint_": lambda it: pinned(it, "*_endpoint_*", "connect*"),
+                "links[from_endpoint_": lambda it: pinned(it, "*"),
                 "nft table": nft_flushed,
                 "sysctl net/ipv4/ip_forward": forwarding_off,
                 "host side of pod default/web": host_runs("ip", "route", "flush", "proto", "95"),
