@@ -29,7 +29,7 @@ SERVICES = (10, 10_000)
 TURN_S = 0.02
 ROUNDS = {"stream": 600, "rr": 300, "crr": 150}  # the more a metric wanders, the more
 ROTATION_TIMEOUT_S = 120.0
-READY_TRIES, READY_WAIT_S = 100, 0.02
+READY_TRIES, READY_WAIT_S = 500, 0.02
 LIMIT = "veth"
 
 
