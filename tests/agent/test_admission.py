@@ -167,6 +167,36 @@ def test_a_hostname_has_one_global_name(apply):
     assert apply(OTHER) == ["globalname other created"]
 
 
+ENTRY = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: shop}
+spec:
+  hosts: [shop.example.org]
+  ports: [{number: 443, name: tls, protocol: TLS}]
+  resolution: STATIC
+  endpoints: [{address: 192.0.2.1}]
+"""
+
+
+def test_what_is_answered_of_a_hostname_one_object_says(apply):
+    apply(ENTRY)
+    with pytest.raises(ManifestError, match=r"spec.hostname: shop.example.org is that of service"):
+        apply(GLOBAL)
+    with pytest.raises(
+        ManifestError, match=r"spec.hosts\[0\]: shop.example.org is that of service"
+    ):
+        apply(ENTRY.replace("name: shop}", "name: other}"))
+    asked_upstream = ENTRY.replace("name: shop}", "name: dns}").replace("STATIC", "DNS")
+    apply(asked_upstream.replace("  endpoints: [{address: 192.0.2.1}]\n", ""))
+
+
+def test_no_entry_says_where_a_name_of_the_cluster_is(apply):
+    ours = ENTRY.replace("shop.example.org", "web.shop.svc.cluster.local")
+    with pytest.raises(ManifestError, match=r"spec.hosts\[0\]: .* lies in a zone of the cluster"):
+        apply(ours)
+
+
 def test_two_of_one_apply_with_one_hostname_are_refused_and_nothing_is_taken(apply):
     with pytest.raises(ManifestError, match=r"^-:7: spec.hostname: "):
         apply(f"{GLOBAL}---{OTHER}")

@@ -142,6 +142,49 @@ def test_an_external_address_is_none_of_ours(store: Store):
     assert refusal == "spec.externalIPs[0]: 10.96.0.9 is in our pool 10.96.0.0/16; give another"
 
 
+ENTRY = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: {name}}}
+spec:
+  hosts: [{name}.example.org]
+  addresses: ["{address}"]
+  ports: [{{number: 80, name: web, protocol: TCP}}]
+  resolution: STATIC
+  endpoints: [{{address: {endpoint}}}]
+"""
+
+
+def entry(name: str, address: str, endpoint: str = "198.51.100.1") -> str:
+    return ENTRY.format(name=name, address=address, endpoint=endpoint)
+
+
+def test_nobody_takes_an_address_of_the_cluster_for_what_is_outside(store: Store):
+    for address, pool in {"10.96.0.9": "10.96.0.0/16", "fd00:5f:96::9": "fd00:5f:96::/112"}.items():
+        assert store.refusal(entry("bank", address)) == (
+            f"spec.addresses[0]: {address} is in our pool {pool}; give another"
+        )
+    assert store.refusal(entry("bank", "203.0.113.7", endpoint="10.96.0.9")) == (
+        "spec.endpoints[0].address: 10.96.0.9 is in the range of services; "
+        "give addresses of who serves"
+    )
+
+
+def test_an_address_and_port_are_of_one_service_or_of_one_outside(store: Store):
+    store.apply(entry("bank", "2001:db8::7"))
+    for other, path in {
+        entry("thief", "2001:db8:0::7"): "addresses",
+        service("thief", spec='externalIPs: ["2001:db8::7"]'): "externalIPs",
+    }.items():
+        assert store.refusal(other) == (
+            f"spec.{path}[0]: 2001:db8::7:80/TCP is serviceentry default/bank's; give another"
+        )
+    store.apply(service("a", spec="externalIPs: [203.0.113.7]"))
+    assert store.refusal(entry("thief", "203.0.113.7")) == (
+        "spec.addresses[0]: 203.0.113.7:80/TCP is service default/a's; give another"
+    )
+
+
 def test_pools_do_not_overlap(store: Store):
     store.apply(POOL.format(name="a", cidr="192.0.2.0/24"))
     assert store.refusal(POOL.format(name="b", cidr="192.0.2.128/25")) == (

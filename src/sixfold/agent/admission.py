@@ -18,12 +18,14 @@ from sixfold.agent.ways_in import admit_ways_in
 from sixfold.errors import ManifestError, Problem, SixfoldError
 from sixfold.manifest import Loaded, requires_runtime
 from sixfold.model.algorithm import DRAIN, is_drained
+from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress
+from sixfold.model.domain import plain_name
 from sixfold.model.globalname import GlobalName
 from sixfold.model.kinds import Resource
 from sixfold.model.meta import Key
-from sixfold.model.pool import POOL_KIND
 from sixfold.model.service import EndpointSlice, Service, ServiceSpec
+from sixfold.model.serviceentry import SERVICE_ENTRY, ServiceEntry
 from sixfold.store import Objects, Stored
 from sixfold.workloads.pod_state import controller_of
 
@@ -53,8 +55,7 @@ def admit(
         raw = {**item.raw, "metadata": dict(item.raw.get("metadata", {}))}
         if item.key.namespace:
             raw["metadata"]["namespace"] = item.key.namespace
-        if isinstance(item.object, EndpointSlice):
-            problems += _dialled(item, item.object, addresses)
+        problems += _dialled(item, addresses)
         if item.key.kind == "Service":
             try:
                 _service_addresses(item, raw, objects, addresses, now_s)
@@ -66,9 +67,8 @@ def admit(
         if item.key.kind == "Pod":
             _keep_drained(item.key, raw, objects)
         admitted.append((item.key, raw))
-    problems += _taken_hostnames(loaded, objects)
-    pools = [item for item in loaded if item.key.kind == POOL_KIND]
-    problems += admit_ways_in(services, pools, objects, addresses.config)
+    problems += _taken_hostnames(loaded, objects, addresses.config)
+    problems += admit_ways_in(services, loaded, objects, addresses.config)
     if problems:
         raise ManifestError(problems)
     return admitted
@@ -118,29 +118,50 @@ def _problems(item: Loaded, objects: Objects, written: Set[Key]) -> Iterable[Pro
             )
 
 
-def _dialled(item: Loaded, one: EndpointSlice, addresses: Addresses) -> Iterable[Problem]:
+def _dialled(item: Loaded, addresses: Addresses) -> Iterable[Problem]:
     """A service address is translated once: what it stands for would not be found."""
-    for index, endpoint in enumerate(one.endpoints):
-        text = endpoint.addresses[0]
+    served: dict[str, str] = {}
+    if isinstance(item.object, EndpointSlice):
+        for index, endpoint in enumerate(item.object.endpoints):
+            served[f"endpoints[{index}].addresses[0]"] = endpoint.addresses[0]
+    elif isinstance(item.object, ServiceEntry):
+        for index, one in enumerate(item.object.spec.endpoints):
+            served[f"spec.endpoints[{index}].address"] = one.address
+    for path, text in served.items():
         if addresses.of_services(ip_address(text)):
             message = f"{text} is in the range of services; give addresses of who serves"
-            yield _problem(item, f"endpoints[{index}].addresses[0]", message)
+            yield _problem(item, path, message)
 
 
-def _taken_hostnames(loaded: Sequence[Loaded], objects: Objects) -> Iterable[Problem]:
-    """A hostname has one GlobalName: which of two is answered nobody could say."""
+def _taken_hostnames(
+    loaded: Sequence[Loaded], objects: Objects, config: Config
+) -> Iterable[Problem]:
+    """A hostname that we answer is of one object: which of two is meant nobody could say."""
     written = {item.key for item in loaded}
     holders = {
-        stored.object.spec.hostname: key
-        for key, stored in objects.of("GlobalName").items()
+        hostname: key
+        for kind in ("GlobalName", SERVICE_ENTRY)
+        for key, stored in objects.of(kind).items()
         if key not in written and not stored.deleting
+        for hostname in _hostnames(stored.object).values()
     }
     for item in loaded:
-        if isinstance(item.object, GlobalName):
-            holder = holders.setdefault(item.object.spec.hostname, item.key)
+        for path, hostname in _hostnames(item.object).items():
+            holder = holders.setdefault(hostname, item.key)
             if holder != item.key:
-                message = f"{item.object.spec.hostname} is that of {holder}; give another"
-                yield _problem(item, "spec.hostname", message)
+                yield _problem(item, path, f"{hostname} is that of {holder}; give another")
+            if isinstance(item.object, ServiceEntry) and config.answers(hostname):
+                message = f"{hostname} lies in a zone of the cluster, which answers it"
+                yield _problem(item, path, f"{message}; give another")
+
+
+def _hostnames(obj: Resource) -> dict[str, str]:
+    """By path: names that are answered with what the object says."""
+    if isinstance(obj, GlobalName):
+        return {"spec.hostname": plain_name(obj.spec.hostname)}
+    if isinstance(obj, ServiceEntry) and obj.spec.resolution == "STATIC":
+        return {f"spec.hosts[{at}]": plain_name(one) for at, one in enumerate(obj.spec.hosts)}
+    return {}
 
 
 def _fixed(obj: Resource, path: tuple[str, ...]) -> Any:

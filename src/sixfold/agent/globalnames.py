@@ -44,8 +44,6 @@ class GlobalNameHealth:
         self._said: dict[str, str] = {}
         self._services: Mapping[str, Service] | None = None  # of which ``_told`` was planned
         self._told: tuple[OutsideZone, ...] = ()
-        ours = (agent.config.cluster_domain.lower(), agent.config.dns_sd_domain)
-        self._domains = [domain for domain in ours if domain]
 
     def follow(self) -> None:
         """Take over the names of now, and have the resolver told."""
@@ -112,7 +110,7 @@ class GlobalNameHealth:
         problems += [
             f"{one.hostname}: lies in a zone of the cluster, which answers it"
             for one in planned
-            if any(f".{one.hostname}".endswith(f".{domain}") for domain in self._domains)
+            if self._agent.config.answers(one.hostname)
         ]
         if problem := self._agent.resolver.edge_problem:
             problems.append(problem)

@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, NamedTuple
 
 from sixfold.errors import Problem, SixfoldError
 from sixfold.manifest import Loaded
 from sixfold.model.config import Config
 from sixfold.model.datapath import IPAddress
+from sixfold.model.kinds import Resource
 from sixfold.model.meta import Key
 from sixfold.model.pool import POOL_KIND, CiliumLoadBalancerIPPool
 from sixfold.model.service import NODE_PORTS, Service, ServicePort, ServiceSpec
+from sixfold.model.serviceentry import SERVICE_ENTRY, ServiceEntry
 from sixfold.store import Objects
 
 STATIC_BAND = min(max(16, len(NODE_PORTS) // 32), 128)  # lowest numbers, left to manifests
@@ -36,13 +38,14 @@ class _Refused:
 
 
 def admit_ways_in(
-    written: Sequence[Written], pools: Sequence[Loaded], objects: Objects, config: Config
+    written: Sequence[Written], loaded: Sequence[Loaded], objects: Objects, config: Config
 ) -> list[Problem]:
     """Fill node ports and defaults into the services; returns what cannot be.
 
-    pools  those of this apply
+    loaded  all of this apply
     """
-    refused = [*_node_ports(written, objects), *_external(written, objects, config)]
+    refused = [*_node_ports(written, objects), *_external(loaded, objects, config)]
+    pools = [item for item in loaded if item.key.kind == POOL_KIND]
     refused += _overlaps(pools, objects, config)
     return [one.problem() for one in refused]
 
@@ -156,30 +159,50 @@ def _free(taken: Mapping[int, str]) -> int:
     )
 
 
-def _external(written: Sequence[Written], objects: Objects, config: Config) -> Iterator[_Refused]:
+def _external(loaded: Sequence[Loaded], objects: Objects, config: Config) -> Iterator[_Refused]:
     """An address and port mean one service, and none of them is a pod's or a cluster address."""
-    given = [one for one in written if _spec(one).external_ips]
+    given = [item for item in loaded if any(_outer(item.object))]
     if not given:
         return
-    here = {item.key for item, _ in written}
+    here = {item.key for item in loaded}
     taken = {
-        (text, *_place(port)): str(key)
-        for key, stored in objects.of("Service").items()
-        if key not in here
-        for text in stored.object.spec.external_ips
-        for port in stored.object.spec.ports
+        (outer.address, *place): str(key)
+        for kind in ("Service", SERVICE_ENTRY)
+        for key, stored in objects.of(kind).items()
+        if key not in here and not stored.deleting
+        for outer in _outer(stored.object)
+        for place in outer.places
     }
-    for item, _ in given:
-        spec = _spec((item, {}))
-        for index, text in enumerate(spec.external_ips):
-            path = f"spec.externalIPs[{index}]"
-            if pool := _pool_of(ip_address(text), config):
-                yield _Refused(item, path, f"{text} is in our pool {pool}; give another")
-            for port in spec.ports:
-                owner = taken.setdefault((text, *_place(port)), str(item.key))
+    for item in given:
+        for path, address, places in _outer(item.object):
+            if pool := _pool_of(address, config):
+                yield _Refused(item, path, f"{address} is in our pool {pool}; give another")
+            for port, protocol in places:
+                owner = taken.setdefault((address, port, protocol), str(item.key))
                 if owner != str(item.key):
-                    message = f"{text}:{port.port}/{port.protocol} is {owner}'s; give another"
+                    message = f"{address}:{port}/{protocol} is {owner}'s; give another"
                     yield _Refused(item, path, message)
+
+
+class _Outer(NamedTuple):
+    """An address that somebody chose for a service: it is not handed out here."""
+
+    path: str
+    address: IPAddress
+    places: list[tuple[int, str]]  # port, protocol
+
+
+def _outer(obj: Resource) -> Iterator[_Outer]:
+    if isinstance(obj, Service):
+        field, texts = "externalIPs", obj.spec.external_ips
+        places = [_place(port) for port in obj.spec.ports]
+    elif isinstance(obj, ServiceEntry):
+        field, texts = "addresses", obj.spec.addresses
+        places = [(port.number, "TCP") for port in obj.spec.ports]
+    else:
+        return
+    for index, text in enumerate(texts):
+        yield _Outer(f"spec.{field}[{index}]", ip_address(text), places)
 
 
 def _overlaps(pools: Sequence[Loaded], objects: Objects, config: Config) -> Iterator[_Refused]:

@@ -85,7 +85,9 @@ def _placed(obj: ServiceEntry) -> Iterator[Finding]:
 
 def _address(text: str) -> str | None:
     found = names.address(text)
-    return found if isinstance(found, str) else None
+    if isinstance(found, str):
+        return found
+    return f"{text} is nobody that a pod could dial" if names.is_special(found) else None
 
 
 def _translates(spec: ServiceEntrySpec, port: EntryPort) -> bool:

@@ -121,6 +121,11 @@ def address(text: str) -> IPAddress | str:
     return parsed
 
 
+def is_special(one: IPAddress) -> bool:
+    """Whether it is nobody's in particular: no workload, no service has such an address."""
+    return one.is_unspecified or one.is_loopback or one.is_multicast or one.is_link_local
+
+
 def cidr(text: str, *, lenient: bool = False) -> IPNetwork | str:
     """The network, or what is wrong with it; lenient: host bits are dropped."""
     host, slash, length = text.partition("/")

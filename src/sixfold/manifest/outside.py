@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 from sixfold.manifest import names
 from sixfold.manifest.path import Finding, Path
-from sixfold.model.datapath import IPAddress
 from sixfold.model.pool import WANTED_IPS, CiliumLoadBalancerIPPool, PoolBlock
 from sixfold.model.service import NODE_PORTS, Service, ServiceSpec
 
@@ -128,12 +127,8 @@ def _reachable(path: Path, text: str) -> Iterator[Finding]:
     parsed = names.address(text)
     if isinstance(parsed, str):
         yield Finding(path, f"{parsed}; give one")
-    elif _is_special(parsed):
+    elif names.is_special(parsed):
         yield Finding(path, f"{text} cannot be dialled from outside; give another address")
-
-
-def _is_special(one: IPAddress) -> bool:
-    return one.is_unspecified or one.is_loopback or one.is_multicast or one.is_link_local
 
 
 def _block(path: Path, block: PoolBlock) -> Iterator[Finding]:
@@ -144,7 +139,7 @@ def _block(path: Path, block: PoolBlock) -> Iterator[Finding]:
         network = names.cidr(block.cidr)
         if isinstance(network, str):
             yield Finding((*path, "cidr"), network)
-        elif _is_special(network.network_address):
+        elif names.is_special(network.network_address):
             yield Finding((*path, "cidr"), f"{network} cannot be dialled from outside")
         return
     yield from _reachable((*path, "start"), block.start)

@@ -172,7 +172,7 @@ def _address(path: Path, text: str) -> Iterator[Finding]:
     parsed = names.address(text)
     if isinstance(parsed, str):
         yield Finding(path, f'{parsed}; give one, or "None" for a headless service')
-    elif parsed.is_unspecified or parsed.is_loopback or parsed.is_multicast or parsed.is_link_local:
+    elif names.is_special(parsed):
         yield Finding(path, f"{text} cannot be a service address; give one of the service range")
 
 

@@ -87,7 +87,7 @@ def _address(path: Path, text: str, family: str) -> Iterator[Finding]:
     elif f"IPv{parsed.version}" != family:
         message = f"{text} is no {family} address; make a slice for each family"
         yield Finding(path, message, also=(("addressType",),))
-    elif parsed.is_unspecified or parsed.is_loopback or parsed.is_multicast or parsed.is_link_local:
+    elif names.is_special(parsed):
         yield Finding(path, f"{text} is nobody that a pod could dial; give a unicast address")
 
 

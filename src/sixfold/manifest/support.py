@@ -258,16 +258,17 @@ _NOTES: Mapping[type[Object], Mapping[str, str]] = {
         "hosts": "*. is one label or more; of protocols HTTPS, TLS, TCP. It opens nothing: toFQDNs "
         "of a CiliumNetworkPolicy does",
         "location": "others have a Service",
-        "resolution": "DNS, NONE: where servers are, pods ask for themselves; STATIC: endpoints",
+        "resolution": "DNS, NONE: where servers are, pods ask for themselves; STATIC: endpoints, "
+        "under hosts that no other object answers",
         "addresses": "of resolution STATIC: what is dialled, translated by the kernel; absent: the "
-        "names lead to the endpoints",
+        "names lead to the endpoints. None of the cluster's, none of another entry or Service",
         "endpoints": "of resolution STATIC; balanced as `sixfold.dev/lb-algorithm` of the entry "
         "says; policy is asked about them, and toFQDNs of the host means them",
         "ports": "HTTP: TLS is begun as a DestinationRule says; HTTPS, TLS: handshakes must name "
         "a host; TCP: nobody looks",
     },
     WorkloadEntry: {
-        "address": "an IP address",
+        "address": "an IP address, not a service's",
         "ports": "by name of the entry's port, of protocol TCP, dialled at one of its addresses",
         "weight": "0 to 100; absent: 1; 0 is maintenance",
     },

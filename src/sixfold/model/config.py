@@ -99,3 +99,8 @@ class Config:
     @property
     def host_ipv6(self) -> IPv6Address:
         return self.pod_ipv6[1]
+
+    def answers(self, hostname: str) -> bool:
+        """Whether a plain name lies in a zone that the cluster resolver answers by itself."""
+        zones = filter(None, (self.cluster_domain.lower(), self.dns_sd_domain))
+        return any(f".{hostname}".endswith(f".{zone}") for zone in zones)
