@@ -82,7 +82,7 @@ log = logging.getLogger(__name__)
 CONTROLLERS = ("Deployment", "StatefulSet", "ReplicaSet", "DaemonSet", "Job")
 REPAIR_PERIOD_S = 5.0
 RETRY_S = 1.0
-REPAIRS_SHOWN, REPAIRS_KEPT = 50, 100
+REPAIRS_SHOWN, REPAIRS_KEPT = 40, 100
 ROUND_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 EXPIRY_MIN_S, EXPIRY_S = 0.2, 5.0  # pauses between looks at names whose time is over
 
