@@ -155,12 +155,18 @@ def test_a_relaxation_is_listed_as_long_as_it_lasts_and_ends_by_itself(lab: Lab)
         found: list[dict[str, str]] = line["relaxed"]
         return found
 
+    def trust() -> str:
+        (line,) = [one for one in lab.system.status()["patterns"] if one["name"] == "trust"]
+        return str(line["state"])
+
+    assert trust() == "ok"
     with lab.caller.listen(9090) as listener:
         assert lab.server.attempt(lab.caller.ipv4, 9090) != "open"
         lab.system.apply(manifest(posture(3600)))
         (one,) = lab.audit("--rule", "Z26")
         assert (one["severity"], one["about"]) == ("low", "Posture/default")
         assert [it["by"].startswith("relaxation moving") for it in relaxed()] == [True]
+        assert trust() == "relaxed"
         with lab.server.dial(lab.caller.ipv4, 9090) as client, listener.accept()[0] as accepted:
             accepted.sendall(b"x")
             assert client.recv(1) == b"x"

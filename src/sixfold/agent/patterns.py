@@ -24,11 +24,7 @@ def patterns(agent: Agent) -> list[dict[str, str]]:
         "discovery": (agent.resolver.state, f"{len(plans.zone)} names at 169.254.20.10"),
         "policy": ("ok", f"{deny}, {tables} tables of {len(plans.world.policies)} policies"),
         "mesh": _mesh(agent),
-        "trust": (
-            "partial",
-            f"posture {agent.effective.posture}; identities of {agent.config.trust_domain} "
-            + ("on request, no mTLS" if agent.mesh is None else "in every handshake"),
-        ),
+        "trust": _trust(agent, sum(1 for _ in relaxed(plans.world))),
     }
     if known := agent.learning.summary()["names"]:
         lines["policy"] = ("ok", f"{lines['policy'][1]}, {known} names open")
@@ -90,3 +86,14 @@ def _mesh(agent: Agent) -> tuple[str, str]:
     if status["pending"]:
         told.append(f"{status['pending']} resources pending")
     return state, "; ".join(told)
+
+
+def _trust(agent: Agent, relaxations: int) -> tuple[str, str]:
+    """Ok: every layer denies by default, everywhere, and who is allowed has proved who it is."""
+    proved = "on request, no mTLS" if agent.mesh is None else "in every handshake"
+    posture = agent.effective.posture
+    told = [f"posture {posture}", f"identities of {agent.config.trust_domain} {proved}"]
+    if relaxations:
+        told.append(f"{relaxations} relaxed, listed below")
+    strict = posture == "zero-trust" and agent.mesh is not None and not relaxations
+    return "ok" if strict else "relaxed", "; ".join(told)
