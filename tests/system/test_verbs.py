@@ -158,8 +158,9 @@ def test_flows_are_filtered_by_every_option(camp: System) -> None:
 
     camp.eventually(lambda: count("--from", "outside/intruder", "--verdict", "DROPPED"), "a drop")
     passing = ("--from", "camp/deploy/hiker", "--to", "camp/svc/kitchen", "--since", "1h")
-    camp.eventually(lambda: count(*passing), "the hiker fetches")
-    for flow in camp.flows(*passing, "--port", "80", "--protocol", "tcp", "--last", "3"):
+    served = (*passing, "--verdict", "FORWARDED")
+    camp.eventually(lambda: count(*served), "the hiker fetches")
+    for flow in camp.flows(*served, "--port", "80", "--protocol", "tcp", "--last", "3"):
         assert flow["verdict"] == "FORWARDED"
         assert flow["destination_service"] == {"name": "kitchen", "namespace": "camp"}
         assert flow["l4"]["TCP"]["destination_port"] == 8080
