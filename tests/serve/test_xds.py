@@ -42,6 +42,10 @@ class Client:
             request.error_detail.message = error
         await self.stream.send_message(request)
 
+    async def told_nothing(self):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(self.stream.recv_message(), 0.05)
+
 
 @asynccontextmanager
 async def serving(path, logs=None):
@@ -90,8 +94,7 @@ def test_nothing_is_told_before_anything_is_known(tmp_path):
     async def work():
         async with serving(tmp_path) as server, connected(tmp_path) as client:
             await client.ask(CLUSTER, initial_resource_versions={"a": "1"})
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(client.stream.recv_message(), 0.05)
+            await client.told_nothing()
             server.offer([one(CLUSTER, "a")])
             server.offer([one(CLUSTER, "a"), one(CLUSTER, "b")])
 
@@ -191,8 +194,7 @@ def test_who_has_begun_is_told_of_a_cluster_before_the_routes_to_it(tmp_path):
             )
             cluster = await client.answer()
             assert names(cluster) == ["service 000"]
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(client.stream.recv_message(), 0.05)
+            await client.told_nothing()
 
     run(work())
 
@@ -205,8 +207,7 @@ def test_who_has_nothing_is_told_so_once(tmp_path):
             answer = await client.answer()
             assert names(answer) == []
             await client.accept(answer)
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(client.stream.recv_message(), 0.05)
+            await client.told_nothing()
 
     run(work())
 
