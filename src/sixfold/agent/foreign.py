@@ -24,7 +24,7 @@ from sixfold.agent.planning import Plans
 from sixfold.host.layout import MTLS, Connection
 from sixfold.host.sockets import close_sockets
 from sixfold.host.tunnels import Tunnel, close_tunnels, tunnels
-from sixfold.mesh.authorized import authorized, foreign_caller, names, not_let_in
+from sixfold.mesh.authorized import authorized_abroad, foreign_caller, names
 from sixfold.mesh.foreign import Export, Foreign
 from sixfold.mesh.foreign_requests import ROUTE as REQUESTS
 from sixfold.mesh.foreign_resources import ROUTE
@@ -286,12 +286,9 @@ class _Judge:
             return f"cut: denied by {by or 'its policy'}, which is asked about {gateway.key}"
         policies = self._authorizations.of(server)
         own = self._plans.world.config.trust_domain
-        others, caller = for_foreign(policies, own), foreign_caller(id_, gateway, export.port)
+        caller = foreign_caller(id_, gateway, export.port)
         if asked:  # of which each is judged: ``OpenRequests``
-            return "" if names(others, caller) else f"cut: denied by {not_named(policies)}"
-        answer = authorized(others, caller)
-        if answer.allow:
-            return ""
-        explicit = answer.rule is not None and answer.rule.index >= 0
-        by = answer.rule if explicit else not_let_in(policies, own, caller)
-        return f"cut: denied by {by}"
+            named = names(for_foreign(policies, own), caller)
+            return "" if named else f"cut: denied by {not_named(policies)}"
+        answer = authorized_abroad(policies, own, caller)
+        return "" if answer.allow else f"cut: denied by {answer.rule}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from types import MappingProxyType
 from typing import Any
@@ -111,6 +111,17 @@ def authorized(policies: Sequence[Authorization], caller: Caller) -> Answer:
     if len(every) > len(allowing) and told_default and not any(_matching(every, caller)):
         told = (*told, told_default)
     return Answer(found is not default or found is None, found, told)
+
+
+def authorized_abroad(policies: Sequence[Authorization], own: str, caller: Caller) -> Answer:
+    """The same for somebody of another trust domain; whom no rule lets is denied by a default.
+
+    own  our trust domain
+    """
+    answer = authorized(for_foreign(policies, own), caller)
+    if answer.allow or (answer.rule is not None and answer.rule.index >= 0):
+        return answer
+    return replace(answer, rule=not_let_in(policies, own, caller))
 
 
 def names(policies: Sequence[Authorization], caller: Caller) -> bool:

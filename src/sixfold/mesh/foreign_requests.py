@@ -79,9 +79,9 @@ def judged(
     only = http.configured(rules, narrowed, kept_headers.of_route(headers, place))
     here = foreign_resources.named(DESTINATION, foreign_resources.said(one.host))
     ways = http.ways(
-        {it: secured[it] for it in secured if it == place},
+        {place: secured[place]} if place in secured else {},
         [place] if one.looked_into else [],
-        {it: limited[it] for it in limited if it == place},
+        {place: limited[place]} if place in limited else {},
     )
     return [
         http.judged_route(

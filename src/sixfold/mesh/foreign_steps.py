@@ -47,14 +47,8 @@ def without_ours(
     behind: Mapping[ServicePort, Behind], foreign: Collection[ServicePort]
 ) -> Mapping[ServicePort, Behind]:
     """The Gateway's pod is no backend: nobody there takes requests."""
-    return (
-        behind
-        if not foreign
-        else {
-            **behind,
-            **{port: behind[port]._replace(to=()) for port in foreign if port in behind},
-        }
-    )
+    empty = {port: behind[port]._replace(to=()) for port in foreign if port in behind}
+    return {**behind, **empty} if empty else behind
 
 
 def known(passed_in: Iterable[Known]) -> Mapping[str, frozenset[ServicePort]]:
@@ -98,6 +92,8 @@ def judged(
     aimed: Aimed,
 ) -> Mapping[str, list[dict[str, object]]]:
     """Routes of what others ask of names of ours, by pod."""
+    if not exports:
+        return {}
     numbers = {rule: number for number, rule in policy.rules.items()}
     gateways = {
         name: (world.endpoints[name], members[name])

@@ -16,7 +16,6 @@ from typing import Any
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.access_loggers.grpc.v3 import als_pb2
-from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm,
 )
@@ -101,11 +100,10 @@ def listener(member: Member, port: int, chains: Sequence[Chain], *, door: bool =
     door  for other trust domains: whoever names nothing of ours is told
     """
     looked_into = door or any("filter_chain_match" in one for one in chains)
-    inspector = extension("envoy.filters.listener.tls_inspector", tls_inspector_pb2.TlsInspector())
     listener = listener_pb2.Listener(
         name=listener_name(member, port),
         traffic_direction="OUTBOUND",
-        listener_filters=[inspector] if looked_into else [],
+        listener_filters=[parts.HANDSHAKE] if looked_into else [],
         listener_filters_timeout=timedelta(seconds=HEADERS_S),
         per_connection_buffer_limit_bytes={"value": BUFFER_MAX},
         filter_chains=chains,

@@ -29,7 +29,6 @@ from envoy.extensions.access_loggers.grpc.v3 import als_pb2
 from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac
 from envoy.extensions.filters.http.upstream_codec.v3 import upstream_codec_pb2
-from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm,
 )
@@ -161,9 +160,7 @@ def outbound(
     listener = listener_pb2.Listener(
         name=f"requests|{member.pod}",
         traffic_direction="OUTBOUND",
-        listener_filters=[
-            extension("envoy.filters.listener.original_dst", original_dst_pb2.OriginalDst())
-        ],
+        listener_filters=[parts.ORIGINAL_DESTINATION],
         filter_chains=[
             *(it for one in streams if one.addresses for it in chains(member, one)),
             *(foreign_chain(member, by, one) for by, one in foreign if one.addresses),

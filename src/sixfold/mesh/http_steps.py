@@ -376,6 +376,9 @@ def judged(
 ) -> dict[str, list[dict[str, object]]]:
     """Routes of requests that arrive at a pod: of those that come through services, or that a
     policy is about."""
+    looked_at = sorted({*ports, *aimed.ports})
+    if not looked_at:
+        return {}
     numbers = {rule: number for number, rule in policy.rules.items()}
     clients = {key: (world.endpoints[key], one) for key, one in members.items()}
     asked = {
@@ -383,7 +386,7 @@ def judged(
             *(requests, world.endpoints[key]),
             *({*ports.get(key, ()), *aimed.ports.get(key, ())}, clients, numbers),
         )
-        for key in sorted({*ports, *aimed.ports})
+        for key in looked_at
     }
     return {
         key: http.judged(

@@ -17,13 +17,18 @@ from google.protobuf import struct_pb2
 
 from sixfold.mesh import logs
 from sixfold.mesh.asked import Asked, allowing
-from sixfold.mesh.authorized import authorized, caller_of, foreign_caller, not_let_in, outside
+from sixfold.mesh.authorized import (
+    authorized,
+    authorized_abroad,
+    caller_of,
+    foreign_caller,
+    outside,
+)
 from sixfold.mesh.messages import Resource, resource
 from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.rule import Rule
 from sixfold.policy.conditions import no_token
-from sixfold.policy.foreign import for_foreign
 from sixfold.policy.requests import Requests
 
 LEEWAY_S = 60  # after a token's end, as the proxy has it
@@ -78,12 +83,10 @@ def refusal(
     policies = requests.authorizations.of(server)
     if foreign:
         caller = foreign_caller(foreign, client, port, begun.asked, claims)
-        answer = authorized(for_foreign(policies, domain), caller)
-        explicit = answer.rule is not None and answer.rule.index >= 0
-        denied = answer.rule if explicit else not_let_in(policies, domain, caller)
-        return None if answer.allow else Refusal(denied)
-    caller = caller_of(client, domain, port, begun.asked, claims)
-    answer = authorized(policies, caller)
+        answer = authorized_abroad(policies, domain, caller)
+    else:
+        caller = caller_of(client, domain, port, begun.asked, claims)
+        answer = authorized(policies, caller)
     return None if answer.allow else Refusal(answer.rule)
 
 

@@ -20,8 +20,6 @@ from typing import Any, NamedTuple
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.access_loggers.grpc.v3 import als_pb2
-from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
-from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm,
 )
@@ -148,10 +146,7 @@ def _listener(
     listener = listener_pb2.Listener(
         name=listener_name(member.pod),
         traffic_direction="OUTBOUND",
-        listener_filters=[
-            extension("envoy.filters.listener.original_dst", original_dst_pb2.OriginalDst()),
-            extension("envoy.filters.listener.tls_inspector", tls_inspector_pb2.TlsInspector()),
-        ],
+        listener_filters=[parts.ORIGINAL_DESTINATION, parts.HANDSHAKE],
         filter_chains=chains,
         filter_chain_matcher={
             "matcher_list": {

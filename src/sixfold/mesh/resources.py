@@ -26,6 +26,7 @@ from envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from envoy.extensions.filters.listener.original_src.v3 import original_src_pb2
+from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.connection_limit.v3 import connection_limit_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm,
@@ -76,6 +77,12 @@ STREAMS_MAX = 1000  # of one tunnel, then there is another
 # each second: every connection that its client breaks off is one.
 HTTP2 = {"max_concurrent_streams": {"value": STREAMS_MAX}, "use_oghttp2_codec": {"value": True}}
 UNLIMITED = 2**32 - 1
+ORIGINAL_DESTINATION = extension(  # of listeners that connections are captured at
+    "envoy.filters.listener.original_dst", original_dst_pb2.OriginalDst()
+)
+HANDSHAKE = extension(  # what it names, and whether there is one
+    "envoy.filters.listener.tls_inspector", tls_inspector_pb2.TlsInspector()
+)
 ROUTER = extension("envoy.filters.http.router", router_pb2.Router(suppress_envoy_headers=True))
 TLS13 = {
     "tls_minimum_protocol_version": "TLSv1_3",
@@ -121,9 +128,7 @@ def outbound(member: Member, connections_max: int = 0) -> Resource:
     listener = listener_pb2.Listener(
         name=f"outbound|{member.pod}",
         traffic_direction="OUTBOUND",
-        listener_filters=[
-            extension("envoy.filters.listener.original_dst", original_dst_pb2.OriginalDst())
-        ],
+        listener_filters=[ORIGINAL_DESTINATION],
         filter_chains=[
             {
                 "filters": [

@@ -149,8 +149,9 @@ def attachments(world: World, route: Route | StreamRoute) -> Iterator[Attached]:
         if not world.has_mesh:
             message = "there is no mesh to route requests: sixfold up --mtls strict"
             yield Attached(parent, (), Condition("Accepted", False, "NoMesh", message))
-        elif isinstance(ports, str):
-            yield Attached(parent, (), Condition("Accepted", False, "NoMatchingParent", ports))
+        elif not ports:
+            message = _nobody(world, route, parent)
+            yield Attached(parent, (), Condition("Accepted", False, "NoMatchingParent", message))
         elif isinstance(route, StreamRoute) and (message := _taken(world, route, ports)):
             yield Attached(parent, (), Condition("Accepted", False, "Conflicted", message))
         else:
@@ -159,18 +160,27 @@ def attachments(world: World, route: Route | StreamRoute) -> Iterator[Attached]:
 
 def _meant(
     world: World, route: Route | StreamRoute, parent: ParentReference
-) -> tuple[ServicePort, ...] | str:
-    """The ports of a service that a parentRef means; or why there is none."""
-    name = f"{parent.namespace or route.metadata.namespace}/{parent.name}"
+) -> tuple[ServicePort, ...]:
+    """The ports of a service that a parentRef means."""
+    name = _service_of(route, parent)
     service = world.services.get(name)
-    if service is None:
-        return f"there is no service {name}"
-    ports = tuple(
+    return tuple(
         ServicePort(name, port.port)
-        for port in service.spec.ports
+        for port in (service.spec.ports if service is not None else ())
         if port.protocol == "TCP" and parent.port in (None, port.port)
     )
-    return ports or f"service {name} has no TCP port {parent.port or ''}".rstrip()
+
+
+def _nobody(world: World, route: Route | StreamRoute, parent: ParentReference) -> str:
+    """Why it means none."""
+    name = _service_of(route, parent)
+    if name not in world.services:
+        return f"there is no service {name}"
+    return f"service {name} has no TCP port {parent.port or ''}".rstrip()
+
+
+def _service_of(route: Route | StreamRoute, parent: ParentReference) -> str:
+    return f"{parent.namespace or route.metadata.namespace}/{parent.name}"
 
 
 def _taken(world: World, route: StreamRoute, ports: Sequence[ServicePort]) -> str:
@@ -181,7 +191,7 @@ def _taken(world: World, route: StreamRoute, ports: Sequence[ServicePort]) -> st
         named = (one for one in world.streams.values() if isinstance(one, TLSRoute))
         kinds.append((named, "connections to {} are routed by name, by a TLSRoute"))
     for others, why in kinds:
-        taken: set[ServicePort | str] = {
+        taken = {
             port
             for one in others
             for parent in one.spec.parent_refs

@@ -12,8 +12,6 @@ from typing import Any
 
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.access_loggers.grpc.v3 import als_pb2
-from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
-from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
 from sixfold.mesh import logs
@@ -107,10 +105,7 @@ def listener(
     listener = listener_pb2.Listener(
         name=listener_name(member.pod),
         traffic_direction="OUTBOUND",
-        listener_filters=[
-            extension("envoy.filters.listener.original_dst", original_dst_pb2.OriginalDst()),
-            extension("envoy.filters.listener.tls_inspector", tls_inspector_pb2.TlsInspector()),
-        ],
+        listener_filters=[parts.ORIGINAL_DESTINATION, parts.HANDSHAKE],
         listener_filters_timeout=SILENCE,
         continue_on_listener_filters_timeout=True,  # who says nothing names nothing
         filter_chains=found,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sixfold.balancing.explain import explain_balancing
 from sixfold.errors import NotFoundError
 from sixfold.mesh.asked import Asked, allowing
-from sixfold.mesh.authorized import authorized, foreign_caller, names, not_let_in
+from sixfold.mesh.authorized import authorized_abroad, foreign_caller, names
 from sixfold.mesh.foreign import Foreign, why_closed
 from sixfold.mesh.listeners import plan_listeners
 from sixfold.mesh.routes import ServicePort
@@ -181,13 +181,12 @@ def _judged(world: World, plan: PolicyPlan, id_: str, one: _Place, asked: Asked 
                 return Answer((*lines, ("requests", "DROPPED", found)), found)
             lines += found.lines
             caller = foreign_caller(id_, one.gateway, one.port, asked, found.claims)
-    answer = authorized(for_foreign(policies, own), caller)
+    answer = authorized_abroad(policies, own, caller)
     what = f"{asked} " if caller.asked is not None else ""
     if answer.allow:
         said = f"{what}allowed by {answer.rule}"
         return Answer((*lines, ("authorization", "FORWARDED", said)), "")
-    explicit = answer.rule is not None and answer.rule.index >= 0
-    why = f"{what}denied by {answer.rule if explicit else not_let_in(policies, own, caller)}"
+    why = f"{what}denied by {answer.rule}"
     why += " (403)" if what else ""
     return Answer((*lines, ("authorization", "DROPPED", why)), why)
 
