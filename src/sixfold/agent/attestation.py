@@ -21,7 +21,7 @@ from sixfold.host.doors import command, control_group, namespace_at, namespaces
 from sixfold.host.executables import traits_of
 from sixfold.host.paths import Paths, cgroup_root
 from sixfold.host.peer import Peer, peer_of, peer_traits
-from sixfold.model.meta import NAME_LABEL, Key
+from sixfold.model.meta import Key, namespace_labels
 from sixfold.model.spiffe import workload_id
 from sixfold.model.subject import service_account_of
 from sixfold.observe.refused import no_identity
@@ -119,7 +119,7 @@ class Attestation:
         meta = stored.object.metadata
         namespace = self._objects.of("Namespace").get(Key("Namespace", "", meta.namespace))
         given = namespace.object.metadata.labels if namespace is not None else {}
-        return alternatives(objects, {**given, NAME_LABEL: meta.namespace}, meta.labels)
+        return alternatives(objects, namespace_labels(meta.namespace, given), meta.labels)
 
     def follow(self) -> bool:
         """Called after a round: whether objects with selectors are others than before."""

@@ -7,7 +7,7 @@ when a process dials. What else it asks for (path, sha256) only the Workload API
 from __future__ import annotations
 
 from sixfold.model.mesh import SPEAKERS_MAX, Owner, Speakers
-from sixfold.model.meta import NAME_LABEL
+from sixfold.model.meta import namespace_labels
 from sixfold.model.world import World
 from sixfold.trust.attested import Selectors, alternatives
 
@@ -21,7 +21,8 @@ def plan_speakers(world: World) -> frozenset[Speakers]:
         return frozenset()
     found = []
     for endpoint in world.endpoints.values():
-        around = {**world.namespaces.get(endpoint.namespace, {}), NAME_LABEL: endpoint.namespace}
+        name = endpoint.namespace
+        around = namespace_labels(name, world.namespaces.get(name, {}))
         asked = alternatives(world.spiffe_ids.values(), around, endpoint.labels)
         owners = {owner for one in asked if (owner := owner_of(one)) is not None}
         if asked and ANYBODY not in owners:
