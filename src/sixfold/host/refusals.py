@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from sixfold.host import layout
@@ -45,7 +46,9 @@ def executable(pid: int) -> str:
 
 def numbers(pods: Path) -> dict[int, str]:
     """UIDs of the pods that have a control group, by its number."""
-    try:
-        return {path.stat().st_ino: path.name for path in pods.iterdir() if path.is_dir()}
-    except FileNotFoundError:  # one ended meanwhile
-        return {}
+    found = {}
+    for path in pods.iterdir() if pods.is_dir() else ():
+        with suppress(FileNotFoundError):  # it ended meanwhile
+            if path.is_dir():
+                found[path.stat().st_ino] = path.name
+    return found
