@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from ipaddress import ip_address
 
 import msgspec
 import pytest
+from envoy.config.listener.v3 import listener_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import (
+    http_connection_manager_pb2 as hcm,
+)
 from tests.mesh.standalone import proxy, route, world
 
+from sixfold.mesh import http, resources, tokens
 from sixfold.mesh.http_filters import CLIENT, CLIENTS
+from sixfold.mesh.member import Member
 from sixfold.model.trafficpolicy import TrafficPolicy
 
 GATEWAY = "gateway.networking.k8s.io"
 A = [{"name": "a", "port": 80}]
+ADDRESS = ip_address("10.244.0.2")
 RETRY = {"codes": [503], "attempts": 1, "backoff": "1ms"}
 
 
@@ -205,3 +213,18 @@ def test_a_session_is_a_cookie_or_a_header_of_the_answer(envoy):
     assert "Max-Age" not in cookie
     assert "Max-Age=3600" in envoy.ask("lasting").headers["set-cookie"]
     assert envoy.ask("header").headers["x-basket"]
+
+
+def awake(listener):
+    """Filters that every request of a listener has."""
+    chain = listener_pb2.Listener.FromString(listener.body.value).filter_chains[-1]
+    manager = hcm.HttpConnectionManager()
+    chain.filters[-1].typed_config.Unpack(manager)
+    return [one.name for one in manager.http_filters if not one.disabled]
+
+
+def test_a_request_has_no_filter_that_its_route_says_nothing_of():
+    member = Member("shop/web", "spiffe://x/ns/shop/sa/web", "/run/netns/x", (ADDRESS,))
+    rbac, router = resources.RBAC_FILTER, "envoy.filters.http.router"
+    assert awake(resources.inbound(member)) == [rbac, tokens.filter_name("shop/web"), router]
+    assert awake(http.outbound(member)) == [router]

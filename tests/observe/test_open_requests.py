@@ -52,3 +52,13 @@ def test_the_end_of_a_request_is_known_by_its_beginning():
     other = entry()
     other.common_properties.start_time.nanos = 6
     assert key_of(entry()) == key_of(entry()) != key_of(other)
+
+
+def test_where_a_request_went_is_known_when_it_was_passed_on_without_that_header():
+    one = entry()
+    del one.request.request_headers["x-sixfold-destination"]
+    kept = one.common_properties.metadata.filter_metadata["sixfold.headers"]
+    kept.update({"x-sixfold-destination": f"{SERVER}:81", "x-sixfold-client-port": "40001"})
+    found = open_request(one)
+    assert (found.source, found.destination) == ((CLIENT, 40001), (SERVER, 81))
+    assert found.headers == {"x-team": "a"}

@@ -16,7 +16,7 @@ from typing import Any
 from envoy.config.rbac.v3 import rbac_pb2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac
 
-from sixfold.mesh.messages import extension, packed
+from sixfold.mesh.messages import asleep, extension, packed
 from sixfold.model.mesh import DESTINATION
 from sixfold.policy import conditions as of
 from sixfold.policy.conditions import Alternative, Authorization, Clauses, Condition, How, Text
@@ -32,8 +32,8 @@ ANYBODY: dict[str, Any] = {"any": True}
 
 
 def filters() -> list[dict[str, Any]]:
-    """As they stand in a chain: without rules, until a route has some."""
-    return [extension(name, http_rbac.RBAC()) for name in (DENY_FILTER, ALLOW_FILTER)]
+    """As they stand in a chain: asleep, until a route has rules."""
+    return [asleep(extension(name, http_rbac.RBAC())) for name in (DENY_FILTER, ALLOW_FILTER)]
 
 
 def of_requests(policies: Sequence[Authorization], domain: str) -> dict[str, Any]:

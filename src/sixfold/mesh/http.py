@@ -114,7 +114,6 @@ def outbound(
         parts.state(parts.SVID_STATE, parts.client_secret(member.id)),
     ]
     said = [
-        parts.set_header(DESTINATION, "%DOWNSTREAM_LOCAL_ADDRESS%"),
         parts.set_header(POD, "pod|%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%"),
         parts.set_header(CLIENT, member.id),
         parts.set_header(CLIENTS, clients(member.pod.partition("/")[0], "%DOWNSTREAM_LOCAL_PORT%")),
@@ -206,6 +205,9 @@ def pods() -> Resource:
             "timeout": timedelta(0),
             "upgrade_configs": [{"upgrade_type": "websocket"}],
         },
+        "request_headers_to_add": [
+            parts.set_header(DESTINATION, "%DOWNSTREAM_LOCAL_ADDRESS%")["append"]
+        ],
     }
     return _table(PODS, [{"name": "pods", "domains": ["*"], "routes": [rest]}])
 
@@ -377,9 +379,8 @@ def _secured_cluster(name: str, port: ServicePort) -> str:
 def _application(
     name: str, breakers: dict[str, Any], tls: Verified | None = None, *, http2: bool = False
 ) -> Resource:
-    remove = [{"remove": one} for one in (DESTINATION, CLIENT_PORT, COPIES, COPY_TO)]
     http2 = http2 or name in (APPLICATION_HTTP2, EACH_CALL)
-    options = over_http2(remove) if http2 else _http1(remove)
+    options = over_http2() if http2 else _http1()
     if name == EACH_CALL:
         options.explicit_http_config.http2_protocol_options.max_concurrent_streams.value = 1
     secured = {}
@@ -390,11 +391,7 @@ def _application(
         name=name,
         type="ORIGINAL_DST",
         lb_policy="CLUSTER_PROVIDED",
-        original_dst_lb_config={
-            "use_http_header": True,
-            "http_header_name": DESTINATION,
-            "metadata_key": kept_headers.PLACE,
-        },
+        original_dst_lb_config={"metadata_key": kept_headers.PLACE},
         connect_timeout=parts.CONNECT_TIMEOUT,
         circuit_breakers=breakers,
         upstream_bind_config=parts.from_the_pod(),
@@ -423,7 +420,7 @@ def judged(
     headers   that those look at
     """
     shadow = {} if told is None else {"shadow_rules": told, "shadow_rules_stat_prefix": TOLD}
-    kept = kept_headers.of_route({CLIENT_PORT, *headers})
+    kept = kept_headers.of_route({CLIENT_PORT, DESTINATION, *headers})
     only = configured(rules, narrowed, kept, **shadow)
     found = ways(secured, looked_into, limited)
     return [judged_route(cluster, matches, only) for cluster, matches in found]
@@ -460,6 +457,7 @@ def judged_route(
         "match": {"prefix": "/", "headers": headers},
         **(_sent_to(cluster) if cluster else {"direct_response": {"status": 502}}),
         "typed_per_filter_config": only,
+        "request_headers_to_remove": [DESTINATION, CLIENT_PORT, COPIES, COPY_TO],
     }
 
 
@@ -484,14 +482,14 @@ def _exactly(place: str) -> dict[str, Any]:
     return {"name": DESTINATION, "string_match": {"exact": place}}
 
 
-def _http1(mutations: list[dict[str, Any]]) -> http_protocol_options_pb2.HttpProtocolOptions:
+def _http1() -> http_protocol_options_pb2.HttpProtocolOptions:
     return http_protocol_options_pb2.HttpProtocolOptions(
-        explicit_http_config={"http_protocol_options": {}}, http_filters=_mutating(mutations)
+        explicit_http_config={"http_protocol_options": {}}
     )
 
 
 def over_http2(
-    mutations: list[dict[str, Any]], lifetime: timedelta | None = None
+    mutations: Sequence[dict[str, Any]] = (), lifetime: timedelta | None = None
 ) -> http_protocol_options_pb2.HttpProtocolOptions:
     return http_protocol_options_pb2.HttpProtocolOptions(
         explicit_http_config={"http2_protocol_options": {}},
@@ -499,11 +497,11 @@ def over_http2(
             "idle_timeout": parts.TUNNEL_IDLE,
             "max_connection_duration": lifetime,
         },
-        http_filters=_mutating(mutations),
+        http_filters=_mutating(mutations) if mutations else [],
     )
 
 
-def _mutating(mutations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _mutating(mutations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Headers that depend on the backend are changed when it has been picked."""
     change = header_mutation_pb2.HeaderMutation(mutations={"request_mutations": mutations})
     return [

@@ -1,8 +1,8 @@
 """What a request passes before its backend is picked: CORS, faults, rate limits, sessions.
 
-Pure. Every listener of requests has all of the filters, idle; a route's own configuration wakes
-one. So what changes is in routes, never in listeners. Source: Envoy's API,
-extensions.filters.http.
+Pure. Every listener of requests has all of the filters, asleep; a route's own configuration wakes
+one, and no other request pays for it. So what changes is in routes, never in listeners. Source:
+Envoy's API, extensions.filters.http.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from envoy.type.v3.percent_pb2 import FractionalPercent as fractional
 from google.protobuf import any_pb2
 
 from sixfold.mesh import on_demand
-from sixfold.mesh.messages import extension, packed
+from sixfold.mesh.messages import asleep, extension, packed
 from sixfold.mesh.resources import ROUTER
 from sixfold.mesh.routes import Limit, RuleName, Way
 from sixfold.mesh.said import session_name
@@ -42,10 +42,10 @@ def http_filters() -> list[dict[str, Any]]:
     """Of every listener of requests."""
     return [
         on_demand.filter_,
-        extension(CORS, cors_pb2.Cors()),
-        extension(LIMIT, local.LocalRateLimit(stat_prefix="rate_limit")),
-        extension(FAULT, fault_pb2.HTTPFault()),
-        extension(SESSION, sessions.StatefulSession()),
+        asleep(extension(CORS, cors_pb2.Cors())),
+        asleep(extension(LIMIT, local.LocalRateLimit(stat_prefix="rate_limit"))),
+        asleep(extension(FAULT, fault_pb2.HTTPFault())),
+        asleep(extension(SESSION, sessions.StatefulSession())),
         ROUTER,
     ]
 

@@ -31,7 +31,7 @@ DOOR = "door"  # connections of other trust domains to a name that is none
 ABROAD_PREFIX = "foreign "  # of what a request says that it wants, where that is a name
 _NOT_PASSED_ON = ("UH", "UF", "UO", "NR", "RL", "FI", "NC", "UT")
 XDS_CLUSTER = "xds"  # of the bootstrap: the agent
-FLUSH = timedelta(milliseconds=200)
+FLUSH, BUFFER = timedelta(milliseconds=200), 1 << 16  # bytes; Envoy's 16 kB are ten requests
 _IS_TUNNEL = {"name": ":method", "string_match": {"exact": "CONNECT"}}
 _IS_REQUEST = {"header_filter": {"header": {**_IS_TUNNEL, "invert_match": True}}}
 
@@ -43,6 +43,7 @@ def to_agent(kind: type[Any], name: str, *states: str) -> dict[str, Any]:
         "transport_api_version": "V3",
         "grpc_service": {"envoy_grpc": {"cluster_name": XDS_CLUSTER}},
         "buffer_flush_interval": FLUSH,
+        "buffer_size_bytes": {"value": BUFFER},
         "filter_state_objects_to_log": states,
     }
     if kind is als_pb2.HttpGrpcAccessLogConfig:

@@ -76,6 +76,11 @@ def extension(name: str, message: Message) -> dict[str, Any]:
     return {"name": name, "typed_config": packed(message)}
 
 
+def asleep(filter_: dict[str, Any]) -> dict[str, Any]:
+    """A filter of HTTP that no stream has, until its route has a configuration for it."""
+    return {**filter_, "disabled": True}
+
+
 def _declare(package: str, fields: dict[str, tuple[int, type[Message] | type[str]]]) -> Any:
     """The class of message ``Config`` of a package; fields by name: number, type."""
     file = f"sixfold/{package}.proto"

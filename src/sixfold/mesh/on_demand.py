@@ -14,12 +14,12 @@ from typing import Any
 
 from envoy.extensions.filters.http.on_demand.v3 import on_demand_pb2
 
-from sixfold.mesh.messages import ADS, extension, packed
+from sixfold.mesh.messages import ADS, asleep, extension, packed
 
 FILTER = "envoy.filters.http.on_demand"
 WAIT = timedelta(seconds=5)
 # Of every listener of requests. A table wakes it: whom no table knows is answered at once.
-filter_ = {**extension(FILTER, on_demand_pb2.OnDemand()), "disabled": True}
+filter_ = asleep(extension(FILTER, on_demand_pb2.OnDemand()))
 of_table = {FILTER: packed(on_demand_pb2.PerRouteConfig(odcds={"source": ADS, "timeout": WAIT}))}
 never = {FILTER: packed(on_demand_pb2.PerRouteConfig())}  # where there is no such cluster
 of_connections: dict[str, Any] = {"on_demand": {"odcds_config": ADS, "timeout": WAIT}}

@@ -199,7 +199,7 @@ def request_ends(entry: Any) -> tuple[Place, Place]:
     common = entry.common_properties
     destination = place(common.downstream_local_address)
     abroad = from_abroad(common)
-    said = abroad or entry.request.request_headers.get(DESTINATION, "")
+    said = abroad or _between_proxies(entry, DESTINATION)
     told = _AUTHORITY.fullmatch(said)
     if told is not None:
         destination = ip_address(told[1]), int(told[2])
@@ -211,11 +211,16 @@ def request_ends(entry: Any) -> tuple[Place, Place]:
 
 
 def client_port(entry: Any) -> int:
-    """Of the connection that a request came by: kept when it was passed on, else still a header."""
-    kept = entry.common_properties.metadata.filter_metadata
-    own = kept[HEADERS_KEPT].fields[CLIENT_PORT].string_value if HEADERS_KEPT in kept else ""
-    own = own or entry.request.request_headers.get(CLIENT_PORT, "")
+    """Of the connection that a request came by."""
+    own = _between_proxies(entry, CLIENT_PORT)
     return int(own) if own.isdecimal() else 0
+
+
+def _between_proxies(entry: Any, header: str) -> str:
+    """Kept when the request was passed on, else still a header."""
+    kept = entry.common_properties.metadata.filter_metadata
+    own = kept[HEADERS_KEPT].fields[header].string_value if HEADERS_KEPT in kept else ""
+    return own or str(entry.request.request_headers.get(header, ""))
 
 
 def bytes_of(entry: Any) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from google.protobuf.json_format import MessageToDict
 
 from sixfold.model.flow import Flow, Verdict
-from sixfold.model.mesh import CLIENT_PORT, HEADERS_ABSENT, HEADERS_KEPT
+from sixfold.model.mesh import CLIENT_PORT, DESTINATION, HEADERS_ABSENT, HEADERS_KEPT
 from sixfold.model.reason import DropReason
 from sixfold.model.rule import Rule
 from sixfold.observe.access import Place, from_abroad, method_of, place, proved, request_ends
@@ -52,7 +52,8 @@ def open_request(entry: Any, *, at_gateway: bool = False) -> OpenRequest:
         destination = place(common.downstream_local_address)
     said = common.metadata.filter_metadata
     headers = _struct(said, HEADERS_KEPT)
-    headers.pop(CLIENT_PORT, None)
+    for between_proxies in (CLIENT_PORT, DESTINATION):
+        headers.pop(between_proxies, None)
     return OpenRequest(
         source,
         destination,
