@@ -57,6 +57,8 @@ enum drop_reason {
 	DROP_PROXY_REQUIRED = 211, /* to the world, past the proxy that has to look */
 	DROP_CAPABILITY_DENIED = 212, /* a system call: refused by the kernel */
 	DROP_NOT_ATTESTED = 213, /* a dial, by whom the pod's identity is not for */
+	DROP_READ_ONLY = 214,	 /* a system call: to write what is there to read */
+	DROP_NO_PROCESS = 215,	 /* a system call: about a process that is not there */
 };
 
 /* Indices of the statistics map below the drop reasons. */
@@ -579,6 +581,21 @@ struct confinement {
 	__u32 pad;
 };
 
+enum path_argument {
+	NO_PATH = 0,
+	PATH_FIRST = 1,
+	PATH_SECOND = 2,
+	PATH_IN_ADDRESS = 3, /* the second is a struct sockaddr_un */
+};
+
+struct system_call_known {
+	__u64
+	    in_passing; /* capabilities it asks for without wanting what they are for */
+	__u16 path;	/* enum path_argument */
+	__u16 changes;	/* not only looks: may find things read-only */
+	__u32 of_process; /* is about another process */
+};
+
 enum system_call {
 	CALL_CLONE = 56,
 	CALL_CLONE3 = 435,
@@ -588,10 +605,16 @@ enum system_call {
 	CALLS_MAX = 1024,
 };
 
+/* Instead of a capability: what else a call may have met. */
+enum met {
+	MET_READ_ONLY = 64,
+	MET_NO_PROCESS = 65,
+};
+
 /* One pod, one kind of refusal: a few are told in a second. */
 struct refusal_key {
-	__u64 pod; /* number of its control group */
-	__u16 capability;
+	__u64 pod;	  /* number of its control group */
+	__u16 capability; /* or enum met */
 	__u16 system_call;
 	__u32 pad;
 };
@@ -607,9 +630,9 @@ struct refusal_event {
 	__u64 pod;
 	__u32 pid;
 	__u32 uid;
-	__u32 untold; /* of the same kind, before it */
-	__u16 capability;
+	__u32 untold;	  /* of the same kind, before it */
+	__u16 capability; /* or enum met */
 	__u16 system_call;
 	__u8 command[16];
-	__u64 pad;
+	__u8 path[96]; /* as it was given; empty: none, or it could not be read */
 };

@@ -36,6 +36,8 @@ struct container {
 	const char
 	    *hidden[HIDDEN_MAX]; /* directories of the host's that show nothing */
 	int hidden_count;
+	const char *decoys[DECOYS_MAX]; /* in them, in /run or in /dev */
+	int decoy_count;
 	const char *kept; /* directory below /run that stays; or NULL */
 	pid_t pid;	  /* enter: whose namespaces to join */
 	unsigned long long start;
@@ -207,6 +209,11 @@ static void make_namespaces(const struct container *c)
 		hide(c->hidden[i]);
 	cover_run(c->kept);
 	cover_devices();
+	for (int i = 0; i < c->decoy_count; i++)
+		place_decoy(c->decoys[i]);
+	for (int i = 0; i < c->hidden_count; i++)
+		need(set_read_only(c->hidden[i], 0, 1), "make read-only", c->hidden[i]);
+	need(set_read_only("/dev", 0, 1), "make read-only", "/dev");
 	mount_processes();
 	need(unshare(CLONE_NEWUTS), "unshare", "host name");
 	if (c->hostname)

@@ -11,7 +11,7 @@
 #define TEXT_OPTION(name, field)                                                       \
 	{name, required_argument, NULL, TEXT + offsetof(struct container, field)}
 
-enum { BIND = 1, HIDE, PID, START, USER, GROUP, GROUPS, NO_NEW_PRIVS };
+enum { BIND = 1, HIDE, DECOY_AT, PID, START, USER, GROUP, GROUPS, NO_NEW_PRIVS };
 
 static const struct option OPTIONS[] = {
     TEXT_OPTION("state", state),
@@ -25,6 +25,7 @@ static const struct option OPTIONS[] = {
     TEXT_OPTION("keep", kept),
     {"bind", required_argument, NULL, BIND},
     {"hide", required_argument, NULL, HIDE},
+    {"decoy", required_argument, NULL, DECOY_AT},
     {"pid", required_argument, NULL, PID},
     {"start", required_argument, NULL, START},
     {"uid", required_argument, NULL, USER},
@@ -76,6 +77,13 @@ static void parse_hidden(struct container *c, const char *path)
 	c->hidden[c->hidden_count++] = path;
 }
 
+static void parse_decoy(struct container *c, const char *path)
+{
+	if (c->decoy_count == DECOYS_MAX)
+		usage("too many decoys");
+	c->decoys[c->decoy_count++] = path;
+}
+
 static void parse_option(struct container *c, int option, char *value)
 {
 	switch (option) {
@@ -83,6 +91,8 @@ static void parse_option(struct container *c, int option, char *value)
 		return parse_bind(c, value);
 	case HIDE:
 		return parse_hidden(c, value);
+	case DECOY_AT:
+		return parse_decoy(c, value);
 	case PID:
 		c->pid = number(value);
 		return;

@@ -3,7 +3,8 @@
  * There are no images: the host's files are the container's, to read. Written are /tmp,
  * /var/tmp and its working directory alone, for root too, who could write himself out
  * of his pod otherwise. It has its own processes, devices that are nobody's, and a /run
- * of its own, where the host's sockets are not.
+ * of its own, where the host's sockets are not. Where what is ours on the host would be
+ * are decoys.
  */
 #pragma once
 
@@ -18,6 +19,13 @@
 #include <sys/wait.h>
 
 #define HIDDEN_MAX 8
+#define DECOYS_MAX 128
+
+/* Only CAP_SYS_PTRACE may follow it, which no container has: the kernel's own check
+ * tells that somebody tried (bpf/refusal.bpf.c). Whoever has it comes to a program's
+ * file: below that is nothing.
+ */
+#define DECOY "/proc/1/exe"
 
 #ifndef SYS_mount_setattr
 #define SYS_mount_setattr 442
@@ -70,8 +78,7 @@ static void make_read_only(const char *workdir)
 
 static void hide(const char *path)
 {
-	need(mount("tmpfs", path, "tmpfs", FOR_DATA_NO_EXEC | MS_RDONLY,
-		   "mode=0,size=4k"),
+	need(mount("tmpfs", path, "tmpfs", FOR_DATA_NO_EXEC, "mode=0555,size=64k"),
 	     "hide", path);
 }
 
@@ -145,7 +152,21 @@ static void cover_devices(void)
 	need(symlink("/proc/self/fd/0", "/dev/stdin"), "make", "/dev/stdin");
 	need(symlink("/proc/self/fd/1", "/dev/stdout"), "make", "/dev/stdout");
 	need(symlink("/proc/self/fd/2", "/dev/stderr"), "make", "/dev/stderr");
-	need(set_read_only("/dev", 0, 1), "make read-only", "/dev");
+}
+
+/* In what is covered or hidden, as long as that may be written. */
+static void place_decoy(const char *path)
+{
+	char above[4096];
+	char *slash;
+
+	snprintf(above, sizeof(above), "%s", path);
+	slash = strrchr(above, '/');
+	if (slash && slash != above) {
+		*slash = '\0';
+		make_directories(above);
+	}
+	need(symlink(DECOY, path), "place", path);
 }
 
 /* The container's own processes; knobs of the host's kernel are not to be turned. */

@@ -68,6 +68,8 @@ static long (*const bpf_get_current_comm)(void *to, __u32 size) = (void *)16;
 static __u64 (*const bpf_get_current_cgroup_id)(void) = (void *)80;
 static long (*const bpf_probe_read_user)(void *to, __u32 size,
 					 const void *from) = (void *)112;
+static long (*const bpf_probe_read_user_str)(void *to, __u32 size,
+					     const void *from) = (void *)114;
 static __u64 (*const bpf_get_current_ancestor_cgroup_id)(int level) = (void *)123;
 static void *(*const bpf_get_current_task_btf)(void) = (void *)158;
 static void *(*const bpf_task_pt_regs)(void *task) = (void *)175;

@@ -70,6 +70,6 @@ struct task_struct {
 };
 
 struct pt_regs {
-	unsigned long bx, di, orig_ax;
+	unsigned long bx, di, si, orig_ax;
 };
 #pragma clang attribute pop

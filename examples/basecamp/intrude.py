@@ -3,8 +3,8 @@
     sudo KEEP=yes make demo; sudo .venv/bin/python examples/basecamp/intrude.py
 
 A line each: what was tried, what it got, and where the attempt stands in the flow log. The attacks
-are those of the tests (tests/system/intruder.py). Exit code 1: something was got, or an attempt
-over the network, or of a system call that was refused, is not told.
+are those of the tests (tests/system/intruder.py). Exit code 1: something was got, or an attempt is
+not told.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ SIXFOLD = ROOT / ".venv/bin/sixfold"
 INSTANCE = os.environ.setdefault("SIXFOLD_INSTANCE", "basecamp")
 STATE = os.environ.get("SIXFOLD_STATE_DIR", f"/var/lib/{INSTANCE}")
 RUN = os.environ.get("SIXFOLD_RUN_DIR", f"/run/{INSTANCE}")
-TOLD = ("REFUSED", "ON_THE_NETWORK")  # tables of attacks that leave a record
 # The proxy's own words to who dials its ports by hand: nothing of anybody is in them.
 HARMLESS = ("got: b''", "got: b'HTTP/1.1 404")
 TOLD_S = 0.5  # the proxy's log comes five times a second
@@ -69,7 +68,21 @@ def given() -> dict[str, Any]:
         "program": str(ATTACKS),
         "map": 1,
         "pin": f"/sys/fs/bpf/{INSTANCE}/maps/conntrack",
+        "pids": {
+            "agent": json.loads(sixfold("status", "-o", "json"))["agent"]["pid"],
+            "proxy": process_in(Path(groups, INSTANCE, "proxy")),
+            "victim": process_in(Path(groups, INSTANCE, "pods"), one("supply/store")["netns"]),
+        },
     }
+
+
+def process_in(group: Path, netns: str = "") -> int:
+    """One of a control group or those below it, in that network namespace."""
+    for path in group.rglob("cgroup.procs"):
+        for pid in path.read_text().split():
+            if not netns or Path(f"/proc/{pid}/ns/net").stat().st_ino == Path(netns).stat().st_ino:
+                return int(pid)
+    raise SystemExit(f"{group}: nobody there; is basecamp up?")
 
 
 def told(since: datetime, own: str) -> list[str]:
@@ -82,37 +95,31 @@ def told(since: datetime, own: str) -> list[str]:
         if (who.startswith("intruder") or flow["IP"]["source"] == own) and 53 not in ports.values():
             why = ours.get("drop_reason") or ours.get("mesh", "")
             if call := ours.get("system_call"):
-                why += f" {call} {ours['capability']}"
+                why += f" {call} {ours.get('path') or ours.get('capability', '')}".rstrip()
             found.append(f"{flow['verdict']} {why}".strip())
     return [*dict.fromkeys(found)]
 
 
-def attacks() -> Iterator[tuple[str, str]]:
-    """Which table it stands in, and its name."""
-    for table, body in re.findall(
-        r"^([A-Z_]+): dict.*?\{$(.*?)^\}$", ATTACKS.read_text(), re.MULTILINE | re.DOTALL
+def attacks() -> Iterator[str]:
+    """By name, as the tables have them."""
+    for body in re.findall(
+        r"^[A-Z_]+: dict.*?\{$(.*?)^\}$", ATTACKS.read_text(), re.MULTILINE | re.DOTALL
     ):
-        for name in re.findall(r'^    "([^"]+)": ', body, re.MULTILINE):
-            yield table, name
+        yield from re.findall(r'^    "([^"]+)": ', body, re.MULTILINE)
 
 
 def main() -> int:
     asked, failed = given(), 0
-    for table, name in attacks():
+    for name in attacks():
         since = datetime.now(UTC)
         argv = [sys.executable, str(ATTACKS), json.dumps({**asked, "only": [name]})]
         got = json.loads(sixfold("exec", "-n", "outside", "deploy/intruder", "--", *argv))[name]
         time.sleep(TOLD_S)
         said = told(since, asked["own4"])
         harmless = got.startswith(("denied", "nothing", *HARMLESS))
-        stands = bool(said) or table not in TOLD
-        failed += not (harmless and stands)
+        failed += not (harmless and said)
         print(f"{name:40} {got[:28]:30} {'; '.join(said) or '-'}", flush=True)
-    print(
-        "got nothing, and each attempt that anybody could see is told"
-        if not failed
-        else f"{failed} bad"
-    )
+    print(f"{failed} bad" if failed else "got nothing, and each attempt is told")
     return 1 if failed else 0
 
 

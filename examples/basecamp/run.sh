@@ -30,7 +30,7 @@ trap 'exit 130' INT TERM
 "$sixfold" down --timeout 0 >/dev/null
 
 say "1. Three namespaces, eight workloads, deny-all policies, mTLS between all of them: up"
-run up -f examples/basecamp --detach
+run up -f examples/basecamp --detach --trace-calls
 sleep 3
 run get pods -A
 

@@ -16,6 +16,7 @@ import pytest
 from tests.host.test_containers import UNTIL_TOLD
 
 from sixfold.host import logs, netns
+from sixfold.host.decoys import decoys
 
 pytestmark = pytest.mark.root
 
@@ -178,7 +179,8 @@ def test_the_cgroup_is_in_force_before_the_first_instruction(output, containers,
 def test_root_keeps_what_containers_need_and_cannot_leave_its_namespaces(output):
     found = output(
         "nsenter --net=/proc/1/ns/net true 2>&1; ip link add dev x type veth 2>&1;"
-        "mount -t tmpfs none /mnt 2>&1; hostname other 2>&1; ls -d /sys/fs/cgroup/* 2>&1;"
+        "mount -t tmpfs none /mnt 2>&1; hostname other 2>&1;"
+        "ls /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/*/cgroup.procs 2>&1;"
         "touch /tmp/of-root && chown 1:1 /tmp/of-root && rm /tmp/of-root && echo still root"
     )
     assert found.endswith("still root")
@@ -250,7 +252,8 @@ def test_what_spares_the_agent_does_not_spare_workloads(containers, make_spec):
 def test_a_container_sees_its_own_processes_and_nobodys_devices(output):
     assert output("cat /proc/self/comm; ls -d /proc/[0-9]* | wc -l").split() == ["cat", "4"]
     words = "fd full null ptmx pts random shm stderr stdin stdout tty urandom zero"
-    assert output("ls /dev | xargs") == words
+    mine = "find /dev -mindepth 1 -maxdepth 1 ! -lname /proc/1/exe -printf '%f\\n' | sort | xargs"
+    assert output(mine) == words
     assert output("echo gone > /dev/null; head -c 3 /dev/zero | wc -c").strip() == "3"
 
 
@@ -269,17 +272,15 @@ def test_what_is_temporary_and_the_working_directory_may_be_written(output, tmp_
     assert (tmp_path / "here").exists()
 
 
-def test_the_directories_of_the_agent_are_empty_for_root(output, instance_paths):
+def test_in_the_directories_of_the_agent_are_decoys_that_root_may_not_open(output, instance_paths):
     instance_paths.state.mkdir(exist_ok=True)
     (instance_paths.state / "key").write_text("secret")
-    assert output(f"ls -A {instance_paths.state} {instance_paths.run} /run").split("\n") == [
-        "/run:",
-        "lock",
-        "",
-        f"{instance_paths.run}:",
-        "",
-        f"{instance_paths.state}:",
-    ]
+    ours = [instance_paths.state / "key", instance_paths.run / "pods"]
+    ours += [Path("/run/netns/other"), instance_paths.bpffs / "maps/x", instance_paths.cgroup / "x"]
+    devices = [one for one in decoys(instance_paths) if one.is_relative_to("/dev")]
+    said = output(f"cat {' '.join(map(str, ours + devices))} 2>&1; ls -A /run").split("\n")
+    assert said == [*(f"cat: {one}: Permission denied" for one in ours + devices), "lock", "netns"]
+    assert Path("/dev/mem") in devices
 
 
 def test_stdin_is_empty(output):

@@ -22,10 +22,13 @@ from typing import Any
 
 libc = ctypes.CDLL(None, use_errno=True)
 WAIT_S = 0.4
+RATION_S = 1.1  # of refusals of one kind eight are told in a second
+NOBODY = 65534
 HOST_MAC, POD_MAC = bytes.fromhex("025f00000001"), bytes.fromhex("025f00000002")
 ASKED = json.loads(sys.argv[1])
 OWN4, OWN6, VICTIM4, VICTIM6 = (ASKED[name] for name in ("own4", "own6", "victim4", "victim6"))
 CLIENT4, CLIENT6, PORT = ASKED["client4"], ASKED["client6"], ASKED["port"]
+NAMES = {"agent": "sixfold.cli", "proxy": "envoy", "victim": "mesh_web.py\0victim"}
 BPF, IO_URING_SETUP, IO_URING_ENTER = 321, 425, 426
 CLONE, SWAPON, REBOOT, OPEN_BY_HANDLE_AT, PIDFD_GETFD = 56, 167, 169, 304, 438
 CTRL_ALT_DEL_OFF = (0xFEE1DEAD, 672274793, 0, 0)
@@ -79,6 +82,7 @@ def attempt(work: Callable[[], str]) -> str:
 
 def by_proc(path: str) -> str:
     """Through the root of every process that one can see."""
+    time.sleep(RATION_S)
     libc.prctl(8, 1, 0, 0, 0)  # PR_SET_KEEPCAPS
     for entry in os.listdir("/proc"):
         if not entry.isdecimal():
@@ -91,13 +95,12 @@ def by_proc(path: str) -> str:
 
 
 def as_another_user(path: str) -> str:
-    """A daemon of the host without capabilities, in whose clothes its root is looked into."""
+    """As a daemon of the host without capabilities, in whose clothes its root is looked into."""
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     data = (ctypes.c_uint32 * 6)()
     libc.capget(header, data)
-    for uid in {os.stat(f"/proc/{one}").st_uid for one in os.listdir("/proc") if one.isdecimal()}:
-        if not uid:
-            continue
+    seen = {os.stat(f"/proc/{one}").st_uid for one in os.listdir("/proc") if one.isdecimal()}
+    for uid in {NOBODY, *seen} - {0}:
 
         def looked(uid: int = uid) -> str:
             libc.prctl(8, 1, 0, 0, 0)
@@ -118,29 +121,18 @@ def traced(pid: int) -> str:
     return said
 
 
-def others(name: str) -> list[int]:
-    """Processes of that name, as far as they are seen."""
-    found = []
+def pid_of(who: str) -> int:
+    """As it is seen here; else its number on the host, which is nobody's here."""
     for entry in os.listdir("/proc"):
         with suppress(OSError):
-            if entry.isdecimal() and name in Path(f"/proc/{entry}/cmdline").read_text():
-                found.append(int(entry))
-    return [pid for pid in found if pid not in (os.getpid(), os.getppid())]
+            if entry.isdecimal() and NAMES[who] in Path(f"/proc/{entry}/cmdline").read_text():
+                return int(entry)
+    return int(ASKED["pids"][who])
 
 
-def signalled(name: str) -> str:
-    pids = others(name)
-    if not pids:
-        raise ProcessLookupError(errno.ESRCH, "not seen")
-    os.kill(pids[0], 0)
-    return f"may kill {pids}"
-
-
-def victim_traced() -> str:
-    pids = others("mesh_web.py\0victim")
-    if not pids:
-        raise ProcessLookupError(errno.ESRCH, "not seen")
-    return traced(pids[0])
+def signalled(who: str) -> str:
+    os.kill(pid_of(who), 0)
+    return "may kill it"
 
 
 def bpf(command: int, attributes: bytes) -> str:
@@ -172,12 +164,11 @@ def in_a_users_namespace() -> str:
 
 
 def device() -> str:
-    for name in sorted(os.listdir("/dev")):
-        path = f"/dev/{name}"
-        if os.stat(path).st_mode & 0o170000 == 0o060000:
-            with open(path, "rb") as file:
-                return f"read of {path}: {len(file.read(16))}"
-    raise FileNotFoundError(errno.ENOENT, "no block device")
+    """The first that there is something on."""
+    for name in sorted(os.listdir("/sys/class/block")):
+        if Path(f"/sys/class/block/{name}/size").read_text().strip() != "0":
+            return read(f"/dev/{name}")
+    raise FileNotFoundError(errno.ENOENT, "no disk")
 
 
 def written(path: str) -> str:
@@ -327,7 +318,7 @@ def by_ring() -> str:
         return f"got: {sock.recv(200)!r}"
 
 
-# What they are after is not there in a pod, or is there to read only.
+# What they are after is not there in a pod, where decoys are, or is there to read only.
 OUT_OF_SIGHT: dict[str, Callable[[], str]] = {
     "read the authority": lambda: read(ASKED["authority"]),
     "read the authority by /proc": lambda: child(lambda: by_proc(ASKED["authority"])),
@@ -336,9 +327,9 @@ OUT_OF_SIGHT: dict[str, Callable[[], str]] = {
     "open the API": lambda: unix(ASKED["api"]),
     "open the proxy's admin": lambda: unix(ASKED["run"] + "/proxy.sock"),
     "open the proxy's configuration": lambda: unix(ASKED["run"] + "/xds.sock"),
-    "kill the agent": lambda: signalled("sixfold.cli"),
-    "kill the proxy": lambda: signalled("envoy"),
-    "trace another pod": lambda: child(victim_traced),
+    "kill the agent": lambda: signalled("agent"),
+    "kill the proxy": lambda: signalled("proxy"),
+    "trace another pod": lambda: child(lambda: traced(pid_of("victim"))),
     "enter another pod's network": lambda: called(
         libc.setns(os.open(ASKED["victim_netns"], os.O_RDONLY), NEWNET)
     ),

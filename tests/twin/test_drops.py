@@ -64,7 +64,7 @@ from sixfold.model.endpoint import EndpointId
 from sixfold.model.identity import Identity
 from sixfold.model.mesh import TUNNEL_PORT, Mode, PortMode
 from sixfold.model.reason import DropReason
-from sixfold.model.refusal import call_name, capability_name
+from sixfold.model.refusal import NO_PROCESS, READ_ONLY, call_name, capability_name
 from sixfold.policy.ir import BY_PROXY
 
 pytestmark = pytest.mark.root
@@ -475,6 +475,47 @@ def test_a_refused_system_call_is_told_and_a_flood_of_them_counted(
     )
     clones = sum(call_name(one.system_call) == "clone" for one in told)  # one a second
     assert counted == flood + clones == len(told) + untold
+
+
+MEETS_NOTHING = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+with open(f"{sys.argv[1]}/cgroup.procs", "w") as file:
+    file.write(str(os.getpid()))
+libc.unshare(0x20000)
+libc.mount(None, b"/", None, 0x44000, None)  # private
+libc.mount(b"none", b"/mnt", b"tmpfs", 1, None)  # read-only
+for path in ("/mnt/x", "/no/x"):
+    try:
+        os.mkdir(path)
+    except OSError:
+        pass
+os.access("/mnt", os.W_OK)
+try:
+    os.kill(2**22 - 1, 0)
+except ProcessLookupError:
+    pass
+"""
+
+
+@pytest.mark.skipif(not tells_refusals(), reason="this kernel does not tell what it refuses")
+def test_what_meets_a_read_only_file_system_or_no_process_is_told_while_calls_are_traced(
+    kernel: Kernel, pods: Path
+) -> None:
+    def told() -> list[tuple[str, str, int]]:
+        subprocess.run([sys.executable, "-c", MEETS_NOTHING, str(pods / "uid/main")], check=True)
+        found = refusals.drain(kernel.datapath.refusals)
+        return [(call_name(one.system_call), one.path, one.capability) for one in found]
+
+    kernel.datapath.keep_confined(pods, traced=True)
+    before = kernel.datapath.statistics()
+    assert told() == [("mkdir", "/mnt/x", READ_ONLY), ("kill", "", NO_PROCESS)]
+    after = kernel.datapath.statistics()
+    for reason in (DropReason.READ_ONLY, DropReason.NO_PROCESS):
+        name = f"drop_{reason.name.lower()}"
+        assert after[name] == before.get(name, 0) + 1
+    kernel.datapath.keep_confined(pods)
+    assert told() == []
 
 
 def test_every_reason_has_a_packet_that_triggers_it() -> None:

@@ -70,6 +70,7 @@ STRUCTS = {
     "refusal_key": layout.REFUSAL_KEY,
     "refusal_told": layout.REFUSAL_TOLD,
     "refusal_event": layout.REFUSAL_EVENT,
+    "system_call_known": layout.SYSTEM_CALL_KNOWN,
     "name_key": layout.NAME_KEY,
     "name_factors": layout.NAME_FACTORS,
     "name_records": layout.NAME_RECORDS,

@@ -7,7 +7,7 @@ from sixfold.host import cgroup, refusals
 from sixfold.host.paths import Paths
 from sixfold.model.flow import Flow
 from sixfold.model.refusal import Refusal
-from sixfold.observe.refused import no_capability
+from sixfold.observe.refused import refused_call
 
 
 class Refusals:
@@ -18,7 +18,7 @@ class Refusals:
         self._pods = paths.cgroup / "pods"
         self._names: dict[int, str] = {}  # by number of the control group; of what is gone, too
         cgroup.create(self._pods)
-        agent.datapath.keep_confined(self._pods)
+        agent.datapath.keep_confined(self._pods, traced=agent.config.trace_calls)
 
     def __call__(self, boot_offset_ns: int) -> list[Flow]:
         """``boot_offset_ns`` is CLOCK_REALTIME − CLOCK_MONOTONIC."""
@@ -38,4 +38,4 @@ class Refusals:
         pod = self._names.get(refused.pod, "")
         runs = refusals.executable(refused.pid)
         node = agent.config.host_ipv4
-        return no_capability(agent.names, pod, node, refused, runs, boot_offset_ns)
+        return refused_call(agent.names, pod, node, refused, runs, boot_offset_ns)

@@ -159,8 +159,9 @@ def _columns(flow: dict[str, Any], *, wide: bool) -> tuple[str, ...]:
         destination += f" ({name}:{flow['sixfold'].get('service_port', 0)})"
     ours = flow["sixfold"]
     rule = ours.get("rule", "") or flow.get("drop_reason_desc", "")
-    if "capability" in ours:
-        rule = f"{flow['Summary']} lacks {ours['capability']}"
+    if "system_call" in ours:
+        lacks = f" lacks {ours['capability']}" if "capability" in ours else ""
+        rule = f"{flow['Summary']}{lacks or ' ' + ours['drop_reason']}"
     moment = flow["time"][5:23].replace("T", " ")
     extra = f"  {flow.get('Summary', '')} {flow['traffic_direction']}" if wide else ""
     source = _peer(flow, "source", ports.get("source_port"))

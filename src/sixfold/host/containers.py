@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sixfold.errors import HostError, UnavailableError
-from sixfold.host import cgroup
+from sixfold.host import cgroup, decoys
 from sixfold.host.container import (
     Container,
     ContainerSpec,
@@ -209,16 +209,12 @@ class Containers:
         arguments += [f"--cgroup={group}", f"--shims={self._shims}", f"--netns={spec.netns}"]
         arguments += [f"--etc={ETC}", f"--bind={spec.resolv_conf}:/etc/resolv.conf"]
         arguments += [f"--bind={spec.hosts}:/etc/hosts"]
-        arguments += [f"--hide={path}" for path in self._hidden()]
+        arguments += [f"--hide={path}" for path in decoys.hidden(self._paths)]
+        arguments += [f"--decoy={path}" for path in decoys.decoys(self._paths)]
         arguments.append(f"--keep={self._paths.workload_socket.parent}")
         if spec.hostname:
             arguments.append(f"--hostname={spec.hostname}")
         return arguments + user_arguments(spec)
-
-    def _hidden(self) -> list[Path]:
-        """Our own directories: keys, sockets, other pods' files. All of /run is hidden anyway."""
-        ours = [self._paths.state, self._paths.run]
-        return [path for path in ours if path.is_dir() and not path.is_relative_to("/run")]
 
     def _log(self, spec: ContainerSpec) -> Path:
         return self.log_directory(spec.pod_key, spec.pod_uid) / spec.name / f"{spec.attempt}.log"

@@ -67,9 +67,10 @@ SOCKET_PROGRAMS = {
     "socket_state": TRACEPOINT,
 }
 REFUSED = "refused"  # where the kernel has the tracepoint of capability checks, since 6.14
+MET_NOTHING = "met_nothing"  # while every system call is traced
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 CHECKS = b"\0btf_trace_cap_capable\0"
-TRACEPOINTS = ("socket_state", REFUSED)
+TRACEPOINTS = ("socket_state", REFUSED, MET_NOTHING)
 JOIN, SOCK_OPS = "join", 3  # at the root of cgroup v2, while a pod asks for acceleration
 REACHED = "reached"  # at the root of cgroup v2, while a pod is in the mesh
 PROXY_PROGRAMS = {"tunnel": SOCK_OPS, "original_destination": 21}  # at the proxy's cgroup
@@ -91,7 +92,7 @@ ALWAYS = (
     *PROXY_PROGRAMS,
     CARRY,
 )
-PROGRAMS = (*ALWAYS, *ON_DEMAND, REFUSED)
+PROGRAMS = (*ALWAYS, *ON_DEMAND, REFUSED, MET_NOTHING)
 RCU_EXPEDITED = Path("/sys/kernel/rcu_expedited")
 RCU_BEFORE = Path("/run/sixfold-rcu-expedited")  # there while one of us has turned it: what it was
 
@@ -162,7 +163,7 @@ def tells_refusals() -> bool:
 
 
 def _always() -> tuple[str, ...]:
-    return (*ALWAYS, REFUSED) if tells_refusals() else ALWAYS
+    return (*ALWAYS, REFUSED, MET_NOTHING) if tells_refusals() else ALWAYS
 
 
 def objects_hash() -> str:

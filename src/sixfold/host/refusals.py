@@ -10,17 +10,22 @@ from sixfold.host import layout
 from sixfold.host.bpf import Map
 from sixfold.host.events import EventReader
 from sixfold.host.paths import cgroup_root
-from sixfold.model.refusal import QUESTIONS, Refusal
+from sixfold.model.refusal import CHANGES, OF_PROCESSES, PATHS, QUESTIONS, Refusal
 
 
 def confine(maps: Mapping[str, Map], pods: Path) -> None:
     """Have told what is refused to processes below a control group."""
     level = len(pods.relative_to(cgroup_root()).parts)
-    questions = {
-        layout.U32.pack(call): layout.U64.pack(sum(1 << one for one in capabilities))
+    known = {
+        layout.U32.pack(call): layout.SYSTEM_CALL_KNOWN.pack(
+            sum(1 << one for one in capabilities),
+            PATHS.get(call, 0),
+            call in CHANGES,
+            call in OF_PROCESSES,
+        )
         for call, capabilities in QUESTIONS.items()
     }
-    maps["questions"].update(questions)
+    maps["system_calls"].update(known)
     confinement = layout.CONFINEMENT.pack(pods.stat().st_ino, level)
     maps["confinement"].update({bytes(4): confinement})
 
@@ -31,9 +36,9 @@ def drain(reader: EventReader) -> list[Refusal]:
 
 
 def _unpack(raw: bytes) -> Refusal:
-    time_ns, pod, pid, uid, untold, capability, call, name = layout.REFUSAL_EVENT.unpack(raw)
-    command = name.partition(b"\0")[0].decode(errors="replace")
-    return Refusal(time_ns, pod, pid, uid, capability, call, command, untold)
+    time_ns, pod, pid, uid, untold, capability, call, *names = layout.REFUSAL_EVENT.unpack(raw)
+    command, path = (name.partition(b"\0")[0].decode(errors="replace") for name in names)
+    return Refusal(time_ns, pod, pid, uid, capability, call, command, path, untold)
 
 
 def executable(pid: int) -> str:

@@ -29,6 +29,7 @@ class Config:
     node: str = "localhost"
     posture: Base = "zero-trust"
     audit: bool = False  # what policy denies passes, and is told
+    trace_calls: bool = False  # tell system calls of pods that meet nothing, too
     mtls: Mtls | None = None  # None: as the posture has it; see mtls_mode
     cluster_domain: str = "cluster.local"
     pod_ipv4: IPv4Network = IPv4Network("10.244.0.0/16")

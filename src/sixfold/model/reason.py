@@ -36,5 +36,7 @@ class DropReason(IntEnum):
     PROXY_REQUIRED = 211  # to the world, past the proxy that has to see it
     CAPABILITY_DENIED = 212  # a system call of a pod's process: it lacks a capability
     NOT_ATTESTED = 213  # a dial: the pod's identity is not for the process that dials
+    READ_ONLY = 214  # a system call of a pod's process: to write what is there to read
+    NO_PROCESS = 215  # a system call of a pod's process: about one that it does not see
     NAME_HIDDEN = 207  # a question, answered as if the name did not exist: policy hides it
     MULTICAST = 206  # to a group or to everybody: pods have one neighbour, the gateway

@@ -1,4 +1,4 @@
-"""A system call that the kernel refused to a pod's process, for want of a capability.
+"""A system call that the kernel refused to a pod's process, mostly for want of a capability.
 
 The kernel asks for capabilities more often than somebody wants what they are for: whether memory
 may be overcommitted, whether a limit counts. What is such a question is listed here; it is told to
@@ -58,7 +58,7 @@ SYSTEM_CALLS = {
     **{320: "kexec_file_load", 321: "bpf", 322: "execveat", 323: "userfaultfd", 332: "statx"},
     **{424: "pidfd_send_signal", 425: "io_uring_setup", 426: "io_uring_enter", 428: "open_tree"},
     **{429: "move_mount", 430: "fsopen", 431: "fsconfig", 432: "fsmount", 433: "fspick"},
-    **{435: "clone3", 437: "openat2", 438: "pidfd_getfd", 439: "faccessat2"},
+    **{434: "pidfd_open", 435: "clone3", 437: "openat2", 438: "pidfd_getfd", 439: "faccessat2"},
     **{440: "process_madvise", 442: "mount_setattr", 443: "quotactl_fd"},
 }
 _CALLS = {name: number for number, name in SYSTEM_CALLS.items()}
@@ -98,6 +98,28 @@ def _questions() -> dict[int, frozenset[int]]:
 
 
 QUESTIONS = _questions()
+FIRST, SECOND, IN_ADDRESS = 1, 2, 3  # enum path_argument of bpf/sixfold.h
+_PATHS = {
+    FIRST: (
+        *("open", "execve", "truncate", "chdir", "mkdir", "rmdir", "creat", "unlink", "chmod"),
+        *("chown", "mknod", "chroot", "pivot_root", "umount2", "swapon", "swapoff", "setxattr"),
+    ),
+    SECOND: (
+        *("openat", "openat2", "mkdirat", "mknodat", "fchownat", "unlinkat", "fchmodat"),
+        *("execveat", "open_tree", "fspick", "mount_setattr", "mount"),
+    ),
+    IN_ADDRESS: ("connect",),
+}
+READ_ONLY, NO_PROCESS = 64, 65  # enum met of bpf/sixfold.h: in place of a capability
+CHANGES = frozenset(range(CALLS_MAX)) - {_CALLS[call] for call in LOOKS}
+OF_PROCESSES = frozenset(
+    _CALLS[call]
+    for call in (
+        *("kill", "tkill", "tgkill", "ptrace", "pidfd_open", "kcmp"),
+        *("process_vm_readv", "process_vm_writev"),
+    )
+)
+PATHS = {_CALLS[call]: where for where, calls in _PATHS.items() for call in calls}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +130,10 @@ class Refusal:
     pod: int
     pid: int  # as the host sees it
     uid: int
-    capability: int
+    capability: int  # or what else it met: READ_ONLY, NO_PROCESS
     system_call: int
     command: str  # first 15 bytes of its name
+    path: str  # first 95 bytes of the one that was given; "" for calls without one
     untold: int  # of the same kind, since the last that was told
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sixfold.model.flow import Flow, Peer, Verdict
 from sixfold.model.identity import HOST
 from sixfold.model.reason import DropReason
-from sixfold.model.refusal import Refusal, call_name, capability_name
+from sixfold.model.refusal import NO_PROCESS, READ_ONLY, Refusal, call_name, capability_name
 from sixfold.observe.counts import Kind
 from sixfold.observe.join import EVENT_DROP
 from sixfold.observe.names import IPAddress, Names, peer_at
@@ -24,14 +24,19 @@ def no_identity(
     return Flow(now_ns, Verdict.ERROR, "egress", 0, peer, host, node=names.node, extra=said)
 
 
-def no_capability(
+MET = {READ_ONLY: DropReason.READ_ONLY, NO_PROCESS: DropReason.NO_PROCESS}
+
+
+def refused_call(
     names: Names, pod: str, node: IPAddress, refused: Refusal, runs: str, boot_offset_ns: int
 ) -> Flow:
     """``pod``: "namespace/name", of whom the process is; ``runs``: its executable, "" if it is gone
     already."""
+    met = MET.get(refused.capability)
     said = {
         "system_call": call_name(refused.system_call),
-        "capability": capability_name(refused.capability),
+        **({} if met else {"capability": capability_name(refused.capability)}),
+        **({"path": refused.path} if refused.path else {}),
         "process": f"{runs or refused.command} ({refused.pid})",
         "uid": str(refused.uid),
     }
@@ -44,7 +49,7 @@ def no_capability(
         0,
         _pod(names, pod, node),
         Peer(node, 0, HOST, labels=names.labels_of(HOST)),
-        DropReason.CAPABILITY_DENIED,
+        met or DropReason.CAPABILITY_DENIED,
         node=names.node,
         extra=said,
     )

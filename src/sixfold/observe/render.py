@@ -109,7 +109,9 @@ def compact(flow: Flow) -> str:
     if asked := flow.extra.get("asked"):
         parts.append(f"dns {asked}")
     if lacks := flow.extra.get("capability"):
-        parts.append(f"lacks {lacks} process {flow.extra['process']} uid {flow.extra['uid']}")
+        parts.append(f"lacks {lacks}")
+    if runs := flow.extra.get("process"):
+        parts.append(f"process {runs} uid {flow.extra['uid']}")
     if untold := flow.extra.get("untold"):
         parts.append(f"and {untold} before it")
     if what := flow.extra.get("mesh"):
@@ -161,7 +163,7 @@ def peer_text(peer: Peer) -> str:
 def summary(flow: Flow) -> str:
     """Hubble's Summary: protocol and flags."""
     if call := flow.extra.get("system_call"):
-        return f"system call {call}"
+        return f"system call {call} {flow.extra.get('path', '')}".rstrip()
     name = PROTOCOLS.get(flow.protocol, f"protocol {flow.protocol}")
     if flow.protocol == 6 and (flags := _tcp_flags(flow.tcp_flags)):
         return f"TCP Flags: {', '.join(flags)}"
