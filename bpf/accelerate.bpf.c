@@ -7,13 +7,11 @@
  * conntrack: a verdict of yesterday is judged again before the data moves, and what is
  * no longer allowed goes the way of packets, where it is dropped.
  */
+#include "lib/accelerated.h"
 #include "lib/again.h"
-#include "lib/pairs.h"
 #include "lib/sockops.h"
 
-#define SK_PASS_      1
 #define HOST_ENDPOINT 0
-#define WRITE_COST    1024 /* memory of a write beside its bytes: struct sk_msg */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -22,13 +20,6 @@ struct {
 	__type(key, __u64);
 	__type(value, __u32);
 } namespaces SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct end);
-} ends SEC(".maps");
 
 /* The pod on one side of the connection, if it is one that asked for it. */
 static __always_inline const struct endpoint *
@@ -40,46 +31,20 @@ accelerated_endpoint(const struct conntrack *entry, __u32 side)
 	return endpoint && endpoint->flags & ENDPOINT_ACCELERATED ? endpoint : NULL;
 }
 
-/* Both ends must ask for it, and policy must have let the connection in just now. */
+/* Both ends must ask for it, and policy must have let the connection in just now. What
+ * is the proxy's goes another way: tunnel.bpf.c. */
 static __always_inline bool may_join(const struct conntrack_key *key, __u32 side,
 				     __u32 endpoint_id)
 {
 	const struct conntrack *entry = bpf_map_lookup_elem(&conntrack, key);
 	const struct endpoint *mine, *theirs;
 
-	if (!entry || entry->revision != revision())
+	if (!entry || entry->transport != TRANSPORT_PLAIN ||
+	    entry->revision != revision())
 		return false;
 	mine = accelerated_endpoint(entry, side);
 	theirs = accelerated_endpoint(entry, !side);
 	return mine && theirs && mine->id == endpoint_id;
-}
-
-/* The one who opened it comes first: what stands there is of an earlier connection. */
-static __always_inline void note_socket(const struct conntrack_key *key, __u32 side,
-					const void *socket, __u64 cookie, bool opened)
-{
-	struct pair fresh = {}, *pair;
-
-	if (opened)
-		bpf_map_update_elem(&pairs, key, &fresh, BPF_ANY);
-	pair = bpf_map_lookup_elem(&pairs, key);
-	if (!pair)
-		return;
-	if (side) {
-		pair->socket[1] = (__u64)socket;
-		pair->cookie[1] = cookie;
-	} else {
-		pair->socket[0] = (__u64)socket;
-		pair->cookie[0] = cookie;
-	}
-}
-
-/* As far as a window would let a queue grow (net.ipv4.tcp_rmem). */
-static __always_inline __u32 receive_buffer_max(const struct tcp_sock *tcp)
-{
-	const struct net *net = tcp->inet_conn.icsk_inet.sk.__sk_common.skc_net.net;
-
-	return net->ipv4.sysctl_tcp_rmem[2];
 }
 
 /* A connection was made, from one end; before anybody can write to it or read from it.
@@ -110,23 +75,10 @@ SEC("sockops") int join(struct bpf_sock_ops *ops)
 	end = bpf_sk_storage_get(&ends, socket, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!end)
 		return OK;
-	__builtin_memset(end, 0, sizeof(*end)); /* a socket may dial again */
-	end->connection = key.connection;
-	end->side = key.side;
-	end->sequence = tcp->write_seq;
-	end->unread_max = receive_buffer_max(tcp);
+	begin_end(end, &key, tcp);
 	note_socket(&key.connection, key.side, tcp, bpf_get_socket_cookie(ops), opened);
 	bpf_sock_hash_update(ops, &accelerated, &key, BPF_ANY);
 	return OK;
-}
-
-static __always_inline void set_carried(struct conntrack *entry, __u32 side,
-					__u8 carried)
-{
-	__u8 *known = side ? &entry->carried[1] : &entry->carried[0];
-
-	if (*known != carried)
-		*known = carried;
 }
 
 /* By packets from here on, whatever comes, both ways: see lib/pairs.h. */
@@ -153,55 +105,6 @@ static __always_inline bool needs_packets(const struct tcp_sock *tcp)
 
 	return tcp->inet_conn.icsk_ulp_ops ||
 	       tcp->inet_conn.icsk_inet.sk.__sk_common.skc_flags & 1ULL << zerocopy;
-}
-
-/* The other end's socket, as long as it is there. */
-static __always_inline const struct sock *reader_of(struct end *end)
-{
-	const struct sock *reader;
-	const struct pair *pair;
-
-	if (!end->reader) {
-		pair = bpf_map_lookup_elem(&pairs, &end->connection);
-		if (!pair)
-			return NULL;
-		end->reader = end->side ? pair->socket[0] : pair->socket[1];
-		end->reader_cookie = end->side ? pair->cookie[0] : pair->cookie[1];
-		if (!end->reader)
-			return NULL;
-	}
-	reader = socket_at(end->reader);
-	return (__u64)reader->__sk_common.skc_cookie.counter == end->reader_cookie
-		   ? reader
-		   : NULL;
-}
-
-/* At most so many of its writes are unread. The kernel keeps each apart. */
-static __always_inline __u32 unread_writes(struct end *end, __u32 unread)
-{
-	if (unread <= end->bytes - end->newer_bytes) {
-		end->older_writes = end->newer_writes;
-		end->newer_writes = end->writes;
-		end->newer_bytes = end->bytes;
-	}
-	return end->writes - end->older_writes;
-}
-
-/* Not one who lags, nor one who wants to be woken for more than a byte: packets know
- * how. */
-static __always_inline bool takes_more(struct end *end, __u32 size)
-{
-	const struct sock *reader = reader_of(end);
-	__u32 unread;
-
-	if (!reader || reader->sk_rcvlowat > 1)
-		return false;
-	unread = reader->sk_backlog.rmem_alloc.counter;
-	if (unread + unread_writes(end, unread) * WRITE_COST > end->unread_max)
-		return false;
-	end->bytes += size;
-	end->writes += 1;
-	return true;
 }
 
 SEC("sk_msg") int carry(struct sk_msg_md *message)

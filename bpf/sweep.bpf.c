@@ -7,10 +7,10 @@
  * left in `severed`: whose sockets the agent then closes. Its conntrack entry stays
  * until that is done, so that the resets of those sockets may pass.
  */
+#include "lib/accelerated.h"
 #include "lib/again.h"
 #include "lib/arrival.h"
 #include "lib/captured.h"
-#include "lib/pairs.h"
 
 #define KEYS_MAX     64 /* in one run: what a page holds */
 #define RELEASE_TIME 4	/* in units of 2^30 ns */

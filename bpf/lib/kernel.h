@@ -14,6 +14,7 @@ struct net {
 
 struct sock_common {
 	__u16 skc_num;
+	volatile __u8 skc_state;
 	unsigned long skc_flags;
 	struct {
 		struct net *net;

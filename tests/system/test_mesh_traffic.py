@@ -117,7 +117,7 @@ def test_a_client_that_has_said_all_is_still_answered(ends: list[Place]) -> None
         assert read_all(sock).decode() == hashlib.sha256(said).hexdigest()
 
 
-def test_a_large_transfer_is_whole(ends: list[Place]) -> None:
+def test_a_large_transfer_is_whole_and_past_packets(mesh: System, ends: list[Place]) -> None:
     size = 256 << 20
     block = bytes(range(256)) * 256
     wanted, found = hashlib.sha256(), hashlib.sha256()
@@ -128,6 +128,9 @@ def test_a_large_transfer_is_whole(ends: list[Place]) -> None:
         while part := sock.recv(1 << 18):
             found.update(part)
     assert found.digest() == wanted.digest()
+    rows = [row for row in mesh.json("bpf", "ct", "list") if row.get("mesh") == "tunnel"]
+    (carried,) = (row for row in rows if int(row["bytes"].split("/")[1]) > size)
+    assert carried["accelerated"] == "both ways"
 
 
 def test_http_requests_share_a_connection(ends: list[Place]) -> None:

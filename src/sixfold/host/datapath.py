@@ -24,6 +24,7 @@ from sixfold.host.programs import (
     ACCELERATION_FLOOR,
     BARE_UPLINK_PROGRAMS,
     COUNT_MAPS,
+    COUPLE,
     JOIN,
     MET_NOTHING,
     PACKET_PROGRAMS,
@@ -363,7 +364,10 @@ class KernelDatapath(DatapathView):
         is told what its clients wanted. Returns the links that were missing."""
         number = layout.U64.pack(cgroup.stat().st_ino)
         self.maps["runtime"].update(zip(PROXY, (number[:4], number[4:]), strict=True))
-        return self._links.keep_in_cgroup(cgroup, PROXY_PROGRAMS)
+        programs = dict(PROXY_PROGRAMS)
+        if kernel_version() >= ACCELERATION_FLOOR:
+            programs[COUPLE] = SOCK_OPS
+        return self._links.keep_in_cgroup(cgroup, programs)
 
     def keep_confined(self, pods: Path, *, traced: bool = False) -> list[str]:
         """Tell what the kernel refuses to pods, where it says so; returns the links that were

@@ -99,7 +99,9 @@ def _acceleration() -> Check:
     if kernel_version() >= ACCELERATION_FLOOR:
         return Check("acceleration", "ok", "possible")
     floor = ".".join(map(str, ACCELERATION_FLOOR))
-    fix = f"needs Linux {floor} or newer; until then what asks for it goes by packets"
+    fix = (
+        f"needs Linux {floor} or newer; until then tunnels, and pods that ask for it, go by packets"
+    )
     return Check("acceleration", "warn", "not on this kernel", fix)
 
 

@@ -36,6 +36,7 @@ OBJECT_NAMES = (
     "sweep.bpf.o",
     UPLINK_OBJECT,
     "accelerate.bpf.o",
+    "tunnel.bpf.o",
     "count.bpf.o",
     "refusal.bpf.o",
 )
@@ -74,7 +75,9 @@ TRACEPOINTS = ("socket_state", REFUSED, MET_NOTHING)
 JOIN, SOCK_OPS = "join", 3  # at the root of cgroup v2, while a pod asks for acceleration
 REACHED = "reached"  # at the root of cgroup v2, while a pod is in the mesh
 PROXY_PROGRAMS = {"tunnel": SOCK_OPS, "original_destination": 21}  # at the proxy's cgroup
-CARRY, SK_MSG_VERDICT = "carry", 7  # of the map `accelerated`: what runs on a write
+COUPLE = "couple"  # at the proxy's cgroup: its tunnels within the host
+SK_MSG_VERDICT = 7
+CARRIERS = {"carry": "accelerated", "carry_tunnel": "tunnel_sockets"}  # on a write, by map
 ACCELERATION_FLOOR = (6, 13)  # before, nobody counts what an accelerated socket has yet to read
 COUNT_MAPS = "count_maps"  # read as a file: see fill.py
 COUNTING = ("sockets", "backends", "loads", "arrivals", "arrived")
@@ -90,7 +93,8 @@ ALWAYS = (
     JOIN,
     REACHED,
     *PROXY_PROGRAMS,
-    CARRY,
+    COUPLE,
+    *CARRIERS,
 )
 PROGRAMS = (*ALWAYS, *ON_DEMAND, REFUSED, MET_NOTHING)
 RCU_EXPEDITED = Path("/sys/kernel/rcu_expedited")
@@ -263,7 +267,8 @@ def _load(root: Path, ours: Path) -> _Descriptors:
         with BpfObject(OBJECTS / name) as candidate:
             left_out = [one for one in PROGRAMS if one not in _always()]
             fds.update(candidate.load(root / "maps", without=left_out))
-    _attach_to_map(fds[CARRY], root / "maps" / "accelerated")
+    for program, sockets in CARRIERS.items():
+        _attach_to_map(fds[program], root / "maps" / sockets)
     shutil.rmtree(ours, ignore_errors=True)
     ours.mkdir(mode=0o700)
     for link in (root / "links").iterdir():
