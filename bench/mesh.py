@@ -19,7 +19,7 @@ from pathlib import Path
 from bench import mesh_changes, mesh_restarts
 from bench.instance import Instance, Manifest, pod, policy, service
 from bench.lab import Lab, inside, run, settle
-from bench.mesh_envoy import BARE, HANDSHAKES, envoys
+from bench.mesh_envoy import BARE, HANDSHAKES, SAME, envoys
 from bench.mesh_peers import HAPROXY_HTTP, NGINX_HTTP, mesh_peers
 from bench.peers import PORT, Peer
 from bench.schedule import alone, measured_cpu
@@ -52,7 +52,7 @@ PUBLISHED = (
 )
 PLAINTEXT, OURS = "plaintext", "Sixfold"
 READ, RULED = "Sixfold, requests read", "Sixfold, a rule elsewhere"
-READERS = {HAPROXY_HTTP, NGINX_HTTP, BARE, READ}  # take requests only
+READERS = {HAPROXY_HTTP, NGINX_HTTP, BARE, SAME, READ}  # take requests only
 ASKED = {HANDSHAKES: ("crr", "dials"), RULED: ("rr", "http")}  # of these nothing else is asked
 CPU_ROUNDS, CPU_S = 5, 0.2
 CROWD = 50  # pods, to see what one costs
