@@ -10,7 +10,7 @@ slows down slows down all. Our socket hooks see the sockets of that pod only, so
 as on a host without us.
 
 What any answer in the kernel must cost, client included, is measured beside: a program that turns
-each datagram round, unread.
+each datagram round, unread; for `getaddrinfo`, one that puts the same answer behind each question.
 
 What the kernel leaves to the resolver's process is measured apart: the same mix, all of it answered
 there, by the CPU time that the process takes.
@@ -61,10 +61,10 @@ from sixfold.model.identity import RESOLVER
 from sixfold.serve import dns_control as control
 
 HERE = Path(__file__).parent
-ROUNDS, TURN_S, CHANGES, LOOKUPS = 7, 0.15, 20, 2_000
+ROUNDS, TURN_S, CHANGES, LOOKUPS = 7, 0.15, 20, 500
 PROCESS_TURN_S, PROCESS_IN_FLIGHT = 0.5, 64
 IN_FLIGHT = (1, 32)
-LIMIT = "turned round, unread"
+LIMIT, SAME = "turned round, unread", "the same for all, unread"
 FEW, MANY, ASKED = 20, 20_000, 200
 SETTINGS = ZoneSettings(("cluster.local",))
 AT = IPv4Address("10.96.0.1")
@@ -106,12 +106,10 @@ def measure(lab: Lab, rng: random.Random) -> dict[str, Any]:
         fewer = {
             f"kernel, {FEW} services": Place(few, str(RESOLVER_IPV4), FEW, _cgroup(lab, "few"))
         }
-        limit = {LIMIT: Place(_turning(lab), str(RESOLVER_IPV4))}
+        limit = {LIMIT: Place(_turning(lab, "turn"), str(RESOLVER_IPV4))}
+        same = {SAME: Place(_turning(lab, "answer"), str(RESOLVER_IPV4))}
         found["rates"] = _rates(client, {**fewer, "kernel": kernel, **places, **limit}, rng)
-        found["lookup_ns"] = {
-            name: _lookup(lookup, lab, place)
-            for name, place in {"kernel": kernel, **places}.items()
-        }
+        found["lookup_ns"] = _lookups(lookup, lab, {"kernel": kernel, **places, **same}, rng)
         found["change_ms"] = _change_ms(planner, table, pod)
     found["process_rate"] = _process_rate(lab, client)
     return found
@@ -165,6 +163,21 @@ def _rates(
             rates[name, count].append(int(answered) / float(seconds))
     return {
         name: {count: round(statistics.median(rates[name, count])) for count in IN_FLIGHT}
+        for name in places
+    }
+
+
+def _lookups(
+    lookup: Path, lab: Lab, places: dict[str, Place], rng: random.Random
+) -> dict[str, list[int]]:
+    """Median and 99th percentile, by who answers: the medians of turns in random order."""
+    turns, took = list(places), {name: list[list[int]]() for name in places}
+    for _ in range(ROUNDS):
+        rng.shuffle(turns)
+        for name in turns:
+            took[name].append(_lookup(lookup, lab, places[name]))
+    return {
+        name: [int(statistics.median(each)) for each in zip(*took[name], strict=True)]
         for name in places
     }
 
@@ -266,20 +279,21 @@ def _cgroup(lab: Lab, name: str) -> Path:
     return path
 
 
-def _turning(lab: Lab) -> Path:
-    """A pod whose datagrams come back at once."""
-    host, pod = _veth(lab, "turn")
+def _turning(lab: Lab, name: str) -> Path:
+    """A pod whose datagrams come back at once, by that program of turn.bpf.c."""
+    host, pod = _veth(lab, name)
     built = lab.directory / "turn.bpf.o"
     zig_bpf(HERE / "turn.bpf.c", built)
-    maps = BPFFS_ROOT / f"{lab.prefix}turn"
+    maps = BPFFS_ROOT / f"{lab.prefix}{name}"
     lab.stack.callback(shutil.rmtree, maps)
     maps.mkdir()
     with BpfObject(built) as one:
-        program = one.load(maps)["turn"]
+        programs = one.load(maps)
     with netns.inside(host):
-        link = bpf.link_create(program, socket.if_nametoindex("sfpod"), bpf.TCX_INGRESS)
+        link = bpf.link_create(programs[name], socket.if_nametoindex("sfpod"), bpf.TCX_INGRESS)
     lab.stack.callback(os.close, link)
-    os.close(program)
+    for program in programs.values():
+        os.close(program)
     return pod
 
 

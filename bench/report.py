@@ -255,6 +255,10 @@ def _dns(found: Mapping[str, Any]) -> str:
         lines.append(_bar(f"{count} in flight, 20,000 services of 20", ratio, 0.85))
     for what, ns, bar in zip(("median", "99 %"), lookups["kernel"], LOOKUP_US, strict=True):
         lines.append(_bar(f"getaddrinfo, {what}", ns / 1000, bar, most=True, unit=" µs"))
+    median, worst = (
+        ns / least for ns, least in zip(lookups["kernel"], lookups[dns.SAME], strict=True)
+    )
+    lines.append(f"- getaddrinfo, of what it must cost here: {median:.2f}, 99 % {worst:.2f}")
     lines.append(_bar("change to answer", found["change_ms"], 10.0, most=True, unit=" ms"))
     rate = found["process_rate"]
     lines.append(_bar("resolver's process, answers for a second of CPU", rate, PROCESS_RATE))

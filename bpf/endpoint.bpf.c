@@ -109,8 +109,9 @@ static __noinline int from_arp(struct __sk_buff *skb, const struct packet *packe
  * leaves no trace in conntrack: nothing comes back that it would have to let in. */
 static __noinline int resolve_name(struct __sk_buff *skb, struct packet *packet)
 {
-	__u32 length = skb->len, ifindex = skb->ifindex;
-	int answer = answer_name(skb, packet);
+	__u32 length = skb->len, ifindex = skb->ifindex, zero = 0;
+	const struct question *question = bpf_map_lookup_elem(&new_question, &zero);
+	int answer = question ? answer_name(skb, packet, question->endpoint) : 0;
 
 	if (answer < 0)
 		return TC_ACT_SHOT;

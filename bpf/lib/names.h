@@ -49,25 +49,36 @@ struct {
 	__type(value, struct name_zone);
 } name_zones SEC(".maps");
 
-/* What a pod was answered, and how much of it was told: a flood must not fill the ring
- * that others' events need. And what policy said of its last question: all questions of
- * a pod to one resolver are alike to policy, until its revision moves on. */
+/* What policy said of a pod's last question: all its questions to one resolver are
+ * alike to policy, until its revision moves on. And how much of it was told: a flood
+ * must not fill the ring that others' events need. */
 struct name_client {
-	__u64 answered;
-	__u32 span;
-	__u32 told;
 	union address source;
 	union address destination;
 	struct observation seen;
 	__u32 revision;
+	__u32 ifindex; /* whose question it was */
+	__u32 endpoint;
+	__u32 span;
+	__u32 told;
+	__u32 pad;
 };
 
+/* A line of an array: found without a look-up. Pods that meet in one are judged anew
+ * each time that the other has asked, and share what may be told. */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_PERCPU_HASH);
-	__uint(max_entries, 16384);
-	__type(key, __u32); /* ifindex */
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 4096);
+	__type(key, __u32); /* low bits of the ifindex */
 	__type(value, struct name_client);
 } name_clients SEC(".maps");
+
+static __always_inline struct name_client *name_client(__u32 ifindex)
+{
+	__u32 line = ifindex & 4095;
+
+	return bpf_map_lookup_elem(&name_clients, &line);
+}
 
 /* The zone that the name lies in, if it is one of ours. */
 __global int ends_in(const struct question *question, const struct name_zone *zone)
@@ -128,10 +139,9 @@ static __noinline int deny(struct __sk_buff *skb, const struct packet *packet,
 	size = make_room(skb, packet, question, &reply);
 	if (!size)
 		return 0;
-	offset = behind_question(packet, question);
-	if (bpf_skb_store_bytes(skb, offset, &reply.owner, 2, 0) ||
-	    bpf_skb_store_bytes(skb, offset + 2, zone->soa, length, 0) ||
-	    put_opt(skb, question, offset + 2 + length) ||
+	offset = behind_question(packet, question) + sizeof(reply.owner);
+	if (bpf_skb_store_bytes(skb, offset, zone->soa, length, 0) ||
+	    put_opt(skb, question, offset + length) ||
 	    turn_round(skb, packet, question, &reply, size))
 		return -1;
 	statistic(rcode ? STATISTIC_NAMES_NXDOMAIN : STATISTIC_NAMES_NODATA);
@@ -193,17 +203,6 @@ static __noinline int give_many(struct __sk_buff *skb, const struct packet *pack
 	return give(skb, packet, question, &set->head, set->records, NAME_SET_MAX);
 }
 
-/* The addresses of pods are told: the connect hook wants to know how long ago. What the
- * process has to answer is answered, too. */
-static __noinline int remember_lookup(__u32 ifindex, __u32 owner)
-{
-	const struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &ifindex);
-
-	if (endpoint)
-		note_lookup(endpoint->id, owner);
-	return 0;
-}
-
 /* A name that this pod must not know of does not exist for it. */
 static __noinline int hide(struct __sk_buff *skb, const struct packet *packet,
 			   struct question *question, __u32 owner)
@@ -229,7 +228,7 @@ static __noinline int answer_shared(struct __sk_buff *skb, const struct packet *
 	answer = bpf_map_lookup_elem(&names, &question->key);
 	if (!answer || !is_named(answer->name, question))
 		return 0;
-	seen = choose_owners(skb->ifindex, answer, question);
+	seen = choose_owners(answer, question);
 	if (seen == SIGHT_NONE)
 		return hide(skb, packet, question, *(const __u32 *)answer->records);
 	if (seen == SIGHT_SOME)
@@ -250,7 +249,8 @@ static __noinline int answer_shared(struct __sk_buff *skb, const struct packet *
  * the truth. 0: left as it was, for the process. -1: broken on the way, which cannot
  * be.
  */
-__global int answer_name(struct __sk_buff *skb, const struct packet *packet)
+__global int answer_name(struct __sk_buff *skb, const struct packet *packet,
+			 __u32 endpoint)
 {
 	struct question *question;
 	const struct name_answer *answer;
@@ -258,7 +258,7 @@ __global int answer_name(struct __sk_buff *skb, const struct packet *packet)
 	int seen;
 
 	question = bpf_map_lookup_elem(&new_question, &zero);
-	if (!packet || !question || is_limited(skb->ifindex) ||
+	if (!packet || !question || !find_view(endpoint, question) ||
 	    !read_question(skb, packet, question))
 		return 0;
 	type = question->type;
@@ -272,13 +272,15 @@ __global int answer_name(struct __sk_buff *skb, const struct packet *packet)
 	if (answer) {
 		if (!is_named(answer->name, question))
 			return 0;
-		seen = sight(skb->ifindex, &answer->head);
+		seen = sight(question->view, &answer->head);
 		if (seen == SIGHT_SOME)
 			return answer_shared(skb, packet, question);
 		if (seen == SIGHT_NONE)
 			return hide(skb, packet, question, answer->head.owner);
+		/* The addresses of pods are told: the connect hook wants to know how
+		 * long ago. What the process has to answer is answered, too. */
 		if (answer->head.flags & NAME_DIRECT)
-			remember_lookup(skb->ifindex, answer->head.owner);
+			note_lookup(endpoint, answer->head.owner);
 		if (answer->head.flags & NAME_PASS)
 			return 0;
 		if (answer->head.flags & NAME_LARGE)
@@ -291,7 +293,7 @@ __global int answer_name(struct __sk_buff *skb, const struct packet *packet)
 		return deny(skb, packet, question, DNS_NXDOMAIN);
 	if (!is_named(answer->name, question))
 		return 0;
-	seen = sight(skb->ifindex, &answer->head);
+	seen = sight(question->view, &answer->head);
 	if (seen == SIGHT_SOME)
 		return answer_shared(skb, packet, question);
 	if (seen == SIGHT_NONE)
@@ -307,11 +309,15 @@ static __noinline int leave(struct __sk_buff *skb, const struct packet *packet,
 			    __u32 identity)
 {
 	__u32 ifindex = skb->ifindex;
+	const struct endpoint *endpoint;
 	int answer;
 
 	if (identity != IDENTITY_RESOLVER || !asks_name(packet) || packet->passed)
 		return TC_ACT_OK;
-	answer = answer_name(skb, packet);
+	endpoint = bpf_map_lookup_elem(&endpoints, &ifindex);
+	if (!endpoint)
+		return TC_ACT_OK;
+	answer = answer_name(skb, packet, endpoint->id);
 	if (answer > 0)
 		return bpf_redirect_peer(ifindex, 0);
 	statistic(STATISTIC_NAMES_PASSED);
@@ -323,7 +329,6 @@ static __always_inline bool may_tell(struct name_client *client)
 {
 	__u32 span = bpf_ktime_get_coarse_ns() >> 30;
 
-	client->answered += 1;
 	if (client->span != span) {
 		client->span = span;
 		client->told = 0;
@@ -332,7 +337,8 @@ static __always_inline bool may_tell(struct name_client *client)
 	return client->told <= NAMES_TOLD_PER_SPAN;
 }
 
-static __noinline int note_question(const struct observation *seen, __u32 revision)
+static __noinline int note_question(const struct observation *seen, __u32 revision,
+				    __u32 endpoint)
 {
 	__u32 zero = 0;
 	struct question *question = bpf_map_lookup_elem(&new_question, &zero);
@@ -340,6 +346,7 @@ static __noinline int note_question(const struct observation *seen, __u32 revisi
 	if (question) {
 		question->seen = *seen;
 		question->revision = revision;
+		question->endpoint = endpoint;
 	}
 	return 0;
 }
@@ -385,19 +392,16 @@ static __noinline int tell_answer(const struct packet *packet, int answer,
 {
 	__u32 zero = 0;
 	struct question *question = bpf_map_lookup_elem(&new_question, &zero);
-	struct name_client *client = bpf_map_lookup_elem(&name_clients, &ifindex);
-	struct name_client fresh = {};
+	struct name_client *client = name_client(ifindex);
 
-	if (!client) {
-		bpf_map_update_elem(&name_clients, &ifindex, &fresh, BPF_ANY);
-		client = bpf_map_lookup_elem(&name_clients, &ifindex);
-	}
 	if (!client || !question)
 		return 0;
 	client->source = packet->source;
 	client->destination = packet->destination;
 	client->seen = question->seen;
 	client->revision = question->revision;
+	client->ifindex = ifindex;
+	client->endpoint = question->endpoint;
 	return told(packet, client, answer, ifindex, length);
 }
 
@@ -406,14 +410,14 @@ static __noinline int tell_answer(const struct packet *packet, int answer,
 static __noinline int ask_again(struct __sk_buff *skb, struct packet *packet)
 {
 	__u32 length = skb->len, ifindex = skb->ifindex;
-	struct name_client *client = bpf_map_lookup_elem(&name_clients, &ifindex);
+	struct name_client *client = name_client(ifindex);
 	int answer;
 
-	if (!client || !client->revision || client->revision != revision() ||
+	if (!client || client->ifindex != ifindex || client->revision != revision() ||
 	    !equal(&client->source, &packet->source) ||
 	    !equal(&client->destination, &packet->destination))
 		return ASKED;
-	answer = answer_name(skb, packet);
+	answer = answer_name(skb, packet, client->endpoint);
 	if (answer > 0) {
 		told(packet, client, answer, ifindex, length);
 		return bpf_redirect_peer(ifindex, 0);

@@ -114,7 +114,7 @@ static __noinline int connection(struct __sk_buff *skb, struct packet *packet,
 	if (!reason && direction == EGRESS && asks_name(packet) &&
 	    theirs->identity == IDENTITY_RESOLVER && !packet->passed) {
 		audited(&seen, judgement, entry);
-		note_question(&seen, current);
+		note_question(&seen, current, endpoint->id);
 		return ASKED;
 	}
 	if (reason) {

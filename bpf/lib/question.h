@@ -32,6 +32,8 @@ struct question {
 	__u8 has_opt;
 	__u8 dnssec_ok;
 	__u32 revision;		 /* of that policy */
+	__u32 endpoint;		 /* who asks */
+	__u32 view;		 /* what names that pod may know of */
 	struct observation seen; /* what policy said of it */
 	__u32 hidden;		 /* owner of the name that the pod must not know of */
 	__u32 owners; /* digest of those of the name's that the pod may know of */
@@ -94,12 +96,10 @@ static __always_inline __u32 placed(__u64 sum, __u32 offset)
 }
 
 /* Hop from label to label; the length of the name, or 0. */
-__global int measure_name(struct question *question)
+static __always_inline __u32 measure_name(struct question *question)
 {
 	__u32 at = 0, label, i;
 
-	if (!question)
-		return 0;
 	question->starts[0] = question->starts[1] = 0;
 	question->starts[2] = question->starts[3] = 0;
 #pragma clang loop unroll(disable)
@@ -142,15 +142,15 @@ static __always_inline bool read_opt(struct question *question, __u32 rest)
 }
 
 /* The name in lower case, and its hash. */
-__global int lower_name(struct question *question)
+static __always_inline void lower_name(struct question *question)
 {
 	const struct name_factors *factors;
 	__u64 *name, word, hash = 0;
 	__u32 length, zero = 0, i;
 
 	factors = bpf_map_lookup_elem(&name_factors, &zero);
-	if (!question || !factors)
-		return 0;
+	if (!factors)
+		return;
 	length = question->length;
 	name = question->name;
 #pragma clang loop unroll(disable)
@@ -164,7 +164,6 @@ __global int lower_name(struct question *question)
 	}
 	name[i] = 0;
 	question->key.hash = hash;
-	return 0;
 }
 
 /* Whether an element is of the name that is asked for, not of one with its hash. */
@@ -196,15 +195,14 @@ static __always_inline bool load_question(struct __sk_buff *skb, __u32 start,
 				   HEADERS_IPV4 + size);
 }
 
-/* 1: a plain question, read. */
-__global int read_question(struct __sk_buff *skb, const struct packet *packet,
-			   struct question *question)
+/* Whether it is a plain question; then it is read. */
+static __always_inline bool read_question(struct __sk_buff *skb,
+					  const struct packet *packet,
+					  struct question *question)
 {
 	__u32 start, size, length, rest;
 	__u8 *message;
 
-	if (!packet || !question)
-		return 0;
 	start = packet->transport + UDP_LENGTH;
 	size = packet->end - start;
 	message = question->message;
@@ -212,27 +210,27 @@ __global int read_question(struct __sk_buff *skb, const struct packet *packet,
 	    packet->fragment || skb->gso_size ||
 	    start != (packet->family == 4 ? HEADERS_IPV4 : HEADERS_MAX) ||
 	    !load_question(skb, start, size, question))
-		return 0;
+		return false;
 	asm volatile("" : "+r"(size));
 	if (size > DNS_QUERY_MAX)
-		return 0;
+		return false;
 	/* A standard query with RD, AD and CD as they like, of one question, and OPT.
 	 */
 	if (message[2] & 0xfe || message[3] & 0xcf || message[4] || message[5] != 1 ||
 	    *(__u32 *)(message + 6) || message[10] || message[11] > 1)
-		return 0;
+		return false;
 	question->size = size;
 	*(__u32 *)(message + size) = 0;
 	length = measure_name(question);
 	if (!length || DNS_HEADER + length + DNS_QUESTION_TAIL > size)
-		return 0;
+		return false;
 	rest = DNS_HEADER + length;
 	asm volatile("" : "+r"(rest));
 	if (rest > DNS_HEADER + NAME_MAX)
-		return 0;
+		return false;
 	question->type = message[rest] << 8 | message[rest + 1];
 	if (message[rest + 2] || message[rest + 3] != 1)
-		return 0;
+		return false;
 	question->length = length;
 	question->rest = rest + DNS_QUESTION_TAIL;
 	return read_opt(question, rest + DNS_QUESTION_TAIL);

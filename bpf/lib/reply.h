@@ -29,9 +29,9 @@ static __always_inline __u32 behind_question(const struct packet *packet,
 
 /* Make the packet as long as its reply; the length of that message, 0 when it must not
  * be, -1 when it would not. The last moment to leave it alone. */
-static __noinline int make_room(struct __sk_buff *skb, const struct packet *packet,
-				const struct question *question,
-				const struct dns_reply *reply)
+static __always_inline int make_room(struct __sk_buff *skb, const struct packet *packet,
+				     const struct question *question,
+				     const struct dns_reply *reply)
 {
 	__u32 size = question->rest + (reply->owner ? 2 : 0) + reply->length +
 		     (question->has_opt ? DNS_OPT : 0);
@@ -101,6 +101,25 @@ static __always_inline __u64 message_difference(const struct question *question,
 	return folded(sum);
 }
 
+/* From the first header to the question's end, and the pointer behind it. */
+static __always_inline long store_front(struct __sk_buff *skb,
+					struct question *question,
+					const struct dns_reply *reply,
+					const __u8 *first, __u32 headers)
+{
+	__u32 length = question->rest;
+
+	/* The verifier wants the bounds that read_question() knew. */
+	asm volatile("" : "+r"(length));
+	if (length > DNS_HEADER + NAME_MAX + DNS_QUESTION_TAIL)
+		return -EINVAL;
+	if (reply->owner) {
+		*(__u16 *)(question->message + length) = reply->owner;
+		length += 2;
+	}
+	return bpf_skb_store_bytes(skb, 0, first, headers + length, 0);
+}
+
 /* The headers of the query become those of the reply. */
 static __noinline int turn_round(struct __sk_buff *skb, const struct packet *packet,
 				 struct question *question,
@@ -138,8 +157,7 @@ static __noinline int turn_round(struct __sk_buff *skb, const struct packet *pac
 		ip->check = 0;
 		ip->check = ~header_sum(ip);
 		swap(first, first + 6, 6);
-		failed =
-		    bpf_skb_store_bytes(skb, 0, first, HEADERS_IPV4 + DNS_HEADER, 0);
+		failed = store_front(skb, question, reply, first, HEADERS_IPV4);
 	} else {
 		struct ipv6hdr *ip = (struct ipv6hdr *)(udp - IPV6_LENGTH);
 
@@ -148,8 +166,7 @@ static __noinline int turn_round(struct __sk_buff *skb, const struct packet *pac
 		ip->payload_len = new_length;
 		ip->hop_limit = 64;
 		swap(first, first + 6, 6);
-		failed =
-		    bpf_skb_store_bytes(skb, 0, first, HEADERS_MAX + DNS_HEADER, 0);
+		failed = store_front(skb, question, reply, first, HEADERS_MAX);
 	}
 	if (failed || partial)
 		return failed;

@@ -29,28 +29,14 @@ struct {
 
 enum sight { SIGHT_NONE = 0, SIGHT_SOME = 1, SIGHT_ALL = 2 };
 
-/* As it is written, of the pod behind an interface. */
-static __always_inline __u32 entry_behind(__u32 ifindex)
+/* Of the pod that asks. False: policy says which names it may ask for, and only the
+ * process reads that. */
+static __always_inline bool find_view(__u32 endpoint, struct question *question)
 {
-	const struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &ifindex);
-	__u32 id, *view;
+	const __u32 *view = bpf_map_lookup_elem(&view_of, &endpoint);
 
-	if (!endpoint)
-		return VIEW_NOTHING;
-	id = endpoint->id;
-	view = bpf_map_lookup_elem(&view_of, &id);
-	return view ? *view : VIEW_NOTHING;
-}
-
-static __always_inline __u32 view_behind(__u32 ifindex)
-{
-	return entry_behind(ifindex) & ~VIEW_LIMITED;
-}
-
-/* Policy says which names the pod may ask for, and only the process reads that. */
-static __noinline int is_limited(__u32 ifindex)
-{
-	return entry_behind(ifindex) >> 31;
+	question->view = view ? *view : VIEW_NOTHING;
+	return !(question->view & VIEW_LIMITED);
 }
 
 static __always_inline bool shows(__u32 view, __u32 owner)
@@ -61,16 +47,11 @@ static __always_inline bool shows(__u32 view, __u32 owner)
 	return line && line->bits[owner / 64 % 8] >> (owner & 63) & 1;
 }
 
-/* What the pod behind an interface may know of an owner's names. SOME: of a name that
- * has several, each is to be asked for. */
-static __noinline int sight(__u32 ifindex, const struct name_records *name)
+/* What a view shows of an owner's names. SOME: of a name that has several, each is to
+ * be asked for. */
+static __always_inline int sight(__u32 view, const struct name_records *name)
 {
-	__u32 view;
-
-	if (!name->owner && !(name->flags & NAME_SHARED))
-		return SIGHT_ALL;
-	view = view_behind(ifindex);
-	if (view == VIEW_EVERYTHING)
+	if ((!name->owner && !(name->flags & NAME_SHARED)) || view == VIEW_EVERYTHING)
 		return SIGHT_ALL;
 	if (name->flags & NAME_SHARED)
 		return SIGHT_SOME;
@@ -78,11 +59,11 @@ static __noinline int sight(__u32 ifindex, const struct name_records *name)
 }
 
 /* Those of a name's owners that the pod may know of. SOME: not the kernel's to say. */
-static __noinline int choose_owners(__u32 ifindex, const struct name_answer *name,
+static __noinline int choose_owners(const struct name_answer *name,
 				    struct question *question)
 {
 	const __u32 *owners = (const void *)name->records;
-	__u32 view = view_behind(ifindex), count = name->head.answers, i;
+	__u32 count = name->head.answers, i;
 
 	question->key.seen = 0;
 	question->owners = 0;
@@ -91,7 +72,7 @@ static __noinline int choose_owners(__u32 ifindex, const struct name_answer *nam
 	asm volatile("" : "+r"(count)); /* the verifier wants both bounds below */
 #pragma clang loop unroll(disable)
 	for (i = 0; i < NAME_OWNERS && i < count; i++) {
-		if (!shows(view, owners[i]))
+		if (!shows(question->view, owners[i]))
 			continue;
 		question->key.seen |= 1 << i;
 		question->owners = question->owners * OWNERS_FACTOR + owners[i];
