@@ -59,7 +59,7 @@ def _in_child(lab: Lab, what: str, where: Path, number: int = 0) -> dict[str, fl
 def load(datapath: KernelDatapath) -> dict[str, float]:
     """Milliseconds of planning, and of loading, once."""
     world, _ = _world(LOADED)
-    planner = BalancingPlanner(_number)
+    planner, networks = BalancingPlanner(_number), world.config.service_networks
     with urgent(), uncollected():  # as the agent plans
         started = time.perf_counter()
         frontends = planner.plan(world).frontends
@@ -67,7 +67,7 @@ def load(datapath: KernelDatapath) -> dict[str, float]:
     datapath.apply(Datapath())
     with urgent():
         loading = time.perf_counter()
-        datapath.apply(Datapath(frontends=frontends))
+        datapath.apply(Datapath(frontends=frontends, service_networks=networks))
         loaded = time.perf_counter()
     return {"plan": (planned - started) * 1e3, "load": (loaded - loading) * 1e3}
 

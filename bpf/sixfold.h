@@ -188,7 +188,7 @@ struct policy_table {
 struct frontend_key {
 	union address address;
 	__be16 port; /* port 0 and protocol 0: the address is a service, whatever the
-			port */
+			port; of those outside the service networks */
 	__u8 protocol;
 	__u8 pad[5];
 };
@@ -224,6 +224,12 @@ struct frontend {
 	__u8 algorithm;
 	__u8 flags; /* enum frontend_flags */
 	__u8 pad[2];
+};
+
+/* Where cluster addresses are from, by family: what no frontend has is refused. */
+struct service_network {
+	union address network;
+	union address mask; /* all zero: there is none */
 };
 
 /* loadBalancerSourceRanges; prefixlen counts the service number, too. */
@@ -270,8 +276,7 @@ struct backend {
 	union address address;
 	__be16 port;
 	__u8 protocol;
-	__u8 pad;
-	__u32 number;
+	__u8 pad[5];
 };
 
 /* Connections from this host to one backend. */

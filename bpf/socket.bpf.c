@@ -58,7 +58,7 @@ static __always_inline const struct frontend *find_frontend(struct frontend_key 
 		found = find_node_port(key);
 	if (found)
 		return found;
-	/* An unknown port of a service address: its entry has no backends. */
+	/* An unknown port of another service address: its entry has no backends. */
 	key->port = 0;
 	key->protocol = 0;
 	found = bpf_map_lookup_elem(&frontends, key);
@@ -124,7 +124,7 @@ static __always_inline void note_for_later(const struct backend *backend,
 static __always_inline void remember_connected(struct bpf_sock_addr *ctx,
 					       const struct frontend_key *service,
 					       const struct backend *backend,
-					       __be16 port)
+					       __u32 number, __be16 port)
 {
 	struct dialled *dialled;
 
@@ -138,7 +138,7 @@ static __always_inline void remember_connected(struct bpf_sock_addr *ctx,
 	dialled->backend_address = backend->address;
 	dialled->service_port = port;
 	dialled->backend_port = backend->port;
-	count_up(dialled, backend->number);
+	count_up(dialled, number);
 }
 
 /* A socket that dials a pod itself is no service's any more. */
@@ -182,6 +182,7 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 	__be16 port = ctx->user_port;
 	int dial = DIAL_FRESH;
 	bool proxy = false; /* it dials services where a route of TCP leads to one */
+	bool refused;
 	__u32 number;
 
 	if (!endpoint)
@@ -194,12 +195,15 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 	key.port = port;
 	key.protocol = protocol;
 	frontend = find_frontend(&key, *endpoint);
+	refused = frontend ? !frontend->count : is_cluster_address(&key.address);
 	if (connected && mesh_in_use()) {
 		proxy = is_proxy();
-		if (proxy && !frontend)
+		if (proxy && !frontend && !refused)
 			return ALLOW;
 		forget_capture(ctx);
 	}
+	if (refused)
+		return refuse();
 	if (!frontend && connected) {
 		forget_connected(ctx);
 		key.port = port; /* find_frontend() asked for any */
@@ -219,8 +223,6 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 		}
 		return ALLOW;
 	}
-	if (!frontend->count)
-		return refuse();
 	cookie = connected ? 0 : bpf_get_socket_cookie(ctx);
 	if (frontend->affinity_s) {
 		struct affinity_key mine = {.client = *endpoint,
@@ -242,7 +244,7 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool ipv6,
 	if (!backend)
 		return refuse();
 	if (connected)
-		remember_connected(ctx, &key, backend, port);
+		remember_connected(ctx, &key, backend, number, port);
 	else
 		remember_sent(cookie, &key, backend, port);
 	statistic(STATISTIC_TRANSLATED);

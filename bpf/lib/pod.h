@@ -49,7 +49,9 @@ static __always_inline bool is_service(const union address *address)
 {
 	struct frontend_key key = {};
 
-	key.address = *address;
+	if (is_cluster_address(address))
+		return true;
+	key.address = *address; /* or another's, that nobody else has */
 	return bpf_map_lookup_elem(&frontends, &key);
 }
 

@@ -24,6 +24,13 @@ struct {
 	__type(value, struct frontend);
 } frontends SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2); /* IPv4, IPv6 */
+	__type(key, __u32);
+	__type(value, struct service_network);
+} service_networks SEC(".maps");
+
 /* Full: the same. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
@@ -81,6 +88,18 @@ static __always_inline bool is_loopback(const union address *a)
 static __always_inline bool is_link_local(const union address *address)
 {
 	return (address->word[0] & htonl(0xffc00000)) == htonl(0xfe800000);
+}
+
+/* Nobody but services has such an address, whether one has it now or not. */
+static __always_inline bool is_cluster_address(const union address *address)
+{
+	__u32 family = !is_ipv4(address);
+	const struct service_network *all =
+	    bpf_map_lookup_elem(&service_networks, &family);
+
+	return all && all->mask.half[0] &&
+	       (address->half[0] & all->mask.half[0]) == all->network.half[0] &&
+	       (address->half[1] & all->mask.half[1]) == all->network.half[1];
 }
 
 /* An address of the host, which others can route to. */

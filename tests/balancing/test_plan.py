@@ -116,10 +116,11 @@ def test_a_frontend_without_backends_stays_so_that_connects_are_refused():
     assert backends(plan_of([pod("a", ready=False)], service())) == ()
 
 
-def test_every_cluster_address_has_a_wildcard_that_refuses_unknown_ports():
+def test_only_an_address_outside_the_service_networks_has_a_wildcard_that_refuses_other_ports():
     plan = plan_of([pod("a")], service(cluster_ips=["10.96.0.1", "2001:db8:96::1"]))
-    assert backends(plan, port=0, protocol=0) == ()
-    assert backends(plan, "2001:db8:96::1", port=0, protocol=0) == ()
+    wildcards = [frontend for frontend in plan.frontends if not frontend.protocol]
+    assert wildcards == [Frontend.at(ip_address("2001:db8:96::1"), 0, 0)]
+    assert plan.frontends[wildcards[0]].backends == ()
 
 
 def test_each_family_is_served_by_addresses_of_its_own():

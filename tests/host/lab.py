@@ -63,6 +63,7 @@ A = Pod("a", EndpointId(1), Identity(1001), IPv4Address("192.0.2.1"), IPv6Addres
 B = Pod("b", EndpointId(2), Identity(1002), IPv4Address("192.0.2.2"), IPv6Address("2001:db8::2"))
 HOST4, HOST6 = IPv4Address("192.0.2.254"), IPv6Address("2001:db8::fe")
 SERVICE4, SERVICE6 = IPv4Address("198.51.100.10"), IPv6Address("2001:db8:5::10")
+SERVICE_NETWORKS = frozenset(map(ip_network, ("198.51.100.64/27", "2001:db8:6::/112")))
 CLOSED = PolicyTable.of(frozenset(), 10, 11)
 
 
@@ -194,6 +195,7 @@ class Lab:
             },
             policies=A_TO_B if policies is None else policies,
             frontends=frontends or {},
+            service_networks=SERVICE_NETWORKS,
             modes=modes,
             host_netns_cookie=self.host_cookie,
         )

@@ -243,6 +243,19 @@ def test_a_service_without_backends_or_port_refuses_at_once(lab: Lab, address: o
             lab.connect("a", address, port)
 
 
+@pytest.mark.parametrize("pod", ["a", "host"])
+@pytest.mark.parametrize("address", ["198.51.100.95", "2001:db8:6::ffff", "::ffff:198.51.100.64"])
+def test_an_address_of_the_service_networks_that_nobody_has_refuses_at_once(
+    lab: Lab, pod: str, address: str
+) -> None:
+    lab.datapath.apply(lab.desired(frontends=service(TCP, *BACKENDS)))
+    with pytest.raises(ConnectionRefusedError):
+        lab.connect(pod, ip_address(address), 443)
+    client = lab.socket(pod, family_of(ip_address(address)), socket.SOCK_DGRAM)
+    with pytest.raises(ConnectionRefusedError):
+        client.sendto(b"q", (address, 53))
+
+
 def test_datagrams_to_a_service_without_backends_are_refused(lab: Lab) -> None:
     lab.datapath.apply(lab.desired(frontends=service(UDP, port=53)))
     for address in (SERVICE4, SERVICE6):
@@ -496,10 +509,11 @@ def test_repair_says_and_mends_what_somebody_broke(lab: Lab) -> None:
     maps, ifindex = lab.datapath.maps, next(iter(lab.endpoints))
     for name in ("policy", "frontends", "endpoints"):
         maps[name].delete([key for key, _ in maps[name].items()][:1])
+    maps["service_networks"].update({bytes(4): bytes(32)})
     maps["ipcache"].update({b"\x80\0\0\0" + bytes(15) + b"\x09": bytes(8)})
     lab.datapath.detach(ifindex)
     found = lab.datapath.repair(desired)
-    assert len(found) >= 6
+    assert len(found) >= 7
     for part in ("links[", "policies[", "frontends[", "endpoints[", "ipcache["):
         assert any(line.startswith(part) for line in found), part
     assert lab.datapath.repair(desired) == []

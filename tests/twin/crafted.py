@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from sixfold.host import bpf
 from sixfold.host.datapath import KernelDatapath
@@ -33,6 +33,7 @@ A4, A6 = IPv4Address("192.0.2.1"), IPv6Address("2001:db8::1")
 B4, B6 = IPv4Address("192.0.2.2"), IPv6Address("2001:db8::2")
 WORLD4, WORLD6 = IPv4Address("203.0.113.9"), IPv6Address("2001:db8:f::9")
 SERVICE4 = IPv4Address("198.51.100.10")
+SERVICE_NETWORKS = frozenset((IPv4Network("198.18.0.64/27"), IPv6Network("2001:db8:96::/112")))
 A, B = Identity(1001), Identity(1002)
 GATEWAY4 = IPv4Address("169.254.1.1")
 
@@ -120,6 +121,7 @@ def world_of(ifindex_a: int, ifindex_b: int) -> Datapath:
             EndpointId(2): PolicyTable.of(frozenset({allow(INGRESS, A)}), 10, 11),
         },
         frontends={Frontend.at(SERVICE4, 0, 0): FrontendEntry(3, ())},
+        service_networks=SERVICE_NETWORKS,
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 from msgspec import structs
 
 from sixfold.balancing.table import table_of
+from sixfold.host import layout
 from sixfold.host.datapath import KernelDatapath
 from sixfold.host.shadow import BUILT_IN
 from sixfold.model.algorithm import Algorithm
@@ -84,6 +85,14 @@ def random_state(random_: random.Random) -> Datapath:
             )
             for i in random_.sample(range(10), random_.randrange(10))
         },
+        service_networks=frozenset(
+            it
+            for it in (
+                random_.choice((IPv4Network("10.96.0.0/16"), IPv4Network("0.0.0.0/1"))),
+                IPv6Network("fd00:5f:96::/112"),
+            )
+            if random_.random() < 0.7
+        ),
         host_netns_cookie=random_.choice([0, 6999]),
     )
 
@@ -122,6 +131,8 @@ def damage(random_: random.Random, datapath: KernelDatapath) -> None:
     for name in ("policy", "policy_tables", "ipcache", "endpoints", "addresses", "frontends"):
         keys = [key for key, _ in datapath.maps[name].items()]
         datapath.maps[name].delete(random_.sample(keys, min(len(keys), random_.randrange(3))))
+    if random_.random() < 0.5:
+        datapath.maps["service_networks"].update({bytes(4): bytes(layout.SERVICE_NETWORK.size)})
 
 
 def test_an_endpoint_that_lost_its_table_is_cleared_when_nobody_wants_it(

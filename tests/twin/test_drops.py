@@ -27,6 +27,7 @@ from crafted import (
     POD_MAC,
     REDIRECT,
     SERVICE4,
+    SERVICE_NETWORKS,
     SHOT,
     SYN,
     TCP,
@@ -140,6 +141,15 @@ FROM_POD = [
         frame6(fragment6(80, False) + bytes(16), FRAGMENT), "FRAGMENT_UNKNOWN", id="IPv6 fragment"
     ),
     pytest.param(frame4(tcp(), TCP, A4, SERVICE4), "NO_BACKEND", id="service address"),
+    *(
+        pytest.param(
+            (frame4 if it.version == 4 else frame6)(tcp(), TCP, A4 if it.version == 4 else A6, it),
+            "NO_BACKEND",
+            id=f"of the service networks: {it}",
+        )
+        for network in SERVICE_NETWORKS
+        for it in (network[0], network[-1])
+    ),
     pytest.param(arp(sender=B4), "ARP_STRANGER", id="ARP request of another"),
     pytest.param(arp(2, sender=B4), "ARP_STRANGER", id="ARP reply of another"),
     pytest.param(arp(mac=b"\x02\0\0\0\0\x09"), "ARP_STRANGER", id="ARP for another MAC"),
@@ -308,6 +318,19 @@ def test_extension_headers_are_walked(kernel: Kernel, chain: tuple[bytes, int]) 
     assert kernel.send(frame6(headers + tcp(), first)) == REDIRECT
     (event,) = kernel.events()
     assert (event.protocol, event.source_port, event.destination_port) == (TCP, 1000, 80)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        pytest.param(frame4(tcp(), TCP, A4, IPv4Address("198.18.0.63")), id="IPv4, before"),
+        pytest.param(frame4(tcp(), TCP, A4, IPv4Address("198.18.0.96")), id="IPv4, behind"),
+        pytest.param(frame6(tcp(), TCP, A6, IPv6Address("2001:db8:95::ffff")), id="IPv6, before"),
+        pytest.param(frame6(tcp(), TCP, A6, IPv6Address("2001:db8:96::1:0")), id="IPv6, behind"),
+    ],
+)
+def test_who_is_beside_the_service_networks_is_the_world(kernel: Kernel, packet: bytes) -> None:
+    assert kernel.send(packet) == PASS
 
 
 def test_later_fragments_follow_their_first(kernel: Kernel) -> None:

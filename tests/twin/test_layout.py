@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sixfold.host import layout
 from sixfold.host.layout import Run
 from sixfold.host.programs import OBJECT_NAMES, OBJECTS
+from sixfold.host.service_networks import pack_service_network, unpack_service_network
 from sixfold.host.shadow_policies import section_size
 from sixfold.model.algorithm import Algorithm
 from sixfold.model.datapath import (
@@ -63,6 +64,7 @@ STRUCTS = {
     "pair": layout.PAIR,
     "deaf_key": layout.DEAF_KEY,
     "source_range": layout.SOURCE_RANGE,
+    "service_network": layout.SERVICE_NETWORK,
     "device": layout.DEVICE,
     "flow_event": layout.FLOW_EVENT,
     "speakers": layout.SPEAKERS,
@@ -221,12 +223,16 @@ def test_an_address_survives(address: IPv4Address | IPv6Address) -> None:
 def test_an_ipv4_network_survives(address: IPv4Address, bits: int) -> None:
     network = IPv4Network((address, bits), strict=False)
     assert layout.unpack_network(layout.pack_network(network)) == network
+    index, packed = pack_service_network(network)
+    assert (index, unpack_service_network(packed)) == (bytes(4), network)
 
 
 @given(st.ip_addresses(v=6).filter(lambda a: not a.ipv4_mapped), st.integers(0, 128))
 def test_an_ipv6_network_survives(address: IPv6Address, bits: int) -> None:
     network = IPv6Network((address, bits), strict=False)
     assert layout.unpack_network(layout.pack_network(network)) == network
+    index, packed = pack_service_network(network)
+    assert (index, unpack_service_network(packed)) == (b"\1\0\0\0", network)
 
 
 @given(st.builds(IpcacheEntry, u32, u32))
@@ -297,10 +303,9 @@ backends = st.builds(Backend.at, addresses, ports)
 
 @given(st.lists(backends, min_size=1), st.integers(0, 255))
 def test_backends_survive(backends: list[Backend], protocol: int) -> None:
-    numbers = [7 * index for index in range(len(backends))]
-    packed = layout.pack_backends(protocol, [it.packed for it in backends], numbers)
+    packed = layout.pack_backends(protocol, [it.packed for it in backends])
     assert layout.unpack_backends(packed) == [(protocol, it.packed) for it in backends]
-    assert [it[-1] for it in layout.BACKEND.iter_unpack(packed)] == numbers
+    assert len(packed) == len(backends) * layout.BACKEND.size
 
 
 @given(st.integers(0, 2**18 - 1), st.integers(0, 2**14 - 1))

@@ -270,6 +270,7 @@ class Planning:
             ipcache=routing.ipcache,
             policies=self._tables.follow(world.endpoints, policy.tables, policy.host),
             frontends=balancing.frontends,
+            service_networks=world.config.service_networks,
             source_ranges=balancing.source_ranges,
             modes=kernel_lines(modes, world.endpoints),
             speakers=plan_speakers(world),

@@ -2,7 +2,8 @@
 
 Pure: a world in, EndpointSlices and frontends out. What the kernel then does with a frontend
 (``bpf/socket.bpf.c``): a connect to it goes to one of its backends, chosen as ``choice`` says; no
-backend, or a port that the service does not have, and the connect is refused at once.
+backend, or a port that the service does not have, and the connect is refused at once. So it is
+with all of the service networks; an address of a service elsewhere has a frontend that says so.
 
 Theory of operation of ``BalancingPlanner``. Each service has a fragment: its slices and
 frontends, a pure function of the Service object, of the endpoints that it selects, of the slices
@@ -35,6 +36,7 @@ from sixfold.balancing.successors import successor_ways
 from sixfold.balancing.table import table_of
 from sixfold.balancing.ways import Way, local_only, source_ranges, ways
 from sixfold.balancing.written import written_members
+from sixfold.model.config import DEFAULTS
 from sixfold.model.datapath import (
     ANY_PROTOCOL,
     PROTOCOL_NUMBERS,
@@ -42,6 +44,7 @@ from sixfold.model.datapath import (
     Frontend,
     FrontendEntry,
     IPAddress,
+    IPNetwork,
     SourceRange,
 )
 from sixfold.model.endpoint import Endpoint
@@ -93,12 +96,14 @@ def plan_service(
     written: Sequence[EndpointSlice] = (),
     seen: Seen = NOTHING_SEEN,
     here: Here = NO_NODE,
+    networks: Iterable[IPNetwork] = DEFAULTS.service_networks,
     *,
     successors: bool = False,
 ) -> Fragment:
     """One service's part of the plan; ``endpoints`` are those it selects, in order.
 
     written     slices that name the service, in order
+    networks    whose addresses are services, whatever the port: what no frontend has is refused
     successors  a pod asks to be redirected from retired addresses
     """
     frontends: dict[Frontend, FrontendEntry] = {}
@@ -116,7 +121,8 @@ def plan_service(
         health_port = _health_port(service, members, seen, here)
         for way in found:
             able = behind(service, members, here) if way.flags else members
-            if way.alone:
+            within = any(way.address in network for network in networks)
+            if way.alone and (way.flags or not within):
                 wildcard = Frontend.at(way.address, ANY_PORT, ANY_PROTOCOL)
                 frontends[wildcard] = FrontendEntry(number_here, (), flags=way.flags)
             for dialled, port in way.ports:
@@ -214,7 +220,7 @@ class BalancingPlanner:
         self._slices: dict[str, tuple[EndpointSlice, ...]] = {}
         self._frontends: Layers[Frontend, FrontendEntry] = Layers()
         self._health: dict[str, Mapping[LevelKey, int]] = {}
-        self._here = NO_NODE
+        self._here, self._networks = NO_NODE, DEFAULTS.service_networks
         self._redirected: set[str] = set()  # endpoints that ask for it
         self._health_ports: dict[str, HealthPort] = {}
         self._ranges: dict[str, frozenset[SourceRange]] = {}  # of services that have some
@@ -223,6 +229,7 @@ class BalancingPlanner:
     def plan(self, world: World) -> BalancingPlan:
         """The plan of this world; equal to ``plan_balancing(world, number)``."""
         self._here = world.config.here  # fixed for the life of an instance
+        self._networks = world.config.service_networks
         redirected = bool(self._redirected)
         dirty = self._take_endpoints(world.endpoints).union(
             self._take_services(world.services),
@@ -288,7 +295,7 @@ class BalancingPlanner:
         members = self._index.selected_by(service)
         seen = self._seen.get(key, NOTHING_SEEN)
         return plan_service(
-            *(service, members, self._number, written, seen, self._here),
+            *(service, members, self._number, written, seen, self._here, self._networks),
             successors=bool(self._redirected),
         )
 

@@ -235,7 +235,17 @@ def ports(entry: PolicyEntry) -> str:
 
 @_listing("lb", "Service addresses, and the backends behind each.")
 def frontends(view: DatapathView, names: Names) -> Iterator[Row]:
-    loaded = view.read().frontends
+    read = view.read()
+    loaded = read.frontends
+    for network in sorted(read.service_networks, key=lambda it: it.version):
+        yield {
+            "service": "",
+            "protocol": "any",
+            "frontend": f"{network} all others",
+            "algorithm": "",
+            "slots": 0,
+            "backends": ["refused"],
+        }
     for key in sorted(loaded, key=lambda f: (f.address.version, f.address, f.protocol, f.port)):
         entry = loaded[key]
         wildcard = not key.port and not key.protocol

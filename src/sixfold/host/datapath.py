@@ -286,8 +286,9 @@ class KernelDatapath(DatapathView):
         found += repairs("ipcache", actual.ipcache, {**BUILT_IN, **desired.ipcache})
         found += repairs("policies", actual.datapath.policies, desired.policies)
         found += repairs("frontends", actual.frontends, desired.frontends)
-        ranges = map(dict.fromkeys, (actual.source_ranges, desired.source_ranges))
-        found += repairs("source_ranges", *ranges)
+        for name in ("service_networks", "source_ranges"):
+            sets = (dict.fromkeys(getattr(one, name), name) for one in (actual, desired))
+            found += repairs(name, *sets)
         if actual.host_netns_cookie != desired.host_netns_cookie:
             found.append("namespaces[host]: changed; put back")
         self._shadow, self._asking = actual, _asking(actual.datapath)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 
-from sixfold.host import layout, port_modes, speakers
+from sixfold.host import layout, port_modes, service_networks, source_ranges, speakers
 from sixfold.host.bpf import Map
 from sixfold.host.changes import Changes, difference, map_full
 from sixfold.host.endpoint_entries import addresses, host_namespace, namespaces
@@ -27,7 +27,6 @@ from sixfold.host.layout import Place, Run
 from sixfold.host.shadow_policies import ZERO, PolicyShadow
 from sixfold.host.slots import LAST_NUMBER, BackendRuns, line_count
 from sixfold.host.slots_read import members_of, resting, table_of
-from sixfold.host.source_ranges import pack_source_range, unpack_source_range
 from sixfold.host.tables import (
     asked_for,
     read_sections,
@@ -60,13 +59,12 @@ BUILT_IN: dict[IPNetwork, IpcacheEntry] = {
     IPv4Network("0.0.0.0/0"): IpcacheEntry(WORLD),
     IPv6Network("fe80::/10"): IpcacheEntry(HOST),
 }
-IN_RANGE = b"\1"
 OUTSIDE, IS_SERVED = map(layout.U32.pack, (3, 1))  # RUNTIME_OUTSIDE
 
-PREPARE = ("runtime", "loads", "policy", "policy_tables", "modes", "speakers")
+PREPARE = ("service_networks", "runtime", "loads", "policy", "policy_tables", "modes", "speakers")
 PLACE = ("ipcache", "endpoints", "addresses", "namespaces", "source_ranges", "frontends")
 TABLES = ("policy", "policy_tables", "modes", "speakers", *PLACE)
-ARRAYS = ("policy_of",)
+ARRAYS = ("policy_of", "service_networks")
 VALUE_SIZES = {"backends": layout.BACKEND.size, "slots": layout.SLOT_LINE.size}  # of arrays
 COUNTERS = ("runtime", "loads")  # written, then the kernel's
 JUDGED = frozenset({"ipcache", "endpoints", "addresses", "policy_of", "modes"})
@@ -84,6 +82,7 @@ class Shadow:
         self.ipcache: dict[IPNetwork, IpcacheEntry] = {}
         self._ipcache_of: Mapping[IPNetwork, IpcacheEntry] | None = None  # desired, last time
         self.frontends: Mapping[Frontend, FrontendEntry] = {}
+        self.service_networks: frozenset[IPNetwork] = frozenset()
         self.source_ranges: frozenset[SourceRange] = frozenset()
         self.modes: frozenset[PortMode] = frozenset()
         self.speakers: frozenset[Speakers] = frozenset()
@@ -103,6 +102,7 @@ class Shadow:
             ipcache=self.ipcache,
             policies=self._policies.now,
             frontends=self.frontends,
+            service_networks=self.service_networks,
             source_ranges=self.source_ranges,
             modes=self.modes,
             speakers=self.speakers,
@@ -119,7 +119,10 @@ class Shadow:
         self._advance_ipcache(desired, changes)
         self._policies.advance(desired.policies, changes)
         self._advance_frontends(desired, changes)
-        self._advance_ranges(desired, changes)
+        service_networks.advance(self.service_networks, desired.service_networks, changes)
+        self.service_networks = desired.service_networks
+        source_ranges.advance(self.source_ranges, desired.source_ranges, changes)
+        self.source_ranges = desired.source_ranges
         port_modes.advance(self.modes, desired.modes, changes)
         self.modes = desired.modes
         speakers.advance(self.speakers, desired.speakers, changes)
@@ -242,8 +245,8 @@ class Shadow:
             if (old.backends, old.table) == (put[one].backends, put[one].table)
         }
         fresh = {one: it for one, it in put.items() if one not in stay} if stay else put
-        listing = {one: it for one, it in fresh.items() if it.backends}
         empty = {one: it for one, it in fresh.items() if not it.backends}
+        listing = {one: it for one, it in fresh.items() if it.backends} if empty else fresh
         runs = self._runs.give(listing, changes)
         left = {one: it for one, it in before.items() if one not in stay}
         left.update((one, known[one]) for one in gone)
@@ -256,7 +259,7 @@ class Shadow:
             puts.update(zip(keys, layout.pack_frontends([*some.values()], theirs), strict=True))
         for frontend in gone:
             changes.delete("frontends", frontend.packed)
-        self._serve_outside(changes)
+        self._serve_outside(put, changes)
         self.frontends = desired.frontends
 
     def _run_of(self, frontend: Frontend) -> Run:
@@ -264,24 +267,17 @@ class Shadow:
         packed = self._packed["frontends"][frontend.packed]
         return layout.unpack_frontend(packed).run
 
-    def _serve_outside(self, changes: Changes) -> None:
+    def _serve_outside(self, put: Mapping[Frontend, FrontendEntry], changes: Changes) -> None:
         """Have the programs on the uplinks look for services, once there is one; for good, for
         connections outlive it."""
         if self._served:
             return
-        rows = [*changes.puts["frontends"].values()]
+        flags = [entry.flags for entry in put.values()]
         if self._served is None:
-            rows += self._packed["frontends"].values()
-        self._served = layout.any_flag(rows)
+            flags += [entry.flags for entry in self.frontends.values()]
+        self._served = any(flags)
         if self._served:
             changes.put("runtime", OUTSIDE, IS_SERVED)
-
-    def _advance_ranges(self, desired: Datapath, changes: Changes) -> None:
-        for one in desired.source_ranges - self.source_ranges:
-            changes.put("source_ranges", pack_source_range(one), IN_RANGE)
-        for one in self.source_ranges - desired.source_ranges:
-            changes.delete("source_ranges", pack_source_range(one))
-        self.source_ranges = desired.source_ranges
 
     @classmethod
     def read(cls, maps: Mapping[str, Map]) -> Shadow:
@@ -303,8 +299,9 @@ class Shadow:
             shadow.ipcache[network] = layout.unpack_ipcache_entry(value)
         shadow._read_policies(maps)
         shadow._read_frontends(maps)
-        written = shadow._packed["source_ranges"]
-        shadow.source_ranges = frozenset(map(unpack_source_range, written))
+        shadow._packed["service_networks"].update(maps["service_networks"].items())
+        shadow.service_networks = service_networks.read(shadow._packed["service_networks"])
+        shadow.source_ranges = source_ranges.read(shadow._packed["source_ranges"])
         shadow.modes = port_modes.read(shadow._packed["modes"], shadow._orphans)
         shadow.speakers = speakers.read(shadow._packed["speakers"])
         return shadow

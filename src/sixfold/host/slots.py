@@ -13,8 +13,8 @@ from array import array
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import accumulate, chain, filterfalse, islice
-from operator import or_, sub
+from itertools import accumulate, filterfalse, islice
+from operator import or_
 
 from sixfold.balancing.table import unpack_table
 from sixfold.errors import HostError
@@ -64,8 +64,16 @@ class SlotPool:
         self._give(base + size, min(larger) - size)
         return base
 
-    def take_singles(self, count: int) -> list[int] | None:
+    def row(self, count: int) -> range:
+        """That many runs of one, side by side, as far as there is room; nobody owns them yet."""
+        end = min(self._end + count, self.capacity)
+        return range(self._end, self._end if self._free[1] else end)
+
+    def take_singles(self, count: int) -> Sequence[int] | None:
         """That many runs of one, in order; None when there is no room for all."""
+        if len(row := self.row(count)) == count:
+            self._end = row.stop
+            return row
         free = self._free[1]
         at = max(0, len(free) - count)
         found = free[at:]
@@ -145,14 +153,16 @@ class BackendRuns:
             return array("I")
         contents = self._contents(entries, changes)
         bases = self._write(contents, changes)
-        members = [len(entry.backends) if entry.table else 0 for entry in entries.values()]
         first = self._revision + 1
         self._revision += len(contents)
         runs = array("I", bytes(RUN.size * len(contents)))
         runs[0::4] = array("I", [line * SLOTS_PER_LINE for line in bases])
-        runs[1::4] = array("I", map(sub, [len(it) // U32.size for it in contents], members))
-        runs[2::4] = array("I", members)
+        runs[1::4] = array("I", [len(it) // U32.size for it in contents])
         runs[3::4] = array("I", range(first, first + len(contents)))
+        for at, entry in enumerate(entries.values()):
+            if entry.table:
+                runs[4 * at + 2] = len(entry.backends)
+                runs[4 * at + 1] -= len(entry.backends)
         return runs
 
     def _contents(self, entries: Mapping[Frontend, FrontendEntry], changes: Changes) -> list[bytes]:
@@ -164,24 +174,25 @@ class BackendRuns:
                 some = {one: it for one, it in entries.items() if one.protocol == protocol}
                 found |= zip(some, self._contents(some, changes), strict=True)
             return [found[one] for one in entries]
-        backends = [*chain.from_iterable([entry.backends for entry in entries.values()])]
+        backends = [it for entry in entries.values() for it in entry.backends]
         numbers = self._hold(protocols.pop(), [it.packed for it in backends], changes)
         slots = _weighted(numbers, backends)
         packed = slots.tobytes()
         ends = [*accumulate([U32.size * len(entry.backends) for entry in entries.values()])]
         return [
-            (_chosen(slots[start // U32.size :], entry.table) if entry.table else b"")
-            + packed[start:end]
+            _chosen(slots[start // U32.size :], entry.table) + packed[start:end]
+            if entry.table
+            else packed[start:end]
             for entry, start, end in zip(entries.values(), [0, *ends], ends, strict=False)
         ]
 
-    def _write(self, contents: Sequence[bytes], changes: Changes) -> list[int]:
+    def _write(self, contents: Sequence[bytes], changes: Changes) -> Sequence[int]:
         """Slots into fresh lines; returns the first line of each run."""
         size = layout.SLOT_LINE.size
         small = [content.ljust(size, b"\0") for content in contents if len(content) <= size]
         if (lines := self._lines.take_singles(len(small))) is None:
             raise self._no_room("slots", self._lines)
-        changes.fill("slots", lines, b"".join(small))
+        changes.fill("slots", lines, layout.joined(small))
         if len(small) == len(contents):
             return lines
         singles = iter(lines)
@@ -247,17 +258,22 @@ class BackendRuns:
     def _hold(self, protocol: int, backends: Sequence[bytes], changes: Changes) -> Sequence[int]:
         """Count a user more of each; those that have no number are given one. Returns numbers."""
         known = self._numbers[protocol]
-        fresh = dict.fromkeys(filterfalse(known.__contains__, backends) if known else backends, 0)
+        # At first mostly nobody is listed twice, and one pass is enough.
+        row = () if known else self._free_numbers.row(len(backends))
+        fresh = dict(zip(backends, row, strict=False))
+        if not (each_once := len(fresh) == len(backends)):
+            fresh = dict.fromkeys(filterfalse(known.__contains__, backends), 0)
         found = self._free_numbers.take_singles(len(fresh))
         if found is None:
             raise self._no_room("backends", self._free_numbers)
-        if found:
+        if not each_once:
             fresh.update(zip(fresh, found, strict=True))
-            if known:
-                known.update(fresh)
-            else:
-                known = self._numbers[protocol] = fresh
-            self._write_numbers(protocol, fresh, found, changes)
+        if known:
+            known.update(fresh)
+        else:
+            known = self._numbers[protocol] = fresh
+        if found:
+            self._write_numbers(protocol, [*fresh], found, changes)
         if len(fresh) == len(backends):
             return found
         once = set(found)
@@ -270,9 +286,9 @@ class BackendRuns:
         return numbers
 
     def _write_numbers(
-        self, protocol: int, backends: Iterable[bytes], numbers: Sequence[int], changes: Changes
+        self, protocol: int, backends: Sequence[bytes], numbers: Sequence[int], changes: Changes
     ) -> None:
-        changes.fill("backends", numbers, layout.pack_backends(protocol, backends, numbers))
+        changes.fill("backends", numbers, layout.pack_backends(protocol, backends))
         # The kernel has counted nothing yet under numbers that nobody ever had.
         again = numbers[: bisect_right(numbers, self._last_number)]
         changes.puts["loads"].update(dict.fromkeys(map(U32.pack, again), NO_LOAD))
@@ -283,9 +299,12 @@ class BackendRuns:
 
 def _weighted(numbers: Sequence[int], backends: Sequence[Backend]) -> array[int]:
     """As slots hold them. Mostly all weigh the same."""
-    weights = {it.weight << SLOT_NUMBER_BITS for it in backends}
+    weights = {it.weight for it in backends}
     if len(weights) == 1:
-        return array("I", map(weights.pop().__or__, numbers))
+        weight = weights.pop() << SLOT_NUMBER_BITS
+        if isinstance(numbers, range):
+            return array("I", range(weight + numbers.start, weight + numbers.stop))
+        return array("I", map(weight.__or__, numbers))
     return array("I", map(or_, numbers, [it.weight << SLOT_NUMBER_BITS for it in backends]))
 
 

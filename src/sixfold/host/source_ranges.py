@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from sixfold.host.changes import Changes
 from sixfold.host.layout import (
     IPCACHE_KEY,
     IPV4_BITS,
@@ -10,6 +13,23 @@ from sixfold.host.layout import (
     unpack_network,
 )
 from sixfold.model.datapath import SourceRange
+
+IN_RANGE = b"\1"
+
+
+def advance(
+    before: frozenset[SourceRange], after: frozenset[SourceRange], changes: Changes
+) -> None:
+    """The writes that lead from one state to another."""
+    for one in after - before:
+        changes.put("source_ranges", pack_source_range(one), IN_RANGE)
+    for one in before - after:
+        changes.delete("source_ranges", pack_source_range(one))
+
+
+def read(keys: Iterable[bytes]) -> frozenset[SourceRange]:
+    """What the kernel has."""
+    return frozenset(map(unpack_source_range, keys))
 
 
 def pack_source_range(one: SourceRange) -> bytes:

@@ -67,6 +67,11 @@ class Config:
     ipblock_matches_pods: bool = True  # NetworkPolicy ipBlock applies to pod addresses too
 
     @property
+    def service_networks(self) -> frozenset[IPv4Network | IPv6Network]:
+        """Where cluster addresses are from."""
+        return frozenset((self.service_ipv4, self.service_ipv6))
+
+    @property
     def mtls_mode(self) -> Mtls:
         """Of TCP between pods, where no PeerAuthentication says otherwise."""
         return self.mtls or ("strict" if self.posture == "zero-trust" else "disabled")
@@ -105,3 +110,6 @@ class Config:
         """Whether a plain name lies in a zone that the cluster resolver answers by itself."""
         zones = filter(None, (self.cluster_domain.lower(), self.dns_sd_domain))
         return any(f".{hostname}".endswith(f".{zone}") for zone in zones)
+
+
+DEFAULTS = Config()

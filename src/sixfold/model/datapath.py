@@ -305,12 +305,16 @@ class FrontendEntry(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Datapath:
-    """The whole desired state of the kernel maps, for one instance on one host."""
+    """The whole desired state of the kernel maps, for one instance on one host.
+
+    service_networks  where nobody but services has addresses: what no frontend has is refused
+    """
 
     endpoints: Mapping[int, EndpointEntry] = field(default_factory=dict)  # by ifindex
     ipcache: Mapping[IPNetwork, IpcacheEntry] = field(default_factory=dict)
     policies: Mapping[EndpointId, PolicyTable] = field(default_factory=dict)
     frontends: Mapping[Frontend, FrontendEntry] = field(default_factory=dict)
+    service_networks: frozenset[IPNetwork] = frozenset()  # one of each family at most
     source_ranges: frozenset[SourceRange] = frozenset()
     modes: frozenset[PortMode] = frozenset()
     speakers: frozenset[Speakers] = frozenset()

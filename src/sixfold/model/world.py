@@ -9,7 +9,7 @@ from sixfold.model.authorizationpolicy import AuthorizationPolicy
 from sixfold.model.backendtls import BackendTLSPolicy
 from sixfold.model.ciliumpolicy import CiliumCIDRGroup, is_about_servers
 from sixfold.model.clusterspiffeid import ClusterSPIFFEID
-from sixfold.model.config import Config
+from sixfold.model.config import DEFAULTS, Config
 from sixfold.model.datapath import IPAddress
 from sixfold.model.endpoint import Endpoint
 from sixfold.model.gateway import GATEWAY_CONTROLLER, Gateway, GatewayClass
@@ -54,7 +54,7 @@ class World:
     on_host      names of workloads with ``hostNetwork``, as offline: to policy they are the node
     """
 
-    config: Config = Config()
+    config: Config = DEFAULTS
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     services: Mapping[str, Service] = field(default_factory=dict)
