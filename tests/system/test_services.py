@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from sixfold.model.config import Config
+
 from .conftest import System
 from .places import (
     FAMILIES,
@@ -219,6 +221,16 @@ def test_a_service_without_endpoints_and_an_unknown_port_refuse_at_once(shop: Sh
             client.sendto(b"?", (vip, port))
 
 
+@FAMILIES
+def test_an_address_that_no_service_has_refuses_at_once(shop: Shop, version: int):
+    address = next(str(it[500]) for it in Config().service_networks if it.version == version)
+    for place in (shop.client, shop.host):
+        assert place.answer(address, 80) == "ECONNREFUSED"
+        assert place.answer(address, 80, kind=DGRAM) == "ECONNREFUSED"
+    explained = shop.system.sixfold("explain", "client", address, "80", check=False)
+    assert "and nobody has it" in explained.stdout
+
+
 def test_connects_are_spread_over_the_backends(shop: Shop):
     assert min(spread(shop, 200).values()) > 60  # of 100; five standard deviations
 
@@ -348,8 +360,10 @@ def test_a_thousand_services_at_once(shop: Shop):
         for name in (names[0], names[-1]):
             with shop.client.dial(shop.vip(name), 80):
                 servers.accepted()[2].close()
+    vip = shop.vip(names[0])
     shop.system.sixfold("delete", "svc", *names)
-    assert shop.client.answer(shop.vip(names[0]), 80) == "EHOSTUNREACH"
+    with shop.serving():
+        assert shop.client.answer(vip, 80) == "ECONNREFUSED"
 
 
 def spread(shop: Shop, count: int, servers: Servers | None = None) -> Counter[str]:
