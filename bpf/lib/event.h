@@ -25,18 +25,22 @@ struct {
 	__type(value, __u64);
 } rule_hits SEC(".maps");
 
-static __noinline int count_rule(__u32 rule)
+static __noinline int count_hit(__u32 rule)
 {
 	__u64 one = 1, *hits;
 
-	if (!rule)
-		return 0;
 	hits = bpf_map_lookup_elem(&rule_hits, &rule);
 	if (hits)
 		*hits += 1;
 	else if (bpf_map_update_elem(&rule_hits, &rule, &one, BPF_ANY))
 		statistic(STATISTIC_UNCOUNTED);
 	return 0;
+}
+
+static __always_inline void count_rule(__u32 rule)
+{
+	if (rule)
+		count_hit(rule);
 }
 
 /* What an event says beyond its packet. */

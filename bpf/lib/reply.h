@@ -67,20 +67,26 @@ static __always_inline __u32 header_sum(const struct iphdr *ip)
 	return folded(sum);
 }
 
-/* What the reply adds to the sum of the query's message, which is taken from it.
- * `asked`: the query's header. */
-static __always_inline __u64 message_difference(const struct question *question,
-						const struct dns_reply *reply,
-						const __u8 *asked)
+/* Of a message's header, without its number. */
+static __always_inline __u32 front_sum(const struct question *question)
+{
+	__u32 sum = 0;
+	int i;
+
+#pragma unroll
+	for (i = 2; i < DNS_HEADER; i += 2)
+		sum += *(const __u16 *)(question->message + i);
+	return sum;
+}
+
+/* What the reply adds to the sum of the query's message behind the question, which is
+ * taken from it. */
+static __noinline __u32 tail_difference(const struct question *question,
+					const struct dns_reply *reply)
 {
 	__u32 at = question->rest, rest = question->rest, left, opt;
 	__u64 sum = 0;
-	int i;
 
-	for (i = 2; i < DNS_HEADER; i += 2) {
-		sum += *(const __u16 *)(question->message + i);
-		sum += (__u16) ~*(const __u16 *)(asked + i);
-	}
 	left = question->size - rest;
 	asm volatile("" : "+r"(left), "+r"(rest));
 	if (left && left <= DNS_QUERY_MAX - 16 && rest <= DNS_HEADER + NAME_MAX + 4)
@@ -121,18 +127,20 @@ static __always_inline long store_front(struct __sk_buff *skb,
 }
 
 /* The headers of the query become those of the reply. */
-static __noinline int turn_round(struct __sk_buff *skb, const struct packet *packet,
-				 struct question *question,
-				 const struct dns_reply *reply, __u32 size)
+static __always_inline int turn_round(struct __sk_buff *skb,
+				      const struct packet *packet,
+				      struct question *question,
+				      const struct dns_reply *reply, __u32 size)
 {
 	__u8 *dns = question->message, *udp = dns - UDP_LENGTH, *first;
 	__be16 old_length, new_length = htons(UDP_LENGTH + size);
 	bool partial = checksum_kind(skb) == CHECKSUM_PARTIAL;
-	__u8 asked[DNS_HEADER];
 	__u64 difference = 0;
 	long failed;
 
-	__builtin_memcpy(asked, dns, DNS_HEADER);
+	if (unlikely(!partial))
+		difference = tail_difference(question, reply) +
+			     (__u16)~folded(front_sum(question));
 	swap(udp, udp + 2, 2);
 	old_length = *(__be16 *)(udp + 4);
 	*(__be16 *)(udp + 4) = new_length;
@@ -145,8 +153,7 @@ static __noinline int turn_round(struct __sk_buff *skb, const struct packet *pac
 		*(__u16 *)(udp + 6) =
 		    fold_sum(*(__u16 *)(udp + 6) + (__u16)~old_length + new_length);
 	else
-		difference = message_difference(question, reply, asked) + new_length +
-			     (__u16)~old_length;
+		difference += front_sum(question) + new_length + (__u16)~old_length;
 	if (packet->family == 4) {
 		struct iphdr *ip = (struct iphdr *)(udp - IPV4_LENGTH);
 
