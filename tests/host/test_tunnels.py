@@ -121,7 +121,7 @@ def test_it_is_carried_from_socket_to_socket_and_counted(lab: Lab, proxy: Path) 
 def test_a_reader_that_lags_makes_the_writer_wait_and_loses_nothing(lab: Lab, proxy: Path) -> None:
     """Sockets, then packets, then sockets again: in order, whenever the reader reads."""
     one, other = tunnel(lab, proxy)
-    content = random.Random(1).randbytes(48 * MB)
+    content = random.Random(1).randbytes(32 * MB)
     done = fill(one, content)
     assert UNREAD_MAX // 2 < done < 24 * MB  # and as much as buffers of packets take
     chance, digest = random.Random(2), hashlib.sha256()

@@ -70,13 +70,15 @@ class Town:
     vip: str
 
     def connection(self, one: socket.socket) -> Connection:
-        """A client's, as conntrack has it."""
+        """A client's, as conntrack has it; another may have had its port, to elsewhere."""
+        dialled, port = one.getpeername()[:2]
         view = KernelDatapath.view(self.system.paths.instance)
         try:
             return next(
                 found
                 for found in view.conntrack()
                 if (str(found.source), found.source_port) == one.getsockname()[:2]
+                if dialled == self.vip or found.destination_port == port
             )
         finally:
             view.close()

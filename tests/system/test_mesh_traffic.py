@@ -431,7 +431,9 @@ def start_anew(system: System, ttl_s: int) -> None:
 
 
 def test_a_killed_agent_fails_nothing(mesh: System, ends: list[Place]) -> None:
+    brief = serials(mesh)
     start_anew(mesh, ttl_s=3600)  # while there is no agent nothing is renewed
+    mesh.eventually(lambda: not serials(mesh) & brief)
     before = serials(mesh)
     with load(ends) as one:
         served_again(mesh, one)
