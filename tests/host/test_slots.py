@@ -119,6 +119,22 @@ def test_a_number_is_given_again_when_its_last_connection_has_ended(
     assert place(1) not in home.runs.numbers
 
 
+@pytest.mark.parametrize("hosts", [(1, 2), (1, 2, 3, 4, 5)], ids=["with room", "to the last"])
+def test_each_place_has_one_number_however_often_it_is_listed(
+    runs: BackendRuns, hosts: tuple[int, ...]
+) -> None:
+    away = Frontend.at(IPv4Address("198.51.100.2"), 80, 6)
+    entries = {HOME: entry_of(*hosts), away: entry_of(2, 1)}
+    words = runs.give(entries, Changes())
+    assert sorted(runs.numbers.values()) == [*range(1, len(hosts) + 1)]
+    runs.release({HOME: entries[HOME]}, [Run(*words[:4])])
+    runs.settle()
+    assert set(runs.numbers) == {place(1), place(2)}
+    runs.release({away: entries[away]}, [Run(*words[4:])])
+    runs.settle()
+    assert not runs.numbers
+
+
 def test_no_two_contents_of_a_run_have_the_same_revision(home: Given) -> None:
     revisions = []
     for hosts in ((1,), (1, 2), (1,)):

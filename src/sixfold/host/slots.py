@@ -258,15 +258,15 @@ class BackendRuns:
     def _hold(self, protocol: int, backends: Sequence[bytes], changes: Changes) -> Sequence[int]:
         """Count a user more of each; those that have no number are given one. Returns numbers."""
         known = self._numbers[protocol]
-        # At first mostly nobody is listed twice, and one pass is enough.
         row = () if known else self._free_numbers.row(len(backends))
-        fresh = dict(zip(backends, row, strict=False))
-        if not (each_once := len(fresh) == len(backends)):
+        if len(row) == len(backends):  # at first mostly nobody is listed twice: one pass is enough
+            fresh = dict(zip(backends, row, strict=True))
+        else:
             fresh = dict.fromkeys(filterfalse(known.__contains__, backends), 0)
         found = self._free_numbers.take_singles(len(fresh))
         if found is None:
             raise self._no_room("backends", self._free_numbers)
-        if not each_once:
+        if not len(fresh) == len(row) == len(backends):
             fresh.update(zip(fresh, found, strict=True))
         if known:
             known.update(fresh)
@@ -278,11 +278,10 @@ class BackendRuns:
             return found
         once = set(found)
         numbers = [*map(known.__getitem__, backends)]
-        for number in numbers:
-            if number in once:
-                once.remove(number)
-            elif self._resting.pop(number, None) is None:
-                self._more[number] += 1
+        for number, users in Counter(numbers).items():
+            users -= number in once or self._resting.pop(number, None) is not None
+            if users:
+                self._more[number] += users
         return numbers
 
     def _write_numbers(
