@@ -215,12 +215,16 @@ def test_a_session_is_a_cookie_or_a_header_of_the_answer(envoy):
     assert envoy.ask("header").headers["x-basket"]
 
 
+def manager_of(listener, chain=-1):
+    found = hcm.HttpConnectionManager()
+    chains = listener_pb2.Listener.FromString(listener.body.value).filter_chains
+    chains[chain].filters[-1].typed_config.Unpack(found)
+    return found
+
+
 def awake(listener):
     """Filters that every request of a listener has."""
-    chain = listener_pb2.Listener.FromString(listener.body.value).filter_chains[-1]
-    manager = hcm.HttpConnectionManager()
-    chain.filters[-1].typed_config.Unpack(manager)
-    return [one.name for one in manager.http_filters if not one.disabled]
+    return [one.name for one in manager_of(listener).http_filters if not one.disabled]
 
 
 def test_a_request_has_no_filter_that_its_route_says_nothing_of():
@@ -228,3 +232,10 @@ def test_a_request_has_no_filter_that_its_route_says_nothing_of():
     rbac, router = resources.RBAC_FILTER, "envoy.filters.http.router"
     assert awake(resources.inbound(member)) == [rbac, tokens.filter_name("shop/web"), router]
     assert awake(http.outbound(member)) == [router]
+
+
+def test_a_silent_tunnel_wakes_up_for_nobody():
+    member = Member("shop/web", "spiffe://x/ns/shop/sa/web", "/run/netns/x", (ADDRESS,))
+    tunnels, requests = (manager_of(resources.inbound(member), at) for at in (0, 1))
+    assert not tunnels.access_log_options.HasField("access_log_flush_interval")
+    assert requests.access_log_options.HasField("access_log_flush_interval")

@@ -6,18 +6,25 @@ import http.client
 import json
 import os
 import select
+import socket
+import ssl
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sixfold.cli.client import Client
+from sixfold.model.mesh import DESTINATION, ORIGINAL_SOURCE_MARK, TUNNEL_PORT, TUNNEL_PROTOCOL
+from sixfold.model.spiffe import SpiffeId
+from sixfold.trust.authority import issue
+from sixfold.trust.keyring_text import decode
 
 from .conftest import System
 from .places import Place, manifest, place_of, pod, policy, service
@@ -28,6 +35,7 @@ SERVER = Path(__file__).parent / "mesh_web.py"
 ID = "spiffe://cluster.local/ns/default/sa"
 PORT = [{"port": "8080", "protocol": "TCP"}]
 EDITS = 100
+IP_TRANSPARENT = 19  # Linux; not in the socket module
 # Where they are; the node is in eu/a.
 PLACES = {"one": "eu/a", "near": "eu/a", "two": "eu/b", "flaky": "us/x"}
 TOPOLOGY = "topology.kubernetes.io"
@@ -207,6 +215,53 @@ def test_a_request_that_a_rule_allows_arrives_under_its_senders_address(mesh: We
     assert flow["l4"]["TCP"]["destination_port"] == 8080
     assert flow["sixfold"]["source_id"] == f"{ID}/client"
     assert flow["sixfold"]["ingress_rule"]["text"].endswith("default/web ingress[0]")
+
+
+def asked_of_the_proxy(mesh: Web, directory: Path, *protocols: str) -> bytes:
+    """GET / in HTTP/2 by who has the client's SVID and address; the frames of the answer.
+
+    Dialled within pod one, where packets are not judged, as the proxy dials processes.
+    """
+    keys = decode((mesh.system.paths.state / "authority.json").read_bytes()).authority
+    me = SpiffeId("cluster.local", "/ns/default/sa/client")
+    svid = issue(keys, me, datetime.now(UTC), timedelta(hours=1))
+    path = directory / "svid.pem"
+    path.write_bytes(svid.key_pem + svid.chain_pem)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.load_cert_chain(path)
+    context.set_alpn_protocols(protocols)
+    one = place_of(mesh.system, "default/one")
+    # HPACK: GET, https, /, and two headers as they are.
+    head = b"\x82\x87\x84" + b"".join(
+        bytes([0, len(name), *name.encode(), len(value), *value.encode()])
+        for name, value in ((":authority", "one"), (DESTINATION, f"{one.ipv4}:8080"))
+    )
+    settings = b"\0\0\0\4\0\0\0\0\0"
+    asked = len(head).to_bytes(3, "big") + b"\1\5\0\0\0\1" + head
+
+    def work() -> bytes:
+        answer = b""
+        raw = socket.socket()
+        raw.settimeout(5)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, ORIGINAL_SOURCE_MARK)
+        raw.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
+        raw.bind((mesh.client.ipv4, 0))
+        raw.connect((one.ipv4, TUNNEL_PORT))
+        with context.wrap_socket(raw) as tls:
+            tls.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + asked)
+            while not any(end in answer for end in (b"denied", b'"held"')):
+                answer += tls.recv(4096) or pytest.fail(f"closed after {answer!r}")
+        return answer
+
+    return one.inside(work)
+
+
+def test_who_says_that_it_is_a_tunnel_may_ask_nothing(mesh: Web, tmp_path: Path):
+    mesh.apply(allowed({"method": "GET"}))
+    assert mesh.ask("one")[0] == 200
+    assert b'"name": "one"' in asked_of_the_proxy(mesh, tmp_path, "h2")
+    assert b"RBAC: access denied" in asked_of_the_proxy(mesh, tmp_path, "h2", TUNNEL_PROTOCOL)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ from sixfold.model.mesh import (
     OUTBOUND_PORT,
     SHARE_ENFORCED,
     TUNNEL_PORT,
+    TUNNEL_PROTOCOL,
 )
 
 APPLICATION = "application"  # cluster: whatever the authority of a tunnel says, in the pod itself
@@ -68,6 +69,7 @@ RBAC_FILTER = "envoy.filters.http.rbac"
 
 CLUSTER_STATE = "envoy.tcp_proxy.cluster"
 NETNS_STATE = "envoy.network.upstream_bind_override.network_namespace"
+PROTOCOLS_STATE = "envoy.network.application_protocols"
 SVID_STATE = "envoy.tls.certificate_mappers.on_demand_secret"
 CONNECT_TIMEOUT = timedelta(seconds=10)  # Envoy and Istio have it so; a busy host needs it
 TUNNEL_IDLE = timedelta(minutes=5)  # without a stream
@@ -108,6 +110,11 @@ def outbound(member: Member, connections_max: int = 0) -> Resource:
         state(NETNS_STATE, member.netns),
         state(SVID_STATE, client_secret(member.id)),
         {
+            "object_key": PROTOCOLS_STATE,  # requests go to the same cluster, without saying so
+            "format_string": _text(f"h2,{TUNNEL_PROTOCOL}"),
+            "shared_with_upstream": "ONCE",
+        },
+        {
             "object_key": CLUSTER_STATE,
             "format_string": _text("pod|%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%"),
         },
@@ -144,26 +151,71 @@ def outbound(member: Member, connections_max: int = 0) -> Resource:
 
 
 def inbound(member: Member) -> Resource:
-    """Where tunnels to a pod end."""
-    manager = hcm.HttpConnectionManager(
+    """Where tunnels to a pod end, and requests arrive that are in none.
+
+    Who says that it is a tunnel may send nothing else, and costs nothing while it is silent: only
+    requests are looked at again and again, whether somebody asks for those that are open.
+    """
+    judging = extension(RBAC_FILTER, http_rbac.RBAC(rules={"action": "ALLOW"}))  # nobody
+    tunnels = _arriving(member, [_only_tunnels(), judging, *conditions.filters()])
+    requests = _arriving(
+        member,
+        [judging, tokens.discovered(member.pod, ADS), *conditions.filters(), kept_headers.filter_],
+        forward_client_cert_details="SANITIZE_SET",
+        set_current_client_cert_details={"uri": True},
+    )
+    looked_for = logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.OPEN)
+    requests.access_log.add(**logs.open_requests(looked_for, member.pod))
+    requests.access_log_options.access_log_flush_interval.FromTimedelta(logs.LOOK)
+    match = {"application_protocols": [TUNNEL_PROTOCOL]}
+    listener = listener_pb2.Listener(
+        name=f"inbound|{member.pod}",
+        traffic_direction="INBOUND",
+        ignore_global_conn_limit=True,  # few, and each carries many
+        listener_filters=[
+            HANDSHAKE,
+            extension(
+                "envoy.filters.listener.original_src",
+                original_src_pb2.OriginalSrc(mark=ORIGINAL_SOURCE_MARK),
+            ),
+        ],
+        filter_chains=[
+            {"name": "tunnels", "filter_chain_match": match, **_proved(member, tunnels)},
+            {"name": "requests", **_proved(member, requests)},
+        ],
+        access_log=[logs.to_agent(als_pb2.TcpGrpcAccessLogConfig, logs.LISTENER)],
+        **listen_at(
+            [socket_at(str(address), TUNNEL_PORT, member.netns) for address in member.addresses]
+        ),
+    )
+    return resource(listener.name, listener)
+
+
+def _proved(member: Member, manager: hcm.HttpConnectionManager) -> dict[str, Any]:
+    """What a chain says whose peers have proved who they are."""
+    return {
+        "transport_socket": extension("envoy.transport_sockets.tls", _server_tls(member)),
+        "filters": [
+            set_states([state(NETNS_STATE, member.netns)]),
+            extension("envoy.filters.network.http_connection_manager", manager),
+        ],
+    }
+
+
+def _arriving(
+    member: Member, filters: Sequence[dict[str, Any]], **more: Any
+) -> hcm.HttpConnectionManager:
+    return hcm.HttpConnectionManager(
         stat_prefix="inbound",
         codec_type="HTTP2",
         rds={"route_config_name": routes_name(member), "config_source": ADS},
-        http_filters=[
-            extension(RBAC_FILTER, http_rbac.RBAC(rules={"action": "ALLOW"})),  # nobody
-            tokens.discovered(member.pod, ADS),
-            *conditions.filters(),
-            kept_headers.filter_,
-            ROUTER,
-        ],
+        http_filters=[*filters, ROUTER],
         http2_protocol_options={"allow_connect": True, **HTTP2},
         upgrade_configs=[{"upgrade_type": "CONNECT"}],
         stream_idle_timeout=timedelta(0),
         generate_request_id={"value": False},
         skip_xff_append=True,
         server_header_transformation="PASS_THROUGH",
-        forward_client_cert_details="SANITIZE_SET",
-        set_current_client_cert_details={"uri": True},
         normalize_path={"value": True},  # what policy reads is what the application is asked
         merge_slashes=True,
         path_with_escaped_slashes_action="REJECT_REQUEST",
@@ -171,39 +223,18 @@ def inbound(member: Member) -> Resource:
             logs.verdicts(logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.INBOUND)),
             logs.ended(logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.ENDED)),
             logs.requests(logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.REQUESTS)),
-            logs.open_requests(
-                logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.OPEN), member.pod
-            ),
         ],
-        access_log_options={
-            "flush_log_on_tunnel_successfully_established": True,
-            "access_log_flush_interval": logs.LOOK,
-        },
+        access_log_options={"flush_log_on_tunnel_successfully_established": True},
+        **more,
     )
-    chain = {
-        "transport_socket": extension("envoy.transport_sockets.tls", _server_tls(member)),
-        "filters": [
-            set_states([state(NETNS_STATE, member.netns)]),
-            extension("envoy.filters.network.http_connection_manager", manager),
-        ],
-    }
-    listener = listener_pb2.Listener(
-        name=f"inbound|{member.pod}",
-        traffic_direction="INBOUND",
-        ignore_global_conn_limit=True,  # few, and each carries many
-        listener_filters=[
-            extension(
-                "envoy.filters.listener.original_src",
-                original_src_pb2.OriginalSrc(mark=ORIGINAL_SOURCE_MARK),
-            )
-        ],
-        filter_chains=[chain],
-        access_log=[logs.to_agent(als_pb2.TcpGrpcAccessLogConfig, logs.LISTENER)],
-        **listen_at(
-            [socket_at(str(address), TUNNEL_PORT, member.netns) for address in member.addresses]
-        ),
-    )
-    return resource(listener.name, listener)
+
+
+def _only_tunnels() -> dict[str, Any]:
+    """Refuses requests that come as a tunnel: those that are open there would not be found."""
+    tunnel = {"name": ":method", "string_match": {"exact": "CONNECT"}, "invert_match": True}
+    other = rbac.Policy(permissions=[{"header": tunnel}], principals=[{"any": True}])
+    rules = rbac.RBAC(action="DENY", policies={"no tunnel": other})
+    return extension("sixfold.tunnels", http_rbac.RBAC(rules=rules, rules_stat_prefix="tunnels_"))
 
 
 END = "inbound|"  # so begin the names of tables at the end of a tunnel

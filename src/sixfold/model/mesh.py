@@ -15,6 +15,7 @@ OUTWARD_PORT = 15003  # likewise, what leaves under the proxy's eyes
 COPIES_PORT = 15004  # likewise, while a route makes copies: where the proxy sends them to
 NAMED_PORT = 15005  # likewise, while a TLSRoute is about a Service: handshakes are looked at
 TUNNEL_PORT = 15008  # at each pod's addresses: HTTP/2 CONNECT in TLS, as Istio's HBONE
+TUNNEL_PROTOCOL = "sixfold-tunnel"  # beside h2, in handshakes of tunnels that carry no requests
 DESTINATION = "x-sixfold-destination"  # header between proxies: address and port of a request
 # Likewise: the cluster that leads to ``COPIES_PORT``, and the one that a copy is for.
 COPIES, COPY_TO = "x-sixfold-copies", "x-sixfold-copy-to"
