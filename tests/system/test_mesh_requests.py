@@ -152,7 +152,7 @@ class Web:
         def last() -> list[dict[str, Any]]:
             return [
                 one
-                for one in self.system.flows("--from", "default/client", "--last", "50")
+                for one in self.system.flows("--from", "default/client", "--last", "500")
                 if all(word in json.dumps(one) for word in arguments)
             ]
 

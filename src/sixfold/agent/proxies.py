@@ -142,7 +142,10 @@ class Proxy:
 
     async def relieve(self) -> None:
         """Have an earlier process drain, and end, when the one after it serves."""
-        if self.envoy.predecessors() and await self._serves():
+        if not self.envoy.predecessors():
+            return
+        asked = self.envoy.pid  # which may be a predecessor itself by the time that it answers
+        if await self._serves() and self.envoy.pid == asked:
             await self.envoy.relieve(self._drain_s)
 
     async def _serves(self) -> bool:

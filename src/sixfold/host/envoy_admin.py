@@ -17,13 +17,20 @@ from sixfold.errors import UnavailableError
 
 TIMEOUT_S = 2.0
 LISTENERS = "listener_manager.total_listeners_"
+WORKERS_STARTED = "listener_manager.workers_started"
 _OPEN = re.compile(r"listener\.(?!admin\.).*\.downstream_cx_active")
 
 
 async def listening(admin: Path) -> int:
-    """How many listeners serve; 0 while any is still warming."""
-    found = await _stats(admin, r"^listener_manager\.total_listeners_(active|warming)$")
-    return 0 if found[f"{LISTENERS}warming"] else found[f"{LISTENERS}active"]
+    """How many listeners serve; 0 while any is still warming.
+
+    What is there when Envoy begins is active at once, and listens only when its threads start:
+    after the first answers to all that it asked for.
+    """
+    names = r"^listener_manager\.(total_listeners_(active|warming)|workers_started)$"
+    found = await _stats(admin, names)
+    waits = found[f"{LISTENERS}warming"] or not found[WORKERS_STARTED]
+    return 0 if waits else found[f"{LISTENERS}active"]
 
 
 async def drain(admin: Path) -> None:
