@@ -25,6 +25,7 @@ from sixfold.host import netns
 ROUNDS = 3
 SUCCESSIONS = 3
 FLOWING_S, GIVE_UP_S = 0.3, 15.0
+SILENT_S = 2.0  # as good as an end: who reads in a pod that is gone may never hear of it
 BLOCK = bytes(64 * 1024)
 ANSWER = b"ok"
 STREAM = b"s"  # the first byte says what is asked for; a request has another
@@ -124,6 +125,7 @@ def _last_byte_ms(instance: Instance, revoke: Callable[[Instance], Callable[[], 
 
     with Way.of(instance).dial() as sock:
         sock.sendall(STREAM)
+        sock.settimeout(SILENT_S)
         receiving = threading.Thread(target=receive)
         receiving.start()
         time.sleep(FLOWING_S)
