@@ -67,11 +67,17 @@ def test_since_stops_decoding_what_is_older():
         decoded.append(raw)
         return join(Event(time_ns=int(raw) * 10**9), names, 0)
 
-    log = FlowLog(decode, capacity=100)
-    log.extend(events(1, 100))
-    flows = log.last(FlowFilter(since_ns=98 * 10**9))
-    assert seconds(flows) == [98, 99, 100]
-    assert len(decoded) < 10
+    log = FlowLog(decode, capacity=9000)
+    log.extend(events(1, 9000))
+    flows = log.last(FlowFilter(since_ns=8998 * 10**9))
+    assert seconds(flows) == [8998, 8999, 9000]
+    assert len(decoded) < 3000
+
+
+def test_what_is_told_late_does_not_end_a_search():
+    log = log_of(100)
+    log.extend([*events(1, 50), *events(3, 3), *events(51, 52)])
+    assert seconds(log.last(FlowFilter(since_ns=49 * 10**9))) == [49, 50, 51, 52]
 
 
 def test_a_search_pauses_on_its_way_and_is_not_disturbed_by_what_comes_in_between():

@@ -67,8 +67,9 @@ class FlowLog:
         return Batch(tuple(map(self.decode, raw)), end, start - min(cursor, start))
 
 
-# Events of several CPUs reach the ring slightly out of order.
-REORDER_NS = 1_000_000_000
+# Events are not in order: the proxy tells of a request, or a connection, when it has ended. So many
+# in a row from before are the end of what is looked for.
+OLD_IN_A_ROW = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +100,13 @@ class Search:
 
     def steps(self, events: int = 256) -> Iterator[None]:
         """Work; pauses after every so many events (a few milliseconds)."""
+        old = 0
         for number, raw in enumerate(reversed(self._ring), 1):
             if len(self._newest_first) >= self._count:
                 return
             flow = self._decode(raw)
-            if self._is_too_old(flow):
+            old = old + 1 if self._is_too_old(flow) else 0
+            if old > OLD_IN_A_ROW:
                 return
             if self._wanted.matches(flow):
                 self._newest_first.append(flow)
@@ -112,4 +115,4 @@ class Search:
 
     def _is_too_old(self, flow: Flow) -> bool:
         since_ns = self._wanted.since_ns
-        return since_ns is not None and flow.time_ns < since_ns - REORDER_NS
+        return since_ns is not None and flow.time_ns < since_ns
