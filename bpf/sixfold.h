@@ -593,11 +593,11 @@ enum path_argument {
 	PATH_IN_ADDRESS = 3, /* the second is a struct sockaddr_un */
 };
 
+/* in_passing: capabilities it asks for without wanting what they are for. */
 struct system_call_known {
-	__u64
-	    in_passing; /* capabilities it asks for without wanting what they are for */
-	__u16 path;	/* enum path_argument */
-	__u16 changes;	/* not only looks: may find things read-only */
+	__u64 in_passing;
+	__u16 path;	  /* enum path_argument */
+	__u16 changes;	  /* not only looks: may find things read-only */
 	__u32 of_process; /* is about another process */
 };
 

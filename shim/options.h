@@ -63,36 +63,22 @@ static void parse_groups(struct container *c, char *list)
 	}
 }
 
-static void parse_bind(struct container *c, const char *pair)
+static void add(const char **list, int *count, int most, const char *value)
 {
-	if (c->bind_count == BINDS_MAX)
-		usage("too many binds");
-	c->binds[c->bind_count++] = pair;
-}
-
-static void parse_hidden(struct container *c, const char *path)
-{
-	if (c->hidden_count == HIDDEN_MAX)
-		usage("too many to hide");
-	c->hidden[c->hidden_count++] = path;
-}
-
-static void parse_decoy(struct container *c, const char *path)
-{
-	if (c->decoy_count == DECOYS_MAX)
-		usage("too many decoys");
-	c->decoys[c->decoy_count++] = path;
+	if (*count == most)
+		usage("too many of one kind");
+	list[(*count)++] = value;
 }
 
 static void parse_option(struct container *c, int option, char *value)
 {
 	switch (option) {
 	case BIND:
-		return parse_bind(c, value);
+		return add(c->binds, &c->bind_count, BINDS_MAX, value);
 	case HIDE:
-		return parse_hidden(c, value);
+		return add(c->hidden, &c->hidden_count, HIDDEN_MAX, value);
 	case DECOY_AT:
-		return parse_decoy(c, value);
+		return add(c->decoys, &c->decoy_count, DECOYS_MAX, value);
 	case PID:
 		c->pid = number(value);
 		return;

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from sixfold.host import cgroup
 from sixfold.host.decoys import MEMORY, decoys
 from sixfold.host.programs import tells_refusals
 from sixfold.model.clusterspiffeid import TEMPLATE
@@ -279,7 +280,7 @@ def own_root(path: str) -> str:
 def processes(group: Path) -> Iterator[int]:
     """Of a control group and those below it."""
     for path in group.rglob("cgroup.procs"):
-        yield from map(int, path.read_text().split())
+        yield from cgroup.processes(path.parent)
 
 
 def untold(lab: Lab, victim: Place) -> list[str]:

@@ -121,8 +121,7 @@ def plan_service(
         health_port = _health_port(service, members, seen, here)
         for way in found:
             able = behind(service, members, here) if way.flags else members
-            within = any(way.address in network for network in networks)
-            if way.alone and (way.flags or not within):
+            if way.alone and (way.flags or not any(way.address in each for each in networks)):
                 wildcard = Frontend.at(way.address, ANY_PORT, ANY_PROTOCOL)
                 frontends[wildcard] = FrontendEntry(number_here, (), flags=way.flags)
             for dialled, port in way.ports:

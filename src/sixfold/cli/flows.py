@@ -160,8 +160,8 @@ def _columns(flow: dict[str, Any], *, wide: bool) -> tuple[str, ...]:
     ours = flow["sixfold"]
     rule = ours.get("rule", "") or flow.get("drop_reason_desc", "")
     if "system_call" in ours:
-        lacks = f" lacks {ours['capability']}" if "capability" in ours else ""
-        rule = f"{flow['Summary']}{lacks or ' ' + ours['drop_reason']}"
+        why = f"lacks {ours['capability']}" if "capability" in ours else ours["drop_reason"]
+        rule = f"{flow['Summary']} {why}"
     moment = flow["time"][5:23].replace("T", " ")
     extra = f"  {flow.get('Summary', '')} {flow['traffic_direction']}" if wide else ""
     source = _peer(flow, "source", ports.get("source_port"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from sixfold.host import layout
@@ -16,7 +17,15 @@ from sixfold.model.refusal import CHANGES, OF_PROCESSES, PATHS, QUESTIONS, Refus
 def confine(maps: Mapping[str, Map], pods: Path) -> None:
     """Have told what is refused to processes below a control group."""
     level = len(pods.relative_to(cgroup_root()).parts)
-    known = {
+    maps["system_calls"].update(_known())
+    confinement = layout.CONFINEMENT.pack(pods.stat().st_ino, level)
+    maps["confinement"].update({bytes(4): confinement})
+
+
+@cache
+def _known() -> dict[bytes, bytes]:
+    """What there is to know of each system call: always the same, and written at each repair."""
+    return {
         layout.U32.pack(call): layout.SYSTEM_CALL_KNOWN.pack(
             sum(1 << one for one in capabilities),
             PATHS.get(call, 0),
@@ -25,9 +34,6 @@ def confine(maps: Mapping[str, Map], pods: Path) -> None:
         )
         for call, capabilities in QUESTIONS.items()
     }
-    maps["system_calls"].update(known)
-    confinement = layout.CONFINEMENT.pack(pods.stat().st_ino, level)
-    maps["confinement"].update({bytes(4): confinement})
 
 
 def drain(reader: EventReader) -> list[Refusal]:

@@ -13,6 +13,9 @@ from sixfold.observe.counts import Kind
 from sixfold.observe.join import EVENT_DROP
 from sixfold.observe.names import IPAddress, Names, peer_at
 
+# Instead of a capability that is lacking.
+MET = {READ_ONLY: DropReason.READ_ONLY, NO_PROCESS: DropReason.NO_PROCESS}
+
 
 def no_identity(
     names: Names, source: IPAddress | None, node: IPAddress, why: str, now_ns: int
@@ -22,9 +25,6 @@ def no_identity(
     peer = host if source is None or source not in names.owners else peer_at(names, source, 0)
     said = {"mesh": f"identity: {why}"}
     return Flow(now_ns, Verdict.ERROR, "egress", 0, peer, host, node=names.node, extra=said)
-
-
-MET = {READ_ONLY: DropReason.READ_ONLY, NO_PROCESS: DropReason.NO_PROCESS}
 
 
 def refused_call(
