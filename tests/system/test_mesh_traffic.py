@@ -229,6 +229,23 @@ def test_a_connection_is_one_flow_with_rules_identities_and_what_it_carried(
     assert over["sixfold"]["bytes_sent"] == "3"
 
 
+def test_the_end_of_each_of_many_short_connections_is_told(mesh: System, ends: list[Place]) -> None:
+    """It is told within the same fifth of a second as the beginning, and after it."""
+    ports = set()
+    for _ in range(200):
+        with dial(ends, 4444) as sock:
+            sock.sendall(b"xyz")
+            sock.recv(3)
+            ports.add(sock.getsockname()[1])
+
+    def told() -> bool:
+        flows = mesh.flows("--port", "4444", "--last", "1000")
+        mine = {one["l4"]["TCP"]["source_port"]: one["sixfold"] for one in flows}
+        return all(mine.get(port, {}).get("bytes_received") == "3" for port in ports)
+
+    mesh.eventually(told)
+
+
 @FAMILIES
 def test_a_port_without_a_listener_is_closed_and_told(
     mesh: System, ends: list[Place], version: int

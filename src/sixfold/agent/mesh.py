@@ -51,7 +51,7 @@ from sixfold.model.flow import Verdict
 from sixfold.model.mesh import HTTP_PORT, NAMED_PORT, OUTBOUND_PORT, OUTWARD_PORT, TUNNEL_PORT
 from sixfold.model.rule import Rule
 from sixfold.model.spiffe import parse
-from sixfold.observe.access import Asked, access, bytes_of, tunnel_client
+from sixfold.observe.access import Asked, access, bytes_of, is_end, tunnel_client
 from sixfold.observe.joined import counted
 from sixfold.policy.authorizations import Authorizations
 from sixfold.policy.conditions import no_token, not_allowed
@@ -415,7 +415,7 @@ class Mesh:
         if name in (logs.OPEN, logs.OPEN_AT_GATEWAY):
             self._open.take(entry, at_gateway=name != logs.OPEN)
             return
-        if name == logs.ENDED:
+        if name == logs.INBOUND and is_end(entry):
             self._flows.ended(tunnel_client(entry), *bytes_of(entry))
             return
         flow = access(name, entry, agent.names, asked)

@@ -13,7 +13,6 @@ from envoy.extensions.access_loggers.grpc.v3 import als_pb2
 from sixfold.mesh.messages import extension
 from sixfold.model.mesh import CLIENT_PORT, DESTINATION
 
-ENDED = "ended"  # tunnels, and what they carried
 OUTBOUND, INBOUND, LISTENER, REQUESTS = "outbound", "inbound", "listener", "requests"
 GATEWAY = "gateway"  # requests of clients of a Gateway
 OUTWARD = "outward"  # connections to the world: those that were not passed, or came to nothing
@@ -80,23 +79,10 @@ def sent_abroad(log: dict[str, Any]) -> dict[str, Any]:
     return {**log, "filter": {"header_filter": {"header": named}}}
 
 
-def verdicts(log: dict[str, Any]) -> dict[str, Any]:
-    """Once per tunnel: when it is made, or when it was refused."""
-    refused = {
-        "comparison": {"op": "GE", "value": {"default_value": 400, "runtime_key": "refused"}}
-    }
-    made = _of_type("DownstreamTunnelSuccessfullyEstablished")
-    either = {"or_filter": {"filters": [{"status_code_filter": refused}, made]}}
-    tunnel = {"header_filter": {"header": _IS_TUNNEL}}
-    return {**log, "filter": _all(tunnel, either)}
-
-
-def ended(log: dict[str, Any]) -> dict[str, Any]:
-    """Each tunnel when it is over."""
-    return {
-        **log,
-        "filter": _all({"header_filter": {"header": _IS_TUNNEL}}, _of_type("DownstreamEnd")),
-    }
+def tunnels(log: dict[str, Any]) -> dict[str, Any]:
+    """Each tunnel when it is made, and when it is over or was refused: by one log, in order."""
+    either = _of_type("DownstreamTunnelSuccessfullyEstablished", "DownstreamEnd")
+    return {**log, "filter": _all({"header_filter": {"header": _IS_TUNNEL}}, either)}
 
 
 def requests(log: dict[str, Any]) -> dict[str, Any]:
@@ -120,5 +106,5 @@ def _all(*filters: dict[str, Any]) -> dict[str, Any]:
     return {"and_filter": {"filters": list(filters)}}
 
 
-def _of_type(name: str) -> dict[str, Any]:
-    return {"log_type_filter": {"types": [name]}}
+def _of_type(*names: str) -> dict[str, Any]:
+    return {"log_type_filter": {"types": names}}

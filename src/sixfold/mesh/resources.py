@@ -220,8 +220,7 @@ def _arriving(
         merge_slashes=True,
         path_with_escaped_slashes_action="REJECT_REQUEST",
         access_log=[
-            logs.verdicts(logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.INBOUND)),
-            logs.ended(logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.ENDED)),
+            logs.tunnels(logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.INBOUND)),
             logs.requests(logs.to_agent(als_pb2.HttpGrpcAccessLogConfig, logs.REQUESTS)),
         ],
         access_log_options={"flush_log_on_tunnel_successfully_established": True},

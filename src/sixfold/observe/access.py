@@ -33,7 +33,7 @@ LED = "sixfold.led"  # likewise, of who dialled a service with a TLSRoute or TCP
 # Routes of what comes from another trust domain: where it leads to.
 _FROM_ABROAD = re.compile(r"foreign (?:requests )?(.+)")
 _RESET = "system library"  # of TLS's words for what was no fault of the handshake
-_CONNECTED = 1  # access log type: TcpUpstreamConnected
+_CONNECTED, _ENDED = 1, 6  # access log types: TcpUpstreamConnected, DownstreamEnd
 DENIED = 403
 REDIRECTED = range(300, 400)
 _BY_CODE = {421: "for another listener's host", 500: "its route has a backend that is none"}
@@ -226,6 +226,12 @@ def _between_proxies(entry: Any, header: str) -> str:
 def bytes_of(entry: Any) -> tuple[int, int]:
     """Sent by the client, and to it."""
     return entry.request.request_body_bytes, entry.response.response_body_bytes
+
+
+def is_end(entry: Any) -> bool:
+    """Whether it tells the end of a tunnel that was made, which another entry told of before."""
+    made = entry.response.response_code.value < 400
+    return bool(made and entry.common_properties.access_log_type == _ENDED)
 
 
 def tunnel_client(entry: Any) -> Place:
