@@ -125,12 +125,29 @@ def test_a_large_transfer_is_whole_and_past_packets(mesh: System, ends: list[Pla
         wanted.update(block)
     with dial(ends, 5555) as sock:
         sock.sendall(b"%d\n" % size)
+        sock.shutdown(socket.SHUT_WR)  # or else: docs/patterns/service-mesh.md, "what is not there"
         while part := sock.recv(1 << 18):
             found.update(part)
     assert found.digest() == wanted.digest()
     rows = [row for row in mesh.json("bpf", "ct", "list") if row.get("mesh") == "tunnel"]
     (carried,) = (row for row in rows if int(row["bytes"].split("/")[1]) > size)
     assert carried["accelerated"] == "both ways"
+
+
+def test_who_does_not_read_holds_up_nobody_else(ends: list[Place]) -> None:
+    stalled = [dial(ends, 5555) for _ in range(8)]
+    for sock in stalled:
+        sock.sendall(b"%d\n" % (32 << 20))
+        sock.shutdown(socket.SHUT_WR)
+    for sock in stalled:
+        sock.recv(1, socket.MSG_PEEK)
+    for _ in range(20):
+        with dial(ends, 4444) as sock:
+            sock.sendall(b"xyz")
+            assert sock.recv(3) == b"xyz"
+    for sock in stalled:
+        with sock:
+            assert len(read_all(sock)) == 32 << 20
 
 
 def test_http_requests_share_a_connection(ends: list[Place]) -> None:

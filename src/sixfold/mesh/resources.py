@@ -77,7 +77,14 @@ STREAMS_MAX = 1000  # of one tunnel, then there is another
 # Of tunnels only, which nobody but a proxy may dial: Envoy calls oghttp2 work in progress. nghttp2,
 # the other codec, ends a connection with more than a thousand streams that were reset, and 33 more
 # each second: every connection that its client breaks off is one.
-HTTP2 = {"max_concurrent_streams": {"value": STREAMS_MAX}, "use_oghttp2_codec": {"value": True}}
+# What a stream's reader may leave unread waits in the proxy; nobody waits for another's reader.
+UNREAD_MAX, OF_ALL_STREAMS = 1 << 24, (1 << 31) - 1
+HTTP2 = {
+    "max_concurrent_streams": {"value": STREAMS_MAX},
+    "initial_stream_window_size": {"value": UNREAD_MAX},
+    "initial_connection_window_size": {"value": OF_ALL_STREAMS},
+    "use_oghttp2_codec": {"value": True},
+}
 UNLIMITED = 2**32 - 1
 ORIGINAL_DESTINATION = extension(  # of listeners that connections are captured at
     "envoy.filters.listener.original_dst", original_dst_pb2.OriginalDst()
