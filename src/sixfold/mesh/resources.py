@@ -77,14 +77,17 @@ STREAMS_MAX = 1000  # of one tunnel, then there is another
 # Of tunnels only, which nobody but a proxy may dial: Envoy calls oghttp2 work in progress. nghttp2,
 # the other codec, ends a connection with more than a thousand streams that were reset, and 33 more
 # each second: every connection that its client breaks off is one.
-# What a stream's reader may leave unread waits in the proxy; nobody waits for another's reader.
-UNREAD_MAX, OF_ALL_STREAMS = 1 << 24, (1 << 31) - 1
 HTTP2 = {
     "max_concurrent_streams": {"value": STREAMS_MAX},
-    "initial_stream_window_size": {"value": UNREAD_MAX},
-    "initial_connection_window_size": {"value": OF_ALL_STREAMS},
+    "initial_connection_window_size": {"value": (1 << 31) - 1},  # nobody waits for another's reader
     "use_oghttp2_codec": {"value": True},
 }
+# Bytes of a stream that its reader may leave in the proxy of his side. At the server's end this is
+# what may wait for the other's window, too, and is lost where a server closes first and that window
+# is shut at this very moment: little of it, and a wide window, make that a rare one.
+UNREAD_BY_SERVER, UNREAD_BY_CLIENT = (
+    {"initial_stream_window_size": {"value": size}} for size in (1 << 17, 1 << 25)
+)
 UNLIMITED = 2**32 - 1
 ORIGINAL_DESTINATION = extension(  # of listeners that connections are captured at
     "envoy.filters.listener.original_dst", original_dst_pb2.OriginalDst()
@@ -217,7 +220,7 @@ def _arriving(
         codec_type="HTTP2",
         rds={"route_config_name": routes_name(member), "config_source": ADS},
         http_filters=[*filters, ROUTER],
-        http2_protocol_options={"allow_connect": True, **HTTP2},
+        http2_protocol_options={"allow_connect": True, **HTTP2, **UNREAD_BY_SERVER},
         upgrade_configs=[{"upgrade_type": "CONNECT"}],
         stream_idle_timeout=timedelta(0),
         generate_request_id={"value": False},
@@ -285,7 +288,7 @@ def tunnel_to(member: Member, address: IPAddress, lifetime: timedelta) -> Resour
     lifetime  of a connection: what was proved must not be much older than an SVID
     """
     http2 = http_protocol_options_pb2.HttpProtocolOptions(
-        explicit_http_config={"http2_protocol_options": HTTP2},
+        explicit_http_config={"http2_protocol_options": {**HTTP2, **UNREAD_BY_CLIENT}},
         common_http_protocol_options={
             "idle_timeout": TUNNEL_IDLE,
             "max_connection_duration": lifetime,
