@@ -170,7 +170,7 @@ def _requests_told(*more: Json) -> list[Json]:
 
 def _told(tcp: Json) -> Json:
     """A connection when it is made, and when it is over, as of tunnels."""
-    log = logs.to_agent(als_pb2.TcpGrpcAccessLogConfig, logs.ENDED)
+    log = logs.to_agent(als_pb2.TcpGrpcAccessLogConfig, logs.INBOUND)
     told = _json(tcp_proxy_pb2.TcpProxy(access_log=[log]))
     told["access_log_options"] = {"flush_access_log_on_connected": True}
     return {**tcp, "typed_config": tcp["typed_config"] | told}
