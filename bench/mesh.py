@@ -20,7 +20,7 @@ from bench import mesh_changes, mesh_restarts
 from bench.instance import Instance, Manifest, pod, policy, service
 from bench.lab import Lab, inside, run, settle
 from bench.mesh_envoy import BARE, HANDSHAKES, SAME, envoys
-from bench.mesh_peers import HAPROXY_HTTP, NGINX_HTTP, mesh_peers
+from bench.mesh_peers import HAPROXY_HTTP, NGINX_HTTP, certificates, mesh_peers
 from bench.peers import PORT, Peer
 from bench.schedule import alone, measured_cpu
 from bench.traffic import TURN_S, Traffic, await_server, rotate
@@ -76,7 +76,8 @@ def measure(lab: Lab, chance: random.Random) -> Mesh:
     peers = list(ours)
     proxy: Processes = lambda: cgroup.processes(_group(instance))  # noqa: E731
     pids: dict[str, Processes] = {OURS: proxy, READ: proxy, RULED: proxy}
-    for peer, running in (*mesh_peers(lab), *envoys(lab)):
+    shown = certificates(lab)
+    for peer, running in (*mesh_peers(lab, shown), *envoys(lab, shown)):
         peers.append(peer)
         pids[peer.name] = lambda running=running: running
     for pid in cgroup.processes(_group(instance)):

@@ -35,7 +35,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from bench.lab import Lab, inside, ip, run
-from bench.mesh_peers import NEAR, TUNNEL, Certificates, Running, certificates
+from bench.mesh_peers import NEAR, TUNNEL, Certificates, Running
 from bench.peers import PORT, SERVER, Peer, routed
 from bench.schedule import alone
 from sixfold.host.envoy import binary
@@ -71,9 +71,8 @@ Json = dict[str, Any]
 GET: Json = {"header": {"name": ":method", "string_match": {"safe_regex": {"regex": "GET"}}}}
 
 
-def envoys(lab: Lab) -> Iterator[Running]:
+def envoys(lab: Lab, shown: Certificates) -> Iterator[Running]:
     """A handshake for each connection; requests, read at both ends."""
-    shown = certificates(lab)
     log = _log_taken(lab)
     connections = routed(lab, "mesh-handshakes")
     ends = _ends(shown, connections, [_tcp("far")], [_rbac(), _told(_tcp("app"))])

@@ -38,10 +38,9 @@ class Certificates(NamedTuple):
     server: Path
 
 
-def mesh_peers(lab: Lab) -> Iterator[Running]:
+def mesh_peers(lab: Lab, shown: Certificates) -> Iterator[Running]:
     """Those that are installed: both ways of each."""
     missing = packages.missing(PACKAGES)
-    shown = certificates(lab)
     if "haproxy" not in missing:
         yield _two(lab, HAPROXY, "haproxy", _haproxy(shown, "tcp"))
         yield _two(lab, HAPROXY_HTTP, "haproxy", _haproxy(shown, "http"))
@@ -51,6 +50,7 @@ def mesh_peers(lab: Lab) -> Iterator[Running]:
 
 
 def certificates(lab: Lab) -> Certificates:
+    """Of one authority: once in a laboratory, where others read them at a moment of their own."""
     now, day = datetime.now(UTC), timedelta(days=1)
     authority = create("bench", now)
     found = Certificates(*(lab.directory / f"{name}.pem" for name in Certificates._fields))
