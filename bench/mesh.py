@@ -12,6 +12,7 @@ service with a route, on a port that a rule about requests is about, so that bot
 from __future__ import annotations
 
 import random
+import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +55,7 @@ PLAINTEXT, OURS = "plaintext", "Sixfold"
 READ, RULED = "Sixfold, requests read", "Sixfold, a rule elsewhere"
 READERS = {HAPROXY_HTTP, NGINX_HTTP, BARE, SAME, READ}  # take requests only
 ASKED = {HANDSHAKES: ("crr", "dials"), RULED: ("rr", "http")}  # of these nothing else is asked
-CPU_ROUNDS, CPU_S = 5, 0.2
+CPU_ROUNDS, CPU_S = 9, 0.2
 CROWD = 50  # pods, to see what one costs
 Processes = Callable[[], Iterable[int]]
 
@@ -69,6 +70,11 @@ class Mesh:
     memory_mb: dict[int, float] = field(default_factory=dict)
     change_ms: dict[int, list[float]] = field(default_factory=dict)
     restart_s: dict[int, list[float]] = field(default_factory=dict)
+
+    def cpu_ratio(self, metric: str, peer: str, to: str) -> float:
+        """The median over rounds: what a moment does to one it does to its neighbour too."""
+        mine, theirs = self.cpu_us[metric][peer], self.cpu_us[metric][to]
+        return statistics.median(a / b for a, b in zip(mine, theirs, strict=True))
 
 
 def measure(lab: Lab, chance: random.Random) -> Mesh:

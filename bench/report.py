@@ -349,15 +349,13 @@ def _mesh_bars(found: mesh.Mesh) -> list[str]:
             costs = {who: cpu_us[who] for who in theirs if who in cpu_us}
             if costs:
                 best = min(costs, key=lambda who: costs[who])
-                ratio = cpu_us[mesh.OURS] / costs[best]
+                ratio = found.cpu_ratio(metric, mesh.OURS, best)
                 bars.append(_bar(f"proxy CPU of {what}, of {best}'s", ratio, 1, most=True))
-    dials = {who: statistics.median(took) for who, took in found.cpu_us["dials"].items()}
-    ratio = dials[mesh.OURS] / dials[HANDSHAKES]
+    ratio = found.cpu_ratio("dials", mesh.OURS, HANDSHAKES)
     what = "proxy CPU of a connection among 32, of a handshake each"
     bars.append(_bar(what, ratio, 0.25, most=True))
-    read = found.cpu_us["http"]
     for by_hand, what in ((SAME, "the same filters"), (BARE, "the least that does")):
-        ratio = statistics.median(read[mesh.READ]) / statistics.median(read[by_hand])
+        ratio = found.cpu_ratio("http", mesh.READ, by_hand)
         what = f"proxy CPU of a request that is read, of Envoy's by hand, {what}"
         bars.append(_bar(what, ratio, 1.05, most=True))
     p50 = {who: traffic.median("p50", who) for who in nginx if who in traffic.figures["p50"]}
