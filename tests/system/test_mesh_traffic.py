@@ -224,8 +224,10 @@ def test_the_server_sees_the_clients_own_address(mesh: System, ends: list[Place]
 def test_a_connection_is_one_flow_with_rules_identities_and_what_it_carried(
     mesh: System, ends: list[Place]
 ) -> None:
+    since = datetime.now(UTC).isoformat()
+
     def told(**wanted: str) -> Any:
-        all_ = mesh.flows("--port", "4444", "--last", "5000")  # each worker tells its own at once
+        all_ = mesh.flows("--port", "4444", "--since", since)
         mine = [one for one in all_ if one["l4"]["TCP"]["source_port"] == port]
         return mine if mine and wanted.items() <= mine[-1]["sixfold"].items() else []
 
@@ -248,7 +250,7 @@ def test_a_connection_is_one_flow_with_rules_identities_and_what_it_carried(
 
 def test_the_end_of_each_of_many_short_connections_is_told(mesh: System, ends: list[Place]) -> None:
     """It is told within the same fifth of a second as the beginning, and after it."""
-    ports = set()
+    since, ports = datetime.now(UTC).isoformat(), set()
     for _ in range(200):
         with dial(ends, 4444) as sock:
             sock.sendall(b"xyz")
@@ -256,7 +258,7 @@ def test_the_end_of_each_of_many_short_connections_is_told(mesh: System, ends: l
             ports.add(sock.getsockname()[1])
 
     def told() -> bool:
-        flows = mesh.flows("--port", "4444", "--last", "1000")
+        flows = mesh.flows("--port", "4444", "--since", since)
         mine = {one["l4"]["TCP"]["source_port"]: one["sixfold"] for one in flows}
         return all(mine.get(port, {}).get("bytes_received") == "3" for port in ports)
 

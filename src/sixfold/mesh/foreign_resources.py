@@ -83,7 +83,7 @@ def tunnel(one: Foreign, lifetime: timedelta) -> Resource:
     """The way to a foreign service; ``lifetime`` as of other tunnels."""
     name = cluster_name(one.port)
     http2 = http_protocol_options_pb2.HttpProtocolOptions(
-        explicit_http_config={"http2_protocol_options": {**parts.HTTP2, **parts.UNREAD_BY_CLIENT}},
+        explicit_http_config={"http2_protocol_options": parts.AT_CLIENT},
         common_http_protocol_options={
             "idle_timeout": parts.TUNNEL_IDLE,
             "max_connection_duration": lifetime,

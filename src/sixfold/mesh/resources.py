@@ -74,19 +74,21 @@ SVID_STATE = "envoy.tls.certificate_mappers.on_demand_secret"
 CONNECT_TIMEOUT = timedelta(seconds=10)  # Envoy and Istio have it so; a busy host needs it
 TUNNEL_IDLE = timedelta(minutes=5)  # without a stream
 STREAMS_MAX = 1000  # of one tunnel, then there is another
-# Of tunnels only, which nobody but a proxy may dial: Envoy calls oghttp2 work in progress. nghttp2,
-# the other codec, ends a connection with more than a thousand streams that were reset, and 33 more
-# each second: every connection that its client breaks off is one.
-HTTP2 = {
-    "max_concurrent_streams": {"value": STREAMS_MAX},
-    "initial_connection_window_size": {"value": (1 << 31) - 1},  # nobody waits for another's reader
-    "use_oghttp2_codec": {"value": True},
-}
 # Bytes of a stream that its reader may leave in the proxy of his side. At the server's end this is
 # what may wait for the other's window, too, and is lost where a server closes first and that window
 # is shut at this very moment: little of it, and a wide window, make that a rare one.
-UNREAD_BY_SERVER, UNREAD_BY_CLIENT = (
-    {"initial_stream_window_size": {"value": size}} for size in (1 << 17, 1 << 25)
+UNREAD_BY_SERVER, UNREAD_BY_CLIENT = 1 << 17, 1 << 25
+# Of tunnels only, which nobody but a proxy may dial: Envoy calls oghttp2 work in progress. nghttp2,
+# the other codec, ends a connection with more than a thousand streams that were reset, and 33 more
+# each second: every connection that its client breaks off is one.
+AT_SERVER, AT_CLIENT = (
+    {
+        "max_concurrent_streams": {"value": STREAMS_MAX},
+        "initial_stream_window_size": {"value": unread},
+        "initial_connection_window_size": {"value": (1 << 31) - 1},  # none waits for another's
+        "use_oghttp2_codec": {"value": True},
+    }
+    for unread in (UNREAD_BY_SERVER, UNREAD_BY_CLIENT)
 )
 UNLIMITED = 2**32 - 1
 ORIGINAL_DESTINATION = extension(  # of listeners that connections are captured at
@@ -220,7 +222,7 @@ def _arriving(
         codec_type="HTTP2",
         rds={"route_config_name": routes_name(member), "config_source": ADS},
         http_filters=[*filters, ROUTER],
-        http2_protocol_options={"allow_connect": True, **HTTP2, **UNREAD_BY_SERVER},
+        http2_protocol_options={"allow_connect": True, **AT_SERVER},
         upgrade_configs=[{"upgrade_type": "CONNECT"}],
         stream_idle_timeout=timedelta(0),
         generate_request_id={"value": False},
@@ -288,7 +290,7 @@ def tunnel_to(member: Member, address: IPAddress, lifetime: timedelta) -> Resour
     lifetime  of a connection: what was proved must not be much older than an SVID
     """
     http2 = http_protocol_options_pb2.HttpProtocolOptions(
-        explicit_http_config={"http2_protocol_options": {**HTTP2, **UNREAD_BY_CLIENT}},
+        explicit_http_config={"http2_protocol_options": AT_CLIENT},
         common_http_protocol_options={
             "idle_timeout": TUNNEL_IDLE,
             "max_connection_duration": lifetime,
