@@ -5,7 +5,8 @@
 #include "balance.h"
 #include "deaf.h"
 
-#define HEARING_TRIES 16
+#define HEARING_TRIES 16 /* by weight, with luck; then one slot after the other */
+#define HEARING_STEPS 64
 
 static __always_inline bool is_deaf(__u32 number)
 {
@@ -27,17 +28,21 @@ struct hearing {
 	__u32 count;
 	__u32 service;
 	__u32 client; /* 0: by chance */
+	__u32 at;
 	__u32 found;
 };
 
 static long try_hearing(__u32 index, struct hearing *search)
 {
-	__u32 chance = search->client
-			   ? spread(search->client + index + 1, search->service)
-			   : bpf_get_prandom_u32();
-	__u32 number =
-	    slot_at(search->base + chance % search->count) & SLOT_NUMBER_MASK;
+	__u32 number;
 
+	if (index >= HEARING_TRIES)
+		search->at++;
+	else
+		search->at = search->client
+				 ? spread(search->client + index + 1, search->service)
+				 : bpf_get_prandom_u32();
+	number = slot_at(search->base + search->at % search->count) & SLOT_NUMBER_MASK;
 	if (!number || is_deaf(number))
 		return 0;
 	search->found = number;
@@ -60,7 +65,7 @@ static __noinline __u32 hearing(const struct frontend *frontend, __u32 number,
 
 	if (!search.count || !is_deaf(number))
 		return number;
-	bpf_loop(HEARING_TRIES, try_hearing, &search, 0);
+	bpf_loop(HEARING_TRIES + HEARING_STEPS, try_hearing, &search, 0);
 	if (search.found)
 		statistic(STATISTIC_PASSED_OVER);
 	return search.found ?: number;

@@ -388,6 +388,22 @@ def test_where_nobody_listens_is_passed_over(
 
 
 @VERSIONS
+@pytest.mark.parametrize("algorithm", list(Algorithm))
+@pytest.mark.usefixtures("hearing_again")
+def test_the_only_one_that_listens_is_found(
+    uplink: Uplink, version: int, algorithm: Algorithm
+) -> None:
+    load(uplink, pods=8, algorithm=algorithm)
+    hears_nothing(uplink, *range(7))
+    port = 5200 + algorithm
+    found = {
+        ends_of(uplink.arrive(segment((CLIENTS[version] + n, port), (VIPS[version], PORT)))[1])[1]
+        for n in range(60)
+    }
+    assert found == {(PODS[version] + 7, TARGET)}
+
+
+@VERSIONS
 @pytest.mark.usefixtures("hearing_again")
 def test_where_nobody_listens_anywhere_the_choice_stands(uplink: Uplink, version: int) -> None:
     load(uplink, pods=2, algorithm=Algorithm.ROUND_ROBIN)
